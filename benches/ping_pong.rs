@@ -1,0 +1,10 @@
+//! Round trips: how long a message and its answer take, for each size and transport, beside the floor of this machine.
+//!
+//! `cargo bench --bench ping_pong -- --help` lists the options.
+use std::process::ExitCode;
+
+use shmpipe_measure::{Experiment, bench};
+
+fn main() -> ExitCode {
+    bench::main(Experiment::RoundTrip, bench::TRANSPORTS)
+}

@@ -1,0 +1,232 @@
+//! Generated messages: both processes draw the same ones, so the receiver knows every byte it must find.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use crate::splitmix::SplitMix64;
+
+/// How long generated messages are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lengths {
+    /// All the same.
+    Fixed(usize),
+    /// 0 up to this many bytes, every power of two as often as the next (log-uniform).
+    UpTo(usize),
+}
+
+/// A message to be sent or to be found.
+///
+/// ```text
+/// 0  sequence number, little endian      (of a shorter message: its low bytes)
+/// 8  base, base + stride, base + 2 * stride, ... as little-endian words; the last is cut to the length
+/// ```
+/// Base and stride are drawn anew for each message, so no word is right in any other place or in any other message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Expected {
+    pub(crate) sequence: u64,
+    pub(crate) len: usize,
+    base: u64,
+    stride: u64,
+}
+
+/// The messages of one seed, in order.
+pub(crate) struct Messages {
+    words: SplitMix64,
+    lengths: Lengths,
+    sequence: u64,
+}
+
+impl Messages {
+    pub(crate) fn new(seed: u64, lengths: Lengths) -> Messages {
+        Messages { words: SplitMix64::new(seed), lengths, sequence: 0 }
+    }
+
+    pub(crate) fn draw(&mut self) -> Expected {
+        let len = match self.lengths {
+            Lengths::Fixed(len) => len,
+            Lengths::UpTo(max) => self.log_uniform(max),
+        };
+        let sequence = self.sequence;
+        self.sequence += 1;
+        Expected { sequence, len, base: self.words.next_word(), stride: self.words.next_word() | 1 }
+    }
+
+    fn log_uniform(&mut self, max: usize) -> usize {
+        let max = max as u64;
+        let octave = self.words.below(u64::from((max + 1).ilog2()) + 1);
+        let shortest = (1 << octave) - 1;
+        let longest = (2 * shortest).min(max);
+        (shortest + self.words.below(longest - shortest + 1)) as usize
+    }
+}
+
+impl Expected {
+    /// Writes the message into the first `len` bytes of `buffer` and gives them.
+    pub(crate) fn fill<'a>(&self, buffer: &'a mut [u8]) -> &'a [u8] {
+        let message = &mut buffer[..self.len];
+        let (sequence, rest) = message.split_at_mut(self.len.min(8));
+        sequence.copy_from_slice(&self.sequence.to_le_bytes()[..sequence.len()]);
+        let mut word = self.base;
+        let mut chunks = rest.chunks_exact_mut(8);
+        for chunk in &mut chunks {
+            chunk.copy_from_slice(&word.to_le_bytes());
+            word = word.wrapping_add(self.stride);
+        }
+        let last = chunks.into_remainder();
+        last.copy_from_slice(&word.to_le_bytes()[..last.len()]);
+        message
+    }
+
+    /// Compares every byte of what arrived.
+    pub(crate) fn check(&self, found: &[u8]) -> io::Result<()> {
+        if found.len() == self.len && self.is(found) { Ok(()) } else { Err(self.mismatch(found)) }
+    }
+
+    fn is(&self, found: &[u8]) -> bool {
+        let (sequence, rest) = found.split_at(self.len.min(8));
+        let mut word = self.base;
+        let mut different = 0;
+        let chunks = rest.chunks_exact(8);
+        let last = chunks.remainder();
+        for chunk in chunks {
+            different |= word ^ u64::from_le_bytes(chunk.try_into().expect("eight bytes"));
+            word = word.wrapping_add(self.stride);
+        }
+        different == 0
+            && sequence == &self.sequence.to_le_bytes()[..sequence.len()]
+            && last == &word.to_le_bytes()[..last.len()]
+    }
+
+    #[cold]
+    fn mismatch(&self, found: &[u8]) -> io::Error {
+        let Expected { sequence, len, .. } = self;
+        let text = if found.len() == *len {
+            let mut expected = vec![0; *len];
+            self.fill(&mut expected);
+            let at = expected.iter().zip(found).position(|(a, b)| a != b).unwrap_or_default();
+            let (expected, found) = (expected[at], found[at]);
+            format!("message {sequence} of {len} bytes: byte {at} is {found:#04x}, expected {expected:#04x}")
+        } else {
+            format!("message {sequence} has {} bytes, expected {len}", found.len())
+        };
+        io::Error::new(io::ErrorKind::InvalidData, text)
+    }
+}
+
+/// What a checked stream carried: every sequence number, length and byte was compared.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checked {
+    /// The transport's name.
+    pub transport: String,
+    /// Messages received, each as it was sent.
+    pub messages: u64,
+    /// Their payload together.
+    pub bytes: u64,
+    /// No message was longer.
+    pub max_len: usize,
+    /// The generator's seed: the same one makes the same messages.
+    pub seed: u64,
+    /// From the order to the last message compared, generating and comparing included.
+    pub elapsed: Duration,
+}
+
+impl Checked {
+    /// Messages in a second.
+    pub fn messages_per_second(&self) -> f64 {
+        self.messages as f64 / self.elapsed.as_secs_f64()
+    }
+
+    /// Payload in 10^9 bytes a second.
+    pub fn gigabytes_per_second(&self) -> f64 {
+        self.bytes as f64 / self.elapsed.as_secs_f64() / 1e9
+    }
+}
+
+impl fmt::Display for Checked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: {} messages of 0 to {} bytes, {} bytes in {:.3} s, each byte compared: {:.2} M messages/s, {:.2} GB/s",
+            self.transport,
+            self.messages,
+            self.max_len,
+            self.bytes,
+            self.elapsed.as_secs_f64(),
+            self.messages_per_second() / 1e6,
+            self.gigabytes_per_second(),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ends_draw_the_same_messages() {
+        let mut sender = Messages::new(42, Lengths::UpTo(300));
+        let mut receiver = Messages::new(42, Lengths::UpTo(300));
+        let mut buffer = [0; 300];
+        for _ in 0..1000 {
+            receiver.draw().check(sender.draw().fill(&mut buffer)).unwrap();
+        }
+    }
+
+    #[test]
+    fn every_changed_byte_is_found() {
+        let message = Messages::new(1, Lengths::Fixed(77)).draw();
+        let mut buffer = [0; 77];
+        message.fill(&mut buffer);
+        for at in 0..77 {
+            buffer[at] ^= 1;
+            let error = message.check(&buffer).unwrap_err().to_string();
+            assert!(error.contains(&format!("byte {at} ")), "{error}");
+            buffer[at] ^= 1;
+        }
+        message.check(&buffer).unwrap();
+    }
+
+    #[test]
+    fn a_lost_repeated_or_cut_message_is_found() {
+        let mut messages = Messages::new(1, Lengths::Fixed(3));
+        let (first, second) = (messages.draw(), messages.draw());
+        let mut buffer = [0; 3];
+        assert!(first.check(second.fill(&mut buffer)).is_err());
+        assert!(second.check(first.fill(&mut buffer)).is_err());
+        assert!(
+            first
+                .check(&first.fill(&mut buffer)[..2])
+                .unwrap_err()
+                .to_string()
+                .contains("2 bytes, expected 3")
+        );
+    }
+
+    #[test]
+    fn a_shifted_word_is_found() {
+        let message = Messages::new(9, Lengths::Fixed(64)).draw();
+        let mut buffer = [0; 64];
+        message.fill(&mut buffer);
+        buffer.copy_within(16..64, 8);
+        assert!(message.check(&buffer).is_err());
+    }
+
+    #[test]
+    fn lengths_reach_both_ends_and_favour_no_octave() {
+        let mut messages = Messages::new(5, Lengths::UpTo(1022));
+        let mut octaves = [0u32; 10];
+        for _ in 0..10_000 {
+            let len = messages.draw().len;
+            assert!(len <= 1022);
+            octaves[(len + 1).ilog2() as usize] += 1;
+        }
+        // ten octaves, from the empty message alone up to 511..=1022
+        assert!(octaves[..9].iter().all(|&n| (800..1200).contains(&n)), "{octaves:?}");
+        let mut messages = Messages::new(5, Lengths::UpTo(0));
+        assert!((0..10).all(|_| messages.draw().len == 0));
+        let mut messages = Messages::new(5, Lengths::UpTo(1));
+        let lens: Vec<_> = (0..100).map(|_| messages.draw().len).collect();
+        assert!(lens.contains(&0) && lens.contains(&1));
+    }
+}

@@ -1,0 +1,280 @@
+//! The words by which the two processes agree what to do next. None of them moves during a slice but the ball.
+
+use std::io;
+use std::ptr;
+use std::sync::atomic::{
+    AtomicU8, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
+
+use crate::patience::Patience;
+use crate::segment::Segment;
+
+/// Something alone on its cache lines, with the neighbour that the prefetcher fetches along.
+#[repr(C, align(128))]
+pub(crate) struct Line<T>(pub(crate) T);
+
+/// System V objects that a transport makes under no name and that nobody removes by himself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leftover {
+    /// A shared memory segment, by its id.
+    Segment(i32),
+    /// A semaphore set, by its id.
+    Semaphores(i32),
+}
+
+impl Leftover {
+    fn to_word(self) -> u64 {
+        let (kind, id) = match self {
+            Leftover::Segment(id) => (1, id),
+            Leftover::Semaphores(id) => (2, id),
+        };
+        kind << 32 | u64::from(id as u32)
+    }
+
+    fn of_word(word: u64) -> Option<Leftover> {
+        let id = word as u32 as i32;
+        match word >> 32 {
+            1 => Some(Leftover::Segment(id)),
+            2 => Some(Leftover::Semaphores(id)),
+            _ => None,
+        }
+    }
+
+    /// Removes the object; one that is gone already is no matter. Async-signal-safe.
+    fn remove(self) {
+        // SAFETY: IPC_RMID takes numbers only and ignores the buffer.
+        unsafe {
+            match self {
+                Leftover::Segment(id) => libc::shmctl(id, libc::IPC_RMID, ptr::null_mut()),
+                Leftover::Semaphores(id) => libc::semctl(id, 0, libc::IPC_RMID),
+            }
+        };
+    }
+}
+
+/// What the partner is to do between two floors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verb {
+    /// End in good order. The only order without floors.
+    Quit,
+    /// Answer every message.
+    Answer,
+    /// Send the messages one after another.
+    StreamOut,
+    /// Answer on the ball, so that the floor itself can be timed trip by trip.
+    AnswerFloor,
+    /// Send generated messages.
+    SendChecked,
+    /// Receive generated messages and compare them.
+    ReceiveChecked,
+}
+
+const VERBS: [Verb; 6] =
+    [Verb::Quit, Verb::Answer, Verb::StreamOut, Verb::AnswerFloor, Verb::SendChecked, Verb::ReceiveChecked];
+
+/// One order to the partner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Order {
+    pub(crate) verb: Verb,
+    /// Which of the transports, in the order of the invitation.
+    pub(crate) transport: usize,
+    /// Bytes of a message; of generated messages of mixed size, the most.
+    pub(crate) size: usize,
+    /// Whether generated messages vary in size.
+    pub(crate) mixed: bool,
+    /// Messages or round trips.
+    pub(crate) count: u64,
+    /// Where the generator starts.
+    pub(crate) seed: u64,
+    /// Round trips of each floor.
+    pub(crate) floor: u64,
+}
+
+impl Order {
+    pub(crate) const QUIT: Order =
+        Order { verb: Verb::Quit, transport: 0, size: 0, mixed: false, count: 0, seed: 0, floor: 0 };
+
+    fn to_words(self) -> [u64; 7] {
+        let verb = VERBS.iter().position(|verb| *verb == self.verb).expect("every verb is listed");
+        [
+            verb as u64,
+            self.transport as u64,
+            self.size as u64,
+            u64::from(self.mixed),
+            self.count,
+            self.seed,
+            self.floor,
+        ]
+    }
+
+    fn of_words(words: [u64; 7]) -> Option<Order> {
+        let [verb, transport, size, mixed, count, seed, floor] = words;
+        Some(Order {
+            verb: *VERBS.get(usize::try_from(verb).ok()?)?,
+            transport: usize::try_from(transport).ok()?,
+            size: usize::try_from(size).ok()?,
+            mixed: mixed != 0,
+            count,
+            seed,
+            floor,
+        })
+    }
+}
+
+struct Mailbox {
+    number: AtomicU64,
+    words: [AtomicU64; 7],
+}
+
+/// Room for what the transports of one session may leave.
+const LEFTOVERS: usize = 128;
+/// Room for what the transports of one session tell the partner, in bytes.
+const LETTER: usize = 8192;
+
+/// The shared words.
+///
+/// ```text
+/// 0     ball          both write it in turn: even from the partner, odd from the parent
+/// 128   number, order parent writes, partner reads
+/// 256   leftovers     parent writes while it makes the transports; whoever survives removes
+/// 1280  letter        parent writes when it has made them, partner reads before it joins them
+/// ```
+#[repr(C)]
+pub(crate) struct Words {
+    pub(crate) ball: Line<AtomicU64>,
+    mailbox: Line<Mailbox>,
+    leftovers: Line<[AtomicU64; LEFTOVERS]>,
+    letter: Line<[AtomicU8; LETTER]>,
+}
+
+impl Words {
+    /// Removes all that is listed. Async-signal-safe.
+    pub(crate) fn remove_leftovers(&self) {
+        for slot in &self.leftovers.0 {
+            // Relaxed: the ids are all there is to know, and one that is seen too late died with its writer
+            if let Some(leftover) = Leftover::of_word(slot.swap(0, Relaxed)) {
+                leftover.remove();
+            }
+        }
+    }
+}
+
+/// The shared words in their segment.
+pub(crate) struct Control(Segment);
+
+impl Control {
+    pub(crate) fn create() -> io::Result<Control> {
+        Segment::create(size_of::<Words>()).map(Control)
+    }
+
+    pub(crate) fn join(id: i32) -> io::Result<Control> {
+        Segment::join(id, size_of::<Words>()).map(Control)
+    }
+
+    pub(crate) fn id(&self) -> i32 {
+        self.0.id()
+    }
+
+    pub(crate) fn words(&self) -> &Words {
+        // SAFETY: the segment is at least this long, page-aligned and lives as long as the reference; its words are
+        // atomics only, for which every pattern of bits is a value, so the other process may write them.
+        unsafe { &*self.0.base().cast::<Words>() }
+    }
+
+    /// Lists an object for removal by whichever process survives.
+    pub(crate) fn list(&self, leftover: Leftover) -> io::Result<()> {
+        // Relaxed, here and below: only the parent writes while both live
+        let free = self.words().leftovers.0.iter().find(|slot| slot.load(Relaxed) == 0);
+        let free = free.ok_or_else(|| io::Error::other(format!("more than {LEFTOVERS} System V objects")))?;
+        free.store(leftover.to_word(), Relaxed);
+        Ok(())
+    }
+
+    /// Writes the letter. The partner may read it when it has been thrown the ball after that.
+    pub(crate) fn write_letter(&self, text: &str) -> io::Result<()> {
+        let room = &self.words().letter.0;
+        if text.len() >= room.len() || text.contains('\0') {
+            return Err(io::Error::other(format!(
+                "an invitation of {} bytes, room is for {LETTER}",
+                text.len()
+            )));
+        }
+        // the zero that ends it is there: nobody has written before
+        for (shared, &byte) in room.iter().zip(text.as_bytes()) {
+            shared.store(byte, Relaxed); // the ball publishes them
+        }
+        Ok(())
+    }
+
+    /// Reads the letter.
+    pub(crate) fn read_letter(&self) -> io::Result<String> {
+        // Relaxed: the ball has published them
+        let bytes = self.words().letter.0.iter().map(|shared| shared.load(Relaxed));
+        String::from_utf8(bytes.take_while(|&byte| byte != 0).collect())
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    }
+
+    /// Gives order number `number`. The order before it must have been carried out.
+    pub(crate) fn give(&self, number: u64, order: Order) {
+        let Mailbox { number: last, words } = &self.words().mailbox.0;
+        for (shared, word) in words.iter().zip(order.to_words()) {
+            shared.store(word, Relaxed); // the number's store publishes them
+        }
+        // ORDERING: Release, with the Acquire load in `take`: who sees the number sees the order's words.
+        last.store(number, Release);
+    }
+
+    /// Waits for order number `number`.
+    pub(crate) fn take(&self, number: u64) -> io::Result<Order> {
+        let Mailbox { number: last, words } = &self.words().mailbox.0;
+        let mut patience = Patience::endless();
+        // ORDERING: Acquire, with the Release store in `give`.
+        while last.load(Acquire) != number {
+            patience.pause()?;
+        }
+        // Relaxed: the parent writes them again only after this order has been carried out
+        Order::of_words(std::array::from_fn(|i| words[i].load(Relaxed)))
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "an order that no parent gives"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_survives_its_way_through_the_words() {
+        for verb in VERBS {
+            let order =
+                Order { verb, transport: 3, size: 64, mixed: true, count: 400, seed: u64::MAX, floor: 7 };
+            assert_eq!(Order::of_words(order.to_words()), Some(order));
+        }
+        assert_eq!(Order::of_words([99, 0, 0, 0, 0, 0, 0]), None);
+    }
+
+    #[test]
+    fn a_leftover_survives_its_way_through_a_word() {
+        for leftover in [Leftover::Segment(0), Leftover::Segment(i32::MAX), Leftover::Semaphores(32769)] {
+            assert_eq!(Leftover::of_word(leftover.to_word()), Some(leftover));
+        }
+        assert_eq!(Leftover::of_word(0), None);
+    }
+
+    #[test]
+    fn the_words_that_move_are_alone() {
+        assert_eq!(std::mem::offset_of!(Words, ball), 0);
+        assert_eq!(std::mem::offset_of!(Words, mailbox), 128);
+        assert_eq!(std::mem::offset_of!(Words, leftovers), 256);
+        assert_eq!(std::mem::offset_of!(Words, letter), 1280);
+    }
+
+    #[test]
+    fn a_letter_is_read_as_it_was_written() {
+        let control = Control::create().unwrap();
+        assert_eq!(control.read_letter().unwrap(), "");
+        assert!(control.write_letter(&"x".repeat(LETTER)).is_err());
+        control.write_letter("classic 1\npipe 5 6").unwrap();
+        assert_eq!(control.read_letter().unwrap(), "classic 1\npipe 5 6");
+    }
+}

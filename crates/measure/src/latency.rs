@@ -1,0 +1,153 @@
+//! Every single round trip timed: not the middle of the distribution but its tail.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+use crate::placement::Placement;
+use crate::session::Session;
+use crate::slices::Pace;
+use crate::splitmix::SplitMix64;
+use crate::table::Table;
+use crate::transports::Mode;
+
+/// The percentiles that a table shows.
+pub const PERCENTILES: [f64; 5] = [50.0, 90.0, 99.0, 99.9, 99.99];
+/// A percentile is shown only if so many round trips took longer; else it says more about chance than about the code.
+pub const BEYOND: f64 = 10.0;
+
+/// The name under which the floor itself is listed.
+pub const FLOOR: &str = "floor";
+
+/// How long a slice lasts: as in [`Plan`](crate::Plan), so that slices of all transports alternate.
+const SLICE: Duration = Duration::from_micros(500);
+/// Longer round trips count as this long.
+const LONGEST_NS: u64 = 60_000_000_000;
+/// Significant figures kept of each round trip.
+const FIGURES: u8 = 3;
+
+/// The round trips of one transport and size, in one placement.
+#[derive(Clone, Debug)]
+pub struct Latency {
+    /// The transport's name, or [`FLOOR`].
+    pub transport: &'static str,
+    /// What it does while it waits.
+    pub mode: Mode,
+    /// Bytes of each message; 0 of the floor.
+    pub size: usize,
+    /// Where the processes ran.
+    pub placement: Placement,
+    /// Nanoseconds of each round trip, the reading of the clock (once for each) included.
+    pub histogram: Histogram<u64>,
+}
+
+/// Times each round trip of every size over every transport of the session, and of the floor, in slices that alternate.
+///
+/// The loop is closed: a round trip starts when the one before has ended, so nothing waits in a queue, and an interruption
+/// of the machine delays one round trip, not all that an open load would have started meanwhile.
+///
+/// # Errors
+/// As [`Session::each_round_trip`].
+pub fn collect(session: &mut Session, sizes: &[usize], duration: Duration) -> io::Result<Vec<Latency>> {
+    let mut rows = vec![(None, FLOOR, Mode::Polls, 0)];
+    for &size in sizes {
+        for (i, transport) in session.transports().iter().enumerate() {
+            if session.fits(i, size) {
+                rows.push((Some(i), transport.name(), transport.mode(), size));
+            }
+        }
+    }
+    let placements = match session.cpus() {
+        Some(_) => Placement::OF_TWO_CPUS.to_vec(),
+        None => vec![Placement::OneCpu],
+    };
+    let mut latencies = Vec::new();
+    for &(_, transport, mode, size) in &rows {
+        for &placement in &placements {
+            let histogram = Histogram::new_with_bounds(1, LONGEST_NS, FIGURES).map_err(io::Error::other)?;
+            latencies.push(Latency { transport, mode, size, placement, histogram });
+        }
+    }
+    let mut paces = vec![Pace::new(); rows.len()];
+    let mut order: Vec<usize> = (0..rows.len()).collect();
+    let mut words = SplitMix64::new(1);
+    let mut took = Vec::new();
+    let start = Instant::now();
+    let mut round = 0;
+    'rounds: loop {
+        words.shuffle(&mut order);
+        for &i in &order {
+            // the rounds before the pace has settled go by without being counted
+            let counts = round >= 4;
+            if round > 4 && start.elapsed() >= duration {
+                break 'rounds;
+            }
+            let (transport, _, _, size) = rows[i];
+            took.clear();
+            let placement = session.each_round_trip(transport, size, paces[i].count, &mut took)?;
+            let Some(placement) = placement else { continue };
+            let mean = took.iter().sum::<u64>() as f64 / took.len().max(1) as f64;
+            paces[i].learn(mean, SLICE);
+            let kind = placements.iter().position(|its| *its == placement);
+            let latency = &mut latencies[i * placements.len() + kind.expect("a placement of this machine")];
+            if counts {
+                for &ns in &took {
+                    latency.histogram.saturating_record(ns);
+                }
+            }
+        }
+        round += 1;
+    }
+    Ok(latencies)
+}
+
+/// The percentiles in nanoseconds, a line for each transport, size and placement. A percentile that fewer than
+/// [`BEYOND`] round trips exceed is a dash.
+pub fn table(latencies: &[Latency]) -> String {
+    let mut table = Table::new();
+    table.groups(&[
+        (String::new(), 4),
+        ("nanoseconds of a round trip".to_owned(), PERCENTILES.len() + 1),
+        (String::new(), 1),
+    ]);
+    let mut head: Vec<String> = ["bytes", "transport", "waits", "where"].map(str::to_owned).to_vec();
+    head.extend(PERCENTILES.iter().map(|percentile| format!("p{percentile}")));
+    head.extend(["max", "n"].map(str::to_owned));
+    table.row(head);
+    for latency in latencies {
+        let Latency { transport, mode, size, placement, histogram } = latency;
+        let bytes = if *transport == FLOOR { String::new() } else { size.to_string() };
+        let mut row = vec![bytes, (*transport).to_owned(), mode.to_string(), placement.to_string()];
+        for percentile in PERCENTILES {
+            let beyond = histogram.len() as f64 * (100.0 - percentile) / 100.0;
+            let shown = (beyond >= BEYOND).then(|| histogram.value_at_quantile(percentile / 100.0));
+            row.push(shown.map_or("-".to_owned(), |ns| ns.to_string()));
+        }
+        row.push(if histogram.is_empty() { "-".to_owned() } else { histogram.max().to_string() });
+        row.push(histogram.len().to_string());
+        table.row(row);
+    }
+    table.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_without_evidence_are_not_shown() {
+        let mut histogram = Histogram::new_with_bounds(1, LONGEST_NS, FIGURES).unwrap();
+        for ns in 1..=1000 {
+            histogram.saturating_record(ns);
+        }
+        let placement = Placement::Near;
+        let latency = Latency { transport: "classic", mode: Mode::Polls, size: 8, placement, histogram };
+        let text = table(&[latency]);
+        let row: Vec<_> = text.lines().last().unwrap().split_whitespace().collect();
+        assert_eq!(
+            row,
+            ["8", "classic", "polls", "near", "|", "500", "900", "990", "-", "-", "1000", "|", "1000"]
+        );
+    }
+}

@@ -1,0 +1,72 @@
+//! Measures how fast messages get from one process to another: through shmpipe, and through what else there is.
+//!
+//! # Why slices
+//! On a virtual machine the CPUs move: within seconds, two of them turn from threads of one core into cores far apart, and
+//! everything between them takes several times as long. A figure then tells where the machine was, not which code is
+//! better. So everything is measured in *slices* of about half a millisecond, each between two *floors*: the cost of one
+//! cache line thrown to and fro by the same two processes, the least that anything between them can cost. A slice whose
+//! floors differ does not count. The floor tells the [`Placement`], and figures of different placements are never put
+//! together. Slices of all configurations alternate, so a ratio of two of them is one of equals.
+//!
+//! # Two processes
+//! The [`Session`]'s partner is the same program, started again by exec: unrelated but for what any two processes can share,
+//! by id or by inherited descriptor. A program that measures calls [`serve_if_partner`] first:
+//!
+//! ```no_run
+//! use shmpipe_measure::{Experiment, Machine, Plan, Session, Settings, Until, collect, serve_if_partner, transports};
+//!
+//! fn main() -> std::io::Result<()> {
+//!     serve_if_partner(transports::ALL);
+//!     let mut session = Session::start(&Settings::default(), transports::ALL)?;
+//!     println!("{}", Machine::of(&session));
+//!
+//!     let shmpipe = session.transport("shmpipe")?;
+//!     println!("{}", session.checked_stream(shmpipe, 1_000_000, 4096, 1)?);
+//!
+//!     let until = Until::Elapsed(std::time::Duration::from_secs(5));
+//!     let plan = Plan::new(until).with(&session, Experiment::RoundTrip, &[8, 64]);
+//!     let collected = collect(&mut session, &plan)?;
+//!     println!("{}\n{}", collected.table(Experiment::RoundTrip, "classic"), collected.floor_report());
+//!     Ok(())
+//! }
+//! ```
+//!
+//! Other transports than the [`transports`] here take part by implementing [`Channel`] and [`Transport`].
+#![cfg(all(target_os = "linux", not(shmpipe_loom)))]
+
+mod affinity;
+pub mod bench;
+mod channel;
+mod checked;
+mod collected;
+mod control;
+mod endpoint;
+mod errors;
+mod floor;
+mod guard;
+pub mod latency;
+mod machine;
+mod partner;
+mod patience;
+mod placement;
+mod segment;
+mod session;
+mod slices;
+mod splitmix;
+mod statistics;
+mod table;
+pub mod transports;
+
+pub use channel::Channel;
+pub use checked::Checked;
+pub use collected::{Cell, Collected, Series};
+pub use control::Leftover;
+pub use endpoint::Endpoint;
+pub use machine::Machine;
+pub use partner::{is_partner, serve_if_partner};
+pub use patience::Patience;
+pub use placement::{NEAR_BELOW_NS, Placement};
+pub use session::{Config, Experiment, FLOOR_TOLERANCE, FLOOR_TRIPS, Session, Settings, Slice};
+pub use slices::{Plan, Until, collect};
+pub use statistics::{Spread, median};
+pub use transports::{Invitation, Invited, Mode, Transport};

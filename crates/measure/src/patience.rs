@@ -1,0 +1,83 @@
+//! Waiting for the other process in a polling loop, without hanging when it is gone.
+
+use std::hint;
+use std::io;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::partner;
+
+/// Looks that only pause the processor: some 20 to 50 us. A longer wait means that the other process does not run now.
+const SPINS: u32 = 1 << 10;
+/// Looks between two checks whether the other process still lives.
+const CHECK_EVERY: u32 = 1 << 8;
+/// Looks after which an endless wait naps between them.
+const NAP_AFTER: u32 = SPINS + (1 << 12);
+const NAP: Duration = Duration::from_micros(200);
+/// Nothing moved for so long: an error is better than a hang.
+const STALLED: Duration = Duration::from_secs(30);
+
+/// One wait of a polling loop: pauses, then yields the processor, then looks whether the partner still lives.
+///
+/// The first looks cost one pause, one increment and one branch, so a transport that polls may call it in its inner loop.
+#[derive(Debug)]
+pub struct Patience {
+    looks: u32,
+    endless: bool,
+    since: Option<Instant>,
+}
+
+impl Patience {
+    /// A wait that ends with an error when the partner is gone or nothing moves for 30 seconds.
+    #[inline(always)]
+    pub const fn new() -> Patience {
+        Patience { looks: 0, endless: false, since: None }
+    }
+
+    /// A wait for an order, which may take for ever: naps in the end instead of giving up.
+    pub(crate) const fn endless() -> Patience {
+        Patience { looks: 0, endless: true, since: None }
+    }
+
+    /// Lets a little time pass before the next look.
+    ///
+    /// # Errors
+    /// `BrokenPipe` when the partner process has ended, `TimedOut` when nothing moved for 30 seconds.
+    #[inline(always)]
+    pub fn pause(&mut self) -> io::Result<()> {
+        hint::spin_loop();
+        self.looks += 1;
+        if self.looks <= SPINS { Ok(()) } else { self.pause_longer() }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn pause_longer(&mut self) -> io::Result<()> {
+        thread::yield_now();
+        if self.endless {
+            if self.looks >= NAP_AFTER {
+                self.looks = NAP_AFTER;
+                thread::sleep(NAP);
+            }
+            return Ok(());
+        }
+        if self.looks < SPINS + CHECK_EVERY {
+            return Ok(());
+        }
+        self.looks = SPINS;
+        partner::still_lives()?;
+        if self.since.get_or_insert_with(Instant::now).elapsed() > STALLED {
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("nothing moved between the two processes for {} s", STALLED.as_secs()),
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Default for Patience {
+    fn default() -> Patience {
+        Patience::new()
+    }
+}

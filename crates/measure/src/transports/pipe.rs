@@ -1,0 +1,57 @@
+//! Two of the kernel's pipes, one each way.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
+
+use super::bytestream::ByteStream;
+use super::{Invitation, Invited, Mode, Transport};
+use crate::endpoint::Endpoint;
+use crate::errors::failed;
+
+/// A `pipe(2)` each way, blocking, of the kernel's default size.
+pub const PIPE: &dyn Transport = &Pipe;
+
+struct Pipe;
+
+/// The reading and the writing end of a new pipe.
+fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut ends = [0; 2];
+    // SAFETY: `ends` has room for the two descriptors.
+    if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) } == -1 {
+        return Err(failed(format_args!("pipe2")));
+    }
+    // SAFETY: the kernel has just opened both, and nobody else knows them.
+    Ok(unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) })
+}
+
+impl Transport for Pipe {
+    fn name(&self) -> &'static str {
+        "pipe"
+    }
+
+    fn mode(&self) -> Mode {
+        Mode::Sleeps
+    }
+
+    fn about(&self) -> &'static str {
+        "pipe(2) each way, blocking, default buffer (64 KiB); one write and one exact read per message"
+    }
+
+    fn passes_descriptors(&self) -> bool {
+        true
+    }
+
+    fn make(&self, invitation: &mut Invitation<'_>) -> io::Result<Endpoint> {
+        let (their_reader, writer) = pipe()?;
+        let (reader, their_writer) = pipe()?;
+        invitation.pass(their_reader);
+        invitation.pass(their_writer);
+        Ok(Endpoint::new(ByteStream { reader: File::from(reader), writer: File::from(writer) }))
+    }
+
+    fn join(&self, invited: &mut Invited<'_>) -> io::Result<Endpoint> {
+        let (reader, writer) = (invited.descriptor()?, invited.descriptor()?);
+        Ok(Endpoint::new(ByteStream { reader: File::from(reader), writer: File::from(writer) }))
+    }
+}

@@ -1,0 +1,159 @@
+//! Two shmpipes, one each way.
+
+use std::error::Error;
+use std::io;
+
+use shmpipe::{Consumer, Options, Producer, Trusted, Wait};
+
+use super::{Invitation, Invited, Mode, Transport};
+use crate::channel::Channel;
+use crate::control::Leftover;
+use crate::endpoint::Endpoint;
+
+/// A shmpipe each way as a user gets it: the safe API, the default wait strategy (it blocks).
+pub const SHMPIPE: &dyn Transport = &Shmpipe { name: "shmpipe", wait: Wait::Block, trusted: false };
+/// The safe API, both sides polling without pause.
+pub const SHMPIPE_SPIN: &dyn Transport = &Shmpipe { name: "shmpipe-spin", wait: Wait::Spin, trusted: false };
+/// The zero-copy API of a trusted peer, used to copy into and out of the ring in place; it blocks.
+pub const SHMPIPE_TRUSTED: &dyn Transport =
+    &Shmpipe { name: "shmpipe-trusted", wait: Wait::Block, trusted: true };
+
+struct Shmpipe {
+    name: &'static str,
+    wait: Wait,
+    trusted: bool,
+}
+
+impl Shmpipe {
+    fn options(&self) -> Options {
+        Options::new().wait(self.wait)
+    }
+
+    /// A new private pipe, of which the partner is told and which goes with the session.
+    fn make_one(&self, invitation: &mut Invitation<'_>) -> io::Result<::shmpipe::Pipe> {
+        let options = self.options().capacity(invitation.capacity() as u64);
+        let pipe = options.create("sysv:private").map_err(refused)?;
+        if let Err(error) = announce(&pipe, invitation) {
+            // it is not listed for removal: the first error is the one to report, whatever comes of this
+            let _ = ::shmpipe::unlink_force(pipe.address());
+            return Err(error);
+        }
+        Ok(pipe)
+    }
+
+    fn endpoint(&self, producer: Producer, consumer: Consumer) -> Endpoint {
+        if self.trusted {
+            // SAFETY: the peer is the other process of this session, the same program, which uses the ring through
+            // shmpipe alone; so the promise that it keeps the protocol holds.
+            let (producer, consumer) = unsafe { (producer.trust_peer(), consumer.trust_peer()) };
+            Endpoint::new(InPlace { producer, consumer })
+        } else {
+            Endpoint::new(Copying { producer, consumer })
+        }
+    }
+}
+
+impl Transport for Shmpipe {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn mode(&self) -> Mode {
+        match self.wait {
+            Wait::Spin | Wait::Yield => Mode::Polls,
+            Wait::Block => Mode::PollsThenSleeps,
+        }
+    }
+
+    fn about(&self) -> &'static str {
+        match (self.trusted, self.wait) {
+            (true, _) => "shmpipe, trusted peer: messages written and read in place, copied once each way",
+            (false, Wait::Spin) => "shmpipe, safe API, Wait::Spin",
+            (false, _) => "shmpipe, safe API, default options",
+        }
+    }
+
+    fn make(&self, invitation: &mut Invitation<'_>) -> io::Result<Endpoint> {
+        let out = self.make_one(invitation)?;
+        let back = self.make_one(invitation)?;
+        Ok(self.endpoint(out.producer().map_err(refused)?, back.consumer().map_err(refused)?))
+    }
+
+    fn join(&self, invited: &mut Invited<'_>) -> io::Result<Endpoint> {
+        let (back, out): (String, String) = (invited.word()?, invited.word()?);
+        let back = self.options().open(back).map_err(refused)?;
+        let out = self.options().open(out).map_err(refused)?;
+        Ok(self.endpoint(out.producer().map_err(refused)?, back.consumer().map_err(refused)?))
+    }
+}
+
+#[cold]
+fn refused(error: impl Error + Send + Sync + 'static) -> io::Error {
+    io::Error::other(error)
+}
+
+/// Tells the partner of a pipe, and has it removed with the session.
+fn announce(pipe: &::shmpipe::Pipe, invitation: &mut Invitation<'_>) -> io::Result<()> {
+    let snapshot = ::shmpipe::inspect(pipe.address()).map_err(refused)?;
+    invitation.leaves(Leftover::Segment(snapshot.shm_id))?;
+    invitation.leaves(Leftover::Semaphores(snapshot.sem_id))?;
+    invitation.tell(pipe.address());
+    Ok(())
+}
+
+/// The safe API: bytes are copied in by `send` and out by `copy_to`.
+struct Copying {
+    producer: Producer,
+    consumer: Consumer,
+}
+
+impl Channel for Copying {
+    #[inline(always)]
+    fn send(&mut self, message: &[u8]) -> io::Result<()> {
+        self.producer.send(message).map_err(refused)?;
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let message = self.consumer.recv().map_err(refused)?;
+        message.copy_to(buffer).map_err(refused)
+    }
+
+    fn max_len(&self) -> usize {
+        self.producer.max_len().min(self.consumer.max_len())
+    }
+}
+
+/// The zero-copy API: the caller's own copy into the reservation, and out of the message.
+struct InPlace {
+    producer: Producer<Trusted>,
+    consumer: Consumer<Trusted>,
+}
+
+impl Channel for InPlace {
+    #[inline(always)]
+    fn send(&mut self, message: &[u8]) -> io::Result<()> {
+        let mut reservation = self.producer.reserve(message.len()).map_err(refused)?;
+        reservation.copy_from_slice(message);
+        reservation.commit();
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let message = self.consumer.recv().map_err(refused)?;
+        let len = message.len();
+        match buffer.get_mut(..len) {
+            Some(room) => room.copy_from_slice(&message),
+            None => {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a message of {len} bytes")));
+            }
+        }
+        Ok(len)
+    }
+
+    fn max_len(&self) -> usize {
+        self.producer.max_len().min(self.consumer.max_len())
+    }
+}

@@ -1,0 +1,384 @@
+//! Real sessions with a real partner: what they deliver, what they report, and that nothing stays behind.
+//!
+//! A main function of its own, since the partner is this very program started again.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::mem;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::panic::{self, AssertUnwindSafe};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use shmpipe_measure::{
+    Channel, Config, Endpoint, Experiment, Invitation, Invited, Machine, Mode, Placement, Plan, Session,
+    Settings, Transport, Until, collect, latency, serve_if_partner, transports,
+};
+
+/// The crate's own transports, and one that it does not know.
+fn all() -> Vec<&'static dyn Transport> {
+    let mut all = transports::ALL.to_vec();
+    all.push(&PacketSockets);
+    all
+}
+
+/// Says which of the [`VICTIMS`] this process is to be.
+const VICTIM: &str = "TWO_PROCESSES_VICTIM";
+
+type Test = (&'static str, fn());
+
+const TESTS: &[Test] = &[
+    ("every_transport_delivers_every_byte", every_transport_delivers_every_byte),
+    ("slices_of_every_transport_are_taken", slices_of_every_transport_are_taken),
+    ("a_checked_stream_reports_what_it_carried", a_checked_stream_reports_what_it_carried),
+    ("every_round_trip_is_timed", every_round_trip_is_timed),
+    (
+        "a_message_too_long_is_refused_and_the_session_goes_on",
+        a_message_too_long_is_refused_and_the_session_goes_on,
+    ),
+    ("a_second_session_is_refused_while_the_first_lives", a_second_session_is_refused_while_the_first_lives),
+    ("one_cpu_is_told_apart", one_cpu_is_told_apart),
+    ("the_machine_is_described", the_machine_is_described),
+    ("a_dead_partner_is_an_error", a_dead_partner_is_an_error),
+    ("a_panic_leaves_nothing", a_panic_leaves_nothing),
+    ("a_killed_parent_leaves_nothing", a_killed_parent_leaves_nothing),
+    ("an_interrupted_parent_leaves_nothing", an_interrupted_parent_leaves_nothing),
+    ("an_aborting_parent_leaves_nothing", an_aborting_parent_leaves_nothing),
+    ("a_main_that_forgets_the_partner_is_told", a_main_that_forgets_the_partner_is_told),
+];
+
+fn main() {
+    if std::env::var_os(VICTIM).is_none_or(|victim| victim != "forgetful") {
+        serve_if_partner(&all());
+    }
+    if let Ok(victim) = std::env::var(VICTIM) {
+        return victimise(&victim);
+    }
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
+    if std::env::args().any(|word| word == "--list") {
+        return TESTS.iter().for_each(|(name, _)| println!("{name}: test"));
+    }
+    let alone = leave_the_namespace();
+    println!(
+        "System V objects: {}",
+        if alone { "in a namespace of our own" } else { "among those of others" }
+    );
+    for (name, test) in TESTS {
+        if words.is_empty() || words.iter().any(|word| name.contains(word)) {
+            let before = System::now();
+            test();
+            System::settles_to(&before);
+            println!("{name} ... ok");
+        }
+    }
+}
+
+/// Takes a System V namespace of its own, where the kernel allows it: then no other program's objects are in the way.
+fn leave_the_namespace() -> bool {
+    // SAFETY: unshare takes flags only; this process has one thread.
+    let unshared = |flags| unsafe { libc::unshare(flags) } == 0;
+    unshared(libc::CLONE_NEWIPC) || unshared(libc::CLONE_NEWUSER | libc::CLONE_NEWIPC)
+}
+
+/// The System V objects of this namespace, by id.
+#[derive(Debug, PartialEq)]
+struct System {
+    segments: Vec<String>,
+    semaphores: Vec<String>,
+}
+
+impl System {
+    fn now() -> System {
+        let ids = |file: &str| {
+            let text = fs::read_to_string(file).unwrap();
+            text.lines().skip(1).map(|line| line.split_whitespace().nth(1).unwrap().to_owned()).collect()
+        };
+        System { segments: ids("/proc/sysvipc/shm"), semaphores: ids("/proc/sysvipc/sem") }
+    }
+
+    /// Waits until nothing is there that was not there before.
+    fn settles_to(before: &System) {
+        let start = Instant::now();
+        loop {
+            let now = System::now();
+            let new = now.segments.iter().any(|id| !before.segments.contains(id))
+                || now.semaphores.iter().any(|id| !before.semaphores.contains(id));
+            if !new {
+                return;
+            }
+            assert!(start.elapsed() < Duration::from_secs(5), "left behind: {now:?}, before {before:?}");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+fn session() -> Session {
+    Session::start(&Settings { capacity: 1 << 18, ..Settings::default() }, &all()).unwrap()
+}
+
+fn every_transport_delivers_every_byte() {
+    let mut session = session();
+    for transport in 0..session.transports().len() {
+        for size in [0, 1, 8, 56, 64, 65, 1024, 65536] {
+            let name = session.transports()[transport].name();
+            if name != "packets" || size > 0 {
+                session
+                    .check_both_ways(transport, size, 40)
+                    .unwrap_or_else(|error| panic!("{name}: {error}"));
+            }
+        }
+    }
+}
+
+fn slices_of_every_transport_are_taken() {
+    let mut session = session();
+    for experiment in [Experiment::RoundTrip, Experiment::Streaming] {
+        let mut plan = Plan::new(Until::Rounds(2)).with(&session, experiment, &[8, 4096]);
+        plan.slice = Duration::from_micros(50);
+        let collected = collect(&mut session, &plan).unwrap();
+        assert_eq!(collected.series.len(), 2 * all().len());
+        for series in &collected.series {
+            assert_eq!(series.slices.len() as u64 + series.discarded, 2, "{:?}", series.config);
+            assert!(series.slices.iter().all(|slice| slice.cost_ns > 0.0 && slice.floor_ns > 0.0));
+        }
+        let table = collected.table(experiment, "classic");
+        assert_eq!(table.lines().count(), 3 + collected.series.len(), "{table}");
+        assert!(collected.floor_report().to_string().contains("slices discarded"));
+    }
+}
+
+fn a_checked_stream_reports_what_it_carried() {
+    let mut session = session();
+    for name in ["shmpipe", "shmpipe-spin", "shmpipe-trusted", "classic", "pipe"] {
+        let transport = session.transport(name).unwrap();
+        let checked = session.checked_stream(transport, 20_000, 4096, 7).unwrap();
+        assert_eq!((checked.transport.as_str(), checked.messages), (name, 20_000));
+        assert!(checked.bytes > 20_000 && checked.messages_per_second() > 0.0, "{checked}");
+    }
+}
+
+fn every_round_trip_is_timed() {
+    let mut session = session();
+    let latencies = latency::collect(&mut session, &[64], Duration::from_millis(50)).unwrap();
+    assert_eq!(latencies.len(), 2 * (1 + all().len())); // the floor, and two placements each
+    assert!(latencies.iter().any(|latency| !latency.histogram.is_empty()), "{}", latency::table(&latencies));
+    assert!(latency::table(&latencies).contains("p99.99"));
+}
+
+fn a_message_too_long_is_refused_and_the_session_goes_on() {
+    let mut session = session();
+    let shmpipe = session.transport("shmpipe").unwrap();
+    let config = Config { experiment: Experiment::RoundTrip, transport: shmpipe, size: 1 << 20 };
+    assert!(!session.fits(shmpipe, config.size));
+    assert_eq!(session.slice(config, 1).unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(
+        session.slice(Config { transport: 99, ..config }, 1).unwrap_err().kind(),
+        ErrorKind::InvalidInput
+    );
+    session.slice(Config { size: 64, ..config }, 10).unwrap();
+    assert!(session.transport("carrier-pigeon").is_err());
+}
+
+fn a_second_session_is_refused_while_the_first_lives() {
+    let first = session();
+    let second = Session::start(&Settings::default(), transports::ALL);
+    assert_eq!(second.unwrap_err().kind(), ErrorKind::ResourceBusy);
+    drop(first);
+    session();
+}
+
+fn one_cpu_is_told_apart() {
+    // SAFETY: cpu_set_t is an array of integers, for which all zero is a value.
+    let mut all_cpus: libc::cpu_set_t = unsafe { mem::zeroed() };
+    let size = mem::size_of_val(&all_cpus);
+    // SAFETY: a live set of the size given.
+    assert_eq!(unsafe { libc::sched_getaffinity(0, size, &mut all_cpus) }, 0);
+    // SAFETY: the numbers are below the size of the set.
+    let first = (0..1024).find(|&cpu| unsafe { libc::CPU_ISSET(cpu, &all_cpus) }).unwrap();
+    // SAFETY: as above.
+    let mut one: libc::cpu_set_t = unsafe { mem::zeroed() };
+    // SAFETY: the number is below the size of the set.
+    unsafe { libc::CPU_SET(first, &mut one) };
+    // SAFETY: a live set of the size given.
+    assert_eq!(unsafe { libc::sched_setaffinity(0, size, &one) }, 0);
+    {
+        let mut session = session();
+        assert_eq!(session.cpus(), None);
+        assert!(Machine::of(&session).to_string().contains("one for both processes"));
+        let mut plan = Plan::new(Until::Rounds(1)).with(&session, Experiment::RoundTrip, &[64]);
+        plan.slice = Duration::from_micros(1);
+        let collected = collect(&mut session, &plan).unwrap();
+        assert_eq!(collected.placements, [Placement::OneCpu]);
+    }
+    // SAFETY: a live set of the size given.
+    assert_eq!(unsafe { libc::sched_setaffinity(0, size, &all_cpus) }, 0);
+}
+
+fn the_machine_is_described() {
+    let session = session();
+    let text = Machine::of(&session).to_string();
+    for what in ["cpu ", "cpus ", "kernel ", "ring ", "262144 bytes"] {
+        assert!(text.contains(what), "{text}");
+    }
+}
+
+fn a_dead_partner_is_an_error() {
+    for name in ["classic", "shmpipe", "pipe"] {
+        let mut session = session();
+        let transport = session.transport(name).unwrap();
+        kill(session.partner_id() as i32, libc::SIGKILL);
+        let config = Config { experiment: Experiment::RoundTrip, transport, size: 64 };
+        let error = session.slice(config, 1000).unwrap_err();
+        assert!(error.to_string().contains("the partner process ended early"), "{error}");
+        assert_eq!(session.slice(config, 1).unwrap_err().kind(), ErrorKind::BrokenPipe);
+    }
+}
+
+fn a_panic_leaves_nothing() {
+    let before = System::now();
+    let quiet = panic::take_hook();
+    panic::set_hook(Box::new(|_| ()));
+    let panicked = panic::catch_unwind(AssertUnwindSafe(|| {
+        let session = session();
+        assert!(System::now() != before, "a session has objects while it lives");
+        panic!("with {session:?}");
+    }));
+    panic::set_hook(quiet);
+    assert!(panicked.is_err());
+}
+
+fn a_killed_parent_leaves_nothing() {
+    let victim = Victim::start("measuring");
+    kill(victim.0.id() as i32, libc::SIGKILL);
+}
+
+fn an_interrupted_parent_leaves_nothing() {
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT] {
+        let mut victim = Victim::start("measuring");
+        kill(-(victim.0.id() as i32), signal); // as a terminal does: the whole group
+        assert_eq!(victim.0.wait().unwrap().signal(), Some(signal));
+    }
+}
+
+fn an_aborting_parent_leaves_nothing() {
+    let mut victim = Victim::start("aborting");
+    assert_eq!(victim.0.wait().unwrap().signal(), Some(libc::SIGABRT));
+}
+
+fn a_main_that_forgets_the_partner_is_told() {
+    let mut victim = Command::new("/proc/self/exe")
+        .env(VICTIM, "forgetful")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let start = Instant::now();
+    assert!(victim.wait().unwrap().success());
+    assert!(start.elapsed() < Duration::from_secs(10));
+}
+
+/// Another process that has a session, in a process group of its own.
+struct Victim(Child);
+
+impl Victim {
+    /// Starts one and waits until its session measures.
+    fn start(what: &str) -> Victim {
+        let mut child = Command::new("/proc/self/exe")
+            .env(VICTIM, what)
+            .process_group(0)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        io::BufRead::read_line(&mut io::BufReader::new(child.stdout.as_mut().unwrap()), &mut line).unwrap();
+        assert_eq!(line, "measuring\n");
+        Victim(child)
+    }
+}
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn victimise(what: &str) {
+    let started = Session::start(&Settings::default(), &all());
+    if what == "forgetful" {
+        let error = started.unwrap_err();
+        assert!(error.to_string().contains("the partner process ended early"), "{error}");
+        return;
+    }
+    let mut session = started.unwrap();
+    let no_core = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a live limit.
+    unsafe { libc::setrlimit(libc::RLIMIT_CORE, &no_core) };
+    println!("measuring");
+    if what == "aborting" {
+        std::process::abort();
+    }
+    loop {
+        for transport in 0..session.transports().len() {
+            let config = Config { experiment: Experiment::RoundTrip, transport, size: 64 };
+            session.slice(config, 100).unwrap();
+        }
+    }
+}
+
+fn kill(process: i32, signal: i32) {
+    // SAFETY: a process of this test.
+    assert_eq!(unsafe { libc::kill(process, signal) }, 0);
+}
+
+/// A pair of Unix sockets that keep message boundaries: what a peer's own transport looks like to this crate.
+struct PacketSockets;
+
+struct Packets(fs::File);
+
+impl Channel for Packets {
+    fn send(&mut self, message: &[u8]) -> io::Result<()> {
+        io::Write::write_all(&mut self.0, message)
+    }
+
+    fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        io::Read::read(&mut self.0, buffer)
+    }
+}
+
+impl Transport for PacketSockets {
+    fn name(&self) -> &'static str {
+        "packets"
+    }
+
+    fn mode(&self) -> Mode {
+        Mode::Sleeps
+    }
+
+    fn about(&self) -> &'static str {
+        "Unix sequenced-packet socketpair"
+    }
+
+    fn passes_descriptors(&self) -> bool {
+        true
+    }
+
+    fn make(&self, invitation: &mut Invitation<'_>) -> io::Result<Endpoint> {
+        use std::os::fd::{FromRawFd, OwnedFd};
+        let mut ends = [0; 2];
+        // SAFETY: room for two descriptors.
+        let made = unsafe {
+            libc::socketpair(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0, ends.as_mut_ptr())
+        };
+        assert_eq!(made, 0);
+        // SAFETY: the kernel has just opened both.
+        let (ours, theirs) = unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) };
+        invitation.pass(theirs);
+        Ok(Endpoint::new(Packets(ours.into())))
+    }
+
+    fn join(&self, invited: &mut Invited<'_>) -> io::Result<Endpoint> {
+        Ok(Endpoint::new(Packets(invited.descriptor()?.into())))
+    }
+}

@@ -1,0 +1,117 @@
+//! A claimed role, and what can be known through it: whether it still stands, and whether the peer is there.
+
+use crate::error::SetupError;
+use crate::peer::{Peer, Phase, Role, State};
+use crate::pipe::Pipe;
+use crate::stop::Stopper;
+use crate::sysv::SetError;
+use crate::wait::{Ended, Patience, Step, Waiting};
+use std::mem::ManuallyDrop;
+use std::time::Duration;
+
+/// A claimed role: given back when dropped, or by the kernel when we die.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    pipe: Pipe,
+    role: Role,
+}
+
+/// The semaphore set, or our claim in it, is gone.
+#[derive(Debug)]
+pub(crate) struct Gone;
+
+/// Why a wait for the peer ended without it.
+#[derive(Debug)]
+pub(crate) enum NoPeer {
+    Ended(Ended),
+    Gone,
+}
+
+impl Claim {
+    pub(crate) fn take(pipe: &Pipe, role: Role) -> Result<Self, SetupError> {
+        pipe.attachment().claim(role)?;
+        Ok(Claim { pipe: pipe.clone(), role })
+    }
+
+    pub(crate) fn pipe(&self) -> &Pipe {
+        &self.pipe
+    }
+
+    /// Whether this process holds the claim; a forked child does not, nor does it have the mapping.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.pipe.attachment().mapping.is_ours()
+    }
+
+    /// Gives the role back, and says if that failed.
+    pub(crate) fn release(self) -> Result<(), SetupError> {
+        let claim = ManuallyDrop::new(self);
+        // SAFETY: the claim is neither used again nor dropped, so that its pipe is moved out of it once.
+        let pipe = unsafe { std::ptr::read(&raw const claim.pipe) };
+        pipe.attachment().release(claim.role)
+    }
+
+    fn is_free(&self, role: Role) -> Result<bool, Gone> {
+        match self.pipe.attachment().set.is_free(role) {
+            Ok(free) => Ok(free),
+            Err(SetError::Gone) => Err(Gone),
+            // No answer is no news.
+            Err(SetError::Taken | SetError::Os { .. }) => Ok(false),
+        }
+    }
+
+    /// Makes sure that our own claim still stands.
+    pub(crate) fn check(&self) -> Result<(), Gone> {
+        if self.is_free(self.role)? { Err(Gone) } else { Ok(()) }
+    }
+
+    /// Whether the kernel says that nobody holds the peer's role.
+    pub(crate) fn peer_is_gone(&self) -> Result<bool, Gone> {
+        self.is_free(self.role.peer())
+    }
+
+    /// What the peer's state word and the kernel say about it together.
+    pub(crate) fn peer(&self, state: State) -> Peer {
+        match (state.phase(), self.pipe.attachment().set.is_free(self.role.peer())) {
+            (Some(Phase::Never), _) => Peer::NeverCame,
+            (Some(Phase::Closed), _) => Peer::Closed,
+            (Some(Phase::Open), Ok(true)) => Peer::Died,
+            (Some(Phase::Open), Ok(false)) => Peer::Open,
+            _ => Peer::Unknown,
+        }
+    }
+
+    /// Waits until there is a peer. `state` loads its state word, `sleep` sleeps while that stays what it was.
+    pub(crate) fn wait_for_peer(
+        &self,
+        patience: Patience,
+        stopper: &Stopper,
+        state: impl Fn() -> State,
+        sleep: impl Fn(State, Duration),
+    ) -> Result<(), NoPeer> {
+        let mut waiting = Waiting::new(self.pipe.wait(), patience, stopper);
+        let mut seen = None;
+        loop {
+            let now = state();
+            // The kernel is asked once for each change.
+            if seen != Some(now) && self.peer(now) == Peer::Open {
+                return Ok(());
+            }
+            seen = Some(now);
+            match waiting.next().map_err(NoPeer::Ended)? {
+                Step::Look => crate::sync::spin_loop(),
+                Step::Yield => std::thread::yield_now(),
+                Step::Sleep(slice) => sleep(now, slice),
+                Step::Check => self.check().map_err(|Gone| NoPeer::Gone)?,
+            }
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if self.is_ours() {
+            // It fails only if the pipe was removed, and the claim with it.
+            let _ = self.pipe.attachment().release(self.role);
+        }
+    }
+}

@@ -1,0 +1,457 @@
+//! Errors, one family each for setting up, sending and receiving. Each says what was found, what was expected and
+//! what to do.
+
+use crate::address::{Address, AddressError};
+use crate::bell::WakeMode;
+use crate::peer::Role;
+use std::fmt;
+use std::io;
+
+/// A word in the segment that no correct peer writes.
+///
+/// The endpoint that found it is poisoned: every later call returns the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Corruption {
+    pub(crate) word: &'static str,
+    pub(crate) position: u64,
+    pub(crate) found: u64,
+}
+
+impl Corruption {
+    /// Which word it is: `record header`, `head`, `tail` or `state`.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        self.word
+    }
+
+    /// The position in the stream at which it was found.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// What the word held.
+    #[must_use]
+    pub fn found(&self) -> u64 {
+        self.found
+    }
+}
+
+impl fmt::Display for Corruption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the {} at position {} holds {:#x}, which no correct peer writes; make the pipe anew",
+            self.word, self.position, self.found
+        )
+    }
+}
+
+/// Why a message was not sent. Nothing of it is in the pipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The message, or the batch, is longer than this pipe can ever take.
+    TooLarge {
+        /// Bytes of the message; of a batch, the bytes that it would take in the ring.
+        length: usize,
+        /// Bytes that fit.
+        max: usize,
+    },
+    /// There is no space now; the consumer has to release something first. Only `try_` calls say so.
+    Full,
+    /// The deadline passed before there was space.
+    TimedOut,
+    /// A [`Stopper`](crate::Stopper) ended the wait.
+    Stopped,
+    /// The consumer has closed while this producer was attached.
+    Closed,
+    /// The consumer has died. Said once; the next call waits for its successor.
+    Abandoned,
+    /// The pipe was removed, or its claims were, so that nothing keeps a second producer away any more.
+    Removed,
+    /// The segment holds what no correct consumer writes.
+    Corrupt(Corruption),
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SendError::TooLarge { length, max } => {
+                write!(f, "{length} bytes are more than the {max} that fit; split it or make a pipe of larger capacity")
+            }
+            SendError::Full => f.write_str("the pipe is full; try again when the consumer has released something"),
+            SendError::TimedOut => f.write_str("the pipe stayed full until the deadline"),
+            SendError::Stopped => f.write_str("the wait for space was stopped"),
+            SendError::Closed => f.write_str("the consumer has closed the pipe"),
+            SendError::Abandoned => f.write_str("the consumer has died; send again to wait for its successor"),
+            SendError::Removed => f.write_str("the pipe was removed while in use; open it anew"),
+            SendError::Corrupt(corruption) => corruption.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for SendError {}
+
+/// Why no message was received. Nothing was taken from the pipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RecvError {
+    /// There is no message now. Only `try_` calls and [`Drain`](crate::Drain) say so.
+    Empty,
+    /// The deadline passed before there was a message.
+    TimedOut,
+    /// A [`Stopper`](crate::Stopper) ended the wait.
+    Stopped,
+    /// The producer has closed and everything was received. Said as often as asked, until a new producer comes.
+    Closed,
+    /// The producer has died and everything was received. Said once; the next call waits for its successor.
+    Abandoned,
+    /// The pipe was removed, or its claims were, so that nothing keeps a second consumer away any more.
+    Removed,
+    /// The message has another size than the caller's value or slice.
+    WrongSize {
+        /// Bytes of the message.
+        found: usize,
+        /// Bytes of the value, or the most that the slice takes.
+        expected: usize,
+    },
+    /// The segment holds what no correct producer writes.
+    Corrupt(Corruption),
+}
+
+impl fmt::Display for RecvError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RecvError::Empty => f.write_str("the pipe is empty; try again when the producer has sent something"),
+            RecvError::TimedOut => f.write_str("the pipe stayed empty until the deadline"),
+            RecvError::Stopped => f.write_str("the wait for a message was stopped"),
+            RecvError::Closed => f.write_str("the producer has closed the pipe and everything was received"),
+            RecvError::Abandoned => {
+                f.write_str("the producer has died and everything was received; receive again to wait for its successor")
+            }
+            RecvError::Removed => f.write_str("the pipe was removed while in use; open it anew"),
+            RecvError::WrongSize { found, expected } => {
+                write!(f, "the message has {found} bytes, the caller's memory {expected}; take it as bytes instead")
+            }
+            RecvError::Corrupt(corruption) => corruption.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for RecvError {}
+
+/// Who may use a System V object, as far as the caller may know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Permissions {
+    /// The owner.
+    pub uid: u32,
+    /// The owner's group.
+    pub gid: u32,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+impl fmt::Display for Permissions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "owner {}, group {}, mode {:04o}", self.uid, self.gid, self.mode)
+    }
+}
+
+/// Why a pipe could not be made, opened, claimed, closed or removed.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SetupError {
+    /// The address does not parse, or does not fit the call.
+    Address(AddressError),
+    /// There is no pipe at this address.
+    NotFound {
+        /// Where it was looked for.
+        address: Address,
+    },
+    /// There is a pipe at this address already.
+    Exists {
+        /// Where it is.
+        address: Address,
+    },
+    /// An address that names an existing segment cannot make one, and `sysv:private` cannot find one.
+    CannotMake {
+        /// The address.
+        address: Address,
+    },
+    /// The system does not let us.
+    PermissionDenied {
+        /// The pipe.
+        address: Address,
+        /// Its key, 0 if it has none.
+        key: i32,
+        /// Who may, if that can be told.
+        permissions: Option<Permissions>,
+    },
+    /// The segment was made or is owned by somebody who is neither root nor ourselves nor named as trusted.
+    Untrusted {
+        /// The pipe.
+        address: Address,
+        /// Its owner.
+        uid: u32,
+        /// Its creator.
+        creator: u32,
+    },
+    /// There is something at this address that is no pipe. It was not written to.
+    Foreign {
+        /// The address.
+        address: Address,
+        /// What looked different.
+        what: &'static str,
+        /// What was found there.
+        found: u64,
+        /// What a pipe has there.
+        expected: u64,
+    },
+    /// The segment under this key belongs to a pipe of another name: two names have the same hash.
+    OtherName {
+        /// The name asked for.
+        asked: String,
+        /// The name in the segment; empty if it was made under a key.
+        found: String,
+    },
+    /// The segment was made on a machine, or by a program, of the other byte order.
+    ByteOrder,
+    /// The segment has another layout version.
+    LayoutVersion {
+        /// The version in the segment.
+        found: u32,
+        /// The version of this crate.
+        expected: u32,
+    },
+    /// The segment demands features that this version does not know.
+    Features {
+        /// The bits not known.
+        unknown: u64,
+    },
+    /// A word of the header holds what no correct creator writes.
+    Malformed {
+        /// Which word.
+        word: &'static str,
+        /// What it holds.
+        found: u64,
+    },
+    /// The segment is smaller than its header says.
+    TooSmall {
+        /// Bytes that it has.
+        size: u64,
+        /// Bytes that it needs.
+        needed: u64,
+    },
+    /// The segment has another schema id.
+    Schema {
+        /// The schema in the segment.
+        found: u64,
+        /// The schema asked for.
+        expected: u64,
+    },
+    /// The segment's creator died before it was complete. [`Options::open_or_create`](crate::Options::open_or_create)
+    /// repairs that.
+    HalfMade {
+        /// The pipe.
+        address: Address,
+        /// The process that made it.
+        pid: u32,
+    },
+    /// A capacity that no ring may have.
+    CapacityTooLarge {
+        /// Bytes asked for.
+        asked: u64,
+        /// Bytes that a ring may have.
+        largest: u64,
+    },
+    /// A limit of the system is reached.
+    Limit {
+        /// Its name.
+        name: &'static str,
+        /// Its value.
+        value: u64,
+        /// What was asked of it.
+        asked: u64,
+        /// The file that changes it.
+        file: &'static str,
+    },
+    /// Somebody holds the role.
+    RoleTaken {
+        /// Which.
+        role: Role,
+        /// A hint at the holder: its process id, if it is visible from here.
+        pid: Option<u32>,
+    },
+    /// The semaphore set that guarded this segment is gone while others are attached, so that one of them may still
+    /// hold a role.
+    ClaimsLost {
+        /// The pipe.
+        address: Address,
+        /// How many others are attached.
+        attached: u64,
+    },
+    /// Another process has been setting up or removing this pipe for longer than it should take.
+    Busy {
+        /// The pipe.
+        address: Address,
+        /// A hint at that process.
+        pid: Option<u32>,
+    },
+    /// This process cannot wake, or be woken, the way the segment demands.
+    CannotWake {
+        /// What the segment demands.
+        mode: WakeMode,
+        /// Why it cannot be had.
+        source: io::Error,
+    },
+    /// [`Wait::Block`](crate::Wait::Block) was asked for on a segment where nobody sleeps.
+    NeverSleeps,
+    /// The pipe was removed while it was in use.
+    Removed {
+        /// The pipe.
+        address: Address,
+    },
+    /// The ring holds what no correct peer writes.
+    Corrupt(Corruption),
+    /// A system call failed for another reason.
+    Os {
+        /// The call.
+        call: &'static str,
+        /// The reason.
+        source: io::Error,
+    },
+}
+
+impl SetupError {
+    /// The error of the system call just made.
+    pub(crate) fn os(call: &'static str) -> Self {
+        SetupError::Os { call, source: io::Error::last_os_error() }
+    }
+}
+
+/// "process 12" or "a process not visible from here".
+struct Who(Option<u32>);
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(pid) => write!(f, "process {pid}"),
+            None => f.write_str("a process not visible from here"),
+        }
+    }
+}
+
+impl fmt::Display for SetupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SetupError::Address(error) => error.fmt(f),
+            SetupError::NotFound { address } => {
+                write!(f, "there is no pipe at {address}; create it, or start the other side first")
+            }
+            SetupError::Exists { address } => {
+                write!(f, "there is a pipe at {address} already; open it, or remove it first")
+            }
+            SetupError::CannotMake { address } => {
+                write!(f, "{address} cannot be used so: sysv:id:N only opens, sysv:private only creates")
+            }
+            SetupError::PermissionDenied { address, key, permissions } => {
+                write!(f, "no permission for the pipe at {address} (key {key:#x}")?;
+                match permissions {
+                    Some(permissions) => write!(f, ", {permissions})")?,
+                    None => f.write_str(")")?,
+                }
+                f.write_str("; both ends need read and write permission")
+            }
+            SetupError::Untrusted { address, uid, creator } => write!(
+                f,
+                "the pipe at {address} was made by user {creator} and belongs to user {uid}; \
+                 only root's and our own are trusted, unless the user is named as trusted"
+            ),
+            SetupError::Foreign { address, what, found, expected } => write!(
+                f,
+                "what is at {address} is no pipe: {what} is {found:#x}, expected {expected:#x}; use another name or key"
+            ),
+            SetupError::OtherName { asked, found } if found.is_empty() => write!(
+                f,
+                "the pipe under the key of {asked:?} was made by key, without a name; open it by its key"
+            ),
+            SetupError::OtherName { asked, found } => write!(
+                f,
+                "the names {asked:?} and {found:?} have the same key, and {found:?} is in use; choose another name"
+            ),
+            SetupError::ByteOrder => f.write_str("the segment has the other byte order; both ends must have the same"),
+            SetupError::LayoutVersion { found, expected } => write!(
+                f,
+                "the segment has layout version {found}, expected {expected}; \
+                 let both ends use the same version, or remove the segment"
+            ),
+            SetupError::Features { unknown } => {
+                write!(f, "the segment demands features unknown here (bits {unknown:#x}); use a newer version")
+            }
+            SetupError::Malformed { word, found } => {
+                write!(f, "the {word} in the header holds {found}, which no creator writes; remove the segment")
+            }
+            SetupError::TooSmall { size, needed } => {
+                write!(f, "the segment has {size} bytes, its header asks for {needed}; remove the segment")
+            }
+            SetupError::Schema { found, expected } => {
+                write!(f, "the pipe carries schema {found:#x}, expected {expected:#x}; both ends must agree")
+            }
+            SetupError::HalfMade { address, pid } => write!(
+                f,
+                "the pipe at {address} is half-made: its creator, process {pid}, died; \
+                 create it again or remove it"
+            ),
+            SetupError::CapacityTooLarge { asked, largest } => {
+                write!(f, "a capacity of {asked} bytes was asked for, {largest} at most are possible")
+            }
+            SetupError::Limit { name, value, asked, file } => {
+                write!(f, "the system's limit {name} is {value}, asked for {asked}; raise it in {file}")
+            }
+            SetupError::RoleTaken { role, pid } => {
+                write!(f, "{} is the {role} of this pipe already; there can be one only", Who(*pid))
+            }
+            SetupError::ClaimsLost { address, attached } => write!(
+                f,
+                "the semaphore set of the pipe at {address} was removed while {attached} others are attached; \
+                 end them, then open it again"
+            ),
+            SetupError::Busy { address, pid } => {
+                write!(f, "{} is still setting up the pipe at {address}; end it, or try again", Who(*pid))
+            }
+            SetupError::CannotWake { mode, source } => write!(
+                f,
+                "the pipe wakes sleepers by {mode}, which this process cannot ({source}); make it with another wake mode"
+            ),
+            SetupError::NeverSleeps => {
+                f.write_str("on this pipe nobody sleeps (wake mode never); wait by spin or yield")
+            }
+            SetupError::Removed { address } => write!(f, "the pipe at {address} was removed; open it anew"),
+            SetupError::Corrupt(corruption) => corruption.fmt(f),
+            SetupError::Os { call, source } => write!(f, "{call} failed: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for SetupError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            SetupError::Address(error) => Some(error),
+            SetupError::CannotWake { source, .. } | SetupError::Os { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+impl From<AddressError> for SetupError {
+    fn from(error: AddressError) -> Self {
+        SetupError::Address(error)
+    }
+}
+
+impl From<std::convert::Infallible> for SetupError {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}

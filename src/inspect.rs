@@ -1,0 +1,204 @@
+//! Watching pipes without taking part: read only, without a role, without disturbing the pair.
+
+use crate::address::{Address, Place};
+use crate::bell::WakeMode;
+use crate::error::{Permissions, SetupError};
+use crate::identity::Identity;
+use crate::layout::{Counters, Quiet};
+use crate::peer::{Peer, Phase, Role, State};
+use crate::pipe::SegmentId;
+use crate::sync::{AtomicU64, Ordering};
+use crate::sysv::{self, Semaphores, View};
+use std::time::{Duration, SystemTime};
+
+/// What a pipe was like at one moment. The two sides go on meanwhile, so that the numbers need not agree to the byte.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// An address under which the pipe is found.
+    pub address: Address,
+    /// The name under which it was made, if it was made under a name.
+    pub name: Option<String>,
+    /// The random number of the segment.
+    pub segment_id: SegmentId,
+    /// The key; 0 for a segment without one.
+    pub key: i32,
+    /// The identifier of the segment (`shmid`).
+    pub shm_id: i32,
+    /// The identifier of the semaphore set (`semid`).
+    pub sem_id: i32,
+    /// Bytes of ring data.
+    pub capacity: u64,
+    /// Bytes of the segment.
+    pub size: u64,
+    /// The user's schema id.
+    pub schema: u64,
+    /// Owner, group and mode.
+    pub permissions: Permissions,
+    /// The user who made it.
+    pub creator: u32,
+    /// When it was made.
+    pub created: SystemTime,
+    /// How sleepers are woken.
+    pub wake_mode: WakeMode,
+    /// Whether it is removed when both sides have closed.
+    pub remove_on_close: bool,
+    /// Attachments of the segment, other than this one.
+    pub attached: u64,
+    /// Bytes of the ring between the read and the write position.
+    pub used: u64,
+    /// The producer's side.
+    pub producer: Side,
+    /// The consumer's side.
+    pub consumer: Side,
+}
+
+/// One side of a pipe at one moment.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Side {
+    /// Whether somebody is there.
+    pub peer: Peer,
+    /// A hint at the process, while somebody is there and is visible from here.
+    pub pid: Option<u32>,
+    /// How many have claimed this role so far.
+    pub epoch: u64,
+    /// The write position, or the read position.
+    pub position: u64,
+    /// Messages sent, or released.
+    pub messages: u64,
+    /// Payload bytes of those.
+    pub bytes: u64,
+    /// Calls that had to wait, for space or for data.
+    pub waits: u64,
+    /// Wake-ups given to the other side.
+    pub wakeups: u64,
+}
+
+/// A pipe in a listing.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Listed {
+    /// The identifier of the segment (`shmid`).
+    pub shm_id: i32,
+    /// The key; 0 for a segment without one.
+    pub key: i32,
+    /// Owner, group and mode.
+    pub permissions: Permissions,
+    /// What it is like, or why that cannot be told.
+    pub snapshot: Result<Snapshot, SetupError>,
+}
+
+/// Looks at a pipe. Needs read permission; attaches the segment for reading alone and claims nothing.
+///
+/// # Errors
+/// As for opening it.
+pub fn inspect<A>(address: A) -> Result<Snapshot, SetupError>
+where
+    A: TryInto<Address>,
+    SetupError: From<A::Error>,
+{
+    let address = address.try_into()?;
+    Ok(snapshot(&sysv::view(&address)?, address))
+}
+
+/// All pipes of this IPC namespace. Pipes are recognised by their semaphore sets; segments that are none are not
+/// attached, since that would raise their attach count, which their owners may rely on.
+///
+/// A pipe that we may not read is listed with that error.
+///
+/// # Errors
+/// [`SetupError::Os`] if `/proc/sysvipc` cannot be read.
+pub fn list() -> Result<Vec<Listed>, SetupError> {
+    let proc = |call| move |source| SetupError::Os { call, source };
+    let segments = sysv::segments().map_err(proc("reading /proc/sysvipc/shm"))?;
+    let sets = sysv::sets().map_err(proc("reading /proc/sysvipc/sem"))?;
+    let listed = sets.iter().filter(|set| sysv::looks_like_ours(set)).filter_map(|set| {
+        let guarded = sysv::guarded_by(sysv::set_of(set));
+        let segment = segments.iter().find(|segment| match &guarded {
+            Ok(guarded) => Some(segment.id) == *guarded,
+            // Of a set that we may not ask, the key tells.
+            Err(_) => segment.key == set.key && segment.key != 0,
+        })?;
+        let by_id = Address(Place::Id(segment.id));
+        let snapshot = match guarded {
+            Ok(_) => sysv::view(&by_id).map(|view| {
+                let address = address_of(&view);
+                snapshot(&view, address)
+            }),
+            Err(_) => Err(SetupError::PermissionDenied {
+                address: by_id,
+                key: segment.key,
+                permissions: Some(segment.permissions),
+            }),
+        };
+        Some(Listed { shm_id: segment.id, key: segment.key, permissions: segment.permissions, snapshot })
+    });
+    Ok(listed.collect())
+}
+
+/// The friendliest address under which a pipe is found: its name, else its key, else its identifier.
+fn address_of(view: &View) -> Address {
+    match view.identity.name() {
+        Some(name) if !name.is_empty() => name.parse().ok(),
+        _ => None,
+    }
+    .unwrap_or_else(|| match crate::address::Key::new(view.key) {
+        Some(key) => Address(Place::Key(key)),
+        None => Address(Place::Id(view.shm_id)),
+    })
+}
+
+fn snapshot(view: &View, address: Address) -> Snapshot {
+    let header = view.header();
+    let Identity { capacity, segment_id, schema, created_ns, .. } = view.identity;
+    let set = view.set;
+    let producer = side(set, Role::Producer, &header.producer.0, &header.tail.0, &header.produced.0);
+    let consumer = side(set, Role::Consumer, &header.consumer.0, &header.head.0, &header.consumed.0);
+    // The write position may lag behind the read position by what was committed last.
+    let used = producer.position.wrapping_sub(consumer.position);
+    Snapshot {
+        address,
+        name: view.identity.name().filter(|name| !name.is_empty()).map(str::to_owned),
+        segment_id: SegmentId(segment_id),
+        key: view.key,
+        shm_id: view.shm_id,
+        sem_id: set.id(),
+        capacity,
+        size: view.size,
+        schema,
+        permissions: view.permissions,
+        creator: view.creator,
+        created: SystemTime::UNIX_EPOCH + Duration::from_nanos(created_ns),
+        wake_mode: view.identity.wake_mode().expect("a known wake mode was checked for"),
+        remove_on_close: view.identity.remove_on_close(),
+        attached: view.attached,
+        used: if used > capacity { 0 } else { used },
+        producer,
+        consumer,
+    }
+}
+
+fn side(set: Semaphores, role: Role, quiet: &Quiet, position: &AtomicU64, counters: &Counters) -> Side {
+    // Relaxed: numbers to look at; nothing is read through them.
+    let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
+    let state = State::of(quiet);
+    let is_free = set.is_free(role);
+    let peer = match (state.phase(), &is_free) {
+        (Some(Phase::Never), _) => Peer::NeverCame,
+        (Some(Phase::Closed), _) => Peer::Closed,
+        (Some(Phase::Open), Ok(true)) => Peer::Died,
+        (Some(Phase::Open), Ok(false)) => Peer::Open,
+        _ => Peer::Unknown,
+    };
+    Side {
+        peer,
+        pid: if is_free.is_ok_and(|free| !free) { set.holder(role) } else { None },
+        epoch: state.epoch(),
+        position: load(position),
+        messages: load(&counters.messages),
+        bytes: load(&counters.bytes),
+        waits: load(&counters.waits),
+        wakeups: load(&counters.wakeups),
+    }
+}

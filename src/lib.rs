@@ -1,0 +1,128 @@
+//! A pipe between two unrelated processes at the speed of shared memory.
+//!
+//! One producer, one consumer; lossless, ordered messages of any length; a ring buffer in a System V segment. It keeps
+//! what people like about a pipe: it blocks when full and when empty, ends when the writer closes, and says so when
+//! the reader is gone. It adds what shared memory allows: no system call and no kernel copy per message, message
+//! boundaries, contents that outlive both processes, and either side coming back after `kill -9` with nothing lost
+//! that was committed.
+//!
+//! ```no_run
+//! # fn producer() -> Result<(), Box<dyn std::error::Error>> {
+//! // In one process:
+//! let mut producer = shmpipe::Pipe::open_or_create("ticks")?.producer()?;
+//! producer.send(b"EURUSD 1.0842")?;
+//! producer.close()?;
+//! # Ok(()) }
+//!
+//! # fn consumer() -> Result<(), Box<dyn std::error::Error>> {
+//! // In another, started before or after:
+//! let mut consumer = shmpipe::Pipe::open_or_create("ticks")?.consumer()?;
+//! loop {
+//!     match consumer.recv() {
+//!         Ok(message) => println!("{}", String::from_utf8_lossy(&message.to_vec())),
+//!         Err(shmpipe::RecvError::Closed) => break,
+//!         Err(error) => return Err(error.into()),
+//!     }
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! # Concepts
+//! * An [`Address`] names a pipe: `ticks`, `sysv:0x4d2`, `sysv:private`, ...
+//! * [`Options`] make or open one; the result is a [`Pipe`], a mapped *segment* without a role.
+//! * Of a pipe, the *role* of [`Producer`] and of [`Consumer`] can each be claimed by one process at a time. The kernel
+//!   gives a role back when its holder dies, whatever it died of.
+//! * A *record* is a message in the ring: a header word, the payload, padding to 8 bytes. Its [`Position`] is the
+//!   number of bytes before it since the pipe was made, and identifies it for ever together with the [`SegmentId`].
+//! * The producer [reserves](Producer::reserve) and [commits](Reservation::commit), the consumer
+//!   [reads](Consumer::recv) and releases by dropping the [`Message`]. Everything else is built on these two.
+//!
+//! # Cost
+//! A message costs one pass over its payload on each side and, for small ones, one cache line that moves from one
+//! core to the other. No system call, no full fence, no locked instruction, no allocation. A side that has to wait
+//! polls for 20 microseconds, yields for 80 more and then sleeps on a futex ([`Wait::Block`]); who sends to a sleeper
+//! pays for one system call. Memory: the capacity and one page in the segment, a few hundred bytes in each process.
+//!
+//! # After a crash
+//! A record is wholly in the pipe or not at all, at whatever instruction its producer is killed. A successor claims
+//! the role and goes on behind the last committed record. A consumer that is killed loses nothing: what it took and did
+//! not release comes again to its successor, with the same positions, so that a sink that stores the position with
+//! its own data takes each record exactly once.
+//!
+//! # Safety against the other process
+//! By default nothing that the other process does to the shared memory is undefined behaviour here: header words are
+//! loaded once, checked against private memory and copied, payloads are copied in and out. A violation is an error
+//! that poisons the endpoint. Borrowing messages in place is one promise away: [`Consumer::trust_peer`],
+//! [`Producer::trust_peer`].
+//!
+//! # What it is not
+//! No broadcast and no second producer; no network; no protection of the data against power loss; Linux only.
+//!
+//! DESIGN.md has the protocol, the proofs and the memory orderings, LAYOUT.md the segment byte for byte.
+
+#![cfg_attr(shmpipe_loom, allow(dead_code, unused_imports))]
+
+mod address;
+mod bell;
+mod copy;
+mod error;
+mod layout;
+mod peer;
+mod record;
+mod ring;
+mod sync;
+
+#[cfg(not(shmpipe_loom))]
+mod claim;
+#[cfg(not(shmpipe_loom))]
+mod consumer;
+#[cfg(not(shmpipe_loom))]
+mod identity;
+#[cfg(not(shmpipe_loom))]
+mod inspect;
+#[cfg(not(shmpipe_loom))]
+mod membarrier;
+#[cfg(not(shmpipe_loom))]
+mod options;
+#[cfg(not(shmpipe_loom))]
+mod pipe;
+#[cfg(not(shmpipe_loom))]
+mod producer;
+#[cfg(not(shmpipe_loom))]
+mod stop;
+#[cfg(not(shmpipe_loom))]
+mod sysv;
+#[cfg(not(shmpipe_loom))]
+mod trust;
+#[cfg(not(shmpipe_loom))]
+mod wait;
+
+#[cfg(all(test, shmpipe_loom))]
+mod models;
+
+pub use address::{Address, AddressError};
+pub use bell::WakeMode;
+pub use error::{Corruption, Permissions, RecvError, SendError, SetupError};
+pub use peer::{Peer, Role};
+
+#[cfg(not(shmpipe_loom))]
+pub use consumer::{Consumer, Drain, Message, Record};
+#[cfg(not(shmpipe_loom))]
+pub use inspect::{Listed, Side, Snapshot, inspect, list};
+#[cfg(not(shmpipe_loom))]
+pub use options::{Kept, Options};
+#[cfg(not(shmpipe_loom))]
+pub use pipe::{Pipe, Position, SegmentId, unlink, unlink_force};
+#[cfg(not(shmpipe_loom))]
+pub use producer::{Batch, Producer, Reservation};
+#[cfg(not(shmpipe_loom))]
+pub use stop::Stopper;
+#[cfg(not(shmpipe_loom))]
+pub use trust::{Trusted, Untrusted};
+#[cfg(not(shmpipe_loom))]
+pub use wait::Wait;
+
+/// The README's code, compiled.
+#[cfg(all(doctest, not(shmpipe_loom)))]
+#[doc = include_str!("../README.md")]
+struct Readme;

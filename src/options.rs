@@ -1,0 +1,239 @@
+//! How a pipe is made and opened.
+
+use crate::address::Address;
+use crate::bell::WakeMode;
+use crate::error::SetupError;
+use crate::identity::Wishes;
+use crate::layout::{MAX_CAPACITY, MIN_CAPACITY};
+use crate::pipe::Pipe;
+use crate::wait::Wait;
+use std::fmt;
+
+/// A wish that an existing segment does not fulfil; it keeps what it has. See [`Pipe::kept`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kept {
+    /// Bytes of the ring.
+    Capacity {
+        /// The wish, rounded up to a power of two.
+        asked: u64,
+        /// What the segment has.
+        found: u64,
+    },
+    /// Permission bits.
+    Mode {
+        /// The wish.
+        asked: u32,
+        /// What the segment has.
+        found: u32,
+    },
+    /// The user who owns the segment.
+    Uid {
+        /// The wish.
+        asked: u32,
+        /// What the segment has.
+        found: u32,
+    },
+    /// The group that owns the segment.
+    Gid {
+        /// The wish.
+        asked: u32,
+        /// What the segment has.
+        found: u32,
+    },
+    /// How sleepers are woken.
+    WakeMode {
+        /// The wish.
+        asked: WakeMode,
+        /// What the segment has.
+        found: WakeMode,
+    },
+    /// Whether the segment is removed when both sides have closed.
+    RemoveOnClose {
+        /// The wish.
+        asked: bool,
+        /// What the segment has.
+        found: bool,
+    },
+}
+
+impl fmt::Display for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Kept::Capacity { asked, found } => write!(f, "asked for a capacity of {asked} bytes, kept {found}"),
+            Kept::Mode { asked, found } => write!(f, "asked for mode {asked:04o}, kept {found:04o}"),
+            Kept::Uid { asked, found } => write!(f, "asked for owner {asked}, kept {found}"),
+            Kept::Gid { asked, found } => write!(f, "asked for group {asked}, kept {found}"),
+            Kept::WakeMode { asked, found } => write!(f, "asked for wake mode {asked}, kept {found}"),
+            Kept::RemoveOnClose { asked, found } => {
+                write!(f, "asked for removal on close: {asked}, kept {found}")
+            }
+        }
+    }
+}
+
+/// How to make or open a pipe.
+///
+/// ```
+/// use shmpipe::{Options, Wait};
+///
+/// let pipe = Options::new().capacity(64 << 10).wait(Wait::Spin).create("sysv:private")?;
+/// let (mut producer, mut consumer) = (pipe.producer()?, pipe.consumer()?);
+/// producer.send(b"first light")?;
+/// assert_eq!(consumer.recv()?.to_vec(), b"first light");
+/// # shmpipe::unlink_force(pipe.address())?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    pub(crate) capacity: Option<u64>,
+    pub(crate) mode: Option<u32>,
+    pub(crate) uid: Option<u32>,
+    pub(crate) gid: Option<u32>,
+    pub(crate) schema: u64,
+    pub(crate) wake_mode: Option<WakeMode>,
+    pub(crate) wait: Option<Wait>,
+    pub(crate) remove_on_close: Option<bool>,
+    pub(crate) trusted: Vec<u32>,
+}
+
+/// Which segments a call accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Existing {
+    Refused,
+    Required,
+    Welcome,
+}
+
+impl Options {
+    /// The defaults: 1 MiB, mode 0600, schema 0, wait by [`Wait::Block`], the segment stays when both sides have closed.
+    #[must_use]
+    pub fn new() -> Self {
+        Options::default()
+    }
+
+    /// Bytes of ring data, rounded up to a power of two and to 4096 at least. The longest message has half of it
+    /// less 8 bytes. Default: 1 MiB.
+    #[must_use]
+    pub fn capacity(mut self, bytes: u64) -> Self {
+        self.capacity = Some(bytes);
+        self
+    }
+
+    /// Permission bits of the segment and of the semaphore set beside it, as for `chmod`. Default: 0600.
+    /// Both ends need read and write permission; a watcher needs read permission.
+    #[must_use]
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.mode = Some(mode & 0o777);
+        self
+    }
+
+    /// Gives a new segment to this user (needs privilege).
+    #[must_use]
+    pub fn uid(mut self, uid: u32) -> Self {
+        self.uid = Some(uid);
+        self
+    }
+
+    /// Gives a new segment to this group.
+    #[must_use]
+    pub fn gid(mut self, gid: u32) -> Self {
+        self.gid = Some(gid);
+        self
+    }
+
+    /// The caller's own version of what the messages mean. A segment with another schema id is refused with both
+    /// values. Default: 0.
+    #[must_use]
+    pub fn schema(mut self, id: u64) -> Self {
+        self.schema = id;
+        self
+    }
+
+    /// How sleepers are woken. Default: [`WakeMode::Membarrier`] where the kernel has it, else [`WakeMode::Fence`].
+    #[must_use]
+    pub fn wake_mode(mut self, mode: WakeMode) -> Self {
+        self.wake_mode = Some(mode);
+        self
+    }
+
+    /// How the endpoints claimed through this pipe wait; each side chooses for itself. Default: [`Wait::Block`], or
+    /// [`Wait::Yield`] on a segment whose wake mode is [`WakeMode::Never`].
+    #[must_use]
+    pub fn wait(mut self, strategy: Wait) -> Self {
+        self.wait = Some(strategy);
+        self
+    }
+
+    /// Whether the segment is removed when both sides have closed, together with what was not received. Default: it
+    /// stays, as System V segments do.
+    #[must_use]
+    pub fn remove_on_close(mut self, remove: bool) -> Self {
+        self.remove_on_close = Some(remove);
+        self
+    }
+
+    /// Also accepts segments that this user has made or owns. Without it, only root and our own user are trusted.
+    #[must_use]
+    pub fn trust_uid(mut self, uid: u32) -> Self {
+        self.trusted.push(uid);
+        self
+    }
+
+    /// Makes a new pipe.
+    ///
+    /// # Errors
+    /// [`SetupError::Exists`] if there is one already, and whatever else stands in the way.
+    pub fn create<A>(&self, address: A) -> Result<Pipe, SetupError>
+    where
+        A: TryInto<Address>,
+        SetupError: From<A::Error>,
+    {
+        Pipe::attach(address.try_into()?, self, Existing::Refused)
+    }
+
+    /// Opens a pipe that somebody has made.
+    ///
+    /// # Errors
+    /// [`SetupError::NotFound`] if there is none, and whatever else stands in the way.
+    pub fn open<A>(&self, address: A) -> Result<Pipe, SetupError>
+    where
+        A: TryInto<Address>,
+        SetupError: From<A::Error>,
+    {
+        Pipe::attach(address.try_into()?, self, Existing::Required)
+    }
+
+    /// Opens a pipe, or makes it if there is none. Any number of processes may do this at the same time and all get
+    /// the same one. An existing pipe keeps its properties; [`Pipe::kept`] tells which wishes it does not fulfil.
+    ///
+    /// # Errors
+    /// Whatever stands in the way; see [`SetupError`].
+    pub fn open_or_create<A>(&self, address: A) -> Result<Pipe, SetupError>
+    where
+        A: TryInto<Address>,
+        SetupError: From<A::Error>,
+    {
+        Pipe::attach(address.try_into()?, self, Existing::Welcome)
+    }
+
+    /// The capacity asked for as a ring has it.
+    pub(crate) fn rounded_capacity(&self) -> Option<Result<u64, SetupError>> {
+        self.capacity.map(|bytes| {
+            if bytes > MAX_CAPACITY {
+                return Err(SetupError::CapacityTooLarge { asked: bytes, largest: MAX_CAPACITY });
+            }
+            Ok(bytes.next_power_of_two().max(MIN_CAPACITY))
+        })
+    }
+
+    /// What a segment is made with.
+    pub(crate) fn wishes(&self, default_wake_mode: WakeMode) -> Result<Wishes, SetupError> {
+        Ok(Wishes {
+            capacity: self.rounded_capacity().unwrap_or(Ok(1 << 20))?,
+            schema: self.schema,
+            wake_mode: self.wake_mode.unwrap_or(default_wake_mode),
+            remove_on_close: self.remove_on_close.unwrap_or(false),
+        })
+    }
+}

@@ -1,0 +1,824 @@
+//! The protocol: who may move which word of the ring, when, and what the other side may then believe.
+//!
+//! All operations on positions and record headers are in this file. `head` is the read position and `tail` the write
+//! position, both counted in bytes since the pipe was made and never wrapped; an *index* is a position masked into
+//! the ring. word(P) is the 8 bytes of the ring at position P.
+//!
+//! # Publishing
+//! A record is published by one Release store of its own header word, which the consumer polls: for a small message
+//! one cache line moves instead of two. For that, word(tail) is zero at all times, so a record's successor word is
+//! cleared before the record is committed.
+//!
+//! 1. There is space for the record and for the header word after it (by a private copy of `head`, refreshed when it
+//!    falls short).
+//! 2. Write the payload.
+//! 3. Clear the header word after the record, as committed: a reservation may have been longer.
+//! 4. Store word(record): the commit.
+//! 5. Store `tail`, a hint for recovery.
+//!
+//! A record that would cross the end of the ring stands at index 0, and the commit stores [`record::WRAP`] at the old
+//! tail. A batch is committed by its first record's word: all or nothing.
+//!
+//! # Sources
+//! Publishing by the length word in the record is what Martin Thompson's Agrona and Aeron do; clearing the next word
+//! ahead of the commit is theirs as well. Recovery by walking, without a third party, and the batch committed by its
+//! first word are this crate's.
+
+use crate::bell::{self, Ticket, WakeMode};
+use crate::copy;
+use crate::error::Corruption;
+use crate::layout::{Counters, Header, Quiet};
+use crate::peer::{self, HasClosed, Phase, State, Watch};
+use crate::record::{self, NOTHING, WORD, WRAP};
+#[cfg(not(shmpipe_loom))]
+use crate::sync::Futex;
+use crate::sync::{AtomicU64, Ordering};
+use core::ptr::NonNull;
+use std::time::Duration;
+
+/// How far ahead of the tail the producer asks for cache lines, and the longest record for which it does: beyond,
+/// the hardware's own prefetcher is faster than we are.
+const PREFETCH_AHEAD: u64 = 512;
+const PREFETCH_LONGEST: u64 = 1024;
+
+/// The shared words of a pipe, and the private copy of its geometry.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ring {
+    header: NonNull<Header>,
+    words: NonNull<AtomicU64>,
+    /// The capacity less one.
+    mask: u64,
+}
+
+// SAFETY: all that is reached through the pointers is atomic, or payload bytes that `copy` alone touches.
+unsafe impl Send for Ring {}
+// SAFETY: as above.
+unsafe impl Sync for Ring {}
+
+impl Ring {
+    /// # Safety
+    /// * `header` points to a header, `words` to `capacity / 8` words; both stay mapped and in place for as long as
+    ///   any copy of the ring is used. The memory may change at any time.
+    /// * Nothing in this process holds a reference to the words, other than through a copy of this ring.
+    pub(crate) unsafe fn new(header: NonNull<Header>, words: NonNull<AtomicU64>, capacity: u64) -> Self {
+        assert!(capacity.is_power_of_two() && capacity >= 4 * WORD);
+        Ring { header, words, mask: capacity - 1 }
+    }
+
+    #[inline(always)]
+    pub(crate) fn capacity(&self) -> u64 {
+        self.mask + 1
+    }
+
+    pub(crate) fn max_length(&self) -> u64 {
+        record::max_length(self.capacity())
+    }
+
+    #[inline(always)]
+    pub(crate) fn header(&self) -> &Header {
+        // SAFETY: it points to a header that outlives us (`new`), and everything in a header is atomic, so that it
+        // does not matter who writes it meanwhile.
+        unsafe { self.header.as_ref() }
+    }
+
+    #[inline(always)]
+    fn index(&self, position: u64) -> u64 {
+        position & self.mask
+    }
+
+    #[inline(always)]
+    fn word_at(&self, position: u64) -> *const AtomicU64 {
+        debug_assert!(position % WORD == 0);
+        let index = self.index(position) as usize;
+        // SAFETY: every position that comes here is a multiple of 8 (the ends check what they take over, and go on in
+        // whole records), and its index is below the capacity: one of the `capacity / 8` words (`new`).
+        #[cfg(not(shmpipe_loom))]
+        unsafe {
+            self.words.as_ptr().byte_add(index)
+        }
+        // SAFETY: as above. Loom's words are larger than 8 bytes.
+        #[cfg(shmpipe_loom)]
+        unsafe {
+            self.words.as_ptr().add(index / WORD as usize)
+        }
+    }
+
+    #[inline(always)]
+    fn word(&self, position: u64) -> &AtomicU64 {
+        // SAFETY: one of the words, see `word_at`; atomic, so that it does not matter who writes it meanwhile.
+        unsafe { &*self.word_at(position) }
+    }
+
+    #[inline(always)]
+    fn until_end(&self, position: u64) -> u64 {
+        self.capacity() - self.index(position)
+    }
+
+    /// The payload of the record at `position`.
+    #[inline(always)]
+    pub(crate) fn payload(&self, position: u64, length: usize) -> Payload {
+        debug_assert!(WORD + length as u64 <= self.until_end(position));
+        // SAFETY: the words after the record's first are within the ring, or one past its end if the length is 0,
+        // since a record does not cross the end.
+        Payload { words: unsafe { self.word_at(position).add(1) }, length }
+    }
+}
+
+/// A record's payload in the ring: bytes that the other process may write, whatever the protocol says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Payload {
+    words: *const AtomicU64,
+    length: usize,
+}
+
+impl Payload {
+    #[inline(always)]
+    pub(crate) fn length(&self) -> usize {
+        self.length
+    }
+
+    pub(crate) fn as_ptr(&self) -> *mut u8 {
+        self.words.cast_mut().cast()
+    }
+
+    /// Copies the bytes out.
+    ///
+    /// # Safety
+    /// * The ring is still mapped.
+    /// * `to` is writable for `length()` bytes.
+    #[inline(always)]
+    pub(crate) unsafe fn read(&self, to: *mut u8) {
+        // SAFETY: the payload lies within the ring (`Ring::payload`); the rest is the caller's promise.
+        unsafe { copy::from_shared(self.words, 0, to, self.length) }
+    }
+
+    /// Copies bytes in, from `offset` on.
+    ///
+    /// # Safety
+    /// * The ring is still mapped.
+    /// * `offset + bytes.len()` is at most `length()`.
+    #[inline(always)]
+    pub(crate) unsafe fn write(&self, offset: usize, bytes: &[u8]) {
+        // SAFETY: the payload lies within the ring (`Ring::payload`); the rest is the caller's promise.
+        unsafe { copy::to_shared(bytes.as_ptr(), self.words, offset, bytes.len()) }
+    }
+
+    /// Clears the bytes between the end of the payload and the end of the record, so that nothing older is shown.
+    ///
+    /// # Safety
+    /// The ring is still mapped.
+    #[inline(always)]
+    unsafe fn clear_padding(&self) {
+        let padding = record::size(self.length as u64) as usize - WORD as usize - self.length;
+        if padding > 0 {
+            // SAFETY: the padding belongs to the record, which lies within the ring.
+            unsafe { copy::to_shared([0; WORD as usize].as_ptr(), self.words, self.length, padding) }
+        }
+    }
+}
+
+/// Where a record goes: from `start`, behind what is skipped at the end of the ring, to `end`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Slot {
+    pub(crate) start: u64,
+    end: u64,
+}
+
+/// Why the producer cannot have a slot now.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    Full,
+    Closed,
+    Corrupt(Corruption),
+}
+
+/// The producer's half of the ring.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    ring: Ring,
+    tail: u64,
+    /// The latest `head` seen, checked.
+    head: u64,
+    rung: Ticket,
+    wake_mode: WakeMode,
+    watch: Watch,
+    state: State,
+    poison: Option<Corruption>,
+}
+
+impl Writer {
+    /// Takes over the ring where the last producer left it. The caller holds the producer's role.
+    pub(crate) fn recover(ring: Ring, wake_mode: WakeMode) -> Result<Self, Corruption> {
+        let header = ring.header();
+        let own = &header.producer.0;
+        // ORDERING: Acquire, pairs with the Release store in `Reader::release`: what the consumer has released is
+        // not read by it any more.
+        let head = header.head.0.load(Ordering::Acquire);
+        let tail = last_commit(&ring, head)?;
+        // ORDERING: Release as in `publish`; what we walked over had been published before.
+        header.tail.0.store(tail, Ordering::Release);
+        bell::nobody_sleeps(own);
+        let watch = Watch::new(own, &header.consumer.0, true);
+        let mut writer = Writer {
+            ring,
+            tail,
+            head,
+            rung: Ticket::NONE,
+            wake_mode,
+            watch,
+            state: State::new(0, Phase::Never),
+            poison: None,
+        };
+        writer.state = peer::open(own);
+        writer.wake_peer();
+        Ok(writer)
+    }
+
+    pub(crate) fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
+    #[inline(always)]
+    fn own(&self) -> &Quiet {
+        &self.ring.header().producer.0
+    }
+
+    #[inline(always)]
+    fn peer(&self) -> &Quiet {
+        &self.ring.header().consumer.0
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.ring.header().produced.0
+    }
+
+    pub(crate) fn tail(&self) -> u64 {
+        self.tail
+    }
+
+    /// Finds space for a record of `length` bytes, at most `max_length`, behind `at`: the tail, or the end of a batch.
+    #[inline(always)]
+    pub(crate) fn slot(&mut self, at: u64, length: usize) -> Result<Slot, Refusal> {
+        debug_assert!(length as u64 <= self.ring.max_length());
+        // Relaxed: it is compared only; `look_at_peer` loads again.
+        if self.peer().state.load(Ordering::Relaxed) != self.watch.settled.0 {
+            self.look_at_peer()?;
+        }
+        let need = record::size(length as u64);
+        let to_end = self.ring.until_end(at);
+        let start = if need > to_end { at.wrapping_add(to_end) } else { at };
+        let slot = Slot { start, end: start.wrapping_add(need) };
+        if !self.has_room(slot.end) {
+            self.refresh_head()?;
+            if !self.has_room(slot.end) {
+                return Err(Refusal::Full);
+            }
+        }
+        self.prefetch(slot);
+        Ok(slot)
+    }
+
+    /// Whether everything before `end`, and the header word there, may be written.
+    #[inline(always)]
+    fn has_room(&self, end: u64) -> bool {
+        end.wrapping_add(WORD).wrapping_sub(self.head) <= self.ring.capacity()
+    }
+
+    /// Bytes from the tail to behind the header word after a record of `length` at `at`: what must be free for it.
+    pub(crate) fn span(&self, at: u64, length: usize) -> u64 {
+        let need = record::size(length as u64);
+        let to_end = self.ring.until_end(at);
+        let skipped = if need > to_end { to_end } else { 0 };
+        at.wrapping_sub(self.tail) + skipped + need + WORD
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn refresh_head(&mut self) -> Result<(), Refusal> {
+        if let Some(corruption) = self.poison {
+            return Err(Refusal::Corrupt(corruption));
+        }
+        // ORDERING: Acquire, pairs with the Release store in `Reader::release`: the consumer has read what it
+        // released before we overwrite it.
+        let head = self.ring.header().head.0.load(Ordering::Acquire);
+        // It moves forward, up to what was published, in whole records.
+        if head.wrapping_sub(self.head) > self.tail.wrapping_sub(self.head) || head % WORD != 0 {
+            return Err(self.poison(Corruption { word: "head", position: self.tail, found: head }));
+        }
+        self.head = head;
+        Ok(())
+    }
+
+    /// Bytes that are free now.
+    pub(crate) fn free(&mut self) -> Result<u64, Refusal> {
+        self.refresh_head()?;
+        Ok(self.ring.capacity() - self.tail.wrapping_sub(self.head))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn look_at_peer(&mut self) -> Result<(), Refusal> {
+        if let Some(corruption) = self.poison {
+            return Err(Refusal::Corrupt(corruption));
+        }
+        let header = self.ring.header();
+        match self.watch.look(&header.consumer.0) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(HasClosed(state))) => {
+                Watch::report(&header.producer.0, state);
+                Err(Refusal::Closed)
+            }
+            Err(corruption) => Err(self.poison(corruption)),
+        }
+    }
+
+    /// From here on every call fails with `corruption`.
+    fn poison(&mut self, corruption: Corruption) -> Refusal {
+        // With a head that far back there is never room, so that every call ends in `refresh_head`.
+        self.head = self.tail.wrapping_sub(self.ring.capacity());
+        Refusal::Corrupt(*self.poison.get_or_insert(corruption))
+    }
+
+    /// The payload of a record that is being written.
+    #[inline(always)]
+    pub(crate) fn payload(&self, slot: Slot, length: usize) -> Payload {
+        self.ring.payload(slot.start, length)
+    }
+
+    /// Writes a record into its slot, padding and all, but not its header word.
+    #[inline(always)]
+    pub(crate) fn fill(&self, slot: Slot, message: &[u8]) {
+        if message.len() % WORD as usize != 0 {
+            // The padding is in the record's last word. Relaxed: the commit orders it.
+            self.ring.word(slot.end.wrapping_sub(WORD)).store(0, Ordering::Relaxed);
+        }
+        // SAFETY: the ring is mapped as long as we are (`Ring::new`); the payload has the message's length.
+        unsafe { self.payload(slot, message.len()).write(0, message) }
+    }
+
+    /// Shortens a slot to what its record needs now that `length` is final, and clears the padding.
+    #[inline(always)]
+    pub(crate) fn finish(&self, slot: Slot, length: usize) -> Slot {
+        debug_assert!(record::size(length as u64) <= slot.end.wrapping_sub(slot.start));
+        // SAFETY: the ring is mapped as long as we are (`Ring::new`).
+        unsafe { self.payload(slot, length).clear_padding() };
+        Slot { start: slot.start, end: slot.start.wrapping_add(record::size(length as u64)) }
+    }
+
+    /// Commits one record: from here on it is in the pipe.
+    #[inline(always)]
+    pub(crate) fn commit(&mut self, slot: Slot, length: usize, tag: u32) {
+        let word = record::header(length, tag);
+        let first = self.link(self.tail, slot, word);
+        self.publish(first, slot.end, 1, length as u64);
+    }
+
+    /// Writes what is to stand at `at`, except for the word there, which it returns: the record's own, or WRAP
+    /// with the record's word at the start of the ring.
+    #[inline(always)]
+    pub(crate) fn link(&self, at: u64, slot: Slot, word: u64) -> u64 {
+        if slot.start == at {
+            return word;
+        }
+        // Relaxed: the commit orders it.
+        self.ring.word(slot.start).store(word, Ordering::Relaxed);
+        WRAP
+    }
+
+    /// Writes a later record of a batch: the word at `at` becomes visible with the batch's first.
+    pub(crate) fn append(&self, at: u64, slot: Slot, length: usize, tag: u32) {
+        let word = self.link(at, slot, record::header(length, tag));
+        // Relaxed: the commit of the batch orders it.
+        self.ring.word(at).store(word, Ordering::Relaxed);
+    }
+
+    /// The end of a slot, where the next record of a batch goes.
+    pub(crate) fn end(slot: Slot) -> u64 {
+        slot.end
+    }
+
+    /// Makes everything from the tail to `end` visible at once by storing `first` at the tail.
+    #[inline(always)]
+    pub(crate) fn publish(&mut self, first: u64, end: u64, messages: u64, bytes: u64) {
+        let header = self.ring.header();
+        // Relaxed: the commit orders it, so that who sees the records sees nothing behind them.
+        self.ring.word(end).store(NOTHING, Ordering::Relaxed);
+        // ORDERING: Release, the commit. Pairs with the Acquire load in `Reader::look`: who sees the word sees the
+        // payload, the later records of a batch and the cleared word behind them.
+        self.ring.word(self.tail).store(first, Ordering::Release);
+        self.tail = end;
+        // ORDERING: Release, pairs with the Acquire load in `last_commit`, and, more to the point, not to be moved
+        // above the commit: killed between the two, a producer must not leave a tail ahead of a hole.
+        header.tail.0.store(end, Ordering::Release);
+        count(&header.produced.0.messages, messages);
+        count(&header.produced.0.bytes, bytes);
+        bell::after_publishing(self.wake_mode);
+        let ticket = Ticket::of(&header.consumer.0);
+        if ticket != self.rung {
+            self.answer(ticket);
+        }
+    }
+
+    /// Rings for a consumer that is going to sleep, once per ticket.
+    #[cold]
+    #[inline(never)]
+    fn answer(&mut self, ticket: Ticket) {
+        self.rung = ticket;
+        if ticket.is_asleep() {
+            bell::ring(self.own());
+            count(&self.counters().wakeups, 1);
+        }
+    }
+
+    /// Wakes the consumer, if it sleeps, because of something other than a message.
+    fn wake_peer(&mut self) {
+        if self.wake_mode != WakeMode::Never {
+            bell::after_publishing(self.wake_mode);
+            if Ticket::of(self.peer()).is_asleep() {
+                bell::ring(self.own());
+            }
+        }
+    }
+
+    /// Asks for the cache lines that later records will be written to, a fixed distance ahead.
+    #[inline(always)]
+    fn prefetch(&self, slot: Slot) {
+        #[cfg(all(target_arch = "x86_64", not(shmpipe_loom)))]
+        {
+            let need = slot.end.wrapping_sub(slot.start);
+            let mut done = 0;
+            while done < need && need <= PREFETCH_LONGEST {
+                let line = self.ring.word_at(slot.end.wrapping_add(PREFETCH_AHEAD + done));
+                // SAFETY: the line is one of the ring's; a prefetch has no effect but on the cache.
+                unsafe {
+                    core::arch::asm!("prefetchw [{}]", in(reg) line, options(nostack, preserves_flags, readonly));
+                }
+                done += 64;
+            }
+        }
+        #[cfg(not(all(target_arch = "x86_64", not(shmpipe_loom))))]
+        let _ = (slot, PREFETCH_AHEAD, PREFETCH_LONGEST);
+    }
+
+    /// Sleeps until the consumer has released enough for a record of `length` behind `at`, or something else happened.
+    pub(crate) fn sleep(&self, at: u64, length: usize, timeout: Duration) {
+        let wanted = self.tail.wrapping_add(self.span(at, length)).wrapping_sub(self.ring.capacity());
+        // Relaxed: the ticket's Release store in `bell::sleep` publishes it.
+        self.own().wanted.store(wanted, Ordering::Relaxed);
+        let nothing_yet = || {
+            // ORDERING: Acquire as in `refresh_head`, which checks the value; here it only decides about sleep.
+            let head = self.ring.header().head.0.load(Ordering::Acquire);
+            !is_reached(head, wanted) && self.peer_state() == self.watch.settled
+        };
+        bell::sleep(self.own(), self.peer(), self.wake_mode, timeout, nothing_yet);
+    }
+
+    /// Sleeps until the consumer's state is no longer `seen`.
+    pub(crate) fn sleep_for_peer(&self, seen: State, timeout: Duration) {
+        // No head comes this far without us. Relaxed: as in `sleep`.
+        self.own().wanted.store(self.tail.wrapping_add(self.ring.capacity()), Ordering::Relaxed);
+        bell::sleep(self.own(), self.peer(), self.wake_mode, timeout, || self.peer_state() == seen);
+    }
+
+    /// What we sleep on.
+    #[cfg(not(shmpipe_loom))]
+    pub(crate) fn bell(&self) -> &Futex {
+        &self.peer().bell
+    }
+
+    /// See [`Watch::died`].
+    pub(crate) fn peer_died<E>(&self, role_is_free: impl FnOnce() -> Result<bool, E>) -> Result<Option<State>, E> {
+        self.watch.died(self.peer(), role_is_free)
+    }
+
+    /// See [`Watch::report_death`].
+    pub(crate) fn report_death(&mut self, state: State) {
+        self.watch.report_death(&self.ring.header().producer.0, state);
+    }
+
+    /// The consumer's state.
+    pub(crate) fn peer_state(&self) -> State {
+        State::of(self.peer())
+    }
+
+    /// Announces an orderly end. The role is still ours.
+    pub(crate) fn close(&mut self) {
+        peer::close(self.own(), self.state);
+        self.wake_peer();
+    }
+}
+
+/// A record that the consumer found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// Its position.
+    pub(crate) start: u64,
+    /// The position behind it.
+    pub(crate) end: u64,
+    /// Its header word: read once, checked, never read again.
+    word: u64,
+}
+
+impl Found {
+    #[inline(always)]
+    pub(crate) fn length(&self) -> usize {
+        record::length(self.word) as usize
+    }
+
+    #[inline(always)]
+    pub(crate) fn tag(&self) -> u32 {
+        record::tag(self.word)
+    }
+}
+
+/// The consumer's half of the ring.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    ring: Ring,
+    head: u64,
+    /// Bytes of the longest record that is accepted; 0 once poisoned.
+    longest: u64,
+    rung: Ticket,
+    wake_mode: WakeMode,
+    watch: Watch,
+    state: State,
+    poison: Option<Corruption>,
+}
+
+impl Reader {
+    /// Takes over the ring where the last consumer left it. The caller holds the consumer's role.
+    pub(crate) fn recover(ring: Ring, wake_mode: WakeMode) -> Result<Self, Corruption> {
+        let header = ring.header();
+        let own = &header.consumer.0;
+        // Relaxed: written by consumers alone; the claim has ordered us after the last one.
+        let head = header.head.0.load(Ordering::Relaxed);
+        if head % WORD != 0 {
+            return Err(Corruption { word: "head", position: head, found: head });
+        }
+        // ORDERING: Acquire, pairs with the Release store in `Writer::publish`.
+        let tail = header.tail.0.load(Ordering::Acquire);
+        if !is_near(head, tail, ring.capacity()) {
+            return Err(Corruption { word: "tail", position: head, found: tail });
+        }
+        bell::nobody_sleeps(own);
+        let watch = Watch::new(own, &header.producer.0, false);
+        let mut reader = Reader {
+            ring,
+            head,
+            longest: record::size(ring.max_length()),
+            rung: Ticket::NONE,
+            wake_mode,
+            watch,
+            state: State::new(0, Phase::Never),
+            poison: None,
+        };
+        reader.state = peer::open(own);
+        reader.wake_peer();
+        Ok(reader)
+    }
+
+    pub(crate) fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
+    #[inline(always)]
+    fn own(&self) -> &Quiet {
+        &self.ring.header().consumer.0
+    }
+
+    #[inline(always)]
+    fn peer(&self) -> &Quiet {
+        &self.ring.header().producer.0
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.ring.header().consumed.0
+    }
+
+    /// The read position.
+    #[inline(always)]
+    pub(crate) fn head(&self) -> u64 {
+        self.head
+    }
+
+    /// Looks for a record at `at`: the head, or the end of the records already taken. Finds the one that is simply
+    /// there; whatever else is the case, [`look`](Self::look) finds out.
+    #[inline(always)]
+    pub(crate) fn glance(&self, at: u64) -> Option<Found> {
+        // ORDERING: Acquire, pairs with the commit, the Release store in `Writer::publish`: what the record holds is
+        // there when its word is.
+        let word = self.ring.word(at).load(Ordering::Acquire);
+        let size = record::size(record::length(word));
+        // Nothing, a wrap and nonsense all fail one of these two.
+        let is_there = size <= self.longest && size <= self.ring.until_end(at);
+        is_there.then_some(Found { start: at, end: at.wrapping_add(size), word })
+    }
+
+    /// Looks for a record at `at`, as [`glance`](Self::glance) does, also behind a wrap, and tells nothing from nonsense.
+    #[inline]
+    pub(crate) fn look(&mut self, at: u64) -> Result<Option<Found>, Corruption> {
+        match self.glance(at) {
+            Some(found) => Ok(Some(found)),
+            None => self.look_closer(at),
+        }
+    }
+
+    #[inline(never)]
+    fn look_closer(&mut self, at: u64) -> Result<Option<Found>, Corruption> {
+        if let Some(corruption) = self.poison {
+            return Err(corruption);
+        }
+        // ORDERING: Acquire, as in `glance`. The word may be another than the one seen there.
+        let word = self.ring.word(at).load(Ordering::Acquire);
+        if word == NOTHING {
+            return Ok(None);
+        }
+        match record_at(&self.ring, at, word) {
+            Ok(found) => Ok(Some(found)),
+            Err(corruption) => {
+                self.longest = 0;
+                self.poison = Some(corruption);
+                Err(corruption)
+            }
+        }
+    }
+
+    /// The payload of a record that was found.
+    #[inline(always)]
+    pub(crate) fn payload(&self, found: &Found) -> Payload {
+        self.ring.payload(found.start, found.length())
+    }
+
+    /// Gives the space of `messages` records, up to `end`, back to the producer.
+    #[inline(always)]
+    pub(crate) fn release(&mut self, end: u64, messages: u64, bytes: u64) {
+        let header = self.ring.header();
+        self.head = end;
+        // ORDERING: Release, pairs with the Acquire loads in `Writer::refresh_head` and `Writer::recover`: we have
+        // read what we release before the producer overwrites it.
+        header.head.0.store(end, Ordering::Release);
+        count(&header.consumed.0.messages, messages);
+        count(&header.consumed.0.bytes, bytes);
+        bell::after_publishing(self.wake_mode);
+        let ticket = Ticket::of(&header.producer.0);
+        if ticket != self.rung {
+            self.answer(ticket);
+        }
+    }
+
+    /// Rings for a producer that is going to sleep, once per ticket and only when there is what it waits for.
+    #[cold]
+    #[inline(never)]
+    fn answer(&mut self, ticket: Ticket) {
+        if ticket.is_asleep() {
+            if !is_reached(self.head, bell::wanted(self.peer())) {
+                return;
+            }
+            bell::ring(self.own());
+            count(&self.counters().wakeups, 1);
+        }
+        self.rung = ticket;
+    }
+
+    /// Wakes the producer, if it sleeps, because of something other than space.
+    fn wake_peer(&mut self) {
+        if self.wake_mode != WakeMode::Never {
+            bell::after_publishing(self.wake_mode);
+            if Ticket::of(self.peer()).is_asleep() {
+                bell::ring(self.own());
+            }
+        }
+    }
+
+    /// Sleeps until the producer has sent something, or something else happened.
+    pub(crate) fn sleep(&self, timeout: Duration) {
+        let nothing_yet = || {
+            // ORDERING: Acquire as in `look`, which loads it again; here it only decides about sleep.
+            self.ring.word(self.head).load(Ordering::Acquire) == NOTHING && !self.peer_changed()
+        };
+        bell::sleep(self.own(), self.peer(), self.wake_mode, timeout, nothing_yet);
+    }
+
+    /// Sleeps until the producer's state is no longer `seen`.
+    pub(crate) fn sleep_for_peer(&self, seen: State, timeout: Duration) {
+        bell::sleep(self.own(), self.peer(), self.wake_mode, timeout, || self.peer_state() == seen);
+    }
+
+    /// What we sleep on.
+    #[cfg(not(shmpipe_loom))]
+    pub(crate) fn bell(&self) -> &Futex {
+        &self.peer().bell
+    }
+
+    /// Whether the producer's state is another than the one last taken note of.
+    #[inline(always)]
+    pub(crate) fn peer_changed(&self) -> bool {
+        State::of(self.peer()) != self.watch.settled
+    }
+
+    /// Takes note of the producer's state. What it committed before is visible to the next `look`.
+    pub(crate) fn look_at_peer(&mut self) -> Result<Result<(), HasClosed>, Corruption> {
+        if let Some(corruption) = self.poison {
+            return Err(corruption);
+        }
+        self.watch.look(&self.ring.header().producer.0)
+    }
+
+    /// See [`Watch::died`].
+    pub(crate) fn peer_died<E>(&self, role_is_free: impl FnOnce() -> Result<bool, E>) -> Result<Option<State>, E> {
+        self.watch.died(self.peer(), role_is_free)
+    }
+
+    /// See [`Watch::report_death`].
+    pub(crate) fn report_death(&mut self, state: State) {
+        self.watch.report_death(&self.ring.header().consumer.0, state);
+    }
+
+    /// See [`Watch::report`].
+    pub(crate) fn report_close(&self, HasClosed(state): HasClosed) {
+        Watch::report(self.own(), state);
+    }
+
+    /// The producer's state.
+    pub(crate) fn peer_state(&self) -> State {
+        State::of(self.peer())
+    }
+
+    /// Announces an orderly end. The role is still ours.
+    pub(crate) fn close(&mut self) {
+        peer::close(self.own(), self.state);
+        self.wake_peer();
+    }
+}
+
+/// The record whose word, not zero, was found at `at`, possibly behind a wrap.
+fn record_at(ring: &Ring, at: u64, word: u64) -> Result<Found, Corruption> {
+    let to_end = ring.until_end(at);
+    let corrupt = |position, found| Corruption { word: "record header", position, found };
+    let (start, word, room) = if word == WRAP {
+        // At most half the ring is skipped, or the record would have fitted.
+        if to_end > ring.capacity() / 2 {
+            return Err(corrupt(at, word));
+        }
+        let start = at.wrapping_add(to_end);
+        // Relaxed: the wrap was published after the record behind it, and was loaded with Acquire.
+        (start, ring.word(start).load(Ordering::Relaxed), ring.capacity())
+    } else {
+        (at, word, to_end)
+    };
+    let length = record::length(word);
+    let size = record::size(length);
+    if length > ring.max_length() || size > room {
+        return Err(corrupt(start, word));
+    }
+    Ok(Found { start, end: start.wrapping_add(size), word })
+}
+
+/// Walks over the committed records to the first word that is zero: the tail, of which the word in the header may
+/// lag behind by one commit or one batch, even behind the head.
+fn last_commit(ring: &Ring, head: u64) -> Result<u64, Corruption> {
+    // ORDERING: Acquire, pairs with the Release store in `Writer::publish`.
+    let tail = ring.header().tail.0.load(Ordering::Acquire);
+    if head % WORD != 0 {
+        return Err(Corruption { word: "head", position: tail, found: head });
+    }
+    if tail % WORD != 0 || !is_near(head, tail, ring.capacity()) {
+        return Err(Corruption { word: "tail", position: head, found: tail });
+    }
+    let mut at = if is_reached(tail, head) { tail } else { head };
+    loop {
+        // ORDERING: Acquire, pairs with the commit in `Writer::publish`.
+        let word = ring.word(at).load(Ordering::Acquire);
+        if word == NOTHING {
+            return Ok(at);
+        }
+        let found = record_at(ring, at, word)?;
+        // The header word behind the last record belongs to the producer too.
+        if found.end.wrapping_add(WORD).wrapping_sub(head) > ring.capacity() {
+            return Err(Corruption { word: "record header", position: at, found: word });
+        }
+        at = found.end;
+    }
+}
+
+/// Whether `position` is at or behind `wanted`, in a stream whose positions may wrap around.
+fn is_reached(position: u64, wanted: u64) -> bool {
+    position.wrapping_sub(wanted) as i64 >= 0
+}
+
+/// Whether two positions are no further apart than the ring is long.
+fn is_near(a: u64, b: u64, capacity: u64) -> bool {
+    a.wrapping_sub(b).wrapping_add(capacity) <= 2 * capacity
+}
+
+/// Adds to a counter that only this side writes.
+#[inline(always)]
+fn count(counter: &AtomicU64, more: u64) {
+    // Relaxed: one writer, and nothing is read through it.
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+}
+
+/// Adds one wait to a side's counters.
+pub(crate) fn count_wait(counters: &Counters) {
+    count(&counters.waits, 1);
+}

@@ -1,0 +1,170 @@
+//! The segment itself: shmget, shmat, shmctl.
+
+use crate::address::Key;
+use std::io;
+use std::ptr::NonNull;
+
+/// A segment, by its identifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Memory {
+    id: i32,
+}
+
+/// What `IPC_STAT` tells of a segment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Status {
+    pub(super) key: i32,
+    pub(super) size: u64,
+    pub(super) attached: u64,
+    pub(super) creator_pid: u32,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) creator: u32,
+    pub(super) mode: u32,
+}
+
+/// Bit of a segment's mode that says that it goes when the last process detaches (SHM_DEST of linux/shm.h).
+const DESTROYED: u32 = 0o1000;
+
+impl Status {
+    /// It was removed, and lives on for those who are attached.
+    pub(super) fn is_removed(&self) -> bool {
+        self.mode & DESTROYED != 0
+    }
+
+    pub(super) fn permissions(&self) -> u32 {
+        self.mode & 0o777
+    }
+}
+
+impl Memory {
+    pub(super) fn from_id(id: i32) -> Self {
+        Memory { id }
+    }
+
+    pub(super) fn id(self) -> i32 {
+        self.id
+    }
+
+    pub(super) fn find(key: Key) -> io::Result<Option<Self>> {
+        // SAFETY: the call takes no pointers.
+        match unsafe { libc::shmget(key.get(), 0, 0) } {
+            -1 => {
+                let error = io::Error::last_os_error();
+                if error.raw_os_error() == Some(libc::ENOENT) { Ok(None) } else { Err(error) }
+            }
+            id => Ok(Some(Memory { id })),
+        }
+    }
+
+    /// Makes a segment of zeros; fails with EEXIST if there is one under that key.
+    pub(super) fn make(key: Option<Key>, size: u64, mode: u32) -> io::Result<Self> {
+        let size = usize::try_from(size).map_err(|_| io::Error::from_raw_os_error(libc::ENOMEM))?;
+        let flags = libc::IPC_CREAT | libc::IPC_EXCL | mode as i32;
+        // SAFETY: the call takes no pointers.
+        match unsafe { libc::shmget(key.map_or(libc::IPC_PRIVATE, Key::get), size, flags) } {
+            -1 => Err(io::Error::last_os_error()),
+            id => Ok(Memory { id }),
+        }
+    }
+
+    fn read(self) -> io::Result<libc::shmid_ds> {
+        let mut status = core::mem::MaybeUninit::<libc::shmid_ds>::zeroed();
+        // SAFETY: IPC_STAT writes one shmid_ds to the pointer.
+        if unsafe { libc::shmctl(self.id, libc::IPC_STAT, status.as_mut_ptr()) } == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: zeroed, and then written by the kernel; all fields are integers.
+        Ok(unsafe { status.assume_init() })
+    }
+
+    pub(super) fn status(self) -> io::Result<Status> {
+        let status = self.read()?;
+        Ok(Status {
+            key: status.shm_perm.__key,
+            size: status.shm_segsz as u64,
+            attached: status.shm_nattch,
+            creator_pid: status.shm_cpid as u32,
+            uid: status.shm_perm.uid,
+            gid: status.shm_perm.gid,
+            creator: status.shm_perm.cuid,
+            mode: u32::from(status.shm_perm.mode),
+        })
+    }
+
+    /// Gives the segment to another user or group.
+    pub(super) fn give(self, uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
+        let mut status = self.read()?;
+        status.shm_perm.uid = uid.unwrap_or(status.shm_perm.uid);
+        status.shm_perm.gid = gid.unwrap_or(status.shm_perm.gid);
+        // SAFETY: IPC_SET reads one shmid_ds from the pointer.
+        match unsafe { libc::shmctl(self.id, libc::IPC_SET, &raw mut status) } {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn remove(self) -> io::Result<()> {
+        // SAFETY: IPC_RMID takes no pointer.
+        match unsafe { libc::shmctl(self.id, libc::IPC_RMID, std::ptr::null_mut()) } {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Maps the segment, which has `size` bytes, for reading and, unless `read_only`, for writing.
+    pub(super) fn attach(self, size: u64, read_only: bool) -> io::Result<Mapping> {
+        let flags = if read_only { libc::SHM_RDONLY } else { 0 };
+        // SAFETY: with a null address the kernel chooses where to map, over nothing that exists.
+        let base = unsafe { libc::shmat(self.id, std::ptr::null(), flags) };
+        if base as isize == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        let base = NonNull::new(base.cast::<u8>()).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
+        let mapping = Mapping { base, size, process: std::process::id() };
+        // A child must not inherit the mapping: it would keep writing after its parent's claim is gone.
+        // SAFETY: the range is the mapping just made.
+        if unsafe { libc::madvise(base.as_ptr().cast(), size as usize, libc::MADV_DONTFORK) } == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(mapping)
+    }
+}
+
+/// An attached segment; detaches when dropped.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    base: NonNull<u8>,
+    size: u64,
+    process: u32,
+}
+
+// SAFETY: it owns an address range, which belongs to the process and not to a thread.
+unsafe impl Send for Mapping {}
+// SAFETY: it hands out its address and nothing else.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    pub(crate) fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Whether this process made the mapping; in a forked child it is not there.
+    pub(crate) fn is_ours(&self) -> bool {
+        std::process::id() == self.process
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        if self.is_ours() {
+            // SAFETY: `base` is what shmat returned in this process, and nobody uses the range any more: whoever
+            // does holds the mapping.
+            unsafe { libc::shmdt(self.base.as_ptr().cast()) };
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! How a call waits: polling, offering the core, sleeping, and how often it asks the kernel about its peer.
+
+use crate::stop::Stopper;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+/// How a call waits, named by what the processor does meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Wait {
+    /// Poll without pause: the lowest latency, a whole core.
+    Spin,
+    /// Poll for a moment, then offer the core to others between two looks.
+    Yield,
+    /// Poll for a moment, offer the core for a moment, then sleep until the other side wakes this one.
+    Block,
+}
+
+/// The longest sleep, and the pace at which every waiting call asks the kernel whether the peer still holds its role.
+const SLICE: Duration = Duration::from_millis(100);
+
+/// Looks at the ring before the clock is read for the first time, and between two readings.
+const LOOKS: u32 = 64;
+
+/// How long [`Wait::Yield`] and [`Wait::Block`] poll before they offer the core.
+const POLLING: Duration = Duration::from_micros(20);
+
+/// How long [`Wait::Block`] goes on before it sleeps.
+const AWAKE: Duration = Duration::from_micros(100);
+
+/// How long a consumer leaves the producer alone after a stream has run dry.
+const REST: Duration = Duration::from_nanos(400);
+
+/// Until when a call waits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Patience {
+    /// Not at all: a `try_` call.
+    None,
+    Until(Instant),
+    Forever,
+}
+
+/// What a waiting call does next.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    Look,
+    /// Offer the core, then look.
+    Yield,
+    /// Sleep for this long at most, then look.
+    Sleep(Duration),
+    /// Ask the kernel about the peer, then look.
+    Check,
+}
+
+/// Why a wait ended without result.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    TimedOut,
+    Stopped,
+}
+
+/// The course of one wait.
+#[derive(Debug)]
+pub(crate) struct Waiting<'a> {
+    strategy: Wait,
+    deadline: Option<Instant>,
+    stopper: &'a Stopper,
+    looks: u32,
+    /// Still at the first tier; the clock is read only now and then.
+    polling: bool,
+    /// When the clock was first read.
+    since: Option<Instant>,
+    /// When the kernel is to be asked again; at once before the first sleep.
+    check: Option<Instant>,
+}
+
+impl<'a> Waiting<'a> {
+    pub(crate) fn new(strategy: Wait, patience: Patience, stopper: &'a Stopper) -> Self {
+        let deadline = match patience {
+            Patience::Until(deadline) => Some(deadline),
+            Patience::None | Patience::Forever => None,
+        };
+        Waiting { strategy, deadline, stopper, looks: 0, polling: true, since: None, check: None }
+    }
+
+    /// What to do after a look that found nothing.
+    #[inline]
+    pub(crate) fn next(&mut self) -> Result<Step, Ended> {
+        self.looks += 1;
+        if self.polling && self.looks % LOOKS != 0 {
+            return Ok(Step::Look);
+        }
+        self.read_the_clock()
+    }
+
+    #[cold]
+    fn read_the_clock(&mut self) -> Result<Step, Ended> {
+        if self.stopper.is_stopped() {
+            return Err(Ended::Stopped);
+        }
+        let now = Instant::now();
+        if self.deadline.is_some_and(|deadline| now >= deadline) {
+            return Err(Ended::TimedOut);
+        }
+        let waited = now - *self.since.get_or_insert(now);
+        self.polling = self.strategy == Wait::Spin || waited < POLLING;
+        if waited >= AWAKE && self.check.is_none_or(|check| now >= check) {
+            self.check = Some(now + SLICE);
+            return Ok(Step::Check);
+        }
+        Ok(match self.strategy {
+            _ if self.polling => Step::Look,
+            Wait::Block if waited >= AWAKE => {
+                let until = self.check.map_or(SLICE, |check| check - now);
+                Step::Sleep(self.deadline.map_or(until, |deadline| until.min(deadline - now)))
+            }
+            _ => Step::Yield,
+        })
+    }
+}
+
+/// How often `spin_loop` has to be called for a rest, which lets the producer of a stream get ahead for a moment:
+/// the call takes between 10 and 150 cycles, depending on the processor. Measured once per process, which takes some
+/// microseconds.
+pub(crate) fn spins_of_a_rest() -> u32 {
+    static SPINS: OnceLock<u32> = OnceLock::new();
+    *SPINS.get_or_init(|| {
+        const SAMPLE: u32 = 64;
+        let sample = || {
+            let start = Instant::now();
+            (0..SAMPLE).for_each(|_| crate::sync::spin_loop());
+            start.elapsed()
+        };
+        let fastest = (0..5).map(|_| sample()).min().unwrap_or(REST).max(Duration::from_nanos(1));
+        (REST.as_nanos() * u128::from(SAMPLE) / fastest.as_nanos()).clamp(1, 1000) as u32
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The steps of a wait in order, each kind named once, until `end` or a sleep.
+    fn course(strategy: Wait, patience: Patience, stopper: &Stopper) -> (Vec<&'static str>, Option<Ended>) {
+        let mut waiting = Waiting::new(strategy, patience, stopper);
+        let mut seen = vec![];
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_millis(20) {
+            let step = match waiting.next() {
+                Ok(Step::Look) => "look",
+                Ok(Step::Yield) => "yield",
+                Ok(Step::Check) => "check",
+                Ok(Step::Sleep(slice)) => {
+                    assert!(slice <= SLICE);
+                    seen.push("sleep");
+                    return (seen, None);
+                }
+                Err(ended) => return (seen, Some(ended)),
+            };
+            if seen.last() != Some(&step) {
+                seen.push(step);
+            }
+        }
+        (seen, None)
+    }
+
+    #[test]
+    fn blocking_polls_then_yields_then_checks_then_sleeps() {
+        let (seen, _) = course(Wait::Block, Patience::Forever, &Stopper::new());
+        assert_eq!((seen[0], seen[seen.len() - 2], seen[seen.len() - 1]), ("look", "check", "sleep"));
+    }
+
+    #[test]
+    fn spinning_never_yields_nor_sleeps_and_checks() {
+        let (seen, ended) = course(Wait::Spin, Patience::Forever, &Stopper::new());
+        assert_eq!((seen, ended), (vec!["look", "check", "look"], None));
+    }
+
+    #[test]
+    fn yielding_never_sleeps() {
+        let (seen, ended) = course(Wait::Yield, Patience::Forever, &Stopper::new());
+        assert!(!seen.contains(&"sleep") && seen.contains(&"yield") && ended.is_none());
+    }
+
+    #[test]
+    fn a_passed_deadline_and_a_stop_end_every_strategy() {
+        for strategy in [Wait::Spin, Wait::Yield, Wait::Block] {
+            let (_, ended) = course(strategy, Patience::Until(Instant::now()), &Stopper::new());
+            assert_eq!(ended, Some(Ended::TimedOut));
+            let stopper = Stopper::new();
+            stopper.stop();
+            assert_eq!(course(strategy, Patience::Forever, &stopper).1, Some(Ended::Stopped));
+        }
+    }
+}
