@@ -29,7 +29,8 @@ fn feed(start: Instant) -> Result<(), Box<dyn Error>> {
     producer.wait_for_peer(Some(Instant::now() + Duration::from_secs(30)))?;
     for i in 0..1_000_000u32 {
         let sent_ns = start.elapsed().as_nanos() as u64;
-        let tick = Tick { instrument: i % 8, size: 100 + i % 7, price: 1_000_000 + i64::from(i % 500), sent_ns };
+        let tick =
+            Tick { instrument: i % 8, size: 100 + i % 7, price: 1_000_000 + i64::from(i % 500), sent_ns };
         producer.send_value(&tick)?;
     }
     producer.close()?;

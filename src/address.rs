@@ -87,7 +87,10 @@ impl Name {
 
     /// The key of a name: its 32-bit FNV-1a hash (Fowler, Noll and Vo), or 1 where that is 0, which is `IPC_PRIVATE`.
     pub(crate) fn key(&self) -> Key {
-        let hash = self.0.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        let hash = self
+            .0
+            .bytes()
+            .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
         Key::new(hash as i32).unwrap_or(Key(1))
     }
 }
@@ -231,10 +234,16 @@ impl fmt::Display for AddressError {
                 "{found:?} may not stand in a name; no white space, control character, '/' or ':', no '-' at the start"
             ),
             AddressError::UnknownKind { found } => {
-                write!(f, "{found:?} is no kind of shared memory known here; expected a name without ':' or sysv:...")
+                write!(
+                    f,
+                    "{found:?} is no kind of shared memory known here; expected a name without ':' or sysv:..."
+                )
             }
             AddressError::Number { found } => {
-                write!(f, "{found:?} is no key or identifier; expected a number of 32 bits such as 1234 or 0x4d2")
+                write!(
+                    f,
+                    "{found:?} is no key or identifier; expected a number of 32 bits such as 1234 or 0x4d2"
+                )
             }
             AddressError::KeyZero => {
                 f.write_str("key 0 always makes a new segment; use sysv:private for one, or another key")

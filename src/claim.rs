@@ -1,7 +1,7 @@
 //! A claimed role, and what can be known through it: whether it still stands, and whether the peer is there.
 
 use crate::error::SetupError;
-use crate::peer::{Peer, Phase, Role, State};
+use crate::peer::{Peer, Role, State};
 use crate::pipe::Pipe;
 use crate::stop::Stopper;
 use crate::sysv::SetError;
@@ -71,13 +71,7 @@ impl Claim {
 
     /// What the peer's state word and the kernel say about it together.
     pub(crate) fn peer(&self, state: State) -> Peer {
-        match (state.phase(), self.pipe.attachment().set.is_free(self.role.peer())) {
-            (Some(Phase::Never), _) => Peer::NeverCame,
-            (Some(Phase::Closed), _) => Peer::Closed,
-            (Some(Phase::Open), Ok(true)) => Peer::Died,
-            (Some(Phase::Open), Ok(false)) => Peer::Open,
-            _ => Peer::Unknown,
-        }
+        Peer::of(state, self.pipe.attachment().set.is_free(self.role.peer()).ok())
     }
 
     /// Waits until there is a peer. `state` loads its state word, `sleep` sleeps while that stays what it was.

@@ -446,7 +446,10 @@ pub struct Drain<'a, P = Untrusted> {
 
 impl<P> fmt::Debug for Drain<'_, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Drain").field("taken", &self.messages).field("limit", &self.limit).finish_non_exhaustive()
+        f.debug_struct("Drain")
+            .field("taken", &self.messages)
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
     }
 }
 
@@ -457,7 +460,10 @@ impl<P> Drain<'_, P> {
     /// # Errors
     /// `Corrupt`.
     #[inline]
-    #[allow(clippy::should_implement_trait, reason = "a record borrows from the drain, which no Iterator can express")]
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "a record borrows from the drain, which no Iterator can express"
+    )]
     pub fn next(&mut self) -> Result<Option<Record<'_, P>>, RecvError> {
         if self.messages >= self.limit as u64 {
             return Ok(None);

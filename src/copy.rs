@@ -224,7 +224,11 @@ mod tests {
                 // SAFETY: offset + length is at most 4013 bytes of the 4800 there are.
                 unsafe { to_shared(source.as_ptr(), ring.as_ptr(), offset, length) };
                 let after = bytes(&ring);
-                assert_eq!(after[offset..offset + length], source[..length], "length {length}, offset {offset}");
+                assert_eq!(
+                    after[offset..offset + length],
+                    source[..length],
+                    "length {length}, offset {offset}"
+                );
                 assert!(after[..offset].iter().chain(&after[offset + length..]).all(|&b| b == 0xEE));
                 let mut back = vec![0x11; length + 16];
                 // SAFETY: as above, and `back` holds length bytes and 16 more.

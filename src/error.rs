@@ -78,13 +78,20 @@ impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SendError::TooLarge { length, max } => {
-                write!(f, "{length} bytes are more than the {max} that fit; split it or make a pipe of larger capacity")
+                write!(
+                    f,
+                    "{length} bytes are more than the {max} that fit; split it or make a pipe of larger capacity"
+                )
             }
-            SendError::Full => f.write_str("the pipe is full; try again when the consumer has released something"),
+            SendError::Full => {
+                f.write_str("the pipe is full; try again when the consumer has released something")
+            }
             SendError::TimedOut => f.write_str("the pipe stayed full until the deadline"),
             SendError::Stopped => f.write_str("the wait for space was stopped"),
             SendError::Closed => f.write_str("the consumer has closed the pipe"),
-            SendError::Abandoned => f.write_str("the consumer has died; send again to wait for its successor"),
+            SendError::Abandoned => {
+                f.write_str("the consumer has died; send again to wait for its successor")
+            }
             SendError::Removed => f.write_str("the pipe was removed while in use; open it anew"),
             SendError::Corrupt(corruption) => corruption.fmt(f),
         }
@@ -123,16 +130,21 @@ pub enum RecvError {
 impl fmt::Display for RecvError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            RecvError::Empty => f.write_str("the pipe is empty; try again when the producer has sent something"),
+            RecvError::Empty => {
+                f.write_str("the pipe is empty; try again when the producer has sent something")
+            }
             RecvError::TimedOut => f.write_str("the pipe stayed empty until the deadline"),
             RecvError::Stopped => f.write_str("the wait for a message was stopped"),
             RecvError::Closed => f.write_str("the producer has closed the pipe and everything was received"),
-            RecvError::Abandoned => {
-                f.write_str("the producer has died and everything was received; receive again to wait for its successor")
-            }
+            RecvError::Abandoned => f.write_str(
+                "the producer has died and everything was received; receive again to wait for its successor",
+            ),
             RecvError::Removed => f.write_str("the pipe was removed while in use; open it anew"),
             RecvError::WrongSize { found, expected } => {
-                write!(f, "the message has {found} bytes, the caller's memory {expected}; take it as bytes instead")
+                write!(
+                    f,
+                    "the message has {found} bytes, the caller's memory {expected}; take it as bytes instead"
+                )
             }
             RecvError::Corrupt(corruption) => corruption.fmt(f),
         }
@@ -380,17 +392,25 @@ impl fmt::Display for SetupError {
                 f,
                 "the names {asked:?} and {found:?} have the same key, and {found:?} is in use; choose another name"
             ),
-            SetupError::ByteOrder => f.write_str("the segment has the other byte order; both ends must have the same"),
+            SetupError::ByteOrder => {
+                f.write_str("the segment has the other byte order; both ends must have the same")
+            }
             SetupError::LayoutVersion { found, expected } => write!(
                 f,
                 "the segment has layout version {found}, expected {expected}; \
                  let both ends use the same version, or remove the segment"
             ),
             SetupError::Features { unknown } => {
-                write!(f, "the segment demands features unknown here (bits {unknown:#x}); use a newer version")
+                write!(
+                    f,
+                    "the segment demands features unknown here (bits {unknown:#x}); use a newer version"
+                )
             }
             SetupError::Malformed { word, found } => {
-                write!(f, "the {word} in the header holds {found}, which no creator writes; remove the segment")
+                write!(
+                    f,
+                    "the {word} in the header holds {found}, which no creator writes; remove the segment"
+                )
             }
             SetupError::TooSmall { size, needed } => {
                 write!(f, "the segment has {size} bytes, its header asks for {needed}; remove the segment")

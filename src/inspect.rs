@@ -5,7 +5,7 @@ use crate::bell::WakeMode;
 use crate::error::{Permissions, SetupError};
 use crate::identity::Identity;
 use crate::layout::{Counters, Quiet};
-use crate::peer::{Peer, Phase, Role, State};
+use crate::peer::{Peer, Role, State};
 use crate::pipe::SegmentId;
 use crate::sync::{AtomicU64, Ordering};
 use crate::sysv::{self, Semaphores, View};
@@ -163,7 +163,7 @@ fn snapshot(view: &View, address: Address) -> Snapshot {
         segment_id: SegmentId(segment_id),
         key: view.key,
         shm_id: view.shm_id,
-        sem_id: set.id(),
+        sem_id: view.identity.sem_id,
         capacity,
         size: view.size,
         schema,
@@ -179,21 +179,20 @@ fn snapshot(view: &View, address: Address) -> Snapshot {
     }
 }
 
-fn side(set: Semaphores, role: Role, quiet: &Quiet, position: &AtomicU64, counters: &Counters) -> Side {
+fn side(
+    set: Option<Semaphores>,
+    role: Role,
+    quiet: &Quiet,
+    position: &AtomicU64,
+    counters: &Counters,
+) -> Side {
     // Relaxed: numbers to look at; nothing is read through them.
     let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
     let state = State::of(quiet);
-    let is_free = set.is_free(role);
-    let peer = match (state.phase(), &is_free) {
-        (Some(Phase::Never), _) => Peer::NeverCame,
-        (Some(Phase::Closed), _) => Peer::Closed,
-        (Some(Phase::Open), Ok(true)) => Peer::Died,
-        (Some(Phase::Open), Ok(false)) => Peer::Open,
-        _ => Peer::Unknown,
-    };
+    let is_free = set.and_then(|set| set.is_free(role).ok());
     Side {
-        peer,
-        pid: if is_free.is_ok_and(|free| !free) { set.holder(role) } else { None },
+        peer: Peer::of(state, is_free),
+        pid: set.filter(|_| is_free == Some(false)).and_then(|set| set.holder(role)),
         epoch: state.epoch(),
         position: load(position),
         messages: load(&counters.messages),

@@ -60,7 +60,9 @@ pub enum Kept {
 impl fmt::Display for Kept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Kept::Capacity { asked, found } => write!(f, "asked for a capacity of {asked} bytes, kept {found}"),
+            Kept::Capacity { asked, found } => {
+                write!(f, "asked for a capacity of {asked} bytes, kept {found}")
+            }
             Kept::Mode { asked, found } => write!(f, "asked for mode {asked:04o}, kept {found:04o}"),
             Kept::Uid { asked, found } => write!(f, "asked for owner {asked}, kept {found}"),
             Kept::Gid { asked, found } => write!(f, "asked for group {asked}, kept {found}"),

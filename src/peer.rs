@@ -53,6 +53,19 @@ pub enum Peer {
     Unknown,
 }
 
+impl Peer {
+    /// What a side's state word and its claim say together; nothing is known of the claim if the kernel cannot be asked.
+    pub(crate) fn of(state: State, role_is_free: Option<bool>) -> Self {
+        match (state.phase(), role_is_free) {
+            (Some(Phase::Never), _) => Peer::NeverCame,
+            (Some(Phase::Closed), _) => Peer::Closed,
+            (Some(Phase::Open), Some(true)) => Peer::Died,
+            (Some(Phase::Open), Some(false)) => Peer::Open,
+            _ => Peer::Unknown,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     Never,

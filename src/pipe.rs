@@ -90,7 +90,11 @@ impl Pipe {
         Options::new().open(address)
     }
 
-    pub(crate) fn attach(address: Address, options: &Options, existing: Existing) -> Result<Pipe, SetupError> {
+    pub(crate) fn attach(
+        address: Address,
+        options: &Options,
+        existing: Existing,
+    ) -> Result<Pipe, SetupError> {
         let capacity = options.rounded_capacity().transpose()?;
         let attachment = Arc::new(sysv::attach(&address, options, existing)?);
         let default = match wake_mode(&attachment) {

@@ -199,7 +199,11 @@ impl<P> Producer<P> {
     /// # Errors
     /// As [`send_deadline`](Self::send_deadline).
     #[inline]
-    pub fn reserve_deadline(&mut self, length: usize, deadline: Instant) -> Result<Reservation<'_, P>, SendError> {
+    pub fn reserve_deadline(
+        &mut self,
+        length: usize,
+        deadline: Instant,
+    ) -> Result<Reservation<'_, P>, SendError> {
         self.reserve_one(length, Patience::Until(deadline))
     }
 
@@ -379,7 +383,10 @@ pub struct Reservation<'a, P = Untrusted> {
 
 impl<P> fmt::Debug for Reservation<'_, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reservation").field("len", &self.len()).field("tag", &self.tag).finish_non_exhaustive()
+        f.debug_struct("Reservation")
+            .field("len", &self.len())
+            .field("tag", &self.tag)
+            .finish_non_exhaustive()
     }
 }
 
@@ -403,7 +410,11 @@ impl<P> Reservation<'_, P> {
     #[inline]
     pub fn write(&mut self, offset: usize, bytes: &[u8]) {
         let end = offset.checked_add(bytes.len());
-        assert!(end.is_some_and(|end| end <= self.len()), "written beyond the reservation of {} bytes", self.len());
+        assert!(
+            end.is_some_and(|end| end <= self.len()),
+            "written beyond the reservation of {} bytes",
+            self.len()
+        );
         // SAFETY: the producer keeps the ring mapped, and offset + length was checked against the payload's.
         unsafe { self.payload.write(offset, bytes) }
     }

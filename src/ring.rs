@@ -487,7 +487,10 @@ impl Writer {
     }
 
     /// See [`Watch::died`].
-    pub(crate) fn peer_died<E>(&self, role_is_free: impl FnOnce() -> Result<bool, E>) -> Result<Option<State>, E> {
+    pub(crate) fn peer_died<E>(
+        &self,
+        role_is_free: impl FnOnce() -> Result<bool, E>,
+    ) -> Result<Option<State>, E> {
         self.watch.died(self.peer(), role_is_free)
     }
 
@@ -725,7 +728,10 @@ impl Reader {
     }
 
     /// See [`Watch::died`].
-    pub(crate) fn peer_died<E>(&self, role_is_free: impl FnOnce() -> Result<bool, E>) -> Result<Option<State>, E> {
+    pub(crate) fn peer_died<E>(
+        &self,
+        role_is_free: impl FnOnce() -> Result<bool, E>,
+    ) -> Result<Option<State>, E> {
         self.watch.died(self.peer(), role_is_free)
     }
 

@@ -9,14 +9,14 @@ mod futex;
 #[path = "sync/loom.rs"]
 mod futex;
 
+#[cfg(shmpipe_loom)]
+pub(crate) use ::loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 pub(crate) use core::sync::atomic::compiler_fence;
 #[cfg(not(shmpipe_loom))]
 pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 pub(crate) use futex::Futex;
 #[cfg(not(shmpipe_loom))]
 pub(crate) use futex::wake_at;
-#[cfg(shmpipe_loom)]
-pub(crate) use ::loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 /// Tells the processor that this is a polling loop; lets another thread run under loom.
 #[inline(always)]

@@ -14,8 +14,8 @@ pub(crate) use memory::Mapping;
 pub(crate) use proc::{Row, segments, sets};
 pub(crate) use semaphores::{Semaphores, SetError};
 
-use crate::bell::WakeMode;
 use crate::address::{Address, Key, Name, Place, ftok};
+use crate::bell::WakeMode;
 use crate::error::{Permissions, SetupError};
 use crate::identity::{Identity, MAKING, READY, Ready};
 use crate::layout::{HEADER, Header};
@@ -28,7 +28,8 @@ use semaphores::{COUNT, InitLock, SetStatus, Stage};
 use std::io;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// How often a call starts again because somebody removed the pipe meanwhile.
 const ATTEMPTS: u32 = 1000;
@@ -187,7 +188,11 @@ fn header(mapping: &Mapping) -> &Header {
 }
 
 /// Opens, or makes, the pipe at `address`.
-pub(crate) fn attach(address: &Address, options: &Options, existing: Existing) -> Result<Attachment, SetupError> {
+pub(crate) fn attach(
+    address: &Address,
+    options: &Options,
+    existing: Existing,
+) -> Result<Attachment, SetupError> {
     let target = Target::new(address);
     match (&address.0, existing) {
         (Place::Private, Existing::Required) | (Place::Id(_), Existing::Refused) => {
@@ -243,28 +248,30 @@ fn open_by_id(target: &Target<'_>, options: &Options, memory: Memory) -> Result<
     open_locked(target, options, Existing::Required, memory, set, &lock)
 }
 
-/// The set that a segment without a key names, if that set names the segment; else a new one.
+/// The set that a segment names, if that set names the segment and has the same creator: what a header says is not
+/// believed by itself.
+fn named_set(identity: &Identity, status: &Status, memory: Memory) -> Option<Semaphores> {
+    let named = Semaphores::from_id(identity.sem_id);
+    let SetStatus { count, creator } = named.status().ok()?;
+    let belongs = count == COUNT
+        && creator == status.creator
+        && named.stage().ok()? == Stage::Made
+        && named.segment().ok()? == memory.id();
+    belongs.then_some(named)
+}
+
+/// The set of a segment without a key; a new one if it has lost its own.
 fn set_of_private(
     target: &Target<'_>,
     status: &Status,
     identity: &Identity,
     memory: Memory,
 ) -> Result<Semaphores, Trouble> {
-    let named = Semaphores::from_id(identity.sem_id);
-    let belongs = |named: Semaphores| -> Result<bool, SetError> {
-        let SetStatus { count, creator } = named.status()?;
-        Ok(count == COUNT
-            && creator == status.creator
-            && named.stage()? == Stage::Made
-            && named.segment()? == memory.id())
-    };
-    if belongs(named).unwrap_or(false) {
+    if let Some(named) = named_set(identity, status, memory) {
         return Ok(named);
     }
-    if status.attached > 0 {
-        return Err(claims_lost(target, status.attached).into());
-    }
-    let made = Semaphores::make(None, status.permissions()).map_err(|error| target.set_error(0, None, error))?;
+    let made =
+        Semaphores::make(None, status.permissions()).map_err(|error| target.set_error(0, None, error))?;
     Ok(made.expect("there is always room for another set without a key"))
 }
 
@@ -331,7 +338,6 @@ fn open_locked(
     set: Semaphores,
     _lock: &InitLock,
 ) -> Result<Attachment, Trouble> {
-    // How many are attached before we are: nobody who has opened it properly comes or goes while we hold the lock.
     let status = target.status(0, memory)?;
     let key = status.key;
     let set_failed = |error| target.set_error(key, Some(set), error);
@@ -341,11 +347,14 @@ fn open_locked(
         drop(seen);
         // All zero or half-made, and made by the process that said it was going to: its creator died, since we
         // hold the lock.
-        let ours = set.stage().map_err(set_failed)? == Stage::Making && set.stager() == Some(status.creator_pid);
+        let ours =
+            set.stage().map_err(set_failed)? == Stage::Making && set.stager() == Some(status.creator_pid);
         return match Key::new(key) {
             Some(_) if !ours => Err(target.foreign("the first word", 0, READY).into()),
-            Some(key) if existing != Existing::Required && status.attached == 0 => {
-                memory.remove().map_err(|source| target.memory_error(key.get(), "shmctl(IPC_RMID)", source))?;
+            Some(key) if existing != Existing::Required && settled(memory) == 0 => {
+                memory
+                    .remove()
+                    .map_err(|source| target.memory_error(key.get(), "shmctl(IPC_RMID)", source))?;
                 make(target, options, Some(key), set)
             }
             _ => Err(half_made(target, &status).into()),
@@ -359,26 +368,31 @@ fn open_locked(
     if identity.schema != options.schema {
         return Err(SetupError::Schema { found: identity.schema, expected: options.schema }.into());
     }
-    let mapping =
-        memory.attach(status.size, false).map_err(|source| target.memory_error(key, "shmat", source))?;
     // The set guards this segment, and the segment names this set. Anything else means that the set, or both, were
     // removed and made again; then only a segment that nobody is attached to has no holders of lost claims.
     let guards = set.stage().map_err(set_failed)? == Stage::Made
         && set.segment().map_err(set_failed)? == memory.id()
         && identity.sem_id == set.id();
-    let identity = if guards {
-        identity
-    } else {
-        if status.attached > 0 {
-            return Err(claims_lost(target, status.attached).into());
+    if !guards {
+        let attached = settled(memory);
+        if attached > 0 {
+            return Err(claims_lost(target, attached).into());
         }
-        adopt(&mapping, identity, set, memory).map_err(set_failed)?
-    };
+    }
+    let mapping =
+        memory.attach(status.size, false).map_err(|source| target.memory_error(key, "shmat", source))?;
+    let identity =
+        if guards { identity } else { adopt(&mapping, identity, set, memory).map_err(set_failed)? };
     finish(target, options, mapping, identity, set, memory, false)
 }
 
 /// Puts a segment that has lost its set under a new one.
-fn adopt(mapping: &Mapping, identity: Identity, set: Semaphores, memory: Memory) -> Result<Identity, SetError> {
+fn adopt(
+    mapping: &Mapping,
+    identity: Identity,
+    set: Semaphores,
+    memory: Memory,
+) -> Result<Identity, SetError> {
     let identity = Identity { sem_id: set.id(), ..identity };
     set.set_segment(memory.id())?;
     identity.write(header(mapping));
@@ -463,7 +477,16 @@ fn finish(
         _ => target.address.clone(),
     };
     let permissions = Permissions { uid: status.uid, gid: status.gid, mode: status.permissions() };
-    Ok(Attachment { mapping, identity, set, address, created, permissions, memory, claimed: Default::default() })
+    Ok(Attachment {
+        mapping,
+        identity,
+        set,
+        address,
+        created,
+        permissions,
+        memory,
+        claimed: Default::default(),
+    })
 }
 
 fn half_made(target: &Target<'_>, status: &Status) -> SetupError {
@@ -587,8 +610,7 @@ pub(crate) fn unlink(address: &Address, force: bool) -> Result<(), SetupError> {
 }
 
 fn unlink_key(target: &Target<'_>, key: Key, force: bool) -> Result<(), Trouble> {
-    let memory =
-        Memory::find(key).map_err(|source| target.memory_error(key.get(), "shmget", source))?;
+    let memory = Memory::find(key).map_err(|source| target.memory_error(key.get(), "shmget", source))?;
     if let Some(memory) = memory {
         return unlink_segment(target, memory, force);
     }
@@ -610,30 +632,39 @@ fn unlink_segment(target: &Target<'_>, memory: Memory, force: bool) -> Result<()
     let status = target.status(0, memory)?;
     let failed = |error| target.set_error(status.key, None, error);
     let (ready, seen) = target.peek(memory, &status)?;
-    let set = match Key::new(status.key) {
-        Some(key) => Semaphores::find(key).map_err(failed)?,
-        None if ready == Ready::Yes => Some(Semaphores::from_id(target.identify(&seen)?.sem_id)),
-        None => None,
-    };
-    let set = match set {
-        Some(set) if set.status().is_ok_and(|status| status.count == COUNT) => Some(set),
+    let identity = match ready {
+        Ready::Yes => match target.identify(&seen) {
+            Ok(identity) => Some(identity),
+            // Damaged, or of another version: whoever insists may remove it. That of another name is not ours at all.
+            Err(error @ SetupError::OtherName { .. }) => return Err(error.into()),
+            Err(_) if force => None,
+            Err(error) => return Err(error.into()),
+        },
         _ => None,
     };
-    let guarded = |set: Semaphores| set.segment().is_ok_and(|id| id == memory.id());
+    drop(seen);
+    let set = match (Key::new(status.key), &identity) {
+        (Some(key), _) => Semaphores::find(key).map_err(failed)?.filter(|&set| is_ours(set)),
+        (None, Some(identity)) => named_set(identity, &status, memory),
+        (None, None) => None,
+    };
     let lock = match set {
-        Some(set) => Some(set.lock_patiently().map_err(|error| target.set_error(status.key, Some(set), error))?),
+        Some(set) => {
+            Some(set.lock_patiently().map_err(|error| target.set_error(status.key, Some(set), error))?)
+        }
         None => None,
     };
-    let ours = match set {
-        // A segment that is complete, or that its creator said it was going to make.
-        Some(set) => ready == Ready::Yes || set.stager() == Some(status.creator_pid),
-        None => ready == Ready::Yes,
+    // Half-made: ours if its maker has said that it was going to make it.
+    let half_made = |set: Semaphores| {
+        set.stage().is_ok_and(|stage| stage == Stage::Making) && set.stager() == Some(status.creator_pid)
     };
-    if !ours {
+    if ready != Ready::Yes && !set.is_some_and(half_made) {
         return Err(target.foreign("the first word", 0, READY).into());
     }
-    match set {
-        Some(set) if guarded(set) && !force => match set.claim_both() {
+    let guarded = |set: &Semaphores| set.segment().is_ok_and(|id| id == memory.id());
+    match set.filter(guarded) {
+        _ if force => {}
+        Some(set) => match set.claim_both() {
             Ok(()) => {}
             Err(SetError::Taken) => {
                 let role = match set.is_free(Role::Producer) {
@@ -645,23 +676,29 @@ fn unlink_segment(target: &Target<'_>, memory: Memory, force: bool) -> Result<()
             Err(error) => return Err(target.set_error(status.key, Some(set), error)),
         },
         // Nothing says that those who are attached hold no role.
-        _ if !force && status.attached > 0 => return Err(claims_lost(target, status.attached).into()),
-        _ => {}
-    }
-    drop(seen);
-    let denied = |source| Trouble::Failed(target.memory_error(status.key, "shmctl(IPC_RMID)", source));
-    if let Ok(mapping) = memory.attach(status.size, false) {
-        // ORDERING: Release, pairs with the Acquire load in `Ready::of`.
-        header(&mapping).ready.store(0, Ordering::Release);
-        if let Err(error) = memory.remove() {
-            // Not ours to remove: it stays what it was.
-            // ORDERING: as above.
-            header(&mapping).ready.store(if ready == Ready::Yes { READY } else { MAKING }, Ordering::Release);
-            release_both(set, force);
-            return Err(denied(error));
+        None => {
+            let attached = settled(memory);
+            if attached > 0 {
+                return Err(claims_lost(target, attached).into());
+            }
         }
-    } else {
-        memory.remove().map_err(denied)?;
+    }
+    let mapping = memory.attach(status.size, false).ok();
+    let mark = |word| {
+        if let Some(mapping) = &mapping {
+            // ORDERING: Release, pairs with the Acquire load in `Ready::of`.
+            header(mapping).ready.store(word, Ordering::Release);
+        }
+    };
+    mark(0);
+    if let Err(source) = memory.remove() {
+        // Not ours to remove: it stays what it was.
+        mark(if ready == Ready::Yes { READY } else { MAKING });
+        if let (Some(set), false) = (set, force) {
+            let _ = set.release(Role::Producer);
+            let _ = set.release(Role::Consumer);
+        }
+        return Err(target.memory_error(status.key, "shmctl(IPC_RMID)", source).into());
     }
     if let Some(set) = set {
         let _ = set.remove();
@@ -670,10 +707,23 @@ fn unlink_segment(target: &Target<'_>, memory: Memory, force: bool) -> Result<()
     Ok(())
 }
 
-fn release_both(set: Option<Semaphores>, force: bool) {
-    if let (Some(set), false) = (set, force) {
-        let _ = set.release(Role::Producer);
-        let _ = set.release(Role::Consumer);
+/// Whether a set under a pipe's key is a pipe's set.
+fn is_ours(set: Semaphores) -> bool {
+    set.status().is_ok_and(|status| status.count == COUNT)
+        && !set.stage().is_ok_and(|stage| matches!(stage, Stage::Foreign(_)))
+}
+
+/// How many are attached to a segment, given a moment for those to go who only took a look. The caller is not
+/// attached, and holds the lock, so that nobody comes who could claim a role.
+fn settled(memory: Memory) -> u64 {
+    let attached = || memory.status().map_or(0, |status| status.attached);
+    let deadline = Instant::now() + Duration::from_secs(1);
+    loop {
+        match attached() {
+            0 => return 0,
+            some if Instant::now() >= deadline => return some,
+            _ => thread::sleep(Duration::from_millis(5)),
+        }
     }
 }
 
@@ -681,7 +731,8 @@ fn release_both(set: Option<Semaphores>, force: bool) {
 pub(crate) struct View {
     pub(crate) mapping: Mapping,
     pub(crate) identity: Identity,
-    pub(crate) set: Semaphores,
+    /// The set that guards it, unless that is gone.
+    pub(crate) set: Option<Semaphores>,
     pub(crate) key: i32,
     pub(crate) shm_id: i32,
     pub(crate) size: u64,
@@ -714,7 +765,7 @@ pub(crate) fn view(address: &Address) -> Result<View, SetupError> {
     let identity = target.identify(&mapping)?;
     Ok(View {
         identity,
-        set: Semaphores::from_id(identity.sem_id),
+        set: named_set(&identity, &status, memory),
         key: status.key,
         shm_id: memory.id(),
         size: status.size,

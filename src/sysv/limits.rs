@@ -14,7 +14,9 @@ const SEM: &str = "/proc/sys/kernel/sem";
 /// Why a segment of `size` bytes could not be made.
 pub(super) fn of_segments(source: io::Error, size: u64) -> SetupError {
     let exceeded = match source.raw_os_error() {
-        Some(libc::EINVAL) => number(SHMMAX, 0).filter(|&max| size > max).map(|max| ("SHMMAX", max, size, SHMMAX)),
+        Some(libc::EINVAL) => {
+            number(SHMMAX, 0).filter(|&max| size > max).map(|max| ("SHMMAX", max, size, SHMMAX))
+        }
         Some(libc::ENOSPC) => {
             let count = segments().map_or(0, |rows| rows.len() as u64);
             match number(SHMMNI, 0) {

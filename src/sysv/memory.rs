@@ -120,7 +120,8 @@ impl Memory {
         if base as isize == -1 {
             return Err(io::Error::last_os_error());
         }
-        let base = NonNull::new(base.cast::<u8>()).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
+        let base =
+            NonNull::new(base.cast::<u8>()).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
         let mapping = Mapping { base, size, process: std::process::id() };
         // A child must not inherit the mapping: it would keep writing after its parent's claim is gone.
         // SAFETY: the range is the mapping just made.

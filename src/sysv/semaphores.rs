@@ -81,7 +81,10 @@ pub(crate) enum SetError {
     Gone,
     /// Something holds what was asked for.
     Taken,
-    Os { call: &'static str, source: io::Error },
+    Os {
+        call: &'static str,
+        source: io::Error,
+    },
 }
 
 impl SetError {
