@@ -67,7 +67,7 @@ impl fmt::Display for Key {
 impl Name {
     const LONGEST: usize = 64;
 
-    fn new(text: &str) -> Result<Self, AddressError> {
+    pub(crate) fn new(text: &str) -> Result<Self, AddressError> {
         let bad = |c: char| c.is_whitespace() || c.is_control() || c == '/' || c == ':';
         if text.is_empty() {
             return Err(AddressError::Empty);

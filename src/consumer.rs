@@ -469,13 +469,7 @@ impl<P> Drain<'_, P> {
             return Ok(None);
         }
         let reader = &mut self.consumer.inner.reader;
-        let found = match reader.glance(self.end) {
-            Some(found) => found,
-            None => match reader.look(self.end).map_err(RecvError::Corrupt)? {
-                Some(found) => found,
-                None => return Ok(None),
-            },
-        };
+        let Some(found) = reader.look_further(self.end).map_err(RecvError::Corrupt)? else { return Ok(None) };
         self.end = found.end;
         self.messages += 1;
         self.bytes += found.length() as u64;

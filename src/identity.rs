@@ -148,8 +148,8 @@ impl Identity {
         if self.wake_mode().is_none() {
             return bad("wake mode", self.wake_mode.into());
         }
-        if self.name_length as usize > self.name.len() || self.name().is_none() {
-            return bad("name length", self.name_length.into());
+        if self.name().is_none() {
+            return bad("name length, or the name,", self.name_length.into());
         }
         Ok(())
     }
@@ -159,9 +159,11 @@ impl Identity {
         WakeMode::from_code(self.wake_mode)
     }
 
-    /// The name under which the segment was made; empty if it was made under a key.
+    /// The name under which the segment was made; empty if it was made under a key. `None` if it is no name, which
+    /// might for instance confuse the terminal that it is printed on.
     pub(crate) fn name(&self) -> Option<&str> {
-        core::str::from_utf8(self.name.get(..self.name_length as usize)?).ok()
+        let name = core::str::from_utf8(self.name.get(..self.name_length as usize)?).ok()?;
+        (name.is_empty() || Name::new(name).is_ok()).then_some(name)
     }
 
     pub(crate) fn remove_on_close(&self) -> bool {
@@ -173,8 +175,10 @@ impl Identity {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Ready {
     Yes,
-    /// Zero or half-made: the creator is at work, or died at it.
-    NotYet,
+    /// The creator is at work, or died at it. Not yet `marked`, all zero, it might also be anybody else's.
+    NotYet {
+        marked: bool,
+    },
     OtherByteOrder,
     Foreign(u64),
 }
@@ -185,7 +189,8 @@ impl Ready {
         // whole identity and the cleared words behind it.
         match header.ready.load(Ordering::Acquire) {
             READY => Ready::Yes,
-            0 | MAKING => Ready::NotYet,
+            0 => Ready::NotYet { marked: false },
+            MAKING => Ready::NotYet { marked: true },
             other if other == READY.swap_bytes() => Ready::OtherByteOrder,
             other => Ready::Foreign(other),
         }

@@ -1,6 +1,6 @@
 //! Watching pipes without taking part: read only, without a role, without disturbing the pair.
 
-use crate::address::{Address, Place};
+use crate::address::{Address, Key, Name, Place};
 use crate::bell::WakeMode;
 use crate::error::{Permissions, SetupError};
 use crate::identity::Identity;
@@ -137,15 +137,15 @@ pub fn list() -> Result<Vec<Listed>, SetupError> {
     Ok(listed.collect())
 }
 
-/// The friendliest address under which a pipe is found: its name, else its key, else its identifier.
+/// The friendliest address under which a pipe is found: its name, if that leads here, else its key, else its identifier.
 fn address_of(view: &View) -> Address {
-    match view.identity.name() {
-        Some(name) if !name.is_empty() => name.parse().ok(),
-        _ => None,
-    }
-    .unwrap_or_else(|| match crate::address::Key::new(view.key) {
-        Some(key) => Address(Place::Key(key)),
-        None => Address(Place::Id(view.shm_id)),
+    let key = Key::new(view.key);
+    let name =
+        view.identity.name().and_then(|name| Name::new(name).ok()).filter(|name| Some(name.key()) == key);
+    Address(match (name, key) {
+        (Some(name), _) => Place::Name(name),
+        (None, Some(key)) => Place::Key(key),
+        (None, None) => Place::Id(view.shm_id),
     })
 }
 

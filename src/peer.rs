@@ -81,6 +81,8 @@ impl State {
     /// A value that no state word ever has in a correct segment; the hot path compares unequal to it.
     pub(crate) const IMPOSSIBLE: State = State(3);
 
+    const LAST_EPOCH: u64 = u64::MAX >> 2;
+
     pub(crate) const fn new(epoch: u64, phase: Phase) -> Self {
         State(epoch << 2 | phase as u64)
     }
@@ -106,12 +108,16 @@ impl State {
 }
 
 /// Enters the phase open of a new epoch on one's own line. Returns the state.
-pub(crate) fn open(own: &Quiet) -> State {
+pub(crate) fn open(own: &Quiet) -> Result<State, Corruption> {
     // Relaxed: only this side writes the word; the claim has ordered us after the predecessor.
-    let state = State::new(State(own.state.load(Ordering::Relaxed)).epoch() + 1, Phase::Open);
+    let before = State(own.state.load(Ordering::Relaxed));
+    if before.phase().is_none() || before.epoch() == State::LAST_EPOCH {
+        return Err(Corruption { word: "state", position: 0, found: before.0 });
+    }
+    let state = State::new(before.epoch() + 1, Phase::Open);
     // ORDERING: Release, pairs with the Acquire load in `State::of`: what a new side has put right is seen with it.
     own.state.store(state.0, Ordering::Release);
-    state
+    Ok(state)
 }
 
 /// Enters the phase closed on one's own line.

@@ -21,8 +21,8 @@ pub(crate) const NOTHING: u64 = 0;
 /// The record that belongs here stands at the start of the ring.
 pub(crate) const WRAP: u64 = u32::MAX as u64;
 
-/// The longest payload that a header word can express.
-const LONGEST: u64 = u32::MAX as u64 - 16;
+/// The longest payload of any ring: a multiple of 8 that a header word can express and that is not taken for a wrap.
+const LONGEST: u64 = u32::MAX as u64 - 23;
 
 /// The header word of a published record.
 #[inline(always)]
@@ -80,6 +80,12 @@ mod tests {
         assert!(length(WRAP) > LONGEST);
         assert!(size(length(NOTHING)) > size(max_length(1 << 40)));
         assert!(size(length(WRAP)) > size(max_length(1 << 40)));
+    }
+
+    #[test]
+    fn longest_payload_fills_its_record() {
+        assert_eq!(size(LONGEST), WORD + LONGEST);
+        assert!(size(LONGEST + 1) > size(LONGEST));
     }
 
     #[test]

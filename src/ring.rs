@@ -229,7 +229,7 @@ impl Writer {
             state: State::new(0, Phase::Never),
             poison: None,
         };
-        writer.state = peer::open(own);
+        writer.state = peer::open(own)?;
         writer.wake_peer();
         Ok(writer)
     }
@@ -575,7 +575,7 @@ impl Reader {
             state: State::new(0, Phase::Never),
             poison: None,
         };
-        reader.state = peer::open(own);
+        reader.state = peer::open(own)?;
         reader.wake_peer();
         Ok(reader)
     }
@@ -638,12 +638,36 @@ impl Reader {
         }
         match record_at(&self.ring, at, word) {
             Ok(found) => Ok(Some(found)),
-            Err(corruption) => {
-                self.longest = 0;
-                self.poison = Some(corruption);
-                Err(corruption)
-            }
+            Err(corruption) => Err(self.poison(corruption)),
         }
+    }
+
+    /// Looks for the next record of several that are released together.
+    #[inline]
+    pub(crate) fn look_further(&mut self, at: u64) -> Result<Option<Found>, Corruption> {
+        let found = match self.glance(at) {
+            Some(found) => found,
+            None => match self.look_closer(at)? {
+                Some(found) => found,
+                None => return Ok(None),
+            },
+        };
+        // More than the ring holds would be the same records once more.
+        if found.end.wrapping_add(WORD).wrapping_sub(self.head) > self.ring.capacity() {
+            return Err(self.poison(Corruption {
+                word: "record header",
+                position: found.start,
+                found: found.word,
+            }));
+        }
+        Ok(Some(found))
+    }
+
+    /// From here on every call fails with `corruption`.
+    #[cold]
+    fn poison(&mut self, corruption: Corruption) -> Corruption {
+        self.longest = 0;
+        *self.poison.get_or_insert(corruption)
     }
 
     /// The payload of a record that was found.
@@ -724,7 +748,8 @@ impl Reader {
         if let Some(corruption) = self.poison {
             return Err(corruption);
         }
-        self.watch.look(&self.ring.header().producer.0)
+        let looked = self.watch.look(&self.ring.header().producer.0);
+        looked.map_err(|corruption| self.poison(corruption))
     }
 
     /// See [`Watch::died`].
@@ -762,8 +787,8 @@ fn record_at(ring: &Ring, at: u64, word: u64) -> Result<Found, Corruption> {
     let to_end = ring.until_end(at);
     let corrupt = |position, found| Corruption { word: "record header", position, found };
     let (start, word, room) = if word == WRAP {
-        // At most half the ring is skipped, or the record would have fitted.
-        if to_end > ring.capacity() / 2 {
+        // Less than half the ring is skipped, or the record would have fitted.
+        if to_end >= ring.capacity() / 2 {
             return Err(corrupt(at, word));
         }
         let start = at.wrapping_add(to_end);
@@ -792,6 +817,11 @@ fn last_commit(ring: &Ring, head: u64) -> Result<u64, Corruption> {
         return Err(Corruption { word: "tail", position: head, found: tail });
     }
     let mut at = if is_reached(tail, head) { tail } else { head };
+    // The header word at the tail belongs to the producer too.
+    let is_within = |tail: u64| tail.wrapping_add(WORD).wrapping_sub(head) <= ring.capacity();
+    if !is_within(at) {
+        return Err(Corruption { word: "tail", position: head, found: tail });
+    }
     loop {
         // ORDERING: Acquire, pairs with the commit in `Writer::publish`.
         let word = ring.word(at).load(Ordering::Acquire);
@@ -799,8 +829,7 @@ fn last_commit(ring: &Ring, head: u64) -> Result<u64, Corruption> {
             return Ok(at);
         }
         let found = record_at(ring, at, word)?;
-        // The header word behind the last record belongs to the producer too.
-        if found.end.wrapping_add(WORD).wrapping_sub(head) > ring.capacity() {
+        if !is_within(found.end) {
             return Err(Corruption { word: "record header", position: at, found: word });
         }
         at = found.end;

@@ -221,7 +221,7 @@ fn make_private(target: &Target<'_>, options: &Options) -> Result<Attachment, Tr
     let mode = options.mode.unwrap_or(0o600);
     let set = Semaphores::make(None, mode)
         .map_err(|error| target.set_error(0, None, error))?
-        .expect("there is always room for another set without a key");
+        .expect("IPC_PRIVATE never finds one that exists");
     let lock = set.lock_patiently().map_err(|error| target.set_error(0, Some(set), error))?;
     let made = make(target, options, None, set);
     drop(lock);
@@ -235,17 +235,22 @@ fn open_by_id(target: &Target<'_>, options: &Options, memory: Memory) -> Result<
     let status = target.status(0, memory)?;
     target.check_trust(&status, &options.trusted)?;
     let (ready, mapping) = target.peek(memory, &status)?;
-    if ready == Ready::NotYet && status.key == libc::IPC_PRIVATE {
-        return Err(half_made(target, &status).into());
-    }
-    let key = Key::new(status.key);
-    let set = match key {
-        Some(key) => set_under(target, key, status.permissions())?.0,
-        None => set_of_private(target, &status, &target.identify(&mapping)?, memory)?,
+    let (set, fresh) = match (Key::new(status.key), ready) {
+        (Some(key), ready) => set_under(target, key, status.permissions(), ready == Ready::Yes)?,
+        (None, Ready::Yes) => set_of_private(target, &status, &target.identify(&mapping)?, memory)?,
+        (None, _) => return Err(half_made(target, &status).into()),
     };
     drop(mapping);
     let lock = set.lock_patiently().map_err(|error| target.set_error(status.key, Some(set), error))?;
-    open_locked(target, options, Existing::Required, memory, set, &lock)
+    unless_in_vain(set, fresh, open_locked(target, options, Existing::Required, memory, set, &lock))
+}
+
+/// Removes a set that we have made and that nothing came of; those who wait for its lock start again.
+fn unless_in_vain<T>(set: Semaphores, fresh: bool, result: Result<T, Trouble>) -> Result<T, Trouble> {
+    if result.is_err() && fresh && set.stage().is_ok_and(|stage| stage == Stage::Nothing) {
+        let _ = set.remove();
+    }
+    result
 }
 
 /// The set that a segment names, if that set names the segment and has the same creator: what a header says is not
@@ -260,23 +265,28 @@ fn named_set(identity: &Identity, status: &Status, memory: Memory) -> Option<Sem
     belongs.then_some(named)
 }
 
-/// The set of a segment without a key; a new one if it has lost its own.
+/// The set of a segment without a key, a new one if it has lost its own; and whether we made it.
 fn set_of_private(
     target: &Target<'_>,
     status: &Status,
     identity: &Identity,
     memory: Memory,
-) -> Result<Semaphores, Trouble> {
+) -> Result<(Semaphores, bool), Trouble> {
     if let Some(named) = named_set(identity, status, memory) {
-        return Ok(named);
+        return Ok((named, false));
     }
     let made =
         Semaphores::make(None, status.permissions()).map_err(|error| target.set_error(0, None, error))?;
-    Ok(made.expect("there is always room for another set without a key"))
+    Ok((made.expect("IPC_PRIVATE never finds one that exists"), true))
 }
 
-/// The set under a key, made if there is none; and whether we made it.
-fn set_under(target: &Target<'_>, key: Key, mode: u32) -> Result<(Semaphores, bool), Trouble> {
+/// The set under a key; and whether we made it, which we do if there is none and we may.
+fn set_under(
+    target: &Target<'_>,
+    key: Key,
+    mode: u32,
+    may_make: bool,
+) -> Result<(Semaphores, bool), Trouble> {
     let failed = |error| target.set_error(key.get(), None, error);
     for _ in 0..ATTEMPTS {
         if let Some(set) = Semaphores::find(key).map_err(failed)? {
@@ -288,6 +298,10 @@ fn set_under(target: &Target<'_>, key: Key, mode: u32) -> Result<(Semaphores, bo
                 return Err(target.foreign("the fourth semaphore of the set", found as u64, 0).into());
             }
             return Ok((set, false));
+        }
+        if !may_make {
+            // A segment that is not complete, and no set: none of ours, since we make the set first.
+            return Err(target.foreign("the first word", 0, READY).into());
         }
         if let Some(set) = Semaphores::make(Some(key), mode).map_err(failed)? {
             return Ok((set, true));
@@ -306,27 +320,24 @@ fn open_by_key(
         Memory::find(key).map_err(|source| Trouble::Failed(target.memory_error(key.get(), "shmget", source)))
     };
     // What is foreign is told before a set is made beside it.
-    let mut mode = options.mode.unwrap_or(0o600);
-    if let Some(memory) = find()? {
-        let status = target.status(key.get(), memory)?;
-        target.check_trust(&status, &options.trusted)?;
-        target.peek(memory, &status)?;
-        mode = status.permissions();
-    } else if existing == Existing::Required {
-        return Err(target.not_found().into());
-    }
-    let (set, fresh) = set_under(target, key, mode)?;
+    let (mode, may_make) = match find()? {
+        Some(memory) => {
+            let status = target.status(key.get(), memory)?;
+            target.check_trust(&status, &options.trusted)?;
+            let (ready, _) = target.peek(memory, &status)?;
+            (status.permissions(), ready == Ready::Yes)
+        }
+        None if existing == Existing::Required => return Err(target.not_found().into()),
+        None => (options.mode.unwrap_or(0o600), true),
+    };
+    let (set, fresh) = set_under(target, key, mode, may_make)?;
     let lock = set.lock_patiently().map_err(|error| target.set_error(key.get(), Some(set), error))?;
     let opened = match find()? {
         Some(memory) => open_locked(target, options, existing, memory, set, &lock),
         None if existing == Existing::Required => Err(target.not_found().into()),
         None => make(target, options, Some(key), set),
     };
-    if opened.is_err() && fresh && set.stage().is_ok_and(|stage| stage == Stage::Nothing) {
-        // Nothing came of it; those who wait for the lock start again.
-        let _ = set.remove();
-    }
-    opened
+    unless_in_vain(set, fresh, opened)
 }
 
 /// Opens a segment while nobody else makes, opens or removes it.
@@ -343,7 +354,7 @@ fn open_locked(
     let set_failed = |error| target.set_error(key, Some(set), error);
     target.check_trust(&status, &options.trusted)?;
     let (ready, seen) = target.peek(memory, &status)?;
-    if ready == Ready::NotYet {
+    if ready != Ready::Yes {
         drop(seen);
         // All zero or half-made, and made by the process that said it was going to: its creator died, since we
         // hold the lock.
@@ -658,7 +669,7 @@ fn unlink_segment(target: &Target<'_>, memory: Memory, force: bool) -> Result<()
     let half_made = |set: Semaphores| {
         set.stage().is_ok_and(|stage| stage == Stage::Making) && set.stager() == Some(status.creator_pid)
     };
-    if ready != Ready::Yes && !set.is_some_and(half_made) {
+    if ready == (Ready::NotYet { marked: false }) && !set.is_some_and(half_made) {
         return Err(target.foreign("the first word", 0, READY).into());
     }
     let guarded = |set: &Semaphores| set.segment().is_ok_and(|id| id == memory.id());
@@ -759,7 +770,7 @@ pub(crate) fn view(address: &Address) -> Result<View, SetupError> {
     };
     let status = target.status(target.key()?.map_or(0, Key::get), memory)?;
     let (ready, mapping) = target.peek(memory, &status)?;
-    if ready == Ready::NotYet {
+    if ready != Ready::Yes {
         return Err(half_made(&target, &status));
     }
     let identity = target.identify(&mapping)?;
