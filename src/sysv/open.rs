@@ -1,0 +1,315 @@
+//! Opening and making.
+
+use super::attachment::Attachment;
+use super::memory::{Mapping, Memory, Status};
+use super::semaphores::{COUNT, InitLock, Semaphores, SetError, SetStatus, Stage};
+use super::target::Target;
+use super::{Trouble, header, limits, named_set, persist, settled};
+use crate::address::{Address, Key, Place};
+use crate::bell::WakeMode;
+use crate::error::{Permissions, SetupError};
+use crate::identity::{Identity, MAKING, READY, Ready};
+use crate::layout::HEADER;
+use crate::membarrier;
+use crate::options::{Existing, Options};
+use crate::sync::Ordering;
+
+/// Opens, or makes, the pipe at `address`.
+pub(crate) fn attach(
+    address: &Address,
+    options: &Options,
+    existing: Existing,
+) -> Result<Attachment, SetupError> {
+    let target = Target::new(address);
+    match (&address.0, existing) {
+        (Place::Private, Existing::Required) | (Place::Id(_), Existing::Refused) => {
+            return Err(SetupError::CannotMake { address: address.clone() });
+        }
+        _ => {}
+    }
+    let key = target.key()?;
+    persist(address, || match (&address.0, key) {
+        (Place::Private, _) => make_private(&target, options),
+        (Place::Id(id), _) => open_by_id(&target, options, Memory::from_id(*id)),
+        (_, Some(key)) => match open_by_key(&target, options, existing, key) {
+            // Found, and then removed by somebody: no reason not to make it.
+            Err(Trouble::Failed(SetupError::NotFound { .. })) if existing != Existing::Required => {
+                Err(Trouble::Again)
+            }
+            opened => opened,
+        },
+        (_, None) => unreachable!("every other place has a key"),
+    })
+}
+
+fn make_private(target: &Target<'_>, options: &Options) -> Result<Attachment, Trouble> {
+    let mode = options.mode.unwrap_or(0o600);
+    let set = Semaphores::make(None, mode)
+        .map_err(|error| target.set_error(0, None, error))?
+        .expect("IPC_PRIVATE never finds one that exists");
+    let lock = set.lock_patiently().map_err(|error| target.set_error(0, Some(set), error))?;
+    let made = make(target, options, None, set);
+    drop(lock);
+    if made.is_err() {
+        let _ = set.remove();
+    }
+    made
+}
+
+fn open_by_id(target: &Target<'_>, options: &Options, memory: Memory) -> Result<Attachment, Trouble> {
+    let status = target.status(0, memory)?;
+    target.check_trust(&status, &options.trusted)?;
+    let (ready, mapping) = target.peek(memory, &status)?;
+    let (set, fresh) = match (Key::new(status.key), ready) {
+        (Some(key), ready) => {
+            set_under(target, key, status.permissions(), (ready != Ready::Yes).then_some(memory))?
+        }
+        (None, Ready::Yes) => set_of_private(target, &status, &target.identify(&mapping)?, memory)?,
+        (None, _) => return Err(target.half_made(&status).into()),
+    };
+    drop(mapping);
+    let lock = set.lock_patiently().map_err(|error| target.set_error(status.key, Some(set), error))?;
+    unless_in_vain(set, fresh, open_locked(target, options, Existing::Required, memory, set, &lock))
+}
+
+/// Removes a set that we have made and that nothing came of; those who wait for its lock start again.
+fn unless_in_vain<T>(set: Semaphores, fresh: bool, result: Result<T, Trouble>) -> Result<T, Trouble> {
+    if result.is_err() && fresh && set.stage().is_ok_and(|stage| stage == Stage::Nothing) {
+        let _ = set.remove();
+    }
+    result
+}
+
+/// The set of a segment without a key, a new one if it has lost its own; and whether we made it.
+fn set_of_private(
+    target: &Target<'_>,
+    status: &Status,
+    identity: &Identity,
+    memory: Memory,
+) -> Result<(Semaphores, bool), Trouble> {
+    if let Some(named) = named_set(identity, status, memory) {
+        return Ok((named, false));
+    }
+    let made =
+        Semaphores::make(None, status.permissions()).map_err(|error| target.set_error(0, None, error))?;
+    Ok((made.expect("IPC_PRIVATE never finds one that exists"), true))
+}
+
+/// The set under a key; and whether we made it, which we do if there is none and `unready`, a segment under the same
+/// key that is not complete, does not speak against it.
+fn set_under(
+    target: &Target<'_>,
+    key: Key,
+    mode: u32,
+    unready: Option<Memory>,
+) -> Result<(Semaphores, bool), Trouble> {
+    let failed = |error| target.set_error(key.get(), None, error);
+    if let Some(set) = Semaphores::find(key).map_err(failed)? {
+        let SetStatus { count, .. } = set.status().map_err(failed)?;
+        if count != COUNT {
+            return Err(target.foreign("the number of semaphores in the set", count, COUNT).into());
+        }
+        if let Stage::Foreign(found) = set.stage().map_err(failed)? {
+            return Err(target.foreign("the fourth semaphore of the set", found as u64, 0).into());
+        }
+        return Ok((set, false));
+    }
+    if unready.is_some() && Memory::find(key).ok().flatten() == unready {
+        // None of ours: we make the set first and remove it last.
+        return Err(target.foreign("the first word", 0, READY).into());
+    }
+    match Semaphores::make(Some(key), mode).map_err(failed)? {
+        Some(set) => Ok((set, true)),
+        None => Err(Trouble::Again),
+    }
+}
+
+fn open_by_key(
+    target: &Target<'_>,
+    options: &Options,
+    existing: Existing,
+    key: Key,
+) -> Result<Attachment, Trouble> {
+    let find = || {
+        Memory::find(key).map_err(|source| Trouble::Failed(target.memory_error(key.get(), "shmget", source)))
+    };
+    // What is foreign is told before a set is made beside it.
+    let (mode, unready) = match find()? {
+        Some(memory) => {
+            let status = target.status(key.get(), memory)?;
+            target.check_trust(&status, &options.trusted)?;
+            let (ready, _) = target.peek(memory, &status)?;
+            (status.permissions(), (ready != Ready::Yes).then_some(memory))
+        }
+        None if existing == Existing::Required => return Err(target.not_found().into()),
+        None => (options.mode.unwrap_or(0o600), None),
+    };
+    let (set, fresh) = set_under(target, key, mode, unready)?;
+    let lock = set.lock_patiently().map_err(|error| target.set_error(key.get(), Some(set), error))?;
+    let opened = match find()? {
+        Some(memory) => open_locked(target, options, existing, memory, set, &lock),
+        None if existing == Existing::Required => Err(target.not_found().into()),
+        None => make(target, options, Some(key), set),
+    };
+    unless_in_vain(set, fresh, opened)
+}
+
+/// Opens a segment while nobody else makes, opens or removes it.
+fn open_locked(
+    target: &Target<'_>,
+    options: &Options,
+    existing: Existing,
+    memory: Memory,
+    set: Semaphores,
+    _lock: &InitLock,
+) -> Result<Attachment, Trouble> {
+    let status = target.status(0, memory)?;
+    let key = status.key;
+    let set_failed = |error| target.set_error(key, Some(set), error);
+    target.check_trust(&status, &options.trusted)?;
+    let (ready, seen) = target.peek(memory, &status)?;
+    if ready != Ready::Yes {
+        drop(seen);
+        // All zero or half-made, and made by the process that said it was going to: its creator died, since we
+        // hold the lock.
+        let ours =
+            set.stage().map_err(set_failed)? == Stage::Making && set.stager() == Some(status.creator_pid);
+        return match Key::new(key) {
+            Some(_) if !ours => Err(target.foreign("the first word", 0, READY).into()),
+            Some(key) if existing != Existing::Required && settled(memory) == 0 => {
+                memory
+                    .remove()
+                    .map_err(|source| target.memory_error(key.get(), "shmctl(IPC_RMID)", source))?;
+                make(target, options, Some(key), set)
+            }
+            _ => Err(target.half_made(&status).into()),
+        };
+    }
+    let identity = target.identify(&seen)?;
+    drop(seen);
+    if existing == Existing::Refused {
+        return Err(SetupError::Exists { address: target.address.clone() }.into());
+    }
+    if identity.schema != options.schema {
+        return Err(SetupError::Schema { found: identity.schema, expected: options.schema }.into());
+    }
+    // The set guards this segment, and the segment names this set. Anything else means that the set, or both, were
+    // removed and made again; then only a segment that nobody is attached to has no holders of lost claims.
+    let guards = set.stage().map_err(set_failed)? == Stage::Made
+        && set.segment().map_err(set_failed)? == memory.id()
+        && identity.sem_id == set.id();
+    if !guards {
+        let attached = settled(memory);
+        if attached > 0 {
+            return Err(target.claims_lost(attached).into());
+        }
+    }
+    let mapping =
+        memory.attach(status.size, false).map_err(|source| target.memory_error(key, "shmat", source))?;
+    let identity =
+        if guards { identity } else { adopt(&mapping, identity, set, memory).map_err(set_failed)? };
+    finish(target, options, mapping, identity, set, memory, false)
+}
+
+/// Puts a segment that has lost its set under a new one.
+fn adopt(
+    mapping: &Mapping,
+    identity: Identity,
+    set: Semaphores,
+    memory: Memory,
+) -> Result<Identity, SetError> {
+    let identity = Identity { sem_id: set.id(), ..identity };
+    set.set_segment(memory.id())?;
+    identity.write(header(mapping));
+    set.set_stage(Stage::Made)?;
+    Ok(identity)
+}
+
+/// Makes the segment while nobody else makes, opens or removes it.
+fn make(
+    target: &Target<'_>,
+    options: &Options,
+    key: Option<Key>,
+    set: Semaphores,
+) -> Result<Attachment, Trouble> {
+    let number = key.map_or(libc::IPC_PRIVATE, Key::get);
+    let set_failed = |error| target.set_error(number, Some(set), error);
+    let default = if membarrier::is_available() { WakeMode::Membarrier } else { WakeMode::Fence };
+    let wishes = options.wishes(default)?;
+    let size = HEADER + wishes.capacity;
+    let mode = options.mode.unwrap_or(0o600);
+
+    set.set_stage(Stage::Making).map_err(set_failed)?;
+    let made = Memory::make(key, size, mode);
+    let memory = match made {
+        Ok(memory) => memory,
+        Err(source) => {
+            let _ = set.set_stage(Stage::Nothing);
+            return Err(match source.raw_os_error() {
+                // Somebody who does not know our lock was faster.
+                Some(libc::EEXIST) => Trouble::Again,
+                _ => Trouble::Failed(limits::of_segments(source, size)),
+            });
+        }
+    };
+    let complete = || -> Result<Attachment, Trouble> {
+        let failed = |call| move |source| Trouble::Failed(SetupError::Os { call, source });
+        let mapping = memory.attach(size, false).map_err(failed("shmat"))?;
+        let header = header(&mapping);
+        // Relaxed: for those who find us dead, whom the kernel orders after us.
+        header.ready.store(MAKING, Ordering::Relaxed);
+        let identity = Identity::new(&wishes, target.name, set.id())?;
+        identity.write(header);
+        if options.uid.is_some() || options.gid.is_some() {
+            set.give(options.uid, options.gid).map_err(set_failed)?;
+            memory.give(options.uid, options.gid).map_err(failed("shmctl(IPC_SET)"))?;
+        }
+        set.set_segment(memory.id()).map_err(set_failed)?;
+        // ORDERING: Release, pairs with the Acquire load in `Ready::of`: who sees READY sees the identity.
+        header.ready.store(READY, Ordering::Release);
+        set.set_stage(Stage::Made).map_err(set_failed)?;
+        finish(target, options, mapping, identity, set, memory, true)
+    };
+    let attachment = complete();
+    if attachment.is_err() {
+        let _ = memory.remove();
+        let _ = set.set_stage(Stage::Nothing);
+    }
+    attachment
+}
+
+/// The last steps of opening and of making alike.
+fn finish(
+    target: &Target<'_>,
+    options: &Options,
+    mapping: Mapping,
+    identity: Identity,
+    set: Semaphores,
+    memory: Memory,
+    created: bool,
+) -> Result<Attachment, Trouble> {
+    let mode = identity.wake_mode().expect("a known wake mode was checked for");
+    if mode == WakeMode::Membarrier {
+        membarrier::register().map_err(|source| SetupError::CannotWake { mode, source })?;
+    }
+    if mode == WakeMode::Never && options.wait == Some(crate::Wait::Block) {
+        return Err(SetupError::NeverSleeps.into());
+    }
+    let status = target.status(0, memory)?;
+    set.enter().map_err(|error| target.set_error(status.key, Some(set), error))?;
+    let address = match target.address.0 {
+        Place::Private => Address(Place::Id(memory.id())),
+        _ => target.address.clone(),
+    };
+    let permissions = Permissions { uid: status.uid, gid: status.gid, mode: status.permissions() };
+    Ok(Attachment {
+        mapping,
+        identity,
+        set,
+        address,
+        created,
+        permissions,
+        memory,
+        claimed: Default::default(),
+    })
+}
