@@ -4,7 +4,7 @@ use crate::claim::{Claim, Gone, NoPeer};
 use crate::error::{RecvError, SetupError};
 use crate::peer::{Peer, Role};
 use crate::pipe::{Pipe, Position};
-use crate::ring::{Found, Payload, Reader, count_wait};
+use crate::ring::{Found, NoMore, Payload, Reader, count_wait};
 use crate::stop::Stopper;
 use crate::trust::{Trusted, Untrusted};
 use crate::wait::{Ended, Patience, Step, Waiting, spins_of_a_rest};
@@ -72,7 +72,7 @@ impl Inner {
         let received = reader.counters().messages();
         let run = received.wrapping_sub(std::mem::replace(&mut self.dry_at, received));
         if matches!(patience, Patience::None) {
-            return look_for_end(reader)?.ok_or(RecvError::Empty);
+            return reader.look_for_end().map_err(no_more)?.ok_or(RecvError::Empty);
         }
         // After a stream has run dry, polling the very line that the producer is filling would slow both down; after
         // a single message, the next one is waited for without delay.
@@ -86,7 +86,7 @@ impl Inner {
             if let Some(found) = look(reader)? {
                 return Ok(found);
             }
-            if let Some(found) = look_for_end(reader)? {
+            if let Some(found) = reader.look_for_end().map_err(no_more)? {
                 return Ok(found);
             }
             match waiting.next().map_err(ended)? {
@@ -95,14 +95,10 @@ impl Inner {
                 Step::Sleep(slice) => stopper.sleep(reader.bell(), || reader.sleep(slice)),
                 Step::Check => {
                     claim.check().map_err(|Gone| RecvError::Removed)?;
-                    let died = reader.peer_died(|| claim.peer_is_gone());
-                    if let Some(state) = died.map_err(|Gone| RecvError::Removed)? {
-                        // What it committed before it died counts.
-                        if let Some(found) = look(reader)? {
-                            return Ok(found);
-                        }
-                        reader.report_death(state);
-                        return Err(RecvError::Abandoned);
+                    let looked =
+                        reader.look_for_death(|| claim.peer_is_gone()).map_err(|Gone| RecvError::Removed)?;
+                    if let Some(found) = looked.map_err(no_more)? {
+                        return Ok(found);
                     }
                 }
             }
@@ -114,19 +110,12 @@ fn look(reader: &mut Reader) -> Result<Option<Found>, RecvError> {
     reader.look(reader.head()).map_err(RecvError::Corrupt)
 }
 
-/// After the pipe was found empty: whether that is the end.
-#[inline]
-fn look_for_end(reader: &mut Reader) -> Result<Option<Found>, RecvError> {
-    if !reader.peer_changed() {
-        return Ok(None);
+fn no_more(why: NoMore) -> RecvError {
+    match why {
+        NoMore::Closed => RecvError::Closed,
+        NoMore::Abandoned => RecvError::Abandoned,
+        NoMore::Corrupt(corruption) => RecvError::Corrupt(corruption),
     }
-    let Err(closed) = reader.look_at_peer().map_err(RecvError::Corrupt)? else { return Ok(None) };
-    // What was committed before the end is visible now, if it was not before.
-    if let Some(found) = look(reader)? {
-        return Ok(Some(found));
-    }
-    reader.report_close(closed);
-    Err(RecvError::Closed)
 }
 
 impl Drop for Inner {

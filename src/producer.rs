@@ -336,16 +336,10 @@ impl<P> Producer<P> {
                 Step::Sleep(slice) => stopper.sleep(writer.bell(), || writer.sleep(at, length, slice)),
                 Step::Check => {
                     claim.check().map_err(|Gone| SendError::Removed)?;
-                    let died = writer.peer_died(|| claim.peer_is_gone());
-                    if let Some(state) = died.map_err(|Gone| SendError::Removed)? {
-                        // What it released before it died counts.
-                        return match writer.slot(at, length) {
-                            Err(Refusal::Full) => {
-                                writer.report_death(state);
-                                Err(SendError::Abandoned)
-                            }
-                            other => other.map_err(refused),
-                        };
+                    let looked = writer.look_for_death(at, length, || claim.peer_is_gone());
+                    match looked.map_err(|Gone| SendError::Removed)? {
+                        Err(Refusal::Full) => {}
+                        other => return other.map_err(refused),
                     }
                 }
             }
@@ -361,6 +355,7 @@ fn refused(refusal: Refusal) -> SendError {
     match refusal {
         Refusal::Full => SendError::Full,
         Refusal::Closed => SendError::Closed,
+        Refusal::Abandoned => SendError::Abandoned,
         Refusal::Corrupt(corruption) => SendError::Corrupt(corruption),
     }
 }

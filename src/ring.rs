@@ -189,6 +189,15 @@ pub(crate) struct Slot {
 pub(crate) enum Refusal {
     Full,
     Closed,
+    Abandoned,
+    Corrupt(Corruption),
+}
+
+/// Why the consumer will find no record, until a new producer comes.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum NoMore {
+    Closed,
+    Abandoned,
     Corrupt(Corruption),
 }
 
@@ -486,17 +495,22 @@ impl Writer {
         &self.peer().bell
     }
 
-    /// See [`Watch::died`].
-    pub(crate) fn peer_died<E>(
-        &self,
+    /// After the ring was found full: whether the consumer has died, as far as the kernel knows whether its role is
+    /// free. What it released before it died counts.
+    pub(crate) fn look_for_death<E>(
+        &mut self,
+        at: u64,
+        length: usize,
         role_is_free: impl FnOnce() -> Result<bool, E>,
-    ) -> Result<Option<State>, E> {
-        self.watch.died(self.peer(), role_is_free)
-    }
-
-    /// See [`Watch::report_death`].
-    pub(crate) fn report_death(&mut self, state: State) {
-        self.watch.report_death(&self.ring.header().producer.0, state);
+    ) -> Result<Result<Slot, Refusal>, E> {
+        let Some(state) = self.watch.died(self.peer(), role_is_free)? else { return Ok(Err(Refusal::Full)) };
+        let slot = self.slot(at, length);
+        Ok(if slot == Err(Refusal::Full) {
+            self.watch.report_death(&self.ring.header().producer.0, state);
+            Err(Refusal::Abandoned)
+        } else {
+            slot
+        })
     }
 
     /// The consumer's state.
@@ -721,7 +735,8 @@ impl Reader {
     pub(crate) fn sleep(&self, timeout: Duration) {
         let nothing_yet = || {
             // ORDERING: Acquire as in `look`, which loads it again; here it only decides about sleep.
-            self.ring.word(self.head).load(Ordering::Acquire) == NOTHING && !self.peer_changed()
+            self.ring.word(self.head).load(Ordering::Acquire) == NOTHING
+                && self.peer_state() == self.watch.settled
         };
         bell::sleep(self.own(), self.peer(), self.wake_mode, timeout, nothing_yet);
     }
@@ -737,37 +752,46 @@ impl Reader {
         &self.peer().bell
     }
 
-    /// Whether the producer's state is another than the one last taken note of.
-    #[inline(always)]
-    pub(crate) fn peer_changed(&self) -> bool {
-        State::of(self.peer()) != self.watch.settled
+    /// After the ring was found empty: whether the producer has closed. What it committed before is found first.
+    #[inline]
+    pub(crate) fn look_for_end(&mut self) -> Result<Option<Found>, NoMore> {
+        if self.peer_state() == self.watch.settled { Ok(None) } else { self.look_at_peer() }
     }
 
-    /// Takes note of the producer's state. What it committed before is visible to the next `look`.
-    pub(crate) fn look_at_peer(&mut self) -> Result<Result<(), HasClosed>, Corruption> {
+    #[cold]
+    #[inline(never)]
+    fn look_at_peer(&mut self) -> Result<Option<Found>, NoMore> {
         if let Some(corruption) = self.poison {
-            return Err(corruption);
+            return Err(NoMore::Corrupt(corruption));
         }
-        let looked = self.watch.look(&self.ring.header().producer.0);
-        looked.map_err(|corruption| self.poison(corruption))
+        match self.watch.look(&self.ring.header().producer.0) {
+            Ok(Ok(())) => Ok(None),
+            Ok(Err(HasClosed(state))) => match self.look(self.head).map_err(NoMore::Corrupt)? {
+                Some(found) => Ok(Some(found)),
+                None => {
+                    Watch::report(self.own(), state);
+                    Err(NoMore::Closed)
+                }
+            },
+            Err(corruption) => Err(NoMore::Corrupt(self.poison(corruption))),
+        }
     }
 
-    /// See [`Watch::died`].
-    pub(crate) fn peer_died<E>(
-        &self,
+    /// After the ring was found empty: whether the producer has died, as far as the kernel knows whether its role is
+    /// free. What it committed before is found first.
+    pub(crate) fn look_for_death<E>(
+        &mut self,
         role_is_free: impl FnOnce() -> Result<bool, E>,
-    ) -> Result<Option<State>, E> {
-        self.watch.died(self.peer(), role_is_free)
-    }
-
-    /// See [`Watch::report_death`].
-    pub(crate) fn report_death(&mut self, state: State) {
-        self.watch.report_death(&self.ring.header().consumer.0, state);
-    }
-
-    /// See [`Watch::report`].
-    pub(crate) fn report_close(&self, HasClosed(state): HasClosed) {
-        Watch::report(self.own(), state);
+    ) -> Result<Result<Option<Found>, NoMore>, E> {
+        let Some(state) = self.watch.died(self.peer(), role_is_free)? else { return Ok(Ok(None)) };
+        Ok(match self.look(self.head) {
+            Ok(Some(found)) => Ok(Some(found)),
+            Ok(None) => {
+                self.watch.report_death(&self.ring.header().consumer.0, state);
+                Err(NoMore::Abandoned)
+            }
+            Err(corruption) => Err(NoMore::Corrupt(corruption)),
+        })
     }
 
     /// The producer's state.

@@ -1,6 +1,6 @@
 //! Atomics and the futex, from the standard library or from loom.
 //!
-//! This file and its two rooms are the only ones that know that loom exists: built with
+//! This file and its rooms are the only ones that know that loom exists: built with
 //! `--cfg shmpipe_loom`, the protocol runs on loom's atomics and on a futex modelled with loom's mutex.
 
 #[cfg(not(shmpipe_loom))]
@@ -10,13 +10,18 @@ mod futex;
 mod futex;
 
 #[cfg(shmpipe_loom)]
-pub(crate) use ::loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+mod mortal;
+
+#[cfg(shmpipe_loom)]
+pub(crate) use ::loom::sync::atomic::{Ordering, fence};
 pub(crate) use core::sync::atomic::compiler_fence;
 #[cfg(not(shmpipe_loom))]
 pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 pub(crate) use futex::Futex;
 #[cfg(not(shmpipe_loom))]
 pub(crate) use futex::wake_at;
+#[cfg(shmpipe_loom)]
+pub(crate) use mortal::{AtomicU32, AtomicU64, killed_after};
 
 /// Tells the processor that this is a polling loop; lets another thread run under loom.
 #[inline(always)]

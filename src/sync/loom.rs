@@ -1,6 +1,7 @@
 //! The futex as loom can explore it: the compare and the enqueueing are one step under a mutex, as they are under
 //! the kernel's bucket lock. Sleeps have no timeout here, so that a lost wake-up is a deadlock that loom reports.
 
+use super::mortal::step;
 use super::{AtomicU32, Ordering};
 use loom::sync::{Condvar, Mutex};
 use std::time::Duration;
@@ -28,6 +29,9 @@ impl Futex {
     }
 
     pub(crate) fn wait(&self, seen: u32, _timeout: Duration) {
+        if !step() {
+            return;
+        }
         let bucket = self.bucket.lock().expect("no model panics while it holds the bucket");
         if self.count.load(Ordering::Relaxed) == seen {
             drop(self.sleepers.wait(bucket));
@@ -35,6 +39,9 @@ impl Futex {
     }
 
     pub(crate) fn wake(&self) {
+        if !step() {
+            return;
+        }
         let bucket = self.bucket.lock().expect("no model panics while it holds the bucket");
         self.sleepers.notify_all();
         drop(bucket);

@@ -1,0 +1,65 @@
+//! Loom's atomics as a process has them that can be killed between any two of its stores.
+//!
+//! A model runs the code of the victim to its end; but from some step on, its stores and its wake-ups have no
+//! effect, and it does not sleep. To everybody else that is what being killed at that step looks like.
+
+use super::Ordering;
+use std::cell::Cell;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Life {
+    Immortal,
+    /// So many steps more.
+    Steps(u32),
+    Dead,
+}
+
+loom::thread_local! {
+    static LIFE: Cell<Life> = Cell::new(Life::Immortal);
+}
+
+/// Runs `victim` as a process that is killed after so many steps: stores and wake-ups. Returns whether it was killed
+/// before it was done.
+pub(crate) fn killed_after(steps: u32, victim: impl FnOnce()) -> bool {
+    LIFE.with(|life| life.set(Life::Steps(steps)));
+    victim();
+    LIFE.with(|life| life.replace(Life::Immortal)) == Life::Dead
+}
+
+/// Whether the process that asks is still alive to take its next step.
+pub(super) fn step() -> bool {
+    LIFE.with(|life| {
+        let (next, alive) = match life.get() {
+            Life::Immortal => (Life::Immortal, true),
+            Life::Steps(0) | Life::Dead => (Life::Dead, false),
+            Life::Steps(steps) => (Life::Steps(steps - 1), true),
+        };
+        life.set(next);
+        alive
+    })
+}
+
+macro_rules! atomic {
+    ($name:ident, $value:ty) => {
+        pub(crate) struct $name(loom::sync::atomic::$name);
+
+        impl $name {
+            pub(crate) fn new(value: $value) -> Self {
+                $name(loom::sync::atomic::$name::new(value))
+            }
+
+            pub(crate) fn load(&self, order: Ordering) -> $value {
+                self.0.load(order)
+            }
+
+            pub(crate) fn store(&self, value: $value, order: Ordering) {
+                if step() {
+                    self.0.store(value, order);
+                }
+            }
+        }
+    };
+}
+
+atomic!(AtomicU32, u32);
+atomic!(AtomicU64, u64);
