@@ -8,7 +8,7 @@ use crate::layout::{Counters, Quiet};
 use crate::peer::{Peer, Role, State};
 use crate::pipe::SegmentId;
 use crate::sync::{AtomicU64, Ordering};
-use crate::sysv::{self, Semaphores, View};
+use crate::sysv::{self, Semaphores, SetError, View};
 use std::time::{Duration, SystemTime};
 
 /// What a pipe was like at one moment. The two sides go on meanwhile, so that the numbers need not agree to the byte.
@@ -117,6 +117,8 @@ pub fn list() -> Result<Vec<Listed>, SetupError> {
         let guarded = sysv::guarded_by(sysv::set_of(set));
         let segment = segments.iter().find(|segment| match &guarded {
             Ok(guarded) => Some(segment.id) == *guarded,
+            // Removed meanwhile.
+            Err(SetError::Gone) => false,
             // Of a set that we may not ask, the key tells.
             Err(_) => segment.key == set.key && segment.key != 0,
         })?;
@@ -132,6 +134,9 @@ pub fn list() -> Result<Vec<Listed>, SetupError> {
                 permissions: Some(segment.permissions),
             }),
         };
+        if matches!(snapshot, Err(SetupError::NotFound { .. })) {
+            return None;
+        }
         Some(Listed { shm_id: segment.id, key: segment.key, permissions: segment.permissions, snapshot })
     });
     Ok(listed.collect())

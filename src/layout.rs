@@ -73,7 +73,7 @@ impl Counters {
 /// ```
 #[repr(C)]
 pub(crate) struct Header {
-    /// [`READY`](crate::identity::READY) once the segment is complete: written last, cleared first on unlink.
+    /// [`READY`](crate::identity::READY) once the segment is complete: written last.
     #[cfg(not(shmpipe_loom))]
     pub(crate) ready: AtomicU64,
     /// The words of an [`Identity`](crate::identity::Identity).

@@ -2,8 +2,8 @@
 //!
 //! Making, opening and removing a pipe each hold the set's INIT lock throughout, so that any number of starters end
 //! with one good segment. The order of making is: stage MAKING, segment, identity, `ready`, stage MADE; a creator
-//! that dies on the way leaves behind what the next one recognises as half-made. The order of removing is: `ready`,
-//! segment, set; whoever waited for the lock finds the set gone and starts again.
+//! that dies on the way leaves behind what the next one recognises as half-made. The order of removing is: segment,
+//! set; whoever waited for the lock finds the set gone and starts again.
 
 mod attachment;
 mod limits;
@@ -72,22 +72,24 @@ fn named_set(identity: &Identity, status: &Status, memory: Memory) -> Option<Sem
     let named = Semaphores::from_id(identity.sem_id);
     let SetStatus { count, creator } = named.status().ok()?;
     let belongs = count == COUNT
-        && creator == status.creator
+        && (creator == status.creator || creator == 0)
         && named.stage().ok()? == Stage::Made
         && named.segment().ok()? == memory.id();
     belongs.then_some(named)
 }
 
-/// How many are attached to a segment, given a moment for those to go who only took a look. The caller is not
-/// attached, and holds the lock, so that nobody comes who could claim a role.
-fn settled(memory: Memory) -> u64 {
-    let attached = || memory.status().map_or(0, |status| status.attached);
-    let deadline = Instant::now() + Duration::from_secs(1);
+/// How many besides `us` are attached to a segment, given a moment for those to go who only took a look. The caller
+/// holds the lock.
+fn settled(memory: Memory, us: u64) -> u64 {
+    let deadline = Instant::now() + LOOKING;
     loop {
-        match attached() {
+        match memory.status().map_or(0, |status| status.attached.saturating_sub(us)) {
             0 => return 0,
-            some if Instant::now() >= deadline => return some,
+            others if Instant::now() >= deadline => return others,
             _ => thread::sleep(Duration::from_millis(5)),
         }
     }
 }
+
+/// How long it may take somebody to look at a segment, or to make one.
+const LOOKING: Duration = Duration::from_secs(1);

@@ -85,7 +85,7 @@ impl<'a> Waiting<'a> {
     /// What to do after a look that found nothing.
     #[inline]
     pub(crate) fn next(&mut self) -> Result<Step, Ended> {
-        self.looks += 1;
+        self.looks = self.looks.wrapping_add(1);
         if self.polling && self.looks % LOOKS != 0 {
             return Ok(Step::Look);
         }

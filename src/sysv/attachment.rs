@@ -10,7 +10,7 @@ use crate::identity::Identity;
 use crate::layout::Header;
 use crate::peer::{Phase, Role, State};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// An open handle: the mapped segment, what it is, and the set that guards it.
@@ -34,38 +34,54 @@ impl Attachment {
 
     /// Claims a role.
     pub(crate) fn claim(&self, role: Role) -> Result<(), SetupError> {
+        // Threads that share this handle exclude each other here: `claim_stale` cannot tell them apart.
+        // ORDERING: Acquire, pairs with the Release stores in `unclaimed`: the last claim was given back before.
+        if self.claimed(role).swap(true, Ordering::Acquire) {
+            return Err(SetupError::RoleTaken { role, pid: self.set.holder(role) });
+        }
         let claimed = match self.set.claim(role) {
-            Err(SetError::Taken) if self.is_stale(role) => {
-                self.set.free_stale(role).and_then(|()| self.set.claim(role))
-            }
+            Err(SetError::Taken) => self.claim_stale(role),
             claimed => claimed,
         };
-        claimed.map_err(|error| match error {
-            SetError::Taken => SetupError::RoleTaken { role, pid: self.set.holder(role) },
-            error => self.error(error),
-        })?;
-        self.claimed(role).store(true, Relaxed);
-        Ok(())
+        claimed.map_err(|error| {
+            self.unclaimed(role);
+            match error {
+                SetError::Taken => SetupError::RoleTaken { role, pid: self.set.holder(role) },
+                error => self.error(error),
+            }
+        })
     }
 
-    /// Whether this handle holds a role. Relaxed throughout: a flag for ourselves, and nothing is read through it.
+    /// Whether a thread of this process holds a role through this handle, or is about to.
     fn claimed(&self, role: Role) -> &AtomicBool {
         &self.claimed[role as usize]
     }
 
-    /// Whether a claim held by somebody else is void: every holder of a claim is attached for as long as it can use
-    /// it, so that a claim while nobody but us is attached was kept across exec, which unmaps and does not undo.
-    fn is_stale(&self, role: Role) -> bool {
-        if self.claimed(role).load(Relaxed) {
-            return false;
+    fn unclaimed(&self, role: Role) {
+        // ORDERING: Release, pairs with the Acquire swap in `claim`.
+        self.claimed(role).store(false, Ordering::Release);
+    }
+
+    /// Claims a role that somebody else holds, if that claim is void: every holder is attached for as long as it can
+    /// use its role, so that a claim while nobody but us is attached was kept across exec, which unmaps and does not
+    /// undo.
+    fn claim_stale(&self, role: Role) -> Result<(), SetError> {
+        // Held until we have claimed, so that nobody attaches meanwhile who might claim in between.
+        let _lock = self.set.lock_patiently()?;
+        if self.memory.status().is_ok_and(|status| status.attached == 1) {
+            self.set.free_stale(role)?;
         }
-        let Ok(_lock) = self.set.lock_patiently() else { return false };
-        self.memory.status().is_ok_and(|status| status.attached == 1)
+        self.set.claim(role)
     }
 
     pub(crate) fn release(&self, role: Role) -> Result<(), SetupError> {
-        self.claimed(role).store(false, Relaxed);
-        self.set.release(role).map_err(|error| self.error(error))
+        let released = self.set.release(role);
+        self.unclaimed(role);
+        released.map_err(|error| match error {
+            // There was no claim of ours left to give back.
+            SetError::Taken => SetupError::Removed { address: self.address.clone() },
+            error => self.error(error),
+        })
     }
 
     /// The error of a call on the set of an open pipe.
@@ -100,7 +116,7 @@ impl Drop for Attachment {
             if let Ok(_lock) = self.set.lock(Duration::from_millis(100)) {
                 let last = self.set.guests().is_ok_and(|guests| guests == 1);
                 if last && self.has_closed(Role::Producer) && self.has_closed(Role::Consumer) {
-                    remove(header(&self.mapping), self.memory, self.set);
+                    remove(self.memory, self.set);
                     return;
                 }
                 let _ = self.set.leave();

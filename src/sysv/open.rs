@@ -172,11 +172,11 @@ fn open_locked(
         drop(seen);
         // All zero or half-made, and made by the process that said it was going to: its creator died, since we
         // hold the lock.
-        let ours =
-            set.stage().map_err(set_failed)? == Stage::Making && set.stager() == Some(status.creator_pid);
+        let ours = ready == (Ready::NotYet { marked: true })
+            || set.stage().map_err(set_failed)? == Stage::Making && set.stager() == Some(status.creator_pid);
         return match Key::new(key) {
             Some(_) if !ours => Err(target.foreign("the first word", 0, READY).into()),
-            Some(key) if existing != Existing::Required && settled(memory) == 0 => {
+            Some(key) if existing != Existing::Required && settled(memory, 0) == 0 => {
                 memory
                     .remove()
                     .map_err(|source| target.memory_error(key.get(), "shmctl(IPC_RMID)", source))?;
@@ -198,14 +198,15 @@ fn open_locked(
     let guards = set.stage().map_err(set_failed)? == Stage::Made
         && set.segment().map_err(set_failed)? == memory.id()
         && identity.sem_id == set.id();
+    let mapping =
+        memory.attach(status.size, false).map_err(|source| target.memory_error(key, "shmat", source))?;
     if !guards {
-        let attached = settled(memory);
+        // Counted with ourselves attached: of two who adopt at the same time, under a set each, one sees the other.
+        let attached = settled(memory, 1);
         if attached > 0 {
             return Err(target.claims_lost(attached).into());
         }
     }
-    let mapping =
-        memory.attach(status.size, false).map_err(|source| target.memory_error(key, "shmat", source))?;
     let identity =
         if guards { identity } else { adopt(&mapping, identity, set, memory).map_err(set_failed)? };
     finish(target, options, mapping, identity, set, memory, false)

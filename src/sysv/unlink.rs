@@ -1,15 +1,13 @@
 //! Removing.
 
-use super::memory::Memory;
+use super::memory::{Memory, Status};
 use super::semaphores::{COUNT, Semaphores, SetError, SetStatus, Stage};
 use super::target::Target;
 use super::{Trouble, header, named_set, persist, settled};
 use crate::address::{Address, Key, Place};
 use crate::error::SetupError;
-use crate::identity::{MAKING, READY, Ready};
-use crate::layout::Header;
+use crate::identity::{Identity, READY, Ready};
 use crate::peer::Role;
-use crate::sync::Ordering;
 
 /// Removes the pipe at `address`; with `force` also while a role is held.
 pub(crate) fn unlink(address: &Address, force: bool) -> Result<(), SetupError> {
@@ -44,39 +42,18 @@ fn unlink_key(target: &Target<'_>, key: Key, force: bool) -> Result<(), Trouble>
 
 fn unlink_segment(target: &Target<'_>, memory: Memory, force: bool) -> Result<(), Trouble> {
     let status = target.status(0, memory)?;
-    let failed = |error| target.set_error(status.key, None, error);
-    let (ready, seen) = target.peek(memory, &status)?;
-    let identity = match ready {
-        Ready::Yes => match target.identify(&seen) {
-            Ok(identity) => Some(identity),
-            // Damaged, or of another version: whoever insists may remove it. That of another name is not ours at all.
-            Err(error @ SetupError::OtherName { .. }) => return Err(error.into()),
-            Err(_) if force => None,
-            Err(error) => return Err(error.into()),
-        },
-        _ => None,
-    };
-    drop(seen);
-    let set = match (Key::new(status.key), &identity) {
-        (Some(key), _) => Semaphores::find(key).map_err(failed)?.filter(|&set| is_ours(set)),
-        (None, Some(identity)) => named_set(identity, &status, memory),
-        (None, None) => None,
-    };
-    let lock = match set {
+    let set = set_beside(target, memory, &status)?;
+    let _lock = match set {
         Some(set) => {
             Some(set.lock_patiently().map_err(|error| target.set_error(status.key, Some(set), error))?)
         }
         None => None,
     };
-    // Half-made: ours if its maker has said that it was going to make it.
-    let half_made = |set: Semaphores| {
-        set.stage().is_ok_and(|stage| stage == Stage::Making) && set.stager() == Some(status.creator_pid)
-    };
-    if ready == (Ready::NotYet { marked: false }) && !set.is_some_and(half_made) {
-        return Err(target.foreign("the first word", 0, READY).into());
-    }
-    let guarded = |set: &Semaphores| set.segment().is_ok_and(|id| id == memory.id());
-    match set.filter(guarded) {
+    // From here on nobody who knows the lock makes or removes it.
+    let status = target.status(0, memory)?;
+    check(target, memory, &status, set, force)?;
+    // A set that does not guard the segment says nothing about who holds what.
+    match set.filter(|set| set.segment().is_ok_and(|id| id == memory.id())) {
         _ if force => {}
         Some(set) => match set.claim_both() {
             Ok(()) => {}
@@ -89,25 +66,14 @@ fn unlink_segment(target: &Target<'_>, memory: Memory, force: bool) -> Result<()
             }
             Err(error) => return Err(target.set_error(status.key, Some(set), error)),
         },
-        // Nothing says that those who are attached hold no role.
         None => {
-            let attached = settled(memory);
+            let attached = settled(memory, 0);
             if attached > 0 {
                 return Err(target.claims_lost(attached).into());
             }
         }
     }
-    let mapping = memory.attach(status.size, false).ok();
-    let mark = |word| {
-        if let Some(mapping) = &mapping {
-            // ORDERING: Release, pairs with the Acquire load in `Ready::of`.
-            header(mapping).ready.store(word, Ordering::Release);
-        }
-    };
-    mark(0);
     if let Err(source) = memory.remove() {
-        // Not ours to remove: it stays what it was.
-        mark(if ready == Ready::Yes { READY } else { MAKING });
         if let (Some(set), false) = (set, force) {
             let _ = set.release(Role::Producer);
             let _ = set.release(Role::Consumer);
@@ -117,8 +83,45 @@ fn unlink_segment(target: &Target<'_>, memory: Memory, force: bool) -> Result<()
     if let Some(set) = set {
         let _ = set.remove();
     }
-    drop(lock);
     Ok(())
+}
+
+/// The set of a pipe's kind that stands beside a segment.
+fn set_beside(target: &Target<'_>, memory: Memory, status: &Status) -> Result<Option<Semaphores>, Trouble> {
+    if let Some(key) = Key::new(status.key) {
+        let found = Semaphores::find(key).map_err(|error| target.set_error(status.key, None, error))?;
+        return Ok(found.filter(|&set| is_ours(set)));
+    }
+    let (ready, seen) = target.peek(memory, status)?;
+    let identity = (ready == Ready::Yes).then(|| Identity::read(header(&seen)));
+    Ok(identity.and_then(|identity| named_set(&identity, status, memory)))
+}
+
+/// Refuses to remove what is none of ours. What is damaged, or of another version, goes if one insists.
+fn check(
+    target: &Target<'_>,
+    memory: Memory,
+    status: &Status,
+    set: Option<Semaphores>,
+    force: bool,
+) -> Result<(), Trouble> {
+    let (ready, seen) = target.peek(memory, status)?;
+    match ready {
+        Ready::Yes => match target.identify(&seen) {
+            Err(error @ SetupError::OtherName { .. }) => Err(error.into()),
+            Err(error) if !force => Err(error.into()),
+            _ => Ok(()),
+        },
+        Ready::NotYet { marked: true } => Ok(()),
+        // Half-made, if its maker has said that it was going to make it.
+        _ if set.is_some_and(|set| {
+            set.stage().is_ok_and(|stage| stage == Stage::Making) && set.stager() == Some(status.creator_pid)
+        }) =>
+        {
+            Ok(())
+        }
+        _ => Err(target.foreign("the first word", 0, READY).into()),
+    }
 }
 
 /// Whether a set under a pipe's key is a pipe's set.
@@ -127,10 +130,9 @@ fn is_ours(set: Semaphores) -> bool {
         && !set.stage().is_ok_and(|stage| matches!(stage, Stage::Foreign(_)))
 }
 
-/// Removes a pipe, under its lock, in the order that leaves nothing half-removed that could be opened.
-pub(super) fn remove(header: &Header, memory: Memory, set: Semaphores) {
-    // ORDERING: Release, pairs with the Acquire load in `Ready::of`, so that nothing we did before comes after it.
-    header.ready.store(0, Ordering::Release);
+/// Removes a pipe, under its lock: the segment first, so that nobody finds one without its set; killed in between, the
+/// set is used by the next creator.
+pub(super) fn remove(memory: Memory, set: Semaphores) {
     let _ = memory.remove();
     let _ = set.remove();
 }

@@ -4,11 +4,13 @@ use super::memory::{Mapping, Memory};
 use super::proc::Row;
 use super::semaphores::{COUNT, Semaphores, SetError, Stage};
 use super::target::Target;
-use super::{header, named_set};
+use super::{LOOKING, header, named_set};
 use crate::address::{Address, Key, Place};
 use crate::error::{Permissions, SetupError};
 use crate::identity::{Identity, Ready};
 use crate::layout::Header;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// A segment attached for reading alone, for watchers.
 pub(crate) struct View {
@@ -40,11 +42,16 @@ pub(crate) fn view(address: &Address) -> Result<View, SetupError> {
             .ok_or_else(|| target.not_found())?,
         (_, None) => return Err(SetupError::CannotMake { address: address.clone() }),
     };
-    let status = target.status(target.key()?.map_or(0, Key::get), memory)?;
-    let (ready, mapping) = target.peek(memory, &status)?;
-    if ready != Ready::Yes {
-        return Err(target.half_made(&status));
-    }
+    let deadline = Instant::now() + LOOKING;
+    let (status, mapping) = loop {
+        let status = target.status(target.key()?.map_or(0, Key::get), memory)?;
+        match target.peek(memory, &status)? {
+            (Ready::Yes, mapping) => break (status, mapping),
+            // Its creator is at work, or is dead.
+            _ if Instant::now() >= deadline => return Err(target.half_made(&status)),
+            _ => thread::sleep(Duration::from_millis(5)),
+        }
+    };
     let identity = target.identify(&mapping)?;
     Ok(View {
         identity,
@@ -52,7 +59,7 @@ pub(crate) fn view(address: &Address) -> Result<View, SetupError> {
         key: status.key,
         shm_id: memory.id(),
         size: status.size,
-        attached: status.attached.saturating_sub(1),
+        attached: status.attached,
         permissions: Permissions { uid: status.uid, gid: status.gid, mode: status.permissions() },
         creator: status.creator,
         mapping,
