@@ -10,7 +10,7 @@ use crate::latency;
 use crate::machine::Machine;
 use crate::partner;
 use crate::session::{Experiment, Session, Settings};
-use crate::slices::{self, Plan, Until};
+use crate::slices::{self, Plan, Until, collect_in_sessions};
 use crate::transports::{self, Mode, Transport};
 
 /// Message sizes where something changes: a word, half a line, a line with a record's header and without, and up from there.
@@ -138,8 +138,10 @@ fn run(experiment: Experiment, transports: &[&'static dyn Transport], options: &
     println!("{}\n", Machine::of(&session));
     let duration = Duration::try_from_secs_f64(options.seconds)
         .map_err(|error| unfit(format!("--seconds {}: {error}", options.seconds)))?;
+    drop(session); // there can be only one
+    let sizes = &options.sizes[..];
     if options.latency {
-        let latencies = latency::collect(&mut session, &options.sizes, duration)?;
+        let latencies = latency::collect_in_sessions(&options.settings(), &chosen, sizes, duration)?;
         println!("{}\n", latency::table(&latencies));
         println!(
             "Each round trip is timed by itself and starts when the one before has ended. The clock's reading is included\n\
@@ -147,12 +149,11 @@ fn run(experiment: Experiment, transports: &[&'static dyn Transport], options: &
             latency::BEYOND
         );
     } else {
-        let plan = Plan::new(Until::Elapsed(duration)).with(&session, experiment, &options.sizes);
-        let collected = slices::collect(&mut session, &plan)?;
+        let collected = collect_in_sessions(&options.settings(), &chosen, &[(experiment, sizes)], duration)?;
         println!("{}\n\n{}\n", collected.table(experiment, BASELINE), collected.floor_report());
         print_legend(experiment);
     }
-    for transport in session.transports() {
+    for transport in chosen {
         println!("{}: {}.", transport.name(), transport.about());
     }
     Ok(())
@@ -168,6 +169,7 @@ fn print_legend(experiment: Experiment) {
     };
     println!(
         "ns: median over n slices of {what}.\n\
+         q1..q3: half of the slices lie between, over sessions whose memory lay in different places.\n\
          /floor: in units of the floor around the same slice. /{BASELINE}: ratio of the medians, smaller is faster;\n\
          ~ marks a ratio of two that wait in different ways. Every message is copied in and copied out.\n\
          {}: to yield and then to sleep in the kernel only when a short wait has not helped.",

@@ -58,9 +58,31 @@ pub struct Collected {
     pub placements: Vec<Placement>,
     /// Floors below this counted as near.
     pub near_below_ns: f64,
+    /// In how many sessions it was measured, each with memory of its own.
+    pub sessions: u32,
 }
 
 impl Collected {
+    /// Adds what another session has measured.
+    pub fn append(&mut self, later: Collected) {
+        for mut series in later.series {
+            let same =
+                |mine: &&mut Series| (mine.config, mine.transport) == (series.config, series.transport);
+            match self.series.iter_mut().find(same) {
+                Some(mine) => {
+                    mine.slices.append(&mut series.slices);
+                    mine.discarded += series.discarded;
+                }
+                None => self.series.push(series),
+            }
+        }
+        self.placements.extend(later.placements);
+        self.placements.sort();
+        self.placements.dedup();
+        self.near_below_ns = later.near_below_ns;
+        self.sessions += later.sessions;
+    }
+
     /// The series of one configuration.
     pub fn find(&self, experiment: Experiment, transport: &str, size: usize) -> Option<&Series> {
         self.series.iter().find(|series| {
@@ -113,27 +135,29 @@ impl Collected {
         let enough = |n: usize| n >= FEWEST;
         let mut table = Table::new();
         let mut groups = vec![(String::new(), 3)];
-        groups.extend(self.placements.iter().map(|placement| (placement.to_string(), 5)));
+        let mut figures = vec!["n", "ns", "q1..q3"];
+        if experiment == Experiment::Streaming {
+            figures.push("GB/s");
+        }
+        let versus = format!("/{baseline}");
+        figures.extend(["/floor", &versus]);
+        groups.extend(self.placements.iter().map(|placement| (placement.to_string(), figures.len())));
         table.groups(&groups);
         let mut head = vec!["bytes".to_owned(), "transport".to_owned(), "waits".to_owned()];
-        let versus = format!("/{baseline}");
         for _ in &self.placements {
-            let rate = if experiment == Experiment::Streaming { "GB/s" } else { "q1..q3" };
-            head.extend(["n", "ns", rate, "/floor", &versus].map(str::to_owned));
+            head.extend(figures.iter().map(|&figure| figure.to_owned()));
         }
         table.row(head);
         let mut floor = vec!["".to_owned(), "floor".to_owned(), Mode::Polls.to_string()];
         for &placement in &self.placements {
             let floors = self.floors(placement);
             let spread = Spread::of(floors.iter().copied()).filter(|_| enough(floors.len()));
-            let rate = if experiment == Experiment::Streaming { None } else { spread };
-            floor.extend([
-                floors.len().to_string(),
-                table::figure(spread.map(|spread| spread.median)),
-                table::range(rate),
-                table::ratio(spread.map(|_| 1.0)),
-                "-".to_owned(),
-            ]);
+            floor.extend([floors.len().to_string(), table::figure(spread.map(|spread| spread.median))]);
+            floor.push(table::range(spread));
+            if experiment == Experiment::Streaming {
+                floor.push("-".to_owned());
+            }
+            floor.extend([table::ratio(spread.map(|_| 1.0)), "-".to_owned()]);
         }
         table.row(floor);
         for series in self.series.iter().filter(|series| series.config.experiment == experiment) {
@@ -150,19 +174,13 @@ impl Collected {
                 if !enough(cell.n) {
                     (cell.cost_ns, cell.to_floor, versus) = (None, None, None);
                 }
-                let rate = match experiment {
-                    Experiment::Streaming => {
-                        table::figure(cell.cost_ns.map(|cost| size as f64 / cost.median))
-                    }
-                    Experiment::RoundTrip => table::range(cell.cost_ns),
-                };
-                row.extend([
-                    cell.n.to_string(),
-                    table::figure(cell.cost_ns.map(|cost| cost.median)),
-                    rate,
-                    table::ratio(cell.to_floor),
-                    table::ratio(versus) + if mixed && versus.is_some() { "~" } else { "" },
-                ]);
+                row.extend([cell.n.to_string(), table::figure(cell.cost_ns.map(|cost| cost.median))]);
+                row.push(table::range(cell.cost_ns));
+                if experiment == Experiment::Streaming {
+                    row.push(table::figure(cell.cost_ns.map(|cost| size as f64 / cost.median)));
+                }
+                row.push(table::ratio(cell.to_floor));
+                row.push(table::ratio(versus) + if mixed && versus.is_some() { "~" } else { "" });
             }
             table.row(row);
         }
@@ -191,9 +209,11 @@ impl fmt::Display for FloorReport<'_> {
         let FloorReport(collected) = self;
         let (discarded, all) = collected.discarded();
         let border = collected.near_below_ns;
+        let sessions = collected.sessions;
         write!(
             f,
-            "floor: near below {border} ns; {discarded} of {all} slices discarded, their floors differed"
+            "floor: near below {border} ns; slices: {all}, {discarded} of them discarded (their floors differed); \
+             sessions: {sessions}"
         )?;
         for &placement in &collected.placements {
             let floors = collected.floors(placement);
@@ -265,6 +285,7 @@ mod tests {
             ],
             placements: Placement::OF_TWO_CPUS.to_vec(),
             near_below_ns: 80.0,
+            sessions: 1,
         }
     }
 
@@ -302,9 +323,20 @@ mod tests {
     }
 
     #[test]
+    fn what_sessions_have_measured_is_put_together() {
+        let mut all =
+            Collected { series: Vec::new(), placements: Vec::new(), near_below_ns: 0.0, sessions: 0 };
+        all.append(collected());
+        all.append(collected());
+        assert_eq!((all.sessions, all.series.len(), &all.placements), (2, 2, &collected().placements));
+        assert_eq!(all.series[0].cell(Placement::Near).n, 10);
+        assert_eq!(all.discarded(), (4, 26));
+    }
+
+    #[test]
     fn the_floor_report_counts_every_slice() {
         let report = collected().floor_report().to_string();
-        assert!(report.contains("2 of 13 slices discarded"), "{report}");
+        assert!(report.contains("slices: 13, 2 of them discarded"), "{report}");
         assert!(report.contains("near     n = 10, median 50.0 ns"), "{report}");
         assert!(report.contains("[400,500): 1"), "{report}");
     }

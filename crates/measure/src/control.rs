@@ -152,7 +152,8 @@ impl Words {
     /// Removes all that is listed. Async-signal-safe.
     pub(crate) fn remove_leftovers(&self) {
         for slot in &self.leftovers.0 {
-            // Relaxed: the ids are all there is to know, and one that is seen too late died with its writer
+            // Relaxed: the id is all there is to know, and what the parent wrote before it died is there when the kernel
+            // tells of its death
             if let Some(leftover) = Leftover::of_word(slot.swap(0, Relaxed)) {
                 leftover.remove();
             }

@@ -5,6 +5,9 @@
 //! * the parent, when its session ends, an error or a panic included, or else
 //! * the partner, when the parent has died: the kernel then sends it SIGTERM, and nothing else that a terminal sends to
 //!   both ends it.
+//!
+//! One gap remains: a parent that is killed by SIGKILL between the making of such an object and its listing, some
+//! microseconds each.
 
 use std::io;
 use std::mem;

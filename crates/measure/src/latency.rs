@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 
 use crate::placement::Placement;
-use crate::session::Session;
-use crate::slices::Pace;
+use crate::session::{Session, Settings};
+use crate::slices::{Pace, in_sessions};
 use crate::splitmix::SplitMix64;
 use crate::table::Table;
-use crate::transports::Mode;
+use crate::transports::{Mode, Transport};
 
 /// The percentiles that a table shows.
 pub const PERCENTILES: [f64; 5] = [50.0, 90.0, 99.0, 99.9, 99.99];
@@ -40,6 +40,12 @@ pub struct Latency {
     pub placement: Placement,
     /// Nanoseconds of each round trip, the reading of the clock (once for each) included.
     pub histogram: Histogram<u64>,
+}
+
+impl Latency {
+    fn is_of(&self, other: &Latency) -> bool {
+        (self.transport, self.size, self.placement) == (other.transport, other.size, other.placement)
+    }
 }
 
 /// Times each round trip of every size over every transport of the session, and of the floor, in slices that alternate.
@@ -100,6 +106,30 @@ pub fn collect(session: &mut Session, sizes: &[usize], duration: Duration) -> io
         round += 1;
     }
     Ok(latencies)
+}
+
+/// The same in several sessions of some two seconds, for `duration` together; see
+/// [`collect_in_sessions`](crate::collect_in_sessions).
+///
+/// # Errors
+/// As [`Session::start`] and [`Session::each_round_trip`].
+pub fn collect_in_sessions(
+    settings: &Settings,
+    transports: &[&'static dyn Transport],
+    sizes: &[usize],
+    duration: Duration,
+) -> io::Result<Vec<Latency>> {
+    let mut all: Vec<Latency> = Vec::new();
+    in_sessions(settings, transports, duration, |session, time| {
+        for later in collect(session, sizes, time)? {
+            match all.iter_mut().find(|mine| mine.is_of(&later)) {
+                Some(mine) => mine.histogram.add(&later.histogram).map_err(io::Error::other)?,
+                None => all.push(later),
+            }
+        }
+        Ok(())
+    })?;
+    Ok(all)
 }
 
 /// The percentiles in nanoseconds, a line for each transport, size and placement. A percentile that fewer than

@@ -8,6 +8,9 @@
 //! floors differ does not count. The floor tells the [`Placement`], and figures of different placements are never put
 //! together. Slices of all configurations alternate, so a ratio of two of them is one of equals.
 //!
+//! What slices cannot tell is where the memory lies. The kernel's choice holds for a whole session and is worth tens of percent,
+//! so [`collect_in_sessions`] starts anew every other second.
+//!
 //! # Two processes
 //! The [`Session`]'s partner is the same program, started again by exec: unrelated but for what any two processes can share,
 //! by id or by inherited descriptor. A program that measures calls [`serve_if_partner`] first:
@@ -67,6 +70,6 @@ pub use partner::{is_partner, serve_if_partner};
 pub use patience::Patience;
 pub use placement::{NEAR_BELOW_NS, Placement};
 pub use session::{Config, Experiment, FLOOR_TOLERANCE, FLOOR_TRIPS, Session, Settings, Slice};
-pub use slices::{Plan, Until, collect};
+pub use slices::{Plan, Until, collect, collect_in_sessions};
 pub use statistics::{Spread, median};
 pub use transports::{Invitation, Invited, Mode, Transport};

@@ -127,8 +127,8 @@ impl Session {
         let only = OnlyOne::claim()?;
         let before = Affinity::current()?;
         let cpus = affinity::choose(settings.cpus, &before.cpus())?;
-        let control = Rc::new(Control::create()?);
         let signals = SignalsHeld::new()?;
+        let control = Rc::new(Control::create()?);
         let mut session = Session {
             partner: None,
             endpoints: Vec::new(),

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use crate::collected::{Collected, Series};
 use crate::errors::unfit;
 use crate::placement::Placement;
-use crate::session::{Config, Experiment, Session};
+use crate::session::{Config, Experiment, Session, Settings};
 use crate::splitmix::SplitMix64;
+use crate::transports::Transport;
 
 /// How long to go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +46,50 @@ impl Plan {
         }
         self
     }
+}
+
+/// How long one of several sessions measures.
+const SESSION: Duration = Duration::from_secs(2);
+
+/// Does something in one session after another, for `duration` together; `measure` is told how long it has.
+pub(crate) fn in_sessions(
+    settings: &Settings,
+    transports: &[&'static dyn Transport],
+    duration: Duration,
+    mut measure: impl FnMut(&mut Session, Duration) -> io::Result<()>,
+) -> io::Result<()> {
+    let sessions = duration.div_duration_f64(SESSION).round().max(1.0) as u32;
+    for _ in 0..sessions {
+        measure(&mut Session::start(settings, transports)?, duration / sessions)?;
+    }
+    Ok(())
+}
+
+/// Measures the experiments with those sizes over every transport, for `duration`, in several sessions of some two seconds.
+///
+/// Where the kernel puts the memory that two processes share decides which part of the last-level cache it lives in, and
+/// that is worth tens of percent, for as long as the session lasts. No number of slices in one session tells: figures that
+/// are to be believed come from several.
+///
+/// # Errors
+/// As [`Session::start`] and [`Session::slice`].
+pub fn collect_in_sessions(
+    settings: &Settings,
+    transports: &[&'static dyn Transport],
+    experiments: &[(Experiment, &[usize])],
+    duration: Duration,
+) -> io::Result<Collected> {
+    let mut all = Collected { series: Vec::new(), placements: Vec::new(), near_below_ns: 0.0, sessions: 0 };
+    in_sessions(settings, transports, duration, |session, time| {
+        let mut plan = Plan::new(Until::Elapsed(time));
+        plan.seed += u64::from(all.sessions);
+        for (experiment, sizes) in experiments {
+            plan = plan.with(session, *experiment, sizes);
+        }
+        all.append(collect(session, &plan)?);
+        Ok(())
+    })?;
+    Ok(all)
 }
 
 /// How many messages a slice should have. Adapts to what they cost, which changes when the machine moves.
@@ -118,7 +163,7 @@ pub fn collect(session: &mut Session, plan: &Plan) -> io::Result<Collected> {
         Some(_) => Placement::OF_TWO_CPUS.to_vec(),
         None => vec![Placement::OneCpu],
     };
-    Ok(Collected { series, placements, near_below_ns: session.settings().near_below_ns })
+    Ok(Collected { series, placements, near_below_ns: session.settings().near_below_ns, sessions: 1 })
 }
 
 /// Finds out how many messages make a slice; what it measures on the way is forgotten.

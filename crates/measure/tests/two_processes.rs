@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use shmpipe_measure::{
     Channel, Config, Endpoint, Experiment, Invitation, Invited, Machine, Mode, Placement, Plan, Session,
-    Settings, Transport, Until, collect, latency, serve_if_partner, transports,
+    Settings, Transport, Until, collect, collect_in_sessions, latency, serve_if_partner, transports,
 };
 
 /// The crate's own transports, and one that it does not know.
@@ -32,12 +32,14 @@ const TESTS: &[Test] = &[
     ("every_transport_delivers_every_byte", every_transport_delivers_every_byte),
     ("slices_of_every_transport_are_taken", slices_of_every_transport_are_taken),
     ("a_checked_stream_reports_what_it_carried", a_checked_stream_reports_what_it_carried),
+    ("sessions_follow_one_another", sessions_follow_one_another),
     ("every_round_trip_is_timed", every_round_trip_is_timed),
     (
         "a_message_too_long_is_refused_and_the_session_goes_on",
         a_message_too_long_is_refused_and_the_session_goes_on,
     ),
     ("a_second_session_is_refused_while_the_first_lives", a_second_session_is_refused_while_the_first_lives),
+    ("the_thread_gets_its_cpus_back", the_thread_gets_its_cpus_back),
     ("one_cpu_is_told_apart", one_cpu_is_told_apart),
     ("the_machine_is_described", the_machine_is_described),
     ("a_dead_partner_is_an_error", a_dead_partner_is_an_error),
@@ -144,7 +146,7 @@ fn slices_of_every_transport_are_taken() {
         }
         let table = collected.table(experiment, "classic");
         assert_eq!(table.lines().count(), 3 + collected.series.len(), "{table}");
-        assert!(collected.floor_report().to_string().contains("slices discarded"));
+        assert!(collected.floor_report().to_string().contains("sessions: 1"));
     }
 }
 
@@ -156,6 +158,16 @@ fn a_checked_stream_reports_what_it_carried() {
         assert_eq!((checked.transport.as_str(), checked.messages), (name, 20_000));
         assert!(checked.bytes > 20_000 && checked.messages_per_second() > 0.0, "{checked}");
     }
+}
+
+fn sessions_follow_one_another() {
+    let (settings, transports) = (Settings::default(), [transports::CLASSIC, transports::PIPE]);
+    let time = Duration::from_secs(3); // two sessions of one and a half
+    let collected =
+        collect_in_sessions(&settings, &transports, &[(Experiment::Streaming, &[64])], time).unwrap();
+    assert_eq!((collected.sessions, collected.series.len()), (2, 2));
+    let latencies = latency::collect_in_sessions(&settings, &transports, &[8], time / 10).unwrap();
+    assert_eq!(latencies.len(), collected.placements.len() * 3);
 }
 
 fn every_round_trip_is_timed() {
@@ -186,6 +198,17 @@ fn a_second_session_is_refused_while_the_first_lives() {
     assert_eq!(second.unwrap_err().kind(), ErrorKind::ResourceBusy);
     drop(first);
     session();
+}
+
+fn the_thread_gets_its_cpus_back() {
+    let cpus = || thread::available_parallelism().unwrap().get();
+    let before = cpus();
+    let session = session();
+    if session.cpus().is_some() {
+        assert_eq!(cpus(), 1);
+    }
+    drop(session);
+    assert_eq!(cpus(), before);
 }
 
 fn one_cpu_is_told_apart() {

@@ -67,9 +67,9 @@ impl Transport for Shmpipe {
 
     fn about(&self) -> &'static str {
         match (self.trusted, self.wait) {
-            (true, _) => "shmpipe, trusted peer: messages written and read in place, copied once each way",
-            (false, Wait::Spin) => "shmpipe, safe API, Wait::Spin",
-            (false, _) => "shmpipe, safe API, default options",
+            (true, _) => "trusted peer: messages written and read in place, copied once each way",
+            (false, Wait::Spin) => "the safe API, Wait::Spin",
+            (false, _) => "the safe API, default options",
         }
     }
 
