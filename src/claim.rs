@@ -6,7 +6,6 @@ use crate::pipe::Pipe;
 use crate::stop::Stopper;
 use crate::sysv::SetError;
 use crate::wait::{Ended, Patience, Step, Waiting};
-use std::mem::ManuallyDrop;
 use std::time::Duration;
 
 /// A claimed role: given back when dropped, or by the kernel when we die.
@@ -14,6 +13,7 @@ use std::time::Duration;
 pub(crate) struct Claim {
     pipe: Pipe,
     role: Role,
+    held: bool,
 }
 
 /// The semaphore set, or our claim in it, is gone.
@@ -30,7 +30,7 @@ pub(crate) enum NoPeer {
 impl Claim {
     pub(crate) fn take(pipe: &Pipe, role: Role) -> Result<Self, SetupError> {
         pipe.attachment().claim(role)?;
-        Ok(Claim { pipe: pipe.clone(), role })
+        Ok(Claim { pipe: pipe.clone(), role, held: true })
     }
 
     pub(crate) fn pipe(&self) -> &Pipe {
@@ -39,15 +39,13 @@ impl Claim {
 
     /// Whether this process holds the claim; a forked child does not, nor does it have the mapping.
     pub(crate) fn is_ours(&self) -> bool {
-        self.pipe.attachment().mapping.is_ours()
+        self.held && self.pipe.attachment().mapping.is_ours()
     }
 
-    /// Gives the role back, and says if that failed.
-    pub(crate) fn release(self) -> Result<(), SetupError> {
-        let claim = ManuallyDrop::new(self);
-        // SAFETY: the claim is neither used again nor dropped, so that its pipe is moved out of it once.
-        let pipe = unsafe { std::ptr::read(&raw const claim.pipe) };
-        pipe.attachment().release(claim.role)
+    /// Gives the role back.
+    pub(crate) fn release(&mut self) -> Result<(), SetupError> {
+        self.held = false;
+        self.pipe.attachment().release(self.role)
     }
 
     fn is_free(&self, role: Role) -> Result<bool, Gone> {
@@ -95,7 +93,11 @@ impl Claim {
                 Step::Look => crate::sync::spin_loop(),
                 Step::Yield => std::thread::yield_now(),
                 Step::Sleep(slice) => sleep(now, slice),
-                Step::Check => self.check().map_err(|Gone| NoPeer::Gone)?,
+                Step::Check => {
+                    self.check().map_err(|Gone| NoPeer::Gone)?;
+                    // The kernel may have had no answer the last time.
+                    seen = None;
+                }
             }
         }
     }
@@ -105,7 +107,7 @@ impl Drop for Claim {
     fn drop(&mut self) {
         if self.is_ours() {
             // It fails only if the pipe was removed, and the claim with it.
-            let _ = self.pipe.attachment().release(self.role);
+            let _ = self.release();
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::pipe::{Pipe, Position};
 use crate::ring::{Found, NoMore, Payload, Reader, count_wait};
 use crate::stop::Stopper;
 use crate::trust::{Trusted, Untrusted};
-use crate::wait::{Ended, Patience, Step, Waiting, spins_of_a_rest};
+use crate::wait::{Ended, LOOKS, Patience, Step, Waiting, spins_of_a_rest};
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
@@ -46,19 +46,17 @@ struct Inner {
     /// See [`spins_of_a_rest`].
     rest: u32,
     stopper: Stopper,
-    claim: Option<Claim>,
+    claim: Claim,
 }
 
 impl Inner {
-    fn claim(&self) -> &Claim {
-        self.claim.as_ref().expect("the claim is taken by close and by drop alone")
-    }
-
-    /// Closes, if it is ours to close.
-    fn end(&mut self) -> Option<Claim> {
-        let claim = self.claim.take().filter(Claim::is_ours)?;
+    /// Closes, if it is ours to close and not closed yet.
+    fn end(&mut self) -> Result<(), SetupError> {
+        if !self.claim.is_ours() {
+            return Ok(());
+        }
         self.reader.close();
-        Some(claim)
+        self.claim.release()
     }
 
     /// Finds the next record when it is not simply there.
@@ -80,7 +78,13 @@ impl Inner {
             (0..self.rest).for_each(|_| crate::sync::spin_loop());
         }
         count_wait(reader.counters());
-        let claim = claim.as_ref().expect("the claim is taken by close and by drop alone");
+        // The record that is just being sent is there in a moment: no other word is looked at until then.
+        for _ in 0..LOOKS {
+            if !reader.is_dry() {
+                break;
+            }
+            crate::sync::spin_loop();
+        }
         let mut waiting = Waiting::new(claim.pipe().wait(), patience, stopper);
         loop {
             if let Some(found) = look(reader)? {
@@ -120,7 +124,8 @@ fn no_more(why: NoMore) -> RecvError {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        drop(self.end());
+        // It fails only if the pipe was removed, and the claim with it.
+        let _ = self.end();
     }
 }
 
@@ -138,7 +143,7 @@ impl Consumer {
         let claim = Claim::take(pipe, Role::Consumer)?;
         let reader = Reader::recover(pipe.ring(), pipe.wake_mode()).map_err(SetupError::Corrupt)?;
         let rest = spins_of_a_rest();
-        let inner = Inner { reader, dry_at: 0, rest, stopper: Stopper::new(), claim: Some(claim) };
+        let inner = Inner { reader, dry_at: 0, rest, stopper: Stopper::new(), claim };
         Ok(Consumer { inner, promise: PhantomData })
     }
 
@@ -228,7 +233,7 @@ impl<P> Consumer<P> {
     /// What is known about the producer now. Makes one system call at most.
     #[must_use]
     pub fn peer(&self) -> Peer {
-        self.inner.claim().peer(self.inner.reader.peer_state())
+        self.inner.claim.peer(self.inner.reader.peer_state())
     }
 
     /// Waits until there is a producer, for as long as `deadline` allows.
@@ -239,7 +244,7 @@ impl<P> Consumer<P> {
         let patience = deadline.map_or(Patience::Forever, Patience::Until);
         let Inner { reader, stopper, .. } = &self.inner;
         let sleep = |state, slice| stopper.sleep(reader.bell(), || reader.sleep_for_peer(state, slice));
-        let waited = self.inner.claim().wait_for_peer(patience, stopper, || reader.peer_state(), sleep);
+        let waited = self.inner.claim.wait_for_peer(patience, stopper, || reader.peer_state(), sleep);
         waited.map_err(|none| match none {
             NoPeer::Ended(ended) => self::ended(ended),
             NoPeer::Gone => RecvError::Removed,
@@ -249,7 +254,7 @@ impl<P> Consumer<P> {
     /// The pipe.
     #[must_use]
     pub fn pipe(&self) -> &Pipe {
-        self.inner.claim().pipe()
+        self.inner.claim.pipe()
     }
 
     /// Closes: from now on the producer gets `Closed`. Dropping does the same and cannot say if it failed.
@@ -257,7 +262,7 @@ impl<P> Consumer<P> {
     /// # Errors
     /// [`SetupError::Removed`] if the pipe was removed meanwhile.
     pub fn close(mut self) -> Result<(), SetupError> {
-        self.inner.end().map_or(Ok(()), Claim::release)
+        self.inner.end()
     }
 }
 

@@ -104,7 +104,7 @@ impl std::error::Error for SendError {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RecvError {
-    /// There is no message now. Only `try_` calls and [`Drain`](crate::Drain) say so.
+    /// There is no message now. Only `try_recv` says so.
     Empty,
     /// The deadline passed before there was a message.
     TimedOut,
@@ -324,6 +324,11 @@ pub enum SetupError {
         /// The pipe.
         address: Address,
     },
+    /// The handle was opened before a fork, by the parent; a child does not inherit what is mapped.
+    Forked {
+        /// The pipe.
+        address: Address,
+    },
     /// The ring holds what no correct peer writes.
     Corrupt(Corruption),
     /// A system call failed for another reason.
@@ -448,6 +453,9 @@ impl fmt::Display for SetupError {
                 f.write_str("on this pipe nobody sleeps (wake mode never); wait by spin or yield")
             }
             SetupError::Removed { address } => write!(f, "the pipe at {address} was removed; open it anew"),
+            SetupError::Forked { address } => {
+                write!(f, "the pipe at {address} was opened before a fork; a child opens it anew")
+            }
             SetupError::Corrupt(corruption) => corruption.fmt(f),
             SetupError::Os { call, source } => write!(f, "{call} failed: {source}"),
         }

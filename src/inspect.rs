@@ -8,7 +8,7 @@ use crate::layout::{Counters, Quiet};
 use crate::peer::{Peer, Role, State};
 use crate::pipe::SegmentId;
 use crate::sync::{AtomicU64, Ordering};
-use crate::sysv::{self, Semaphores, SetError, View};
+use crate::sysv::{self, Guarded, Row, Semaphores, View};
 use std::time::{Duration, SystemTime};
 
 /// What a pipe was like at one moment. The two sides go on meanwhile, so that the numbers need not agree to the byte.
@@ -99,7 +99,7 @@ where
     SetupError: From<A::Error>,
 {
     let address = address.try_into()?;
-    Ok(snapshot(&sysv::view(&address)?, address))
+    Ok(snapshot(&sysv::view(&address, sysv::LOOKING)?, address))
 }
 
 /// All pipes of this IPC namespace. Pipes are recognised by their semaphore sets; segments that are none are not
@@ -113,22 +113,23 @@ pub fn list() -> Result<Vec<Listed>, SetupError> {
     let proc = |call| move |source| SetupError::Os { call, source };
     let segments = sysv::segments().map_err(proc("reading /proc/sysvipc/shm"))?;
     let sets = sysv::sets().map_err(proc("reading /proc/sysvipc/sem"))?;
-    let listed = sets.iter().filter(|set| sysv::looks_like_ours(set)).filter_map(|set| {
-        let guarded = sysv::guarded_by(sysv::set_of(set));
-        let segment = segments.iter().find(|segment| match &guarded {
-            Ok(guarded) => Some(segment.id) == *guarded,
-            // Removed meanwhile.
-            Err(SetError::Gone) => false,
-            // Of a set that we may not ask, the key tells.
-            Err(_) => segment.key == set.key && segment.key != 0,
-        })?;
+    let listed = sets.iter().filter_map(|set| {
+        let guarded = sysv::guarded_by(set);
+        // Anybody can make a set that names any segment: the two must have been made together.
+        let belongs = |segment: &&Row| match guarded {
+            Guarded::Nothing => false,
+            Guarded::Segment(id) if segment.key == 0 => segment.id == id && segment.creator == set.creator,
+            Guarded::Segment(id) => segment.id == id && segment.key == set.key,
+            Guarded::Denied => segment.key == set.key && segment.key != 0,
+        };
+        let segment = segments.iter().find(belongs)?;
         let by_id = Address(Place::Id(segment.id));
         let snapshot = match guarded {
-            Ok(_) => sysv::view(&by_id).map(|view| {
+            Guarded::Segment(_) => sysv::view(&by_id, Duration::ZERO).map(|view| {
                 let address = address_of(&view);
                 snapshot(&view, address)
             }),
-            Err(_) => Err(SetupError::PermissionDenied {
+            _ => Err(SetupError::PermissionDenied {
                 address: by_id,
                 key: segment.key,
                 permissions: Some(segment.permissions),

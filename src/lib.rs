@@ -87,6 +87,8 @@ mod options;
 #[cfg(not(shmpipe_loom))]
 mod pipe;
 #[cfg(not(shmpipe_loom))]
+mod process;
+#[cfg(not(shmpipe_loom))]
 mod producer;
 #[cfg(not(shmpipe_loom))]
 mod stop;

@@ -19,8 +19,9 @@ use std::sync::Arc;
 /// It is cheap to clone and may be shared between threads. The segment stays mapped until the last clone and the
 /// last endpoint are dropped.
 ///
-/// A child made by `fork` does not inherit the mapping: there, dropping a handle or an endpoint does nothing, and
-/// using one ends the child with SIGSEGV. It opens the pipe anew, by [`address`](Pipe::address), to take part.
+/// A child made by `fork` does not inherit the mapping. There, dropping a handle or an endpoint does nothing, claiming
+/// a role is refused, and nothing else may be done with them: it would touch memory that is not there, or that is
+/// something else by then. To take part, the child opens the pipe anew, by [`address`](Pipe::address).
 #[derive(Clone, Debug)]
 pub struct Pipe {
     attachment: Arc<Attachment>,

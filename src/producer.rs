@@ -47,25 +47,24 @@ struct Inner {
     /// See [`spins_of_a_rest`].
     rest: u32,
     stopper: Stopper,
-    claim: Option<Claim>,
+    claim: Claim,
 }
 
 impl Inner {
-    fn claim(&self) -> &Claim {
-        self.claim.as_ref().expect("the claim is taken by close and by drop alone")
-    }
-
-    /// Closes, if it is ours to close.
-    fn end(&mut self) -> Option<Claim> {
-        let claim = self.claim.take().filter(Claim::is_ours)?;
+    /// Closes, if it is ours to close and not closed yet.
+    fn end(&mut self) -> Result<(), SetupError> {
+        if !self.claim.is_ours() {
+            return Ok(());
+        }
         self.writer.close();
-        Some(claim)
+        self.claim.release()
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        drop(self.end());
+        // It fails only if the pipe was removed, and the claim with it.
+        let _ = self.end();
     }
 }
 
@@ -88,7 +87,7 @@ impl Producer {
             full_at: 0,
             rest: spins_of_a_rest(),
             stopper: Stopper::new(),
-            claim: Some(claim),
+            claim,
         };
         Ok(Producer { inner, promise: PhantomData })
     }
@@ -256,7 +255,7 @@ impl<P> Producer<P> {
     /// What is known about the consumer now. Makes one system call at most.
     #[must_use]
     pub fn peer(&self) -> Peer {
-        self.inner.claim().peer(self.inner.writer.peer_state())
+        self.inner.claim.peer(self.inner.writer.peer_state())
     }
 
     /// Waits until there is a consumer, for as long as `deadline` allows.
@@ -267,7 +266,7 @@ impl<P> Producer<P> {
         let patience = deadline.map_or(Patience::Forever, Patience::Until);
         let Inner { writer, stopper, .. } = &self.inner;
         let sleep = |state, slice| stopper.sleep(writer.bell(), || writer.sleep_for_peer(state, slice));
-        let waited = self.inner.claim().wait_for_peer(patience, stopper, || writer.peer_state(), sleep);
+        let waited = self.inner.claim.wait_for_peer(patience, stopper, || writer.peer_state(), sleep);
         waited.map_err(|none| match none {
             NoPeer::Ended(ended) => self::ended(ended),
             NoPeer::Gone => SendError::Removed,
@@ -277,7 +276,7 @@ impl<P> Producer<P> {
     /// The pipe.
     #[must_use]
     pub fn pipe(&self) -> &Pipe {
-        self.inner.claim().pipe()
+        self.inner.claim.pipe()
     }
 
     /// Closes: the consumer gets what is left, then `Closed`. Dropping does the same and cannot say if it failed.
@@ -285,7 +284,7 @@ impl<P> Producer<P> {
     /// # Errors
     /// [`SetupError::Removed`] if the pipe was removed meanwhile.
     pub fn close(mut self) -> Result<(), SetupError> {
-        self.inner.end().map_or(Ok(()), Claim::release)
+        self.inner.end()
     }
 
     /// A slot for a message of `length` bytes behind the tail.
@@ -319,7 +318,6 @@ impl<P> Producer<P> {
             return Err(refused(refusal));
         }
         let Inner { writer, stopper, claim, full_at, rest, .. } = &mut self.inner;
-        let claim = claim.as_ref().expect("the claim is taken by close and by drop alone");
         // A stream that has filled the ring is better off with room for many messages than with room for the next one:
         // the consumer is left alone for a moment.
         let sent = writer.counters().messages();
@@ -512,7 +510,7 @@ impl<P> Batch<'_, P> {
         } else {
             writer.append(self.at, slot, length, tag);
         }
-        self.at = Writer::end(slot);
+        self.at = slot.end();
         self.messages += 1;
         self.bytes += length as u64;
         Ok(Position(slot.start))

@@ -184,6 +184,13 @@ pub(crate) struct Slot {
     end: u64,
 }
 
+impl Slot {
+    /// Where the next record of a batch goes.
+    pub(crate) fn end(self) -> u64 {
+        self.end
+    }
+}
+
 /// Why the producer cannot have a slot now.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
@@ -399,11 +406,6 @@ impl Writer {
         let word = self.link(at, slot, record::header(length, tag));
         // Relaxed: the commit of the batch orders it.
         self.ring.word(at).store(word, Ordering::Relaxed);
-    }
-
-    /// The end of a slot, where the next record of a batch goes.
-    pub(crate) fn end(slot: Slot) -> u64 {
-        slot.end
     }
 
     /// Makes everything from the tail to `end` visible at once by storing `first` at the tail.
@@ -682,6 +684,13 @@ impl Reader {
     fn poison(&mut self, corruption: Corruption) -> Corruption {
         self.longest = 0;
         *self.poison.get_or_insert(corruption)
+    }
+
+    /// Whether there is nothing at the head: one load, for polling.
+    #[inline(always)]
+    pub(crate) fn is_dry(&self) -> bool {
+        // Relaxed: `glance` and `look` load again before anything is believed.
+        self.ring.word(self.head).load(Ordering::Relaxed) == NOTHING
     }
 
     /// The payload of a record that was found.

@@ -35,7 +35,11 @@ impl Stopper {
         // ORDERING: SeqCst, as above.
         let word = self.0.sleeping_on.load(Ordering::SeqCst);
         if !word.is_null() {
+            // SAFETY: the calls return the address of this thread's errno, which a signal handler must leave as it was.
+            let errno = unsafe { *libc::__errno_location() };
             crate::sync::wake_at(word);
+            // SAFETY: as above.
+            unsafe { *libc::__errno_location() = errno };
         }
     }
 

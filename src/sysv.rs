@@ -17,17 +17,16 @@ mod view;
 
 pub(crate) use attachment::Attachment;
 pub(crate) use open::attach;
-pub(crate) use proc::{segments, sets};
+pub(crate) use proc::{Row, segments, sets};
 pub(crate) use semaphores::{Semaphores, SetError};
 pub(crate) use unlink::unlink;
-pub(crate) use view::{View, guarded_by, looks_like_ours, set_of, view};
+pub(crate) use view::{Guarded, View, guarded_by, view};
 
 use crate::address::Address;
 use crate::error::SetupError;
-use crate::identity::Identity;
 use crate::layout::Header;
-use memory::{Mapping, Memory, Status};
-use semaphores::{COUNT, SetStatus, Stage};
+use memory::{Mapping, Memory};
+use semaphores::COUNT;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -66,24 +65,12 @@ fn header(mapping: &Mapping) -> &Header {
     unsafe { mapping.base().cast::<Header>().as_ref() }
 }
 
-/// The set that a segment names, if that set names the segment and has the same creator: what a header says is not
-/// believed by itself.
-fn named_set(identity: &Identity, status: &Status, memory: Memory) -> Option<Semaphores> {
-    let named = Semaphores::from_id(identity.sem_id);
-    let SetStatus { count, creator } = named.status().ok()?;
-    let belongs = count == COUNT
-        && (creator == status.creator || creator == 0)
-        && named.stage().ok()? == Stage::Made
-        && named.segment().ok()? == memory.id();
-    belongs.then_some(named)
-}
-
 /// How many besides `us` are attached to a segment, given a moment for those to go who only took a look. The caller
-/// holds the lock.
+/// holds the lock. If it cannot be told, somebody is.
 fn settled(memory: Memory, us: u64) -> u64 {
     let deadline = Instant::now() + LOOKING;
     loop {
-        match memory.status().map_or(0, |status| status.attached.saturating_sub(us)) {
+        match memory.status().map_or(1, |status| status.attached.saturating_sub(us)) {
             0 => return 0,
             others if Instant::now() >= deadline => return others,
             _ => thread::sleep(Duration::from_millis(5)),
@@ -92,4 +79,4 @@ fn settled(memory: Memory, us: u64) -> u64 {
 }
 
 /// How long it may take somebody to look at a segment, or to make one.
-const LOOKING: Duration = Duration::from_secs(1);
+pub(crate) const LOOKING: Duration = Duration::from_secs(1);

@@ -19,7 +19,7 @@ pub enum Wait {
 const SLICE: Duration = Duration::from_millis(100);
 
 /// Looks at the ring before the clock is read for the first time, and between two readings.
-const LOOKS: u32 = 64;
+pub(crate) const LOOKS: u32 = 64;
 
 /// How long [`Wait::Yield`] and [`Wait::Block`] poll before they offer the core.
 const POLLING: Duration = Duration::from_micros(20);
@@ -99,6 +99,11 @@ impl<'a> Waiting<'a> {
         }
         let now = Instant::now();
         if self.deadline.is_some_and(|deadline| now >= deadline) {
+            // However short the wait, the peer is asked about once.
+            if self.check.is_none() {
+                self.check = Some(now + SLICE);
+                return Ok(Step::Check);
+            }
             return Err(Ended::TimedOut);
         }
         let waited = now - *self.since.get_or_insert(now);

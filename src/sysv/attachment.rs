@@ -34,6 +34,9 @@ impl Attachment {
 
     /// Claims a role.
     pub(crate) fn claim(&self, role: Role) -> Result<(), SetupError> {
+        if !self.mapping.is_ours() {
+            return Err(SetupError::Forked { address: self.address.clone() });
+        }
         // Threads that share this handle exclude each other here: `claim_stale` cannot tell them apart.
         // ORDERING: Acquire, pairs with the Release stores in `unclaimed`: the last claim was given back before.
         if self.claimed(role).swap(true, Ordering::Acquire) {

@@ -34,6 +34,9 @@ pub(super) fn of_sets(source: io::Error) -> SetupError {
     let rows = sets().unwrap_or_default();
     let semaphores: u64 = rows.iter().map(|row| row.size).sum();
     let exceeded = match number(SEM, 3) {
+        _ if source.raw_os_error() == Some(libc::EINVAL) => {
+            number(SEM, 0).filter(|&max| max < super::COUNT).map(|max| ("SEMMSL", max, super::COUNT, SEM))
+        }
         Some(max) if rows.len() as u64 >= max => Some(("SEMMNI", max, rows.len() as u64 + 1, SEM)),
         _ => number(SEM, 1).map(|max| ("SEMMNS", max, semaphores + super::COUNT, SEM)),
     };

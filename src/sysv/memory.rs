@@ -1,6 +1,7 @@
 //! The segment itself: shmget, shmat, shmctl.
 
 use crate::address::Key;
+use crate::process::Process;
 use std::io;
 use std::ptr::NonNull;
 
@@ -122,7 +123,7 @@ impl Memory {
         }
         let base =
             NonNull::new(base.cast::<u8>()).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
-        let mapping = Mapping { base, size, process: std::process::id() };
+        let mapping = Mapping { base, size, process: Process::current() };
         // A child must not inherit the mapping: it would keep writing after its parent's claim is gone.
         // SAFETY: the range is the mapping just made.
         if unsafe { libc::madvise(base.as_ptr().cast(), size as usize, libc::MADV_DONTFORK) } == -1 {
@@ -137,7 +138,7 @@ impl Memory {
 pub(crate) struct Mapping {
     base: NonNull<u8>,
     size: u64,
-    process: u32,
+    process: Process,
 }
 
 // SAFETY: it owns an address range, which belongs to the process and not to a thread.
@@ -156,7 +157,7 @@ impl Mapping {
 
     /// Whether this process made the mapping; in a forked child it is not there.
     pub(crate) fn is_ours(&self) -> bool {
-        std::process::id() == self.process
+        Process::current() == self.process
     }
 }
 

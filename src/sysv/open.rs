@@ -4,7 +4,7 @@ use super::attachment::Attachment;
 use super::memory::{Mapping, Memory, Status};
 use super::semaphores::{COUNT, InitLock, Semaphores, SetError, SetStatus, Stage};
 use super::target::Target;
-use super::{Trouble, header, limits, named_set, persist, settled};
+use super::{Trouble, header, limits, persist, settled};
 use crate::address::{Address, Key, Place};
 use crate::bell::WakeMode;
 use crate::error::{Permissions, SetupError};
@@ -20,15 +20,14 @@ pub(crate) fn attach(
     options: &Options,
     existing: Existing,
 ) -> Result<Attachment, SetupError> {
-    let target = Target::new(address);
+    let target = Target::new(address, &options.trusted)?;
     match (&address.0, existing) {
         (Place::Private, Existing::Required) | (Place::Id(_), Existing::Refused) => {
             return Err(SetupError::CannotMake { address: address.clone() });
         }
         _ => {}
     }
-    let key = target.key()?;
-    persist(address, || match (&address.0, key) {
+    persist(address, || match (&address.0, target.key) {
         (Place::Private, _) => make_private(&target, options),
         (Place::Id(id), _) => open_by_id(&target, options, Memory::from_id(*id)),
         (_, Some(key)) => match open_by_key(&target, options, existing, key) {
@@ -45,9 +44,9 @@ pub(crate) fn attach(
 fn make_private(target: &Target<'_>, options: &Options) -> Result<Attachment, Trouble> {
     let mode = options.mode.unwrap_or(0o600);
     let set = Semaphores::make(None, mode)
-        .map_err(|error| target.set_error(0, None, error))?
+        .map_err(|error| target.set_error(None, error))?
         .expect("IPC_PRIVATE never finds one that exists");
-    let lock = set.lock_patiently().map_err(|error| target.set_error(0, Some(set), error))?;
+    let lock = set.lock_patiently().map_err(|error| target.set_error(Some(set), error))?;
     let made = make(target, options, None, set);
     drop(lock);
     if made.is_err() {
@@ -57,8 +56,8 @@ fn make_private(target: &Target<'_>, options: &Options) -> Result<Attachment, Tr
 }
 
 fn open_by_id(target: &Target<'_>, options: &Options, memory: Memory) -> Result<Attachment, Trouble> {
-    let status = target.status(0, memory)?;
-    target.check_trust(&status, &options.trusted)?;
+    let status = target.status(memory)?;
+    target.check_trust(status.uid, status.creator)?;
     let (ready, mapping) = target.peek(memory, &status)?;
     let (set, fresh) = match (Key::new(status.key), ready) {
         (Some(key), ready) => {
@@ -68,7 +67,7 @@ fn open_by_id(target: &Target<'_>, options: &Options, memory: Memory) -> Result<
         (None, _) => return Err(target.half_made(&status).into()),
     };
     drop(mapping);
-    let lock = set.lock_patiently().map_err(|error| target.set_error(status.key, Some(set), error))?;
+    let lock = set.lock_patiently().map_err(|error| target.set_error(Some(set), error))?;
     unless_in_vain(set, fresh, open_locked(target, options, Existing::Required, memory, set, &lock))
 }
 
@@ -87,11 +86,10 @@ fn set_of_private(
     identity: &Identity,
     memory: Memory,
 ) -> Result<(Semaphores, bool), Trouble> {
-    if let Some(named) = named_set(identity, status, memory) {
+    if let Some(named) = target.named_set(identity, status, memory) {
         return Ok((named, false));
     }
-    let made =
-        Semaphores::make(None, status.permissions()).map_err(|error| target.set_error(0, None, error))?;
+    let made = Semaphores::make(None, status.permissions()).map_err(|error| target.set_error(None, error))?;
     Ok((made.expect("IPC_PRIVATE never finds one that exists"), true))
 }
 
@@ -103,9 +101,10 @@ fn set_under(
     mode: u32,
     unready: Option<Memory>,
 ) -> Result<(Semaphores, bool), Trouble> {
-    let failed = |error| target.set_error(key.get(), None, error);
+    let failed = |error| target.set_error(None, error);
     if let Some(set) = Semaphores::find(key).map_err(failed)? {
-        let SetStatus { count, .. } = set.status().map_err(failed)?;
+        let SetStatus { count, uid, creator } = set.status().map_err(failed)?;
+        target.check_trust(uid, creator)?;
         if count != COUNT {
             return Err(target.foreign("the number of semaphores in the set", count, COUNT).into());
         }
@@ -130,14 +129,12 @@ fn open_by_key(
     existing: Existing,
     key: Key,
 ) -> Result<Attachment, Trouble> {
-    let find = || {
-        Memory::find(key).map_err(|source| Trouble::Failed(target.memory_error(key.get(), "shmget", source)))
-    };
+    let find = || Memory::find(key).map_err(|source| Trouble::Failed(target.memory_error("shmget", source)));
     // What is foreign is told before a set is made beside it.
     let (mode, unready) = match find()? {
         Some(memory) => {
-            let status = target.status(key.get(), memory)?;
-            target.check_trust(&status, &options.trusted)?;
+            let status = target.status(memory)?;
+            target.check_trust(status.uid, status.creator)?;
             let (ready, _) = target.peek(memory, &status)?;
             (status.permissions(), (ready != Ready::Yes).then_some(memory))
         }
@@ -145,7 +142,7 @@ fn open_by_key(
         None => (options.mode.unwrap_or(0o600), None),
     };
     let (set, fresh) = set_under(target, key, mode, unready)?;
-    let lock = set.lock_patiently().map_err(|error| target.set_error(key.get(), Some(set), error))?;
+    let lock = set.lock_patiently().map_err(|error| target.set_error(Some(set), error))?;
     let opened = match find()? {
         Some(memory) => open_locked(target, options, existing, memory, set, &lock),
         None if existing == Existing::Required => Err(target.not_found().into()),
@@ -163,10 +160,10 @@ fn open_locked(
     set: Semaphores,
     _lock: &InitLock,
 ) -> Result<Attachment, Trouble> {
-    let status = target.status(0, memory)?;
+    let status = target.status(memory)?;
     let key = status.key;
-    let set_failed = |error| target.set_error(key, Some(set), error);
-    target.check_trust(&status, &options.trusted)?;
+    let set_failed = |error| target.set_error(Some(set), error);
+    target.check_trust(status.uid, status.creator)?;
     let (ready, seen) = target.peek(memory, &status)?;
     if ready != Ready::Yes {
         drop(seen);
@@ -177,9 +174,7 @@ fn open_locked(
         return match Key::new(key) {
             Some(_) if !ours => Err(target.foreign("the first word", 0, READY).into()),
             Some(key) if existing != Existing::Required && settled(memory, 0) == 0 => {
-                memory
-                    .remove()
-                    .map_err(|source| target.memory_error(key.get(), "shmctl(IPC_RMID)", source))?;
+                memory.remove().map_err(|source| target.memory_error("shmctl(IPC_RMID)", source))?;
                 make(target, options, Some(key), set)
             }
             _ => Err(target.half_made(&status).into()),
@@ -195,16 +190,17 @@ fn open_locked(
     }
     // The set guards this segment, and the segment names this set. Anything else means that the set, or both, were
     // removed and made again; then only a segment that nobody is attached to has no holders of lost claims.
-    let guards = set.stage().map_err(set_failed)? == Stage::Made
-        && set.segment().map_err(set_failed)? == memory.id()
-        && identity.sem_id == set.id();
-    let mapping =
-        memory.attach(status.size, false).map_err(|source| target.memory_error(key, "shmat", source))?;
+    let guards = set.guards(memory.id()).map_err(set_failed)? && identity.sem_id == set.id();
+    let mapping = memory.attach(status.size, false).map_err(|source| target.memory_error("shmat", source))?;
     if !guards {
         // Counted with ourselves attached: of two who adopt at the same time, under a set each, one sees the other.
         let attached = settled(memory, 1);
         if attached > 0 {
             return Err(target.claims_lost(attached).into());
+        }
+        if Identity::read(header(&mapping)) != identity {
+            // Adopted meanwhile by somebody who has gone again.
+            return Err(Trouble::Again);
         }
     }
     let identity =
@@ -233,8 +229,7 @@ fn make(
     key: Option<Key>,
     set: Semaphores,
 ) -> Result<Attachment, Trouble> {
-    let number = key.map_or(libc::IPC_PRIVATE, Key::get);
-    let set_failed = |error| target.set_error(number, Some(set), error);
+    let set_failed = |error| target.set_error(Some(set), error);
     let default = if membarrier::is_available() { WakeMode::Membarrier } else { WakeMode::Fence };
     let wishes = options.wishes(default)?;
     let size = HEADER + wishes.capacity;
@@ -296,8 +291,8 @@ fn finish(
     if mode == WakeMode::Never && options.wait == Some(crate::Wait::Block) {
         return Err(SetupError::NeverSleeps.into());
     }
-    let status = target.status(0, memory)?;
-    set.enter().map_err(|error| target.set_error(status.key, Some(set), error))?;
+    let status = target.status(memory)?;
+    set.enter().map_err(|error| target.set_error(Some(set), error))?;
     let address = match target.address.0 {
         Place::Private => Address(Place::Id(memory.id())),
         _ => target.address.clone(),

@@ -10,6 +10,7 @@ pub(crate) struct Row {
     pub(crate) key: i32,
     pub(crate) id: i32,
     pub(crate) permissions: Permissions,
+    pub(crate) creator: u32,
     /// Bytes of a segment, semaphores of a set.
     pub(crate) size: u64,
 }
@@ -40,6 +41,7 @@ fn parse(text: &str) -> Vec<Row> {
                 gid: number("gid")?,
                 mode: u32::from_str_radix(cell("perms")?, 8).ok()? & 0o777,
             },
+            creator: number("cuid")?,
             size: cell("size").or_else(|| cell("nsems"))?.parse().ok()?,
         })
     });
@@ -57,8 +59,8 @@ mod tests {
         let sem = "       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n\
                    \x20       -7          3   640          8     1     2     1     2          0          0\n";
         let permissions = Permissions { uid: 1000, gid: 1001, mode: 0o600 };
-        assert_eq!(parse(shm), [Row { key: 1234, id: 42, permissions, size: 8192 }]);
+        assert_eq!(parse(shm), [Row { key: 1234, id: 42, permissions, creator: 0, size: 8192 }]);
         let permissions = Permissions { uid: 1, gid: 2, mode: 0o640 };
-        assert_eq!(parse(sem), [Row { key: -7, id: 3, permissions, size: 8 }]);
+        assert_eq!(parse(sem), [Row { key: -7, id: 3, permissions, creator: 1, size: 8 }]);
     }
 }

@@ -109,6 +109,7 @@ pub(crate) struct Semaphores {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SetStatus {
     pub(super) count: u64,
+    pub(super) uid: u32,
     pub(super) creator: u32,
 }
 
@@ -153,15 +154,17 @@ impl Semaphores {
         let flags = libc::IPC_CREAT | libc::IPC_EXCL | mode as i32;
         // SAFETY: the call takes no pointers.
         match unsafe { libc::semget(key.map_or(libc::IPC_PRIVATE, Key::get), COUNT as i32, flags) } {
-            -1 if io::Error::last_os_error().raw_os_error() == Some(libc::EEXIST) => Ok(None),
-            -1 => Err(SetError::last("semget")),
+            -1 => match io::Error::last_os_error() {
+                source if source.raw_os_error() == Some(libc::EEXIST) => Ok(None),
+                source => Err(SetError::Os { call: "semget", source }),
+            },
             id => Ok(Some(Semaphores { id })),
         }
     }
 
     pub(super) fn status(self) -> Result<SetStatus, SetError> {
         let status = self.read()?;
-        Ok(SetStatus { count: status.sem_nsems, creator: status.sem_perm.cuid })
+        Ok(SetStatus { count: status.sem_nsems, uid: status.sem_perm.uid, creator: status.sem_perm.cuid })
     }
 
     fn read(self) -> Result<libc::semid_ds, SetError> {
@@ -266,6 +269,11 @@ impl Semaphores {
     /// The segment that this set guards.
     pub(super) fn segment(self) -> Result<i32, SetError> {
         SEGMENT.iter().rev().try_fold(0, |id, &semaphore| Ok(id << BITS | self.get(semaphore)?))
+    }
+
+    /// Whether this set guards the segment with that identifier.
+    pub(super) fn guards(self, id: i32) -> Result<bool, SetError> {
+        Ok(self.stage()? == Stage::Made && self.segment()? == id)
     }
 
     /// Notes the segment that this set guards. The caller holds the lock.

@@ -3,40 +3,40 @@
 
 use super::memory::{Mapping, Memory, Status};
 use super::proc::segments;
-use super::semaphores::{Semaphores, SetError};
+use super::semaphores::{COUNT, Semaphores, SetError, SetStatus};
 use super::{Trouble, header, limits};
-use crate::address::{Address, Key, Name, Place, ftok};
+use crate::address::{Address, AddressError, Key, Name, Place, ftok};
 use crate::error::SetupError;
 use crate::identity::{Identity, READY, Ready};
 use crate::layout::HEADER;
 use std::io;
 
-/// What a call is about: the address, and the key and the name that follow from it.
+/// What a call is about: the address, what follows from it, and whom to trust.
 pub(super) struct Target<'a> {
     pub(super) address: &'a Address,
     pub(super) name: Option<&'a Name>,
+    /// `None` for an address without one.
+    pub(super) key: Option<Key>,
+    trusted: &'a [u32],
 }
 
 impl<'a> Target<'a> {
-    pub(super) fn new(address: &'a Address) -> Self {
+    /// The pipe at `address`, which root, we ourselves and the users `trusted` may have made.
+    pub(super) fn new(address: &'a Address, trusted: &'a [u32]) -> Result<Self, SetupError> {
         let name = match &address.0 {
             Place::Name(name) => Some(name),
             _ => None,
         };
-        Target { address, name }
-    }
-
-    /// The key, or nothing for an address without one.
-    pub(super) fn key(&self) -> Result<Option<Key>, SetupError> {
-        match &self.address.0 {
-            Place::Name(name) => Ok(Some(name.key())),
-            Place::Key(key) => Ok(Some(*key)),
-            Place::Ftok { path, project } => ftok(path, *project)
-                .map_err(|source| SetupError::Os { call: "ftok", source })?
-                .map(Some)
-                .ok_or(SetupError::Address(crate::AddressError::KeyZero)),
-            Place::Id(_) | Place::Private => Ok(None),
-        }
+        let key = match &address.0 {
+            Place::Name(name) => Some(name.key()),
+            Place::Key(key) => Some(*key),
+            Place::Ftok { path, project } => {
+                let key = ftok(path, *project).map_err(|source| SetupError::Os { call: "ftok", source })?;
+                Some(key.ok_or(AddressError::KeyZero)?)
+            }
+            Place::Id(_) | Place::Private => None,
+        };
+        Ok(Target { address, name, key, trusted })
     }
 
     pub(super) fn not_found(&self) -> SetupError {
@@ -47,29 +47,30 @@ impl<'a> Target<'a> {
         SetupError::Foreign { address: self.address.clone(), what, found, expected }
     }
 
-    pub(super) fn denied(&self, key: i32) -> SetupError {
-        let permissions = segments()
-            .into_iter()
-            .flatten()
-            .find(|row| match self.address.0 {
-                Place::Id(id) => row.id == id,
-                _ => row.key == key && key != 0,
-            })
-            .map(|row| row.permissions);
-        SetupError::PermissionDenied { address: self.address.clone(), key, permissions }
+    pub(super) fn denied(&self) -> SetupError {
+        let key = self.key.map_or(libc::IPC_PRIVATE, Key::get);
+        let row = segments().into_iter().flatten().find(|row| match self.address.0 {
+            Place::Id(id) => row.id == id,
+            _ => row.key == key && self.key.is_some(),
+        });
+        SetupError::PermissionDenied {
+            address: self.address.clone(),
+            key: row.map_or(key, |row| row.key),
+            permissions: row.map(|row| row.permissions),
+        }
     }
 
     /// The error of a call on the segment.
-    pub(super) fn memory_error(&self, key: i32, call: &'static str, source: io::Error) -> SetupError {
+    pub(super) fn memory_error(&self, call: &'static str, source: io::Error) -> SetupError {
         match source.raw_os_error() {
-            Some(libc::EACCES | libc::EPERM) => self.denied(key),
+            Some(libc::EACCES | libc::EPERM) => self.denied(),
             Some(libc::EINVAL | libc::EIDRM) => self.not_found(),
             _ => SetupError::Os { call, source },
         }
     }
 
     /// The error of a call on the set.
-    pub(super) fn set_error(&self, key: i32, set: Option<Semaphores>, error: SetError) -> Trouble {
+    pub(super) fn set_error(&self, set: Option<Semaphores>, error: SetError) -> Trouble {
         match error {
             SetError::Gone => Trouble::Again,
             SetError::Taken => Trouble::Failed(SetupError::Busy {
@@ -77,28 +78,45 @@ impl<'a> Target<'a> {
                 pid: set.and_then(Semaphores::locker),
             }),
             SetError::Os { call, source } => match source.raw_os_error() {
-                Some(libc::EACCES | libc::EPERM) => Trouble::Failed(self.denied(key)),
-                Some(libc::ENOSPC) => Trouble::Failed(limits::of_sets(source)),
+                Some(libc::EACCES | libc::EPERM) => Trouble::Failed(self.denied()),
+                Some(libc::ENOSPC | libc::EINVAL) => Trouble::Failed(limits::of_sets(source)),
                 _ => Trouble::Failed(SetupError::Os { call, source }),
             },
         }
     }
 
     /// The status of a segment that is not being removed.
-    pub(super) fn status(&self, key: i32, memory: Memory) -> Result<Status, SetupError> {
-        let status = memory.status().map_err(|source| self.memory_error(key, "shmctl(IPC_STAT)", source))?;
+    pub(super) fn status(&self, memory: Memory) -> Result<Status, SetupError> {
+        let status = memory.status().map_err(|source| self.memory_error("shmctl(IPC_STAT)", source))?;
         if status.is_removed() { Err(self.not_found()) } else { Ok(status) }
     }
 
-    /// Refuses a segment that somebody not trusted has made, owns, or may have made to look like a pipe.
-    pub(super) fn check_trust(&self, status: &Status, trusted: &[u32]) -> Result<(), SetupError> {
+    pub(super) fn is_trusted(&self, uid: u32) -> bool {
         // SAFETY: the call has no arguments and cannot fail.
-        let us = unsafe { libc::geteuid() };
-        let is_trusted = |uid: u32| uid == 0 || uid == us || trusted.contains(&uid);
-        if is_trusted(status.uid) && is_trusted(status.creator) {
+        uid == 0 || uid == unsafe { libc::geteuid() } || self.trusted.contains(&uid)
+    }
+
+    /// Refuses a segment, or a set, that somebody not trusted has made or owns: its maker can always change it, and
+    /// may have made it to look like a pipe.
+    pub(super) fn check_trust(&self, uid: u32, creator: u32) -> Result<(), SetupError> {
+        if self.is_trusted(uid) && self.is_trusted(creator) {
             return Ok(());
         }
-        Err(SetupError::Untrusted { address: self.address.clone(), uid: status.uid, creator: status.creator })
+        Err(SetupError::Untrusted { address: self.address.clone(), uid, creator })
+    }
+
+    /// The set that a segment names, if that set names the segment and was made by the same user or by one who is
+    /// trusted: what a header says is not believed by itself.
+    pub(super) fn named_set(
+        &self,
+        identity: &Identity,
+        status: &Status,
+        memory: Memory,
+    ) -> Option<Semaphores> {
+        let named = Semaphores::from_id(identity.sem_id);
+        let SetStatus { count, creator, .. } = named.status().ok()?;
+        let is_known = creator == status.creator || self.is_trusted(creator);
+        (count == COUNT && is_known && named.guards(memory.id()).ok()?).then_some(named)
     }
 
     /// Attaches a segment for reading alone and says what `ready` tells. A foreign one is not written to.
@@ -106,9 +124,8 @@ impl<'a> Target<'a> {
         if status.size < HEADER {
             return Err(self.foreign("the size of the segment in bytes", status.size, HEADER));
         }
-        let mapping = memory
-            .attach(status.size, true)
-            .map_err(|source| self.memory_error(status.key, "shmat", source))?;
+        let mapping =
+            memory.attach(status.size, true).map_err(|source| self.memory_error("shmat", source))?;
         match Ready::of(header(&mapping)) {
             Ready::OtherByteOrder => Err(SetupError::ByteOrder),
             Ready::Foreign(found) => Err(self.foreign("the first word", found, READY)),

@@ -3,7 +3,7 @@
 use super::memory::{Memory, Status};
 use super::semaphores::{COUNT, Semaphores, SetError, SetStatus, Stage};
 use super::target::Target;
-use super::{Trouble, header, named_set, persist, settled};
+use super::{Trouble, header, persist, settled};
 use crate::address::{Address, Key, Place};
 use crate::error::SetupError;
 use crate::identity::{Identity, READY, Ready};
@@ -11,9 +11,8 @@ use crate::peer::Role;
 
 /// Removes the pipe at `address`; with `force` also while a role is held.
 pub(crate) fn unlink(address: &Address, force: bool) -> Result<(), SetupError> {
-    let target = Target::new(address);
-    let key = target.key()?;
-    persist(address, || match (&address.0, key) {
+    let target = Target::new(address, &[])?;
+    persist(address, || match (&address.0, target.key) {
         (Place::Private, _) => Err(SetupError::CannotMake { address: address.clone() }.into()),
         (Place::Id(id), _) => unlink_segment(&target, Memory::from_id(*id), force),
         (_, Some(key)) => unlink_key(&target, key, force),
@@ -22,18 +21,18 @@ pub(crate) fn unlink(address: &Address, force: bool) -> Result<(), SetupError> {
 }
 
 fn unlink_key(target: &Target<'_>, key: Key, force: bool) -> Result<(), Trouble> {
-    let memory = Memory::find(key).map_err(|source| target.memory_error(key.get(), "shmget", source))?;
+    let memory = Memory::find(key).map_err(|source| target.memory_error("shmget", source))?;
     if let Some(memory) = memory {
         return unlink_segment(target, memory, force);
     }
     // A set without a segment: whoever was removing the pipe died half-way.
-    let failed = |error| target.set_error(key.get(), None, error);
+    let failed = |error| target.set_error(None, error);
     let Some(set) = Semaphores::find(key).map_err(failed)? else { return Err(target.not_found().into()) };
     let SetStatus { count, .. } = set.status().map_err(failed)?;
     if count != COUNT || !matches!(set.stage().map_err(failed)?, Stage::Making | Stage::Made) {
         return Err(target.not_found().into());
     }
-    let _lock = set.lock_patiently().map_err(|error| target.set_error(key.get(), Some(set), error))?;
+    let _lock = set.lock_patiently().map_err(|error| target.set_error(Some(set), error))?;
     match Memory::find(key) {
         Ok(None) => set.remove().map_err(failed),
         _ => Err(Trouble::Again),
@@ -41,19 +40,18 @@ fn unlink_key(target: &Target<'_>, key: Key, force: bool) -> Result<(), Trouble>
 }
 
 fn unlink_segment(target: &Target<'_>, memory: Memory, force: bool) -> Result<(), Trouble> {
-    let status = target.status(0, memory)?;
+    let status = target.status(memory)?;
     let set = set_beside(target, memory, &status)?;
     let _lock = match set {
-        Some(set) => {
-            Some(set.lock_patiently().map_err(|error| target.set_error(status.key, Some(set), error))?)
-        }
+        Some(set) => Some(set.lock_patiently().map_err(|error| target.set_error(Some(set), error))?),
         None => None,
     };
     // From here on nobody who knows the lock makes or removes it.
-    let status = target.status(0, memory)?;
+    let status = target.status(memory)?;
     check(target, memory, &status, set, force)?;
     // A set that does not guard the segment says nothing about who holds what.
-    match set.filter(|set| set.segment().is_ok_and(|id| id == memory.id())) {
+    let guard = set.filter(|set| set.guards(memory.id()).unwrap_or(false) && !force);
+    match guard {
         _ if force => {}
         Some(set) => match set.claim_both() {
             Ok(()) => {}
@@ -64,7 +62,7 @@ fn unlink_segment(target: &Target<'_>, memory: Memory, force: bool) -> Result<()
                 };
                 return Err(SetupError::RoleTaken { role, pid: set.holder(role) }.into());
             }
-            Err(error) => return Err(target.set_error(status.key, Some(set), error)),
+            Err(error) => return Err(target.set_error(Some(set), error)),
         },
         None => {
             let attached = settled(memory, 0);
@@ -74,11 +72,11 @@ fn unlink_segment(target: &Target<'_>, memory: Memory, force: bool) -> Result<()
         }
     }
     if let Err(source) = memory.remove() {
-        if let (Some(set), false) = (set, force) {
+        if let Some(set) = guard {
             let _ = set.release(Role::Producer);
             let _ = set.release(Role::Consumer);
         }
-        return Err(target.memory_error(status.key, "shmctl(IPC_RMID)", source).into());
+        return Err(target.memory_error("shmctl(IPC_RMID)", source).into());
     }
     if let Some(set) = set {
         let _ = set.remove();
@@ -89,12 +87,12 @@ fn unlink_segment(target: &Target<'_>, memory: Memory, force: bool) -> Result<()
 /// The set of a pipe's kind that stands beside a segment.
 fn set_beside(target: &Target<'_>, memory: Memory, status: &Status) -> Result<Option<Semaphores>, Trouble> {
     if let Some(key) = Key::new(status.key) {
-        let found = Semaphores::find(key).map_err(|error| target.set_error(status.key, None, error))?;
+        let found = Semaphores::find(key).map_err(|error| target.set_error(None, error))?;
         return Ok(found.filter(|&set| is_ours(set)));
     }
     let (ready, seen) = target.peek(memory, status)?;
     let identity = (ready == Ready::Yes).then(|| Identity::read(header(&seen)));
-    Ok(identity.and_then(|identity| named_set(&identity, status, memory)))
+    Ok(identity.and_then(|identity| target.named_set(&identity, status, memory)))
 }
 
 /// Refuses to remove what is none of ours. What is damaged, or of another version, goes if one insists.

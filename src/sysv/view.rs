@@ -1,11 +1,11 @@
 //! Watching: a segment attached for reading alone, and which segments there are.
 
+use super::header;
 use super::memory::{Mapping, Memory};
 use super::proc::Row;
 use super::semaphores::{COUNT, Semaphores, SetError, Stage};
 use super::target::Target;
-use super::{LOOKING, header, named_set};
-use crate::address::{Address, Key, Place};
+use crate::address::{Address, Place};
 use crate::error::{Permissions, SetupError};
 use crate::identity::{Identity, Ready};
 use crate::layout::Header;
@@ -32,30 +32,35 @@ impl View {
     }
 }
 
-/// Attaches the pipe at `address` for reading alone, without a claim and without the lock.
-pub(crate) fn view(address: &Address) -> Result<View, SetupError> {
-    let target = Target::new(address);
-    let memory = match (&address.0, target.key()?) {
+/// Attaches the pipe at `address` for reading alone, without a claim and without the lock. One that is being made is
+/// given `patience`.
+pub(crate) fn view(address: &Address, patience: Duration) -> Result<View, SetupError> {
+    let target = Target::new(address, &[])?;
+    let memory = match (&address.0, target.key) {
         (Place::Id(id), _) => Memory::from_id(*id),
         (_, Some(key)) => Memory::find(key)
-            .map_err(|source| target.memory_error(key.get(), "shmget", source))?
+            .map_err(|source| target.memory_error("shmget", source))?
             .ok_or_else(|| target.not_found())?,
         (_, None) => return Err(SetupError::CannotMake { address: address.clone() }),
     };
-    let deadline = Instant::now() + LOOKING;
+    let deadline = Instant::now() + patience;
     let (status, mapping) = loop {
-        let status = target.status(target.key()?.map_or(0, Key::get), memory)?;
-        match target.peek(memory, &status)? {
-            (Ready::Yes, mapping) => break (status, mapping),
-            // Its creator is at work, or is dead.
-            _ if Instant::now() >= deadline => return Err(target.half_made(&status)),
-            _ => thread::sleep(Duration::from_millis(5)),
+        let status = target.status(memory)?;
+        let (ready, mapping) = target.peek(memory, &status)?;
+        if ready == Ready::Yes {
+            break (status, mapping);
         }
+        // Its creator is at work, or is dead. Detached meanwhile, or we would keep others from repairing it.
+        drop(mapping);
+        if Instant::now() >= deadline {
+            return Err(target.half_made(&status));
+        }
+        thread::sleep(Duration::from_millis(5));
     };
     let identity = target.identify(&mapping)?;
     Ok(View {
         identity,
-        set: named_set(&identity, &status, memory),
+        set: target.named_set(&identity, &status, memory),
         key: status.key,
         shm_id: memory.id(),
         size: status.size,
@@ -66,20 +71,24 @@ pub(crate) fn view(address: &Address) -> Result<View, SetupError> {
     })
 }
 
-/// The segment that a set guards; `None` if the set is none of ours, an error if it may not be asked.
-pub(crate) fn guarded_by(set: Semaphores) -> Result<Option<i32>, SetError> {
-    match set.stage()? {
-        Stage::Made => set.segment().map(Some),
-        Stage::Nothing | Stage::Making | Stage::Foreign(_) => Ok(None),
+/// What a set says of the segment that it guards.
+pub(crate) enum Guarded {
+    Segment(i32),
+    /// The set is none of ours, or gone.
+    Nothing,
+    /// We may not ask.
+    Denied,
+}
+
+/// Which segment the set of a row of `/proc/sysvipc/sem` guards.
+pub(crate) fn guarded_by(row: &Row) -> Guarded {
+    if row.size != COUNT {
+        return Guarded::Nothing;
     }
-}
-
-/// Whether a row of `/proc/sysvipc/sem` has the shape of one of our sets.
-pub(crate) fn looks_like_ours(row: &Row) -> bool {
-    row.size == COUNT
-}
-
-/// The set of a row of `/proc/sysvipc/sem`.
-pub(crate) fn set_of(row: &Row) -> Semaphores {
-    Semaphores::from_id(row.id)
+    let set = Semaphores::from_id(row.id);
+    match set.stage().and_then(|stage| Ok((stage, set.segment()?))) {
+        Ok((Stage::Made, id)) => Guarded::Segment(id),
+        Ok(_) | Err(SetError::Gone) => Guarded::Nothing,
+        Err(_) => Guarded::Denied,
+    }
 }
