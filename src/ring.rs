@@ -281,8 +281,8 @@ impl Writer {
             self.look_at_peer()?;
         }
         let need = record::size(length as u64);
-        let to_end = self.ring.until_end(at);
-        let start = if need > to_end { at.wrapping_add(to_end) } else { at };
+        let until_end = self.ring.until_end(at);
+        let start = if need > until_end { at.wrapping_add(until_end) } else { at };
         let slot = Slot { start, end: start.wrapping_add(need) };
         if !self.has_room(slot.end) {
             self.refresh_head()?;
@@ -290,7 +290,7 @@ impl Writer {
                 return Err(Refusal::Full);
             }
         }
-        self.prefetch(slot);
+        prefetch(self.ring, slot);
         Ok(slot)
     }
 
@@ -411,12 +411,14 @@ impl Writer {
     /// Makes everything from the tail to `end` visible at once by storing `first` at the tail.
     #[inline(always)]
     pub(crate) fn publish(&mut self, first: u64, end: u64, messages: u64, bytes: u64) {
-        let header = self.ring.header();
+        // A copy: the compiler cannot know that the stores below leave the original alone.
+        let ring = self.ring;
+        let header = ring.header();
         // Relaxed: the commit orders it, so that who sees the records sees nothing behind them.
-        self.ring.word(end).store(NOTHING, Ordering::Relaxed);
+        ring.word(end).store(NOTHING, Ordering::Relaxed);
         // ORDERING: Release, the commit. Pairs with the Acquire load in `Reader::look`: who sees the word sees the
         // payload, the later records of a batch and the cleared word behind them.
-        self.ring.word(self.tail).store(first, Ordering::Release);
+        ring.word(self.tail).store(first, Ordering::Release);
         self.tail = end;
         // ORDERING: Release, pairs with the Acquire load in `last_commit`, and, more to the point, not to be moved
         // above the commit: killed between the two, a producer must not leave a tail ahead of a hole.
@@ -449,26 +451,6 @@ impl Writer {
                 bell::ring(self.own());
             }
         }
-    }
-
-    /// Asks for the cache lines that later records will be written to, a fixed distance ahead.
-    #[inline(always)]
-    fn prefetch(&self, slot: Slot) {
-        #[cfg(all(target_arch = "x86_64", not(shmpipe_loom)))]
-        {
-            let need = slot.end.wrapping_sub(slot.start);
-            let mut done = 0;
-            while done < need && need <= PREFETCH_LONGEST {
-                let line = self.ring.word_at(slot.end.wrapping_add(PREFETCH_AHEAD + done));
-                // SAFETY: the line is one of the ring's; a prefetch has no effect but on the cache.
-                unsafe {
-                    core::arch::asm!("prefetchw [{}]", in(reg) line, options(nostack, preserves_flags, readonly));
-                }
-                done += 64;
-            }
-        }
-        #[cfg(not(all(target_arch = "x86_64", not(shmpipe_loom))))]
-        let _ = (slot, PREFETCH_AHEAD, PREFETCH_LONGEST);
     }
 
     /// Sleeps until the consumer has released enough for a record of `length` behind `at`, or something else happened.
@@ -813,6 +795,27 @@ impl Reader {
         peer::close(self.own(), self.state);
         self.wake_peer();
     }
+}
+
+/// Asks for the cache lines that later records will be written to, a fixed distance ahead of `slot`.
+#[inline(always)]
+fn prefetch(ring: Ring, slot: Slot) {
+    #[cfg(all(target_arch = "x86_64", not(shmpipe_loom)))]
+    {
+        let need = slot.end.wrapping_sub(slot.start);
+        let mut ahead = slot.end.wrapping_add(PREFETCH_AHEAD);
+        let last = ahead.wrapping_add(if need <= PREFETCH_LONGEST { need } else { 0 });
+        while (last.wrapping_sub(ahead) as i64) > 0 {
+            // SAFETY: the line is one of the ring's; a prefetch has no effect but on the cache.
+            unsafe {
+                core::arch::asm!("prefetchw [{}]", in(reg) ring.word_at(ahead),
+                    options(nostack, preserves_flags, readonly));
+            }
+            ahead = ahead.wrapping_add(64);
+        }
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(shmpipe_loom))))]
+    let _ = (ring, slot, PREFETCH_AHEAD, PREFETCH_LONGEST);
 }
 
 /// The record whose word, not zero, was found at `at`, possibly behind a wrap.

@@ -23,6 +23,7 @@ options after `cargo bench --bench NAME --`:
   --transports A,B     which to compare
   --cpus A,B           on which CPUs (default: the first two allowed)
   --capacity N         bytes of ring data each way, a power of two (default 1048576)
+  --burst N            messages of a slice (default: as many as last half a millisecond)
   --near-below N       floors below so many nanoseconds count as near (default 80)
   --latency            time each round trip and show percentiles (round trips only)";
 
@@ -54,6 +55,7 @@ struct Options {
     cpus: Option<(usize, usize)>,
     capacity: usize,
     near_below_ns: f64,
+    burst: Option<u64>,
 }
 
 impl Options {
@@ -70,6 +72,7 @@ impl Options {
             cpus: None,
             capacity: settings.capacity,
             near_below_ns: settings.near_below_ns,
+            burst: None,
         };
         let mut unknown = None;
         while let Some(word) = words.next() {
@@ -87,6 +90,7 @@ impl Options {
                     _ => return Err(unfit(format!("--cpus needs two numbers\n{USAGE}"))),
                 },
                 "--capacity" => options.capacity = number(&word, &value()?)?,
+                "--burst" => options.burst = Some(number(&word, &value()?)?),
                 "--near-below" => options.near_below_ns = number(&word, &value()?)?,
                 _ => unknown = Some(word),
             }
@@ -101,7 +105,12 @@ impl Options {
     }
 
     fn settings(&self) -> Settings {
-        Settings { cpus: self.cpus, capacity: self.capacity, near_below_ns: self.near_below_ns }
+        Settings {
+            cpus: self.cpus,
+            capacity: self.capacity,
+            near_below_ns: self.near_below_ns,
+            burst: self.burst,
+        }
     }
 }
 

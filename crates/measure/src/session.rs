@@ -38,11 +38,15 @@ pub struct Settings {
     pub capacity: usize,
     /// Floors below this count as near; see [`NEAR_BELOW_NS`].
     pub near_below_ns: f64,
+    /// Messages of a slice; by default as many as last for the time that a [`Plan`](crate::Plan) says. A slice that fits
+    /// the ring measures a burst: the consumer follows close behind the producer all the way. One that laps it often
+    /// measures a steady stream, in which the slower side sets the pace and the ring is mostly full, or mostly empty.
+    pub burst: Option<u64>,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { cpus: None, capacity: 1 << 20, near_below_ns: NEAR_BELOW_NS }
+        Settings { cpus: None, capacity: 1 << 20, near_below_ns: NEAR_BELOW_NS, burst: None }
     }
 }
 

@@ -146,7 +146,8 @@ pub fn collect(session: &mut Session, plan: &Plan) -> io::Result<Collected> {
                 break 'rounds;
             }
             let Series { config, slices, discarded, .. } = &mut series[i];
-            match session.slice(*config, paces[i].count)? {
+            let count = session.settings().burst.unwrap_or(paces[i].count);
+            match session.slice(*config, count)? {
                 Some(slice) => {
                     slices.push(slice);
                     paces[i].learn(slice.cost_ns, plan.slice);
