@@ -167,10 +167,8 @@ fn open_locked(
     let (ready, seen) = target.peek(memory, &status)?;
     if ready != Ready::Yes {
         drop(seen);
-        // All zero or half-made, and made by the process that said it was going to: its creator died, since we
-        // hold the lock.
-        let ours = ready == (Ready::NotYet { marked: true })
-            || set.stage().map_err(set_failed)? == Stage::Making && set.stager() == Some(status.creator_pid);
+        // If it is one of ours, its creator died, since we hold the lock.
+        let ours = target.is_half_made(&ready, &status, Some(set));
         return match Key::new(key) {
             Some(_) if !ours => Err(target.foreign("the first word", 0, READY).into()),
             Some(key) if existing != Existing::Required && settled(memory, 0) == 0 => {

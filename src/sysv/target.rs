@@ -3,7 +3,7 @@
 
 use super::memory::{Mapping, Memory, Status};
 use super::proc::segments;
-use super::semaphores::{COUNT, Semaphores, SetError, SetStatus};
+use super::semaphores::{COUNT, Semaphores, SetError, SetStatus, Stage};
 use super::{Trouble, header, limits};
 use crate::address::{Address, AddressError, Key, Name, Place, ftok};
 use crate::error::SetupError;
@@ -146,6 +146,19 @@ impl<'a> Target<'a> {
         }
     }
 
+    /// Whether a segment that is not complete is a pipe all the same: marked as one, or made by the process that said
+    /// in the set beside it that it was going to make one.
+    pub(super) fn is_half_made(&self, ready: &Ready, status: &Status, set: Option<Semaphores>) -> bool {
+        let announced = |set: Semaphores| {
+            set.stage().is_ok_and(|stage| stage == Stage::Making) && set.stager() == Some(status.creator_pid)
+        };
+        match ready {
+            Ready::NotYet { marked } => *marked || set.is_some_and(announced),
+            Ready::Yes | Ready::OtherByteOrder | Ready::Foreign(_) => false,
+        }
+    }
+
+    /// The error of a segment that is not complete and that nobody is making any more.
     pub(super) fn half_made(&self, status: &Status) -> SetupError {
         SetupError::HalfMade { address: self.address.clone(), pid: status.creator_pid }
     }

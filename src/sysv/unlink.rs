@@ -103,23 +103,21 @@ fn check(
     set: Option<Semaphores>,
     force: bool,
 ) -> Result<(), Trouble> {
-    let (ready, seen) = target.peek(memory, status)?;
-    match ready {
-        Ready::Yes => match target.identify(&seen) {
+    let (ready, seen) = match target.peek(memory, status) {
+        Err(SetupError::ByteOrder) if force => return Ok(()),
+        peeked => peeked?,
+    };
+    if ready == Ready::Yes {
+        return match target.identify(&seen) {
             Err(error @ SetupError::OtherName { .. }) => Err(error.into()),
             Err(error) if !force => Err(error.into()),
             _ => Ok(()),
-        },
-        Ready::NotYet { marked: true } => Ok(()),
-        // Half-made, if its maker has said that it was going to make it.
-        _ if set.is_some_and(|set| {
-            set.stage().is_ok_and(|stage| stage == Stage::Making) && set.stager() == Some(status.creator_pid)
-        }) =>
-        {
-            Ok(())
-        }
-        _ => Err(target.foreign("the first word", 0, READY).into()),
+        };
     }
+    if target.is_half_made(&ready, status, set) {
+        return Ok(());
+    }
+    Err(target.foreign("the first word", 0, READY).into())
 }
 
 /// Whether a set under a pipe's key is a pipe's set.

@@ -5,9 +5,9 @@ use super::memory::{Mapping, Memory};
 use super::proc::Row;
 use super::semaphores::{COUNT, Semaphores, SetError, Stage};
 use super::target::Target;
-use crate::address::{Address, Place};
+use crate::address::{Address, Key, Place};
 use crate::error::{Permissions, SetupError};
-use crate::identity::{Identity, Ready};
+use crate::identity::{Identity, READY, Ready};
 use crate::layout::Header;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -44,6 +44,7 @@ pub(crate) fn view(address: &Address, patience: Duration) -> Result<View, SetupE
         (_, None) => return Err(SetupError::CannotMake { address: address.clone() }),
     };
     let deadline = Instant::now() + patience;
+    let mut before = None;
     let (status, mapping) = loop {
         let status = target.status(memory)?;
         let (ready, mapping) = target.peek(memory, &status)?;
@@ -52,6 +53,11 @@ pub(crate) fn view(address: &Address, patience: Duration) -> Result<View, SetupE
         }
         // Its creator is at work, or is dead. Detached meanwhile, or we would keep others from repairing it.
         drop(mapping);
+        let set = Key::new(status.key).and_then(|key| Semaphores::find(key).ok().flatten());
+        // Seen twice, since it may have been completed between the look at the word and that at the set.
+        if before.replace(target.is_half_made(&ready, &status, set)) == Some(false) {
+            return Err(target.foreign("the first word", 0, READY));
+        }
         if Instant::now() >= deadline {
             return Err(target.half_made(&status));
         }
