@@ -1,2 +1,74 @@
-//! The command line.
-fn main() {}
+//! The command line of shmpipe: `send` and `recv` move data, `create`, `ls`, `stat` and `rm` deal with pipes, `demo`
+//! shows what the machine can do.
+
+mod args;
+mod columns;
+mod demo;
+mod description;
+mod exit;
+mod framing;
+mod interrupt;
+mod listing;
+mod opening;
+mod progress;
+mod ready;
+mod recv;
+mod removal;
+mod report;
+mod send;
+mod units;
+mod users;
+
+use std::env;
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use args::{Arguments, Command};
+use exit::{Code, End, Failure, Outcome};
+use report::Report;
+
+fn main() -> ExitCode {
+    demo::serve_if_other_process();
+    let (report, outcome) = match Arguments::try_parse() {
+        Ok(arguments) => {
+            let report = if arguments.json { Report::Programs } else { Report::People };
+            (report, run(&arguments.command, report))
+        }
+        Err(error) => misused(&error),
+    };
+    if let Err(failure) = &outcome {
+        report.failure(failure);
+    }
+    exit::code(&outcome)
+}
+
+fn run(command: &Command, report: Report) -> Outcome {
+    match command {
+        Command::Send(arguments) => send::run(arguments, report),
+        Command::Recv(arguments) => recv::run(arguments, report),
+        Command::Create(arguments) => listing::create(arguments, report),
+        Command::Ls => listing::list(report),
+        Command::Stat { address } => listing::stat(address, report),
+        Command::Rm { addresses, force } => removal::remove(addresses, *force, report),
+        Command::Demo(arguments) => demo::run(arguments, report),
+    }
+}
+
+/// The arguments were not understood, or ask for help.
+fn misused(error: &clap::Error) -> (Report, Outcome) {
+    let is_usage = error.exit_code() != 0;
+    if is_usage && env::args_os().any(|word| word == "--json") {
+        let text = error.to_string();
+        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        return (Report::Programs, Err(Failure::new(Code::Usage, message)));
+    }
+    // Whoever closed the output does not want to know.
+    let _ = error.print();
+    if is_usage {
+        std::process::exit(Code::Usage as i32);
+    }
+    debug_assert!(matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion));
+    (Report::People, Ok(End::Done))
+}

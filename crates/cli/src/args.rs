@@ -1,0 +1,308 @@
+//! The command line's words.
+
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use shmpipe::{Address, Options, Wait, WakeMode};
+
+use crate::exit::CODES;
+use crate::units;
+
+const ADDRESSES: &str = "\
+Addresses:
+  ticks                a pipe by its name
+  sysv:0x4d2           by an agreed System V key
+  sysv:ftok:PATH:65    by the key that ftok(PATH, 65) gives
+  sysv:id:7            by the identifier of its segment, which must exist
+  sysv:private         a new one without a key
+
+Sizes take suffixes (64KiB, 1M; kB and MB are decimal), durations too (2s, 100ms, 5m).";
+
+/// A pipe between two unrelated processes at the speed of shared memory.
+#[derive(Debug, Parser)]
+#[command(
+    name = "shmpipe",
+    version,
+    about,
+    long_about = "A pipe between two unrelated processes at the speed of shared memory: one producer, one consumer, lossless, \
+                  ordered messages of any length through a ring buffer in a System V segment. Either side may start first, be \
+                  killed and start again; what was sent stays until it was received.",
+    after_help = CODES,
+    after_long_help = addresses_and_codes(),
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub struct Arguments {
+    /// Speak JSON: answers on standard output, notes and errors on standard error
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+fn addresses_and_codes() -> String {
+    format!("{ADDRESSES}\n\n{CODES}")
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Sends standard input as messages; by default one line is one message
+    #[command(after_help = addresses_and_codes())]
+    Send(Send),
+    /// Writes messages to standard output; by default each as a line
+    #[command(after_help = addresses_and_codes())]
+    Recv(Recv),
+    /// Makes a new pipe and prints its address
+    #[command(after_help = addresses_and_codes())]
+    Create(Create),
+    /// Lists all pipes of this machine
+    #[command(visible_alias = "list", after_help = CODES)]
+    Ls,
+    /// Shows what a pipe is like at this moment, without disturbing it
+    #[command(after_help = addresses_and_codes())]
+    Stat {
+        /// The pipe
+        address: Address,
+    },
+    /// Removes pipes, with all that is in them
+    #[command(after_help = addresses_and_codes())]
+    Rm {
+        /// The pipes
+        #[arg(required = true, value_name = "ADDRESS")]
+        addresses: Vec<Address>,
+        /// Remove them even while a producer or a consumer is there, and say so
+        #[arg(long, short)]
+        force: bool,
+    },
+    /// Shows what this machine can do: a million checked messages between two processes, then throughput and latency
+    /// beside a pipe and a Unix socket
+    #[command(after_help = CODES)]
+    Demo(Demo),
+}
+
+#[derive(Debug, Args)]
+pub struct Send {
+    /// Binary input: every so many bytes are a message, the last may be shorter
+    #[arg(long, value_name = "BYTES", value_parser = units::size_of_something)]
+    pub chunk: Option<u64>,
+    /// Binary input: whatever a read gives is a message, of 64 KiB at most (with --chunk the same as that alone)
+    #[arg(long, group = "framing")]
+    pub raw: bool,
+    /// Binary input of messages, each with its length in front (32 bits, little-endian)
+    #[arg(long, group = "framing", conflicts_with = "chunk")]
+    pub length_prefixed: bool,
+    /// Give up when there is no space for so long
+    #[arg(long, value_name = "DURATION", value_parser = units::duration)]
+    pub timeout: Option<Duration>,
+    #[command(flatten)]
+    pub pipe: PipeArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct Recv {
+    /// Write messages one right behind the other, as bytes
+    #[arg(long, group = "framing")]
+    pub raw: bool,
+    /// Write each message with its length in front (32 bits, little-endian)
+    #[arg(long, group = "framing")]
+    pub length_prefixed: bool,
+    /// End after so many messages
+    #[arg(long, short = 'n', value_name = "N")]
+    pub count: Option<u64>,
+    /// Give up when there is no message for so long
+    #[arg(long, value_name = "DURATION", value_parser = units::duration)]
+    pub timeout: Option<Duration>,
+    /// When the producer has closed or died, wait for the next one
+    #[arg(long, short)]
+    pub follow: bool,
+    #[command(flatten)]
+    pub pipe: PipeArgs,
+}
+
+/// The pipe that a side opens, or makes if it is not there.
+#[derive(Debug, Args)]
+pub struct PipeArgs {
+    /// The pipe; made if it is not there
+    pub address: Address,
+    /// How to wait [default: block, or yield on a pipe where nobody sleeps]
+    #[arg(long, value_name = "STRATEGY")]
+    pub wait: Option<Waiting>,
+    /// Also accept a segment made or owned by this user; may be repeated
+    #[arg(long, value_name = "UID")]
+    pub trust_uid: Vec<u32>,
+    #[command(flatten)]
+    pub making: Making,
+}
+
+impl PipeArgs {
+    pub fn options(&self) -> Options {
+        let mut options = self.making.options();
+        if let Some(wait) = self.wait {
+            options = options.wait(wait.into());
+        }
+        self.trust_uid.iter().fold(options, |options, &uid| options.trust_uid(uid))
+    }
+}
+
+/// How a pipe is made.
+#[derive(Debug, Args)]
+pub struct Making {
+    /// Bytes of the ring, rounded up to a power of two; the longest message has half of it less 8 [default: 1MiB]
+    #[arg(long, value_name = "BYTES", value_parser = units::size_of_something)]
+    pub capacity: Option<u64>,
+    /// Permission bits, in octal; both sides need to read and write [default: 0600]
+    #[arg(long, value_parser = units::mode)]
+    pub mode: Option<u32>,
+    /// A number for what the messages mean; a pipe with another one is refused [default: 0]
+    #[arg(long, value_name = "ID", value_parser = units::number)]
+    pub schema: Option<u64>,
+    /// How sleepers are woken [default: membarrier where the kernel has it, else fence]
+    #[arg(long, value_name = "MODE")]
+    pub wake: Option<Waking>,
+    /// Remove the pipe when both sides have closed, with what was not received
+    #[arg(long)]
+    pub remove_on_close: bool,
+}
+
+impl Making {
+    fn options(&self) -> Options {
+        let mut options = Options::new();
+        if let Some(capacity) = self.capacity {
+            options = options.capacity(capacity);
+        }
+        if let Some(mode) = self.mode {
+            options = options.mode(mode);
+        }
+        if let Some(schema) = self.schema {
+            options = options.schema(schema);
+        }
+        if let Some(wake) = self.wake {
+            options = options.wake_mode(wake.into());
+        }
+        if self.remove_on_close {
+            options = options.remove_on_close(true);
+        }
+        options
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Create {
+    /// The pipe
+    pub address: Address,
+    #[command(flatten)]
+    pub making: Making,
+    /// Give it to this user (needs privilege)
+    #[arg(long)]
+    pub uid: Option<u32>,
+    /// Give it to this group
+    #[arg(long)]
+    pub gid: Option<u32>,
+}
+
+impl Create {
+    pub fn options(&self) -> Options {
+        let mut options = self.making.options();
+        if let Some(uid) = self.uid {
+            options = options.uid(uid);
+        }
+        if let Some(gid) = self.gid {
+            options = options.gid(gid);
+        }
+        options
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Checked messages to send
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    pub messages: u64,
+    /// About how long the whole may take
+    #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "12s")]
+    pub time: Duration,
+}
+
+/// Named by what the processor does meanwhile.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Waiting {
+    /// Poll without pause: the lowest latency, a whole core
+    Spin,
+    /// Poll for a moment, then offer the core to others between two looks
+    Yield,
+    /// Poll for a moment, then sleep until woken
+    Block,
+}
+
+impl From<Waiting> for Wait {
+    fn from(waiting: Waiting) -> Wait {
+        match waiting {
+            Waiting::Spin => Wait::Spin,
+            Waiting::Yield => Wait::Yield,
+            Waiting::Block => Wait::Block,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Waking {
+    /// Sleepers pay: a memory barrier on every processor, by the kernel
+    Membarrier,
+    /// Every message pays: a full fence
+    Fence,
+    /// Nobody ever sleeps
+    Never,
+}
+
+impl From<Waking> for WakeMode {
+    fn from(waking: Waking) -> WakeMode {
+        match waking {
+            Waking::Membarrier => WakeMode::Membarrier,
+            Waking::Fence => WakeMode::Fence,
+            Waking::Never => WakeMode::Never,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_exit_code_is_in_the_help_of_every_command() {
+        let mut command = Arguments::command();
+        let helps: Vec<String> = command
+            .get_subcommands_mut()
+            .filter(|command| command.get_name() != "help")
+            .map(|command| command.render_help().to_string())
+            .collect();
+        assert_eq!(helps.len(), 7);
+        assert!(helps.iter().all(|help| help.contains(CODES)));
+        assert!(command.render_help().to_string().contains(CODES));
+        assert!(command.render_long_help().to_string().contains(CODES));
+    }
+
+    #[test]
+    fn framings_exclude_one_another() {
+        let parse = |words: &str| Arguments::try_parse_from(words.split(' '));
+        for words in [
+            "shmpipe send x --raw --length-prefixed",
+            "shmpipe send x --chunk 9 --length-prefixed",
+            "shmpipe send x --chunk 0",
+            "shmpipe recv x --raw --length-prefixed",
+            "shmpipe recv x --chunk 9",
+            "shmpipe recv tcp:x",
+            "shmpipe recv",
+            "shmpipe",
+        ] {
+            assert!(parse(words).is_err(), "{words}");
+        }
+        assert!(parse("shmpipe send x --raw --chunk 64KiB --json").is_ok_and(|arguments| arguments.json));
+    }
+}

@@ -1,0 +1,29 @@
+//! Text in columns.
+
+/// Rows as lines, each column as wide as its widest cell; no blanks at the ends of lines.
+pub fn align(rows: &[Vec<String>]) -> String {
+    let mut widths = Vec::new();
+    for row in rows {
+        widths.resize(widths.len().max(row.len()), 0);
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    for row in rows {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        text += cells.collect::<Vec<_>>().join("  ").trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn columns_line_up_by_characters() {
+        let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
+        let text = super::align(&[row(["NAME", "N", "X"]), row(["größe", "12", ""]), row(["a", "3", "y"])]);
+        assert_eq!(text, "NAME   N   X\ngröße  12\na      3   y\n");
+    }
+}

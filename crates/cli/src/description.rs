@@ -1,0 +1,256 @@
+//! What a pipe is like, in the words that `create`, `ls` and `stat` have in common.
+
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+use shmpipe::{Listed, Peer, Permissions, SetupError, Side, Snapshot};
+
+use crate::exit::Failure;
+use crate::report::SCHEMA;
+use crate::units;
+use crate::users;
+
+/// A pipe under `--json`: one flat object.
+#[derive(Debug, Serialize)]
+pub struct Description {
+    schema: u32,
+    name: Option<String>,
+    address: String,
+    segment_id: String,
+    key: i32,
+    shm_id: i32,
+    sem_id: i32,
+    capacity_bytes: u64,
+    used_bytes: u64,
+    fill_percent: f64,
+    max_message_bytes: u64,
+    segment_bytes: u64,
+    user_schema: u64,
+    wake_mode: String,
+    remove_on_close: bool,
+    owner: String,
+    owner_uid: u32,
+    group_gid: u32,
+    creator_uid: u32,
+    mode: String,
+    attached_processes: u64,
+    created_unix_seconds: f64,
+    age_seconds: f64,
+    producer: &'static str,
+    producer_alive: bool,
+    producer_pid: Option<u32>,
+    producer_claims: u64,
+    producer_position_bytes: u64,
+    producer_messages: u64,
+    producer_payload_bytes: u64,
+    producer_waits: u64,
+    producer_wakeups: u64,
+    consumer: &'static str,
+    consumer_alive: bool,
+    consumer_pid: Option<u32>,
+    consumer_claims: u64,
+    consumer_position_bytes: u64,
+    consumer_messages: u64,
+    consumer_payload_bytes: u64,
+    consumer_waits: u64,
+    consumer_wakeups: u64,
+}
+
+/// A pipe that we may not look into, in a listing.
+#[derive(Debug, Serialize)]
+pub struct Withheld {
+    schema: u32,
+    name: Option<String>,
+    address: String,
+    key: i32,
+    shm_id: i32,
+    owner: String,
+    owner_uid: u32,
+    group_gid: u32,
+    mode: String,
+    error: &'static str,
+    message: String,
+}
+
+/// Its key as an address, or its identifier where it has none: what other tools know it by.
+fn number(key: i32, shm_id: i32) -> String {
+    if key == 0 { format!("sysv:id:{shm_id}") } else { format!("sysv:{key:#x}") }
+}
+
+fn mode(permissions: &Permissions) -> String {
+    format!("{:04o}", permissions.mode)
+}
+
+/// Whether a side is there, in one word.
+fn state(side: &Side) -> &'static str {
+    match side.peer {
+        Peer::NeverCame => "never came",
+        Peer::Open => "alive",
+        Peer::Closed => "closed",
+        Peer::Died => "died",
+        Peer::Unknown => "unknown",
+    }
+}
+
+fn state_and_pid(side: &Side) -> String {
+    match side.pid {
+        Some(pid) => format!("{} ({pid})", state(side)),
+        None => state(side).to_owned(),
+    }
+}
+
+fn age(snapshot: &Snapshot) -> Duration {
+    SystemTime::now().duration_since(snapshot.created).unwrap_or_default()
+}
+
+impl From<&Snapshot> for Description {
+    fn from(snapshot: &Snapshot) -> Self {
+        let Snapshot { permissions, producer, consumer, .. } = snapshot;
+        let since_epoch = snapshot.created.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Description {
+            schema: SCHEMA,
+            name: snapshot.name.clone(),
+            address: number(snapshot.key, snapshot.shm_id),
+            segment_id: snapshot.segment_id.to_string(),
+            key: snapshot.key,
+            shm_id: snapshot.shm_id,
+            sem_id: snapshot.sem_id,
+            capacity_bytes: snapshot.capacity,
+            used_bytes: snapshot.used,
+            fill_percent: snapshot.used as f64 / snapshot.capacity as f64 * 100.0,
+            max_message_bytes: longest(snapshot),
+            segment_bytes: snapshot.size,
+            user_schema: snapshot.schema,
+            wake_mode: snapshot.wake_mode.to_string(),
+            remove_on_close: snapshot.remove_on_close,
+            owner: users::name(permissions.uid),
+            owner_uid: permissions.uid,
+            group_gid: permissions.gid,
+            creator_uid: snapshot.creator,
+            mode: mode(permissions),
+            attached_processes: snapshot.attached,
+            created_unix_seconds: since_epoch.as_secs_f64(),
+            age_seconds: age(snapshot).as_secs_f64(),
+            producer: state(producer),
+            producer_alive: producer.peer == Peer::Open,
+            producer_pid: producer.pid,
+            producer_claims: producer.epoch,
+            producer_position_bytes: producer.position,
+            producer_messages: producer.messages,
+            producer_payload_bytes: producer.bytes,
+            producer_waits: producer.waits,
+            producer_wakeups: producer.wakeups,
+            consumer: state(consumer),
+            consumer_alive: consumer.peer == Peer::Open,
+            consumer_pid: consumer.pid,
+            consumer_claims: consumer.epoch,
+            consumer_position_bytes: consumer.position,
+            consumer_messages: consumer.messages,
+            consumer_payload_bytes: consumer.bytes,
+            consumer_waits: consumer.waits,
+            consumer_wakeups: consumer.wakeups,
+        }
+    }
+}
+
+/// Bytes of the longest message: half the ring less the header, as far as a header can say.
+fn longest(snapshot: &Snapshot) -> u64 {
+    (snapshot.capacity / 2 - 8).min(u64::from(u32::MAX) - 16)
+}
+
+impl Withheld {
+    pub fn new(listed: &Listed, error: &SetupError) -> Self {
+        let Listed { key, shm_id, permissions, .. } = listed;
+        let failure = Failure::new(crate::exit::code_of(error), error);
+        Withheld {
+            schema: SCHEMA,
+            name: None,
+            address: number(*key, *shm_id),
+            key: *key,
+            shm_id: *shm_id,
+            owner: users::name(permissions.uid),
+            owner_uid: permissions.uid,
+            group_gid: permissions.gid,
+            mode: mode(permissions),
+            error: failure.code.name(),
+            message: failure.message,
+        }
+    }
+
+    /// The pipe as a row of a listing.
+    pub fn row(&self) -> Vec<String> {
+        let unknown = || "?".to_owned();
+        let Withheld { address, owner, mode, .. } = self;
+        let known = [owner.clone(), mode.clone()];
+        let unknowns = [unknown(), unknown(), unknown(), unknown()];
+        [unknown(), address.clone()].into_iter().chain(unknowns).chain(known).chain([unknown()]).collect()
+    }
+}
+
+/// The heads of the columns of a listing.
+pub fn heads() -> Vec<String> {
+    ["NAME", "ADDRESS", "CAPACITY", "FILL", "PRODUCER", "CONSUMER", "OWNER", "MODE", "AGE"]
+        .map(str::to_owned)
+        .to_vec()
+}
+
+/// The name, fit for a terminal whatever somebody has written into the segment.
+fn name(snapshot: &Snapshot) -> String {
+    let Some(name) = &snapshot.name else { return "-".to_owned() };
+    name.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+}
+
+/// A pipe as a row of a listing.
+pub fn row(snapshot: &Snapshot) -> Vec<String> {
+    vec![
+        name(snapshot),
+        number(snapshot.key, snapshot.shm_id),
+        units::show_size(snapshot.capacity),
+        units::show_fill(snapshot.used, snapshot.capacity),
+        state_and_pid(&snapshot.producer),
+        state_and_pid(&snapshot.consumer),
+        users::name(snapshot.permissions.uid),
+        mode(&snapshot.permissions),
+        units::show_age(age(snapshot)),
+    ]
+}
+
+/// A pipe by itself, for people: what, and how much.
+pub fn in_full(snapshot: &Snapshot) -> Vec<Vec<String>> {
+    let Snapshot { permissions, .. } = snapshot;
+    let mut rows: Vec<(String, String)> = Vec::new();
+    let mut add = |what: &str, text: String| rows.push((what.to_owned(), text));
+    add("name", name(snapshot));
+    add("address", number(snapshot.key, snapshot.shm_id));
+    add("segment", format!("{} bytes, shmid {}, id {}", snapshot.size, snapshot.shm_id, snapshot.segment_id));
+    add("semaphores", format!("semid {}", snapshot.sem_id));
+    add("capacity", format!("{} ({} bytes)", units::show_size(snapshot.capacity), snapshot.capacity));
+    let fill = units::show_fill(snapshot.used, snapshot.capacity);
+    add("fill", format!("{} bytes ({fill})", snapshot.used));
+    add("longest message", format!("{} bytes", longest(snapshot)));
+    add("schema", format!("{:#x}", snapshot.schema));
+    add("wake mode", snapshot.wake_mode.to_string());
+    add(
+        "when both have closed",
+        if snapshot.remove_on_close { "it is removed" } else { "it stays" }.to_owned(),
+    );
+    add(
+        "owner",
+        format!("{} (uid {}, gid {})", users::name(permissions.uid), permissions.uid, permissions.gid),
+    );
+    add("creator", format!("{} (uid {})", users::name(snapshot.creator), snapshot.creator));
+    add("mode", mode(permissions));
+    add("attached", format!("{} times", snapshot.attached));
+    add("age", units::show_age(age(snapshot)));
+    for (name, side, moved, waited_for) in [
+        ("producer", &snapshot.producer, "sent", "space"),
+        ("consumer", &snapshot.consumer, "released", "messages"),
+    ] {
+        add(name, format!("{}, claimed {} times so far", state_and_pid(side), side.epoch));
+        add(&format!("  {moved}"), format!("{} messages, {} bytes of payload", side.messages, side.bytes));
+        add("  position", format!("{} bytes", side.position));
+        add(&format!("  waited for {waited_for}"), format!("{} times", side.waits));
+        add("  woke the other side", format!("{} times", side.wakeups));
+    }
+    rows.into_iter().map(|(what, text)| vec![what, text]).collect()
+}

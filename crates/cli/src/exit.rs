@@ -1,0 +1,193 @@
+//! How a command ends: its exit code, and the one line that says why.
+
+use std::fmt;
+use std::io;
+use std::process::ExitCode;
+
+use shmpipe::{RecvError, SendError, SetupError};
+
+use crate::framing::Malformed;
+
+/// The exit codes as `--help` prints them.
+pub const CODES: &str = "\
+Exit codes:
+  0    done (recv: the producer has closed and everything was written out)
+  1    failure
+  2    wrong usage
+  3    there is no such pipe, or it was removed
+  4    the pipe exists already, or another process holds the role
+  5    timed out
+  6    the peer died; or the consumer closed while send was sending
+  7    the segment is foreign, corrupt or incompatible
+  8    no permission
+  129, 130, 143   ended in order by SIGHUP, SIGINT (Ctrl-C), SIGTERM";
+
+/// Why a command failed, as a number that scripts can rely on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    Failure = 1,
+    Usage = 2,
+    NotFound = 3,
+    Taken = 4,
+    TimedOut = 5,
+    PeerGone = 6,
+    Unfit = 7,
+    Denied = 8,
+}
+
+impl Code {
+    /// The name of the code under `--json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Code::Failure => "failure",
+            Code::Usage => "usage",
+            Code::NotFound => "not_found",
+            Code::Taken => "exists_or_taken",
+            Code::TimedOut => "timed_out",
+            Code::PeerGone => "peer_gone",
+            Code::Unfit => "unfit_segment",
+            Code::Denied => "no_permission",
+        }
+    }
+}
+
+/// An end that is no failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "it decides about the exit code"]
+pub enum End {
+    Done,
+    /// A signal asked for it.
+    Signal(i32),
+}
+
+/// How a command ended.
+pub type Outcome = Result<End, Failure>;
+
+/// Why a command failed.
+#[derive(Debug)]
+pub struct Failure {
+    pub code: Code,
+    /// One clause, to stand behind the program's name.
+    pub message: String,
+}
+
+impl Failure {
+    pub fn new(code: Code, message: impl fmt::Display) -> Self {
+        Failure { code, message: message.to_string() }
+    }
+
+    /// An error of the system, while doing something.
+    pub fn io(doing: &str, error: &io::Error) -> Self {
+        let code = match error.kind() {
+            io::ErrorKind::PermissionDenied => Code::Denied,
+            _ => Code::Failure,
+        };
+        Failure::new(code, format_args!("{doing}: {error}"))
+    }
+
+    /// The same with something in front of the message.
+    pub fn about(self, subject: impl fmt::Display) -> Self {
+        Failure { message: format!("{subject}: {}", self.message), ..self }
+    }
+}
+
+/// The exit code of a failure to set up.
+pub fn code_of(error: &SetupError) -> Code {
+    match error {
+        SetupError::Address(_) | SetupError::CannotMake { .. } | SetupError::CapacityTooLarge { .. } => {
+            Code::Usage
+        }
+        SetupError::NotFound { .. } | SetupError::Removed { .. } => Code::NotFound,
+        SetupError::Exists { .. } | SetupError::RoleTaken { .. } => Code::Taken,
+        SetupError::PermissionDenied { .. } | SetupError::Untrusted { .. } => Code::Denied,
+        SetupError::Foreign { .. }
+        | SetupError::OtherName { .. }
+        | SetupError::ByteOrder
+        | SetupError::LayoutVersion { .. }
+        | SetupError::Features { .. }
+        | SetupError::Malformed { .. }
+        | SetupError::TooSmall { .. }
+        | SetupError::Schema { .. }
+        | SetupError::HalfMade { .. }
+        | SetupError::ClaimsLost { .. }
+        | SetupError::CannotWake { .. }
+        | SetupError::NeverSleeps
+        | SetupError::Corrupt(_) => Code::Unfit,
+        SetupError::Busy { .. } => Code::TimedOut,
+        SetupError::Os { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Code::Denied,
+        SetupError::Limit { .. } | SetupError::Os { .. } | _ => Code::Failure,
+    }
+}
+
+impl From<SetupError> for Failure {
+    fn from(error: SetupError) -> Self {
+        Failure::new(code_of(&error), error)
+    }
+}
+
+impl From<SendError> for Failure {
+    fn from(error: SendError) -> Self {
+        let code = match error {
+            SendError::TimedOut | SendError::Full => Code::TimedOut,
+            SendError::Closed | SendError::Abandoned => Code::PeerGone,
+            SendError::Removed => Code::NotFound,
+            SendError::Corrupt(_) => Code::Unfit,
+            SendError::TooLarge { .. } | SendError::Stopped | _ => Code::Failure,
+        };
+        Failure::new(code, error)
+    }
+}
+
+impl From<RecvError> for Failure {
+    fn from(error: RecvError) -> Self {
+        let code = match error {
+            RecvError::TimedOut | RecvError::Empty => Code::TimedOut,
+            RecvError::Closed | RecvError::Abandoned => Code::PeerGone,
+            RecvError::Removed => Code::NotFound,
+            RecvError::Corrupt(_) => Code::Unfit,
+            RecvError::WrongSize { .. } | RecvError::Stopped | _ => Code::Failure,
+        };
+        Failure::new(code, error)
+    }
+}
+
+impl From<Malformed> for Failure {
+    fn from(malformed: Malformed) -> Self {
+        Failure::new(Code::Failure, malformed)
+    }
+}
+
+/// Why a command that moves messages ended before its input or its pipe did.
+#[derive(Debug)]
+pub enum Early {
+    Failed(Failure),
+    /// A signal asked for it.
+    Signal(i32),
+    /// Nobody reads what is written any more.
+    ReaderLeft,
+}
+
+impl<E: Into<Failure>> From<E> for Early {
+    fn from(error: E) -> Self {
+        Early::Failed(error.into())
+    }
+}
+
+impl Early {
+    pub fn outcome(self) -> Outcome {
+        match self {
+            Early::Failed(failure) => Err(failure),
+            Early::Signal(signal) => Ok(End::Signal(signal)),
+            Early::ReaderLeft => Ok(End::Done),
+        }
+    }
+}
+
+/// The exit code of an outcome.
+pub fn code(outcome: &Outcome) -> ExitCode {
+    match outcome {
+        Ok(End::Done) => ExitCode::SUCCESS,
+        Ok(End::Signal(signal)) => ExitCode::from(128 + *signal as u8),
+        Err(failure) => ExitCode::from(failure.code as u8),
+    }
+}

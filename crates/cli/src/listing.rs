@@ -1,0 +1,58 @@
+//! `shmpipe ls`, `stat` and `create`: the commands that describe pipes.
+
+use shmpipe::Address;
+
+use crate::args;
+use crate::columns;
+use crate::description::{self, Description, Withheld};
+use crate::exit::{Failure, Outcome};
+use crate::report::{self, Report};
+
+/// All pipes of this machine, by name.
+pub fn list(report: Report) -> Outcome {
+    let mut pipes = shmpipe::list()?;
+    pipes.sort_by_cached_key(|pipe| {
+        let name = pipe.snapshot.as_ref().ok().and_then(|snapshot| snapshot.name.clone());
+        (name.is_none(), name, pipe.shm_id)
+    });
+    let mut rows = vec![description::heads()];
+    let mut objects = Vec::new();
+    for pipe in &pipes {
+        let withheld = pipe.snapshot.as_ref().map_err(|error| Withheld::new(pipe, error));
+        if report.is_json() {
+            objects.push(match withheld {
+                Ok(snapshot) => report::json(&Description::from(snapshot)),
+                Err(withheld) => report::json(&withheld),
+            });
+        } else {
+            rows.push(withheld.map_or_else(|withheld| withheld.row(), description::row));
+        }
+    }
+    report::answer_and_end(&match report {
+        Report::Programs => format!("[{}]\n", objects.join(",\n ")),
+        Report::People => columns::align(&rows),
+    })
+}
+
+/// One pipe in full.
+pub fn stat(address: &Address, report: Report) -> Outcome {
+    let snapshot = shmpipe::inspect(address)?;
+    report::answer_and_end(&match report {
+        Report::Programs => report::json(&Description::from(&snapshot)) + "\n",
+        Report::People => columns::align(&description::in_full(&snapshot)),
+    })
+}
+
+/// Makes a pipe and says where it is.
+pub fn create(arguments: &args::Create, report: Report) -> Outcome {
+    let pipe = arguments.options().create(&arguments.address)?;
+    let address = pipe.address().clone();
+    // What is described is what others find, without us.
+    drop(pipe);
+    report::answer_and_end(&match report {
+        Report::Programs => {
+            report::json(&Description::from(&shmpipe::inspect(&address).map_err(Failure::from)?)) + "\n"
+        }
+        Report::People => format!("{address}\n"),
+    })
+}

@@ -1,0 +1,260 @@
+//! Every exit code, and the one line that goes with it. Those of peers that die are in `deaths`, of foreign segments in
+//! `foreign`, of signals in `interrupts`.
+
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use serde_json::Value;
+use shmpipe::Role;
+
+use crate::process::{Finished, Name, Running, ask, numbered, run, shmpipe, start, wait_for_holder};
+
+/// Somebody who owns nothing.
+const NOBODY: u32 = 65534;
+
+#[test]
+fn an_output_that_takes_nothing_is_a_failure_and_releases_nothing() {
+    let name = Name::new("full-disk");
+    let input = numbered(0, 1000);
+    run(&["send", &name], &input).code(0);
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let recv = Running::start(shmpipe(&["recv", &name]).stdout(full).stderr(Stdio::piped()));
+    recv.finish().code(1).said(&["writing to standard output", "No space left"]);
+    ask(&["recv", &name]).code(0).wrote(&input);
+}
+
+#[test]
+fn wrong_usage_is_2() {
+    for words in [
+        &["send"][..],
+        &["frobnicate"],
+        &["send", "a b"],
+        &["send", "tcp:80"],
+        &["send", "x", "--frobnicate"],
+        &["send", "x", "--capacity", "1.5KiB"],
+        &["send", "x", "--chunk", "0"],
+        &["send", "x", "--mode", "888"],
+        &["recv", "x", "--timeout", "soon"],
+        &["recv", "x", "--raw", "--length-prefixed"],
+        &["recv", "x", "--count", "-1"],
+        &["rm"],
+        &["create", "sysv:id:0"],
+        &["create", "never-made", "--capacity", "99TiB"],
+        &["stat", "sysv:private"],
+    ] {
+        let finished = ask(words).code(2).wrote(b"");
+        assert!(!finished.err.is_empty(), "{words:?}");
+    }
+    let finished = ask(&["send", "x", "--frobnicate", "--json"]).code(2).wrote(b"");
+    let error = error(&finished);
+    assert_eq!((error["error"].as_str(), error["exit_code"].as_u64()), (Some("usage"), Some(2)));
+}
+
+#[test]
+fn help_lists_the_exit_codes_and_is_no_failure() {
+    for words in
+        [&["--help"][..], &["-h"], &["send", "--help"], &["recv", "-h"], &["help", "rm"], &["demo", "--help"]]
+    {
+        let finished = ask(words).code(0).quiet();
+        let text = String::from_utf8(finished.out).unwrap();
+        let codes = text.split("Exit codes:").nth(1).unwrap();
+        for code in ["0 ", "1 ", "2 ", "3 ", "4 ", "5 ", "6 ", "7 ", "8 ", "130"] {
+            assert!(
+                codes.contains(&format!("  {code}")) || codes.contains(&format!(" {code}")),
+                "{words:?}: {code}"
+            );
+        }
+    }
+    assert!(ask(&["--version"]).code(0).out.starts_with(b"shmpipe "));
+}
+
+#[test]
+fn a_pipe_that_is_not_there_is_3() {
+    let name = Name::new("nothing");
+    for command in ["stat", "rm"] {
+        ask(&[command, &name]).code(3).said(&["there is no pipe at", &name]);
+        let finished = ask(&[command, &name, "--json"]).code(3).wrote(b"");
+        let error = error(&finished);
+        assert_eq!((error["error"].as_str(), error["exit_code"].as_u64()), (Some("not_found"), Some(3)));
+        assert!(error["message"].as_str().unwrap().contains(&*name));
+    }
+    ask(&["rm", &name, "--force"]).code(3);
+    ask(&["stat", "sysv:id:2147483647"]).code(3);
+}
+
+#[test]
+fn a_pipe_removed_under_a_side_that_waits_is_3() {
+    let (empty, full) = (Name::new("removed-empty"), Name::new("removed-full"));
+    let recv = start(&["recv", &empty]);
+    let send = start(&["send", &full, "--capacity", "4KiB"]).feed(numbered(0, 10_000));
+    wait_for_holder(&empty, Role::Consumer, recv.id());
+    wait_for_holder(&full, Role::Producer, send.id());
+    ask(&["rm", &empty, &full, "--force"]).code(0);
+    recv.finish().code(3).said(&["removed while in use"]);
+    send.finish().code(3).said(&["removed while in use"]);
+}
+
+#[test]
+fn a_role_that_is_taken_is_4_and_names_the_holder() {
+    let name = Name::new("taken");
+    let (send, recv) = (start(&["send", &name]), start(&["recv", &name]));
+    wait_for_holder(&name, Role::Producer, send.id());
+    wait_for_holder(&name, Role::Consumer, recv.id());
+    ask(&["send", &name]).code(4).said(&[&send.id().to_string(), "producer"]);
+    ask(&["recv", &name]).code(4).said(&[&recv.id().to_string(), "consumer"]);
+    send.finish().code(0).quiet();
+    recv.finish().code(0).quiet();
+}
+
+#[test]
+fn a_pipe_that_exists_is_4_for_create() {
+    let name = Name::new("exists");
+    ask(&["create", &name]).code(0);
+    ask(&["create", &name]).code(4).said(&["already", &name]);
+}
+
+#[test]
+fn no_message_for_so_long_is_5() {
+    let name = Name::new("recv-timeout");
+    ask(&["recv", &name, "--timeout", "100ms"]).code(5).said(&["stayed empty"]);
+    // With a producer that is there and says nothing, after what there was.
+    let mut send = start(&["send", &name]);
+    std::io::Write::write_all(send.input(), b"something\n").unwrap();
+    ask(&["recv", &name, "--timeout", "0.3s"]).code(5).wrote(b"something\n");
+    ask(&["recv", &name, "--timeout", "0"]).code(5);
+    ask(&["recv", &name, "--timeout", "50ms", "--follow"]).code(5);
+}
+
+#[test]
+fn no_producer_for_so_long_is_5_for_follow() {
+    let name = Name::new("follow-timeout");
+    run(&["send", &name], b"one\n").code(0);
+    ask(&["recv", &name, "--follow", "--timeout", "350ms"])
+        .code(5)
+        .wrote(b"one\n")
+        .said(&["until the deadline"]);
+}
+
+#[test]
+fn no_space_for_so_long_is_5() {
+    let name = Name::new("send-timeout");
+    let input = numbered(0, 10_000);
+    run(&["send", &name, "--capacity", "4KiB", "--timeout", "100ms"], &input).code(5).said(&["stayed full"]);
+    let recv = ask(&["recv", &name]).code(0);
+    assert!(
+        !recv.out.is_empty() && input.starts_with(&recv.out),
+        "what was sent before is whole and in order"
+    );
+}
+
+#[test]
+fn a_consumer_that_has_closed_is_6_for_send() {
+    let name = Name::new("consumer-closed");
+    let mut send = start(&["send", &name]);
+    std::io::Write::write_all(send.input(), b"1\n").unwrap();
+    ask(&["recv", &name, "--count", "1"]).code(0).wrote(b"1\n");
+    std::io::Write::write_all(send.input(), b"2\n").unwrap();
+    send.finish().code(6).said(&["the consumer has closed"]);
+    // Or while there is nothing to send.
+    let idle = Name::new("consumer-closed-idle");
+    let mut send = start(&["send", &idle]);
+    std::io::Write::write_all(send.input(), b"1\n").unwrap();
+    ask(&["recv", &idle, "--count", "1"]).code(0);
+    send.wait_for_words("the consumer has closed", 1);
+    send.finish().code(6);
+    // Or while it waits for space.
+    let full = Name::new("consumer-closed-full");
+    let send = start(&["send", &full, "--capacity", "4KiB"]).feed(numbered(0, 10_000));
+    wait_for_holder(&full, Role::Producer, send.id());
+    ask(&["recv", &full, "--count", "1"]).code(0).wrote(b"0000000\n");
+    send.finish().code(6).said(&["the consumer has closed"]);
+}
+
+#[test]
+fn another_schema_is_7_with_both_values() {
+    let name = Name::new("schema");
+    ask(&["create", &name, "--schema", "0x5eed"]).code(0);
+    ask(&["recv", &name, "--schema", "7"]).code(7).said(&["0x5eed", "0x7"]);
+    ask(&["send", &name, "--schema", "24301"]).code(0).quiet();
+}
+
+#[test]
+fn waiting_asleep_where_nobody_sleeps_is_7() {
+    let name = Name::new("never");
+    ask(&["create", &name, "--wake", "never"]).code(0);
+    ask(&["recv", &name, "--wait", "block"]).code(7).said(&["nobody sleeps"]);
+    run(&["send", &name], b"x\n").code(0);
+    ask(&["recv", &name, "--wait", "spin"]).code(0).wrote(b"x\n");
+}
+
+/// A copy of the tool that everybody may run.
+struct Copy(PathBuf);
+
+impl Copy {
+    fn new(name: &str) -> Copy {
+        let copy = Copy(std::env::temp_dir().join(name));
+        fs::copy(env!("CARGO_BIN_EXE_shmpipe"), &copy.0).unwrap();
+        fs::set_permissions(&copy.0, fs::Permissions::from_mode(0o755)).unwrap();
+        copy
+    }
+
+    fn run_as_nobody(&self, words: &[&str]) -> Finished {
+        let mut command = std::process::Command::new(&self.0);
+        command.args(words).uid(NOBODY).gid(NOBODY).current_dir("/");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Running::start(&mut command).finish()
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn what_belongs_to_somebody_else_is_8() {
+    // SAFETY: the call has no arguments.
+    if unsafe { libc::geteuid() } != 0 {
+        eprintln!("skipped: only root can be somebody else");
+        return;
+    }
+    let name = Name::new("private");
+    let copy = Copy::new(&name);
+    ask(&["create", &name]).code(0);
+    for command in ["send", "recv", "stat"] {
+        copy.run_as_nobody(&[command, &name]).code(8).said(&["no permission", "owner 0", "mode 0600"]);
+    }
+    copy.run_as_nobody(&["rm", &name]).code(8);
+    copy.run_as_nobody(&["rm", "--force", &name]).code(8);
+    ask(&["stat", &name]).code(0);
+    // It is listed all the same, without what is inside.
+    let listed = copy.run_as_nobody(&["ls", "--json"]).code(0).quiet();
+    let objects: Vec<Value> = serde_json::from_slice(&listed.out).unwrap();
+    let snapshot = shmpipe::inspect(&*name).unwrap();
+    let ours = objects.iter().find(|object| object["shm_id"] == snapshot.shm_id).unwrap();
+    assert_eq!((ours["error"].as_str(), ours["owner"].as_str()), (Some("no_permission"), Some("root")));
+    assert_eq!((ours["mode"].as_str(), ours["schema"].as_u64()), (Some("0600"), Some(1)));
+    let listed = String::from_utf8(copy.run_as_nobody(&["ls"]).code(0).out).unwrap();
+    let address = ours["address"].as_str().unwrap();
+    let row = listed.lines().find(|row| row.contains(address)).unwrap();
+    assert_eq!(row.split_whitespace().filter(|cell| *cell == "?").count(), 6, "{row}");
+
+    // A pipe of somebody whom we do not trust is none for us, unless we say so.
+    let theirs = Name::new("theirs");
+    copy.run_as_nobody(&["create", &theirs, "--mode", "666"]).code(0);
+    ask(&["recv", &theirs]).code(8).said(&["65534", "trusted"]);
+    run(&["send", &theirs, "--trust-uid", "65534"], b"hello\n").code(0).quiet();
+    copy.run_as_nobody(&["recv", &theirs]).code(0).quiet().wrote(b"hello\n");
+}
+
+/// The one object on standard error.
+fn error(finished: &Finished) -> Value {
+    assert_eq!(finished.err.lines().count(), 1, "{}", finished.err);
+    let object: Value = serde_json::from_str(&finished.err).unwrap();
+    assert_eq!(object["schema"], 1);
+    object
+}

@@ -1,0 +1,198 @@
+//! Signals and readers that leave: ends in order, at any moment.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Stdio;
+
+use shmpipe::{Peer, Role};
+
+use crate::process::{
+    Name, Running, ask, consecutive, eventually, numbered, numbers, run, shmpipe, start, wait_for_holder,
+};
+
+#[test]
+fn a_signal_closes_a_waiting_recv_in_order() {
+    for (signal, code) in [(libc::SIGINT, 130), (libc::SIGTERM, 143), (libc::SIGHUP, 129)] {
+        let name = Name::new("recv-interrupted");
+        let recv = start(&["recv", &name]);
+        let mut send = start(&["send", &name]);
+        send.input().write_all(b"1\n").unwrap();
+        recv.wait_for_output(|output| output == b"1\n");
+        recv.signal(signal);
+        recv.finish().code(code).quiet().wrote(b"1\n");
+        assert_eq!(shmpipe::inspect(&*name).unwrap().consumer.peer, Peer::Closed);
+        send.input().write_all(b"2\n").unwrap();
+        send.finish().code(6).said(&["the consumer has closed"]);
+    }
+}
+
+#[test]
+fn a_signal_closes_a_recv_that_follows_in_order() {
+    let name = Name::new("follow-interrupted");
+    run(&["send", &name], b"1\n").code(0);
+    let recv = start(&["recv", &name, "--follow"]);
+    recv.wait_for_output(|output| output == b"1\n");
+    recv.signal(libc::SIGINT);
+    recv.finish().code(130).quiet();
+    assert_eq!(shmpipe::inspect(&*name).unwrap().consumer.peer, Peer::Closed);
+}
+
+#[test]
+fn a_signal_closes_a_send_that_waits_for_input_in_order() {
+    for (signal, code) in [(libc::SIGINT, 130), (libc::SIGTERM, 143), (libc::SIGHUP, 129)] {
+        let name = Name::new("send-interrupted");
+        let recv = start(&["recv", &name]);
+        let mut send = start(&["send", &name]);
+        send.input().write_all(b"1\n2").unwrap();
+        recv.wait_for_output(|output| output == b"1\n");
+        send.signal(signal);
+        send.finish().code(code).quiet();
+        recv.finish().code(0).quiet().wrote(b"1\n");
+    }
+}
+
+#[test]
+fn a_signal_closes_a_send_that_waits_for_space_in_order() {
+    let name = Name::new("full-interrupted");
+    let send = start(&["send", &name, "--capacity", "4KiB"]).feed(numbered(0, 10_000));
+    eventually(|| (shmpipe::inspect(&*name).ok()?.producer.waits > 0).then_some(()));
+    send.signal(libc::SIGINT);
+    send.finish().code(130).quiet();
+    let recv = ask(&["recv", &name]).code(0);
+    assert!(numbered(0, 10_000).starts_with(&recv.out));
+}
+
+#[test]
+fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
+    let name = Name::new("nohup");
+    let mut command = shmpipe(&["recv", &name]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // SAFETY: signal may be called between fork and exec.
+    unsafe {
+        command.pre_exec(|| {
+            libc::signal(libc::SIGHUP, libc::SIG_IGN);
+            Ok(())
+        });
+    }
+    let recv = Running::start(&mut command);
+    wait_for_holder(&name, Role::Consumer, recv.id());
+    recv.signal(libc::SIGHUP);
+    run(&["send", &name], b"still there\n").code(0);
+    recv.finish().code(0).wrote(b"still there\n");
+}
+
+/// Both ends of a new pipe of one page.
+fn small_pipe() -> (File, File) {
+    let mut ends = [0; 2];
+    // SAFETY: there is room for the two descriptors.
+    assert_eq!(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) }, 0);
+    // SAFETY: the kernel has just opened both, and nobody else knows them.
+    let (output, input) = unsafe { (File::from_raw_fd(ends[0]), File::from_raw_fd(ends[1])) };
+    // SAFETY: takes numbers.
+    assert_eq!(unsafe { libc::fcntl(output.as_raw_fd(), libc::F_SETPIPE_SZ, 4096) }, 4096);
+    (output, input)
+}
+
+/// A `recv` whose output is a pipe of one page, and the reading end of that.
+fn recv_into_a_small_pipe(name: &str) -> (Running, File) {
+    let (output, input) = small_pipe();
+    (Running::start(shmpipe(&["recv", name]).stdout(input).stderr(Stdio::piped())), output)
+}
+
+/// Bytes in a pipe.
+fn held(pipe: RawFd) -> usize {
+    let mut held: libc::c_int = 0;
+    // SAFETY: `held` is live.
+    assert_eq!(unsafe { libc::ioctl(pipe, libc::FIONREAD, &mut held) }, 0);
+    held as usize
+}
+
+/// Waits until the writer has filled the pipe and sleeps.
+fn wait_until_stuck(recv: &Running, pipe: RawFd) {
+    let mut asleep = 0;
+    eventually(|| {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", recv.id())).unwrap();
+        let state = stat.rsplit(") ").next().unwrap().chars().next();
+        asleep = if state == Some('S') && held(pipe) > 0 { asleep + 1 } else { 0 };
+        (asleep == 20).then_some(())
+    });
+}
+
+#[test]
+fn a_signal_while_the_output_is_stuck_releases_exactly_what_was_written() {
+    let name = Name::new("stuck-interrupted");
+    run(&["send", &name], &numbered(0, 5_000)).code(0);
+    let (recv, mut output) = recv_into_a_small_pipe(&name);
+    // Not a multiple of a line.
+    let mut first = vec![0; 1001];
+    output.read_exact(&mut first).unwrap();
+    wait_until_stuck(&recv, output.as_raw_fd());
+    recv.signal(libc::SIGINT);
+    recv.finish().code(130).quiet();
+    output.read_to_end(&mut first).unwrap();
+    let whole = numbers(&first);
+    assert_eq!((whole[0], consecutive(&whole)), (0, whole.len() as u64));
+    assert!(whole.len() < 5_000, "all of it was written");
+    // The line that was cut comes again, and nothing else does.
+    ask(&["recv", &name]).code(0).wrote(&numbered(whole.len() as u64, 5_000 - whole.len() as u64));
+}
+
+#[test]
+fn a_signal_ends_a_recv_whose_output_takes_nothing_at_all() {
+    let name = Name::new("brimful-interrupted");
+    run(&["send", &name], b"1\n2\n").code(0);
+    let (output, mut input) = small_pipe();
+    input.write_all(&[0; 4096]).unwrap();
+    let recv = Running::start(shmpipe(&["recv", &name]).stdout(input).stderr(Stdio::piped()));
+    wait_for_holder(&name, Role::Consumer, recv.id());
+    wait_until_stuck(&recv, output.as_raw_fd());
+    recv.signal(libc::SIGTERM);
+    recv.finish().code(143).quiet();
+    drop(output);
+    ask(&["recv", &name]).code(0).wrote(b"1\n2\n");
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_failure_and_nothing_unwritten_is_released() {
+    let name = Name::new("head");
+    const LINES: u64 = 40_000;
+    let send = start(&["send", &name]).feed(numbered(0, LINES));
+    send.finish().code(0);
+    let (recv, mut output) = recv_into_a_small_pipe(&name);
+    let mut taken = vec![0; 100_001];
+    output.read_exact(&mut taken).unwrap();
+    wait_until_stuck(&recv, output.as_raw_fd());
+    let accepted = taken.len() + held(output.as_raw_fd());
+    drop(output);
+    recv.finish().code(0).quiet();
+    let rest = numbers(&ask(&["recv", &name]).code(0).out);
+    assert_eq!(consecutive(&rest), LINES);
+    assert!(rest[0] <= accepted as u64 / 8, "{} was released, the pipe took {accepted} bytes", rest[0]);
+    // Of what was written before the last batch, nothing comes again.
+    assert!(rest[0] >= (accepted as u64).saturating_sub(64 << 10) / 8, "{} comes again", rest[0]);
+}
+
+#[test]
+fn recv_into_head_is_quiet() {
+    let name = Name::new("into-head");
+    let send = start(&["send", &name]).feed(numbered(0, 100_000));
+    let line =
+        format!("'{}' recv '{}' | head -n 3; echo ${{PIPESTATUS[0]}}", env!("CARGO_BIN_EXE_shmpipe"), &*name);
+    let mut bash = std::process::Command::new("bash");
+    let shell = Running::start(bash.args(["-c", &line]).stdout(Stdio::piped()).stderr(Stdio::piped()));
+    shell.finish().code(0).quiet().wrote(b"0000000\n0000001\n0000002\n0\n");
+    // Its consumer has closed, in order, unless all was sent by then.
+    let ended = send.finish();
+    assert!(matches!(ended.status.code(), Some(0 | 6)), "{}", ended.err);
+}
+
+#[test]
+fn answers_to_a_reader_that_left_are_no_failure() {
+    for words in [&["ls"][..], &["ls", "--json"], &["--help"]] {
+        let mut child = shmpipe(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        Running::of(child).finish().code(0).quiet();
+    }
+}

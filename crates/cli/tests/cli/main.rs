@@ -1,0 +1,12 @@
+//! The command line, run as a user runs it: real processes, real signals, real segments.
+
+mod binary;
+mod codes;
+mod deaths;
+mod demo;
+mod foreign;
+mod interrupts;
+mod lines;
+mod process;
+mod terminal;
+mod watching;

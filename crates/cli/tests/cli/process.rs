@@ -1,0 +1,334 @@
+//! Processes and pipes of the tests, which end with them however they end.
+
+use std::fmt::Debug;
+use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Nothing here takes a fraction of it, unless something hangs.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A name that no other test uses; the pipe under it goes when the test ends.
+pub struct Name(String);
+
+impl Name {
+    pub fn new(topic: &str) -> Name {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        // Relaxed: it only has to differ each time.
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        Name(format!("cli-test-{}-{number}-{topic}", std::process::id()))
+    }
+}
+
+impl std::ops::Deref for Name {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        let _ = shmpipe::unlink_force(self.0.as_str());
+        let found = shmpipe::inspect(self.0.as_str()).err();
+        let gone = matches!(
+            found,
+            Some(shmpipe::SetupError::NotFound { .. } | shmpipe::SetupError::OtherName { .. })
+        );
+        assert!(gone || thread::panicking(), "{} is left behind: {found:?}", self.0);
+    }
+}
+
+pub fn shmpipe(words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_shmpipe"));
+    command.args(words);
+    command
+}
+
+/// What a process has written so far, filled by a thread.
+#[derive(Clone, Default)]
+struct Stream(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    written: Mutex<Written>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Written {
+    bytes: Vec<u8>,
+    ended: bool,
+}
+
+impl Stream {
+    fn of(mut source: impl Read + Send + 'static) -> Stream {
+        let stream = Stream::default();
+        let Stream(filled) = stream.clone();
+        thread::spawn(move || {
+            let mut buffer = vec![0; 1 << 16];
+            loop {
+                let read = source.read(&mut buffer).unwrap_or(0);
+                let mut written = filled.written.lock().unwrap();
+                written.bytes.extend_from_slice(&buffer[..read]);
+                written.ended = read == 0;
+                filled.changed.notify_all();
+                if read == 0 {
+                    return;
+                }
+            }
+        });
+        stream
+    }
+
+    /// Waits until it is as wanted, or at its end.
+    fn wait(&self, wanted: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+        let Stream(shared) = self;
+        let start = Instant::now();
+        let mut written = shared.written.lock().unwrap();
+        while !written.ended && !wanted(&written.bytes) {
+            let so_far = String::from_utf8_lossy(&written.bytes);
+            assert!(start.elapsed() < DEADLINE, "waited in vain; so far: {so_far:?}");
+            written = shared.changed.wait_timeout(written, Duration::from_secs(1)).unwrap().0;
+        }
+        written.bytes.clone()
+    }
+}
+
+/// A process, killed when dropped.
+pub struct Running {
+    pub child: Child,
+    out: Option<Stream>,
+    err: Option<Stream>,
+    what: String,
+}
+
+/// How a process ended and what it wrote.
+#[derive(Debug)]
+pub struct Finished {
+    pub status: ExitStatus,
+    pub out: Vec<u8>,
+    pub err: String,
+    what: String,
+}
+
+/// Starts the tool with all its streams in our hands.
+pub fn start(words: &[&str]) -> Running {
+    Running::start(shmpipe(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()))
+}
+
+/// Runs the tool to its end on that input.
+pub fn run(words: &[&str], input: &[u8]) -> Finished {
+    start(words).feed(input.to_vec()).finish()
+}
+
+/// The same without input.
+pub fn ask(words: &[&str]) -> Finished {
+    run(words, b"")
+}
+
+impl Running {
+    /// Collects what it writes to those of its streams that are pipes to us.
+    pub fn start(command: &mut Command) -> Running {
+        let what = format!("{:?}", command.get_args().collect::<Vec<_>>());
+        let child = command.spawn().unwrap_or_else(|error| panic!("{what}: {error}"));
+        let mut running = Running::of(child);
+        running.what = what;
+        running
+    }
+
+    /// The same for a process that was started already.
+    pub fn of(mut child: Child) -> Running {
+        let out = child.stdout.take().map(Stream::of);
+        let err = child.stderr.take().map(Stream::of);
+        let what = format!("process {}", child.id());
+        Running { child, out, err, what }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Writes to its input, in the background, and closes it.
+    pub fn feed(mut self, input: Vec<u8>) -> Running {
+        let mut stdin = self.child.stdin.take().unwrap();
+        // It may end before it has read everything.
+        thread::spawn(move || stdin.write_all(&input));
+        self
+    }
+
+    pub fn input(&mut self) -> &mut ChildStdin {
+        self.child.stdin.as_mut().unwrap()
+    }
+
+    /// Waits until its output is as wanted.
+    pub fn wait_for_output(&self, wanted: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+        self.out.as_ref().unwrap().wait(wanted)
+    }
+
+    /// Waits until it has said that so many times.
+    pub fn wait_for_words(&self, words: &str, times: usize) {
+        let enough = |said: &[u8]| String::from_utf8_lossy(said).matches(words).count() >= times;
+        let said = self.err.as_ref().unwrap().wait(enough);
+        assert!(enough(&said), "{} said {:?}", self.what, String::from_utf8_lossy(&said));
+    }
+
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: takes numbers; the child is ours and not yet waited for, so that the number is still its own.
+        assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0);
+    }
+
+    /// Waits for its end.
+    pub fn finish(mut self) -> Finished {
+        self.child.stdin = None;
+        let start = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(start.elapsed() < DEADLINE, "{} does not end", self.what);
+            thread::sleep(Duration::from_millis(2));
+        };
+        let all = |stream: &Option<Stream>| stream.as_ref().map(|s| s.wait(|_| false)).unwrap_or_default();
+        let err = String::from_utf8_lossy(&all(&self.err)).into_owned();
+        Finished { status, out: all(&self.out), err, what: self.what.clone() }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Finished {
+    /// It ended with that code.
+    #[track_caller]
+    pub fn code(self, code: i32) -> Finished {
+        assert_eq!(self.status.code(), Some(code), "{} said {:?}", self.what, self.err);
+        self
+    }
+
+    /// It was killed.
+    #[track_caller]
+    pub fn killed(self) -> Finished {
+        assert_eq!(self.status.signal(), Some(libc::SIGKILL), "{} said {:?}", self.what, self.err);
+        self
+    }
+
+    /// It wrote nothing.
+    #[track_caller]
+    pub fn quiet_on_stdout(self) -> Finished {
+        self.wrote(b"")
+    }
+
+    /// It said nothing.
+    #[track_caller]
+    pub fn quiet(self) -> Finished {
+        assert_eq!(self.err, "", "{}", self.what);
+        self
+    }
+
+    /// It said one line with all of this in it.
+    #[track_caller]
+    pub fn said(self, parts: &[&str]) -> Finished {
+        assert_eq!(self.err.lines().count(), 1, "{} said {:?}", self.what, self.err);
+        assert!(self.err.starts_with("shmpipe: ") || self.err.starts_with('{'), "{}", self.err);
+        for part in parts {
+            assert!(self.err.contains(part), "{} said {:?}, without {part:?}", self.what, self.err);
+        }
+        self
+    }
+
+    /// It wrote this.
+    #[track_caller]
+    pub fn wrote(self, expected: &[u8]) -> Finished {
+        assert_same(&self.out, expected);
+        self
+    }
+}
+
+/// Compares without printing megabytes.
+#[track_caller]
+pub fn assert_same(found: &[u8], expected: &[u8]) {
+    if found != expected {
+        let at =
+            found.iter().zip(expected).position(|(a, b)| a != b).unwrap_or(found.len().min(expected.len()));
+        let near = |bytes: &[u8]| String::from_utf8_lossy(&bytes[at..bytes.len().min(at + 40)]).into_owned();
+        panic!(
+            "{} bytes, expected {}; from byte {at} on {:?}, expected {:?}",
+            found.len(),
+            expected.len(),
+            near(found),
+            near(expected)
+        );
+    }
+}
+
+/// Tries again until it succeeds.
+#[track_caller]
+pub fn eventually<T: Debug>(mut attempt: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = attempt() {
+            return found;
+        }
+        assert!(start.elapsed() < DEADLINE, "it never came to that");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Waits until the process holds the role.
+#[track_caller]
+pub fn wait_for_holder(name: &str, role: shmpipe::Role, pid: u32) {
+    eventually(|| {
+        let snapshot = shmpipe::inspect(name).ok()?;
+        let side = match role {
+            shmpipe::Role::Producer => snapshot.producer,
+            shmpipe::Role::Consumer => snapshot.consumer,
+        };
+        (side.peer == shmpipe::Peer::Open && side.pid == Some(pid)).then_some(())
+    });
+}
+
+/// Bytes that look like noise, the same for the same seed.
+pub fn noise(length: usize, mut seed: u64) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        // Marsaglia's xorshift.
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        bytes.extend_from_slice(&seed.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+/// Lines that hold their own numbers, from `from` on.
+pub fn numbered(from: u64, count: u64) -> Vec<u8> {
+    (from..from + count).flat_map(|number| format!("{number:07}\n").into_bytes()).collect()
+}
+
+/// The numbers of whole lines.
+pub fn numbers(output: &[u8]) -> Vec<u64> {
+    let whole = output.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
+    let text = std::str::from_utf8(&output[..whole]).unwrap();
+    text.lines().map(|line| line.parse().unwrap()).collect()
+}
+
+/// Checks that there is neither a gap nor a repetition. Gives the number behind the last one.
+#[track_caller]
+pub fn consecutive(numbers: &[u64]) -> u64 {
+    let first = numbers[0];
+    for (number, expected) in numbers.iter().zip(first..) {
+        assert_eq!(*number, expected, "the numbers from {first} on are not consecutive");
+    }
+    first + numbers.len() as u64
+}

@@ -1,0 +1,318 @@
+//! A peer that breaks the protocol: what it writes is noticed, said, and harms nobody.
+
+mod support;
+
+use shmpipe::{Consumer, Corruption, Options, Pipe, Producer, RecvError, SendError, SetupError};
+use std::time::{Duration, Instant};
+use support::name::Name;
+use support::raw::Attached;
+use support::rng::Rng;
+use support::within;
+
+/// Offsets in the segment.
+const TAIL: usize = 512;
+const PRODUCER_STATE: usize = 640;
+const HEAD: usize = 896;
+const CONSUMER_STATE: usize = 1024;
+const RING: usize = 4096;
+
+const CAPACITY: u64 = 4096;
+const MAX: u64 = 2040;
+const WRAP: u64 = u32::MAX as u64;
+
+struct Pair {
+    producer: Producer,
+    consumer: Consumer,
+    pipe: Pipe,
+    /// What a hostile process would have.
+    hostile: Attached,
+    _name: Name,
+}
+
+fn pair() -> Pair {
+    let name = Name::new();
+    let pipe = Options::new().capacity(CAPACITY).create(&name).unwrap();
+    Pair {
+        producer: pipe.producer().unwrap(),
+        consumer: pipe.consumer().unwrap(),
+        hostile: Attached::new(name.segment().unwrap()),
+        pipe,
+        _name: name,
+    }
+}
+
+fn is(corruption: &Corruption, word: &str, position: u64, found: u64) {
+    assert_eq!((corruption.word(), corruption.position(), corruption.found()), (word, position, found));
+    let text = corruption.to_string();
+    for part in [word, &position.to_string(), &format!("{found:#x}")] {
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+/// Every call of a poisoned consumer says the same, whatever has become of the word.
+fn poisoned(consumer: &mut Consumer, word: &str, position: u64, found: u64) {
+    let error = consumer.try_recv().unwrap_err();
+    let RecvError::Corrupt(corruption) = error else { panic!("{error:?}") };
+    is(&corruption, word, position, found);
+    for _ in 0..3 {
+        assert_eq!(consumer.try_recv().unwrap_err(), error);
+        assert_eq!(consumer.recv().unwrap_err(), error);
+        assert_eq!(consumer.recv_deadline(Instant::now()).unwrap_err(), error);
+        assert_eq!(consumer.drain(10).next().unwrap_err(), error);
+    }
+}
+
+/// The same of a producer.
+fn poisoned_producer(producer: &mut Producer, error: SendError) {
+    for _ in 0..3 {
+        assert_eq!(producer.try_send(b"1"), Err(error));
+        assert_eq!(producer.send(b"1"), Err(error));
+        assert_eq!(producer.send_deadline(b"", Instant::now()), Err(error));
+        assert_eq!(producer.try_reserve(1).unwrap_err(), error);
+        assert_eq!(producer.batch().push(b"1"), Err(error));
+        assert_eq!(producer.free(), Err(error));
+    }
+}
+
+#[test]
+fn a_header_word_that_is_none_poisons_the_consumer() {
+    // Too long for the ring, by one and by far; a wrap where none can be, since half the ring would be skipped.
+    for word in [MAX + 2, 0x7FFF_FFFF, WRAP, WRAP | 5 << 32, 7 << 32, u64::MAX] {
+        let mut pair = pair();
+        pair.producer.send(b"good").unwrap();
+        pair.hostile.set(RING + 16, word);
+        pair.consumer.try_recv().unwrap().release();
+        poisoned(&mut pair.consumer, "record header", 16, word);
+        pair.hostile.set(RING + 16, 0);
+        let error = pair.consumer.recv().unwrap_err();
+        assert!(matches!(error, RecvError::Corrupt(_)), "for good: {error:?}");
+        // A successor starts afresh.
+        drop(pair.consumer);
+        let mut successor = pair.pipe.consumer().unwrap();
+        pair.producer.send(b"again").unwrap();
+        assert_eq!(successor.recv().unwrap().to_vec(), b"again");
+    }
+}
+
+#[test]
+fn a_record_over_the_end_of_the_ring_poisons_the_consumer() {
+    let mut pair = pair();
+    pair.producer.send(&[0; MAX as usize]).unwrap();
+    pair.producer.send(&[0; 2000]).unwrap();
+    pair.consumer.recv().unwrap().release();
+    pair.consumer.recv().unwrap().release();
+    // 40 bytes are left before the end: 33 of payload are one too many.
+    pair.hostile.set(RING + 4056, 34);
+    poisoned(&mut pair.consumer, "record header", 4056, 34);
+}
+
+#[test]
+fn nonsense_behind_a_wrap_poisons_the_consumer() {
+    for word in [0, WRAP, MAX + 2, u64::MAX] {
+        let mut pair = pair();
+        pair.producer.send(&[0; MAX as usize]).unwrap();
+        pair.producer.send(&[0; 2000]).unwrap();
+        pair.consumer.recv().unwrap().release();
+        pair.consumer.recv().unwrap().release();
+        pair.hostile.set(RING, word);
+        pair.hostile.set(RING + 4056, WRAP);
+        poisoned(&mut pair.consumer, "record header", 4096, word);
+    }
+}
+
+#[test]
+fn a_drain_of_a_ring_without_an_end_ends() {
+    let mut pair = pair();
+    for at in (0..CAPACITY as usize).step_by(8) {
+        // An empty record everywhere.
+        pair.hostile.set(RING + at, 1);
+    }
+    let mut drain = pair.consumer.drain(usize::MAX);
+    let mut taken = 0;
+    let error = loop {
+        match drain.next() {
+            Ok(Some(record)) => {
+                assert!(record.is_empty());
+                taken += 1;
+            }
+            Ok(None) => panic!("the ring has no end"),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, RecvError::Corrupt(_)), "{error:?}");
+    assert_eq!(taken, CAPACITY / 8 - 1, "no more than fit beside the word that stays free");
+    drop(drain);
+    assert_eq!(pair.consumer.try_recv().unwrap_err(), error);
+}
+
+#[test]
+fn a_producers_state_that_is_none_poisons_the_consumer() {
+    // Phases that do not exist, an epoch that has never been, one that has gone back, one that is over.
+    for state in [3, 0, 1, 2, 4, 7] {
+        let mut pair = pair();
+        drop(pair.producer);
+        let mut producer = pair.pipe.producer().unwrap();
+        producer.send(b"first").unwrap();
+        pair.consumer.recv().unwrap().release();
+        assert_eq!(pair.consumer.try_recv().unwrap_err(), RecvError::Empty);
+        assert_eq!(pair.hostile.get(PRODUCER_STATE), 2 << 2 | 1);
+        pair.hostile.set(PRODUCER_STATE, state);
+        poisoned(&mut pair.consumer, "state", 0, state);
+        drop(producer);
+    }
+}
+
+#[test]
+fn a_consumers_state_that_is_none_poisons_the_producer() {
+    for state in [3, 0, 2, 4, 7] {
+        let mut pair = pair();
+        drop(pair.consumer);
+        let _consumer = pair.pipe.consumer().unwrap();
+        pair.producer.send(b"first").unwrap();
+        pair.hostile.set(CONSUMER_STATE, state);
+        let error = pair.producer.try_send(b"second").unwrap_err();
+        let SendError::Corrupt(corruption) = error else { panic!("{error:?}") };
+        is(&corruption, "state", 0, state);
+        pair.hostile.set(CONSUMER_STATE, 2 << 2 | 1);
+        poisoned_producer(&mut pair.producer, error);
+    }
+}
+
+#[test]
+fn a_read_position_that_is_none_poisons_the_producer() {
+    // Before what was released, behind what was sent, in the middle of a word.
+    for head in [0, 16, 4096 + 24, 2056, 2049, u64::MAX - 7, 1 << 63] {
+        let mut pair = pair();
+        pair.producer.send(&[0; MAX as usize]).unwrap();
+        pair.consumer.recv().unwrap().release();
+        // The producer has seen 2048 released.
+        assert_eq!(pair.producer.free(), Ok(CAPACITY));
+        pair.producer.send(&[0; 1000]).unwrap();
+        let sent = pair.producer.position().get();
+        if head == 2056 {
+            // Nobody can tell that this is no record's start.
+            continue;
+        }
+        pair.hostile.set(HEAD, head);
+        let error = pair.producer.free().unwrap_err();
+        let SendError::Corrupt(corruption) = error else { panic!("{head}: {error:?}") };
+        is(&corruption, "head", sent, head);
+        pair.hostile.set(HEAD, 2048);
+        poisoned_producer(&mut pair.producer, error);
+    }
+}
+
+#[test]
+fn a_role_is_not_had_on_words_that_no_correct_peer_writes() {
+    type Claim = fn(&Pipe) -> Result<(), SetupError>;
+    let producer: Claim = |pipe| pipe.producer().map(drop);
+    let consumer: Claim = |pipe| pipe.consumer().map(drop);
+    for (claim, offset, value, word) in [
+        (producer, HEAD, 4, "head"),
+        (producer, HEAD, 1 << 40, "tail"),
+        (producer, TAIL, 4, "tail"),
+        (producer, TAIL, 1 << 40, "tail"),
+        (producer, TAIL, CAPACITY, "tail"),
+        (producer, RING, MAX + 2, "record header"),
+        (producer, RING, WRAP, "record header"),
+        (producer, PRODUCER_STATE, 3, "state"),
+        (producer, PRODUCER_STATE, 1, "state"),
+        (producer, PRODUCER_STATE, u64::MAX - 2, "state"),
+        (consumer, HEAD, 4, "head"),
+        (consumer, HEAD, 1 << 40, "tail"),
+        (consumer, TAIL, 1 << 40, "tail"),
+        (consumer, CONSUMER_STATE, 3, "state"),
+        (consumer, CONSUMER_STATE, u64::MAX - 2, "state"),
+    ] {
+        let name = Name::new();
+        let pipe = Options::new().capacity(CAPACITY).create(&name).unwrap();
+        let hostile = Attached::new(name.segment().unwrap());
+        hostile.set(offset, value);
+        let error = claim(&pipe).unwrap_err();
+        let SetupError::Corrupt(corruption) = error else { panic!("{offset} {value:#x}: {error:?}") };
+        assert_eq!(corruption.word(), word, "{offset} {value:#x}: {corruption}");
+        // The role is not taken by that.
+        hostile.set(offset, 0);
+        claim(&pipe).unwrap();
+    }
+}
+
+#[test]
+fn a_ring_of_nothing_but_records_is_corrupt_to_a_producer() {
+    let name = Name::new();
+    let pipe = Options::new().capacity(CAPACITY).create(&name).unwrap();
+    let hostile = Attached::new(name.segment().unwrap());
+    (0..CAPACITY as usize).step_by(8).for_each(|at| hostile.set(RING + at, 1));
+    let error = pipe.producer().unwrap_err();
+    assert!(matches!(error, SetupError::Corrupt(_)), "{error:?}");
+}
+
+#[test]
+fn whatever_a_hostile_process_writes_every_call_returns() {
+    let mut rng = Rng::of_this_run("corrupt");
+    let end = within(Duration::from_secs(2));
+    let mut outcomes = [0u32; 3];
+    while Instant::now() < end {
+        let Pair { mut producer, mut consumer, pipe, hostile, _name } = pair();
+        for _ in 0..200 {
+            for _ in 0..rng.below(3) {
+                let value = match rng.below(4) {
+                    0 => rng.next(),
+                    1 => rng.below(2 * CAPACITY),
+                    2 => rng.below(16),
+                    _ => WRAP,
+                };
+                let at = match rng.below(8) {
+                    0 => [TAIL, HEAD, PRODUCER_STATE, CONSUMER_STATE][rng.below(4) as usize],
+                    1 => 512 + 8 * rng.below(100) as usize,
+                    _ => RING + 8 * rng.below(CAPACITY / 8) as usize,
+                };
+                hostile.set(at, value);
+            }
+            let soon = within(Duration::from_micros(200));
+            let length = rng.log_uniform(MAX) as usize;
+            let sent = match rng.below(4) {
+                0 => producer.try_reserve(length).map(|space| drop(space.commit_len(length / 2))),
+                // A push waits for space, for which the consumer of this very thread would never make any.
+                1 if producer.free().is_ok_and(|free| free < 2 * MAX) => Err(SendError::Full),
+                1 => {
+                    let mut batch = producer.batch();
+                    let pushed = batch.push(&vec![1; length]).map(drop);
+                    batch.commit();
+                    pushed
+                }
+                2 => producer.send_deadline(&vec![1; length], soon).map(drop),
+                _ => producer.try_send(&vec![1; length]).map(drop),
+            };
+            let received = match rng.below(3) {
+                0 => consumer.recv_deadline(soon).map(|message| message.to_vec()),
+                1 => consumer.try_recv().map(|message| message.to_vec()),
+                _ => {
+                    let mut drain = consumer.drain(usize::MAX);
+                    loop {
+                        match drain.next() {
+                            Ok(Some(record)) => assert!(record.to_vec().len() as u64 <= MAX),
+                            Ok(None) => break Ok(vec![]),
+                            Err(error) => break Err(error),
+                        }
+                    }
+                }
+            };
+            assert!(received.as_ref().map_or(0, Vec::len) as u64 <= MAX);
+            outcomes[0] += u32::from(sent.is_ok() && received.is_ok());
+            outcomes[1] += u32::from(matches!(sent, Err(SendError::Corrupt(_))));
+            outcomes[2] += u32::from(matches!(received, Err(RecvError::Corrupt(_))));
+            if rng.below(20) == 0 {
+                drop(consumer);
+                let Ok(successor) = pipe.consumer() else { break };
+                consumer = successor;
+            }
+            if rng.below(20) == 0 {
+                drop(producer);
+                let Ok(successor) = pipe.producer() else { break };
+                producer = successor;
+            }
+        }
+    }
+    assert!(outcomes.iter().all(|&outcome| outcome > 0), "{outcomes:?}");
+}
