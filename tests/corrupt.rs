@@ -272,7 +272,7 @@ fn whatever_a_hostile_process_writes_every_call_returns() {
             let soon = within(Duration::from_micros(200));
             let length = rng.log_uniform(MAX) as usize;
             let sent = match rng.below(4) {
-                0 => producer.try_reserve(length).map(|space| drop(space.commit_len(length / 2))),
+                0 => producer.try_reserve(length).map(|space| space.commit_len(length / 2)).map(drop),
                 // A push waits for space, for which the consumer of this very thread would never make any.
                 1 if producer.free().is_ok_and(|free| free < 2 * MAX) => Err(SendError::Full),
                 1 => {

@@ -1,15 +1,48 @@
 //! Both ends in one process: what the primitives do, message by message.
 
-use shmpipe::{Options, Pipe, RecvError, SendError, unlink};
+mod support;
 
-fn private(capacity: u64) -> Pipe {
-    Options::new().capacity(capacity).remove_on_close(true).create("sysv:private").unwrap()
+use shmpipe::{
+    Consumer, Kept, Options, Peer, Pipe, Producer, RecvError, Role, SendError, SetupError, Stopper, Wait,
+    WakeMode, inspect,
+};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+use support::name::{Name, Objects};
+use support::{A_WHILE, LONG, raw, until, within};
+
+const CAPACITY: u64 = 4096;
+const MAX: usize = 2040;
+
+/// Both ends of a new pipe of 4096 bytes, whose longest message has 2040, and what removes it.
+fn pair() -> (Producer, Consumer, Objects) {
+    pair_with(&Options::new())
+}
+
+fn pair_with(options: &Options) -> (Producer, Consumer, Objects) {
+    let pipe = options.clone().capacity(CAPACITY).create("sysv:private").unwrap();
+    let objects = Objects::of(&pipe);
+    (pipe.producer().unwrap(), pipe.consumer().unwrap(), objects)
+}
+
+fn received<P>(consumer: &mut Consumer<P>) -> Vec<u8> {
+    consumer.try_recv().unwrap().to_vec()
+}
+
+/// Messages of 8 bytes, as many as fit.
+fn fill<P>(producer: &mut Producer<P>) -> u64 {
+    let mut count = 0u64;
+    while producer.try_send(&count.to_le_bytes()).is_ok() {
+        count += 1;
+    }
+    count
 }
 
 #[test]
 fn messages_come_in_order_and_whole() {
-    let pipe = private(4096);
-    let (mut producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
+    let (mut producer, mut consumer, _objects) = pair();
     for round in 0..10_000usize {
         let message: Vec<u8> = (0..round % 700).map(|i| (i + round) as u8).collect();
         let sent = producer.send_tagged(round as u32, &message).unwrap();
@@ -18,8 +51,1018 @@ fn messages_come_in_order_and_whole() {
         assert_eq!(received.to_vec(), message);
     }
     assert_eq!(consumer.try_recv().unwrap_err(), RecvError::Empty);
+}
+
+#[test]
+fn every_length_comes_as_it_was_sent() {
+    let (mut producer, mut consumer, _objects) = pair();
+    let bytes: Vec<u8> = (0..MAX).map(|i| (i * 31 + 7) as u8).collect();
+    for length in 0..=MAX {
+        producer.try_send(&bytes[..length]).unwrap();
+        let message = consumer.try_recv().unwrap();
+        assert_eq!(message.len(), length);
+        assert_eq!(message.to_vec(), bytes[..length]);
+    }
+}
+
+#[test]
+fn positions_count_the_bytes_of_the_ring() {
+    let (mut producer, mut consumer, _objects) = pair();
+    assert_eq!(producer.send(&[1; 10]).unwrap().get(), 0);
+    assert_eq!(producer.send(&[2; 8]).unwrap().get(), 24, "8 of header and 10 padded to 16");
+    assert_eq!(producer.send(&[]).unwrap().get(), 40);
+    assert_eq!(producer.position().get(), 48);
+    assert_eq!(consumer.position().get(), 0);
+    for expected in [0, 24, 40] {
+        assert_eq!(consumer.try_recv().unwrap().position().get(), expected);
+    }
+    assert_eq!(consumer.position().get(), 48);
+    producer.send(&[3; MAX]).unwrap();
+    received(&mut consumer);
+    assert_eq!(
+        producer.send(&[4; MAX]).unwrap().get(),
+        4096,
+        "2040 bytes at the end of the ring are skipped"
+    );
+    assert_eq!(consumer.try_recv().unwrap().position().get(), 4096);
+}
+
+#[test]
+fn a_reservation_is_sent_by_its_commit() {
+    let (mut producer, mut consumer, _objects) = pair();
+    let mut space = producer.reserve(5).unwrap();
+    assert_eq!((space.len(), space.is_empty()), (5, false));
+    space.write(3, b"lo");
+    space.write(0, b"hel");
+    space.tag(7);
+    assert_eq!(consumer.try_recv().unwrap_err(), RecvError::Empty);
+    let position = space.commit();
+    let message = consumer.try_recv().unwrap();
+    assert_eq!((message.to_vec(), message.tag(), message.position()), (b"hello".to_vec(), 7, position));
+}
+
+#[test]
+fn a_shorter_commit_sends_that_much_and_gives_the_rest_back() {
+    let (mut producer, mut consumer, _objects) = pair();
+    let before = producer.free().unwrap();
+    let mut space = producer.reserve(1000).unwrap();
+    space.write(0, &[0xFF; 1000]);
+    space.commit_len(10);
+    assert_eq!(before - producer.free().unwrap(), 24);
+    assert_eq!(received(&mut consumer), [0xFF; 10]);
+    assert_eq!(consumer.try_recv().unwrap_err(), RecvError::Empty, "0xFF behind it is no record");
+    producer.reserve(1000).unwrap().commit_len(0);
+    assert_eq!(received(&mut consumer), []);
+}
+
+#[test]
+fn a_shorter_commit_is_right_at_every_place_of_the_ring() {
+    let (mut producer, mut consumer, _objects) = pair();
+    for round in 0..5000 {
+        let (reserved, committed) = (round * 37 % (MAX + 1), round * 11 % 300);
+        let mut space = producer.reserve(reserved).unwrap();
+        space.write(0, &vec![0xFF; reserved]);
+        space.commit_len(committed.min(reserved));
+        assert_eq!(received(&mut consumer), vec![0xFF; committed.min(reserved)]);
+        assert_eq!(consumer.try_recv().unwrap_err(), RecvError::Empty);
+    }
+}
+
+#[test]
+fn a_reservation_dropped_publishes_nothing() {
+    let (mut producer, mut consumer, _objects) = pair();
+    for round in 0..1000 {
+        let before = (producer.free().unwrap(), producer.position());
+        let mut space = producer.reserve(500).unwrap();
+        space.write(0, &[0xFF; 500]);
+        drop(space);
+        assert_eq!((producer.free().unwrap(), producer.position()), before);
+        assert_eq!(consumer.try_recv().unwrap_err(), RecvError::Empty);
+        producer.send(&[round as u8; 7]).unwrap();
+        assert_eq!(received(&mut consumer), [round as u8; 7]);
+        assert_eq!(consumer.try_recv().unwrap_err(), RecvError::Empty);
+    }
+}
+
+#[test]
+fn writing_beyond_a_reservation_panics_and_writes_nothing() {
+    let (mut producer, mut consumer, _objects) = pair();
+    let outside = |producer: &mut Producer, at: usize, bytes: &[u8]| {
+        let mut space = producer.reserve(4).unwrap();
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| space.write(at, bytes))).is_err()
+    };
+    assert!(outside(&mut producer, 0, b"12345"));
+    assert!(outside(&mut producer, 4, b"1"));
+    assert!(outside(&mut producer, usize::MAX, b"12"));
+    assert!(!outside(&mut producer, 4, b""));
+    let space = producer.reserve(4).unwrap();
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| space.commit_len(5))).is_err());
+    assert_eq!(consumer.try_recv().unwrap_err(), RecvError::Empty);
+    producer.send(b"after").unwrap();
+    assert_eq!(received(&mut consumer), b"after");
+}
+
+#[test]
+fn gathered_pieces_are_one_message() {
+    let (mut producer, mut consumer, _objects) = pair();
+    producer.send_gathered(5, &[b"one", b"", b" and ", b"two"]).unwrap();
+    let message = consumer.try_recv().unwrap();
+    assert_eq!((message.to_vec(), message.tag()), (b"one and two".to_vec(), 5));
+    drop(message);
+    producer.send_gathered(6, &[]).unwrap();
+    assert!(consumer.try_recv().unwrap().is_empty());
+    let half = [0; MAX / 2];
+    producer.send_gathered(0, &[&half, &half]).unwrap();
+    assert_eq!(received(&mut consumer).len(), MAX);
+    let too_large = producer.send_gathered(0, &[&half, &half, &[0]]);
+    assert_eq!(too_large, Err(SendError::TooLarge { length: MAX + 1, max: MAX }));
+}
+
+#[test]
+fn every_tag_travels_with_its_message() {
+    let (mut producer, mut consumer, _objects) = pair();
+    for tag in [0, 1, 0x7FFF_FFFF, 0x8000_0000, u32::MAX] {
+        for length in [0, 1, MAX] {
+            producer.send_tagged(tag, &vec![1; length]).unwrap();
+            let message = consumer.try_recv().unwrap();
+            assert_eq!((message.tag(), message.len()), (tag, length));
+        }
+    }
+    producer.send(b"untagged").unwrap();
+    assert_eq!(consumer.try_recv().unwrap().tag(), 0);
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct Quote {
+    bid: f64,
+    ask: f64,
+    volume: u32,
+    flags: u32,
+}
+
+#[test]
+fn values_are_sent_and_received_with_their_size_checked() {
+    let (mut producer, mut consumer, _objects) = pair();
+    let quote = Quote { bid: 1.0842, ask: 1.0843, volume: 1_000_000, flags: 3 };
+    producer.send_value(&quote).unwrap();
+    assert_eq!(consumer.try_recv().unwrap().value::<Quote>(), Ok(quote));
+    for length in [0, 23, 25] {
+        producer.send(&vec![0; length]).unwrap();
+        let message = consumer.try_recv().unwrap();
+        assert_eq!(message.value::<Quote>(), Err(RecvError::WrongSize { found: length, expected: 24 }));
+    }
+    producer.send_value(&[1u16, 2, 3]).unwrap();
+    assert_eq!(consumer.try_recv().unwrap().value::<[u16; 3]>(), Ok([1, 2, 3]));
+}
+
+#[test]
+fn a_batch_becomes_visible_all_at_once() {
+    let (mut producer, mut consumer, _objects) = pair();
+    let mut positions = vec![];
+    let mut batch = producer.batch();
+    assert!(batch.is_empty());
+    for i in 0..20u8 {
+        positions.push(batch.push_tagged(i.into(), &vec![i; usize::from(i) * 3]).unwrap());
+        assert_eq!(consumer.try_recv().unwrap_err(), RecvError::Empty);
+    }
+    assert_eq!((batch.len(), batch.is_empty()), (20, false));
+    batch.commit();
+    for (i, position) in (0..20u8).zip(positions) {
+        let message = consumer.try_recv().unwrap();
+        assert_eq!((message.position(), message.tag()), (position, u32::from(i)));
+        assert_eq!(message.to_vec(), vec![i; usize::from(i) * 3]);
+    }
+    assert_eq!(consumer.try_recv().unwrap_err(), RecvError::Empty);
+}
+
+#[test]
+fn a_batch_dropped_sends_nothing() {
+    let (mut producer, mut consumer, _objects) = pair();
+    for _ in 0..300 {
+        let before = producer.position();
+        let mut batch = producer.batch();
+        for length in [3, 200, 0, 41] {
+            batch.push(&vec![0xFF; length]).unwrap();
+        }
+        drop(batch);
+        assert_eq!(producer.position(), before);
+        producer.batch().commit();
+        assert_eq!(consumer.try_recv().unwrap_err(), RecvError::Empty);
+        producer.send(&[1; 50]).unwrap();
+        assert_eq!(received(&mut consumer), [1; 50]);
+        assert_eq!(consumer.try_recv().unwrap_err(), RecvError::Empty);
+    }
+}
+
+#[test]
+fn batches_wrap_at_every_place_of_the_ring() {
+    let (mut producer, mut consumer, _objects) = pair();
+    let mut sent = 0u32;
+    for round in 0..3000u32 {
+        let mut batch = producer.batch();
+        for i in 0..round % 7 {
+            batch
+                .push_tagged(sent + i, &vec![(sent + i) as u8; (round * 13 + i * 29) as usize % 350])
+                .unwrap();
+        }
+        batch.commit();
+        for i in 0..round % 7 {
+            let message = consumer.try_recv().unwrap();
+            assert_eq!(message.tag(), sent + i);
+            assert_eq!(message.to_vec(), vec![(sent + i) as u8; (round * 13 + i * 29) as usize % 350]);
+        }
+        sent += round % 7;
+        assert_eq!(consumer.try_recv().unwrap_err(), RecvError::Empty);
+    }
+}
+
+#[test]
+fn a_batch_that_could_never_fit_is_refused_and_keeps_what_it_has() {
+    let (mut producer, mut consumer, _objects) = pair();
+    let mut batch = producer.batch();
+    batch.push(&[1; 2000]).unwrap();
+    batch.push(&[2; 2000]).unwrap();
+    // 2 * 2008 bytes, 80 left, of which the header word behind the batch takes 8.
+    assert_eq!(batch.push(&[3; 65]), Err(SendError::TooLarge { length: 4016 + 80 + 8, max: 4096 }));
+    assert_eq!(batch.push(&[3; MAX + 1]), Err(SendError::TooLarge { length: MAX + 1, max: MAX }));
+    assert_eq!(batch.len(), 2);
+    batch.push(&[4; 64]).unwrap();
+    batch.commit();
+    assert_eq!(producer.try_send(&[]), Err(SendError::Full));
+    assert_eq!(received(&mut consumer), [1; 2000]);
+    assert_eq!(received(&mut consumer), [2; 2000]);
+    assert_eq!(received(&mut consumer), [4; 64]);
+    assert_eq!(consumer.try_recv().unwrap_err(), RecvError::Empty);
+}
+
+#[test]
+fn a_batch_waits_for_space() {
+    let (mut producer, mut consumer, _objects) = pair();
+    let old = fill(&mut producer);
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut batch = producer.batch();
+            for i in 0..3 {
+                batch.push_tagged(i, &[0; 1000]).unwrap();
+            }
+            batch.commit();
+        });
+        for _ in 0..old {
+            consumer.recv().unwrap().release();
+        }
+        for i in 0..3 {
+            assert_eq!(consumer.recv().unwrap().tag(), i);
+        }
+    });
+}
+
+#[test]
+fn an_empty_message_is_not_no_message() {
+    let (mut producer, mut consumer, _objects) = pair();
+    assert_eq!(consumer.try_recv().unwrap_err(), RecvError::Empty);
+    producer.send(b"").unwrap();
+    let message = consumer.try_recv().unwrap();
+    assert_eq!((message.len(), message.is_empty(), message.to_vec()), (0, true, vec![]));
+    drop(message);
+    assert_eq!(consumer.try_recv().unwrap_err(), RecvError::Empty);
+}
+
+#[test]
+fn the_longest_message_fits_wherever_the_ring_stands() {
+    let (mut producer, mut consumer, _objects) = pair();
+    let pipe = producer.pipe().clone();
+    assert_eq!((pipe.max_len(), producer.max_len(), consumer.max_len()), (MAX, MAX, MAX));
+    assert_eq!((pipe.capacity(), producer.capacity(), consumer.capacity()), (CAPACITY, CAPACITY, CAPACITY));
+    for index in 0..CAPACITY / 8 {
+        producer.try_send(&vec![1; index as usize * 5 % 48]).unwrap();
+        received(&mut consumer);
+        producer.try_send(&[2; MAX]).unwrap();
+        assert_eq!(received(&mut consumer), [2; MAX]);
+    }
+}
+
+#[test]
+fn a_larger_message_is_refused_with_both_numbers() {
+    let (mut producer, mut consumer, _objects) = pair();
+    let error = SendError::TooLarge { length: MAX + 1, max: MAX };
+    let message = [0; MAX + 1];
+    assert_eq!(producer.try_send(&message), Err(error));
+    assert_eq!(producer.send(&message), Err(error));
+    assert_eq!(producer.send_deadline(&message, Instant::now()), Err(error));
+    assert_eq!(producer.send_tagged(1, &message), Err(error));
+    assert_eq!(producer.send_value(&message), Err(error));
+    assert_eq!(producer.try_reserve(MAX + 1).unwrap_err(), error);
+    assert_eq!(
+        producer.reserve(usize::MAX).unwrap_err(),
+        SendError::TooLarge { length: usize::MAX, max: MAX }
+    );
+    assert_eq!(producer.reserve_deadline(MAX + 1, Instant::now()).unwrap_err(), error);
+    assert!(error.to_string().contains("2041") && error.to_string().contains("2040"), "{error}");
+    assert_eq!(consumer.try_recv().unwrap_err(), RecvError::Empty);
+}
+
+#[test]
+fn a_drain_takes_so_many_and_releases_them_together() {
+    let (mut producer, mut consumer, _objects) = pair();
+    for i in 0..10u32 {
+        producer.send_tagged(i, &i.to_le_bytes()).unwrap();
+    }
+    let free = producer.free().unwrap();
+    let mut drain = consumer.drain(4);
+    for i in 0..4 {
+        let record = drain.next().unwrap().unwrap();
+        assert_eq!((record.tag(), record.value::<u32>()), (i, Ok(i)));
+        assert_eq!(producer.free().unwrap(), free, "nothing is released yet");
+    }
+    assert!(drain.next().unwrap().is_none(), "the limit");
+    assert_eq!(drain.taken(), 4);
+    drain.release();
+    assert_eq!(producer.free().unwrap(), free + 4 * 16);
+
+    let mut drain = consumer.drain(usize::MAX);
+    let mut taken = 0;
+    while let Some(record) = drain.next().unwrap() {
+        assert_eq!(record.tag(), 4 + taken);
+        taken += 1;
+    }
+    assert_eq!((taken, drain.taken()), (6, 6));
+    producer.send_tagged(10, b"late").unwrap();
+    assert_eq!(drain.next().unwrap().unwrap().to_vec(), b"late");
+    drop(drain);
+    assert_eq!(producer.free().unwrap(), CAPACITY);
+    let mut drain = consumer.drain(1);
+    assert!(drain.next().unwrap().is_none());
+}
+
+#[test]
+fn a_drain_kept_comes_again() {
+    let (mut producer, mut consumer, _objects) = pair();
+    // Over the end of the ring too.
+    producer.send(&[0; MAX]).unwrap();
+    received(&mut consumer);
+    for i in 0..3 {
+        producer.send_tagged(i, &[i as u8; 900]).unwrap();
+    }
+    for _ in 0..3 {
+        let mut drain = consumer.drain(10);
+        let mut seen = vec![];
+        while let Some(record) = drain.next().unwrap() {
+            assert_eq!(record.to_vec(), [record.tag() as u8; 900]);
+            seen.push((record.tag(), record.position().get()));
+        }
+        assert_eq!(seen, [(0, 2048), (1, 2960), (2, 4096)]);
+        drain.keep();
+    }
+    let mut drain = consumer.drain(0);
+    assert!(drain.next().unwrap().is_none());
+    drop(drain);
+    assert_eq!(consumer.try_recv().unwrap().tag(), 0);
+}
+
+#[test]
+fn a_message_kept_comes_again_with_the_same_position() {
+    let (mut producer, mut consumer, _objects) = pair();
+    producer.send(b"first").unwrap();
+    let position = producer.send(b"second").unwrap();
+    received(&mut consumer);
+    for _ in 0..3 {
+        let message = consumer.try_recv().unwrap();
+        assert_eq!((message.to_vec(), message.position()), (b"second".to_vec(), position));
+        message.keep();
+    }
+    consumer.try_recv().unwrap().release();
+    assert_eq!(consumer.try_recv().unwrap_err(), RecvError::Empty);
+}
+
+#[test]
+fn a_message_goes_into_the_callers_vector_or_slice() {
+    let (mut producer, mut consumer, _objects) = pair();
+    producer.send(b"shared").unwrap();
+    let mut vector = Vec::with_capacity(64);
+    vector.extend_from_slice(b"it is ");
+    let before = vector.as_ptr();
+    let message = consumer.try_recv().unwrap();
+    message.append_to(&mut vector);
+    assert_eq!((vector.as_slice(), vector.as_ptr()), (b"it is shared".as_slice(), before));
+
+    let mut slice = [b'.'; 8];
+    assert_eq!(message.copy_to(&mut slice), Ok(6));
+    assert_eq!(&slice, b"shared..");
+    assert_eq!(message.copy_to(&mut slice[..6]), Ok(6));
+    assert_eq!(message.copy_to(&mut slice[..5]), Err(RecvError::WrongSize { found: 6, expected: 5 }));
+    assert_eq!(&slice, b"shared..");
+    message.keep();
+    assert_eq!(received(&mut consumer), b"shared", "a slice that is too short loses nothing");
+}
+
+#[test]
+fn a_full_pipe_says_so_and_takes_again_what_was_released() {
+    let (mut producer, mut consumer, _objects) = pair();
+    let count = fill(&mut producer);
+    assert_eq!(count, (CAPACITY - 8) / 16, "16 bytes each, and 8 always stay free");
+    assert_eq!(producer.free().unwrap(), CAPACITY - count * 16);
+    assert_eq!(producer.try_send(b"12345678"), Err(SendError::Full));
+    assert_eq!(producer.try_reserve(1).unwrap_err(), SendError::Full);
+    for i in 0..1000 {
+        assert_eq!(consumer.try_recv().unwrap().value::<u64>(), Ok(i));
+        producer.try_send(&(count + i).to_le_bytes()).unwrap();
+        assert_eq!(producer.try_send(b"12345678"), Err(SendError::Full));
+    }
+    for i in 1000..1000 + count {
+        assert_eq!(consumer.try_recv().unwrap().value::<u64>(), Ok(i));
+    }
+    assert_eq!(consumer.try_recv().unwrap_err(), RecvError::Empty);
+}
+
+#[test]
+fn a_message_taken_holds_its_space_until_it_is_released() {
+    let (mut producer, mut consumer, _objects) = pair();
+    producer.send(&[1; MAX]).unwrap();
+    let message = consumer.try_recv().unwrap();
+    assert_eq!(producer.try_send(&[2; MAX]), Err(SendError::Full));
+    assert_eq!(message.to_vec(), [1; MAX]);
+    drop(message);
+    producer.try_send(&[2; MAX]).unwrap();
+}
+
+#[test]
+fn deadlines_end_waits_and_only_waits() {
+    for strategy in [Wait::Spin, Wait::Yield, Wait::Block] {
+        let (mut producer, mut consumer, _objects) = pair_with(&Options::new().wait(strategy));
+        let start = Instant::now();
+        assert_eq!(
+            consumer.recv_deadline(start + Duration::from_millis(30)).unwrap_err(),
+            RecvError::TimedOut
+        );
+        assert!(start.elapsed() >= Duration::from_millis(30), "{strategy:?}: too early");
+        producer
+            .send_deadline(b"a passed deadline does no harm", Instant::now() - A_WHILE.min(start.elapsed()))
+            .unwrap();
+        consumer.recv_deadline(start).unwrap().release();
+
+        fill(&mut producer);
+        let start = Instant::now();
+        let deadline = start + Duration::from_millis(30);
+        assert_eq!(producer.send_deadline(b"12345678", deadline), Err(SendError::TimedOut));
+        assert!(start.elapsed() >= Duration::from_millis(30), "{strategy:?}: too early");
+        assert_eq!(producer.reserve_deadline(8, Instant::now()).unwrap_err(), SendError::TimedOut);
+        drop(consumer.try_recv().unwrap());
+        producer.reserve_deadline(8, deadline).unwrap().commit();
+    }
+}
+
+#[test]
+fn both_ends_wait_by_each_strategy_and_in_each_wake_mode() {
+    const MESSAGES: u32 = 20_000;
+    let modes = [
+        (WakeMode::Membarrier, [Wait::Spin, Wait::Yield, Wait::Block].as_slice()),
+        (WakeMode::Fence, &[Wait::Spin, Wait::Yield, Wait::Block]),
+        (WakeMode::Never, &[Wait::Spin, Wait::Yield]),
+    ];
+    for (mode, strategies) in modes {
+        for &strategy in strategies {
+            let (mut producer, mut consumer, _objects) =
+                pair_with(&Options::new().wait(strategy).wake_mode(mode));
+            let pipe = producer.pipe().clone();
+            assert_eq!(pipe.wake_mode(), mode);
+            thread::scope(|scope| {
+                scope.spawn(move || {
+                    for i in 0..MESSAGES {
+                        producer.send_tagged(i, &vec![i as u8; i as usize % 99]).unwrap();
+                    }
+                });
+                for i in 0..MESSAGES {
+                    let message = consumer.recv().unwrap();
+                    assert_eq!(message.tag(), i, "{mode} {strategy:?}");
+                    assert_eq!(message.to_vec(), vec![i as u8; i as usize % 99]);
+                }
+                assert_eq!(consumer.recv().unwrap_err(), RecvError::Closed);
+            });
+        }
+    }
+}
+
+#[test]
+fn sleepers_are_woken_in_both_directions() {
+    const ROUNDS: u64 = 100;
+    for mode in [WakeMode::Membarrier, WakeMode::Fence] {
+        let (mut ask, mut hear, _there) = pair_with(&Options::new().wake_mode(mode));
+        let (mut answer, mut listen, _back) = pair_with(&Options::new().wake_mode(mode));
+        let addresses = [ask.pipe().address().clone(), answer.pipe().address().clone()];
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                while let Ok(message) = hear.recv() {
+                    // Long enough for the other side to fall asleep.
+                    thread::sleep(Duration::from_millis(1));
+                    answer.send(&message.to_vec()).unwrap();
+                }
+            });
+            for i in 0..ROUNDS {
+                ask.send(&i.to_le_bytes()).unwrap();
+                assert_eq!(listen.recv().unwrap().value::<u64>(), Ok(i));
+                thread::sleep(Duration::from_millis(1));
+            }
+            // A wait that was ended by its slice of 100 ms and not by the peer leaves no trace here.
+            for address in &addresses {
+                let woken = inspect(address).unwrap().producer.wakeups;
+                assert!(woken > ROUNDS / 2 && woken <= ROUNDS, "{mode}: {woken} of {ROUNDS}");
+            }
+            drop(ask);
+        });
+    }
+}
+
+#[test]
+fn a_sleeping_producer_is_woken_when_there_is_room_for_its_message() {
+    let (mut producer, mut consumer, _objects) = pair();
+    let pipe = producer.pipe().clone();
+    for round in 1..=5 {
+        let count = fill(&mut producer);
+        thread::scope(|scope| {
+            let sending = scope.spawn(|| producer.send(&[7; 1000]).unwrap());
+            until("a wait", || inspect(pipe.address()).unwrap().producer.waits >= round);
+            thread::sleep(Duration::from_millis(5));
+            for _ in 0..count {
+                drop(consumer.recv().unwrap());
+            }
+            sending.join().unwrap();
+            assert_eq!(consumer.recv().unwrap().to_vec(), [7; 1000]);
+        });
+        let seen = inspect(pipe.address()).unwrap();
+        assert_eq!(seen.producer.waits, round);
+        assert!(seen.consumer.wakeups <= round, "{} wake-ups for {round} sleeps", seen.consumer.wakeups);
+    }
+}
+
+#[test]
+fn a_sleeper_burns_no_processor_time() {
+    fn used() -> Duration {
+        // SAFETY: all fields are integers.
+        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+        // SAFETY: the pointer is to one rusage.
+        assert_eq!(unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) }, 0);
+        let of = |time: libc::timeval| Duration::new(time.tv_sec as u64, time.tv_usec as u32 * 1000);
+        of(usage.ru_utime) + of(usage.ru_stime)
+    }
+    let (mut producer, mut consumer, _objects) = pair();
+    let before = used();
+    assert_eq!(consumer.recv_deadline(within(2 * A_WHILE)).unwrap_err(), RecvError::TimedOut);
+    fill(&mut producer);
+    assert_eq!(producer.send_deadline(b"12345678", within(2 * A_WHILE)), Err(SendError::TimedOut));
+    let burnt = used() - before;
+    assert!(burnt < A_WHILE / 2, "{burnt:?} of {:?}", 4 * A_WHILE);
+}
+
+#[test]
+fn a_stopper_ends_every_wait_from_another_thread() {
+    for strategy in [Wait::Spin, Wait::Yield, Wait::Block] {
+        let (mut producer, mut consumer, _objects) = pair_with(&Options::new().wait(strategy));
+        let soon = |stopper: Stopper| {
+            thread::spawn(move || {
+                thread::sleep(Duration::from_millis(20));
+                stopper.stop();
+            })
+        };
+        let stopper = consumer.stopper();
+        assert!(!stopper.is_stopped());
+        soon(stopper.clone());
+        assert_eq!(consumer.recv().unwrap_err(), RecvError::Stopped);
+        assert!(stopper.is_stopped());
+        assert_eq!(consumer.recv().unwrap_err(), RecvError::Stopped, "once stopped, always stopped");
+        producer.send(b"what need not wait is done").unwrap();
+        consumer.recv().unwrap().release();
+
+        fill(&mut producer);
+        soon(producer.stopper());
+        assert_eq!(producer.send(b"12345678"), Err(SendError::Stopped));
+        assert_eq!(producer.reserve(8).unwrap_err(), SendError::Stopped);
+        assert_eq!(producer.batch().push(b"12345678"), Err(SendError::Stopped));
+        assert_eq!(consumer.try_recv().unwrap().value::<u64>(), Ok(0));
+        producer.send(b"12345678").unwrap();
+    }
+}
+
+#[test]
+fn a_stopper_ends_the_wait_for_a_peer() {
+    let pipe = Options::new().create("sysv:private").unwrap();
+    let _objects = Objects::of(&pipe);
+    let mut producer = pipe.producer().unwrap();
+    let stopper = producer.stopper();
+    thread::spawn(move || {
+        thread::sleep(Duration::from_millis(20));
+        stopper.stop();
+    });
+    assert_eq!(producer.wait_for_peer(None), Err(SendError::Stopped));
     drop(producer);
-    assert_eq!(consumer.try_recv().unwrap_err(), RecvError::Closed);
-    assert!(matches!(unlink(pipe.address()), Err(shmpipe::SetupError::RoleTaken { .. })));
-    let _ = SendError::Full;
+    let mut consumer = pipe.consumer().unwrap();
+    consumer.stopper().stop();
+    assert_eq!(consumer.wait_for_peer(None), Err(RecvError::Stopped));
+}
+
+/// What the signal handlers below reach.
+static STOPPED_BY_SIGNAL: OnceLock<Stopper> = OnceLock::new();
+static SIGNALS: AtomicU32 = AtomicU32::new(0);
+
+extern "C" fn stop_it(_: libc::c_int) {
+    STOPPED_BY_SIGNAL.get().unwrap().stop();
+}
+
+extern "C" fn count_it(_: libc::c_int) {
+    SIGNALS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Installs a handler that system calls are not restarted after, and says which thread is to get the signal.
+fn handle(signal: i32, handler: extern "C" fn(libc::c_int)) -> libc::pthread_t {
+    // SAFETY: all zero is an empty mask and no flags.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = handler as *const () as usize;
+    // SAFETY: the handlers above are safe in a signal handler: they touch atomics, and stop a stopper.
+    assert_eq!(unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) }, 0);
+    // SAFETY: no arguments.
+    unsafe { libc::pthread_self() }
+}
+
+#[test]
+fn a_stopper_ends_a_wait_from_a_signal_handler() {
+    let (_producer, mut consumer, _objects) = pair();
+    STOPPED_BY_SIGNAL.set(consumer.stopper()).unwrap();
+    let waiter = handle(libc::SIGUSR1, stop_it);
+    let signalling = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(20));
+        // SAFETY: the waiting thread joins this one before it ends.
+        unsafe { libc::pthread_kill(waiter, libc::SIGUSR1) };
+    });
+    assert_eq!(consumer.recv_deadline(within(LONG)).unwrap_err(), RecvError::Stopped);
+    signalling.join().unwrap();
+}
+
+#[test]
+fn signals_that_stop_nothing_do_not_end_a_wait() {
+    let (mut producer, mut consumer, _objects) = pair();
+    let waiter = handle(libc::SIGUSR2, count_it);
+    let signalling = thread::spawn(move || {
+        for _ in 0..20 {
+            thread::sleep(Duration::from_millis(2));
+            // SAFETY: the waiting thread joins this one before it ends.
+            unsafe { libc::pthread_kill(waiter, libc::SIGUSR2) };
+        }
+        producer.send(b"at last").unwrap();
+        producer
+    });
+    assert_eq!(consumer.recv().unwrap().to_vec(), b"at last");
+    assert!(SIGNALS.load(Ordering::Relaxed) > 0);
+    drop(signalling.join().unwrap());
+}
+
+#[test]
+fn a_trusted_peer_is_read_and_written_in_place() {
+    let (producer, consumer, _objects) = pair();
+    // SAFETY: both ends are in this process, and nobody else has the segment attached.
+    let (mut producer, mut consumer) = unsafe { (producer.trust_peer(), consumer.trust_peer()) };
+    for round in 0..2000usize {
+        let length = round * 7 % 900;
+        let mut space = producer.reserve(length).unwrap();
+        space.iter_mut().enumerate().for_each(|(i, byte)| *byte = (i ^ round) as u8);
+        assert_eq!(space.len(), length);
+        space.tag(round as u32);
+        let position = space.commit();
+        let message = consumer.recv().unwrap();
+        let bytes: &[u8] = &message;
+        assert_eq!((bytes.len(), message.tag(), message.position()), (length, round as u32, position));
+        assert!(bytes.iter().enumerate().all(|(i, &byte)| byte == (i ^ round) as u8));
+    }
+    let mut space = producer.reserve(100).unwrap();
+    space.fill(0xFF);
+    space.commit_len(3);
+    let mut drain = consumer.drain(10);
+    assert_eq!(*drain.next().unwrap().unwrap(), [0xFF; 3]);
+    assert!(drain.next().unwrap().is_none());
+    drain.release();
+    producer.send(b"all else is as before").unwrap();
+    assert_eq!(&**consumer.try_recv().unwrap(), b"all else is as before");
+}
+
+#[test]
+fn an_endpoint_may_be_sent_to_another_thread_and_not_shared() {
+    fn is_send<T: Send>() {}
+    is_send::<Producer>();
+    is_send::<Consumer>();
+    is_send::<Producer<shmpipe::Trusted>>();
+    is_send::<Consumer<shmpipe::Trusted>>();
+    fn is_shared<T: Send + Sync + Clone>() {}
+    is_shared::<Stopper>();
+    is_shared::<Pipe>();
+
+    // Of the two implementations both apply to a type that is Sync, or Clone, and then `_` has two meanings.
+    trait IsNotSync<A> {
+        fn checked() {}
+    }
+    impl<T> IsNotSync<()> for T {}
+    impl<T: Sync> IsNotSync<u8> for T {}
+    <Producer as IsNotSync<_>>::checked();
+    <Consumer as IsNotSync<_>>::checked();
+    <Producer<shmpipe::Trusted> as IsNotSync<_>>::checked();
+    <Consumer<shmpipe::Trusted> as IsNotSync<_>>::checked();
+    trait IsNotClone<A> {
+        fn checked() {}
+    }
+    impl<T> IsNotClone<()> for T {}
+    impl<T: Clone> IsNotClone<u8> for T {}
+    <Producer as IsNotClone<_>>::checked();
+    <Consumer as IsNotClone<_>>::checked();
+    <Producer<shmpipe::Trusted> as IsNotClone<_>>::checked();
+    <Consumer<shmpipe::Trusted> as IsNotClone<_>>::checked();
+}
+
+#[test]
+fn a_role_is_taken_once_and_free_again_after_its_end() {
+    let name = Name::new();
+    let pipe = Pipe::open_or_create(&name).unwrap();
+    let again = Pipe::open(&name).unwrap();
+    let us = Some(std::process::id());
+    for _ in 0..3 {
+        let (producer, consumer) = (pipe.producer().unwrap(), again.consumer().unwrap());
+        for pipe in [&pipe, &again] {
+            let error = pipe.producer().unwrap_err();
+            assert!(
+                matches!(error, SetupError::RoleTaken { role: Role::Producer, pid } if pid == us),
+                "{error}"
+            );
+            assert!(error.to_string().contains(&us.unwrap().to_string()), "{error}");
+            let error = pipe.consumer().unwrap_err();
+            assert!(
+                matches!(error, SetupError::RoleTaken { role: Role::Consumer, pid } if pid == us),
+                "{error}"
+            );
+        }
+        producer.close().unwrap();
+        drop(consumer);
+    }
+}
+
+#[test]
+fn endpoints_outlive_the_pipe_they_were_claimed_from() {
+    let (mut producer, mut consumer, _objects) = pair();
+    let pipe = producer.pipe().clone();
+    let id = pipe.id();
+    drop(pipe);
+    producer.send(b"still here").unwrap();
+    assert_eq!(received(&mut consumer), b"still here");
+    assert_eq!((producer.pipe().id(), consumer.pipe().id()), (id, id));
+}
+
+#[test]
+fn a_pipe_has_what_was_asked_for_and_by_default_a_mebibyte_of_our_own() {
+    let name = Name::new();
+    let pipe = Options::new().create(&name).unwrap();
+    assert_eq!((pipe.capacity(), pipe.mode(), pipe.schema(), pipe.created()), (1 << 20, 0o600, 0, true));
+    assert_eq!((pipe.kept(), pipe.address().to_string()), ([].as_slice(), name.to_string()));
+    let seen = inspect(&name).unwrap();
+    assert_eq!((seen.capacity, seen.size, seen.permissions.mode), (1 << 20, (1 << 20) + 4096, 0o600));
+    assert_eq!(
+        (seen.name.as_deref(), seen.key, seen.remove_on_close),
+        (Some(name.as_str()), name.key(), false)
+    );
+    assert_eq!((Some(seen.shm_id), Some(seen.sem_id)), (name.segment(), name.set()));
+    assert_eq!(seen.segment_id, pipe.id());
+    let age = seen.created.elapsed().unwrap();
+    assert!(age < LONG, "{age:?}");
+    // The set has the same permission bits.
+    // SAFETY: all fields are integers.
+    let mut status: libc::semid_ds = unsafe { std::mem::zeroed() };
+    // SAFETY: IPC_STAT writes one semid_ds.
+    assert_eq!(unsafe { libc::semctl(seen.sem_id, 0, libc::IPC_STAT, &raw mut status) }, 0);
+    assert_eq!(status.sem_perm.mode & 0o777, 0o600);
+}
+
+#[test]
+fn capacity_is_rounded_up_to_a_power_of_two() {
+    for (asked, got) in [(0, 4096), (1, 4096), (4096, 4096), (4097, 8192), (100_000, 131_072)] {
+        let pipe = Options::new().capacity(asked).create("sysv:private").unwrap();
+        let _objects = Objects::of(&pipe);
+        assert_eq!(pipe.capacity(), got, "asked for {asked}");
+        assert_eq!(pipe.max_len() as u64, got / 2 - 8);
+    }
+    let error = Options::new().capacity((1 << 40) + 1).create("sysv:private").unwrap_err();
+    assert!(
+        matches!(error, SetupError::CapacityTooLarge { asked, largest } if asked == largest + 1),
+        "{error:?}"
+    );
+    Options::new().capacity(u64::MAX).create("sysv:private").unwrap_err();
+}
+
+#[test]
+fn wishes_that_an_existing_pipe_does_not_fulfil_are_reported() {
+    let name = Name::new();
+    let made = Options::new().capacity(8192).mode(0o640).wake_mode(WakeMode::Fence).create(&name).unwrap();
+    let same = Options::new().capacity(8000).mode(0o640).wake_mode(WakeMode::Fence).remove_on_close(false);
+    assert_eq!(same.open_or_create(&name).unwrap().kept(), []);
+    assert_eq!(Options::new().open(&name).unwrap().kept(), [], "who asks for nothing misses nothing");
+    let other = Options::new()
+        .capacity(100_000)
+        .mode(0o600)
+        .uid(4711)
+        .gid(4712)
+        .wake_mode(WakeMode::Never)
+        .remove_on_close(true);
+    let found = other.open_or_create(&name).unwrap();
+    assert!(!found.created());
+    assert_eq!(found.id(), made.id());
+    assert_eq!((found.capacity(), found.mode(), found.wake_mode()), (8192, 0o640, WakeMode::Fence));
+    // SAFETY: no arguments, cannot fail.
+    let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
+    assert_eq!(
+        found.kept(),
+        [
+            Kept::Capacity { asked: 131_072, found: 8192 },
+            Kept::Mode { asked: 0o600, found: 0o640 },
+            Kept::Uid { asked: 4711, found: uid },
+            Kept::Gid { asked: 4712, found: gid },
+            Kept::WakeMode { asked: WakeMode::Never, found: WakeMode::Fence },
+            Kept::RemoveOnClose { asked: true, found: false },
+        ]
+    );
+    let said: Vec<String> = found.kept().iter().map(ToString::to_string).collect();
+    assert!(said[0].contains("131072") && said[0].contains("8192"), "{said:?}");
+    assert!(said[1].contains("0600") && said[1].contains("0640"), "{said:?}");
+}
+
+#[test]
+fn another_schema_is_refused_with_both_values() {
+    let name = Name::new();
+    let pipe = Options::new().schema(0xABCD).create(&name).unwrap();
+    assert_eq!(pipe.schema(), 0xABCD);
+    Options::new().schema(0xABCD).open(&name).unwrap();
+    for options in [Options::new(), Options::new().schema(1)] {
+        let error = options.open_or_create(&name).unwrap_err();
+        assert!(matches!(error, SetupError::Schema { found: 0xABCD, .. }), "{error:?}");
+        assert!(error.to_string().contains("0xabcd"), "{error}");
+    }
+}
+
+#[test]
+fn nobody_sleeps_on_a_pipe_where_nobody_may() {
+    let name = Name::new();
+    let options = Options::new().wake_mode(WakeMode::Never);
+    let error = options.clone().wait(Wait::Block).create(&name).unwrap_err();
+    assert!(matches!(error, SetupError::NeverSleeps), "{error:?}");
+    assert!(name.is_unused());
+    options.create(&name).unwrap();
+    let error = Options::new().wait(Wait::Block).open(&name).unwrap_err();
+    assert!(matches!(error, SetupError::NeverSleeps), "{error:?}");
+    // Without a wish it waits by yielding.
+    let mut consumer = Pipe::open(&name).unwrap().consumer().unwrap();
+    assert_eq!(consumer.recv_deadline(within(Duration::from_millis(5))).unwrap_err(), RecvError::TimedOut);
+}
+
+#[test]
+fn create_wants_a_new_pipe_and_open_an_existing_one() {
+    let name = Name::new();
+    let error = Pipe::open(&name).unwrap_err();
+    assert!(matches!(error, SetupError::NotFound { .. }), "{error:?}");
+    assert!(error.to_string().contains(name.as_str()), "{error}");
+    assert!(name.is_unused());
+    let pipe = Options::new().create(&name).unwrap();
+    let error = Options::new().create(&name).unwrap_err();
+    assert!(matches!(error, SetupError::Exists { .. }), "{error:?}");
+    assert!(error.to_string().contains(name.as_str()), "{error}");
+    assert_eq!(Pipe::open(&name).unwrap().id(), pipe.id());
+    assert_eq!(Pipe::open_or_create(&name).unwrap().id(), pipe.id());
+}
+
+#[test]
+fn counters_tell_what_each_side_did() {
+    let (mut producer, mut consumer, _objects) = pair();
+    let pipe = producer.pipe().clone();
+    let look = || inspect(pipe.address()).unwrap();
+    for length in [10, 0, 100] {
+        producer.send(&vec![0; length]).unwrap();
+    }
+    let mut batch = producer.batch();
+    batch.push(&[0; 5]).unwrap();
+    batch.push(&[0; 5]).unwrap();
+    batch.commit();
+    producer.reserve(50).unwrap().commit_len(1);
+    drop(producer.reserve(50).unwrap());
+    let seen = look();
+    assert_eq!((seen.producer.messages, seen.producer.bytes), (6, 121));
+    assert_eq!((seen.consumer.messages, seen.consumer.bytes), (0, 0));
+    assert_eq!(seen.producer.position, producer.position().get());
+    assert_eq!(seen.used, producer.position().get());
+
+    drop(consumer.recv().unwrap());
+    consumer.recv().unwrap().keep();
+    let mut drain = consumer.drain(2);
+    while drain.next().unwrap().is_some() {}
+    drop(drain);
+    let seen = look();
+    assert_eq!((seen.consumer.messages, seen.consumer.bytes), (3, 110));
+    assert_eq!(seen.consumer.position, consumer.position().get());
+    assert_eq!((seen.producer.epoch, seen.consumer.epoch), (1, 1));
+    let us = Some(std::process::id());
+    assert_eq!((seen.producer.peer, seen.producer.pid, seen.consumer.pid), (Peer::Open, us, us));
+    assert_eq!((seen.producer.waits, seen.consumer.waits), (0, 0));
+
+    while let Ok(message) = consumer.try_recv() {
+        drop(message);
+    }
+    consumer.recv_deadline(Instant::now()).unwrap_err();
+    assert_eq!(look().consumer.waits, 1);
+    fill(&mut producer);
+    producer.send_deadline(&[0; 8], Instant::now()).unwrap_err();
+    assert_eq!(look().producer.waits, 1);
+
+    drop((producer, consumer));
+    let seen = look();
+    assert_eq!((seen.producer.peer, seen.producer.pid), (Peer::Closed, None));
+    drop(pipe.producer().unwrap());
+    assert_eq!(look().producer.epoch, 2);
+}
+
+#[test]
+fn watchers_disturb_nothing() {
+    let name = Name::new();
+    let pipe = Options::new().capacity(CAPACITY).create(&name).unwrap();
+    let (mut producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
+    producer.send(b"seen by many").unwrap();
+    let segment = name.segment().unwrap();
+    let (attached, bytes) = (raw::attached(segment), raw::Attached::new(segment).bytes());
+    for _ in 0..10 {
+        inspect(&name).unwrap();
+    }
+    assert_eq!(raw::Attached::new(segment).bytes(), bytes);
+    // Somebody else may be listing all pipes just now.
+    until("as many attached as before", || raw::attached(segment) == attached);
+    assert_eq!(received(&mut consumer), b"seen by many");
+}
+
+#[test]
+fn a_listing_has_every_pipe_by_its_name_and_attaches_no_other_segment() {
+    let (name, foreign) = (Name::new(), Name::new());
+    let pipe = Options::new().capacity(CAPACITY).create(&name).unwrap();
+    let private = Options::new().capacity(CAPACITY).create("sysv:private").unwrap();
+    let _objects = Objects::of(&private);
+    let segment = raw::make_segment(foreign.key(), 8192, 0o600);
+    let before = raw::status(segment).unwrap();
+
+    let listed = shmpipe::list().unwrap();
+    let find = |pipe: &Pipe| {
+        let ours = |listed: &&shmpipe::Listed| {
+            listed.snapshot.as_ref().is_ok_and(|snapshot| snapshot.segment_id == pipe.id())
+        };
+        listed.iter().find(ours).expect("listed").snapshot.as_ref().unwrap()
+    };
+    let (by_name, by_id) = (find(&pipe), find(&private));
+    assert_eq!(
+        (by_name.address.to_string(), by_name.name.as_deref()),
+        (name.to_string(), Some(name.as_str()))
+    );
+    assert_eq!((&by_id.address, by_id.name.as_deref()), (private.address(), None));
+    assert!(listed.iter().all(|listed| listed.shm_id != segment));
+    let after = raw::status(segment).unwrap();
+    assert_eq!((after.shm_atime, after.shm_lpid), (before.shm_atime, before.shm_lpid), "never attached");
+}
+
+#[test]
+fn each_end_knows_of_the_other() {
+    let name = Name::new();
+    let pipe = Pipe::open_or_create(&name).unwrap();
+    let mut producer = pipe.producer().unwrap();
+    assert_eq!(producer.peer(), Peer::NeverCame);
+    assert_eq!(producer.wait_for_peer(Some(within(Duration::from_millis(20)))), Err(SendError::TimedOut));
+    let mut consumer = pipe.consumer().unwrap();
+    assert_eq!((producer.peer(), consumer.peer()), (Peer::Open, Peer::Open));
+    producer.wait_for_peer(Some(Instant::now())).unwrap();
+    consumer.wait_for_peer(None).unwrap();
+    drop(producer);
+    assert_eq!(consumer.peer(), Peer::Closed);
+    assert_eq!(consumer.wait_for_peer(Some(within(Duration::from_millis(20)))), Err(RecvError::TimedOut));
+    let mut producer = pipe.producer().unwrap();
+    assert_eq!(consumer.peer(), Peer::Open);
+    drop(consumer);
+    assert_eq!(producer.peer(), Peer::Closed);
+    // Whoever comes wakes whoever waits for it.
+    let coming = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(20));
+        pipe.consumer().unwrap()
+    });
+    producer.wait_for_peer(None).unwrap();
+    drop(coming.join().unwrap());
+}
+
+#[test]
+fn a_message_released_in_another_thread_is_seen_here() {
+    // The endpoint travels from thread to thread, and takes its messages along.
+    let (mut producer, mut consumer, _objects) = pair();
+    for i in 0..50u8 {
+        (producer, consumer) = thread::spawn(move || {
+            producer.send(&[i; 100]).unwrap();
+            assert_eq!(received(&mut consumer), [i; 100]);
+            (producer, consumer)
+        })
+        .join()
+        .unwrap();
+    }
+    assert_eq!(producer.free().unwrap(), CAPACITY);
 }

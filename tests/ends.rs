@@ -1,0 +1,624 @@
+//! Ends and deaths, between processes: every row of the table in the documentation of `Producer` and `Consumer`.
+
+mod support;
+
+use shmpipe::{Options, Pipe, RecvError, SendError, Wait};
+use std::fmt::Display;
+use std::time::{Duration, Instant};
+use support::name::Name;
+use support::process::{Process, part as play};
+use support::{A_WHILE, at_once, end, until, within};
+
+#[test]
+fn part() {
+    play(&[("end", end::play)]);
+}
+
+/// How a process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    Close,
+    Drop,
+    Kill,
+    /// It exits without a word: no destructor runs.
+    Exit,
+}
+
+use Ending::{Close, Drop, Exit, Kill};
+
+const ORDERLY: [Ending; 2] = [Close, Drop];
+const DEATHS: [Ending; 2] = [Kill, Exit];
+
+impl Ending {
+    fn of(self, mut process: Process) {
+        match self {
+            Close => assert_eq!(process.ask("close"), "closed"),
+            Drop => assert_eq!(process.ask("drop"), "dropped"),
+            Kill => return process.kill(),
+            Exit => {
+                process.say("exit");
+                process.wait();
+                return;
+            }
+        }
+        process.end();
+    }
+
+    fn is_orderly(self) -> bool {
+        ORDERLY.contains(&self)
+    }
+}
+
+/// A producer and a consumer of `name`, started in one order or the other.
+fn both(name: &Name, producer_first: bool) -> (Process, Process) {
+    if producer_first {
+        let producer = end::producer(name);
+        (producer, end::consumer(name))
+    } else {
+        let consumer = end::consumer(name);
+        (end::producer(name), consumer)
+    }
+}
+
+const ORDERS: [bool; 2] = [true, false];
+
+/// Longer than what is asked here should take, in milliseconds; several times the pace at which a wait looks around.
+const QUIET: u128 = A_WHILE.as_millis();
+
+fn recv_waits(consumer: &mut Process) {
+    assert_eq!(consumer.ask(format!("recv {QUIET}")), "TimedOut");
+}
+
+/// The pipe is full.
+fn send_waits(producer: &mut Process) {
+    assert_eq!(producer.ask(format!("send 12345678 {QUIET}")), "TimedOut");
+}
+
+/// How many messages of 8 bytes a ring of 4096 takes.
+const FULL: usize = 255;
+
+fn fill(producer: &mut Process) {
+    assert_eq!(producer.ask("fill"), format!("full after {FULL}"));
+}
+
+/// Whatever happened before, the two can talk.
+fn they_talk(producer: &mut Process, consumer: &mut Process, message: impl Display) {
+    assert_eq!(producer.ask(format!("send {message}")), "sent");
+    assert_eq!(consumer.ask("recv"), format!("{:?}", message.to_string()));
+}
+
+#[test]
+fn recv_waits_for_a_producer_that_has_never_come() {
+    let name = Name::new();
+    let mut consumer = end::consumer(&name);
+    assert_eq!(consumer.ask("peer"), "NeverCame");
+    recv_waits(&mut consumer);
+    assert_eq!(consumer.ask("try_recv"), "Empty");
+    consumer.say("recv");
+    let mut producer = end::producer(&name);
+    assert_eq!(producer.ask("send first"), "sent");
+    assert_eq!(consumer.hear(), "\"first\"");
+}
+
+#[test]
+fn recv_waits_for_a_producer_that_is_alive_and_quiet() {
+    let name = Name::new();
+    for producer_first in ORDERS {
+        let (mut producer, mut consumer) = both(&name, producer_first);
+        recv_waits(&mut consumer);
+        assert_eq!(consumer.ask("peer"), "Open");
+        // One that is stopped is alive.
+        producer.signal(libc::SIGSTOP);
+        recv_waits(&mut consumer);
+        producer.signal(libc::SIGCONT);
+        they_talk(&mut producer, &mut consumer, "again");
+    }
+}
+
+#[test]
+fn after_an_orderly_end_recv_delivers_what_is_left_and_then_says_closed_as_often_as_asked() {
+    at_once(ORDERLY, |ending| {
+        let name = Name::new();
+        for (producer_first, round) in ORDERS.into_iter().zip(0..).cycle().take(4) {
+            let (mut producer, mut consumer) = both(&name, producer_first);
+            assert_eq!(producer.ask(format!("send one{round}")), "sent");
+            assert_eq!(producer.ask("send two"), "sent");
+            ending.of(producer);
+            assert_eq!(consumer.ask("recv"), format!("\"one{round}\""));
+            assert_eq!(consumer.ask("try_recv"), "\"two\"");
+            for _ in 0..3 {
+                assert_eq!(consumer.ask("recv"), "Closed");
+                assert_eq!(consumer.ask("try_recv"), "Closed");
+            }
+            assert_eq!(consumer.ask("peer"), "Closed");
+            // Until a new producer comes.
+            let mut producer = end::producer(&name);
+            assert_eq!(consumer.ask("try_recv"), "Empty");
+            recv_waits(&mut consumer);
+            they_talk(&mut producer, &mut consumer, "three");
+            ending.of(producer);
+            assert_eq!(consumer.ask("recv"), "Closed");
+            consumer.end();
+        }
+    });
+}
+
+#[test]
+fn a_producer_may_come_and_go_before_the_consumer_comes() {
+    let name = Name::new();
+    for ending in ORDERLY {
+        for round in 0..2 {
+            let mut producer = end::producer(&name);
+            assert_eq!(producer.ask(format!("send early{round}")), "sent");
+            ending.of(producer);
+            let mut consumer = end::consumer(&name);
+            assert_eq!(consumer.ask("recv"), format!("\"early{round}\""));
+            assert_eq!(consumer.ask("recv"), "Closed");
+            consumer.end();
+        }
+    }
+    for ending in DEATHS {
+        for round in 0..2 {
+            let mut producer = end::producer(&name);
+            assert_eq!(producer.ask(format!("send early{round}")), "sent");
+            ending.of(producer);
+            let mut consumer = end::consumer(&name);
+            assert_eq!(consumer.ask("recv"), format!("\"early{round}\""));
+            assert_eq!(consumer.ask("recv"), "Abandoned");
+            recv_waits(&mut consumer);
+            consumer.end();
+        }
+    }
+}
+
+#[test]
+fn after_a_death_recv_delivers_what_was_committed_and_then_says_abandoned_once() {
+    at_once(DEATHS, |ending| {
+        let name = Name::new();
+        for (producer_first, round) in ORDERS.into_iter().zip(0..).cycle().take(4) {
+            let (mut producer, mut consumer) = both(&name, producer_first);
+            assert_eq!(producer.ask(format!("send one{round}")), "sent");
+            assert_eq!(producer.ask("send two"), "sent");
+            assert_eq!(producer.ask("reserve 100"), "reserved");
+            ending.of(producer);
+            assert_eq!(consumer.ask("peer"), "Died");
+            assert_eq!(consumer.ask("recv"), format!("\"one{round}\""));
+            assert_eq!(consumer.ask("recv"), "\"two\"");
+            assert_eq!(consumer.ask("try_recv"), "Empty", "a try makes no system call");
+            assert_eq!(consumer.ask("recv"), "Abandoned");
+            recv_waits(&mut consumer);
+            assert_eq!(consumer.ask("try_recv"), "Empty");
+            // Asking again waits for a successor.
+            consumer.say("recv");
+            let mut successor = end::producer(&name);
+            assert_eq!(successor.ask("send three"), "sent");
+            assert_eq!(consumer.hear(), "\"three\"");
+            recv_waits(&mut consumer);
+            ending.of(successor);
+            assert_eq!(consumer.ask("recv"), "Abandoned", "of the successor, once as well");
+            recv_waits(&mut consumer);
+            consumer.end();
+        }
+    });
+}
+
+#[test]
+fn a_death_that_a_successor_has_mended_is_not_told() {
+    let name = Name::new();
+    for ending in DEATHS {
+        let (mut producer, mut consumer) = both(&name, true);
+        assert_eq!(producer.ask("send one"), "sent");
+        ending.of(producer);
+        let mut successor = end::producer(&name);
+        assert_eq!(consumer.ask("recv"), "\"one\"");
+        recv_waits(&mut consumer);
+        they_talk(&mut successor, &mut consumer, "two");
+
+        fill(&mut successor);
+        ending.of(consumer);
+        let mut consumer = end::consumer(&name);
+        send_waits(&mut successor);
+        assert_eq!(consumer.ask("empty"), format!("empty after {FULL}"));
+        they_talk(&mut successor, &mut consumer, "three");
+        successor.end();
+        assert_eq!(consumer.ask("recv"), "Closed");
+        consumer.end();
+    }
+}
+
+#[test]
+fn an_end_told_to_a_consumer_counts_for_its_successor_as_never_come() {
+    at_once([Close, Drop, Kill, Exit], |ending| {
+        for own_ending in [Close, Kill] {
+            let name = Name::new();
+            for producer_first in ORDERS {
+                let (producer, mut consumer) = both(&name, producer_first);
+                ending.of(producer);
+                assert_eq!(consumer.ask("recv"), if ending.is_orderly() { "Closed" } else { "Abandoned" });
+                own_ending.of(consumer);
+                let mut successor = end::consumer(&name);
+                assert_eq!(successor.ask("try_recv"), "Empty");
+                recv_waits(&mut successor);
+                let mut producer = end::producer(&name);
+                they_talk(&mut producer, &mut successor, "afresh");
+                Close.of(producer);
+                assert_eq!(successor.ask("recv"), "Closed");
+                successor.end();
+            }
+        }
+    });
+}
+
+#[test]
+fn send_waits_for_a_consumer_that_has_never_come() {
+    let name = Name::new();
+    let mut producer = end::producer(&name);
+    assert_eq!(producer.ask("peer"), "NeverCame");
+    fill(&mut producer);
+    send_waits(&mut producer);
+    assert_eq!(producer.ask("try_send 12345678"), "Full");
+    producer.say("send last");
+    let mut consumer = end::consumer(&name);
+    assert_eq!(consumer.ask("recv"), "\"00000000\"");
+    assert_eq!(producer.hear(), "sent");
+    assert_eq!(consumer.ask("empty"), format!("empty after {FULL}"));
+}
+
+#[test]
+fn send_waits_for_a_consumer_that_is_alive_and_quiet() {
+    let name = Name::new();
+    for producer_first in ORDERS {
+        let (mut producer, mut consumer) = both(&name, producer_first);
+        fill(&mut producer);
+        send_waits(&mut producer);
+        consumer.signal(libc::SIGSTOP);
+        send_waits(&mut producer);
+        consumer.signal(libc::SIGCONT);
+        assert_eq!(consumer.ask("empty"), format!("empty after {FULL}"));
+        they_talk(&mut producer, &mut consumer, "again");
+    }
+}
+
+#[test]
+fn after_the_consumers_orderly_end_send_says_closed_at_once_and_also_with_room() {
+    for ending in ORDERLY {
+        let name = Name::new();
+        for (producer_first, is_full) in ORDERS.into_iter().flat_map(|order| [(order, false), (order, true)])
+        {
+            let (mut producer, consumer) = both(&name, producer_first);
+            if is_full {
+                fill(&mut producer);
+            }
+            ending.of(consumer);
+            for _ in 0..3 {
+                assert_eq!(producer.ask("send more"), "Closed");
+                assert_eq!(producer.ask("try_send more"), "Closed");
+            }
+            assert_eq!(producer.ask("peer"), "Closed");
+            // Until a new consumer comes, which gets what is there.
+            let mut consumer = end::consumer(&name);
+            assert_eq!(consumer.ask("empty"), format!("empty after {}", if is_full { FULL } else { 0 }));
+            they_talk(&mut producer, &mut consumer, "again");
+            producer.end();
+            assert_eq!(consumer.ask("recv"), "Closed");
+            consumer.end();
+        }
+    }
+}
+
+#[test]
+fn a_consumer_that_closed_before_the_producer_came_counts_as_never_come() {
+    let name = Name::new();
+    for ending in ORDERLY {
+        for _ in 0..2 {
+            ending.of(end::consumer(&name));
+            let mut producer = end::producer(&name);
+            fill(&mut producer);
+            send_waits(&mut producer);
+            let mut consumer = end::consumer(&name);
+            assert_eq!(consumer.ask("empty"), format!("empty after {FULL}"));
+            they_talk(&mut producer, &mut consumer, "late");
+            producer.end();
+            assert_eq!(consumer.ask("recv"), "Closed");
+            consumer.end();
+        }
+    }
+}
+
+#[test]
+fn after_the_consumers_death_send_says_abandoned_once_when_full() {
+    at_once(DEATHS, |ending| {
+        let name = Name::new();
+        for producer_first in ORDERS {
+            let (mut producer, consumer) = both(&name, producer_first);
+            assert_eq!(producer.ask("send 12345678"), "sent");
+            ending.of(consumer);
+            assert_eq!(producer.ask("peer"), "Died");
+            assert_eq!(producer.ask("send 12345678"), "sent", "while there is room nobody asks");
+            assert_eq!(producer.ask("fill"), format!("full after {}", FULL - 2));
+            assert_eq!(producer.ask("send more"), "Abandoned");
+            send_waits(&mut producer);
+            assert_eq!(producer.ask("try_send more"), "Full");
+            // Asking again waits for a successor.
+            producer.say("send more");
+            let mut successor = end::consumer(&name);
+            assert_eq!(successor.ask("recv"), "\"12345678\"");
+            assert_eq!(producer.hear(), "sent");
+            assert_eq!(successor.ask("empty"), format!("empty after {FULL}"));
+
+            fill(&mut producer);
+            ending.of(successor);
+            assert_eq!(producer.ask("send more"), "Abandoned", "of the successor, once as well");
+            send_waits(&mut producer);
+            producer.end();
+            let mut consumer = end::consumer(&name);
+            assert_eq!(consumer.ask("empty"), format!("Closed after {FULL}"));
+            consumer.end();
+        }
+    });
+}
+
+#[test]
+fn an_end_told_to_a_producer_counts_for_its_successor_as_never_come() {
+    at_once([Close, Drop, Kill, Exit], |ending| {
+        for own_ending in [Close, Kill] {
+            let name = Name::new();
+            for producer_first in ORDERS {
+                let (mut producer, consumer) = both(&name, producer_first);
+                fill(&mut producer);
+                ending.of(consumer);
+                assert_eq!(
+                    producer.ask("send more"),
+                    if ending.is_orderly() { "Closed" } else { "Abandoned" }
+                );
+                own_ending.of(producer);
+                let mut successor = end::producer(&name);
+                assert_eq!(successor.ask("try_send 12345678"), "Full");
+                send_waits(&mut successor);
+                let mut consumer = end::consumer(&name);
+                assert_eq!(consumer.ask("empty"), format!("empty after {FULL}"));
+                they_talk(&mut successor, &mut consumer, "afresh");
+                Close.of(consumer);
+                assert_eq!(successor.ask("send more"), "Closed");
+                successor.end();
+            }
+        }
+    });
+}
+
+#[test]
+fn a_producer_that_comes_after_an_untold_death_is_told_once() {
+    let name = Name::new();
+    for ending in DEATHS {
+        let (mut producer, consumer) = both(&name, true);
+        fill(&mut producer);
+        ending.of(consumer);
+        Close.of(producer);
+        let mut producer = end::producer(&name);
+        assert_eq!(producer.ask("send more"), "Abandoned");
+        send_waits(&mut producer);
+        producer.end();
+        let mut consumer = end::consumer(&name);
+        assert_eq!(consumer.ask("empty"), format!("Closed after {FULL}"));
+        consumer.end();
+    }
+}
+
+#[test]
+fn a_name_can_be_used_again_and_again_after_every_kind_of_end() {
+    let name = Name::new();
+    let mut number = 0;
+    for _ in 0..2 {
+        for (producer_first, producer_ends_first) in
+            [(true, true), (true, false), (false, true), (false, false)]
+        {
+            for (ending, other) in [(Close, Close), (Close, Kill), (Kill, Close), (Kill, Kill)] {
+                let (mut producer, mut consumer) = both(&name, producer_first);
+                number += 1;
+                they_talk(&mut producer, &mut consumer, number);
+                assert_eq!(producer.ask("send left"), "sent");
+                if producer_ends_first {
+                    ending.of(producer);
+                    other.of(consumer);
+                } else {
+                    other.of(consumer);
+                    ending.of(producer);
+                }
+                // What is left is there for whoever comes, and so is the end that nobody was told of.
+                let mut consumer = end::consumer(&name);
+                assert_eq!(consumer.ask("recv"), "\"left\"");
+                assert_eq!(consumer.ask("recv"), if ending == Close { "Closed" } else { "Abandoned" });
+                consumer.end();
+            }
+        }
+    }
+}
+
+#[test]
+fn what_was_taken_and_not_released_comes_again_with_the_same_positions() {
+    let name = Name::new();
+    for ending in DEATHS {
+        let (mut producer, mut consumer) = both(&name, true);
+        let mut positions = vec![];
+        for i in 0..5 {
+            let sent = producer.ask(format!("send_at m{i}"));
+            positions.push(sent.strip_prefix("sent at ").unwrap().to_owned());
+        }
+        assert_eq!(consumer.ask("recv_at"), format!("\"m0\" at {}", positions[0]));
+        assert_eq!(consumer.ask("take 3"), "took 3");
+        ending.of(consumer);
+        let mut successor = end::consumer(&name);
+        assert_eq!(successor.ask("keep"), "\"m1\"");
+        ending.of(successor);
+        let mut successor = end::consumer(&name);
+        for i in 1..5 {
+            assert_eq!(successor.ask("recv_at"), format!("\"m{i}\" at {}", positions[i]));
+        }
+        assert_eq!(successor.ask("try_recv"), "Empty");
+        producer.end();
+        assert_eq!(successor.ask("recv"), "Closed");
+        successor.end();
+    }
+}
+
+#[test]
+fn a_second_endpoint_is_refused_with_the_process_that_holds_the_role() {
+    let name = Name::new();
+    let (producer, consumer) = both(&name, true);
+    let mut other = end::start();
+    other.ask(format!("open {name}"));
+    for (role, holder) in [("Producer", producer.pid()), ("Consumer", consumer.pid())] {
+        let refused = format!("RoleTaken {{ role: {role}, pid: Some({holder}) }}");
+        assert_eq!(other.ask(role.to_lowercase()), refused);
+    }
+    // As soon as it is gone, the role is free.
+    producer.kill();
+    assert_eq!(other.ask("producer"), "claimed");
+    consumer.kill();
+    assert_eq!(other.ask("consumer"), "claimed");
+}
+
+/// How long it takes from `act` until `process` says what it is expected to say.
+fn delay(process: &mut Process, expected: &str, act: impl FnOnce()) -> Duration {
+    let start = Instant::now();
+    act();
+    assert_eq!(process.hear(), expected);
+    start.elapsed()
+}
+
+/// The shortest of several delays, of each of which chance may have made a long one.
+fn best(trial: impl FnMut(i32) -> Duration) -> Duration {
+    (0..5).map(trial).min().unwrap()
+}
+
+/// Waits until a side of the pipe is counted as waiting, and then for a moment: it sleeps.
+fn asleep(name: &Name, waits: impl Fn(&shmpipe::Snapshot) -> u64, before: u64) {
+    until("a wait", || waits(&shmpipe::inspect(name).unwrap()) > before);
+    std::thread::sleep(Duration::from_millis(10));
+}
+
+#[test]
+fn the_end_of_a_peer_reaches_a_sleeper() {
+    // A close wakes it; of a death it learns when it looks around, every 100 ms. Were it not woken, it would take
+    // until the end of its slice, of which 10 ms are over when the peer closes.
+    for (ending, told, bound) in
+        [(Close, "Closed", Duration::from_millis(60)), (Kill, "Abandoned", Duration::from_millis(300))]
+    {
+        let name = Name::new();
+        let receiving = best(|round| {
+            let (producer, mut consumer) = both(&name, round % 2 == 0);
+            let before = shmpipe::inspect(&name).unwrap().consumer.waits;
+            consumer.say("recv");
+            asleep(&name, |seen| seen.consumer.waits, before);
+            delay(&mut consumer, told, || match ending {
+                Close => drop(close_without_waiting(producer)),
+                _ => producer.kill(),
+            })
+        });
+        assert!(receiving < bound, "recv: {ending:?} after {receiving:?}");
+
+        let name = Name::new();
+        let sending = best(|round| {
+            let (mut producer, mut consumer) = both(&name, round % 2 == 0);
+            consumer.ask("empty");
+            fill(&mut producer);
+            let before = shmpipe::inspect(&name).unwrap().producer.waits;
+            producer.say("send more");
+            asleep(&name, |seen| seen.producer.waits, before);
+            delay(&mut producer, told, || match ending {
+                Close => drop(close_without_waiting(consumer)),
+                _ => consumer.kill(),
+            })
+        });
+        assert!(sending < bound, "send: {ending:?} after {sending:?}");
+    }
+}
+
+fn close_without_waiting(mut process: Process) -> Process {
+    assert_eq!(process.ask("close"), "closed");
+    process
+}
+
+#[test]
+fn the_coming_of_a_peer_reaches_a_sleeper() {
+    for role in ["producer", "consumer"] {
+        let delay = best(|_| {
+            let name = Name::new();
+            let mut waiting = end::start();
+            waiting.ask("capacity 4096");
+            waiting.ask(format!("open_or_create {name}"));
+            assert_eq!(waiting.ask(role), "claimed");
+            assert_eq!(waiting.ask("wait_for_peer 20"), "TimedOut");
+            let other = Pipe::open(&name).unwrap();
+            waiting.say("wait_for_peer");
+            std::thread::sleep(Duration::from_millis(10));
+            let start = Instant::now();
+            let (producer, consumer) = match role {
+                "producer" => (None, other.consumer().ok()),
+                _ => (other.producer().ok(), None),
+            };
+            assert_eq!(waiting.hear(), "there");
+            assert_eq!(waiting.ask("peer"), "Open");
+            drop((producer, consumer));
+            start.elapsed()
+        });
+        assert!(delay < Duration::from_millis(60), "{role}: {delay:?}");
+    }
+}
+
+#[test]
+fn every_waiting_call_notices_the_peers_end_by_each_strategy() {
+    for strategy in [Wait::Spin, Wait::Yield, Wait::Block] {
+        let name = Name::new();
+        let open = || Options::new().capacity(4096).wait(strategy).open_or_create(&name).unwrap();
+        for ending in [Close, Kill] {
+            let mut consumer = open().consumer().unwrap();
+            let producer = end::producer(&name);
+            let waiting = std::thread::spawn(move || {
+                let ended = consumer.recv().map(drop);
+                (consumer, ended)
+            });
+            std::thread::sleep(Duration::from_millis(20));
+            ending.of(producer);
+            let (consumer, ended) = waiting.join().unwrap();
+            let expected = if ending == Close { RecvError::Closed } else { RecvError::Abandoned };
+            assert_eq!(ended, Err(expected), "{strategy:?}");
+            drop(consumer);
+
+            let mut producer = open().producer().unwrap();
+            let consumer = end::consumer(&name);
+            while producer.try_send(&[0; 100]).is_ok() {}
+            let waiting = std::thread::spawn(move || {
+                let sent = producer.send(&[0; 100]);
+                let reserved = producer.reserve_deadline(100, within(Duration::from_millis(20))).map(drop);
+                (producer, sent, reserved)
+            });
+            std::thread::sleep(Duration::from_millis(20));
+            ending.of(consumer);
+            let (producer, sent, reserved) = waiting.join().unwrap();
+            let expected = match ending {
+                Close => (Err(SendError::Closed), Err(SendError::Closed)),
+                _ => (Err(SendError::Abandoned), Err(SendError::TimedOut)),
+            };
+            assert_eq!((sent, reserved), expected, "{strategy:?}");
+            drop(producer);
+            let mut consumer = open().consumer().unwrap();
+            while consumer.try_recv().is_ok() {}
+        }
+    }
+}
+
+#[test]
+fn a_deadline_however_short_does_not_hide_a_death() {
+    let name = Name::new();
+    let (mut producer, consumer) = both(&name, true);
+    fill(&mut producer);
+    consumer.kill();
+    assert_eq!(producer.ask("send 12345678 0"), "Abandoned");
+    assert_eq!(producer.ask("send 12345678 0"), "TimedOut");
+    let mut consumer = end::consumer(&name);
+    assert_eq!(consumer.ask("empty"), format!("empty after {FULL}"));
+    producer.kill();
+    assert_eq!(consumer.ask("recv 0"), "Abandoned");
+    assert_eq!(consumer.ask("recv 0"), "TimedOut");
+}

@@ -1,0 +1,233 @@
+//! A message costs no system call as long as nobody sleeps.
+
+mod support;
+
+use shmpipe::{Options, Pipe, RecvError, SendError, Wait, inspect};
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::os::fd::{AsRawFd, FromRawFd};
+use support::name::Name;
+use support::process::{Line, Process, part as play};
+use support::{LONG, within};
+
+#[test]
+fn part() {
+    play(&[
+        ("sealed producer", sealed_producer),
+        ("sealed consumer", sealed_consumer),
+        ("stream", stream),
+        ("sink", sink),
+    ]);
+}
+
+const MESSAGES: u64 = 100_000;
+
+/// From here on the kernel kills this thread at every system call other than read, write and exit.
+fn seal(line: &mut Line) {
+    line.say("ready");
+    assert_eq!(line.hear().as_deref(), Some("go"));
+    // SAFETY: no pointers.
+    let sealed = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_STRICT, 0, 0, 0) };
+    assert_eq!(sealed, 0, "{}", std::io::Error::last_os_error());
+}
+
+/// Says that it is done, with what is left to do it with, and waits to be killed.
+fn done() -> ! {
+    let word = b"done\n";
+    let mut byte = 0u8;
+    // SAFETY: the two buffers are live.
+    unsafe {
+        libc::write(0, word.as_ptr().cast(), word.len());
+        loop {
+            libc::read(0, (&raw mut byte).cast(), 1);
+        }
+    }
+}
+
+fn sealed_producer(mut line: Line) {
+    let mut producer = Pipe::open(line.words[0].as_str()).unwrap().producer().unwrap();
+    seal(&mut line);
+    let message = [7; 200];
+    let mut number = 0;
+    while number < MESSAGES {
+        let length = number as usize % 200;
+        let sent = match number % 4 {
+            0 => producer.try_reserve(200).map(|mut space| {
+                space.write(0, &message[..length]);
+                space.tag(number as u32);
+                space.commit_len(length)
+            }),
+            1 => producer.try_reserve(length).map(|mut space| {
+                space.write(0, &message[..length]);
+                space.tag(number as u32);
+                space.commit()
+            }),
+            _ => producer.try_send(&message[..length]),
+        };
+        match sent {
+            Ok(_) => number += 1,
+            Err(SendError::Full) => std::hint::spin_loop(),
+            Err(_) => std::process::abort(),
+        }
+    }
+    done()
+}
+
+fn sealed_consumer(mut line: Line) {
+    let mut consumer = Pipe::open(line.words[0].as_str()).unwrap().consumer().unwrap();
+    seal(&mut line);
+    let mut bytes = [0; 200];
+    let mut number = 0;
+    while number < MESSAGES {
+        if number % 1000 == 0 {
+            let mut drain = consumer.drain(10);
+            while let Ok(Some(record)) = drain.next() {
+                if record.copy_to(&mut bytes) != Ok(number as usize % 200) {
+                    std::process::abort();
+                }
+                number += 1;
+            }
+            continue;
+        }
+        match consumer.try_recv() {
+            Ok(message) if message.copy_to(&mut bytes) == Ok(number as usize % 200) => number += 1,
+            Err(RecvError::Empty) => std::hint::spin_loop(),
+            _ => std::process::abort(),
+        }
+    }
+    done()
+}
+
+#[test]
+fn try_calls_make_no_system_call() {
+    let name = Name::new();
+    Options::new().capacity(16_384).create(&name).unwrap();
+    let mut ends = ["sealed producer", "sealed consumer"].map(|part| Process::start(part, &[name.as_str()]));
+    for end in &mut ends {
+        assert_eq!(end.hear(), "ready");
+    }
+    for end in &mut ends {
+        end.say("go");
+    }
+    for end in &mut ends {
+        assert_eq!(end.hear(), "done");
+    }
+    let seen = inspect(&name).unwrap();
+    assert_eq!((seen.producer.messages, seen.consumer.messages), (MESSAGES, MESSAGES));
+}
+
+fn strategy(word: &str) -> Wait {
+    if word == "spin" { Wait::Spin } else { Wait::Yield }
+}
+
+const ROUND_TRIPS: u64 = 2000;
+
+/// Sends a stream, and then message by message, each after the answer to the last one.
+fn stream(line: Line) {
+    let [there, back, wait] = line.words.as_slice() else { panic!() };
+    let open = |name: &String| Options::new().wait(strategy(wait)).open(name.as_str()).unwrap();
+    let mut producer = open(there).producer().unwrap();
+    let mut answers = open(back).consumer().unwrap();
+    for number in 0..MESSAGES + ROUND_TRIPS {
+        producer.send_deadline(&number.to_le_bytes(), within(LONG)).unwrap();
+        if number >= MESSAGES {
+            let answer = answers.recv_deadline(within(LONG)).unwrap();
+            assert_eq!(answer.value::<u64>(), Ok(number));
+        }
+    }
+}
+
+fn sink(line: Line) {
+    let [there, back, wait] = line.words.as_slice() else { panic!() };
+    let open = |name: &String| Options::new().wait(strategy(wait)).open(name.as_str()).unwrap();
+    let mut consumer = open(there).consumer().unwrap();
+    let mut answers = open(back).producer().unwrap();
+    for number in 0..MESSAGES + ROUND_TRIPS {
+        let got: u64 = consumer.recv_deadline(within(LONG)).unwrap().value().unwrap();
+        assert_eq!(got, number);
+        if number >= MESSAGES {
+            answers.send_deadline(&got.to_le_bytes(), within(LONG)).unwrap();
+        }
+    }
+}
+
+/// A file without a name that another process can write to.
+fn unnamed() -> (File, String) {
+    // SAFETY: the name is a string with a terminator; the descriptor is owned by the file from here on.
+    let file = unsafe { File::from_raw_fd(libc::memfd_create(c"trace".as_ptr(), libc::MFD_CLOEXEC)) };
+    let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+    (file, path)
+}
+
+/// How often a summary of strace counts these calls.
+fn calls(summary: &str, names: &[&str]) -> u64 {
+    let lines = summary.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let counts = lines.filter_map(|cells| {
+        let name = cells.last()?;
+        names.contains(name).then(|| cells[3].parse::<u64>().unwrap())
+    });
+    counts.sum()
+}
+
+const WATCHED: &str = "trace=futex,semop,semtimedop,semctl,membarrier";
+
+/// Whether strace is there and may trace.
+fn can_trace() -> bool {
+    let (mut file, path) = unnamed();
+    let run = std::process::Command::new("strace")
+        .args(["-f", "-c", "-e", "trace=execve", "-o", &path, "true"])
+        .stderr(std::process::Stdio::null())
+        .status();
+    let mut said = String::new();
+    file.rewind().unwrap();
+    file.read_to_string(&mut said).unwrap();
+    run.is_ok_and(|status| status.success()) && said.contains("execve")
+}
+
+#[test]
+fn neither_a_stream_nor_a_ping_pong_makes_a_call_per_message_while_nobody_sleeps() {
+    let traced = can_trace();
+    if !traced {
+        eprintln!(
+            "no_syscalls: there is no strace, or it may not trace: only the counters of the pipe are looked at"
+        );
+    }
+    for wait in ["spin", "yield"] {
+        let (there, back) = (Name::new(), Name::new());
+        for name in [&there, &back] {
+            Options::new().capacity(65_536).create(name).unwrap();
+        }
+        let words = [there.as_str(), back.as_str(), wait];
+        let ends = ["sink", "stream"].map(|part| {
+            let (file, path) = unnamed();
+            let strace = ["strace", "-f", "-c", "-e", WATCHED, "-o", &path];
+            let process = Process::start_under(if traced { &strace } else { &[] }, part, &words);
+            (part, file, process)
+        });
+        for (part, mut file, process) in ends {
+            let status = process.wait();
+            assert!(status.success(), "{part}: {status}");
+            let mut summary = String::new();
+            file.rewind().unwrap();
+            file.read_to_string(&mut summary).unwrap();
+            if traced {
+                assert!(
+                    summary.contains("futex") || summary.contains("semop"),
+                    "{part}: no summary: {summary}"
+                );
+                // Those of the test's own threads and of the set-up.
+                let all = calls(&summary, &["futex", "semop", "semtimedop", "membarrier"]);
+                assert!(all < 300, "{part}, {wait}: {all} calls for {MESSAGES} messages\n{summary}");
+                // A wait of more than 100 us looks whether the peer is still there, and a peer that has no core is
+                // waited for that long.
+                let looks = calls(&summary, &["semctl"]);
+                assert!(looks < MESSAGES / 10, "{part}, {wait}: {looks} looks for {MESSAGES} messages");
+            }
+        }
+        for name in [&there, &back] {
+            let seen = inspect(name).unwrap();
+            assert_eq!((seen.producer.wakeups, seen.consumer.wakeups), (0, 0));
+        }
+        assert_eq!(inspect(&there).unwrap().consumer.messages, MESSAGES + ROUND_TRIPS);
+    }
+}

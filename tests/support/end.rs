@@ -1,0 +1,285 @@
+//! The part of one end of a pipe in a process of its own, which does as it is told, line by line.
+//!
+//! Each command is answered by one line: what happened, or the error as `Debug` prints it.
+
+use super::process::{Line, Process};
+use shmpipe::{Consumer, Options, Pipe, Producer, RecvError, SendError, Wait, WakeMode};
+use std::fmt::{Debug, Display};
+use std::time::{Duration, Instant};
+
+/// Starts an end that has no pipe yet.
+pub fn start() -> Process {
+    Process::start("end", &[])
+}
+
+/// Starts a process that is the producer of the pipe at `address`, 4096 bytes if it makes it.
+pub fn producer(address: impl Display) -> Process {
+    claim(address, "producer")
+}
+
+/// Starts a process that is the consumer of the pipe at `address`, 4096 bytes if it makes it.
+pub fn consumer(address: impl Display) -> Process {
+    claim(address, "consumer")
+}
+
+fn claim(address: impl Display, role: &str) -> Process {
+    let mut end = start();
+    end.ask("capacity 4096");
+    let opened = end.ask(format!("open_or_create {address}"));
+    assert!(opened.starts_with("pipe "), "{opened}");
+    assert_eq!(end.ask(role), "claimed");
+    end
+}
+
+/// What an end has.
+#[derive(Default)]
+struct End {
+    options: Options,
+    pipe: Option<Pipe>,
+    producer: Option<Producer>,
+    consumer: Option<Consumer>,
+}
+
+/// Plays the part.
+pub fn play(mut line: Line) {
+    let mut end = End::default();
+    while let Some(command) = line.hear() {
+        let words: Vec<&str> = command.split_whitespace().collect();
+        let answer = end.obey(&words);
+        line.say(answer);
+    }
+}
+
+fn answer<T: Display>(result: Result<T, impl Debug>) -> String {
+    match result {
+        Ok(done) => done.to_string(),
+        Err(error) => format!("{error:?}"),
+    }
+}
+
+/// A deadline so many milliseconds from now; a minute if nothing is said.
+fn deadline(milliseconds: Option<&&str>) -> Instant {
+    let milliseconds = milliseconds.map_or(60_000, |text| text.parse().unwrap());
+    Instant::now() + Duration::from_millis(milliseconds)
+}
+
+impl End {
+    fn producer(&mut self) -> &mut Producer {
+        self.producer.as_mut().expect("a producer")
+    }
+
+    fn consumer(&mut self) -> &mut Consumer {
+        self.consumer.as_mut().expect("a consumer")
+    }
+
+    fn opened(&mut self, result: Result<Pipe, shmpipe::SetupError>) -> String {
+        match result {
+            Ok(pipe) => {
+                let made = if pipe.created() { "made" } else { "found" };
+                let said = format!("pipe {} {made}", pipe.id());
+                self.pipe = Some(pipe);
+                said
+            }
+            Err(error) => format!("{error:?}"),
+        }
+    }
+
+    fn obey(&mut self, words: &[&str]) -> String {
+        let options = self.options.clone();
+        match words {
+            // How it is to be made and opened.
+            ["capacity", bytes] => self.wish(options.capacity(bytes.parse().unwrap())),
+            ["mode", mode] => self.wish(options.mode(u32::from_str_radix(mode, 8).unwrap())),
+            ["schema", id] => self.wish(options.schema(id.parse().unwrap())),
+            ["remove_on_close"] => self.wish(options.remove_on_close(true)),
+            ["trust", uid] => self.wish(options.trust_uid(uid.parse().unwrap())),
+            ["wait", strategy] => self.wish(options.wait(strategy_of(strategy))),
+            ["wake", "never"] => self.wish(options.wake_mode(WakeMode::Never)),
+            ["wake", "fence"] => self.wish(options.wake_mode(WakeMode::Fence)),
+            ["create", address] => self.opened(options.create(*address)),
+            ["open", address] => self.opened(options.open(*address)),
+            ["open_or_create", address] => self.opened(options.open_or_create(*address)),
+            ["unlink", address] => answer(shmpipe::unlink(*address).map(|()| "unlinked")),
+            ["unlink_force", address] => answer(shmpipe::unlink_force(*address).map(|()| "unlinked")),
+            ["inspect", address] => answer(shmpipe::inspect(*address).map(|seen| {
+                let (producer, consumer) = (seen.producer.peer, seen.consumer.peer);
+                format!("producer {producer:?}, consumer {consumer:?}, {} used", seen.used)
+            })),
+
+            // Both roles.
+            ["producer"] => match self.pipe.as_ref().expect("a pipe").producer() {
+                Ok(producer) => {
+                    self.producer = Some(producer);
+                    "claimed".to_owned()
+                }
+                Err(error) => format!("{error:?}"),
+            },
+            ["consumer"] => match self.pipe.as_ref().expect("a pipe").consumer() {
+                Ok(consumer) => {
+                    self.consumer = Some(consumer);
+                    "claimed".to_owned()
+                }
+                Err(error) => format!("{error:?}"),
+            },
+            ["peer"] => match (&self.producer, &self.consumer) {
+                (Some(producer), _) => format!("{:?}", producer.peer()),
+                (_, Some(consumer)) => format!("{:?}", consumer.peer()),
+                _ => panic!("no role"),
+            },
+            ["wait_for_peer", rest @ ..] => {
+                let deadline = Some(deadline(rest.first()));
+                match &mut self.producer {
+                    Some(producer) => answer(producer.wait_for_peer(deadline).map(|()| "there")),
+                    None => answer(self.consumer().wait_for_peer(deadline).map(|()| "there")),
+                }
+            }
+            ["close"] => {
+                let closed = match (self.producer.take(), self.consumer.take()) {
+                    (Some(producer), _) => producer.close(),
+                    (_, Some(consumer)) => consumer.close(),
+                    _ => panic!("no role"),
+                };
+                self.pipe = None;
+                answer(closed.map(|()| "closed"))
+            }
+            ["drop"] => {
+                *self = End::default();
+                "dropped".to_owned()
+            }
+
+            // The producer.
+            ["send", message, rest @ ..] => {
+                let deadline = deadline(rest.first());
+                answer(self.producer().send_deadline(message.as_bytes(), deadline).map(|_| "sent"))
+            }
+            ["send_at", message] => {
+                answer(self.producer().send(message.as_bytes()).map(|at| format!("sent at {at}")))
+            }
+            ["try_send", message] => answer(self.producer().try_send(message.as_bytes()).map(|_| "sent")),
+            // Messages of eight bytes, their numbers, as many as fit.
+            ["fill"] => {
+                let mut count = 0u64;
+                loop {
+                    match self.producer().try_send(format!("{count:08}").as_bytes()) {
+                        Ok(_) => count += 1,
+                        Err(SendError::Full) => return format!("full after {count}"),
+                        Err(error) => return format!("{error:?} after {count}"),
+                    }
+                }
+            }
+            ["reserve", bytes] => answer(self.producer().reserve(bytes.parse().unwrap()).map(|mut space| {
+                space.write(0, &vec![0xFF; space.len()]);
+                std::mem::forget(space);
+                "reserved"
+            })),
+
+            // The consumer.
+            ["recv", rest @ ..] => {
+                let deadline = deadline(rest.first());
+                answer(self.consumer().recv_deadline(deadline).map(|message| text(&message.to_vec())))
+            }
+            ["recv_at"] => answer(
+                self.consumer()
+                    .recv()
+                    .map(|message| format!("{} at {}", text(&message.to_vec()), message.position())),
+            ),
+            ["try_recv"] => answer(self.consumer().try_recv().map(|message| text(&message.to_vec()))),
+            ["keep"] => answer(self.consumer().recv().map(|message| {
+                let said = text(&message.to_vec());
+                message.keep();
+                said
+            })),
+            // Takes so many and does not release them.
+            ["take", count] => {
+                let mut drain = self.consumer().drain(count.parse().unwrap());
+                while drain.next().unwrap().is_some() {}
+                let taken = drain.taken();
+                std::mem::forget(drain);
+                format!("took {taken}")
+            }
+            // Takes what is there; says how much, and why no more.
+            ["empty"] => {
+                let mut count = 0;
+                loop {
+                    match self.consumer().try_recv() {
+                        Ok(_) => count += 1,
+                        Err(RecvError::Empty) => return format!("empty after {count}"),
+                        Err(error) => return format!("{error:?} after {count}"),
+                    }
+                }
+            }
+
+            // The process.
+            ["make_set", key, count] => {
+                let set = super::raw::make_set(key.parse().unwrap(), count.parse().unwrap());
+                super::raw::set_mode_of_set(set, 0o666);
+                "made".to_owned()
+            }
+            ["semaphore", set, number, value] => {
+                super::raw::set_semaphore(
+                    set.parse().unwrap(),
+                    number.parse().unwrap(),
+                    value.parse().unwrap(),
+                );
+                "set".to_owned()
+            }
+            ["become", uid] => become_user(uid.parse().unwrap()),
+            ["exit"] => std::process::exit(0),
+            ["fork"] => fork_and_wait(),
+            ["exec", seconds] => {
+                use std::os::unix::process::CommandExt;
+                panic!("{}", std::process::Command::new("sleep").arg(seconds).exec());
+            }
+            _ => panic!("what is {words:?}?"),
+        }
+    }
+
+    fn wish(&mut self, options: Options) -> String {
+        self.options = options;
+        "noted".to_owned()
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    format!("{:?}", String::from_utf8_lossy(bytes))
+}
+
+fn strategy_of(text: &str) -> Wait {
+    match text {
+        "spin" => Wait::Spin,
+        "yield" => Wait::Yield,
+        "block" => Wait::Block,
+        _ => panic!("{text}"),
+    }
+}
+
+fn become_user(uid: u32) -> String {
+    // SAFETY: no pointers but a null one for an empty list.
+    let done = unsafe {
+        libc::setgroups(0, std::ptr::null()) == 0
+            && libc::setgid(uid) == 0
+            && libc::setuid(uid) == 0
+            // Another user's process is not killed with its parent unless it says so again.
+            && libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) == 0
+    };
+    assert!(done, "{}", std::io::Error::last_os_error());
+    "done".to_owned()
+}
+
+/// Forks a child that lives until whoever started us is gone.
+fn fork_and_wait() -> String {
+    // SAFETY: the child makes system calls only.
+    match unsafe { libc::fork() } {
+        0 => loop {
+            let mut byte = 0u8;
+            // SAFETY: one byte is written; then the process ends.
+            unsafe {
+                libc::alarm(60);
+                if libc::read(0, (&raw mut byte).cast(), 1) <= 0 {
+                    libc::_exit(0);
+                }
+            }
+        },
+        child => child.to_string(),
+    }
+}

@@ -1,0 +1,90 @@
+//! A process of its own that removes what a test program leaves when it is killed, and its guards with it.
+
+use super::raw;
+use std::sync::OnceLock;
+
+/// Something that is to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum Thing {
+    /// Segment and set under a key.
+    Key = 1,
+    /// A segment, by its identifier.
+    Segment = 2,
+    /// A set, by its identifier.
+    Set = 3,
+}
+
+/// Notes that a thing is to be removed at our end.
+pub fn remember(thing: Thing, number: i32) {
+    tell([thing as i32, number]);
+}
+
+/// Notes that a thing is gone.
+pub fn forget(thing: Thing, number: i32) {
+    tell([-(thing as i32), number]);
+}
+
+fn tell(message: [i32; 2]) {
+    static PIPE: OnceLock<i32> = OnceLock::new();
+    let pipe = *PIPE.get_or_init(start);
+    // SAFETY: the message is live. It is far shorter than what a pipe takes in one piece.
+    let told = unsafe { libc::write(pipe, message.as_ptr().cast(), size_of_val(&message)) };
+    assert_eq!(told as usize, size_of_val(&message));
+}
+
+fn start() -> i32 {
+    let mut ends = [0; 2];
+    // SAFETY: the pointer is to two ints.
+    assert_eq!(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) }, 0);
+    let [from, to] = ends;
+    // SAFETY: the child makes system calls alone.
+    match unsafe { libc::fork() } {
+        -1 => panic!("fork: {}", std::io::Error::last_os_error()),
+        0 => work(from, to),
+        _ => {
+            // SAFETY: nobody else uses it.
+            unsafe { libc::close(from) };
+            to
+        }
+    }
+}
+
+/// Listens until the other end of the pipe is closed, which is when the test program has ended, and cleans up.
+fn work(from: i32, to: i32) -> ! {
+    let mut things = [[0; 2]; 4096];
+    // SAFETY: it closes what the parent uses and we do not, and what might keep somebody waiting for us to end. In a
+    // session of our own we do not hear what a terminal sends to the tests.
+    unsafe {
+        libc::setsid();
+        libc::close(to);
+        (0..3).for_each(|descriptor| {
+            libc::close(descriptor);
+        });
+    }
+    let mut message = [0; 2];
+    // SAFETY: the pointer is to two ints.
+    while unsafe { libc::read(from, message.as_mut_ptr().cast(), size_of_val(&message)) } > 0 {
+        let [kind, number] = message;
+        let wanted = if kind > 0 { [0; 2] } else { [-kind, number] };
+        if let Some(thing) = things.iter_mut().find(|thing| **thing == wanted) {
+            *thing = if kind > 0 { message } else { [0; 2] };
+        }
+    }
+    for [kind, number] in things {
+        match kind {
+            1 => remove_key(number),
+            2 => raw::remove_segment(number),
+            3 => raw::remove_set(number),
+            _ => {}
+        }
+    }
+    // SAFETY: ends the process without a destructor of the test program.
+    unsafe { libc::_exit(0) }
+}
+
+/// Removes whatever is under a key.
+pub fn remove_key(key: i32) {
+    raw::find_segment(key).into_iter().for_each(raw::remove_segment);
+    raw::find_set(key).into_iter().for_each(raw::remove_set);
+}

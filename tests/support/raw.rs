@@ -1,0 +1,145 @@
+//! System V objects by hand, past the library.
+
+use std::io;
+
+/// A segment attached for writing; detached when dropped.
+#[derive(Debug)]
+pub struct Attached {
+    base: *mut u8,
+    size: usize,
+}
+
+impl Attached {
+    pub fn new(id: i32) -> Self {
+        let size = status(id).expect("a segment to attach").shm_segsz;
+        // SAFETY: the kernel chooses the place.
+        let base = unsafe { libc::shmat(id, std::ptr::null(), 0) };
+        assert_ne!(base as isize, -1, "shmat: {}", io::Error::last_os_error());
+        Attached { base: base.cast(), size }
+    }
+
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// The word at `offset` bytes.
+    pub fn get(&self, offset: usize) -> u64 {
+        assert!(offset % 8 == 0 && offset + 8 <= self.size);
+        // SAFETY: within the mapping and aligned; volatile, since others write it as well.
+        unsafe { self.base.add(offset).cast::<u64>().read_volatile() }
+    }
+
+    pub fn set(&self, offset: usize, value: u64) {
+        assert!(offset % 8 == 0 && offset + 8 <= self.size);
+        // SAFETY: as in `get`.
+        unsafe { self.base.add(offset).cast::<u64>().write_volatile(value) }
+    }
+
+    /// Half a word.
+    pub fn set_u32(&self, offset: usize, value: u32) {
+        assert!(offset % 4 == 0 && offset + 4 <= self.size);
+        // SAFETY: as in `get`.
+        unsafe { self.base.add(offset).cast::<u32>().write_volatile(value) }
+    }
+
+    pub fn bytes(&self) -> Vec<u8> {
+        // SAFETY: within the mapping.
+        (0..self.size).map(|i| unsafe { self.base.add(i).read_volatile() }).collect()
+    }
+
+    pub fn fill(&self, pattern: impl Fn(usize) -> u8) {
+        for i in 0..self.size {
+            // SAFETY: within the mapping.
+            unsafe { self.base.add(i).write_volatile(pattern(i)) }
+        }
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        // SAFETY: nobody uses the mapping after this.
+        unsafe { libc::shmdt(self.base.cast()) };
+    }
+}
+
+pub fn find_segment(key: i32) -> Option<i32> {
+    // SAFETY: no pointers.
+    Some(unsafe { libc::shmget(key, 0, 0) }).filter(|&id| id != -1)
+}
+
+pub fn find_set(key: i32) -> Option<i32> {
+    // SAFETY: no pointers.
+    Some(unsafe { libc::semget(key, 0, 0) }).filter(|&id| id != -1)
+}
+
+/// A new segment of zeros, mode 0600 unless said otherwise.
+pub fn make_segment(key: i32, size: usize, mode: i32) -> i32 {
+    // SAFETY: no pointers.
+    let id = unsafe { libc::shmget(key, size, libc::IPC_CREAT | libc::IPC_EXCL | mode) };
+    assert_ne!(id, -1, "shmget: {}", io::Error::last_os_error());
+    id
+}
+
+/// A new set, with all semaphores zero.
+pub fn make_set(key: i32, count: i32) -> i32 {
+    // SAFETY: no pointers.
+    let id = unsafe { libc::semget(key, count, libc::IPC_CREAT | libc::IPC_EXCL | 0o600) };
+    assert_ne!(id, -1, "semget: {}", io::Error::last_os_error());
+    id
+}
+
+pub fn set_mode_of_set(id: i32, mode: u16) {
+    // SAFETY: all fields are integers.
+    let mut status: libc::semid_ds = unsafe { std::mem::zeroed() };
+    // SAFETY: IPC_STAT writes one semid_ds, and IPC_SET reads one.
+    let done = unsafe {
+        libc::semctl(id, 0, libc::IPC_STAT, &raw mut status);
+        status.sem_perm.mode = mode.into();
+        libc::semctl(id, 0, libc::IPC_SET, &raw mut status)
+    };
+    assert_ne!(done, -1, "semctl(IPC_SET): {}", io::Error::last_os_error());
+}
+
+pub fn remove_segment(id: i32) {
+    // SAFETY: IPC_RMID takes no pointer.
+    unsafe { libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()) };
+}
+
+pub fn remove_set(id: i32) {
+    // SAFETY: IPC_RMID takes no pointer.
+    unsafe { libc::semctl(id, 0, libc::IPC_RMID) };
+}
+
+/// What the kernel says of a segment, if it is there.
+pub fn status(id: i32) -> Option<libc::shmid_ds> {
+    // SAFETY: all fields are integers.
+    let mut status: libc::shmid_ds = unsafe { std::mem::zeroed() };
+    // SAFETY: IPC_STAT writes one shmid_ds.
+    let done = unsafe { libc::shmctl(id, libc::IPC_STAT, &raw mut status) };
+    (done != -1).then_some(status)
+}
+
+/// How many have a segment attached.
+pub fn attached(id: i32) -> u64 {
+    status(id).expect("a segment").shm_nattch
+}
+
+/// The value of one semaphore.
+pub fn semaphore(set: i32, number: i32) -> i32 {
+    // SAFETY: GETVAL takes no pointer.
+    unsafe { libc::semctl(set, number, libc::GETVAL) }
+}
+
+pub fn set_semaphore(set: i32, number: i32, value: i32) {
+    // SAFETY: SETVAL takes a number.
+    let done = unsafe { libc::semctl(set, number, libc::SETVAL, value) };
+    assert_ne!(done, -1, "semctl(SETVAL): {}", io::Error::last_os_error());
+}
+
+/// Adds one to a semaphore until this process ends.
+pub fn hold_semaphore(set: i32, number: u16) {
+    let mut operation = libc::sembuf { sem_num: number, sem_op: 1, sem_flg: libc::SEM_UNDO as i16 };
+    // SAFETY: one operation, as said.
+    let done = unsafe { libc::semop(set, &raw mut operation, 1) };
+    assert_ne!(done, -1, "semop: {}", io::Error::last_os_error());
+}
