@@ -47,9 +47,15 @@ fn addresses_and_codes() -> String {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Sends standard input as messages; by default one line is one message
+    ///
+    /// A line goes out as soon as it was read, without its newline; what follows the last newline is a message too. When the
+    /// pipe is full, send waits; when the consumer has died, it says so and waits for its successor.
     #[command(after_help = addresses_and_codes())]
     Send(Send),
     /// Writes messages to standard output; by default each as a line
+    ///
+    /// A message is released after it was written out, never before, so that nothing is lost however recv ends: the next one
+    /// goes on there. After a kill it repeats one batch at most, some 60 KiB.
     #[command(after_help = addresses_and_codes())]
     Recv(Recv),
     /// Makes a new pipe and prints its address

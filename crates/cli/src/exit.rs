@@ -11,7 +11,8 @@ use crate::framing::Malformed;
 /// The exit codes as `--help` prints them.
 pub const CODES: &str = "\
 Exit codes:
-  0    done (recv: the producer has closed and everything was written out)
+  0    done (recv: the producer has closed and everything was written out; or
+       all that were asked for were; or whoever reads the output has left)
   1    failure
   2    wrong usage
   3    there is no such pipe, or it was removed
