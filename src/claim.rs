@@ -72,12 +72,14 @@ impl Claim {
         Peer::of(state, self.pipe.attachment().set.is_free(self.role.peer()).ok())
     }
 
-    /// Waits until there is a peer. `state` loads its state word, `sleep` sleeps while that stays what it was.
+    /// Waits until there is a peer, or one that came and went and `is_news`. `state` loads its state word, `sleep` sleeps
+    /// while that stays what it was.
     pub(crate) fn wait_for_peer(
         &self,
         patience: Patience,
         stopper: &Stopper,
         state: impl Fn() -> State,
+        is_news: impl Fn(State) -> bool,
         sleep: impl Fn(State, Duration),
     ) -> Result<(), NoPeer> {
         let mut waiting = Waiting::new(self.pipe.wait(), patience, stopper);
@@ -85,7 +87,7 @@ impl Claim {
         loop {
             let now = state();
             // The kernel is asked once for each change.
-            if seen != Some(now) && self.peer(now) == Peer::Open {
+            if seen != Some(now) && (is_news(now) || self.peer(now) == Peer::Open) {
                 return Ok(());
             }
             seen = Some(now);

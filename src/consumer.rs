@@ -236,7 +236,8 @@ impl<P> Consumer<P> {
         self.inner.claim.peer(self.inner.reader.peer_state())
     }
 
-    /// Waits until there is a producer, for as long as `deadline` allows.
+    /// Waits until there is a producer, or was one that has gone again and of whose end we have not been told: until
+    /// there is something to receive or may be soon. For as long as `deadline` allows.
     ///
     /// # Errors
     /// `TimedOut`, `Stopped`, `Removed`.
@@ -244,7 +245,13 @@ impl<P> Consumer<P> {
         let patience = deadline.map_or(Patience::Forever, Patience::Until);
         let Inner { reader, stopper, .. } = &self.inner;
         let sleep = |state, slice| stopper.sleep(reader.bell(), || reader.sleep_for_peer(state, slice));
-        let waited = self.inner.claim.wait_for_peer(patience, stopper, || reader.peer_state(), sleep);
+        let waited = self.inner.claim.wait_for_peer(
+            patience,
+            stopper,
+            || reader.peer_state(),
+            |state| reader.is_news(state),
+            sleep,
+        );
         waited.map_err(|none| match none {
             NoPeer::Ended(ended) => self::ended(ended),
             NoPeer::Gone => RecvError::Removed,

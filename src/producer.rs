@@ -266,7 +266,8 @@ impl<P> Producer<P> {
         let patience = deadline.map_or(Patience::Forever, Patience::Until);
         let Inner { writer, stopper, .. } = &self.inner;
         let sleep = |state, slice| stopper.sleep(writer.bell(), || writer.sleep_for_peer(state, slice));
-        let waited = self.inner.claim.wait_for_peer(patience, stopper, || writer.peer_state(), sleep);
+        let waited =
+            self.inner.claim.wait_for_peer(patience, stopper, || writer.peer_state(), |_| false, sleep);
         waited.map_err(|none| match none {
             NoPeer::Ended(ended) => self::ended(ended),
             NoPeer::Gone => SendError::Removed,

@@ -785,6 +785,11 @@ impl Reader {
         })
     }
 
+    /// Whether there is something to receive from the producer in this state, be it its end: see [`Watch::is_news`].
+    pub(crate) fn is_news(&self, state: State) -> bool {
+        self.watch.is_news(self.own(), state)
+    }
+
     /// The producer's state.
     pub(crate) fn peer_state(&self) -> State {
         State::of(self.peer())

@@ -451,8 +451,8 @@ fn what_was_taken_and_not_released_comes_again_with_the_same_positions() {
         assert_eq!(successor.ask("keep"), "\"m1\"");
         ending.of(successor);
         let mut successor = end::consumer(&name);
-        for i in 1..5 {
-            assert_eq!(successor.ask("recv_at"), format!("\"m{i}\" at {}", positions[i]));
+        for (i, position) in positions.iter().enumerate().skip(1) {
+            assert_eq!(successor.ask("recv_at"), format!("\"m{i}\" at {position}"));
         }
         assert_eq!(successor.ask("try_recv"), "Empty");
         producer.end();

@@ -50,7 +50,8 @@ fn stays_as_it_is(name: &Name, attempts: impl Iterator<Item = Attempt>, check: i
 
 #[test]
 fn a_foreign_segment_is_left_as_it_was_byte_for_byte() {
-    let patterns: [(&str, fn(usize) -> u8); 3] =
+    type Pattern = fn(usize) -> u8;
+    let patterns: [(&str, Pattern); 3] =
         [("text", |i| b"something else altogether. "[i % 27]), ("zeros", |_| 0), ("ones", |_| 0xFF)];
     for (pattern, byte) in patterns {
         let name = Name::new();

@@ -656,6 +656,8 @@ fn a_stopper_ends_the_wait_for_a_peer() {
     assert_eq!(producer.wait_for_peer(None), Err(SendError::Stopped));
     drop(producer);
     let mut consumer = pipe.consumer().unwrap();
+    // The end of the one that was there is news, once.
+    assert_eq!(consumer.try_recv().unwrap_err(), RecvError::Closed);
     consumer.stopper().stop();
     assert_eq!(consumer.wait_for_peer(None), Err(RecvError::Stopped));
 }
@@ -780,19 +782,19 @@ fn a_role_is_taken_once_and_free_again_after_its_end() {
     let name = Name::new();
     let pipe = Pipe::open_or_create(&name).unwrap();
     let again = Pipe::open(&name).unwrap();
-    let us = Some(std::process::id());
+    let us = std::process::id();
     for _ in 0..3 {
         let (producer, consumer) = (pipe.producer().unwrap(), again.consumer().unwrap());
         for pipe in [&pipe, &again] {
             let error = pipe.producer().unwrap_err();
             assert!(
-                matches!(error, SetupError::RoleTaken { role: Role::Producer, pid } if pid == us),
+                matches!(error, SetupError::RoleTaken { role: Role::Producer, pid } if pid == Some(us)),
                 "{error}"
             );
-            assert!(error.to_string().contains(&us.unwrap().to_string()), "{error}");
+            assert!(error.to_string().contains(&us.to_string()), "{error}");
             let error = pipe.consumer().unwrap_err();
             assert!(
-                matches!(error, SetupError::RoleTaken { role: Role::Consumer, pid } if pid == us),
+                matches!(error, SetupError::RoleTaken { role: Role::Consumer, pid } if pid == Some(us)),
                 "{error}"
             );
         }
@@ -1037,6 +1039,9 @@ fn each_end_knows_of_the_other() {
     consumer.wait_for_peer(None).unwrap();
     drop(producer);
     assert_eq!(consumer.peer(), Peer::Closed);
+    // It came and went, and the consumer has not heard of its end yet: there is something to receive.
+    consumer.wait_for_peer(None).unwrap();
+    assert_eq!(consumer.try_recv().unwrap_err(), RecvError::Closed);
     assert_eq!(consumer.wait_for_peer(Some(within(Duration::from_millis(20)))), Err(RecvError::TimedOut));
     let mut producer = pipe.producer().unwrap();
     assert_eq!(consumer.peer(), Peer::Open);

@@ -249,7 +249,7 @@ fn stream(part: &str, capacity: u64, wait: &str, seed: u64, count: u64) -> BTree
 
 #[test]
 fn a_stream_comes_in_order_and_whole() {
-    let total: u64 = std::env::var("SHMPIPE_MESSAGES").map_or(300_000, |text| text.parse().unwrap());
+    let total: u64 = std::env::var("SHMPIPE_MESSAGES").map_or(200_000, |text| text.parse().unwrap());
     let mut rng = Rng::of_this_run("stream");
     let rings = [4096, 8192, 16_384, 32_768, 65_536];
     let strategies = ["block", "spin", "yield"];

@@ -169,7 +169,6 @@ impl End {
             }
             ["reserve", bytes] => answer(self.producer().reserve(bytes.parse().unwrap()).map(|mut space| {
                 space.write(0, &vec![0xFF; space.len()]);
-                std::mem::forget(space);
                 "reserved"
             })),
 

@@ -37,9 +37,12 @@ impl Line {
     }
 }
 
+/// What a process does that was started for it.
+pub type Part = fn(Line);
+
 /// Plays the part that this process was started for, if it was. Every test program that starts processes has a test of
 /// the name `part` that does nothing else.
-pub fn part(parts: &[(&str, fn(Line))]) {
+pub fn part(parts: &[(&str, Part)]) {
     let Ok(part) = env::var(PART) else { return };
     // Also if somebody stands between us and the process that started us.
     // SAFETY: no pointers.

@@ -94,7 +94,7 @@ pub fn set_mode_of_set(id: i32, mode: u16) {
     // SAFETY: IPC_STAT writes one semid_ds, and IPC_SET reads one.
     let done = unsafe {
         libc::semctl(id, 0, libc::IPC_STAT, &raw mut status);
-        status.sem_perm.mode = mode.into();
+        status.sem_perm.mode = mode as _;
         libc::semctl(id, 0, libc::IPC_SET, &raw mut status)
     };
     assert_ne!(done, -1, "semctl(IPC_SET): {}", io::Error::last_os_error());

@@ -23,9 +23,6 @@ use crate::report::Report;
 /// the kernel holds.
 const BATCH: usize = 60 << 10;
 
-/// How long to wait for the next producer before looking whether one has come, sent and gone meanwhile.
-const GLANCE: Duration = Duration::from_millis(100);
-
 pub fn run(arguments: &args::Recv, report: Report) -> Outcome {
     interrupt::install()?;
     let consumer = opening::take_role(&arguments.pipe, report, Pipe::consumer)?;
@@ -160,8 +157,7 @@ impl Receiver {
         let mut closed = false;
         loop {
             self.progress.draw_if_due();
-            let glance = closed.then(|| Instant::now() + GLANCE);
-            let deadline = [give_up, self.progress.next(), glance].into_iter().flatten().min();
+            let deadline = [give_up, self.progress.next()].into_iter().flatten().min();
             let waited = match deadline {
                 _ if closed => self.consumer.wait_for_peer(deadline).map(|()| false),
                 Some(deadline) => self.consumer.recv_deadline(deadline).map(|message| {
@@ -182,12 +178,7 @@ impl Receiver {
                     self.progress.clear();
                     self.report.note("the producer has died; waiting for the next one");
                 }
-                Err(RecvError::TimedOut) if give_up.is_none_or(|moment| Instant::now() < moment) => {
-                    if closed {
-                        // One may have come, sent and closed again without our having seen it.
-                        closed = false;
-                    }
-                }
+                Err(RecvError::TimedOut) if give_up.is_none_or(|moment| Instant::now() < moment) => {}
                 Err(RecvError::Stopped) => {
                     return Err(interrupt::came().map_or(RecvError::Stopped.into(), Early::Signal));
                 }
