@@ -33,7 +33,8 @@ pub enum WakeMode {
     Membarrier,
     /// Each message sent and received pays for a full fence. Where `membarrier` is missing or forbidden.
     Fence,
-    /// Nobody ever sleeps: no fence and no barrier. Both sides wait by [`Wait::Spin`] or [`Wait::Yield`].
+    /// Nobody ever sleeps: no fence and no barrier. Both sides wait by [`Wait::Spin`](crate::Wait::Spin) or
+    /// [`Wait::Yield`](crate::Wait::Yield).
     Never,
 }
 

@@ -478,6 +478,31 @@ fn a_second_endpoint_is_refused_with_the_process_that_holds_the_role() {
     assert_eq!(other.ask("consumer"), "claimed");
 }
 
+#[test]
+fn roles_and_deaths_are_seen_across_pid_namespaces() {
+    let unshare = ["unshare", "--pid", "--fork", "--kill-child"];
+    let allowed = std::process::Command::new(unshare[0]).args(&unshare[1..]).arg("true").output();
+    if !allowed.is_ok_and(|output| output.status.success()) {
+        return eprintln!(
+            "roles_and_deaths_are_seen_across_pid_namespaces: left out, since there is no other one"
+        );
+    }
+    let name = Name::new();
+    let mut producer = end::producer(&name);
+    let mut inside = Process::start_under(&unshare, "end", &[]);
+    inside.ask(format!("open {name}"));
+    assert_eq!(inside.ask("producer"), "RoleTaken { role: Producer, pid: None }", "not visible from there");
+    assert_eq!(inside.ask("consumer"), "claimed");
+    they_talk(&mut producer, &mut inside, "hello");
+    assert_eq!(producer.ask("peer"), "Open");
+    fill(&mut producer);
+    send_waits(&mut producer);
+    inside.kill();
+    assert_eq!(producer.ask("send more"), "Abandoned");
+    let mut consumer = end::consumer(&name);
+    assert_eq!(consumer.ask("empty"), format!("empty after {FULL}"));
+}
+
 /// How long it takes from `act` until `process` says what it is expected to say.
 fn delay(process: &mut Process, expected: &str, act: impl FnOnce()) -> Duration {
     let start = Instant::now();

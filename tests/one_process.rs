@@ -1072,3 +1072,39 @@ fn a_message_released_in_another_thread_is_seen_here() {
     }
     assert_eq!(producer.free().unwrap(), CAPACITY);
 }
+
+#[test]
+fn errors_are_clauses_that_say_what_is_the_case() {
+    let send = [
+        SendError::TooLarge { length: 11, max: 10 },
+        SendError::Full,
+        SendError::TimedOut,
+        SendError::Stopped,
+        SendError::Closed,
+        SendError::Abandoned,
+        SendError::Removed,
+    ];
+    let recv = [
+        RecvError::Empty,
+        RecvError::TimedOut,
+        RecvError::Stopped,
+        RecvError::Closed,
+        RecvError::Abandoned,
+        RecvError::Removed,
+        RecvError::WrongSize { found: 11, expected: 10 },
+    ];
+    let address = || "ticks".parse().unwrap();
+    let setup = [
+        SetupError::NotFound { address: address() },
+        SetupError::Exists { address: address() },
+        SetupError::HalfMade { address: address(), pid: 4711 },
+        SetupError::Limit { name: "SHMMNI", value: 1, asked: 2, file: "/proc/sys/kernel/shmmni" },
+        SetupError::RoleTaken { role: Role::Producer, pid: None },
+        SetupError::Forked { address: address() },
+    ];
+    let texts = send.iter().map(ToString::to_string).chain(recv.iter().map(ToString::to_string));
+    for text in texts.chain(setup.iter().map(ToString::to_string)) {
+        assert!(!text.ends_with('.') && !text.starts_with(char::is_uppercase), "{text}");
+        assert!(text.len() > 20, "{text}");
+    }
+}

@@ -179,6 +179,25 @@ fn a_pipe_to_be_removed_on_close_stays_when_a_side_died() {
 }
 
 #[test]
+fn two_that_close_at_the_same_time_remove_the_pipe_all_the_same() {
+    let (mut one, mut other) = (end::start(), end::start());
+    for process in [&mut one, &mut other] {
+        process.ask("remove_on_close");
+    }
+    for _ in 0..200 {
+        let name = Name::new();
+        for (process, role) in [(&mut one, "producer"), (&mut other, "consumer")] {
+            process.ask(format!("open_or_create {name}"));
+            assert_eq!(process.ask(role), "claimed");
+        }
+        one.say("close");
+        other.say("close");
+        assert_eq!((one.hear(), other.hear()), ("closed".to_owned(), "closed".to_owned()));
+        assert!(name.is_unused());
+    }
+}
+
+#[test]
 fn watchers_do_not_keep_a_pipe_from_being_removed_on_close() {
     let name = Name::new();
     let pipe = Options::new().remove_on_close(true).create(&name).unwrap();

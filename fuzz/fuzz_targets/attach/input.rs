@@ -21,12 +21,6 @@ pub enum Patch<'a> {
     Bytes(u16, &'a [u8]),
     Word(Place, Value),
     Half(Place, bool, u32),
-    /// A record's header word, so many words from the read position.
-    Record {
-        from_head: i16,
-        length: u16,
-        tag: u8,
-    },
     /// The same header word from the first index to the last.
     Carpet {
         length: u8,
@@ -145,8 +139,9 @@ pub enum Patience {
 
 impl Place {
     fn offset(self, image: &Image) -> usize {
+        // Mostly the word itself, seldom one of its neighbours.
         let around = |position: u64, words: i8| {
-            let position = position.wrapping_add_signed(i64::from(words) * 8);
+            let position = position.wrapping_add_signed(i64::from(words / 32) * 8);
             model::HEADER + position as usize % image.ring().len() / 8 * 8
         };
         match self {
@@ -169,7 +164,7 @@ impl Value {
             Value::Any(value) => value,
             Value::Small(value) => value.into(),
             Value::Power(n) => 1 << (n % 64),
-            Value::Record { length, tag } => record(length.into(), tag.into()),
+            Value::Record { length, tag } => record(u32::from(length) % 8500, tag.into()),
             Value::Wrap => model::WRAP,
             Value::Ready => model::READY,
             Value::Making => model::MAKING,
@@ -196,11 +191,6 @@ impl Patch<'_> {
             }
             Patch::Half(place, second, half) => {
                 image.write(place.offset(image) + usize::from(second) * 4, &half.to_ne_bytes());
-            }
-            Patch::Record { from_head, length, tag } => {
-                let position = image.word(model::HEAD).wrapping_add_signed(i64::from(from_head) * 8);
-                let index = position as usize % image.ring().len() / 8 * 8;
-                image.write(model::HEADER + index, &record(length.into(), tag.into()).to_ne_bytes());
             }
             Patch::Carpet { length } => {
                 for offset in (model::HEADER..image.0.len()).step_by(8) {
