@@ -171,7 +171,8 @@ impl Watch {
     /// Whether there is, or was, a peer in this state of whose end the caller has not been told.
     pub(crate) fn is_news(&self, own: &Quiet, state: State) -> bool {
         // Relaxed: only this side writes the word.
-        state.phase() != Some(Phase::Never) && state.epoch() > self.told.max(own.reported.load(Ordering::Relaxed))
+        state.phase() != Some(Phase::Never)
+            && state.epoch() > self.told.max(own.reported.load(Ordering::Relaxed))
     }
 
     /// Whether the peer has died and nobody has taken its place: the same epoch is open before and after its role is

@@ -13,7 +13,7 @@ mod futex;
 mod mortal;
 
 #[cfg(shmpipe_loom)]
-pub(crate) use ::loom::sync::atomic::{Ordering, fence};
+pub(crate) use ::loom::sync::atomic::Ordering;
 pub(crate) use core::sync::atomic::compiler_fence;
 #[cfg(not(shmpipe_loom))]
 pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
@@ -21,7 +21,7 @@ pub(crate) use futex::Futex;
 #[cfg(not(shmpipe_loom))]
 pub(crate) use futex::wake_at;
 #[cfg(shmpipe_loom)]
-pub(crate) use mortal::{AtomicU32, AtomicU64, killed_after};
+pub(crate) use mortal::{AtomicU32, AtomicU64, fence, killed_after};
 
 /// Tells the processor that this is a polling loop; lets another thread run under loom.
 #[inline(always)]

@@ -26,6 +26,13 @@ pub(crate) fn killed_after(steps: u32, victim: impl FnOnce()) -> bool {
     LIFE.with(|life| life.replace(Life::Immortal)) == Life::Dead
 }
 
+/// A fence, if the process is still alive.
+pub(crate) fn fence(order: Ordering) {
+    if LIFE.with(|life| !matches!(life.get(), Life::Steps(0) | Life::Dead)) {
+        loom::sync::atomic::fence(order);
+    }
+}
+
 /// Whether the process that asks is still alive to take its next step.
 pub(super) fn step() -> bool {
     LIFE.with(|life| {

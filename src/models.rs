@@ -1,0 +1,43 @@
+//! Models of the protocol: loom runs them in every order in which two threads can take their steps, with every value
+//! that the memory model lets a load return. One property each.
+//!
+//! ```text
+//! RUSTFLAGS="--cfg shmpipe_loom" cargo test --release --lib models
+//! ```
+//!
+//! The modelled futex has no timeout, so that a lost wake-up is a deadlock. Payloads are touched in place as well as
+//! copied, so that an access which is not ordered after the other side's is reported. A victim runs the real code
+//! and is cut off after each of its steps in turn (`sync/mortal.rs`). Where nobody sleeps, no fence helps: the wake
+//! mode is `Never`.
+//!
+//! Each model was seen to fail with something taken away:
+//!
+//! | weakened or left out | fails, among others |
+//! |---|---|
+//! | commit Relaxed; `glance` or `look_closer` Relaxed | `messages_arrive_whole_...`, every batch |
+//! | `head` stored or loaded Relaxed, by `refresh_head` or `recover` | `a_full_ring_is_written_again_...`, `a_successor_writes_...` |
+//! | room for the next header word not asked for | `a_full_ring_is_written_again_...`, `one_record_at_a_time_...` |
+//! | next header word not cleared, or cleared after the commit | `what_the_last_lap_left_behind_...` |
+//! | shorter commit clears the word behind the reservation, keeps it, leaves the padding | `a_shorter_commit_...` |
+//! | first word of a batch stored first; WRAP stored before its record | `a_batch_...` |
+//! | either fence; look before the sleep or after the ticket; bell's advance or wake; bell's count read after the look | every model that sleeps |
+//! | ticket not new; publisher rings for its first ticket only, or looks for one before it publishes | `messages_wake_...`, `released_space_wakes_...` |
+//! | `wanted` not stored, or after the ticket, or too far; its ticket taken for answered | `a_producer_that_slept_for_something_else_...`, `released_space_wakes_...` |
+//! | `nobody_sleeps` left out, or back to 0 | `nobody_is_woken_for_...`, `..._sleeps_well_after_...` |
+//! | `recover` wakes nobody | `a_newcomer_wakes_...`, `a_successor_wakes_...` |
+//! | `close` wakes nobody, or before it closes, or without fence; sleeper does not look at the state | `a_closing_..._wakes_...` |
+//! | `close` Relaxed, `State::of` Relaxed, no second look before `Closed` | `the_last_message_is_received_...` |
+//! | no second look before `Abandoned`; state not looked at again | `what_the_dead_...`, `an_orderly_end_...` |
+//! | tail stored before the commit; recovery without walking, or of one record | `..._wherever_its_producer_is_killed` |
+//! | tail not stored by `recover` | `producers_killed_one_after_the_other_...` |
+//! | consumer starts at the tail | `what_a_killed_consumer_did_not_release_...` |
+//!
+//! What loom cannot tell: a load that takes its value from a store behind it; `membarrier`, for which the fences
+//! stand; and the orders of the bell's count, of the ticket, of `wanted` and of `tail`, which the fences and the claim
+//! make good for here.
+
+mod ends;
+mod pipe;
+mod publishing;
+mod recovery;
+mod sleeping;

@@ -1,0 +1,304 @@
+//! A pipe in private memory and its two ends, as small as the models need them: the loops of `producer.rs` and
+//! `consumer.rs` around the same `Writer` and `Reader`, without clock, kernel and stopper.
+
+use crate::bell::WakeMode;
+use crate::layout::Header;
+use crate::record::{self, WORD};
+use crate::ring::{Found, NoMore, Reader, Refusal, Ring, Slot, Writer};
+use crate::sync::{AtomicU64, Ordering, spin_loop};
+use loom::cell::UnsafeCell;
+use std::convert::Infallible;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+/// Explores every order in which the two threads of `model` can take their steps, as far as it takes no more than
+/// `preemptions` switches away from a thread that could go on. LOOM_MAX_PREEMPTIONS overrides it.
+pub(super) fn explore(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound.get_or_insert(preemptions);
+    builder.check(model);
+}
+
+/// Explores a model with a victim that is killed after no step, one, two, ..., until it is done before that in every
+/// order. The model is given the number of steps, and returns whether its victim was killed.
+pub(super) fn explore_deaths(preemptions: usize, model: impl Fn(u32) -> bool + Send + Sync + 'static) {
+    let model = Arc::new(model);
+    for steps in 0.. {
+        let killed = Arc::new(AtomicBool::new(false));
+        let (this_model, was_killed) = (model.clone(), killed.clone());
+        explore(preemptions, move || {
+            if this_model(steps) {
+                was_killed.store(true, Ordering::Relaxed);
+            }
+        });
+        if !killed.load(Ordering::Relaxed) {
+            return;
+        }
+    }
+}
+
+/// Sleeps have no end of their own in a model.
+pub(super) const FOREVER: Duration = Duration::MAX;
+
+struct Segment {
+    wake_mode: WakeMode,
+    header: Header,
+    words: Vec<AtomicU64>,
+    /// One cell per word of the ring, touched wherever a payload word is: the accesses that a trusted peer makes
+    /// through references. Loom reports each one that is not ordered after the other side's, which the words
+    /// themselves, being atomic, do not tell.
+    in_place: Vec<UnsafeCell<()>>,
+}
+
+/// A pipe that nobody has claimed yet.
+#[derive(Clone)]
+pub(super) struct Pipe(Arc<Segment>);
+
+impl Pipe {
+    /// Where nobody sleeps, the wake mode is [`WakeMode::Never`]: without the fences, nothing but the order of the
+    /// words themselves holds the two sides together.
+    #[allow(clippy::arc_with_non_send_sync, reason = "loom's threads take turns on one")]
+    pub(super) fn new(wake_mode: WakeMode, capacity: u64) -> Self {
+        let words = capacity / WORD;
+        Pipe(Arc::new(Segment {
+            wake_mode,
+            header: Header::new(),
+            words: (0..words).map(|_| AtomicU64::new(0)).collect(),
+            in_place: (0..words).map(|_| UnsafeCell::new(())).collect(),
+        }))
+    }
+
+    fn ring(&self) -> Ring {
+        let capacity = self.0.words.len() as u64 * WORD;
+        let words = NonNull::from(&self.0.words[..]).cast();
+        // SAFETY: header and words stay in place for as long as the segment lives, of which each end keeps a share.
+        // The only other reference to the words is a shared one, made for a single load (`Consumer::word`).
+        unsafe { Ring::new(NonNull::from(&self.0.header), words, capacity) }
+    }
+
+    /// The caller takes care that there is one producer at a time, and that what the last one did happened before:
+    /// outside the models, the kernel does.
+    pub(super) fn producer(&self) -> Producer {
+        let writer = Writer::recover(self.ring(), self.0.wake_mode).expect("a correct pipe");
+        Producer { pipe: self.clone(), writer }
+    }
+
+    /// As [`producer`](Self::producer).
+    pub(super) fn consumer(&self) -> Consumer {
+        let reader = Reader::recover(self.ring(), self.0.wake_mode).expect("a correct pipe");
+        Consumer { pipe: self.clone(), reader, sleeps: 0 }
+    }
+
+    /// Both ends of a pipe through which `messages` have gone before: the ring holds what they left behind.
+    pub(super) fn used(wake_mode: WakeMode, capacity: u64, messages: &[&[u8]]) -> (Producer, Consumer) {
+        let pipe = Pipe::new(wake_mode, capacity);
+        let (mut producer, mut consumer) = (pipe.producer(), pipe.consumer());
+        for message in messages {
+            producer.try_send(message).expect("space");
+            assert_eq!(consumer.try_recv().as_deref(), Ok(*message));
+        }
+        (producer, consumer)
+    }
+
+    pub(super) fn header(&self) -> &Header {
+        &self.0.header
+    }
+
+    fn touch(&self, start: u64, length: usize, access: impl Fn(&UnsafeCell<()>)) {
+        for word in 1..record::size(length as u64) / WORD {
+            access(&self.0.in_place[(start / WORD + word) as usize % self.0.in_place.len()]);
+        }
+    }
+
+    fn write_in_place(&self, start: u64, length: usize) {
+        self.touch(start, length, |cell| cell.with_mut(|_| ()));
+    }
+
+    fn read_in_place(&self, start: u64, length: usize) {
+        self.touch(start, length, |cell| cell.with(|_| ()));
+    }
+}
+
+pub(super) struct Producer {
+    pub(super) pipe: Pipe,
+    pub(super) writer: Writer,
+}
+
+impl Producer {
+    pub(super) fn try_send(&mut self, message: &[u8]) -> Result<u64, Refusal> {
+        let slot = self.writer.slot(self.writer.tail(), message.len())?;
+        self.fill(slot, message);
+        self.writer.commit(slot, message.len(), 0);
+        Ok(slot.start)
+    }
+
+    /// Polls while the ring is full.
+    pub(super) fn send(&mut self, message: &[u8]) {
+        loop {
+            match self.try_send(message) {
+                Ok(_) => return,
+                Err(Refusal::Full) => spin_loop(),
+                Err(refusal) => panic!("{refusal:?}"),
+            }
+        }
+    }
+
+    /// Sleeps while the ring is full.
+    pub(super) fn send_or_sleep(&mut self, message: &[u8]) -> Result<u64, Refusal> {
+        loop {
+            match self.try_send(message) {
+                Err(Refusal::Full) => self.writer.sleep(self.writer.tail(), message.len(), FOREVER),
+                done => return done,
+            }
+        }
+    }
+
+    /// After the ring was found full: whether there is space after all, or the consumer has died.
+    pub(super) fn look_for_death(
+        &mut self,
+        length: usize,
+        role_is_free: impl FnOnce() -> bool,
+    ) -> Result<(), Refusal> {
+        let at = self.writer.tail();
+        let Ok(looked) = self.writer.look_for_death(at, length, || Ok::<_, Infallible>(role_is_free()));
+        looked.map(|_| ())
+    }
+
+    /// Reserves `reserved` bytes, fills them with `filler`, writes a shorter message over its start and commits that.
+    pub(super) fn send_shorter(&mut self, reserved: usize, filler: u8, message: &[u8]) {
+        let slot = self.writer.slot(self.writer.tail(), reserved).expect("space");
+        self.fill(slot, &vec![filler; reserved]);
+        // SAFETY: the ring is there; the message is not longer than the payload.
+        unsafe { self.writer.payload(slot, reserved).write(0, message) };
+        let slot = self.writer.finish(slot, message.len());
+        self.writer.commit(slot, message.len(), 0);
+    }
+
+    /// Sends a batch for which there is space.
+    pub(super) fn send_batch(&mut self, messages: &[&[u8]]) {
+        let (mut at, mut first, mut bytes) = (self.writer.tail(), None, 0);
+        for message in messages {
+            let slot = self.writer.slot(at, message.len()).expect("space");
+            self.fill(slot, message);
+            if first.is_none() {
+                first = Some(self.writer.link(at, slot, record::header(message.len(), 0)));
+            } else {
+                self.writer.append(at, slot, message.len(), 0);
+            }
+            at = slot.end();
+            bytes += message.len();
+        }
+        self.writer.publish(first.expect("a message"), at, messages.len() as u64, bytes as u64);
+    }
+
+    fn fill(&self, slot: Slot, message: &[u8]) {
+        self.pipe.write_in_place(slot.start, message.len());
+        self.writer.fill(slot, message);
+    }
+}
+
+pub(super) struct Consumer {
+    pub(super) pipe: Pipe,
+    pub(super) reader: Reader,
+    pub(super) sleeps: u64,
+}
+
+/// Why there is no message.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Nothing {
+    Yet,
+    Ever(NoMore),
+}
+
+impl Consumer {
+    /// Looks for a record at `at` and takes its message, without releasing it.
+    pub(super) fn peek(&mut self, at: u64) -> Result<(Found, Vec<u8>), Nothing> {
+        let found = self.look(at)?;
+        Ok((found, self.read(found)))
+    }
+
+    fn look(&mut self, at: u64) -> Result<Found, Nothing> {
+        let looked = self.reader.look(at).map_err(|corruption| Nothing::Ever(NoMore::Corrupt(corruption)))?;
+        looked.ok_or(Nothing::Yet)
+    }
+
+    fn read(&self, found: Found) -> Vec<u8> {
+        let payload = self.reader.payload(&found);
+        let mut message = vec![0; payload.length()];
+        // SAFETY: the ring is there, and `message` has the payload's length.
+        unsafe { payload.read(message.as_mut_ptr()) };
+        self.pipe.read_in_place(found.start, message.len());
+        message
+    }
+
+    fn take(&mut self, found: Found) -> Vec<u8> {
+        let message = self.read(found);
+        self.reader.release(found.end, 1, message.len() as u64);
+        message
+    }
+
+    pub(super) fn try_recv(&mut self) -> Result<Vec<u8>, Nothing> {
+        let found = self.look(self.reader.head())?;
+        Ok(self.take(found))
+    }
+
+    /// Polls while the ring is empty.
+    pub(super) fn recv(&mut self) -> Vec<u8> {
+        loop {
+            match self.try_recv() {
+                Ok(message) => return message,
+                Err(Nothing::Yet) => spin_loop(),
+                Err(nothing) => panic!("{nothing:?}"),
+            }
+        }
+    }
+
+    /// Takes the next message, or finds that the producer has closed.
+    pub(super) fn try_recv_or_end(&mut self) -> Result<Vec<u8>, Nothing> {
+        match self.try_recv() {
+            Err(Nothing::Yet) => {
+                let found = self.reader.look_for_end().map_err(Nothing::Ever)?.ok_or(Nothing::Yet)?;
+                Ok(self.take(found))
+            }
+            other => other,
+        }
+    }
+
+    /// After the ring was found empty: takes what is there after all, or finds that the producer has died.
+    pub(super) fn look_for_death(&mut self, role_is_free: impl FnOnce() -> bool) -> Result<Vec<u8>, Nothing> {
+        let Ok(looked) = self.reader.look_for_death(|| Ok::<_, Infallible>(role_is_free()));
+        let found = looked.map_err(Nothing::Ever)?.ok_or(Nothing::Yet)?;
+        Ok(self.take(found))
+    }
+
+    /// Polls while the ring is empty and the producer has not closed.
+    pub(super) fn recv_or_end(&mut self) -> Result<Vec<u8>, Nothing> {
+        loop {
+            match self.try_recv_or_end() {
+                Err(Nothing::Yet) => spin_loop(),
+                done => return done,
+            }
+        }
+    }
+
+    /// Sleeps while the ring is empty and the producer has not closed.
+    pub(super) fn recv_or_sleep(&mut self) -> Result<Vec<u8>, Nothing> {
+        loop {
+            match self.try_recv_or_end() {
+                Err(Nothing::Yet) => {
+                    self.sleeps += 1;
+                    self.reader.sleep(FOREVER);
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// The word of the ring at `position`.
+    pub(super) fn word(&self, position: u64) -> u64 {
+        // Relaxed: what the model's reader has Acquired before is all that it asks for.
+        self.pipe.0.words[(position / WORD) as usize % self.pipe.0.words.len()].load(Ordering::Relaxed)
+    }
+}
