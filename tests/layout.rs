@@ -658,7 +658,9 @@ fn sleeping_producer_is_woken_by_hand_where_it_wants() {
     let pipe = small(&name);
     let mut reader = ByHand::claim(&name, CONSUMER);
     let mut producer = pipe.producer().unwrap();
-    (0..4).for_each(|_| drop(producer.send(&[1; 1000]).unwrap()));
+    for _ in 0..4 {
+        producer.send(&[1; 1000]).unwrap();
+    }
     // Two records of 1008 bytes have to go before there is space for this one, which stands behind a wrap.
     let sending = thread::spawn(move || producer.send(&[2; 1500]).unwrap().get());
     reader.wait_for_sleeper();
