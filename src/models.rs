@@ -29,11 +29,14 @@
 //! | `close` Relaxed, `State::of` Relaxed, no second look before `Closed` | `the_last_message_is_received_...` |
 //! | no second look before `Abandoned`; state not looked at again | `what_the_dead_...`, `an_orderly_end_...` |
 //! | tail stored before the commit; recovery without walking, or of one record | `..._wherever_its_producer_is_killed` |
+//! | `open` Relaxed | `what_the_dead_producer_committed_is_seen_...` |
 //! | tail not stored by `recover` | `producers_killed_one_after_the_other_...` |
 //! | consumer starts at the tail | `what_a_killed_consumer_did_not_release_...` |
 //!
-//! What loom cannot tell: a load that takes its value from a store behind it; `membarrier`, for which the fences
-//! stand; and the orders of the bell's count, of the ticket, of `wanted` and of `tail`, which the fences and the claim
+//! What loom cannot tell: a load that takes its value from a store behind it; what a thread that yields has seen
+//! before; a race between a load and a store to a word that the storing thread has loaded itself meanwhile (it does not
+//! go back for that one, so that a model needs another word to switch at); `membarrier`, for which the fences stand;
+//! and the orders of the bell's count, of the ticket, of `wanted` and of `tail`, which the fences and the claim
 //! make good for here.
 
 mod ends;
