@@ -328,6 +328,11 @@ impl Drop for Victim {
 }
 
 fn victimise(what: &str) {
+    // A shell that starts the tests in the background has them ignore signals, which a child inherits.
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT] {
+        // SAFETY: no handler of ours is replaced: this process has just begun.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
     let started = Session::start(&Settings::default(), &all());
     if what == "forgetful" {
         let error = started.unwrap_err();

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 use std::io::{Read, Write};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -47,6 +47,16 @@ impl Drop for Name {
 pub fn shmpipe(words: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_shmpipe"));
     command.args(words);
+    // A shell that starts the tests in the background has them ignore signals, which a child would inherit.
+    // SAFETY: `signal` may be called between fork and exec.
+    unsafe {
+        command.pre_exec(|| {
+            for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT] {
+                libc::signal(signal, libc::SIG_DFL);
+            }
+            Ok(())
+        });
+    }
     command
 }
 
