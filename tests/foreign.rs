@@ -4,9 +4,9 @@ mod support;
 
 use shmpipe::{Options, Pipe, SetupError, inspect, list, unlink, unlink_force};
 use std::fmt::Debug;
+use support::attached_by;
 use support::name::Name;
 use support::raw::{self, Attached};
-use support::until;
 
 /// Everything that can be done at an address. The name says which attempt an error is of.
 type Attempt = (&'static str, fn(&Name) -> Result<(), SetupError>);
@@ -36,15 +36,15 @@ fn stays_as_it_is(name: &Name, attempts: impl Iterator<Item = Attempt>, check: i
     let before = state(segment);
     // Somebody who has it attached, as its owner might.
     let _owner = Attached::new(segment);
-    assert_eq!(raw::attached(segment), 1);
+    attached_by(segment, 1);
     for (what, attempt) in attempts {
         let error = attempt(name).map_or_else(|error| error, |()| panic!("{what}: done"));
         check(what, error);
-        assert_eq!(raw::attached(segment), 1, "{what}: the attach count");
+        attached_by(segment, 1);
         assert_eq!(name.set(), set, "{what}: a semaphore set");
     }
     list().unwrap();
-    until("as many attached as before", || raw::attached(segment) == 1);
+    attached_by(segment, 1);
     assert_eq!(state(segment), before);
 }
 

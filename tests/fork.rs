@@ -6,7 +6,7 @@ use shmpipe::{Options, Peer, Pipe, RecvError, SetupError, inspect};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use support::name::{Name, Objects};
 use support::process::part as play;
-use support::{end, raw, until};
+use support::{attached_by, end, raw, until};
 
 #[test]
 fn part() {
@@ -77,7 +77,7 @@ fn handles_dropped_or_closed_in_a_child_do_nothing_here() {
     let name = Name::new();
     let pipe = Options::new().capacity(4096).remove_on_close(true).create(&name).unwrap();
     let (producer, consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
-    let before = (raw::attached(name.segment().unwrap()), raw::semaphore(name.set().unwrap(), 7));
+    let guests = raw::semaphore(name.set().unwrap(), 7);
     let mut kept = Some((producer, consumer, pipe));
     let dropped = in_child(|| {
         let (producer, consumer, pipe) = kept.take().unwrap();
@@ -91,7 +91,8 @@ fn handles_dropped_or_closed_in_a_child_do_nothing_here() {
     assert_eq!((producer.peer(), consumer.peer()), (Peer::Open, Peer::Open));
     assert!(matches!(pipe.producer().unwrap_err(), SetupError::RoleTaken { .. }));
     assert!(matches!(pipe.consumer().unwrap_err(), SetupError::RoleTaken { .. }));
-    assert_eq!((raw::attached(name.segment().unwrap()), raw::semaphore(name.set().unwrap(), 7)), before);
+    attached_by(name.segment().unwrap(), 1);
+    assert_eq!(raw::semaphore(name.set().unwrap(), 7), guests);
     producer.send(b"as if nothing had happened").unwrap();
     assert_eq!(consumer.recv().unwrap().to_vec(), b"as if nothing had happened");
     drop(producer);
@@ -129,7 +130,7 @@ fn a_claim_ends_with_the_parent_also_while_its_child_lives() {
     parent.signal(libc::SIGKILL);
     until("the end of the parent", || parent.has_ended().is_some());
     assert!(std::fs::exists(format!("/proc/{child}")).unwrap(), "the child lives");
-    assert_eq!(raw::attached(name.segment().unwrap()), 0);
+    attached_by(name.segment().unwrap(), 0);
     let mut successor = end::producer(&name);
     assert_eq!(successor.ask("send on"), "sent");
     assert_eq!(inspect(&name).unwrap().producer.epoch, 2);

@@ -12,7 +12,7 @@ use support::name::Name;
 use support::process::{Line, Process, part as play};
 use support::raw::{self, Attached};
 use support::rng::Rng;
-use support::{LONG, end, is_root, until, within};
+use support::{LONG, attached_by, end, is_root, until, within};
 
 #[test]
 fn part() {
@@ -49,7 +49,7 @@ fn any_number_of_processes_that_start_at_once_share_one_good_pipe() {
         let ids: BTreeSet<&str> = answers.iter().map(|said| said.split(' ').nth(1).unwrap()).collect();
         assert_eq!(ids.len(), 1, "{answers:?}");
         assert_eq!(answers.iter().filter(|said| said.ends_with(" made")).count(), 1, "{answers:?}");
-        assert_eq!(raw::attached(name.segment().unwrap()), 20);
+        attached_by(name.segment().unwrap(), 20);
         is_good(&name);
         for process in &mut crowd {
             assert_eq!(process.ask("drop"), "dropped");
@@ -92,10 +92,15 @@ fn of_many_claims_at_once_one_succeeds() {
     let shared = Pipe::open_or_create(&name).unwrap();
     let barrier = Barrier::new(8);
     let claim = |own_handle: bool| {
-        let own = own_handle.then(|| Pipe::open(&name).unwrap());
+        let opened = own_handle.then(|| Pipe::open(&name));
         barrier.wait();
-        let claimed = own.as_ref().unwrap_or(&shared).producer();
+        // Whoever fails does so behind the barriers, at which the others would wait for it.
+        let claimed = match &opened {
+            Some(Ok(own)) => own.producer(),
+            _ => shared.producer(),
+        };
         barrier.wait();
+        assert!(opened.is_none_or(|opened| opened.is_ok()));
         claimed.is_ok()
     };
     for _ in 0..200 {

@@ -5,7 +5,7 @@ mod support;
 use shmpipe::{Options, Pipe, SetupError, inspect};
 use support::name::{Name, Objects};
 use support::process::{Process, part as play};
-use support::{end, is_root, raw};
+use support::{attached_by, end, is_root, raw};
 
 #[test]
 fn part() {
@@ -43,7 +43,7 @@ fn who_has_no_permission_is_told_the_key_the_owner_and_the_mode() {
     let _objects = Objects::of(&private);
     let refused = stranger.ask(format!("open {}", private.address()));
     assert!(refused.starts_with("PermissionDenied") && refused.contains("key: 0"), "{refused}");
-    assert_eq!(raw::attached(name.segment().unwrap()), 1);
+    attached_by(name.segment().unwrap(), 1);
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn only_roots_and_our_own_pipes_are_trusted_and_those_of_whom_we_name() {
         let text = error.to_string();
         assert!(text.contains("65534") && text.contains(name.as_str()), "{text}");
     }
-    assert_eq!(raw::attached(name.segment().unwrap()), 1);
+    attached_by(name.segment().unwrap(), 1);
     let error = Options::new().trust_uid(NOBODY - 1).open(&name).unwrap_err();
     assert!(matches!(error, SetupError::Untrusted { .. }), "{error:?}");
     let pipe = Options::new().trust_uid(NOBODY - 1).trust_uid(NOBODY).open(&name).unwrap();

@@ -32,6 +32,11 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// Waits until so many have a segment attached, and no more: somebody who lists all pipes looks at each for a moment.
+pub fn attached_by(segment: i32, count: u64) {
+    until(&format!("{count} attached"), || raw::attached(segment) == count);
+}
+
 /// Whether this process may do what only root may; says on stderr that a test is left out if not.
 pub fn is_root(test: &str) -> bool {
     // SAFETY: the call has no arguments and cannot fail.

@@ -47,6 +47,20 @@ impl Attached {
         (0..self.size).map(|i| unsafe { self.base.add(i).read_volatile() }).collect()
     }
 
+    /// Copies the bytes from `offset` on. Nobody writes them meanwhile.
+    pub fn copy_to(&self, offset: usize, to: &mut [u8]) {
+        assert!(offset + to.len() <= self.size);
+        // SAFETY: within the mapping, and the caller knows that those who have it are stopped.
+        unsafe { self.base.add(offset).copy_to_nonoverlapping(to.as_mut_ptr(), to.len()) }
+    }
+
+    /// Writes the bytes from `offset` on. Nobody looks meanwhile.
+    pub fn copy_from(&self, offset: usize, from: &[u8]) {
+        assert!(offset + from.len() <= self.size);
+        // SAFETY: within the mapping, and the caller knows that nobody else uses it.
+        unsafe { self.base.add(offset).copy_from_nonoverlapping(from.as_ptr(), from.len()) }
+    }
+
     pub fn fill(&self, pattern: impl Fn(usize) -> u8) {
         for i in 0..self.size {
             // SAFETY: within the mapping.
