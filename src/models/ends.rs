@@ -85,6 +85,7 @@ fn the_last_release_is_seen_with_the_close() {
 fn role() -> (impl FnOnce(), impl Fn() -> bool) {
     let free = Arc::new(AtomicBool::new(false));
     let role = free.clone();
+    // ORDERING: Release and Acquire, partners of each other: the kernel orders who finds a role free after its holder.
     (move || free.store(true, Ordering::Release), move || role.load(Ordering::Acquire))
 }
 
