@@ -62,14 +62,11 @@ impl fmt::Display for WakeMode {
     }
 }
 
-/// A ticket of the peer that asks for no action: the hot path compares with it and goes on.
+/// What a side has written on its quiet line about its latest sleep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ticket(u32);
 
 impl Ticket {
-    /// For a newcomer, which has rung for nobody yet. A first ticket of 0 says that nobody sleeps.
-    pub(crate) const NONE: Ticket = Ticket(0);
-
     /// The ticket on the peer's line. The caller has put the barrier between its publication and this load.
     #[inline(always)]
     pub(crate) fn of(side: &Quiet) -> Self {
@@ -82,23 +79,70 @@ impl Ticket {
     }
 }
 
-/// The publisher's half of the barrier, between its publication and its look at `waiting`.
-#[inline(always)]
-pub(crate) fn after_publishing(mode: WakeMode) {
-    // ORDERING: partner of `before_sleeping` here. With membarrier the sleeper supplies the processor's fence on
-    // our behalf, so that keeping the compiler from swapping the two is all that is left to do.
-    compiler_fence(Ordering::SeqCst);
-    if mode == WakeMode::Fence {
-        full_fence();
+/// The publisher's half: what it knows of the sleeps of the other side.
+#[derive(Debug)]
+pub(crate) struct Rung {
+    mode: WakeMode,
+    /// The ticket that asks for nothing any more. A first one of 0 says that nobody sleeps.
+    last: Ticket,
+    /// The same, which the hot path compares with and goes on; with [`WakeMode::Fence`] something that no ticket
+    /// equals, so that a full fence comes before the ticket that counts is read.
+    usual: u64,
+}
+
+impl Rung {
+    const UNUSUAL: u64 = u64::MAX;
+
+    /// For a newcomer, which has rung for nobody yet.
+    pub(crate) fn new(mode: WakeMode) -> Self {
+        let usual = if mode == WakeMode::Fence { Self::UNUSUAL } else { 0 };
+        Rung { mode, last: Ticket(0), usual }
+    }
+
+    /// After a publication: whether nobody has gone to sleep since the last ticket, as mostly nobody has.
+    #[inline(always)]
+    pub(crate) fn is_last(&self, side: &Quiet) -> bool {
+        // ORDERING: partner of `before_sleeping`. With membarrier the sleeper supplies the processor's fence on our
+        // behalf, so that keeping the compiler from swapping publication and load is all that is left to do.
+        compiler_fence(Ordering::SeqCst);
+        u64::from(Ticket::of(side).0) == self.usual
+    }
+
+    /// The ticket, if it is another one than the last.
+    pub(crate) fn look(&self, side: &Quiet) -> Option<Ticket> {
+        after_publishing(self.mode);
+        let ticket = Ticket::of(side);
+        (ticket != self.last).then_some(ticket)
+    }
+
+    /// What the ticket asks for has been done.
+    pub(crate) fn done(&mut self, ticket: Ticket) {
+        self.last = ticket;
+        if self.usual != Self::UNUSUAL {
+            self.usual = ticket.0.into();
+        }
     }
 }
 
-#[cold]
-#[inline(never)]
-fn full_fence() {
-    // ORDERING: SeqCst fence, pairs with the one in `before_sleeping`: of the two loads that follow the two fences
-    // at least one sees the other side's store.
-    fence(Ordering::SeqCst);
+/// The publisher's half of the barrier, between its publication and its look at `waiting`.
+fn after_publishing(mode: WakeMode) {
+    // ORDERING: partner of `before_sleeping`, as in `Rung::is_last`.
+    compiler_fence(Ordering::SeqCst);
+    if mode == WakeMode::Fence {
+        // ORDERING: SeqCst fence, pairs with the one in `before_sleeping`: of the two loads that follow the two fences
+        // at least one sees the other side's store.
+        fence(Ordering::SeqCst);
+    }
+}
+
+/// Wakes the peer, if it sleeps, because of something other than a message or space.
+pub(crate) fn wake_up(own: &Quiet, peer: &Quiet, mode: WakeMode) {
+    if mode != WakeMode::Never {
+        after_publishing(mode);
+        if Ticket::of(peer).is_asleep() {
+            ring(own);
+        }
+    }
 }
 
 /// The sleeper's half, between its ticket and its last look.
@@ -106,7 +150,7 @@ fn before_sleeping(mode: WakeMode) {
     match mode {
         #[cfg(not(shmpipe_loom))]
         WakeMode::Membarrier => crate::membarrier::everywhere(),
-        // ORDERING: SeqCst fence, pairs with the one in `full_fence`.
+        // ORDERING: SeqCst fence, pairs with the one in `after_publishing`.
         _ => fence(Ordering::SeqCst),
     }
 }

@@ -7,7 +7,7 @@ use crate::pipe::{Pipe, Position};
 use crate::ring::{Found, NoMore, Payload, Reader, count_wait};
 use crate::stop::Stopper;
 use crate::trust::{Trusted, Untrusted};
-use crate::wait::{Ended, LOOKS, Patience, Step, Waiting, spins_of_a_rest};
+use crate::wait::{Ended, LOOKS, Patience, Rest, Step, Waiting};
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
@@ -41,10 +41,7 @@ pub struct Consumer<P = Untrusted> {
 #[derive(Debug)]
 struct Inner {
     reader: Reader,
-    /// How many messages had been received when the pipe was last found empty.
-    dry_at: u64,
-    /// See [`spins_of_a_rest`].
-    rest: u32,
+    rest: Rest,
     stopper: Stopper,
     claim: Claim,
 }
@@ -63,20 +60,15 @@ impl Inner {
     #[cold]
     #[inline(never)]
     fn find(&mut self, patience: Patience) -> Result<Found, RecvError> {
-        let Inner { reader, stopper, claim, .. } = self;
+        let Inner { reader, rest, stopper, claim } = self;
         if let Some(found) = look(reader)? {
             return Ok(found);
         }
-        let received = reader.counters().messages();
-        let run = received.wrapping_sub(std::mem::replace(&mut self.dry_at, received));
+        let spins = rest.after(reader.counters().messages(), reader.head());
         if matches!(patience, Patience::None) {
             return reader.look_for_end().map_err(no_more)?.ok_or(RecvError::Empty);
         }
-        // After a stream has run dry, polling the very line that the producer is filling would slow both down; after
-        // a single message, the next one is waited for without delay.
-        if run > 1 {
-            (0..self.rest).for_each(|_| crate::sync::spin_loop());
-        }
+        (0..spins).for_each(|_| crate::sync::spin_loop());
         count_wait(reader.counters());
         // The record that is just being sent is there in a moment: no other word is looked at until then.
         for _ in 0..LOOKS {
@@ -142,8 +134,8 @@ impl Consumer {
     pub(crate) fn claim(pipe: &Pipe) -> Result<Self, SetupError> {
         let claim = Claim::take(pipe, Role::Consumer)?;
         let reader = Reader::recover(pipe.ring(), pipe.wake_mode()).map_err(SetupError::Corrupt)?;
-        let rest = spins_of_a_rest();
-        let inner = Inner { reader, dry_at: 0, rest, stopper: Stopper::new(), claim };
+        let rest = Rest::new(reader.ring().capacity(), reader.counters().messages(), reader.head());
+        let inner = Inner { reader, rest, stopper: Stopper::new(), claim };
         Ok(Consumer { inner, promise: PhantomData })
     }
 
@@ -192,12 +184,13 @@ impl<P> Consumer<P> {
     #[inline(always)]
     fn recv_one(&mut self, patience: Patience) -> Result<Message<'_, P>, RecvError> {
         let reader = &self.inner.reader;
-        let found = match reader.glance(reader.head()) {
-            Some(found) => found,
-            None => self.inner.find(patience)?,
-        };
-        let payload = self.inner.reader.payload(&found);
-        Ok(Message { record: Record { found, payload, promise: PhantomData }, consumer: self })
+        match reader.glance(reader.head()) {
+            Some(found) => Ok(Message { record: Record::new(reader, found), consumer: self }),
+            None => {
+                let found = self.inner.find(patience)?;
+                Ok(Message { record: Record::new(&self.inner.reader, found), consumer: self })
+            }
+        }
     }
 
     /// Takes the messages that are there now, up to `limit`, and releases them together. Never waits.
@@ -301,6 +294,11 @@ impl<P> fmt::Debug for Record<'_, P> {
 }
 
 impl<P> Record<'_, P> {
+    #[inline(always)]
+    fn new(reader: &Reader, found: Found) -> Self {
+        Record { found, payload: reader.payload(&found), promise: PhantomData }
+    }
+
     /// Bytes of the message.
     #[inline]
     #[must_use]
@@ -376,7 +374,7 @@ impl<P> Record<'_, P> {
         let mut value = MaybeUninit::<T>::zeroed();
         // SAFETY: as in `copy_to`, with a value of the payload's length; every bit pattern makes a T.
         unsafe {
-            self.payload.read(value.as_mut_ptr().cast());
+            self.payload.read_start(value.as_mut_ptr().cast(), size_of::<T>());
             Ok(value.assume_init())
         }
     }
@@ -427,7 +425,8 @@ impl<'a, P> Deref for Message<'a, P> {
 }
 
 impl<P> Drop for Message<'_, P> {
-    #[inline]
+    // Also where a panic unwinds: a call there would want the message in memory.
+    #[inline(always)]
     fn drop(&mut self) {
         let found = self.record.found;
         self.consumer.inner.reader.release(found.end, 1, found.length() as u64);
@@ -474,7 +473,7 @@ impl<P> Drain<'_, P> {
         self.end = found.end;
         self.messages += 1;
         self.bytes += found.length() as u64;
-        Ok(Some(Record { found, payload: reader.payload(&found), promise: PhantomData }))
+        Ok(Some(Record::new(reader, found)))
     }
 
     /// Messages taken so far.
@@ -494,7 +493,7 @@ impl<P> Drain<'_, P> {
 }
 
 impl<P> Drop for Drain<'_, P> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         if self.messages > 0 {
             self.consumer.inner.reader.release(self.end, self.messages, self.bytes);

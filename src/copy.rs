@@ -16,47 +16,9 @@ pub(crate) use words::{from_shared, to_shared};
 mod x86_64 {
     use crate::sync::AtomicU64;
     use core::arch::asm;
-    use core::arch::x86_64::__m128i;
 
-    /// From here on the microcoded string copy is at least as fast as a loop over 16 bytes, and far shorter.
+    /// From here on the microcoded string copy is at least as fast as a loop, and far shorter.
     const LONG: usize = 2048;
-
-    macro_rules! access {
-        ($load:ident, $store:ident, $type:ty, $class:ident, $load_code:literal, $store_code:literal) => {
-            /// Loads from shared memory, which need not be aligned.
-            ///
-            /// # Safety
-            /// `from` is readable for the size of the result.
-            #[inline(always)]
-            unsafe fn $load(from: *const u8) -> $type {
-                let value: $type;
-                // SAFETY: one load from memory that the caller vouches for; no stack, no flags, no other effect.
-                unsafe {
-                    asm!($load_code, v = out($class) value, p = in(reg) from,
-                         options(nostack, preserves_flags, readonly));
-                }
-                value
-            }
-
-            /// Stores to shared memory, which need not be aligned.
-            ///
-            /// # Safety
-            /// `to` is writable for the size of `value`.
-            #[inline(always)]
-            unsafe fn $store(to: *mut u8, value: $type) {
-                // SAFETY: one store to memory that the caller vouches for; no stack, no flags, no other effect.
-                unsafe {
-                    asm!($store_code, v = in($class) value, p = in(reg) to, options(nostack, preserves_flags));
-                }
-            }
-        };
-    }
-
-    access!(load16, store16, __m128i, xmm_reg, "movups {v}, [{p}]", "movups [{p}], {v}");
-    access!(load8, store8, u64, reg, "mov {v}, [{p}]", "mov [{p}], {v}");
-    access!(load4, store4, u32, reg, "mov {v:e}, [{p}]", "mov [{p}], {v:e}");
-    access!(load2, store2, u16, reg, "movzx {v:e}, word ptr [{p}]", "mov [{p}], {v:x}");
-    access!(load1, store1, u8, reg_byte, "mov {v}, [{p}]", "mov [{p}], {v}");
 
     /// Copies `length` bytes out of the ring, from `offset` bytes after `words`.
     ///
@@ -65,37 +27,10 @@ mod x86_64 {
     /// * `to` is writable for `length` bytes and is not shared memory.
     #[inline(always)]
     pub(crate) unsafe fn from_shared(words: *const AtomicU64, offset: usize, to: *mut u8, length: usize) {
-        // SAFETY: every access lies within the `length` bytes at `from` and `to`, for which the caller vouches: a
-        // step of n bytes at `at` is made only while at + n <= length, the last step ends at `length` and starts
-        // no earlier than 0 since it is made only if length >= n.
+        // SAFETY: the caller's promises.
         unsafe {
             let from = words.cast::<u8>().add(offset);
-            if length >= LONG {
-                return copy_long(from, to, length);
-            }
-            if length >= 16 {
-                let mut at = 0;
-                while at + 16 <= length {
-                    to.add(at).cast::<__m128i>().write_unaligned(load16(from.add(at)));
-                    at += 16;
-                }
-                if at < length {
-                    to.add(length - 16).cast::<__m128i>().write_unaligned(load16(from.add(length - 16)));
-                }
-            } else if length >= 8 {
-                to.cast::<u64>().write_unaligned(load8(from));
-                if length > 8 {
-                    to.add(length - 8).cast::<u64>().write_unaligned(load8(from.add(length - 8)));
-                }
-            } else if length >= 4 {
-                to.cast::<u32>().write_unaligned(load4(from));
-                to.add(length - 4).cast::<u32>().write_unaligned(load4(from.add(length - 4)));
-            } else if length >= 2 {
-                to.cast::<u16>().write_unaligned(load2(from));
-                to.add(length - 1).write(load1(from.add(length - 1)));
-            } else if length == 1 {
-                to.write(load1(from));
-            }
+            copy(from, to, length, long::read)
         }
     }
 
@@ -106,47 +41,171 @@ mod x86_64 {
     /// * `length` bytes from there on are writable.
     #[inline(always)]
     pub(crate) unsafe fn to_shared(from: *const u8, words: *const AtomicU64, offset: usize, length: usize) {
-        // SAFETY: as in `from_shared`, with the two sides exchanged.
+        // SAFETY: the caller's promises.
         unsafe {
             let to = words.cast_mut().cast::<u8>().add(offset);
-            if length >= LONG {
-                return copy_long(from, to, length);
-            }
-            if length >= 16 {
+            copy(from, to, length, long::write)
+        }
+    }
+
+    /// Copies `length` bytes: blocks from the start on, and one that ends at the end, over the one before if need be;
+    /// or by `long`.
+    ///
+    /// # Safety
+    /// `from` is readable and `to` writable for `length` bytes, and they do not overlap.
+    #[inline(always)]
+    unsafe fn copy(
+        from: *const u8,
+        to: *mut u8,
+        length: usize,
+        long: unsafe extern "C" fn(*const u8, *mut u8, usize),
+    ) {
+        // SAFETY: each block of n bytes starts at the first byte or later, and ends at the last or earlier: the first
+        // one because length >= n, those after it because they start before length - n.
+        unsafe {
+            if length < 16 {
+                if length >= 8 {
+                    copy_8(from, to);
+                    if length > 8 {
+                        copy_8(from.add(length - 8), to.add(length - 8));
+                    }
+                } else if length >= 4 {
+                    copy_4(from, to);
+                    copy_4(from.add(length - 4), to.add(length - 4));
+                } else {
+                    for at in 0..length {
+                        copy_1(from.add(at), to.add(at));
+                    }
+                }
+            } else if length < 64 {
+                if length >= 32 {
+                    copy_32(from, to);
+                    copy_32(from.add(length - 32), to.add(length - 32));
+                } else {
+                    copy_16(from, to);
+                    copy_16(from.add(length - 16), to.add(length - 16));
+                }
+            } else if length >= LONG {
+                long(from, to, length);
+            } else {
+                let last = length - 64;
                 let mut at = 0;
-                while at + 16 <= length {
-                    store16(to.add(at), from.add(at).cast::<__m128i>().read_unaligned());
-                    at += 16;
+                while at < last {
+                    copy_64(from.add(at), to.add(at));
+                    at += 64;
                 }
-                if at < length {
-                    store16(to.add(length - 16), from.add(length - 16).cast::<__m128i>().read_unaligned());
-                }
-            } else if length >= 8 {
-                store8(to, from.cast::<u64>().read_unaligned());
-                if length > 8 {
-                    store8(to.add(length - 8), from.add(length - 8).cast::<u64>().read_unaligned());
-                }
-            } else if length >= 4 {
-                store4(to, from.cast::<u32>().read_unaligned());
-                store4(to.add(length - 4), from.add(length - 4).cast::<u32>().read_unaligned());
-            } else if length >= 2 {
-                store2(to, from.cast::<u16>().read_unaligned());
-                store1(to.add(length - 1), from.add(length - 1).read());
-            } else if length == 1 {
-                store1(to, from.read());
+                copy_64(from.add(last), to.add(last));
             }
         }
     }
 
-    /// # Safety
-    /// `from` is readable and `to` writable for `length` bytes.
-    #[inline(never)]
-    unsafe fn copy_long(from: *const u8, to: *mut u8, length: usize) {
-        // SAFETY: `rep movsb` reads and writes exactly `length` bytes at the two pointers, for which the caller
-        // vouches; the direction flag is clear by the calling convention.
-        unsafe {
-            asm!("rep movsb", inout("rcx") length => _, inout("rsi") from => _, inout("rdi") to => _,
-                 options(nostack, preserves_flags));
+    macro_rules! block {
+        ($name:ident, $bytes:literal, $class:ident, $($register:ident)+, $($code:literal)+) => {
+            /// # Safety
+            #[doc = concat!("`from` is readable and `to` writable for ", $bytes, " bytes, wherever they lie.")]
+            #[inline(always)]
+            unsafe fn $name(from: *const u8, to: *mut u8) {
+                // SAFETY: loads and stores of just these bytes; no stack, no flags, no other effect.
+                unsafe {
+                    asm!($($code,)+ $($register = out($class) _,)+ from = in(reg) from, to = in(reg) to,
+                         options(nostack, preserves_flags));
+                }
+            }
+        };
+    }
+
+    block!(copy_64, "64", xmm_reg, a b c d,
+        "movups {a}, [{from}]" "movups {b}, [{from} + 16]" "movups {c}, [{from} + 32]" "movups {d}, [{from} + 48]"
+        "movups [{to}], {a}" "movups [{to} + 16], {b}" "movups [{to} + 32], {c}" "movups [{to} + 48], {d}");
+    block!(copy_32, "32", xmm_reg, a b,
+        "movups {a}, [{from}]" "movups {b}, [{from} + 16]" "movups [{to}], {a}" "movups [{to} + 16], {b}");
+    block!(copy_16, "16", xmm_reg, a, "movups {a}, [{from}]" "movups [{to}], {a}");
+    block!(copy_8, "8", reg, a, "mov {a}, [{from}]" "mov [{to}], {a}");
+    block!(copy_4, "4", reg, a, "mov {a:e}, [{from}]" "mov [{to}], {a:e}");
+    block!(copy_1, "1", reg_byte, a, "mov {a}, [{from}]" "mov [{to}], {a}");
+
+    /// What is copied out of line. The C ABI says that nothing unwinds, which spares the callers their landing pads.
+    mod long {
+        use super::copy;
+        use core::arch::asm;
+        use core::arch::x86_64::__cpuid;
+        use std::sync::OnceLock;
+
+        /// Bytes from where on a message is written around the caches, where that is faster.
+        const AROUND: usize = 8192;
+
+        /// Copies out of the ring.
+        ///
+        /// # Safety
+        /// `from` is readable and `to` writable for `length` bytes, and they do not overlap.
+        #[inline(never)]
+        pub(super) unsafe extern "C" fn read(from: *const u8, to: *mut u8, length: usize) {
+            // SAFETY: `rep movsb` reads and writes exactly `length` bytes at the two pointers, for which the caller
+            // vouches; the direction flag is clear by the calling convention.
+            unsafe {
+                asm!("rep movsb", inout("rcx") length => _, inout("rsi") from => _, inout("rdi") to => _,
+                     options(nostack, preserves_flags));
+            }
+        }
+
+        /// Copies into the ring.
+        ///
+        /// # Safety
+        /// As [`read`].
+        #[inline(never)]
+        pub(super) unsafe extern "C" fn write(from: *const u8, to: *mut u8, length: usize) {
+            // SAFETY: the caller's promises.
+            unsafe {
+                if length >= AROUND && around_is_faster() {
+                    write_around(from, to, length);
+                } else {
+                    read(from, to, length);
+                }
+            }
+        }
+
+        /// Copies into the ring by non-temporal stores.
+        ///
+        /// To write to a line that the consumer's cache holds is to take it away from there first, one after the
+        /// other; whole lines written around the caches do not wait for that.
+        ///
+        /// # Safety
+        /// As [`read`]; `length` is 64 or more.
+        #[inline(never)]
+        unsafe fn write_around(from: *const u8, to: *mut u8, length: usize) {
+            let before = to.align_offset(64);
+            let lines = (length - before) / 64;
+            // SAFETY: `before` is less than 64, the lines end at the last byte or earlier, and the rest is
+            // less than 64; all within the `length` bytes of the caller's promise.
+            unsafe {
+                copy(from, to, before, read);
+                for at in (0..lines).map(|line| before + 64 * line) {
+                    asm!(
+                        "movups {a}, [{from}]", "movups {b}, [{from} + 16]",
+                        "movups {c}, [{from} + 32]", "movups {d}, [{from} + 48]",
+                        "movntps [{to}], {a}", "movntps [{to} + 16], {b}",
+                        "movntps [{to} + 32], {c}", "movntps [{to} + 48], {d}",
+                        a = out(xmm_reg) _, b = out(xmm_reg) _, c = out(xmm_reg) _, d = out(xmm_reg) _,
+                        from = in(reg) from.add(at), to = in(reg) to.add(at), options(nostack, preserves_flags));
+                }
+                let rest = before + 64 * lines;
+                copy(from.add(rest), to.add(rest), length - rest, read);
+                // ORDERING: non-temporal stores are ordered by this alone; the commit that follows is an ordinary
+                // store, which publishes only what became visible before it.
+                asm!("sfence", options(nostack, preserves_flags));
+            }
+        }
+
+        /// Whether non-temporal stores pay, which depends on how a processor takes a line away from another core: on
+        /// AMD's, a store at a time. Measured: DESIGN.md, What was tried.
+        #[inline(never)]
+        fn around_is_faster() -> bool {
+            static FASTER: OnceLock<bool> = OnceLock::new();
+            *FASTER.get_or_init(|| {
+                let vendor = __cpuid(0);
+                let name = [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).concat();
+                matches!(&name[..], b"AuthenticAMD" | b"HygonGenuine")
+            })
         }
     }
 }

@@ -5,10 +5,10 @@ use crate::error::{SendError, SetupError};
 use crate::peer::{Peer, Role};
 use crate::pipe::{Pipe, Position};
 use crate::record;
-use crate::ring::{Payload, Refusal, Slot, Writer, count_wait};
+use crate::ring::{Cleared, Payload, Refusal, Slot, Writer, count_wait};
 use crate::stop::Stopper;
 use crate::trust::{Trusted, Untrusted};
-use crate::wait::{Ended, Patience, Step, Waiting, spins_of_a_rest};
+use crate::wait::{Ended, Patience, Rest, Step, Waiting};
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
@@ -42,10 +42,7 @@ pub struct Producer<P = Untrusted> {
 struct Inner {
     writer: Writer,
     max: usize,
-    /// How many messages had been sent when the pipe was last found full.
-    full_at: u64,
-    /// See [`spins_of_a_rest`].
-    rest: u32,
+    rest: Rest,
     stopper: Stopper,
     claim: Claim,
 }
@@ -81,14 +78,8 @@ impl Producer {
     pub(crate) fn claim(pipe: &Pipe) -> Result<Self, SetupError> {
         let claim = Claim::take(pipe, Role::Producer)?;
         let writer = Writer::recover(pipe.ring(), pipe.wake_mode()).map_err(SetupError::Corrupt)?;
-        let inner = Inner {
-            writer,
-            max: pipe.max_len(),
-            full_at: 0,
-            rest: spins_of_a_rest(),
-            stopper: Stopper::new(),
-            claim,
-        };
+        let rest = Rest::new(writer.ring().capacity(), writer.counters().messages(), writer.tail());
+        let inner = Inner { writer, max: pipe.max_len(), rest, stopper: Stopper::new(), claim };
         Ok(Producer { inner, promise: PhantomData })
     }
 
@@ -168,9 +159,26 @@ impl<P> Producer<P> {
 
     #[inline(always)]
     fn send_one(&mut self, tag: u32, message: &[u8], patience: Patience) -> Result<Position, SendError> {
+        let Inner { writer, max, .. } = &mut self.inner;
+        if message.len() <= *max {
+            if let Some(slot) = writer.slot_here(message.len()) {
+                writer.fill(slot, message);
+                writer.commit_here(slot, message.len(), tag);
+                return Ok(Position(slot.start));
+            }
+        }
+        self.send_slowly(tag, message, patience)
+    }
+
+    /// Sends a message in any case.
+    #[cold]
+    #[inline(never)]
+    fn send_slowly(&mut self, tag: u32, message: &[u8], patience: Patience) -> Result<Position, SendError> {
         let slot = self.slot(message.len(), patience)?;
-        self.inner.writer.fill(slot, message);
-        self.inner.writer.commit(slot, message.len(), tag);
+        let writer = &mut self.inner.writer;
+        writer.fill(slot, message);
+        writer.commit(slot, message.len(), tag);
+        writer.renew_room();
         Ok(Position(slot.start))
     }
 
@@ -210,13 +218,15 @@ impl<P> Producer<P> {
     fn reserve_one(&mut self, length: usize, patience: Patience) -> Result<Reservation<'_, P>, SendError> {
         let slot = self.slot(length, patience)?;
         let payload = self.inner.writer.payload(slot, length);
-        Ok(Reservation { producer: self, slot, payload, tag: 0 })
+        let cleared = self.inner.writer.lend();
+        Ok(Reservation { producer: self, slot, payload, cleared, tag: 0 })
     }
 
     /// Begins a batch: messages that become visible all at once.
     pub fn batch(&mut self) -> Batch<'_, P> {
         let at = self.inner.writer.tail();
-        Batch { producer: self, at, first: 0, messages: 0, bytes: 0 }
+        let cleared = self.inner.writer.lend();
+        Batch { producer: self, at, cleared, first: 0, messages: 0, bytes: 0 }
     }
 
     /// Bytes of the longest message.
@@ -318,14 +328,9 @@ impl<P> Producer<P> {
         if refusal != Refusal::Full || matches!(patience, Patience::None) {
             return Err(refused(refusal));
         }
-        let Inner { writer, stopper, claim, full_at, rest, .. } = &mut self.inner;
-        // A stream that has filled the ring is better off with room for many messages than with room for the next one:
-        // the consumer is left alone for a moment.
-        let sent = writer.counters().messages();
-        let run = sent.wrapping_sub(std::mem::replace(full_at, sent));
-        if run > 1 {
-            (0..*rest).for_each(|_| crate::sync::spin_loop());
-        }
+        let Inner { writer, stopper, claim, rest, .. } = &mut self.inner;
+        let spins = rest.after(writer.counters().messages(), writer.tail());
+        (0..spins).for_each(|_| crate::sync::spin_loop());
         count_wait(writer.counters());
         let mut waiting = Waiting::new(claim.pipe().wait(), patience, stopper);
         loop {
@@ -372,6 +377,8 @@ pub struct Reservation<'a, P = Untrusted> {
     producer: &'a mut Producer<P>,
     slot: Slot,
     payload: Payload,
+    /// What was cleared behind the tail before the reservation.
+    cleared: Cleared,
     tag: u32,
 }
 
@@ -434,6 +441,9 @@ impl<P> Reservation<'_, P> {
         assert!(length <= self.len(), "committed {length} of {} bytes", self.len());
         let writer = &mut self.producer.inner.writer;
         let slot = writer.finish(self.slot, length);
+        if slot == self.slot {
+            writer.restore(self.cleared);
+        }
         writer.commit(slot, length, self.tag);
         Position(slot.start)
     }
@@ -464,6 +474,8 @@ pub struct Batch<'a, P = Untrusted> {
     producer: &'a mut Producer<P>,
     /// Where the next record goes.
     at: u64,
+    /// What was cleared behind the tail before the batch.
+    cleared: Cleared,
     /// The word that commits the batch: that of its first record.
     first: u64,
     messages: u64,
@@ -533,7 +545,9 @@ impl<P> Batch<'_, P> {
     #[inline]
     pub fn commit(self) {
         if self.messages > 0 {
-            self.producer.inner.writer.publish(self.first, self.at, self.messages, self.bytes);
+            let writer = &mut self.producer.inner.writer;
+            writer.restore(self.cleared);
+            writer.publish(self.first, self.at, self.messages, self.bytes);
         }
     }
 }

@@ -12,9 +12,11 @@
 //! 1. There is space for the record and for the header word after it (by a private copy of `head`, refreshed when it
 //!    falls short).
 //! 2. Write the payload.
-//! 3. Clear the header word after the record, as committed: a reservation may have been longer.
+//! 3. Clear the header word after the record, as committed: a reservation may have been longer. Where it starts a
+//!    cache line it has been cleared before (6), and the record's own lines are the only ones that a commit writes to.
 //! 4. Store word(record): the commit.
 //! 5. Store `tail`, a hint for recovery.
+//! 6. Clear the first word of the lines ahead, a few lines at a time: see [`Writer::clear_ahead`].
 //!
 //! A record that would cross the end of the ring stands at index 0, and the commit stores [`record::WRAP`] at the old
 //! tail. A batch is committed by its first record's word: all or nothing.
@@ -24,7 +26,7 @@
 //! ahead of the commit is theirs as well. Recovery by walking, without a third party, and the batch committed by its
 //! first word are this crate's.
 
-use crate::bell::{self, Ticket, WakeMode};
+use crate::bell::{self, Rung, WakeMode};
 use crate::copy;
 use crate::error::Corruption;
 use crate::layout::{Counters, Header, Quiet};
@@ -36,10 +38,17 @@ use crate::sync::{AtomicU64, Ordering};
 use core::ptr::NonNull;
 use std::time::Duration;
 
-/// How far ahead of the tail the producer asks for cache lines, and the longest record for which it does: beyond,
-/// the hardware's own prefetcher is faster than we are.
-const PREFETCH_AHEAD: u64 = 512;
-const PREFETCH_LONGEST: u64 = 1024;
+/// Bytes of a cache line, or a divisor of it. Under loom two words, so that small rings have several.
+const LINE: u64 = if cfg!(shmpipe_loom) { 16 } else { 64 };
+
+/// How far behind the tail the lines are to be ours at least, and how many bytes of them we take at a time. Each
+/// distance was the best of several: taken later, a line is not ours in time; taken earlier, the hardware prefetcher of
+/// the consumer's core takes it away again; taken one by one, no two transfers overlap.
+const NEAR: u64 = if cfg!(shmpipe_loom) { 16 } else { 128 };
+const AT_ONCE: u64 = if cfg!(shmpipe_loom) { 16 } else { 256 };
+
+/// The longest record (with its header word) of which all lines are taken in advance, for the next one like it.
+const LONGEST_TAKEN: u64 = 8192;
 
 /// The shared words of a pipe, and the private copy of its geometry.
 #[derive(Clone, Copy, Debug)]
@@ -152,6 +161,16 @@ impl Payload {
         unsafe { copy::from_shared(self.words, 0, to, self.length) }
     }
 
+    /// Copies the first `length` bytes out: for a length that the compiler knows.
+    ///
+    /// # Safety
+    /// As [`read`](Self::read), and `length` is at most `length()`.
+    #[inline(always)]
+    pub(crate) unsafe fn read_start(&self, to: *mut u8, length: usize) {
+        // SAFETY: as in `read`.
+        unsafe { copy::from_shared(self.words, 0, to, length) }
+    }
+
     /// Copies bytes in, from `offset` on.
     ///
     /// # Safety
@@ -215,12 +234,19 @@ pub(crate) struct Writer {
     tail: u64,
     /// The latest `head` seen, checked.
     head: u64,
-    rung: Ticket,
+    /// Bytes right behind the tail, as far as the ring goes without wrapping, that are known to be free for records.
+    room: u64,
+    cleared: Cleared,
+    rung: Rung,
     wake_mode: WakeMode,
     watch: Watch,
     state: State,
     poison: Option<Corruption>,
 }
+
+/// A position: every word that starts a line between the tail and there is zero.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cleared(u64);
 
 impl Writer {
     /// Takes over the ring where the last producer left it. The caller holds the producer's role.
@@ -239,7 +265,9 @@ impl Writer {
             ring,
             tail,
             head,
-            rung: Ticket::NONE,
+            room: 0,
+            cleared: Cleared(tail),
+            rung: Rung::new(wake_mode),
             wake_mode,
             watch,
             state: State::new(0, Phase::Never),
@@ -272,6 +300,24 @@ impl Writer {
         self.tail
     }
 
+    /// Space for a record of `length` bytes, at most `max_length`, if it is where it mostly is: right behind the tail,
+    /// and known to be free.
+    #[inline(always)]
+    pub(crate) fn slot_here(&self, length: usize) -> Option<Slot> {
+        debug_assert!(length as u64 <= self.ring.max_length());
+        let need = record::size(length as u64);
+        // Relaxed: it is compared only; `look_at_peer` loads again.
+        let is_settled = self.peer().state.load(Ordering::Relaxed) == self.watch.settled.0;
+        (is_settled && need <= self.room)
+            .then_some(Slot { start: self.tail, end: self.tail.wrapping_add(need) })
+    }
+
+    /// Lets the next messages have a [`slot_here`](Self::slot_here).
+    pub(crate) fn renew_room(&mut self) {
+        let used = self.tail.wrapping_sub(self.head);
+        self.room = self.ring.until_end(self.tail).min((self.ring.capacity() - WORD).saturating_sub(used));
+    }
+
     /// Finds space for a record of `length` bytes, at most `max_length`, behind `at`: the tail, or the end of a batch.
     #[inline(always)]
     pub(crate) fn slot(&mut self, at: u64, length: usize) -> Result<Slot, Refusal> {
@@ -290,7 +336,6 @@ impl Writer {
                 return Err(Refusal::Full);
             }
         }
-        prefetch(self.ring, slot);
         Ok(slot)
     }
 
@@ -352,6 +397,7 @@ impl Writer {
     fn poison(&mut self, corruption: Corruption) -> Refusal {
         // With a head that far back there is never room, so that every call ends in `refresh_head`.
         self.head = self.tail.wrapping_sub(self.ring.capacity());
+        self.room = 0;
         Refusal::Corrupt(*self.poison.get_or_insert(corruption))
     }
 
@@ -381,6 +427,13 @@ impl Writer {
         Slot { start: slot.start, end: slot.start.wrapping_add(record::size(length as u64)) }
     }
 
+    /// Commits a record in a [`slot_here`](Self::slot_here): from here on it is in the pipe.
+    #[inline(always)]
+    pub(crate) fn commit_here(&mut self, slot: Slot, length: usize, tag: u32) {
+        self.room -= record::size(length as u64);
+        self.make_visible(record::header(length, tag), slot.end, 1, length as u64);
+    }
+
     /// Commits one record: from here on it is in the pipe.
     #[inline(always)]
     pub(crate) fn commit(&mut self, slot: Slot, length: usize, tag: u32) {
@@ -402,6 +455,7 @@ impl Writer {
     }
 
     /// Writes a later record of a batch: the word at `at` becomes visible with the batch's first.
+    #[inline(always)]
     pub(crate) fn append(&self, at: u64, slot: Slot, length: usize, tag: u32) {
         let word = self.link(at, slot, record::header(length, tag));
         // Relaxed: the commit of the batch orders it.
@@ -411,32 +465,82 @@ impl Writer {
     /// Makes everything from the tail to `end` visible at once by storing `first` at the tail.
     #[inline(always)]
     pub(crate) fn publish(&mut self, first: u64, end: u64, messages: u64, bytes: u64) {
+        self.room = self.room.saturating_sub(end.wrapping_sub(self.tail));
+        self.make_visible(first, end, messages, bytes);
+    }
+
+    #[inline(always)]
+    fn make_visible(&mut self, first: u64, end: u64, messages: u64, bytes: u64) {
+        let start = self.tail;
         // A copy: the compiler cannot know that the stores below leave the original alone.
         let ring = self.ring;
         let header = ring.header();
-        // Relaxed: the commit orders it, so that who sees the records sees nothing behind them.
-        ring.word(end).store(NOTHING, Ordering::Relaxed);
+        let ahead = self.cleared.0.wrapping_sub(end) as i64;
+        let is_cleared = end % LINE == 0 && ahead > 0;
+        if !is_cleared {
+            // Relaxed: the commit orders it, so that who sees the records sees nothing behind them.
+            ring.word(end).store(NOTHING, Ordering::Relaxed);
+        }
         // ORDERING: Release, the commit. Pairs with the Acquire load in `Reader::look`: who sees the word sees the
         // payload, the later records of a batch and the cleared word behind them.
-        ring.word(self.tail).store(first, Ordering::Release);
+        ring.word(start).store(first, Ordering::Release);
         self.tail = end;
         // ORDERING: Release, pairs with the Acquire load in `last_commit`, and, more to the point, not to be moved
         // above the commit: killed between the two, a producer must not leave a tail ahead of a hole.
         header.tail.0.store(end, Ordering::Release);
         count(&header.produced.0.messages, messages);
         count(&header.produced.0.bytes, bytes);
-        bell::after_publishing(self.wake_mode);
-        let ticket = Ticket::of(&header.consumer.0);
-        if ticket != self.rung {
-            self.answer(ticket);
+        if !self.rung.is_last(&header.consumer.0) {
+            self.answer();
         }
+        let size = end.wrapping_sub(start);
+        if ahead < size.max(NEAR) as i64 {
+            self.clear_ahead(size);
+        }
+    }
+
+    /// Clears the first word of some lines behind the tail, as far as there is space: of all those for another record of
+    /// `size` bytes, and more.
+    ///
+    /// What this is for is not the zero but the line. The consumer has read it, a lap ago, or its core's prefetcher has:
+    /// both caches share it, and the first store to it waits until the other one has let go of it, with all later
+    /// stores behind it, since stores become visible in order. Here this happens after a commit, for several lines at
+    /// once, while the consumer is busy with what it got, instead of in the middle of the next message. Prefetching for
+    /// writing does not do it: some processors (AMD's among them) leave a line shared that is in the cache already.
+    #[inline(never)]
+    fn clear_ahead(&mut self, size: u64) {
+        let distance = AT_ONCE + if size < LONGEST_TAKEN { size.max(NEAR) } else { NEAR };
+        let free = self.ring.capacity().wrapping_sub(self.tail.wrapping_sub(self.head));
+        let first = self.tail.wrapping_add(WORD + LINE - 1) & !(LINE - 1);
+        let end = self.tail.wrapping_add(distance.min(free)) & !(LINE - 1);
+        let mut at = if is_reached(self.cleared.0, first) { self.cleared.0 } else { first };
+        while !is_reached(at, end) {
+            // Relaxed: a free word, like those of the next payload; the commits order it.
+            self.ring.word(at).store(NOTHING, Ordering::Relaxed);
+            at = at.wrapping_add(LINE);
+        }
+        self.cleared = Cleared(at);
+    }
+
+    /// Before anything but a whole record, committed at once, is written behind the tail: until
+    /// [`restore`](Self::restore), if that ever comes, nothing there counts as cleared.
+    #[inline(always)]
+    pub(crate) fn lend(&mut self) -> Cleared {
+        std::mem::replace(&mut self.cleared, Cleared(self.tail))
+    }
+
+    /// What was written since `lend` is about to be committed, to its very end.
+    #[inline(always)]
+    pub(crate) fn restore(&mut self, cleared: Cleared) {
+        self.cleared = cleared;
     }
 
     /// Rings for a consumer that is going to sleep, once per ticket.
     #[cold]
     #[inline(never)]
-    fn answer(&mut self, ticket: Ticket) {
-        self.rung = ticket;
+    fn answer(&mut self) {
+        let Some(ticket) = self.rung.look(self.peer()) else { return };
+        self.rung.done(ticket);
         if ticket.is_asleep() {
             bell::ring(self.own());
             count(&self.counters().wakeups, 1);
@@ -445,12 +549,7 @@ impl Writer {
 
     /// Wakes the consumer, if it sleeps, because of something other than a message.
     fn wake_peer(&mut self) {
-        if self.wake_mode != WakeMode::Never {
-            bell::after_publishing(self.wake_mode);
-            if Ticket::of(self.peer()).is_asleep() {
-                bell::ring(self.own());
-            }
-        }
+        bell::wake_up(self.own(), self.peer(), self.wake_mode);
     }
 
     /// Sleeps until the consumer has released enough for a record of `length` behind `at`, or something else happened.
@@ -539,7 +638,7 @@ pub(crate) struct Reader {
     head: u64,
     /// Bytes of the longest record that is accepted; 0 once poisoned.
     longest: u64,
-    rung: Ticket,
+    rung: Rung,
     wake_mode: WakeMode,
     watch: Watch,
     state: State,
@@ -567,7 +666,7 @@ impl Reader {
             ring,
             head,
             longest: record::size(ring.max_length()),
-            rung: Ticket::NONE,
+            rung: Rung::new(wake_mode),
             wake_mode,
             watch,
             state: State::new(0, Phase::Never),
@@ -691,17 +790,16 @@ impl Reader {
         header.head.0.store(end, Ordering::Release);
         count(&header.consumed.0.messages, messages);
         count(&header.consumed.0.bytes, bytes);
-        bell::after_publishing(self.wake_mode);
-        let ticket = Ticket::of(&header.producer.0);
-        if ticket != self.rung {
-            self.answer(ticket);
+        if !self.rung.is_last(&header.producer.0) {
+            self.answer();
         }
     }
 
     /// Rings for a producer that is going to sleep, once per ticket and only when there is what it waits for.
     #[cold]
     #[inline(never)]
-    fn answer(&mut self, ticket: Ticket) {
+    fn answer(&mut self) {
+        let Some(ticket) = self.rung.look(self.peer()) else { return };
         if ticket.is_asleep() {
             if !is_reached(self.head, bell::wanted(self.peer())) {
                 return;
@@ -709,17 +807,12 @@ impl Reader {
             bell::ring(self.own());
             count(&self.counters().wakeups, 1);
         }
-        self.rung = ticket;
+        self.rung.done(ticket);
     }
 
     /// Wakes the producer, if it sleeps, because of something other than space.
     fn wake_peer(&mut self) {
-        if self.wake_mode != WakeMode::Never {
-            bell::after_publishing(self.wake_mode);
-            if Ticket::of(self.peer()).is_asleep() {
-                bell::ring(self.own());
-            }
-        }
+        bell::wake_up(self.own(), self.peer(), self.wake_mode);
     }
 
     /// Sleeps until the producer has sent something, or something else happened.
@@ -800,27 +893,6 @@ impl Reader {
         peer::close(self.own(), self.state);
         self.wake_peer();
     }
-}
-
-/// Asks for the cache lines that later records will be written to, a fixed distance ahead of `slot`.
-#[inline(always)]
-fn prefetch(ring: Ring, slot: Slot) {
-    #[cfg(all(target_arch = "x86_64", not(shmpipe_loom)))]
-    {
-        let need = slot.end.wrapping_sub(slot.start);
-        let mut ahead = slot.end.wrapping_add(PREFETCH_AHEAD);
-        let last = ahead.wrapping_add(if need <= PREFETCH_LONGEST { need } else { 0 });
-        while (last.wrapping_sub(ahead) as i64) > 0 {
-            // SAFETY: the line is one of the ring's; a prefetch has no effect but on the cache.
-            unsafe {
-                core::arch::asm!("prefetchw [{}]", in(reg) ring.word_at(ahead),
-                    options(nostack, preserves_flags, readonly));
-            }
-            ahead = ahead.wrapping_add(64);
-        }
-    }
-    #[cfg(not(all(target_arch = "x86_64", not(shmpipe_loom))))]
-    let _ = (ring, slot, PREFETCH_AHEAD, PREFETCH_LONGEST);
 }
 
 /// The record whose word, not zero, was found at `at`, possibly behind a wrap.

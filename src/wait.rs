@@ -27,9 +27,6 @@ const POLLING: Duration = Duration::from_micros(20);
 /// How long [`Wait::Block`] goes on before it sleeps.
 const AWAKE: Duration = Duration::from_micros(100);
 
-/// How long a consumer leaves the producer alone after a stream has run dry.
-const REST: Duration = Duration::from_nanos(400);
-
 /// Until when a call waits.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Patience {
@@ -123,20 +120,51 @@ impl<'a> Waiting<'a> {
     }
 }
 
-/// How often `spin_loop` has to be called for a rest, which lets the producer of a stream get ahead for a moment:
-/// the call takes between 10 and 150 cycles, depending on the processor. Measured once per process, which takes some
-/// microseconds.
-pub(crate) fn spins_of_a_rest() -> u32 {
-    static SPINS: OnceLock<u32> = OnceLock::new();
+/// How long one side of a stream leaves the other one alone when it has caught up with it.
+///
+/// To look for the next message in the very line that the producer is filling takes the line away from it, so that two
+/// sides which follow each other closely are both slow. A rest lets the other side get ahead: as long as the bytes of
+/// the run that has just ended would take at a gigabyte a second, so that a few messages are followed by a rest that
+/// nobody notices and a steady stream, whose runs get longer with each rest, by the longest one. A single message is
+/// followed by none.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rest {
+    /// Where the last run ended: messages and position.
+    messages: u64,
+    position: u64,
+    /// After a run of so many bytes or more, the rest is the longest.
+    longest: u64,
+    spins_per_kib: u64,
+}
+
+impl Rest {
+    /// Before the first run, through a ring of `capacity` bytes: it should not be full before a rest is over.
+    pub(crate) fn new(capacity: u64, messages: u64, position: u64) -> Self {
+        Rest { messages, position, longest: (capacity / 4).min(4096), spins_per_kib: spins_per_kib() }
+    }
+
+    /// A run has ended where so many messages have passed in all: how often to call `spin_loop` for the rest.
+    pub(crate) fn after(&mut self, messages: u64, position: u64) -> u64 {
+        let is_single = messages.wrapping_sub(self.messages) <= 1;
+        let run = position.wrapping_sub(self.position).min(self.longest);
+        *self = Rest { messages, position, ..*self };
+        if is_single { 0 } else { run * self.spins_per_kib / 1024 }
+    }
+}
+
+/// Calls of `spin_loop` that take as long as 1 KiB at a gigabyte a second: one takes between 10 and 150 cycles,
+/// depending on the processor. Measured once per process, which takes some microseconds.
+fn spins_per_kib() -> u64 {
+    static SPINS: OnceLock<u64> = OnceLock::new();
     *SPINS.get_or_init(|| {
         const SAMPLE: u32 = 64;
         let sample = || {
             let start = Instant::now();
             (0..SAMPLE).for_each(|_| crate::sync::spin_loop());
-            start.elapsed()
+            start.elapsed().as_nanos()
         };
-        let fastest = (0..5).map(|_| sample()).min().unwrap_or(REST).max(Duration::from_nanos(1));
-        (REST.as_nanos() * u128::from(SAMPLE) / fastest.as_nanos()).clamp(1, 1000) as u32
+        let fastest = (0..5).map(|_| sample()).min().map_or(1, |nanoseconds| nanoseconds.max(1));
+        (1024 * u128::from(SAMPLE) / fastest).clamp(1, 1024) as u64
     })
 }
 

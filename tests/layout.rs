@@ -343,6 +343,11 @@ fn image(size: usize, parts: &[(usize, Vec<u8>)]) -> Vec<u8> {
     image
 }
 
+/// Lines full of `filler` but for their first words, as a producer leaves those that it will write to next.
+fn cleared_lines(filler: u8, size: usize) -> Vec<u8> {
+    (0..size).map(|at| if at % 64 < 8 { 0 } else { filler }).collect()
+}
+
 fn assert_same(found: &[u8], expected: &[u8]) {
     assert_eq!(found.len(), expected.len());
     for (row, (found, expected)) in found.chunks(16).zip(expected.chunks(16)).enumerate() {
@@ -427,8 +432,9 @@ fn segment_is_what_the_document_says_byte_by_byte() {
             (4128, hex("01 00 00 00 06 00 00 00")),
             (4136, hex("00 00 00 00 00 00 00 00")), // the word at the tail
             (4144, vec![0xFF; 16]),                 // what was reserved and not committed
-            // What is left of the message of 2000 times B, which is released.
-            (4160, vec![b'B'; 1968]),
+            // What is left of the message of 2000 times B, which is released; some lines are cleared for what comes next.
+            (4160, cleared_lines(b'B', 320)),
+            (4480, vec![b'B'; 1648]),
             // The message of 2040 times C, and the wrap behind it.
             (6128, hex("f9 07 00 00 02 00 00 00")),
             (6136, vec![b'C'; 2040]),

@@ -154,6 +154,48 @@ fn a_reservation_dropped_publishes_nothing() {
 }
 
 #[test]
+fn what_was_never_sent_is_never_received() {
+    let (mut producer, mut consumer, _objects) = pair();
+    // Taken for records, words of 2 are such of one byte; the last message but one ends at every place of a line.
+    let left_behind = [2, 0, 0, 0, 0, 0, 0, 0].repeat(64);
+    for round in 0..2000usize {
+        for length in [round % 60, round / 60 * 8 % 520] {
+            match round % 3 {
+                0 => producer.reserve(512).unwrap().write(0, &left_behind),
+                1 => {
+                    let mut reservation = producer.reserve(512).unwrap();
+                    reservation.write(0, &left_behind);
+                    reservation.commit_len(length);
+                    assert_eq!(received(&mut consumer).len(), length);
+                }
+                _ => {
+                    let mut batch = producer.batch();
+                    (0..3).for_each(|_| assert!(batch.push(&left_behind[..168]).is_ok()));
+                }
+            }
+            assert_eq!(consumer.try_recv().unwrap_err(), RecvError::Empty);
+            producer.send(&[7; 520][..length]).unwrap();
+            assert_eq!(received(&mut consumer), [7; 520][..length]);
+            assert_eq!(consumer.try_recv().unwrap_err(), RecvError::Empty, "round {round}, {length} bytes");
+        }
+    }
+}
+
+#[test]
+fn messages_in_the_pipe_stay_as_they_are_however_full_it_is() {
+    let (mut producer, mut consumer, _objects) = pair();
+    let mut waiting = std::collections::VecDeque::new();
+    for round in 0..20_000usize {
+        let length = [8, 56, 250, 1000, 1][round % 5] + round / 500;
+        let message = vec![round as u8 | 1; length.min(MAX)];
+        while producer.try_send(&message).is_err() {
+            assert_eq!(Some(received(&mut consumer)), waiting.pop_front(), "round {round}");
+        }
+        waiting.push_back(message);
+    }
+}
+
+#[test]
 fn writing_beyond_a_reservation_panics_and_writes_nothing() {
     let (mut producer, mut consumer, _objects) = pair();
     let outside = |producer: &mut Producer, at: usize, bytes: &[u8]| {

@@ -168,17 +168,22 @@ impl Producer {
 
     /// Reserves `reserved` bytes, fills them with `filler`, writes a shorter message over its start and commits that.
     pub(super) fn send_shorter(&mut self, reserved: usize, filler: u8, message: &[u8]) {
-        let slot = self.writer.slot(self.writer.tail(), reserved).expect("space");
-        self.fill(slot, &vec![filler; reserved]);
+        let reserved_slot = self.writer.slot(self.writer.tail(), reserved).expect("space");
+        let cleared = self.writer.lend();
+        self.fill(reserved_slot, &vec![filler; reserved]);
         // SAFETY: the ring is there; the message is not longer than the payload.
-        unsafe { self.writer.payload(slot, reserved).write(0, message) };
-        let slot = self.writer.finish(slot, message.len());
+        unsafe { self.writer.payload(reserved_slot, reserved).write(0, message) };
+        let slot = self.writer.finish(reserved_slot, message.len());
+        if slot == reserved_slot {
+            self.writer.restore(cleared);
+        }
         self.writer.commit(slot, message.len(), 0);
     }
 
     /// Sends a batch for which there is space.
     pub(super) fn send_batch(&mut self, messages: &[&[u8]]) {
         let (mut at, mut first, mut bytes) = (self.writer.tail(), None, 0);
+        let cleared = self.writer.lend();
         for message in messages {
             let slot = self.writer.slot(at, message.len()).expect("space");
             self.fill(slot, message);
@@ -190,6 +195,7 @@ impl Producer {
             at = slot.end();
             bytes += message.len();
         }
+        self.writer.restore(cleared);
         self.writer.publish(first.expect("a message"), at, messages.len() as u64, bytes as u64);
     }
 
