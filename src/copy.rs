@@ -17,7 +17,7 @@ mod x86_64 {
     use crate::sync::AtomicU64;
     use core::arch::asm;
 
-    /// From here on the microcoded string copy is at least as fast as a loop, and far shorter.
+    /// From here on a call is nothing beside the copy.
     const LONG: usize = 2048;
 
     /// Copies `length` bytes out of the ring, from `offset` bytes after `words`.
@@ -126,7 +126,7 @@ mod x86_64 {
 
     /// What is copied out of line. The C ABI says that nothing unwinds, which spares the callers their landing pads.
     mod long {
-        use super::copy;
+        use super::{copy, copy_32, copy_64};
         use core::arch::asm;
         use core::arch::x86_64::__cpuid;
         use std::sync::OnceLock;
@@ -134,17 +134,62 @@ mod x86_64 {
         /// Bytes from where on a message is written around the caches, where that is faster.
         const AROUND: usize = 8192;
 
-        /// Copies out of the ring.
+        /// Copies out of the ring, or into it.
+        ///
+        /// Not by `rep movsb`: on AMD's processors it takes fifteen times as long when the destination's offset in its
+        /// page is up to 15 bytes above the source's, and a payload stands 8 bytes above a line.
         ///
         /// # Safety
-        /// `from` is readable and `to` writable for `length` bytes, and they do not overlap.
+        /// `from` is readable and `to` writable for `length` bytes, 256 at least, and they do not overlap.
         #[inline(never)]
         pub(super) unsafe extern "C" fn read(from: *const u8, to: *mut u8, length: usize) {
-            // SAFETY: `rep movsb` reads and writes exactly `length` bytes at the two pointers, for which the caller
-            // vouches; the direction flag is clear by the calling convention.
+            // SAFETY: a first block that reaches to where `to` is aligned, 0 to 31 bytes further; whole blocks of 128
+            // bytes from there, at least one; and a last one, over the one before: all within `length`.
             unsafe {
-                asm!("rep movsb", inout("rcx") length => _, inout("rsi") from => _, inout("rdi") to => _,
-                     options(nostack, preserves_flags));
+                if has_avx() {
+                    copy_32(from, to);
+                    let before = to.align_offset(32);
+                    copy_128s(from.add(before), to.add(before), (length - before) / 128 * 128);
+                    copy_64(from.add(length - 128), to.add(length - 128));
+                } else {
+                    (0..length / 64).for_each(|block| copy_64(from.add(64 * block), to.add(64 * block)));
+                }
+                copy_64(from.add(length - 64), to.add(length - 64));
+            }
+        }
+
+        #[inline(never)]
+        fn has_avx() -> bool {
+            std::is_x86_feature_detected!("avx")
+        }
+
+        /// Copies by AVX.
+        ///
+        /// # Safety
+        /// As [`read`], and the processor has AVX; `length` is a multiple of 128, and more than 0.
+        #[inline(always)]
+        unsafe fn copy_128s(from: *const u8, to: *mut u8, length: usize) {
+            // SAFETY: accesses just the `length` bytes of the caller's promise. The upper halves of the registers are
+            // cleared: nobody has anything in them, since by the ABI they are the caller's to save and this is all
+            // that the function it is part of does with them.
+            unsafe {
+                asm!(
+                    "2:",
+                    "vmovups ymm0, [{from}]",
+                    "vmovups ymm1, [{from} + 32]",
+                    "vmovups ymm2, [{from} + 64]",
+                    "vmovups ymm3, [{from} + 96]",
+                    "vmovups [{to}], ymm0",
+                    "vmovups [{to} + 32], ymm1",
+                    "vmovups [{to} + 64], ymm2",
+                    "vmovups [{to} + 96], ymm3",
+                    "add {from}, 128",
+                    "add {to}, 128",
+                    "sub {length}, 128",
+                    "jnz 2b",
+                    "vzeroupper",
+                    from = inout(reg) from => _, to = inout(reg) to => _, length = inout(reg) length => _,
+                    out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _, options(nostack));
             }
         }
 
@@ -207,6 +252,23 @@ mod x86_64 {
                 matches!(&name[..], b"AuthenticAMD" | b"HygonGenuine")
             })
         }
+
+        #[cfg(test)]
+        #[test]
+        fn every_length_is_written_around_the_caches_exactly() {
+            let source: Vec<u8> = (0..1000).map(|i| (i * 7 + 1) as u8).collect();
+            for length in 64..400 {
+                for offset in 0..64 {
+                    let mut to = [0xEE; 512];
+                    // SAFETY: offset + length is less than 512, and 64 + 400 less than 1000.
+                    unsafe {
+                        write_around(source[64 - offset..].as_ptr(), to[offset..].as_mut_ptr(), length)
+                    };
+                    assert_eq!(to[offset..offset + length], source[64 - offset..][..length]);
+                    assert!(to[..offset].iter().chain(&to[offset + length..]).all(|&byte| byte == 0xEE));
+                }
+            }
+        }
     }
 }
 
@@ -264,7 +326,7 @@ mod tests {
     use super::*;
     use crate::sync::{AtomicU64, Ordering};
 
-    const WORDS: usize = 600;
+    const WORDS: usize = 1100;
 
     fn shared(fill: u8) -> Vec<AtomicU64> {
         (0..WORDS).map(|_| AtomicU64::new(u64::from_ne_bytes([fill; 8]))).collect()
@@ -277,10 +339,10 @@ mod tests {
     #[test]
     fn every_length_and_offset_copies_exactly() {
         let source: Vec<u8> = (0..WORDS * 8).map(|i| (i * 7 + 1) as u8).collect();
-        for length in (0..300).chain([2047, 2048, 2049, 4000]) {
+        for length in (0..300).chain(2000..2200).chain([4000, 8191, 8192, 8193, 8600]) {
             for offset in [0, 1, 3, 8, 13] {
                 let ring = shared(0xEE);
-                // SAFETY: offset + length is at most 4013 bytes of the 4800 there are.
+                // SAFETY: offset + length is at most 8613 bytes of the 8800 there are.
                 unsafe { to_shared(source.as_ptr(), ring.as_ptr(), offset, length) };
                 let after = bytes(&ring);
                 assert_eq!(
