@@ -3,8 +3,8 @@
 //! `cargo bench --bench throughput -- --help` lists the options.
 use std::process::ExitCode;
 
-use shmpipe_measure::{Experiment, bench};
+use shmpipe_measure::bench::{self, Bench};
 
 fn main() -> ExitCode {
-    bench::main(Experiment::Streaming, bench::TRANSPORTS)
+    bench::main(Bench::Streaming, bench::TRANSPORTS)
 }

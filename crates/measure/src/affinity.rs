@@ -36,6 +36,14 @@ impl Affinity {
     }
 }
 
+/// The processors that the calling thread may run on, ascending.
+///
+/// # Errors
+/// Those of the system.
+pub fn allowed_cpus() -> io::Result<Vec<usize>> {
+    Affinity::current().map(|now| now.cpus())
+}
+
 /// Ties the calling thread to one processor.
 pub(crate) fn pin(cpu: usize) -> io::Result<()> {
     if cpu >= libc::CPU_SETSIZE as usize {

@@ -1,40 +1,55 @@
 //! What the benches have in common: their options, the smoke run, and the report.
 
+mod hardware;
+mod options;
+mod sleeping;
+
 use std::env;
 use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
+pub use self::options::SIZES;
+use self::options::{Options, usage};
 use crate::errors::{about, unfit};
 use crate::latency;
 use crate::machine::Machine;
+use crate::paced;
 use crate::partner;
-use crate::session::{Experiment, Session, Settings};
+use crate::session::{Experiment, Session};
 use crate::slices::{self, Plan, Until, collect_in_sessions};
 use crate::transports::{self, Mode, Transport};
 
-/// Message sizes where something changes: a word, half a line, a line with a record's header and without, and up from there.
-pub const SIZES: [usize; 8] = [8, 32, 56, 64, 256, 1024, 8192, 65536];
+/// What a bench measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bench {
+    /// [`Experiment::RoundTrip`], in slices or each by itself.
+    RoundTrip,
+    /// [`Experiment::Streaming`].
+    Streaming,
+    /// One-way delays at given rates: see [`paced`].
+    Paced,
+    /// What the hardware allows: see [`limits`](crate::limits).
+    Limits,
+    /// Consumers that sleep: see [`sleeping`](crate::sleeping).
+    Sleeping,
+}
 
-const USAGE: &str = "\
-options after `cargo bench --bench NAME --`:
-  --seconds N          how long to measure (default 20)
-  --sizes A,B          bytes of a message
-  --transports A,B     which to compare
-  --cpus A,B           on which CPUs (default: the first two allowed)
-  --capacity N         bytes of ring data each way, a power of two (default 1048576)
-  --burst N            messages of a slice (default: as many as last half a millisecond)
-  --near-below N       floors below so many nanoseconds count as near (default 80)
-  --latency            time each round trip and show percentiles (round trips only)";
-
-/// The main function of a bench of one experiment over the given transports.
+/// The main function of a bench over the given transports; others of this crate take part when they are named.
 ///
 /// `cargo bench` passes `--bench`, and the bench measures. Without it (`cargo test --benches`) a smoke run takes a moment:
 /// it checks that every transport delivers every byte both ways at every size, and that slices can be taken; it reports no
 /// figures.
-pub fn main(experiment: Experiment, transports: &[&'static dyn Transport]) -> ExitCode {
-    partner::serve_if_partner(transports);
-    match Options::parse(env::args().skip(1)).and_then(|options| run(experiment, transports, &options)) {
+pub fn main(bench: Bench, transports: &[&'static dyn Transport]) -> ExitCode {
+    let mut known = transports.to_vec();
+    for other in transports::ALL {
+        if !known.iter().any(|transport| transport.name() == other.name()) {
+            known.push(*other);
+        }
+    }
+    partner::serve_if_partner(&known);
+    let options = Options::parse(bench, env::args().skip(1));
+    match options.and_then(|options| run(bench, transports, &known, &options)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -43,124 +58,37 @@ pub fn main(experiment: Experiment, transports: &[&'static dyn Transport]) -> Ex
     }
 }
 
-#[derive(Debug, PartialEq)]
-struct Options {
-    measure: bool,
-    list: bool,
-    latency: bool,
-    help: bool,
-    seconds: f64,
-    sizes: Vec<usize>,
-    transports: Vec<String>,
-    cpus: Option<(usize, usize)>,
-    capacity: usize,
-    near_below_ns: f64,
-    burst: Option<u64>,
-}
-
-impl Options {
-    fn parse(mut words: impl Iterator<Item = String>) -> io::Result<Options> {
-        let settings = Settings::default();
-        let mut options = Options {
-            measure: false,
-            list: false,
-            latency: false,
-            help: false,
-            seconds: 20.0,
-            sizes: SIZES.to_vec(),
-            transports: Vec::new(),
-            cpus: None,
-            capacity: settings.capacity,
-            near_below_ns: settings.near_below_ns,
-            burst: None,
-        };
-        let mut unknown = None;
-        while let Some(word) = words.next() {
-            let mut value = || words.next().ok_or_else(|| unfit(format!("{word} needs a value\n{USAGE}")));
-            match word.as_str() {
-                "--bench" => options.measure = true,
-                "--list" => options.list = true,
-                "--latency" => options.latency = true,
-                "--help" | "-h" => options.help = true,
-                "--seconds" => options.seconds = number(&word, &value()?)?,
-                "--sizes" => options.sizes = numbers(&word, &value()?)?,
-                "--transports" => options.transports = value()?.split(',').map(str::to_owned).collect(),
-                "--cpus" => match numbers(&word, &value()?)?[..] {
-                    [a, b] => options.cpus = Some((a, b)),
-                    _ => return Err(unfit(format!("--cpus needs two numbers\n{USAGE}"))),
-                },
-                "--capacity" => options.capacity = number(&word, &value()?)?,
-                "--burst" => options.burst = Some(number(&word, &value()?)?),
-                "--near-below" => options.near_below_ns = number(&word, &value()?)?,
-                _ => unknown = Some(word),
-            }
-        }
-        // `cargo test` hands the options of its own harness to every target: a smoke run is not the one to complain
-        match unknown {
-            Some(word) if options.measure => {
-                Err(unfit(format!("{word}: not an option of this bench\n{USAGE}")))
-            }
-            _ => Ok(options),
-        }
-    }
-
-    fn settings(&self) -> Settings {
-        Settings {
-            cpus: self.cpus,
-            capacity: self.capacity,
-            near_below_ns: self.near_below_ns,
-            burst: self.burst,
-        }
-    }
-}
-
-fn number<T: std::str::FromStr>(option: &str, text: &str) -> io::Result<T> {
-    text.parse().map_err(|_| unfit(format!("{option} {text}: not a number\n{USAGE}")))
-}
-
-fn numbers(option: &str, text: &str) -> io::Result<Vec<usize>> {
-    text.split(',').map(|part| number(option, part)).collect()
-}
-
-fn run(experiment: Experiment, transports: &[&'static dyn Transport], options: &Options) -> io::Result<()> {
+fn run(
+    bench: Bench,
+    transports: &[&'static dyn Transport],
+    known: &[&'static dyn Transport],
+    options: &Options,
+) -> io::Result<()> {
     if options.help {
-        println!("{USAGE}");
+        println!("{}\ntransports: {}", usage(bench), names(known));
         return Ok(());
     }
     if options.list {
         return Ok(()); // no tests with names of their own
     }
-    let mut chosen = transports.to_vec();
-    if !options.transports.is_empty() {
-        chosen.retain(|transport| options.transports.iter().any(|name| name == transport.name()));
-        for name in &options.transports {
-            if !chosen.iter().any(|transport| transport.name() == name) {
-                return Err(unfit(format!("no transport {name}; there are {}", names(transports))));
-            }
-        }
+    let chosen = choose(transports, known, &options.transports)?;
+    if let Some(baseline) = &options.baseline {
+        choose(&[], &chosen, std::slice::from_ref(baseline))?;
     }
-    let mut session = Session::start(&options.settings(), &chosen)?;
+    let mut session = Session::start(&options.settings, &chosen)?;
     check(&mut session, &options.sizes)?;
     if !options.measure {
-        return smoke(&mut session, experiment, &options.sizes);
+        return smoke(&mut session, bench, options);
     }
     println!("{}\n", Machine::of(&session));
-    let duration = Duration::try_from_secs_f64(options.seconds)
-        .map_err(|error| unfit(format!("--seconds {}: {error}", options.seconds)))?;
     drop(session); // there can be only one
-    let sizes = &options.sizes[..];
-    if options.latency {
-        let latencies = latency::collect_in_sessions(&options.settings(), &chosen, sizes, duration)?;
-        println!("{}\n", latency::table(&latencies));
-        println!(
-            "Each round trip is timed by itself and starts when the one before has ended. The clock's reading is included\n\
-             and delays the next: compare within this table. A percentile that fewer than {} exceed is not shown.",
-            latency::BEYOND
-        );
-    } else {
-        let collected = collect_in_sessions(&options.settings(), &chosen, &[(experiment, sizes)], duration)?;
-        println!("{}\n\n{}\n", collected.table(experiment, BASELINE), collected.floor_report());
-        print_legend(experiment);
+    match bench {
+        Bench::RoundTrip if options.latency => measure_latency(&chosen, options)?,
+        Bench::RoundTrip => measure(Experiment::RoundTrip, &chosen, options)?,
+        Bench::Streaming => measure(Experiment::Streaming, &chosen, options)?,
+        Bench::Paced => measure_paced(&chosen, options)?,
+        Bench::Limits => hardware::measure(&chosen, options)?,
+        Bench::Sleeping => sleeping::measure(&chosen, options)?,
     }
     for transport in chosen {
         println!("{}: {}.", transport.name(), transport.about());
@@ -168,22 +96,97 @@ fn run(experiment: Experiment, transports: &[&'static dyn Transport], options: &
     Ok(())
 }
 
-/// With which the others are compared.
+/// The transports that were named, in the order in which they were, or those that are taken if none was.
+fn choose(
+    default: &[&'static dyn Transport],
+    known: &[&'static dyn Transport],
+    wanted: &[String],
+) -> io::Result<Vec<&'static dyn Transport>> {
+    match wanted {
+        [] => Ok(default.to_vec()),
+        [all] if all == "all" => Ok(known.to_vec()),
+        _ => {
+            let find = |name: &String| {
+                let found = known.iter().find(|transport| transport.name() == name).copied();
+                found.ok_or_else(|| unfit(format!("no transport {name}; there are {}", names(known))))
+            };
+            wanted.iter().map(find).collect()
+        }
+    }
+}
+
+/// With which the others are compared, unless another one is asked for.
 const BASELINE: &str = "classic";
 
-fn print_legend(experiment: Experiment) {
+fn measure(experiment: Experiment, chosen: &[&'static dyn Transport], options: &Options) -> io::Result<()> {
+    let baseline = options.baseline.as_deref().unwrap_or(BASELINE);
+    let experiments = [(experiment, &options.sizes[..])];
+    let collected = collect_in_sessions(&options.settings, chosen, &experiments, options.duration()?)?;
     let what = match experiment {
         Experiment::RoundTrip => "one round trip: a message there and one of the same size back",
         Experiment::Streaming => "one message of many sent in a row, timed where they are received",
     };
+    println!("{}\n\n{}\n", collected.table(experiment, baseline), collected.floor_report());
     println!(
         "ns: median over n slices of {what}.\n\
          q1..q3: half of the slices lie between, over sessions whose memory lay in different places.\n\
-         /floor: in units of the floor around the same slice. /{BASELINE}: ratio of the medians, smaller is faster;\n\
+         /floor: in units of the floor around the same slice. /{baseline}: ratio of the medians, smaller is faster;\n\
          ~ marks a ratio of two that wait in different ways. Every message is copied in and copied out.\n\
          {}: to yield and then to sleep in the kernel only when a short wait has not helped.",
         Mode::PollsThenSleeps
     );
+    if options.settings.cold {
+        println!(
+            "cold: each slice began with its ring out of the level 1 and 2 caches (not of the last level) and did not lap it.\n\
+             To see what that costs, compare with --burst of as many messages as fit the ring."
+        );
+    }
+    Ok(())
+}
+
+fn measure_latency(chosen: &[&'static dyn Transport], options: &Options) -> io::Result<()> {
+    let (settings, sizes) = (&options.settings, &options.sizes[..]);
+    let latencies = latency::collect_in_sessions(settings, chosen, sizes, options.duration()?)?;
+    if let Some(directory) = &options.hgrm {
+        latency::save(&latencies, directory)?;
+    }
+    println!("{}\n", latency::table(&latencies));
+    println!(
+        "Each round trip is timed by itself and starts when the one before has ended. The clock's reading is included\n\
+         and delays the next: compare within this table. A percentile that fewer than {} exceed is not shown.",
+        latency::BEYOND
+    );
+    Ok(())
+}
+
+fn measure_paced(chosen: &[&'static dyn Transport], options: &Options) -> io::Result<()> {
+    let Options { settings, sizes, rates, .. } = options;
+    let paced = paced::collect_in_sessions(settings, chosen, sizes, rates, options.duration()?)?;
+    if let Some(directory) = &options.hgrm {
+        paced::save(&paced, directory)?;
+    }
+    println!("{}\n", paced::table(&paced));
+    println!(
+        "rate: messages a second. Each carries the time at which it should be sent, and its delay counts from then, also if\n\
+         the sender came late. kept up: the part of the slices whose last message arrived about when it should; in the\n\
+         others the delays say how long a slice is ({} ms). What delays the floor too is the machine, which runs\n\
+         something else now and then. A percentile that fewer than {} exceed is not shown.",
+        paced::SLICE.as_millis(),
+        latency::BEYOND
+    );
+    if paced::disturbed(&paced) {
+        println!(
+            "Not even the floor kept up: something else ran on the two CPUs, and these delays are the scheduler's."
+        );
+    }
+    let early: u64 = paced.iter().map(|paced| paced.early).sum();
+    if early > 0 {
+        let all: u64 = paced.iter().map(|paced| paced.histogram.len()).sum();
+        println!(
+            "{early} of {all} messages were there before they were sent: the clocks of the two CPUs differ."
+        );
+    }
+    Ok(())
 }
 
 fn names(transports: &[&'static dyn Transport]) -> String {
@@ -205,7 +208,23 @@ fn check(session: &mut Session, sizes: &[usize]) -> io::Result<()> {
 }
 
 /// One slice of everything.
-fn smoke(session: &mut Session, experiment: Experiment, sizes: &[usize]) -> io::Result<()> {
+fn smoke(session: &mut Session, bench: Bench, options: &Options) -> io::Result<()> {
+    let sizes = &options.sizes[..];
+    let experiment = match bench {
+        Bench::RoundTrip => Experiment::RoundTrip,
+        Bench::Streaming => Experiment::Streaming,
+        Bench::Limits => return hardware::smoke(session, options),
+        Bench::Sleeping => return sleeping::smoke(session, options),
+        Bench::Paced => {
+            let paced = paced::collect(session, sizes, &options.rates[..1], Duration::ZERO)?;
+            let messages: u64 = paced.iter().map(|paced| paced.histogram.len()).sum();
+            println!(
+                "smoke run, paced: {messages} messages; every byte intact over {}",
+                names(session.transports())
+            );
+            return Ok(());
+        }
+    };
     let mut plan = Plan::new(Until::Rounds(1)).with(session, experiment, sizes);
     plan.slice = Duration::from_micros(50);
     let collected = slices::collect(session, &plan)?;
@@ -219,34 +238,22 @@ fn smoke(session: &mut Session, experiment: Experiment, sizes: &[usize]) -> io::
 }
 
 /// The transports that the benches of this project compare.
-pub const TRANSPORTS: &[&dyn Transport] = transports::ALL;
+pub const TRANSPORTS: &[&dyn Transport] = transports::DEFAULT;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parse(words: &[&str]) -> io::Result<Options> {
-        Options::parse(words.iter().map(|word| word.to_string()))
-    }
-
     #[test]
-    fn options_are_read() {
-        let options =
-            parse(&["--bench", "--seconds", "1.5", "--sizes", "8,64", "--cpus", "2,3", "--latency"]).unwrap();
-        assert!(options.measure && options.latency);
-        assert_eq!((options.seconds, options.sizes, options.cpus), (1.5, vec![8, 64], Some((2, 3))));
-    }
-
-    #[test]
-    fn a_smoke_run_ignores_what_a_test_harness_knows() {
-        assert!(!parse(&["--nocapture", "some_filter", "--test-threads=1"]).unwrap().measure);
-    }
-
-    #[test]
-    fn a_measurement_refuses_what_it_does_not_know() {
-        assert!(parse(&["--bench", "--second", "1"]).is_err());
-        assert!(parse(&["--bench", "--seconds"]).is_err());
-        assert!(parse(&["--bench", "--cpus", "1"]).is_err());
-        assert!(parse(&["--bench", "--sizes", "8,x"]).is_err());
+    fn a_transport_that_was_not_taken_can_be_named() {
+        let names = |wanted: &[&str]| {
+            let wanted: Vec<String> = wanted.iter().map(|name| name.to_string()).collect();
+            let chosen = choose(&[transports::CLASSIC], transports::ALL, &wanted)?;
+            io::Result::Ok(chosen.iter().map(|transport| transport.name()).collect::<Vec<_>>())
+        };
+        assert_eq!(names(&[]).unwrap(), ["classic"]);
+        assert_eq!(names(&["pipe", "classic"]).unwrap(), ["pipe", "classic"]);
+        assert_eq!(names(&["all"]).unwrap().len(), transports::ALL.len());
+        assert!(names(&["carrier-pigeon"]).unwrap_err().to_string().contains("there are classic"));
     }
 }

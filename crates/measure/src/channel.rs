@@ -21,8 +21,54 @@ pub trait Channel {
     /// The transport's; `InvalidData` for a message that is longer than `buffer`.
     fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
 
+    /// Sends many messages, in one go if that is of use to the transport.
+    ///
+    /// # Errors
+    /// As [`send`](Channel::send).
+    #[inline(always)]
+    fn send_all(&mut self, messages: &mut impl Outgoing) -> io::Result<()> {
+        while let Some(message) = messages.next() {
+            self.send(message)?;
+        }
+        Ok(())
+    }
+
+    /// Receives all that is expected.
+    ///
+    /// # Errors
+    /// As [`recv`](Channel::recv), and those of [`Incoming::arrived`].
+    #[inline(always)]
+    fn recv_all(&mut self, messages: &mut impl Incoming) -> io::Result<()> {
+        while messages.left() > 0 {
+            let len = self.recv(messages.room())?;
+            messages.arrived(len)?;
+        }
+        Ok(())
+    }
+
     /// The longest message that it takes.
     fn max_len(&self) -> usize {
         usize::MAX
     }
+}
+
+/// Messages to be sent one after another.
+pub trait Outgoing {
+    /// The next one, as long as there is one.
+    fn next(&mut self) -> Option<&[u8]>;
+}
+
+/// Messages that are expected one after another.
+pub trait Incoming {
+    /// How many are still to come.
+    fn left(&self) -> u64;
+
+    /// Where the next one goes: exactly as long as it is.
+    fn room(&mut self) -> &mut [u8];
+
+    /// The next one is in its place and has `len` bytes.
+    ///
+    /// # Errors
+    /// `InvalidData` if it is not the one that was expected.
+    fn arrived(&mut self, len: usize) -> io::Result<()>;
 }

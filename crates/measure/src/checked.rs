@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use crate::channel::{Incoming, Outgoing};
 use crate::splitmix::SplitMix64;
 
 /// How long generated messages are.
@@ -108,9 +109,80 @@ impl Expected {
             let (expected, found) = (expected[at], found[at]);
             format!("message {sequence} of {len} bytes: byte {at} is {found:#04x}, expected {expected:#04x}")
         } else {
-            format!("message {sequence} has {} bytes, expected {len}", found.len())
+            return self.wrong_len(found.len());
         };
         io::Error::new(io::ErrorKind::InvalidData, text)
+    }
+
+    #[cold]
+    fn wrong_len(&self, found: usize) -> io::Error {
+        let Expected { sequence, len, .. } = self;
+        let text = format!("message {sequence} has {found} bytes, expected {len}");
+        io::Error::new(io::ErrorKind::InvalidData, text)
+    }
+}
+
+/// The messages of a checked stream on their way: to be sent, or to be compared.
+pub(crate) struct Generated<'a> {
+    messages: Messages,
+    buffer: &'a mut [u8],
+    left: u64,
+    bytes: u64,
+    /// The message that is being waited for.
+    expected: Option<Expected>,
+}
+
+impl<'a> Generated<'a> {
+    /// `count` of them; `buffer` has room for the longest.
+    pub(crate) fn new(messages: Messages, buffer: &'a mut [u8], count: u64) -> Generated<'a> {
+        Generated { messages, buffer, left: count, bytes: 0, expected: None }
+    }
+
+    /// Bytes of the messages so far.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Names the message that was being waited for when the error came. One that arrived is named already.
+    pub(crate) fn explain(&self, error: io::Error) -> io::Error {
+        match &self.expected {
+            Some(Expected { sequence, .. }) => {
+                io::Error::new(error.kind(), format!("message {sequence}: {error}"))
+            }
+            None => error,
+        }
+    }
+}
+
+impl Outgoing for Generated<'_> {
+    fn next(&mut self) -> Option<&[u8]> {
+        self.left = self.left.checked_sub(1)?;
+        let message = self.messages.draw();
+        self.bytes += message.len as u64;
+        Some(message.fill(self.buffer))
+    }
+}
+
+impl Incoming for Generated<'_> {
+    fn left(&self) -> u64 {
+        self.left
+    }
+
+    fn room(&mut self) -> &mut [u8] {
+        let messages = &mut self.messages;
+        let expected = self.expected.get_or_insert_with(|| messages.draw());
+        &mut self.buffer[..expected.len]
+    }
+
+    fn arrived(&mut self, len: usize) -> io::Result<()> {
+        let expected = self.expected.take().unwrap_or_else(|| self.messages.draw());
+        match self.buffer.get(..len) {
+            Some(found) => expected.check(found)?,
+            None => return Err(expected.wrong_len(len)),
+        }
+        self.left -= 1;
+        self.bytes += expected.len as u64;
+        Ok(())
     }
 }
 

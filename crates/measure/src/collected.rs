@@ -193,8 +193,8 @@ impl Collected {
     }
 }
 
-/// Slices that make a figure of a table.
-const FEWEST: usize = 5;
+/// Fewer slices than these make no figure of a table.
+pub const FEWEST: usize = 5;
 
 /// Floors of different placements differ by this factor at least.
 const APART: f64 = 1.5;

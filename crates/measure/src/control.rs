@@ -21,6 +21,8 @@ pub enum Leftover {
     Segment(i32),
     /// A semaphore set, by its id.
     Semaphores(i32),
+    /// A message queue, by its id.
+    Queue(i32),
 }
 
 impl Leftover {
@@ -28,6 +30,7 @@ impl Leftover {
         let (kind, id) = match self {
             Leftover::Segment(id) => (1, id),
             Leftover::Semaphores(id) => (2, id),
+            Leftover::Queue(id) => (3, id),
         };
         kind << 32 | u64::from(id as u32)
     }
@@ -37,17 +40,19 @@ impl Leftover {
         match word >> 32 {
             1 => Some(Leftover::Segment(id)),
             2 => Some(Leftover::Semaphores(id)),
+            3 => Some(Leftover::Queue(id)),
             _ => None,
         }
     }
 
     /// Removes the object; one that is gone already is no matter. Async-signal-safe.
-    fn remove(self) {
+    pub(crate) fn remove(self) {
         // SAFETY: IPC_RMID takes numbers only and ignores the buffer.
         unsafe {
             match self {
                 Leftover::Segment(id) => libc::shmctl(id, libc::IPC_RMID, ptr::null_mut()),
                 Leftover::Semaphores(id) => libc::semctl(id, 0, libc::IPC_RMID),
+                Leftover::Queue(id) => libc::msgctl(id, libc::IPC_RMID, ptr::null_mut()),
             }
         };
     }
@@ -68,10 +73,25 @@ pub(crate) enum Verb {
     SendChecked,
     /// Receive generated messages and compare them.
     ReceiveChecked,
+    /// Send stamped messages at given times.
+    PaceOut,
+    /// Throw the ball at given times.
+    PaceFloor,
+    /// Do the other half of what the hardware is asked; `transport` says what, `seed` where.
+    Limit,
 }
 
-const VERBS: [Verb; 6] =
-    [Verb::Quit, Verb::Answer, Verb::StreamOut, Verb::AnswerFloor, Verb::SendChecked, Verb::ReceiveChecked];
+const VERBS: [Verb; 9] = [
+    Verb::Quit,
+    Verb::Answer,
+    Verb::StreamOut,
+    Verb::AnswerFloor,
+    Verb::SendChecked,
+    Verb::ReceiveChecked,
+    Verb::PaceOut,
+    Verb::PaceFloor,
+    Verb::Limit,
+];
 
 /// One order to the partner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,13 +109,26 @@ pub(crate) struct Order {
     pub(crate) seed: u64,
     /// Round trips of each floor.
     pub(crate) floor: u64,
+    /// Nanoseconds from one message to the next, where they are sent at given times.
+    pub(crate) interval: u64,
+    /// Whether the memory of the transport is to be out of the near caches when it begins.
+    pub(crate) cold: bool,
 }
 
 impl Order {
-    pub(crate) const QUIT: Order =
-        Order { verb: Verb::Quit, transport: 0, size: 0, mixed: false, count: 0, seed: 0, floor: 0 };
+    pub(crate) const QUIT: Order = Order {
+        verb: Verb::Quit,
+        transport: 0,
+        size: 0,
+        mixed: false,
+        count: 0,
+        seed: 0,
+        floor: 0,
+        interval: 0,
+        cold: false,
+    };
 
-    fn to_words(self) -> [u64; 7] {
+    fn to_words(self) -> [u64; WORDS] {
         let verb = VERBS.iter().position(|verb| *verb == self.verb).expect("every verb is listed");
         [
             verb as u64,
@@ -105,11 +138,13 @@ impl Order {
             self.count,
             self.seed,
             self.floor,
+            self.interval,
+            u64::from(self.cold),
         ]
     }
 
-    fn of_words(words: [u64; 7]) -> Option<Order> {
-        let [verb, transport, size, mixed, count, seed, floor] = words;
+    fn of_words(words: [u64; WORDS]) -> Option<Order> {
+        let [verb, transport, size, mixed, count, seed, floor, interval, cold] = words;
         Some(Order {
             verb: *VERBS.get(usize::try_from(verb).ok()?)?,
             transport: usize::try_from(transport).ok()?,
@@ -118,13 +153,18 @@ impl Order {
             count,
             seed,
             floor,
+            interval,
+            cold: cold != 0,
         })
     }
 }
 
+/// Words of an order.
+const WORDS: usize = 9;
+
 struct Mailbox {
     number: AtomicU64,
-    words: [AtomicU64; 7],
+    words: [AtomicU64; WORDS],
 }
 
 /// Room for what the transports of one session may leave.
@@ -139,6 +179,7 @@ const LETTER: usize = 8192;
 /// 128   number, order parent writes, partner reads
 /// 256   leftovers     parent writes while it makes the transports; whoever survives removes
 /// 1280  letter        parent writes when it has made them, partner reads before it joins them
+/// 9472  start         partner writes before it throws the ball at given times, parent reads when it has caught it
 /// ```
 #[repr(C)]
 pub(crate) struct Words {
@@ -146,6 +187,7 @@ pub(crate) struct Words {
     mailbox: Line<Mailbox>,
     leftovers: Line<[AtomicU64; LEFTOVERS]>,
     letter: Line<[AtomicU8; LETTER]>,
+    pub(crate) start: Line<AtomicU64>,
 }
 
 impl Words {
@@ -247,16 +289,32 @@ mod tests {
     #[test]
     fn an_order_survives_its_way_through_the_words() {
         for verb in VERBS {
-            let order =
-                Order { verb, transport: 3, size: 64, mixed: true, count: 400, seed: u64::MAX, floor: 7 };
+            let order = Order {
+                verb,
+                transport: 3,
+                size: 64,
+                mixed: true,
+                count: 400,
+                seed: u64::MAX,
+                floor: 7,
+                interval: 10_000,
+                cold: true,
+            };
             assert_eq!(Order::of_words(order.to_words()), Some(order));
         }
-        assert_eq!(Order::of_words([99, 0, 0, 0, 0, 0, 0]), None);
+        let mut words = Order::QUIT.to_words();
+        words[0] = 99;
+        assert_eq!(Order::of_words(words), None);
     }
 
     #[test]
     fn a_leftover_survives_its_way_through_a_word() {
-        for leftover in [Leftover::Segment(0), Leftover::Segment(i32::MAX), Leftover::Semaphores(32769)] {
+        for leftover in [
+            Leftover::Segment(0),
+            Leftover::Segment(i32::MAX),
+            Leftover::Semaphores(32769),
+            Leftover::Queue(7),
+        ] {
             assert_eq!(Leftover::of_word(leftover.to_word()), Some(leftover));
         }
         assert_eq!(Leftover::of_word(0), None);
@@ -268,6 +326,7 @@ mod tests {
         assert_eq!(std::mem::offset_of!(Words, mailbox), 128);
         assert_eq!(std::mem::offset_of!(Words, leftovers), 256);
         assert_eq!(std::mem::offset_of!(Words, letter), 1280);
+        assert_eq!(std::mem::offset_of!(Words, start), 9472);
     }
 
     #[test]

@@ -4,8 +4,10 @@ use std::hint::black_box;
 use std::io;
 use std::time::Instant;
 
-use crate::channel::Channel;
-use crate::checked::Messages;
+use crate::channel::{Channel, Incoming, Outgoing};
+use crate::checked::{Generated, Messages};
+use crate::clock;
+use crate::paced::{Arrivals, Schedule, Stamp};
 
 /// One process's end of a transport, with its kind forgotten.
 pub struct Endpoint(pub(crate) Box<dyn Work>);
@@ -15,7 +17,15 @@ impl Endpoint {
     pub fn new<C: Channel + 'static>(channel: C) -> Endpoint {
         Endpoint(Box::new(Loops { channel, buffer: Vec::new() }))
     }
+
+    /// The same, for another thread to use.
+    pub(crate) fn handed<C: Channel + Send + 'static>(channel: C) -> Handed {
+        Box::new(Loops { channel, buffer: Vec::new() })
+    }
 }
+
+/// An end on its way to another thread.
+pub(crate) type Handed = Box<dyn Work + Send>;
 
 /// What either process does with its end during a slice. Asking pairs with answering, out with in.
 pub(crate) trait Work {
@@ -25,6 +35,10 @@ pub(crate) trait Work {
     fn answer(&mut self, size: usize, count: u64) -> io::Result<()>;
     fn stream_out(&mut self, size: usize, count: u64) -> io::Result<()>;
     fn stream_in(&mut self, size: usize, count: u64) -> io::Result<()>;
+    /// Sends a message at each of the times of `schedule`, or as soon after it as it can.
+    fn pace_out(&mut self, size: usize, schedule: Schedule) -> io::Result<()>;
+    /// Compares the time at which each message should have been sent with the time at which it is here.
+    fn pace_in(&mut self, size: usize, count: u64, arrivals: &mut Arrivals) -> io::Result<()>;
     /// Both give the bytes of the messages.
     fn send_checked(&mut self, messages: Messages, max: usize, count: u64) -> io::Result<u64>;
     fn receive_checked(&mut self, messages: Messages, max: usize, count: u64) -> io::Result<u64>;
@@ -56,6 +70,11 @@ fn receive<C: Channel>(channel: &mut C, buffer: &mut [u8]) -> io::Result<()> {
 #[cold]
 fn wrong_size(found: usize, expected: usize) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("a message of {found} bytes, expected {expected}"))
+}
+
+#[cold]
+fn wrong_stamp(found: u64, expected: u64) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("message {found} came, expected message {expected}"))
 }
 
 impl<C: Channel> Work for Loops<C> {
@@ -96,43 +115,82 @@ impl<C: Channel> Work for Loops<C> {
 
     fn stream_out(&mut self, size: usize, count: u64) -> io::Result<()> {
         let (channel, buffer) = self.parts(size);
-        for _ in 0..count {
+        channel.send_all(&mut Same { buffer, left: count })
+    }
+
+    fn stream_in(&mut self, size: usize, count: u64) -> io::Result<()> {
+        let (channel, buffer) = self.parts(size);
+        channel.recv_all(&mut Same { buffer, left: count })
+    }
+
+    fn pace_out(&mut self, size: usize, schedule: Schedule) -> io::Result<()> {
+        let (channel, buffer) = self.parts(size);
+        for stamp in schedule.stamps() {
+            stamp.write(buffer);
+            stamp.wait();
             channel.send(buffer)?;
         }
         Ok(())
     }
 
-    fn stream_in(&mut self, size: usize, count: u64) -> io::Result<()> {
+    fn pace_in(&mut self, size: usize, count: u64, arrivals: &mut Arrivals) -> io::Result<()> {
         let (channel, buffer) = self.parts(size);
-        for _ in 0..count {
+        for sequence in 0..count {
             receive(channel, buffer)?;
+            let now = clock::now();
+            let stamp = Stamp::read(buffer);
+            if stamp.sequence != sequence {
+                return Err(wrong_stamp(stamp.sequence, sequence));
+            }
+            arrivals.record(stamp.intended, now);
         }
         Ok(())
     }
 
-    fn send_checked(&mut self, mut messages: Messages, max: usize, count: u64) -> io::Result<u64> {
+    fn send_checked(&mut self, messages: Messages, max: usize, count: u64) -> io::Result<u64> {
         let (channel, buffer) = self.parts(max);
-        let mut bytes = 0;
-        for _ in 0..count {
-            let message = messages.draw();
-            channel.send(message.fill(buffer))?;
-            bytes += message.len as u64;
-        }
-        Ok(bytes)
+        let mut generated = Generated::new(messages, buffer, count);
+        channel.send_all(&mut generated)?;
+        Ok(generated.bytes())
     }
 
-    fn receive_checked(&mut self, mut messages: Messages, max: usize, count: u64) -> io::Result<u64> {
+    fn receive_checked(&mut self, messages: Messages, max: usize, count: u64) -> io::Result<u64> {
         let (channel, buffer) = self.parts(max);
-        let mut bytes = 0;
-        for _ in 0..count {
-            let message = messages.draw();
-            let about = |error: io::Error| {
-                io::Error::new(error.kind(), format!("message {}: {error}", message.sequence))
-            };
-            let found = channel.recv(&mut buffer[..message.len]).map_err(about)?;
-            message.check(&buffer[..found])?;
-            bytes += message.len as u64;
-        }
-        Ok(bytes)
+        let mut generated = Generated::new(messages, buffer, count);
+        channel.recv_all(&mut generated).map_err(|error| generated.explain(error))?;
+        Ok(generated.bytes())
+    }
+}
+
+/// The same message again and again, in the same place.
+struct Same<'a> {
+    buffer: &'a mut [u8],
+    left: u64,
+}
+
+impl Outgoing for Same<'_> {
+    #[inline(always)]
+    fn next(&mut self) -> Option<&[u8]> {
+        self.left = self.left.checked_sub(1)?;
+        Some(self.buffer)
+    }
+}
+
+impl Incoming for Same<'_> {
+    #[inline(always)]
+    fn left(&self) -> u64 {
+        self.left
+    }
+
+    #[inline(always)]
+    fn room(&mut self) -> &mut [u8] {
+        self.buffer
+    }
+
+    #[inline(always)]
+    fn arrived(&mut self, len: usize) -> io::Result<()> {
+        self.left -= 1;
+        black_box(&mut *self.buffer); // the compiler does not drop the copy
+        if len == self.buffer.len() { Ok(()) } else { Err(wrong_size(len, self.buffer.len())) }
     }
 }

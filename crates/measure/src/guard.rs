@@ -6,8 +6,8 @@
 //! * the partner, when the parent has died: the kernel then sends it SIGTERM, and nothing else that a terminal sends to
 //!   both ends it.
 //!
-//! One gap remains: a parent that is killed by SIGKILL between the making of such an object and its listing, some
-//! microseconds each.
+//! One gap remains: a parent that is killed by SIGKILL between the making of such an object and its listing, or the making of
+//! a FIFO or a POSIX queue and the removal of its name, some microseconds each.
 
 use std::io;
 use std::mem;
@@ -42,14 +42,18 @@ pub(crate) fn hold(how: i32, signals: &[i32]) -> io::Result<()> {
 /// What ends a program that does not care, by terminal or by `kill`.
 const ENDING: [i32; 4] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
 
-/// Keeps signals from ending this thread between the making of a System V object and the moment when the partner can remove
-/// it. They arrive when this is dropped.
-pub(crate) struct SignalsHeld {
+/// Keeps signals from ending this thread between the making of a System V object and the moment when it is removed, or when
+/// the partner can remove it. They arrive when this is dropped.
+pub struct SignalsHeld {
     before: libc::sigset_t,
 }
 
 impl SignalsHeld {
-    pub(crate) fn new() -> io::Result<SignalsHeld> {
+    /// Holds what a terminal or `kill` sends to end a program.
+    ///
+    /// # Errors
+    /// Those of `pthread_sigmask`, which has none that can happen here.
+    pub fn new() -> io::Result<SignalsHeld> {
         // SAFETY: sigset_t is an array of integers, for which all zero is a value.
         let mut before: libc::sigset_t = unsafe { mem::zeroed() };
         // SAFETY: no new set is given, and `before` is live: this only asks.

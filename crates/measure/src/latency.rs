@@ -1,12 +1,15 @@
 //! Every single round trip timed: not the middle of the distribution but its tail.
 
 use std::io;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
+use crate::hgrm;
 use crate::placement::Placement;
-use crate::session::{Session, Settings};
+use crate::session::Session;
+use crate::settings::Settings;
 use crate::slices::{Pace, in_sessions};
 use crate::splitmix::SplitMix64;
 use crate::table::Table;
@@ -40,12 +43,19 @@ pub struct Latency {
     pub placement: Placement,
     /// Nanoseconds of each round trip, the reading of the clock (once for each) included.
     pub histogram: Histogram<u64>,
+    /// Slices.
+    pub slices: usize,
 }
 
 impl Latency {
     fn is_of(&self, other: &Latency) -> bool {
         (self.transport, self.size, self.placement) == (other.transport, other.size, other.placement)
     }
+}
+
+/// An empty histogram of nanoseconds.
+pub(crate) fn histogram() -> io::Result<Histogram<u64>> {
+    Histogram::new_with_bounds(1, LONGEST_NS, FIGURES).map_err(io::Error::other)
 }
 
 /// Times each round trip of every size over every transport of the session, and of the floor, in slices that alternate.
@@ -64,15 +74,12 @@ pub fn collect(session: &mut Session, sizes: &[usize], duration: Duration) -> io
             }
         }
     }
-    let placements = match session.cpus() {
-        Some(_) => Placement::OF_TWO_CPUS.to_vec(),
-        None => vec![Placement::OneCpu],
-    };
+    let placements = session.placements();
     let mut latencies = Vec::new();
     for &(_, transport, mode, size) in &rows {
-        for &placement in &placements {
-            let histogram = Histogram::new_with_bounds(1, LONGEST_NS, FIGURES).map_err(io::Error::other)?;
-            latencies.push(Latency { transport, mode, size, placement, histogram });
+        for &placement in placements {
+            let histogram = histogram()?;
+            latencies.push(Latency { transport, mode, size, placement, histogram, slices: 0 });
         }
     }
     let mut paces = vec![Pace::new(); rows.len()];
@@ -101,6 +108,7 @@ pub fn collect(session: &mut Session, sizes: &[usize], duration: Duration) -> io
                 for &ns in &took {
                     latency.histogram.saturating_record(ns);
                 }
+                latency.slices += 1;
             }
         }
         round += 1;
@@ -121,15 +129,26 @@ pub fn collect_in_sessions(
 ) -> io::Result<Vec<Latency>> {
     let mut all: Vec<Latency> = Vec::new();
     in_sessions(settings, transports, duration, |session, time| {
-        for later in collect(session, sizes, time)? {
-            match all.iter_mut().find(|mine| mine.is_of(&later)) {
-                Some(mine) => mine.histogram.add(&later.histogram).map_err(io::Error::other)?,
-                None => all.push(later),
-            }
-        }
-        Ok(())
+        append(&mut all, collect(session, sizes, time)?)
     })?;
     Ok(all)
+}
+
+/// Adds what another session has measured.
+///
+/// # Errors
+/// None that is known: the histograms of this crate are of one kind.
+pub fn append(all: &mut Vec<Latency>, later: Vec<Latency>) -> io::Result<()> {
+    for later in later {
+        match all.iter_mut().find(|mine| mine.is_of(&later)) {
+            Some(mine) => {
+                mine.histogram.add(&later.histogram).map_err(io::Error::other)?;
+                mine.slices += later.slices;
+            }
+            None => all.push(later),
+        }
+    }
+    Ok(())
 }
 
 /// The percentiles in nanoseconds, a line for each transport, size and placement. A percentile that fewer than
@@ -142,23 +161,46 @@ pub fn table(latencies: &[Latency]) -> String {
         (String::new(), 1),
     ]);
     let mut head: Vec<String> = ["bytes", "transport", "waits", "where"].map(str::to_owned).to_vec();
-    head.extend(PERCENTILES.iter().map(|percentile| format!("p{percentile}")));
-    head.extend(["max", "n"].map(str::to_owned));
+    head.extend(heads());
+    head.push("n".to_owned());
     table.row(head);
     for latency in latencies {
-        let Latency { transport, mode, size, placement, histogram } = latency;
+        let Latency { transport, mode, size, placement, histogram, .. } = latency;
         let bytes = if *transport == FLOOR { String::new() } else { size.to_string() };
         let mut row = vec![bytes, (*transport).to_owned(), mode.to_string(), placement.to_string()];
-        for percentile in PERCENTILES {
-            let beyond = histogram.len() as f64 * (100.0 - percentile) / 100.0;
-            let shown = (beyond >= BEYOND).then(|| histogram.value_at_quantile(percentile / 100.0));
-            row.push(shown.map_or("-".to_owned(), |ns| ns.to_string()));
-        }
-        row.push(if histogram.is_empty() { "-".to_owned() } else { histogram.max().to_string() });
+        row.extend(cells(histogram));
         row.push(histogram.len().to_string());
         table.row(row);
     }
     table.to_string()
+}
+
+/// The names of the percentiles, and the maximum.
+pub(crate) fn heads() -> impl Iterator<Item = String> {
+    PERCENTILES.iter().map(|percentile| format!("p{percentile}")).chain(["max".to_owned()])
+}
+
+/// The percentiles, as far as there is evidence, and the maximum.
+pub(crate) fn cells(histogram: &Histogram<u64>) -> impl Iterator<Item = String> + '_ {
+    let shown = |percentile: f64| {
+        let beyond = histogram.len() as f64 * (100.0 - percentile) / 100.0;
+        (beyond >= BEYOND).then(|| histogram.value_at_quantile(percentile / 100.0))
+    };
+    let max = (!histogram.is_empty()).then(|| histogram.max());
+    let cells = PERCENTILES.into_iter().map(shown).chain([max]);
+    cells.map(|ns| ns.map_or("-".to_owned(), |ns| ns.to_string()))
+}
+
+/// Writes each histogram that is not empty to `directory`, as text that the HdrHistogram plotters read:
+/// `TRANSPORT-BYTES-bytes-PLACEMENT.hgrm`.
+///
+/// # Errors
+/// Those of the system, with the file's name in front.
+pub fn save(latencies: &[Latency], directory: &Path) -> io::Result<()> {
+    for Latency { transport, size, placement, histogram, .. } in latencies {
+        hgrm::save(histogram, directory, &format!("{transport}-{size}-bytes-{placement}"))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -172,7 +214,8 @@ mod tests {
             histogram.saturating_record(ns);
         }
         let placement = Placement::Near;
-        let latency = Latency { transport: "classic", mode: Mode::Polls, size: 8, placement, histogram };
+        let latency =
+            Latency { transport: "classic", mode: Mode::Polls, size: 8, placement, histogram, slices: 9 };
         let text = table(&[latency]);
         let row: Vec<_> = text.lines().last().unwrap().split_whitespace().collect();
         assert_eq!(

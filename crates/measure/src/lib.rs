@@ -35,41 +35,68 @@
 //! ```
 //!
 //! Other transports than the [`transports`] here take part by implementing [`Channel`] and [`Transport`].
+//!
+//! # Two threads
+//! What works within one process only is compared between threads ([`Settings::between`]), and so is everything else then:
+//! figures of threads and of processes are not put side by side.
+//!
+//! # What is measured
+//! [`collect`]: medians of round trips and of streams. [`latency`]: each round trip, for the tail. [`paced`]: one-way delays at
+//! a given rate, from when a message should have been sent. [`sleeping`]: waking a consumer that sleeps, and what one costs to
+//! which nothing comes. [`limits`]: what the hardware and the kernel allow, with no transport in between.
 #![cfg(all(target_os = "linux", not(shmpipe_loom)))]
 
 mod affinity;
 pub mod bench;
+mod both_ends;
 mod channel;
 mod checked;
+mod clock;
+mod cold;
 mod collected;
 mod control;
 mod endpoint;
 mod errors;
 mod floor;
+mod futex;
 mod guard;
+mod hgrm;
+mod idle;
+mod invitation;
 pub mod latency;
+pub mod limits;
 mod machine;
+pub mod paced;
 mod partner;
 mod patience;
 mod placement;
 mod segment;
 mod session;
+mod settings;
+pub mod sleeping;
 mod slices;
 mod splitmix;
 mod statistics;
 mod table;
 pub mod transports;
+mod watchdog;
 
-pub use channel::Channel;
+pub use affinity::allowed_cpus;
+pub use both_ends::both_ends;
+pub use channel::{Channel, Incoming, Outgoing};
 pub use checked::Checked;
-pub use collected::{Cell, Collected, Series};
+pub use collected::{Cell, Collected, FEWEST, Series};
 pub use control::Leftover;
 pub use endpoint::Endpoint;
+pub use guard::SignalsHeld;
+pub use idle::Idle;
+pub use invitation::{Invitation, Invited};
 pub use machine::Machine;
 pub use partner::{is_partner, serve_if_partner};
 pub use patience::Patience;
 pub use placement::{NEAR_BELOW_NS, Placement};
-pub use session::{Config, Experiment, FLOOR_TOLERANCE, FLOOR_TRIPS, Session, Settings, Slice};
+pub use session::{Config, Experiment, FLOOR_TOLERANCE, FLOOR_TRIPS, Session, Slice};
+pub use settings::{Between, Settings};
 pub use slices::{Plan, Until, collect, collect_in_sessions};
 pub use statistics::{Spread, median};
-pub use transports::{Invitation, Invited, Mode, Transport};
+pub use transports::{Mode, Transport};

@@ -8,6 +8,7 @@ use std::mem;
 use std::time::Instant;
 
 use crate::session::Session;
+use crate::settings::Between;
 
 /// Lines of "what: how", for the head of a report. What the system does not tell is left out.
 #[derive(Clone, Debug)]
@@ -86,13 +87,17 @@ fn cpu_model() -> Option<String> {
 
 fn cpus(session: &Session) -> String {
     let Some((a, b)) = session.cpus() else {
-        return "one for both processes, which are not pinned: figures are of context switches".to_owned();
+        return "one for both sides, which are not pinned: figures are of context switches".to_owned();
     };
     let shares = |file: &str| {
         let list = read_cpu(a, file)?;
         Some(list_has(&list, b))
     };
-    let mut text = format!("{a} and {b}, one process pinned to each");
+    let side = match session.settings().between {
+        Between::Processes => "process",
+        Between::Threads => "thread",
+    };
+    let mut text = format!("{a} and {b}, one {side} pinned to each");
     let levels = [
         ("topology/thread_siblings_list", "core"),
         ("cache/index2/shared_cpu_list", "level-2 cache"),

@@ -76,6 +76,11 @@ impl Segment {
         }
     }
 
+    /// How many bytes there are at least.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
     /// The number by which the partner attaches it.
     pub(crate) fn id(&self) -> i32 {
         self.id

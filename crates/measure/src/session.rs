@@ -1,26 +1,26 @@
 //! A session: this process and its partner, pinned, with every transport made and joined.
 
+mod held;
+mod start;
+
 use std::fmt;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::sync::atomic::{
-    AtomicBool,
-    Ordering::{Acquire, Release},
-};
 use std::time::{Duration, Instant};
 
-use crate::affinity::{self, Affinity};
+use self::held::{Leftovers, OnlyOne, Pinned};
 use crate::checked::Checked;
+use crate::cold::{self, Flood};
 use crate::control::{Control, Order, Verb};
 use crate::endpoint::{Endpoint, Work};
 use crate::errors::{about, unfit};
 use crate::floor::Floor;
-use crate::guard::SignalsHeld;
-use crate::partner::{self, Partner};
-use crate::placement::{NEAR_BELOW_NS, Placement};
+use crate::limits::Ground;
+use crate::partner::{self, Partner, Process};
+use crate::placement::Placement;
+use crate::settings::Settings;
 use crate::statistics;
-use crate::transports::{Invitation, Transport};
+use crate::transports::Transport;
 
 /// Round trips of the floor before and after each slice.
 pub const FLOOR_TRIPS: u64 = 400;
@@ -28,27 +28,6 @@ pub const FLOOR_TRIPS: u64 = 400;
 const FLOOR_TRIPS_ON_ONE_CPU: u64 = 40;
 /// The two floors of a slice may differ by this fraction, or the slice does not count: the machine moved.
 pub const FLOOR_TOLERANCE: f64 = 0.1;
-
-/// What a session is made with.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The CPU of this process and the partner's; by default the first two that this process may run on.
-    pub cpus: Option<(usize, usize)>,
-    /// Bytes of ring data, a power of two: of each direction of each transport that lies in memory.
-    pub capacity: usize,
-    /// Floors below this count as near; see [`NEAR_BELOW_NS`].
-    pub near_below_ns: f64,
-    /// Messages of a slice; by default as many as last for the time that a [`Plan`](crate::Plan) says. A slice that fits
-    /// the ring measures a burst: the consumer follows close behind the producer all the way. One that laps it often
-    /// measures a steady stream, in which the slower side sets the pace and the ring is mostly full, or mostly empty.
-    pub burst: Option<u64>,
-}
-
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings { cpus: None, capacity: 1 << 20, near_below_ns: NEAR_BELOW_NS, burst: None }
-    }
-}
 
 /// What is done with messages in a slice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -97,6 +76,9 @@ pub(crate) struct Bracket {
     after: f64,
 }
 
+/// What is asked before every order; see [`Session::watch`].
+type Watch = Box<dyn FnMut() -> io::Result<()>>;
+
 /// This process and its partner.
 ///
 /// It must stay on the thread that started it, to which the partner's life is tied; it is not `Send`. One process can have
@@ -106,100 +88,25 @@ pub struct Session {
     partner: Option<Partner>,
     endpoints: Vec<Endpoint>,
     transports: Vec<&'static dyn Transport>,
-    floor: Floor,
+    pub(crate) floor: Floor,
     control: Rc<Control>,
     _leftovers: Leftovers,
+    /// The process that cleans up, where the partner is a thread.
+    guard: Option<Process>,
     _affinity: Pinned,
-    _only: OnlyOne,
+    only: OnlyOne,
     cpus: Option<(usize, usize)>,
     settings: Settings,
+    flood: Flood,
+    /// Where limits are measured; made when the first one is.
+    pub(crate) ground: Option<Ground>,
     orders: u64,
+    watch: Option<Watch>,
     /// The partner may be in the middle of something: it cannot be asked to quit.
     midway: bool,
 }
 
 impl Session {
-    /// Makes the transports, starts the partner and waits until it has joined them all. As many bytes as a ring holds then
-    /// go each way through each of them, checked, so that no page is touched for the first time while the clock runs.
-    ///
-    /// # Errors
-    /// `ResourceBusy` while another session of this process lives; those of the system, with what was tried in front.
-    pub fn start(settings: &Settings, transports: &[&'static dyn Transport]) -> io::Result<Session> {
-        if partner::is_partner() {
-            return Err(unfit("a partner cannot have one: main must call serve_if_partner first"));
-        }
-        let only = OnlyOne::claim()?;
-        let before = Affinity::current()?;
-        let cpus = affinity::choose(settings.cpus, &before.cpus())?;
-        let signals = SignalsHeld::new()?;
-        let control = Rc::new(Control::create()?);
-        let mut session = Session {
-            partner: None,
-            endpoints: Vec::new(),
-            transports: transports.to_vec(),
-            floor: Floor::new(Rc::clone(&control)),
-            control: Rc::clone(&control),
-            _leftovers: Leftovers(Rc::clone(&control)),
-            _affinity: Pinned(before),
-            _only: only,
-            cpus,
-            settings: settings.clone(),
-            orders: 0,
-            midway: true,
-        };
-        let mut made: Vec<Option<(Endpoint, String)>> = transports.iter().map(|_| None).collect();
-        let mut descriptors = Vec::new();
-        session.make(transports, true, &mut made, &mut descriptors)?;
-        session.partner = Some(Partner::start(&control, cpus.map(|(_, theirs)| theirs), descriptors)?);
-        if let Some((ours, _)) = cpus {
-            affinity::pin(ours)?;
-        }
-        let ready = session.floor.ask_untimed(1);
-        session.explained(ready)?;
-        let mut none = Vec::new();
-        session.make(transports, false, &mut made, &mut none)?;
-        if !none.is_empty() {
-            return Err(unfit("a transport passes descriptors and does not say so"));
-        }
-        let mut letter = String::new();
-        for (transport, (endpoint, words)) in transports.iter().zip(made.into_iter().flatten()) {
-            letter += &format!("{}{words}\n", transport.name());
-            session.endpoints.push(endpoint);
-        }
-        control.write_letter(&letter)?;
-        let joined = session.floor.ask_untimed(2); // one throws the letter, the next comes back when it has been followed
-        session.explained(joined)?;
-        session.midway = false;
-        drop(signals);
-        for transport in 0..transports.len() {
-            let size = session.endpoints[transport].0.max_len().clamp(1, 4096);
-            session.check_both_ways(transport, size, settings.capacity.div_ceil(size) as u64)?;
-        }
-        Ok(session)
-    }
-
-    /// Makes the transports that pass descriptors, or the others.
-    fn make(
-        &self,
-        transports: &[&'static dyn Transport],
-        pass: bool,
-        made: &mut [Option<(Endpoint, String)>],
-        descriptors: &mut Vec<OwnedFd>,
-    ) -> io::Result<()> {
-        for (transport, made) in transports.iter().zip(made) {
-            if transport.passes_descriptors() == pass {
-                let mut invitation = Invitation::new(self.settings.capacity, &self.control);
-                let endpoint = transport.make(&mut invitation);
-                let endpoint =
-                    endpoint.map_err(|error| about(format_args!("{}", transport.name()), error))?;
-                let (words, passed) = invitation.into_parts();
-                *made = Some((endpoint, words));
-                descriptors.extend(passed);
-            }
-        }
-        Ok(())
-    }
-
     /// The transports, in the order in which [`Config::transport`] counts them.
     pub fn transports(&self) -> &[&'static dyn Transport] {
         &self.transports
@@ -219,14 +126,31 @@ impl Session {
         self.cpus
     }
 
+    /// The placements that it can find itself in.
+    pub(crate) fn placements(&self) -> &'static [Placement] {
+        match self.cpus {
+            Some(_) => &Placement::OF_TWO_CPUS,
+            None => &[Placement::OneCpu],
+        }
+    }
+
     /// What it was made with.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// The partner's process id.
+    /// The partner's process id; this process's own if the partner is a thread of it.
     pub fn partner_id(&self) -> u32 {
-        self.partner.as_ref().map_or(0, Partner::id)
+        match &self.partner {
+            Some(Partner::Process(process)) => process.id(),
+            Some(Partner::Thread(_)) | None => std::process::id(),
+        }
+    }
+
+    /// From now on asks `watch` before every order to the partner, where nothing is timed. Its error ends what was asked
+    /// for and is what that returns; the session is as good as before.
+    pub fn watch(&mut self, watch: impl FnMut() -> io::Result<()> + 'static) {
+        self.watch = Some(Box::new(watch));
     }
 
     /// Whether a message of `size` bytes fits the transport.
@@ -234,7 +158,8 @@ impl Session {
         self.endpoints.get(transport).is_some_and(|endpoint| size <= endpoint.0.max_len())
     }
 
-    /// Measures one slice of `count` messages, or gives `None` if the machine moved meanwhile.
+    /// Measures one slice of `count` messages, or of fewer if it is to be [cold](Settings::cold). Gives `None` if the machine
+    /// moved meanwhile.
     ///
     /// # Errors
     /// `InvalidInput` for a message that does not fit; the transport's; `BrokenPipe` when the partner has ended. After any
@@ -245,7 +170,9 @@ impl Session {
             Experiment::RoundTrip => Verb::Answer,
             Experiment::Streaming => Verb::StreamOut,
         };
-        let (took, bracket) = self.bracketed(self.order(verb, transport, size, count)?, |work| {
+        let count = self.slice_len(size, count);
+        let order = Order { cold: self.settings.cold, ..self.order(verb, transport, size, count)? };
+        let (took, bracket) = self.bracketed(order, |work| {
             let start = Instant::now();
             match experiment {
                 Experiment::RoundTrip => work.ask(size, count)?,
@@ -269,16 +196,17 @@ impl Session {
         count: u64,
         took: &mut Vec<u64>,
     ) -> io::Result<Option<Placement>> {
+        let count = self.slice_len(size, count);
+        let cold = self.settings.cold;
         let already = took.len();
         took.reserve(count as usize); // not while the clock runs
         let bracket = match transport {
             Some(transport) => {
-                let order = self.order(Verb::Answer, transport, size, count)?;
+                let order = Order { cold, ..self.order(Verb::Answer, transport, size, count)? };
                 self.bracketed(order, |work| work.ask_each(size, count, took))?.1
             }
             None => {
-                let order =
-                    Order { verb: Verb::AnswerFloor, transport: 0, size: 0, ..self.floor_order(count) };
+                let order = Order { verb: Verb::AnswerFloor, cold, ..self.floor_order(count) };
                 self.between_floors(order, |session| session.floor.ask_each(count, took))?.1
             }
         };
@@ -326,12 +254,17 @@ impl Session {
         Ok(())
     }
 
-    fn floor_order(&self, count: u64) -> Order {
+    /// Messages of a slice that was to have `count` of them.
+    fn slice_len(&self, size: usize, count: u64) -> u64 {
+        if self.settings.cold { count.min(cold::lap(self.settings.capacity, size)) } else { count }
+    }
+
+    pub(crate) fn floor_order(&self, count: u64) -> Order {
         let floor = if self.cpus.is_some() { FLOOR_TRIPS } else { FLOOR_TRIPS_ON_ONE_CPU };
         Order { count, floor, ..Order::QUIT }
     }
 
-    fn order(&self, verb: Verb, transport: usize, size: usize, count: u64) -> io::Result<Order> {
+    pub(crate) fn order(&self, verb: Verb, transport: usize, size: usize, count: u64) -> io::Result<Order> {
         let Some(endpoint) = self.endpoints.get(transport) else {
             return Err(unfit(format!("no transport number {transport} in this session")));
         };
@@ -344,7 +277,7 @@ impl Session {
         Ok(Order { verb, transport, size, ..self.floor_order(count) })
     }
 
-    fn bracketed<T>(
+    pub(crate) fn bracketed<T>(
         &mut self,
         order: Order,
         work: impl FnOnce(&mut dyn Work) -> io::Result<T>,
@@ -353,7 +286,7 @@ impl Session {
     }
 
     /// Gives an order, does this process's part of it, and measures the floor before and after.
-    fn between_floors<T>(
+    pub(crate) fn between_floors<T>(
         &mut self,
         order: Order,
         part: impl FnOnce(&mut Session) -> io::Result<T>,
@@ -361,9 +294,15 @@ impl Session {
         if self.midway {
             return Err(io::Error::new(io::ErrorKind::BrokenPipe, "this session has failed before"));
         }
+        if let Some(watch) = &mut self.watch {
+            watch()?;
+        }
         self.midway = true;
         self.orders += 1;
         self.control.give(self.orders, order);
+        if order.cold {
+            self.flood.run();
+        }
         let done = self.floor.ask(order.floor).and_then(|before| {
             let done = part(self)?;
             let after = self.floor.ask(order.floor)?;
@@ -374,7 +313,7 @@ impl Session {
         Ok(done)
     }
 
-    fn placed(&self, bracket: Bracket) -> Option<(Placement, f64)> {
+    pub(crate) fn placed(&self, bracket: Bracket) -> Option<(Placement, f64)> {
         let Bracket { before, after } = bracket;
         let floor_ns = (before + after) / 2.0;
         let placement = Placement::of(floor_ns, self.settings.near_below_ns, self.cpus.is_none());
@@ -384,9 +323,16 @@ impl Session {
     /// Adds to an error how the partner ended, if that is what has happened.
     fn explained<T>(&mut self, done: io::Result<T>) -> io::Result<T> {
         done.map_err(|error| {
-            let ending = self.partner.as_mut().and_then(|partner| partner.ending(2 * partner::GRACE));
+            let patience = 2 * partner::GRACE;
+            let ending = match (&mut self.partner, &mut self.guard) {
+                (Some(partner), _) => partner.ending(patience),
+                (None, Some(guard)) => guard
+                    .ending(patience)
+                    .map(|status| format!("the guarding process ended early ({status})")),
+                (None, None) => None,
+            };
             match ending {
-                Some(status) => about(format_args!("the partner process ended early ({status})"), error),
+                Some(how) => about(format_args!("{how}"), error),
                 None => error,
             }
         })
@@ -395,10 +341,17 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // a partner midway is killed when it is dropped, as is one that does not quit
         if let (false, Some(partner)) = (self.midway, &mut self.partner) {
             self.control.give(self.orders + 1, Order::QUIT);
             partner.ending(Duration::from_secs(1));
+        }
+        // a process midway is killed when it is dropped, as is one that does not quit; a thread has to be persuaded
+        if let Some(Partner::Thread(thread)) = &mut self.partner {
+            self.endpoints.clear();
+            self.control.words().remove_leftovers();
+            if !thread.end(Duration::from_secs(2)) {
+                self.only.keep();
+            }
         }
     }
 }
@@ -411,46 +364,5 @@ impl fmt::Debug for Session {
             .field("cpus", &self.cpus)
             .field("transports", &names)
             .finish_non_exhaustive()
-    }
-}
-
-/// Removes what the transports have left, when both processes have let go of it.
-struct Leftovers(Rc<Control>);
-
-impl Drop for Leftovers {
-    fn drop(&mut self) {
-        self.0.words().remove_leftovers();
-    }
-}
-
-/// Gives the thread its CPUs back.
-struct Pinned(Affinity);
-
-impl Drop for Pinned {
-    fn drop(&mut self) {
-        // a CPU that has gone away meanwhile is nothing that a destructor could mend
-        let _ = self.0.restore();
-    }
-}
-
-static CLAIMED: AtomicBool = AtomicBool::new(false);
-
-/// The right to have a session.
-struct OnlyOne(());
-
-impl OnlyOne {
-    fn claim() -> io::Result<OnlyOne> {
-        // ORDERING: Acquire, with the Release store in `drop`: the session before has let go of everything.
-        if CLAIMED.swap(true, Acquire) {
-            return Err(io::Error::new(io::ErrorKind::ResourceBusy, "this process has a session already"));
-        }
-        Ok(OnlyOne(()))
-    }
-}
-
-impl Drop for OnlyOne {
-    fn drop(&mut self) {
-        // ORDERING: Release, with the Acquire swap in `claim`.
-        CLAIMED.store(false, Release);
     }
 }

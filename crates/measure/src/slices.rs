@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::collected::{Collected, Series};
 use crate::errors::unfit;
-use crate::placement::Placement;
-use crate::session::{Config, Experiment, Session, Settings};
+use crate::session::{Config, Experiment, Session};
+use crate::settings::Settings;
 use crate::splitmix::SplitMix64;
 use crate::transports::Transport;
 
@@ -160,10 +160,7 @@ pub fn collect(session: &mut Session, plan: &Plan) -> io::Result<Collected> {
         }
         round += 1;
     }
-    let placements = match session.cpus() {
-        Some(_) => Placement::OF_TWO_CPUS.to_vec(),
-        None => vec![Placement::OneCpu],
-    };
+    let placements = session.placements().to_vec();
     Ok(Collected { series, placements, near_below_ns: session.settings().near_below_ns, sessions: 1 })
 }
 

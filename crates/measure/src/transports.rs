@@ -2,31 +2,113 @@
 
 mod bytestream;
 mod classic;
+mod eventfd;
+mod fifo;
+mod flag;
+mod futex;
+mod packets;
 mod pipe;
+mod posixqueue;
+mod records;
+mod sendbuf;
 mod shmpipe;
+mod slot;
+mod sysvqueue;
+mod tcp;
 mod unix;
 
 use std::fmt::{self, Display};
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::str::{FromStr, SplitWhitespace};
 
-use crate::control::{Control, Leftover};
 use crate::endpoint::Endpoint;
-use crate::errors::failed;
+use crate::invitation::{Invitation, Invited};
 
 pub use self::classic::CLASSIC;
-pub use self::pipe::PIPE;
-pub use self::shmpipe::{SHMPIPE, SHMPIPE_SPIN, SHMPIPE_TRUSTED};
-pub use self::unix::UNIX;
+pub use self::eventfd::EVENTFD;
+pub use self::fifo::FIFO;
+pub use self::flag::{FLAG_SLEEP, FLAG_SPIN};
+pub use self::futex::FUTEX;
+pub use self::packets::{DATAGRAM, SEQPACKET};
+pub use self::pipe::{PIPE, PIPE_SPIN};
+pub use self::posixqueue::POSIX_QUEUE;
+pub use self::shmpipe::{SHMPIPE, SHMPIPE_BATCH, SHMPIPE_RESERVE, SHMPIPE_SPIN, SHMPIPE_TRUSTED};
+pub use self::sysvqueue::SYSV_QUEUE;
+pub use self::tcp::{TCP, TCP_SPIN};
+pub use self::unix::{UNIX, UNIX_SPIN};
 
 /// Every transport of this crate.
-pub const ALL: &[&dyn Transport] = &[CLASSIC, SHMPIPE, SHMPIPE_SPIN, SHMPIPE_TRUSTED, PIPE, UNIX];
+pub const ALL: &[&dyn Transport] = &[
+    CLASSIC,
+    SHMPIPE,
+    SHMPIPE_SPIN,
+    SHMPIPE_TRUSTED,
+    SHMPIPE_RESERVE,
+    SHMPIPE_BATCH,
+    FLAG_SPIN,
+    FLAG_SLEEP,
+    FUTEX,
+    EVENTFD,
+    PIPE,
+    PIPE_SPIN,
+    FIFO,
+    UNIX,
+    UNIX_SPIN,
+    SEQPACKET,
+    DATAGRAM,
+    TCP,
+    TCP_SPIN,
+    SYSV_QUEUE,
+    POSIX_QUEUE,
+];
+
+/// What the benches compare unless they are told otherwise: each more would take its share of the time.
+pub const DEFAULT: &[&dyn Transport] = &[CLASSIC, SHMPIPE, SHMPIPE_SPIN, SHMPIPE_TRUSTED, PIPE, UNIX];
+
+/// What the system offers, and what programs make of shared memory without a library.
+pub const SYSTEM: &[&dyn Transport] = &[
+    FLAG_SPIN,
+    FLAG_SLEEP,
+    FUTEX,
+    EVENTFD,
+    PIPE,
+    PIPE_SPIN,
+    FIFO,
+    UNIX,
+    UNIX_SPIN,
+    SEQPACKET,
+    DATAGRAM,
+    TCP,
+    TCP_SPIN,
+    SYSV_QUEUE,
+    POSIX_QUEUE,
+];
+
+/// Those that never sleep: comparable with one another.
+pub const POLLING: &[&dyn Transport] = &[CLASSIC, SHMPIPE_SPIN, FLAG_SPIN, PIPE_SPIN, UNIX_SPIN, TCP_SPIN];
+
+/// Those whose receiver sleeps in the kernel when it has to wait, at once or after a moment.
+pub const BLOCKING: &[&dyn Transport] = &[
+    SHMPIPE,
+    SHMPIPE_TRUSTED,
+    SHMPIPE_RESERVE,
+    SHMPIPE_BATCH,
+    FLAG_SLEEP,
+    FUTEX,
+    EVENTFD,
+    PIPE,
+    FIFO,
+    UNIX,
+    SEQPACKET,
+    DATAGRAM,
+    TCP,
+    SYSV_QUEUE,
+    POSIX_QUEUE,
+];
 
 /// What a transport does while there is nothing to receive or no room to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Looks again and again: no system call, and a whole CPU.
+    /// Looks again and again: a whole CPU. What lies in memory takes no system call for it.
     Polls,
     /// Polls for a moment, then sleeps in the kernel.
     PollsThenSleeps,
@@ -44,7 +126,7 @@ impl Display for Mode {
     }
 }
 
-/// A way to carry messages between two processes, made by the parent and joined by its partner.
+/// A way to carry messages between two processes, or two threads, made by the parent and joined by its partner.
 pub trait Transport: Sync {
     /// Its name in tables and on the command line: one word, no other transport's.
     fn name(&self) -> &'static str;
@@ -61,97 +143,32 @@ pub trait Transport: Sync {
         false
     }
 
-    /// Makes it, in the parent. What the partner needs to know goes into `invitation`.
+    /// How many bytes a session sends each way before anything is timed: by default as many as a ring has room for, so that
+    /// each of its pages has been used.
+    fn warm_up_bytes(&self, capacity: usize) -> usize {
+        capacity
+    }
+
+    /// Makes it, in the parent. What the partner needs to know goes into `invitation`; what can be used by one process only
+    /// [hands the partner's end over](Invitation::hand_over) instead.
     ///
     /// # Errors
-    /// Those of the system.
+    /// Those of the system; `Unsupported` from `hand_over` if the partner is a process.
     fn make(&self, invitation: &mut Invitation<'_>) -> io::Result<Endpoint>;
 
-    /// Joins what [`make`](Transport::make) made, in the partner.
+    /// Joins what [`make`](Transport::make) made, in the partner. Not called when `make` has handed its end over.
     ///
     /// # Errors
     /// Those of the system; `InvalidData` if the invitation reads differently from what `make` wrote.
-    fn join(&self, invited: &mut Invited<'_>) -> io::Result<Endpoint>;
-}
-
-/// What the parent tells the partner about one transport.
-pub struct Invitation<'a> {
-    capacity: usize,
-    control: &'a Control,
-    text: String,
-    inherited: Vec<OwnedFd>,
-}
-
-impl<'a> Invitation<'a> {
-    pub(crate) fn new(capacity: usize, control: &'a Control) -> Invitation<'a> {
-        Invitation { capacity, control, text: String::new(), inherited: Vec::new() }
-    }
-
-    /// Bytes of ring data that each direction of a transport in memory should have: a power of two.
-    pub fn capacity(&self) -> usize {
-        self.capacity
-    }
-
-    /// Adds a word, which must have no white space in it.
-    pub fn tell(&mut self, word: impl Display) {
-        self.text.push_str(&format!(" {word}"));
-    }
-
-    /// Adds a descriptor, which the partner inherits and this process closes. For a transport that
-    /// [says so](Transport::passes_descriptors).
-    pub fn pass(&mut self, descriptor: OwnedFd) {
-        self.tell(descriptor.as_raw_fd());
-        self.inherited.push(descriptor);
-    }
-
-    /// Has a System V object removed when the session ends, however it ends. To be called as soon as it is made.
-    ///
-    /// # Errors
-    /// When there are more of them than a session can list.
-    pub fn leaves(&mut self, leftover: Leftover) -> io::Result<()> {
-        self.control.list(leftover)
-    }
-
-    pub(crate) fn into_parts(self) -> (String, Vec<OwnedFd>) {
-        (self.text, self.inherited)
+    fn join(&self, invited: &mut Invited<'_>) -> io::Result<Endpoint> {
+        let _ = invited;
+        Err(io::Error::new(io::ErrorKind::Unsupported, "it hands its other end over to a thread"))
     }
 }
 
-/// The partner's side of an [`Invitation`]: the same words in the same order.
-pub struct Invited<'a>(SplitWhitespace<'a>);
-
-impl<'a> Invited<'a> {
-    pub(crate) fn new(text: &'a str) -> Invited<'a> {
-        Invited(text.split_whitespace())
-    }
-
-    /// The next word.
-    ///
-    /// # Errors
-    /// `InvalidData` if there is none, or if it is not what is asked for.
-    pub fn word<T: FromStr>(&mut self) -> io::Result<T> {
-        let word = self.0.next().ok_or_else(|| unreadable("one word too few"))?;
-        word.parse().map_err(|_| unreadable(word))
-    }
-
-    /// The next word as a descriptor, which is the caller's from now on.
-    ///
-    /// # Errors
-    /// `InvalidData` if the word is not a number, the system's error if no such descriptor is open.
-    pub fn descriptor(&mut self) -> io::Result<OwnedFd> {
-        let raw: RawFd = self.word()?;
-        // SAFETY: fcntl with F_SETFD takes numbers only; it fails for a number that is no open descriptor.
-        if unsafe { libc::fcntl(raw, libc::F_SETFD, libc::FD_CLOEXEC) } == -1 {
-            return Err(failed(format_args!("descriptor {raw} was not inherited")));
-        }
-        // SAFETY: it is open, as was just seen. The parent passed it for this word alone, and each word is read once, so
-        // nobody else in this process owns it.
-        Ok(unsafe { OwnedFd::from_raw_fd(raw) })
-    }
-}
-
-fn unreadable(word: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("the parent's invitation is not readable: {word}"))
+#[cold]
+fn too_long(len: usize, room: usize) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("a message of {len} bytes, expected {room}"))
 }
 
 #[cfg(test)]
@@ -167,15 +184,12 @@ mod tests {
     }
 
     #[test]
-    fn an_invitation_is_read_word_by_word() {
-        let mut invited = Invited::new(" 17 x");
-        assert_eq!(invited.word::<i32>().unwrap(), 17);
-        assert!(invited.word::<i32>().is_err());
-        assert!(invited.word::<String>().is_err());
-    }
-
-    #[test]
-    fn a_closed_descriptor_is_refused() {
-        assert!(Invited::new("1000000").descriptor().is_err());
+    fn every_transport_either_polls_or_blocks() {
+        let names = |group: &[&dyn Transport]| group.iter().map(|each| each.name()).collect::<Vec<_>>();
+        let (polling, blocking): (Vec<_>, Vec<_>) = ALL.iter().partition(|each| each.mode() == Mode::Polls);
+        assert_eq!((names(&polling), names(&blocking)), (names(POLLING), names(BLOCKING)));
+        for group in [DEFAULT, SYSTEM] {
+            assert!(names(group).iter().all(|name| names(ALL).contains(name)));
+        }
     }
 }

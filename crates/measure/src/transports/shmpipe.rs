@@ -6,22 +6,39 @@ use std::io;
 use shmpipe::{Consumer, Options, Producer, Trusted, Wait};
 
 use super::{Invitation, Invited, Mode, Transport};
-use crate::channel::Channel;
+use crate::channel::{Channel, Incoming, Outgoing};
 use crate::control::Leftover;
 use crate::endpoint::Endpoint;
 
 /// A shmpipe each way as a user gets it: the safe API, the default wait strategy (it blocks).
-pub const SHMPIPE: &dyn Transport = &Shmpipe { name: "shmpipe", wait: Wait::Block, trusted: false };
+pub const SHMPIPE: &dyn Transport = &Shmpipe { name: "shmpipe", wait: Wait::Block, api: Api::Copying };
 /// The safe API, both sides polling without pause.
-pub const SHMPIPE_SPIN: &dyn Transport = &Shmpipe { name: "shmpipe-spin", wait: Wait::Spin, trusted: false };
+pub const SHMPIPE_SPIN: &dyn Transport =
+    &Shmpipe { name: "shmpipe-spin", wait: Wait::Spin, api: Api::Copying };
+/// The safe API, but each message is written into a reservation: what `send` does in one call takes two.
+pub const SHMPIPE_RESERVE: &dyn Transport =
+    &Shmpipe { name: "shmpipe-reserve", wait: Wait::Block, api: Api::Reserving };
+/// The safe API, where many messages are sent in a row in batches of 32, which become visible at once, and received as many
+/// at a time as are there, released together. Single messages go as in [`SHMPIPE`].
+pub const SHMPIPE_BATCH: &dyn Transport =
+    &Shmpipe { name: "shmpipe-batch", wait: Wait::Block, api: Api::Batching };
 /// The zero-copy API of a trusted peer, used to copy into and out of the ring in place; it blocks.
 pub const SHMPIPE_TRUSTED: &dyn Transport =
-    &Shmpipe { name: "shmpipe-trusted", wait: Wait::Block, trusted: true };
+    &Shmpipe { name: "shmpipe-trusted", wait: Wait::Block, api: Api::InPlace };
 
 struct Shmpipe {
     name: &'static str,
     wait: Wait,
-    trusted: bool,
+    api: Api,
+}
+
+/// By which calls messages are sent and received.
+#[derive(Clone, Copy)]
+enum Api {
+    Copying,
+    Reserving,
+    Batching,
+    InPlace,
 }
 
 impl Shmpipe {
@@ -42,13 +59,16 @@ impl Shmpipe {
     }
 
     fn endpoint(&self, producer: Producer, consumer: Consumer) -> Endpoint {
-        if self.trusted {
-            // SAFETY: the peer is the other process of this session, the same program, which uses the ring through
-            // shmpipe alone; so the promise that it keeps the protocol holds.
-            let (producer, consumer) = unsafe { (producer.trust_peer(), consumer.trust_peer()) };
-            Endpoint::new(InPlace { producer, consumer })
-        } else {
-            Endpoint::new(Copying { producer, consumer })
+        match self.api {
+            Api::Copying => Endpoint::new(Copying { producer, consumer }),
+            Api::Reserving => Endpoint::new(Reserving(Copying { producer, consumer })),
+            Api::Batching => Endpoint::new(Batching(Copying { producer, consumer })),
+            Api::InPlace => {
+                // SAFETY: the peer is the other process of this session, the same program, which uses the ring through
+                // shmpipe alone; so the promise that it keeps the protocol holds.
+                let (producer, consumer) = unsafe { (producer.trust_peer(), consumer.trust_peer()) };
+                Endpoint::new(InPlace { producer, consumer })
+            }
         }
     }
 }
@@ -66,10 +86,14 @@ impl Transport for Shmpipe {
     }
 
     fn about(&self) -> &'static str {
-        match (self.trusted, self.wait) {
-            (true, _) => "trusted peer: messages written and read in place, copied once each way",
-            (false, Wait::Spin) => "the safe API, Wait::Spin",
-            (false, _) => "the safe API, default options",
+        match (self.api, self.wait) {
+            (Api::InPlace, _) => "trusted peer: messages written and read in place, copied once each way",
+            (Api::Reserving, _) => "the safe API, messages written into reservations",
+            (Api::Batching, _) => {
+                "the safe API, batches of 32 when streaming, taken as many at a time as are there"
+            }
+            (Api::Copying, Wait::Spin) => "the safe API, Wait::Spin",
+            (Api::Copying, _) => "the safe API, default options",
         }
     }
 
@@ -122,6 +146,83 @@ impl Channel for Copying {
 
     fn max_len(&self) -> usize {
         self.producer.max_len().min(self.consumer.max_len())
+    }
+}
+
+/// The safe API with a reservation for each message.
+struct Reserving(Copying);
+
+impl Channel for Reserving {
+    #[inline(always)]
+    fn send(&mut self, message: &[u8]) -> io::Result<()> {
+        let mut reservation = self.0.producer.reserve(message.len()).map_err(refused)?;
+        reservation.write(0, message);
+        reservation.commit();
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.recv(buffer)
+    }
+
+    fn max_len(&self) -> usize {
+        self.0.max_len()
+    }
+}
+
+/// Messages of a batch.
+const BATCH: u64 = 32;
+
+/// The safe API with batches of many messages.
+struct Batching(Copying);
+
+impl Channel for Batching {
+    #[inline(always)]
+    fn send(&mut self, message: &[u8]) -> io::Result<()> {
+        self.0.send(message)
+    }
+
+    #[inline(always)]
+    fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.recv(buffer)
+    }
+
+    #[inline(always)]
+    fn send_all(&mut self, messages: &mut impl Outgoing) -> io::Result<()> {
+        loop {
+            let mut batch = self.0.producer.batch();
+            for _ in 0..BATCH {
+                let Some(message) = messages.next() else {
+                    batch.commit();
+                    return Ok(());
+                };
+                batch.push(message).map_err(refused)?;
+            }
+            batch.commit();
+        }
+    }
+
+    #[inline(always)]
+    fn recv_all(&mut self, messages: &mut impl Incoming) -> io::Result<()> {
+        while messages.left() > 0 {
+            let mut drain = self.0.consumer.drain(messages.left().min(BATCH) as usize);
+            while let Some(message) = drain.next().map_err(refused)? {
+                let len = message.copy_to(messages.room()).map_err(refused)?;
+                messages.arrived(len)?;
+            }
+            if drain.taken() == 0 {
+                drop(drain);
+                let len = self.0.recv(messages.room())?;
+                messages.arrived(len)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A batch of them takes half the ring at most.
+    fn max_len(&self) -> usize {
+        (self.0.producer.capacity() / (2 * BATCH)) as usize - 16
     }
 }
 

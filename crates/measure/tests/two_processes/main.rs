@@ -1,8 +1,16 @@
-//! Real sessions with a real partner: what they deliver, what they report, and that nothing stays behind.
+//! Real sessions with a real partner, a process or a thread: what they deliver, what they report, and that nothing stays
+//! behind.
 //!
 //! A main function of its own, since the partner is this very program started again.
 
-use std::fs;
+mod dying;
+mod faulty;
+mod left;
+mod machine;
+mod own;
+mod paced;
+mod threads;
+
 use std::io::{self, ErrorKind};
 use std::mem;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -12,9 +20,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use shmpipe_measure::{
-    Channel, Config, Endpoint, Experiment, Invitation, Invited, Machine, Mode, Placement, Plan, Session,
-    Settings, Transport, Until, collect, collect_in_sessions, latency, serve_if_partner, transports,
+    Between, Config, Experiment, Machine, Placement, Plan, Session, Settings, Transport, Until, collect,
+    collect_in_sessions, latency, serve_if_partner, transports,
 };
+
+use crate::left::{System, leave_the_namespace};
+use crate::own::PacketSockets;
 
 /// The crate's own transports, and one that it does not know.
 fn all() -> Vec<&'static dyn Transport> {
@@ -23,7 +34,7 @@ fn all() -> Vec<&'static dyn Transport> {
     all
 }
 
-/// Says which of the [`VICTIMS`] this process is to be.
+/// Says what is to happen to this process; see [`victimise`].
 const VICTIM: &str = "TWO_PROCESSES_VICTIM";
 
 type Test = (&'static str, fn());
@@ -34,15 +45,36 @@ const TESTS: &[Test] = &[
     ("a_checked_stream_reports_what_it_carried", a_checked_stream_reports_what_it_carried),
     ("sessions_follow_one_another", sessions_follow_one_another),
     ("every_round_trip_is_timed", every_round_trip_is_timed),
+    ("every_paced_message_is_counted", paced::every_paced_message_is_counted),
+    (
+        "a_sender_that_stops_delays_what_it_should_have_sent",
+        paced::a_sender_that_stops_delays_what_it_should_have_sent,
+    ),
+    ("a_lost_message_is_found", paced::a_lost_message_is_found),
+    ("histograms_are_written_to_files", paced::histograms_are_written_to_files),
+    ("a_cold_slice_does_not_lap_its_ring", a_cold_slice_does_not_lap_its_ring),
     (
         "a_message_too_long_is_refused_and_the_session_goes_on",
         a_message_too_long_is_refused_and_the_session_goes_on,
+    ),
+    (
+        "the_longest_message_of_every_transport_goes_through",
+        the_longest_message_of_every_transport_goes_through,
     ),
     ("a_second_session_is_refused_while_the_first_lives", a_second_session_is_refused_while_the_first_lives),
     ("the_thread_gets_its_cpus_back", the_thread_gets_its_cpus_back),
     ("one_cpu_is_told_apart", one_cpu_is_told_apart),
     ("the_machine_is_described", the_machine_is_described),
     ("a_dead_partner_is_an_error", a_dead_partner_is_an_error),
+    ("a_partner_that_dies_midway_is_an_error", dying::a_partner_that_dies_midway_is_an_error),
+    ("every_limit_is_measured", machine::every_limit_is_measured),
+    ("sleepers_are_woken_and_pollers_left_out", machine::sleepers_are_woken_and_pollers_left_out),
+    ("queues_and_pipes_are_seen_here", left::queues_and_pipes_are_seen_here),
+    ("an_end_is_handed_to_a_thread_only", threads::an_end_is_handed_to_a_thread_only),
+    ("threads_are_told_in_the_description", threads::threads_are_told_in_the_description),
+    ("a_failing_thread_is_an_error", threads::a_failing_thread_is_an_error),
+    ("a_failing_session_ends_its_thread", threads::a_failing_session_ends_its_thread),
+    ("a_thread_that_does_not_end_is_the_last", threads::a_thread_that_does_not_end_is_the_last),
     ("a_panic_leaves_nothing", a_panic_leaves_nothing),
     ("a_killed_parent_leaves_nothing", a_killed_parent_leaves_nothing),
     ("an_interrupted_parent_leaves_nothing", an_interrupted_parent_leaves_nothing),
@@ -63,7 +95,7 @@ fn main() {
     }
     let alone = leave_the_namespace();
     println!(
-        "System V objects: {}",
+        "System V objects and message queues: {}",
         if alone { "in a namespace of our own" } else { "among those of others" }
     );
     for (name, test) in TESTS {
@@ -76,55 +108,27 @@ fn main() {
     }
 }
 
-/// Takes a System V namespace of its own, where the kernel allows it: then no other program's objects are in the way.
-fn leave_the_namespace() -> bool {
-    // SAFETY: unshare takes flags only; this process has one thread.
-    let unshared = |flags| unsafe { libc::unshare(flags) } == 0;
-    unshared(libc::CLONE_NEWIPC) || unshared(libc::CLONE_NEWUSER | libc::CLONE_NEWIPC)
-}
-
-/// The System V objects of this namespace, by id.
-#[derive(Debug, PartialEq)]
-struct System {
-    segments: Vec<String>,
-    semaphores: Vec<String>,
-}
-
-impl System {
-    fn now() -> System {
-        let ids = |file: &str| {
-            let text = fs::read_to_string(file).unwrap();
-            text.lines().skip(1).map(|line| line.split_whitespace().nth(1).unwrap().to_owned()).collect()
-        };
-        System { segments: ids("/proc/sysvipc/shm"), semaphores: ids("/proc/sysvipc/sem") }
-    }
-
-    /// Waits until nothing is there that was not there before.
-    fn settles_to(before: &System) {
-        let start = Instant::now();
-        loop {
-            let now = System::now();
-            let new = now.segments.iter().any(|id| !before.segments.contains(id))
-                || now.semaphores.iter().any(|id| !before.semaphores.contains(id));
-            if !new {
-                return;
-            }
-            assert!(start.elapsed() < Duration::from_secs(5), "left behind: {now:?}, before {before:?}");
-            thread::sleep(Duration::from_millis(10));
-        }
-    }
-}
+const BOTH: [Between; 2] = [Between::Processes, Between::Threads];
 
 fn session() -> Session {
-    Session::start(&Settings { capacity: 1 << 18, ..Settings::default() }, &all()).unwrap()
+    session_between(Between::Processes)
+}
+
+fn session_between(between: Between) -> Session {
+    Session::start(&Settings { between, capacity: 1 << 18, ..Settings::default() }, &all()).unwrap()
 }
 
 fn every_transport_delivers_every_byte() {
-    let mut session = session();
+    for between in BOTH {
+        deliver_every_byte(&mut session_between(between));
+    }
+}
+
+fn deliver_every_byte(session: &mut Session) {
     for transport in 0..session.transports().len() {
         for size in [0, 1, 8, 56, 64, 65, 1024, 65536] {
             let name = session.transports()[transport].name();
-            if name != "packets" || size > 0 {
+            if session.fits(transport, size) && (name != "packets" || size > 0) {
                 session
                     .check_both_ways(transport, size, 40)
                     .unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -134,12 +138,18 @@ fn every_transport_delivers_every_byte() {
 }
 
 fn slices_of_every_transport_are_taken() {
-    let mut session = session();
+    for between in BOTH {
+        take_slices(&mut session_between(between));
+    }
+}
+
+fn take_slices(session: &mut Session) {
     for experiment in [Experiment::RoundTrip, Experiment::Streaming] {
-        let mut plan = Plan::new(Until::Rounds(2)).with(&session, experiment, &[8, 4096]);
+        let mut plan = Plan::new(Until::Rounds(2)).with(session, experiment, &[8, 4096]);
         plan.slice = Duration::from_micros(50);
-        let collected = collect(&mut session, &plan).unwrap();
-        assert_eq!(collected.series.len(), 2 * all().len());
+        let collected = collect(session, &plan).unwrap();
+        let fitting = |size| (0..all().len()).filter(|&transport| session.fits(transport, size)).count();
+        assert_eq!(collected.series.len(), fitting(8) + fitting(4096));
         for series in &collected.series {
             assert_eq!(series.slices.len() as u64 + series.discarded, 2, "{:?}", series.config);
             assert!(series.slices.iter().all(|slice| slice.cost_ns > 0.0 && slice.floor_ns > 0.0));
@@ -152,9 +162,10 @@ fn slices_of_every_transport_are_taken() {
 
 fn a_checked_stream_reports_what_it_carried() {
     let mut session = session();
-    for name in ["shmpipe", "shmpipe-spin", "shmpipe-trusted", "classic", "pipe"] {
+    let shmpipes = ["shmpipe", "shmpipe-spin", "shmpipe-trusted", "shmpipe-reserve", "shmpipe-batch"];
+    for name in shmpipes.into_iter().chain(["classic", "pipe"]) {
         let transport = session.transport(name).unwrap();
-        let checked = session.checked_stream(transport, 20_000, 4096, 7).unwrap();
+        let checked = session.checked_stream(transport, 20_000, 4000, 7).unwrap();
         assert_eq!((checked.transport.as_str(), checked.messages), (name, 20_000));
         assert!(checked.bytes > 20_000 && checked.messages_per_second() > 0.0, "{checked}");
     }
@@ -178,6 +189,20 @@ fn every_round_trip_is_timed() {
     assert!(latency::table(&latencies).contains("p99.99"));
 }
 
+fn a_cold_slice_does_not_lap_its_ring() {
+    let settings = Settings { cold: true, capacity: 1 << 16, ..Settings::default() };
+    let mut session = Session::start(&settings, &all()).unwrap();
+    for transport in 0..session.transports().len() {
+        for experiment in [Experiment::Streaming, Experiment::RoundTrip] {
+            // if it were taken at its word it would not end
+            session.slice(Config { experiment, transport, size: 64 }, u64::MAX).unwrap();
+        }
+    }
+    let mut took = Vec::new();
+    while session.each_round_trip(Some(0), 64, u64::MAX, &mut took).unwrap().is_none() {}
+    assert!((100..=1024).contains(&took.len()), "{} round trips of 64 bytes in 64 KiB", took.len());
+}
+
 fn a_message_too_long_is_refused_and_the_session_goes_on() {
     let mut session = session();
     let shmpipe = session.transport("shmpipe").unwrap();
@@ -190,6 +215,24 @@ fn a_message_too_long_is_refused_and_the_session_goes_on() {
     );
     session.slice(Config { size: 64, ..config }, 10).unwrap();
     assert!(session.transport("carrier-pigeon").is_err());
+}
+
+fn the_longest_message_of_every_transport_goes_through() {
+    const ENOUGH: usize = 1 << 22;
+    let settings = Settings { capacity: 1 << 14, ..Settings::default() };
+    let mut session = Session::start(&settings, transports::ALL).unwrap();
+    for (number, transport) in transports::ALL.iter().enumerate() {
+        let (mut longest, mut too_long) = (0, ENOUGH);
+        while too_long - longest > 1 {
+            let middle = (longest + too_long) / 2;
+            if session.fits(number, middle) { longest = middle } else { too_long = middle }
+        }
+        let name = transport.name();
+        let unlimited = longest == ENOUGH - 1;
+        assert!(unlimited || session.check_both_ways(number, too_long, 1).is_err(), "{name}");
+        let checked = session.check_both_ways(number, longest, 3);
+        checked.unwrap_or_else(|error| panic!("{name}, {longest} bytes: {error}"));
+    }
 }
 
 fn a_second_session_is_refused_while_the_first_lives() {
@@ -228,11 +271,14 @@ fn one_cpu_is_told_apart() {
     {
         let mut session = session();
         assert_eq!(session.cpus(), None);
-        assert!(Machine::of(&session).to_string().contains("one for both processes"));
+        assert!(Machine::of(&session).to_string().contains("one for both sides"));
         let mut plan = Plan::new(Until::Rounds(1)).with(&session, Experiment::RoundTrip, &[64]);
         plan.slice = Duration::from_micros(1);
         let collected = collect(&mut session, &plan).unwrap();
         assert_eq!(collected.placements, [Placement::OneCpu]);
+        // the sender throws before the receiver, which does not run, has caught the last ball of the floor
+        let paced = shmpipe_measure::paced::collect(&mut session, &[64], &[1e4], Duration::ZERO).unwrap();
+        assert!(paced.iter().all(|paced| paced.placement == Placement::OneCpu));
     }
     // SAFETY: a live set of the size given.
     assert_eq!(unsafe { libc::sched_setaffinity(0, size, &all_cpus) }, 0);
@@ -272,13 +318,16 @@ fn a_panic_leaves_nothing() {
 }
 
 fn a_killed_parent_leaves_nothing() {
-    let victim = Victim::start("measuring");
-    kill(victim.0.id() as i32, libc::SIGKILL);
+    for what in ["measuring", "threads"] {
+        let victim = Victim::start(what);
+        kill(victim.0.id() as i32, libc::SIGKILL);
+    }
 }
 
 fn an_interrupted_parent_leaves_nothing() {
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT] {
-        let mut victim = Victim::start("measuring");
+        let what = if signal == libc::SIGHUP { "threads" } else { "measuring" };
+        let mut victim = Victim::start(what);
         kill(-(victim.0.id() as i32), signal); // as a terminal does: the whole group
         assert_eq!(victim.0.wait().unwrap().signal(), Some(signal));
     }
@@ -333,7 +382,11 @@ fn victimise(what: &str) {
         // SAFETY: no handler of ours is replaced: this process has just begun.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
-    let started = Session::start(&Settings::default(), &all());
+    if what == "stuck" {
+        return threads::be_stuck();
+    }
+    let between = if what == "threads" { Between::Threads } else { Between::Processes };
+    let started = Session::start(&Settings { between, ..Settings::default() }, &all());
     if what == "forgetful" {
         let error = started.unwrap_err();
         assert!(error.to_string().contains("the partner process ended early"), "{error}");
@@ -358,55 +411,4 @@ fn victimise(what: &str) {
 fn kill(process: i32, signal: i32) {
     // SAFETY: a process of this test.
     assert_eq!(unsafe { libc::kill(process, signal) }, 0);
-}
-
-/// A pair of Unix sockets that keep message boundaries: what a peer's own transport looks like to this crate.
-struct PacketSockets;
-
-struct Packets(fs::File);
-
-impl Channel for Packets {
-    fn send(&mut self, message: &[u8]) -> io::Result<()> {
-        io::Write::write_all(&mut self.0, message)
-    }
-
-    fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        io::Read::read(&mut self.0, buffer)
-    }
-}
-
-impl Transport for PacketSockets {
-    fn name(&self) -> &'static str {
-        "packets"
-    }
-
-    fn mode(&self) -> Mode {
-        Mode::Sleeps
-    }
-
-    fn about(&self) -> &'static str {
-        "Unix sequenced-packet socketpair"
-    }
-
-    fn passes_descriptors(&self) -> bool {
-        true
-    }
-
-    fn make(&self, invitation: &mut Invitation<'_>) -> io::Result<Endpoint> {
-        use std::os::fd::{FromRawFd, OwnedFd};
-        let mut ends = [0; 2];
-        // SAFETY: room for two descriptors.
-        let made = unsafe {
-            libc::socketpair(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0, ends.as_mut_ptr())
-        };
-        assert_eq!(made, 0);
-        // SAFETY: the kernel has just opened both.
-        let (ours, theirs) = unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) };
-        invitation.pass(theirs);
-        Ok(Endpoint::new(Packets(ours.into())))
-    }
-
-    fn join(&self, invited: &mut Invited<'_>) -> io::Result<Endpoint> {
-        Ok(Endpoint::new(Packets(invited.descriptor()?.into())))
-    }
 }

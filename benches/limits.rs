@@ -1,0 +1,12 @@
+//! What the hardware and the kernel allow: round trips of one and of two cache lines and of a futex, and the bandwidth from one
+//! core to another, with the ring beside them.
+//!
+//! `cargo bench --bench limits -- --help` lists the options.
+use std::process::ExitCode;
+
+use shmpipe_measure::bench::{self, Bench};
+use shmpipe_measure::transports::{CLASSIC, SHMPIPE, SHMPIPE_SPIN, SHMPIPE_TRUSTED};
+
+fn main() -> ExitCode {
+    bench::main(Bench::Limits, &[CLASSIC, SHMPIPE, SHMPIPE_SPIN, SHMPIPE_TRUSTED])
+}

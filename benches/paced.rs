@@ -1,0 +1,11 @@
+//! One-way delays at given rates: how long after it should have been sent a message is there, for each rate, size and
+//! transport, beside the floor of this machine.
+//!
+//! `cargo bench --bench paced -- --help` lists the options.
+use std::process::ExitCode;
+
+use shmpipe_measure::bench::{self, Bench};
+
+fn main() -> ExitCode {
+    bench::main(Bench::Paced, bench::TRANSPORTS)
+}

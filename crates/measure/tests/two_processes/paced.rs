@@ -1,0 +1,85 @@
+//! One-way delays at a given rate, and histograms in files.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use shmpipe_measure::{Between, Session, Settings, latency, paced, transports};
+
+use crate::faulty::{Losing, Pausing};
+use crate::{BOTH, all, session_between};
+
+pub(crate) fn every_paced_message_is_counted() {
+    for between in BOTH {
+        let mut session = session_between(between);
+        let paced = paced::collect(&mut session, &[16, 100], &[1e5], Duration::ZERO).unwrap();
+        assert_eq!(paced.len(), 2 * (1 + 2 * all().len())); // two placements each, the floor among them
+        let slices: u64 = paced.iter().map(|paced| paced.slices).sum();
+        assert!(slices > 0, "{}", paced::table(&paced));
+        for paced in &paced {
+            assert_eq!(paced.histogram.len(), 1000 * paced.slices, "{}", paced.transport); // 10 ms
+            assert!(paced.kept_up <= paced.slices && paced.early <= paced.histogram.len());
+        }
+        for (sizes, rate) in [(&[15][..], 1e5), (&[64], 0.1)] {
+            let error = paced::collect(&mut session, sizes, &[rate], Duration::ZERO).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+        }
+    }
+}
+
+/// Measures `what` again until `enough` says so: on a busy machine all slices of a short run may be discarded.
+fn until_enough<T>(mut what: impl FnMut() -> T, enough: impl Fn(&T) -> bool) -> T {
+    for _ in 0..100 {
+        let found = what();
+        if enough(&found) {
+            return found;
+        }
+    }
+    panic!("no slice counts, a hundred times");
+}
+
+/// A send takes 2 ms once in a while, at 100,000 messages a second: of 200 messages one is sent slowly, but those that should
+/// have been sent meanwhile are late as well.
+pub(crate) fn a_sender_that_stops_delays_what_it_should_have_sent() {
+    let settings = Settings { between: Between::Threads, ..Settings::default() };
+    let mut session = Session::start(&settings, &[&Pausing]).unwrap();
+    let pausing = until_enough(
+        || {
+            let all = paced::collect(&mut session, &[16], &[1e5], Duration::from_millis(50)).unwrap();
+            all.into_iter().find(|paced| paced.transport == "pausing" && paced.slices > 0)
+        },
+        Option::is_some,
+    );
+    let median = pausing.unwrap().histogram.value_at_quantile(0.5);
+    assert!(
+        median > 500_000,
+        "half of the messages within {median} ns: who waits behind the late one counts"
+    );
+}
+
+pub(crate) fn a_lost_message_is_found() {
+    let settings = Settings { between: Between::Threads, ..Settings::default() };
+    let error = paced::collect_in_sessions(&settings, &[&Losing], &[16], &[1e5], Duration::ZERO).unwrap_err();
+    assert!(error.to_string().contains("expected message"), "{error}");
+}
+
+pub(crate) fn histograms_are_written_to_files() {
+    let directory = std::env::temp_dir().join(format!("shmpipe-measure-{}", std::process::id()));
+    let mut session = Session::start(&Settings::default(), &[transports::CLASSIC]).unwrap();
+    let time = Duration::from_millis(50);
+    let measure = || {
+        latency::save(&latency::collect(&mut session, &[64], time).unwrap(), &directory).unwrap();
+        paced::save(&paced::collect(&mut session, &[64], &[1e5], time).unwrap(), &directory).unwrap();
+        fs::read_dir(&directory).map_or(Vec::new(), |files| files.map(|file| file.unwrap().path()).collect())
+    };
+    let written = |stem: &str| {
+        ["near", "far", "one-cpu"].iter().any(|place| directory.join(format!("{stem}-{place}.hgrm")).exists())
+    };
+    let stems = ["classic-64-bytes", "classic-64-bytes-100000-a-second", "floor-0-bytes"];
+    let files: Vec<PathBuf> = until_enough(measure, |_| stems.into_iter().all(written));
+    for file in files {
+        assert!(fs::read_to_string(&file).unwrap().contains("1.000000000000"), "{file:?}");
+    }
+    fs::remove_dir_all(&directory).unwrap();
+}
