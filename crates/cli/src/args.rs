@@ -1,9 +1,11 @@
 //! The command line's words.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use shmpipe::{Address, Options, Wait, WakeMode};
+use shmpipe_measure::NEAR_BELOW_NS;
 
 use crate::exit::CODES;
 use crate::units;
@@ -42,6 +44,27 @@ pub struct Arguments {
 
 fn addresses_and_codes() -> String {
     format!("{ADDRESSES}\n\n{CODES}")
+}
+
+const BENCH_OBJECTS: &str = "\
+Under --json, one object per line, told apart by \"kind\", with units in the keys; null is what could not be measured:
+  bench               version, command, when, how long, how many slices, settings
+  machine, note       what the figures were measured on, and what there is to know about them
+  transport           what is compared, and how it waits
+  floor               one cache line to and fro: one object for each placement of the two CPUs, those that did
+                      not occur with \"slices\":0
+  round_trip          round trips one by one: percentiles, maximum, how many
+  one_way             delays of messages that were to be sent at given times, and whether the transport kept up
+  wake_up             delays of messages that found their receiver asleep
+  too_slow            what was left out of one_way, for it cannot carry so many
+  percentile          a point of the curve \"of\" one of these: one in \"one_in\" takes longer
+  round_trip_by_size  the median of the slices, quartiles, how many, how many times the floor
+  throughput          the same for messages in a row, with messages and gigabytes (10^9 bytes) per second
+  idle                the CPU of a receiver to which nothing comes
+The report (--html) shows nothing that is not in these objects.";
+
+fn bench_and_codes() -> String {
+    format!("{BENCH_OBJECTS}\n\n{CODES}")
 }
 
 #[derive(Debug, Subcommand)]
@@ -84,6 +107,14 @@ pub enum Command {
     /// beside a pipe and a Unix socket
     #[command(after_help = CODES)]
     Demo(Demo),
+    /// Measures this machine: the ring beside pipes, sockets, message queues and polled memory, with a report
+    ///
+    /// Two processes, each on a CPU of its own, take turns with all transports: round trips one by one and by size,
+    /// throughput by size, what a receiver costs that waits, and how soon it wakes. What polls and what sleeps are compared
+    /// apart. The least that two CPUs need, one cache line to and fro, is measured beside every figure and tells whether
+    /// they were near one another or far apart.
+    #[command(after_help = CODES, after_long_help = bench_and_codes())]
+    Bench(Bench),
 }
 
 #[derive(Debug, Args)]
@@ -229,6 +260,34 @@ pub struct Demo {
     pub time: Duration,
 }
 
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// Ten seconds: fewer sizes, fewer figures behind each number
+    #[arg(long, group = "length")]
+    pub quick: bool,
+    /// Five minutes: all round trips one by one, and rare ones too
+    #[arg(long, group = "length")]
+    pub full: bool,
+    /// About how long to measure [default: just under a minute]
+    #[arg(long, group = "length", value_name = "DURATION", value_parser = units::duration)]
+    pub time: Option<Duration>,
+    /// Bytes of a message [default: 8,64,256,1KiB,8KiB,64KiB]
+    #[arg(long, value_name = "BYTES,...", value_delimiter = ',', value_parser = units::size_of_something)]
+    pub sizes: Vec<u64>,
+    /// What to compare, by name [default: all but some; a wrong name lists them]
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    pub transports: Vec<String>,
+    /// The CPUs of the two processes [default: the first two allowed]
+    #[arg(long, value_name = "A,B", value_parser = units::two_cpus)]
+    pub pin: Option<(usize, usize)>,
+    /// Two CPUs are near one another while a cache line goes to and fro in less than so many nanoseconds
+    #[arg(long, value_name = "NS", value_parser = units::nanoseconds, default_value_t = NEAR_BELOW_NS)]
+    pub near_below: f64,
+    /// Also write a report with plots: one file that loads nothing
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+}
+
 /// Named by what the processor does meanwhile.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Waiting {
@@ -288,7 +347,7 @@ mod tests {
             .filter(|command| command.get_name() != "help")
             .map(|command| command.render_help().to_string())
             .collect();
-        assert_eq!(helps.len(), 7);
+        assert_eq!(helps.len(), 8);
         assert!(helps.iter().all(|help| help.contains(CODES)));
         assert!(command.render_help().to_string().contains(CODES));
         assert!(command.render_long_help().to_string().contains(CODES));

@@ -2,6 +2,11 @@
 
 /// Rows as lines, each column as wide as its widest cell; no blanks at the ends of lines.
 pub fn align(rows: &[Vec<String>]) -> String {
+    align_figures(rows, usize::MAX)
+}
+
+/// The same; from column `figures` on, cells stand to the right.
+pub fn align_figures(rows: &[Vec<String>], figures: usize) -> String {
     let mut widths = Vec::new();
     for row in rows {
         widths.resize(widths.len().max(row.len()), 0);
@@ -11,7 +16,9 @@ pub fn align(rows: &[Vec<String>]) -> String {
     }
     let mut text = String::new();
     for row in rows {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, width))| {
+            if column < figures { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+        });
         text += cells.collect::<Vec<_>>().join("  ").trim_end();
         text.push('\n');
     }
@@ -25,5 +32,11 @@ mod tests {
         let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
         let text = super::align(&[row(["NAME", "N", "X"]), row(["größe", "12", ""]), row(["a", "3", "y"])]);
         assert_eq!(text, "NAME   N   X\ngröße  12\na      3   y\n");
+    }
+
+    #[test]
+    fn figures_stand_to_the_right() {
+        let rows = [["a", "n", "1"], ["b", "nn", "100"]].map(|row| row.map(str::to_owned).to_vec());
+        assert_eq!(super::align_figures(&rows, 2), "a  n     1\nb  nn  100\n");
     }
 }

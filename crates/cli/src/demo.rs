@@ -8,7 +8,6 @@ use shmpipe_measure::latency::{self, Latency};
 use shmpipe_measure::transports::{PIPE, SHMPIPE, UNIX};
 use shmpipe_measure::{
     Checked, Collected, Experiment, Machine, Placement, Plan, Session, Settings, Transport, Until, collect,
-    serve_if_partner,
 };
 
 use crate::args;
@@ -41,11 +40,6 @@ const ENDING: &str = "
 shmpipe as it is by default: it polls for a moment, then sleeps until woken. pipe and unix sleep at once, in the kernel.
 The segments are removed.
 ";
-
-/// Becomes the other process of a demo and does not return, if this process was started as that.
-pub fn serve_if_other_process() {
-    serve_if_partner(TRANSPORTS);
-}
 
 pub fn run(arguments: &args::Demo, report: Report) -> Outcome {
     let started = Instant::now();

@@ -1,7 +1,8 @@
-//! The command line of shmpipe: `send` and `recv` move data, `create`, `ls`, `stat` and `rm` deal with pipes, `demo`
-//! shows what the machine can do.
+//! The command line of shmpipe: `send` and `recv` move data, `create`, `ls`, `stat` and `rm` deal with pipes, `demo` and
+//! `bench` show what the machine can do.
 
 mod args;
+mod bench;
 mod columns;
 mod demo;
 mod description;
@@ -24,13 +25,14 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
+use shmpipe_measure::{serve_if_partner, transports};
 
 use args::{Arguments, Command};
 use exit::{Code, End, Failure, Outcome};
 use report::Report;
 
 fn main() -> ExitCode {
-    demo::serve_if_other_process();
+    serve_if_partner(transports::ALL);
     let (report, outcome) = match Arguments::try_parse() {
         Ok(arguments) => {
             let report = if arguments.json { Report::Programs } else { Report::People };
@@ -53,6 +55,7 @@ fn run(command: &Command, report: Report) -> Outcome {
         Command::Stat { address } => listing::stat(address, report),
         Command::Rm { addresses, force } => removal::remove(addresses, *force, report),
         Command::Demo(arguments) => demo::run(arguments, report),
+        Command::Bench(arguments) => bench::run(arguments, report),
     }
 }
 

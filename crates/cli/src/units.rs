@@ -130,6 +130,62 @@ pub fn show_rate(per_second: f64) -> String {
     }
 }
 
+/// A time that was measured, in three figures: `4.31 ns`, `391 ns`, `12.3 us`, `1.02 ms`.
+pub fn show_time(nanoseconds: f64) -> String {
+    const UNITS: [(&str, f64); 4] = [("ns", 1.0), ("us", 1e3), ("ms", 1e6), ("s", 1e9)];
+    // What would be rounded to 1000 has the next unit.
+    let (unit, factor) =
+        UNITS.into_iter().rev().find(|(_, factor)| nanoseconds >= 0.9995 * factor).unwrap_or(UNITS[0]);
+    format!("{} {unit}", show_figures(nanoseconds / factor))
+}
+
+/// A number in three figures, and never fewer than it has before the point.
+pub fn show_figures(number: f64) -> String {
+    match number {
+        number if number < 9.995 => format!("{number:.2}"),
+        number if number < 99.95 => format!("{number:.1}"),
+        number => format!("{number:.0}"),
+    }
+}
+
+/// How many there are, in three figures: `928`, `27.3k`, `91.6M`, `2.66G`.
+pub fn show_count(number: f64) -> String {
+    let (number, prefix) = with_prefix(number);
+    number + prefix
+}
+
+/// How much of that unit there is, in three figures: `928 B/s`, `2.66 GB/s`.
+pub fn show_amount(number: f64, unit: &str) -> String {
+    let (number, prefix) = with_prefix(number);
+    format!("{number} {prefix}{unit}")
+}
+
+fn with_prefix(number: f64) -> (String, &'static str) {
+    const PREFIXES: [(&str, f64); 3] = [("k", 1e3), ("M", 1e6), ("G", 1e9)];
+    match PREFIXES.into_iter().rev().find(|(_, factor)| number >= 0.9995 * factor) {
+        Some((prefix, factor)) => (show_figures(number / factor), prefix),
+        None => (format!("{number:.0}"), ""),
+    }
+}
+
+/// Two different CPUs: `2,3`.
+pub fn two_cpus(text: &str) -> Result<(usize, usize), String> {
+    let both = text.split_once(',').and_then(|(a, b)| Some((a.trim().parse().ok()?, b.trim().parse().ok()?)));
+    match both {
+        None => Err("expected two CPUs: 2,3".to_owned()),
+        Some((a, b)) if a == b => Err(format!("both sides on CPU {a}: expected two different ones")),
+        Some(both) => Ok(both),
+    }
+}
+
+/// Nanoseconds, more than none: `80`, `62.5`.
+pub fn nanoseconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() && number > 0.0 => Ok(number),
+        _ => Err("expected a number of nanoseconds above 0: 80, 62.5".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,5 +271,36 @@ mod tests {
             [0.0, 0.66, 950.0, 12_345.0, 4.56e6].map(show_rate),
             ["0", "0.7", "950", "12.3k", "4.56M"]
         );
+    }
+
+    #[test]
+    fn times_have_three_figures_and_the_unit_that_fits() {
+        let times = [0.0, 4.312, 62.04, 391.2, 999.4, 999.6, 12_345.0, 1.02e6, 2.5e9];
+        let shown =
+            ["0.00 ns", "4.31 ns", "62.0 ns", "391 ns", "999 ns", "1.00 us", "12.3 us", "1.02 ms", "2.50 s"];
+        assert_eq!(times.map(show_time), shown);
+        assert_eq!(
+            [9.994, 9.996, 99.94, 99.96, 31_415.0].map(show_figures),
+            ["9.99", "10.0", "99.9", "100", "31415"]
+        );
+    }
+
+    #[test]
+    fn counts_have_three_figures() {
+        let counts = [0.0, 7.4, 928.0, 999.6, 27_345.0, 91_590_000.0, 2.66e9].map(show_count);
+        assert_eq!(counts, ["0", "7", "928", "1.00k", "27.3k", "91.6M", "2.66G"]);
+        assert_eq!([928.0, 2.66e9].map(|n| show_amount(n, "B/s")), ["928 B/s", "2.66 GB/s"]);
+    }
+
+    #[test]
+    fn two_cpus_differ() {
+        assert_eq!((two_cpus("2,3"), two_cpus("1, 0")), (Ok((2, 3)), Ok((1, 0))));
+        assert!(["", "2", "2,", "2,2", "a,b", "1,2,3", "-1,2"].iter().all(|text| two_cpus(text).is_err()));
+    }
+
+    #[test]
+    fn nanoseconds_are_more_than_none() {
+        assert_eq!((nanoseconds("80"), nanoseconds("62.5")), (Ok(80.0), Ok(62.5)));
+        assert!(["", "0", "-1", "nan", "inf", "x"].iter().all(|text| nanoseconds(text).is_err()));
     }
 }

@@ -1,5 +1,6 @@
 //! The command line, run as a user runs it: real processes, real signals, real segments.
 
+mod bench;
 mod binary;
 mod codes;
 mod deaths;
@@ -7,6 +8,7 @@ mod demo;
 mod foreign;
 mod interrupts;
 mod lines;
+mod markup;
 mod process;
 mod terminal;
 mod watching;

@@ -9,7 +9,7 @@ use std::process::Stdio;
 use crate::process::{Name, Running, ask, eventually, run, shmpipe};
 
 /// Our end of a new terminal, and the end of those who think that they run in one.
-fn terminal() -> (File, File) {
+pub fn terminal() -> (File, File) {
     // SAFETY: takes numbers.
     let ours =
         unsafe { libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC | libc::O_NONBLOCK) };
@@ -32,7 +32,7 @@ fn terminal() -> (File, File) {
 }
 
 /// Reads until that has been shown.
-fn wait_for(screen: &mut File, seen: &mut Vec<u8>, wanted: &str) {
+pub fn wait_for(screen: &mut File, seen: &mut Vec<u8>, wanted: &str) {
     eventually(|| {
         let mut buffer = [0; 4096];
         if let Ok(read) = screen.read(&mut buffer) {

@@ -1,0 +1,130 @@
+//! What is measured, on which CPUs and for how long.
+
+use std::time::Duration;
+
+use shmpipe_measure::{Mode, Settings, Transport, allowed_cpus, transports};
+
+use super::results::{OURS, is_ours};
+use crate::args;
+use crate::exit::{Code, Failure};
+
+/// Sizes where something changes: a word, a cache line, some lines, a page and a bit, more than the first caches hold.
+const SIZES: [usize; 6] = [8, 64, 256, 1024, 8192, 65536];
+/// The same, as far as ten seconds go.
+const SIZES_IN_A_HURRY: [usize; 4] = [8, 64, 1024, 65536];
+
+/// The size whose round trips are timed one by one, if it is among the sizes.
+const TYPICAL: usize = 64;
+
+/// Messages a second, where they are sent at given times: a load that leaves most of the time to wait in.
+pub const RATE: f64 = 100_000.0;
+
+/// All in all, with what is not measuring: below a minute.
+const USUAL: Duration = Duration::from_secs(55);
+const QUICK: Duration = Duration::from_secs(9);
+const FULL: Duration = Duration::from_secs(300);
+
+/// The longest message: some transports take a millisecond for it already, and a slice has several.
+const LONGEST: usize = 1 << 20;
+
+/// One run of the bench.
+pub struct Plan {
+    pub settings: Settings,
+    pub transports: Vec<&'static dyn Transport>,
+    /// Both processes share it.
+    pub only_one_cpu: bool,
+    pub sizes: Vec<usize>,
+    /// Those whose round trips are timed one by one.
+    pub timed_singly: Vec<usize>,
+    /// The size of the messages that are sent at given times.
+    pub paced: usize,
+    pub time: Duration,
+    /// Worth knowing before the figures.
+    pub notes: Vec<String>,
+}
+
+impl Plan {
+    pub fn new(arguments: &args::Bench) -> Result<Plan, Failure> {
+        let mut transports = chosen(&arguments.transports)?;
+        let allowed = allowed_cpus().map_err(|error| Failure::io("sched_getaffinity", &error))?;
+        let mut notes = Vec::new();
+        let only_one_cpu = arguments.pin.is_none() && allowed.len() < 2;
+        if let Some((a, b)) = arguments.pin {
+            if let Some(cpu) = [a, b].into_iter().find(|cpu| !allowed.contains(cpu)) {
+                let allowed = listed(&allowed);
+                return Err(usage(format_args!("--pin: CPU {cpu} is not among those allowed: {allowed}")));
+            }
+        }
+        if only_one_cpu {
+            transports.retain(|transport| transport.mode() != Mode::Polls);
+            notes.push(
+                "only one CPU is allowed: both processes share it and every hand-over is a context switch; what polls \
+                 without ever sleeping is left out, for it keeps the other side from running, and so are messages at \
+                 given times, whose sender polls the clock"
+                    .to_owned(),
+            );
+        }
+        if transports.is_empty() {
+            let why = "nothing is left to measure: only one CPU is allowed, and what polls needs two";
+            return Err(Failure::new(Code::Failure, why));
+        }
+        let sizes = sizes(arguments)?;
+        let timed_singly = match (arguments.full, sizes.contains(&TYPICAL)) {
+            (true, _) => sizes.clone(),
+            (false, true) => vec![TYPICAL],
+            (false, false) => vec![sizes[0]],
+        };
+        let paced = timed_singly.iter().copied().find(|&size| size >= TYPICAL).unwrap_or(TYPICAL);
+        let settings = Settings {
+            cpus: arguments.pin,
+            capacity: Settings::default().capacity.max((4 * sizes[sizes.len() - 1]).next_power_of_two()),
+            near_below_ns: arguments.near_below,
+            ..Settings::default()
+        };
+        let time = match (arguments.quick, arguments.full) {
+            (true, _) => QUICK,
+            (_, true) => FULL,
+            _ => arguments.time.unwrap_or(USUAL),
+        };
+        Ok(Plan { settings, transports, only_one_cpu, sizes, timed_singly, paced, time, notes })
+    }
+}
+
+fn usage(message: impl std::fmt::Display) -> Failure {
+    Failure::new(Code::Usage, message)
+}
+
+fn listed(items: &[impl ToString]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Those of that name, ours first; without names all but further ways to use our ring.
+fn chosen(names: &[String]) -> Result<Vec<&'static dyn Transport>, Failure> {
+    let known: Vec<_> = transports::ALL.iter().map(|transport| transport.name()).collect();
+    if let Some(name) = names.iter().find(|name| !known.contains(&name.as_str())) {
+        return Err(usage(format_args!("--transports: there is no {name}; there are {}", listed(&known))));
+    }
+    let wanted = |name: &str| match names {
+        [] => OURS.contains(&name) || !is_ours(name),
+        names => names.iter().any(|wanted| wanted == name),
+    };
+    let mut found: Vec<_> = transports::ALL.iter().copied().filter(|each| wanted(each.name())).collect();
+    found.sort_by_key(|transport| !is_ours(transport.name()));
+    Ok(found)
+}
+
+fn sizes(arguments: &args::Bench) -> Result<Vec<usize>, Failure> {
+    if arguments.sizes.is_empty() {
+        return Ok(if arguments.quick { SIZES_IN_A_HURRY.to_vec() } else { SIZES.to_vec() });
+    }
+    let mut sizes = Vec::new();
+    for &size in &arguments.sizes {
+        match usize::try_from(size) {
+            Ok(size) if size <= LONGEST => sizes.push(size),
+            _ => return Err(usage(format_args!("--sizes: {size} bytes are more than {LONGEST}"))),
+        }
+    }
+    sizes.sort_unstable();
+    sizes.dedup();
+    Ok(sizes)
+}
