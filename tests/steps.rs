@@ -4,14 +4,20 @@
 mod support;
 
 use shmpipe::{Consumer, Options, Pipe, Producer, RecvError, SetupError, unlink};
-use support::attached_by;
 use support::name::{Name, Objects};
 use support::process::{Line, Process, part as play};
 use support::raw::Attached;
+use support::{attached_by, end};
 
 #[test]
 fn part() {
-    play(&[("producer", be_producer), ("consumer", be_consumer), ("life", live)]);
+    play(&[
+        ("producer", be_producer),
+        ("consumer", be_consumer),
+        ("asked", be_asked),
+        ("end", end::play),
+        ("life", live),
+    ]);
 }
 
 const CAPACITY: usize = 4096;
@@ -100,6 +106,32 @@ impl Traced {
             libc::SIGSTOP => false,
             signal => panic!("signal {signal}"),
         }
+    }
+
+    /// Lets it run to its next mark.
+    fn go_on(&self) {
+        assert_eq!(ptrace(libc::PTRACE_CONT, self.thread), 0);
+        assert_eq!(self.stopped_by(), libc::SIGSTOP);
+    }
+
+    /// Tells it what to do, and has it stop before it does that.
+    fn prepare(&mut self, command: &str) {
+        self.process.say(command);
+        self.go_on();
+    }
+
+    /// Has it do to the end what it was told; what came of it.
+    fn finish(&mut self) -> String {
+        self.go_on();
+        self.result()
+    }
+
+    /// What came of what it has done.
+    fn result(&mut self) -> String {
+        assert_eq!(ptrace(libc::PTRACE_CONT, self.thread), 0);
+        let result = self.process.hear();
+        assert_eq!(self.stopped_by(), libc::SIGSTOP);
+        result
     }
 
     /// Runs it until it enters or leaves a system call, or comes to its next mark.
@@ -400,6 +432,96 @@ fn a_consumer_killed_at_any_instruction_has_released_what_it_took_or_nothing() {
     }
     // Few of its steps change anything.
     assert!(states > 20, "{states} states");
+}
+
+/// An end that does one thing after the other, each between two marks, and says what came of it.
+fn be_asked(mut line: Line) {
+    let [name, role] = line.words.clone().try_into().unwrap();
+    let pipe = Pipe::open(name.as_str()).unwrap();
+    let mut producer = (role == "producer").then(|| pipe.producer().unwrap());
+    let mut consumer = (role == "consumer").then(|| pipe.consumer().unwrap());
+    be_traced(&mut line);
+    mark();
+    while let Some(command) = line.hear() {
+        mark();
+        let result = match command.as_str() {
+            "try_recv" => {
+                consumer.as_mut().unwrap().try_recv().map(|message| message.len()).map_err(|e| e.to_string())
+            }
+            "recv" => {
+                consumer.as_mut().unwrap().recv().map(|message| message.len()).map_err(|e| e.to_string())
+            }
+            "send" => producer.as_mut().unwrap().send(&[1; 100]).map(|_| 100).map_err(|e| e.to_string()),
+            command => panic!("{command}"),
+        };
+        mark();
+        line.say(result.map_or_else(|error| error, |length| format!("{length} bytes")));
+        mark();
+    }
+}
+
+#[test]
+fn a_last_message_is_received_before_the_close_at_whatever_instruction_both_come() {
+    let name = Name::new();
+    let pipe = Options::new().capacity(CAPACITY as u64).create(&name).unwrap();
+    let Some(mut traced) = Traced::start("asked", &[name.as_str(), "consumer"]) else { return };
+    let (empty, closed) = (RecvError::Empty.to_string(), RecvError::Closed.to_string());
+    // What release builds do in one instruction takes dozens without optimization.
+    for steps in (0..).step_by(if cfg!(debug_assertions) { 16 } else { 1 }) {
+        let mut producer = pipe.producer().unwrap();
+        traced.prepare("try_recv");
+        let over = !(0..steps).all(|_| traced.step());
+        producer.send(&[1; 100]).unwrap();
+        producer.close().unwrap();
+        let mut results = vec![if over { traced.result() } else { traced.finish() }];
+        while results.last() != Some(&closed) {
+            traced.prepare("try_recv");
+            results.push(traced.finish());
+        }
+        results.retain(|result| *result != empty);
+        assert_eq!(results, ["100 bytes", &closed], "after {steps} instructions");
+        if over {
+            assert!(steps > 20);
+            break;
+        }
+    }
+}
+
+#[test]
+fn what_was_sent_or_released_before_a_death_counts_whenever_it_comes() {
+    let (abandoned, mut longest) = (RecvError::Abandoned.to_string(), 0);
+    // The one that waits runs so many system calls of its wait, half a call each, before the other one acts and dies.
+    for halves in 0..16 {
+        let name = Name::new();
+        Options::new().capacity(CAPACITY as u64).create(&name).unwrap();
+        let Some(mut traced) = Traced::start("asked", &[name.as_str(), "consumer"]) else { return };
+        let mut producer = end::producer(&name);
+        traced.prepare("recv");
+        let ran = (0..halves).take_while(|_| traced.next_call()).count();
+        longest = longest.max(ran);
+        assert_eq!(producer.ask("send last"), "sent");
+        producer.kill();
+        assert_eq!(traced.finish(), "4 bytes", "after {halves} halves of system calls");
+        traced.prepare("recv");
+        assert_eq!(traced.finish(), abandoned);
+        drop(traced);
+
+        let name = Name::new();
+        Options::new().capacity(CAPACITY as u64).create(&name).unwrap();
+        let mut traced = Traced::start("asked", &[name.as_str(), "producer"]).unwrap();
+        let mut consumer = end::consumer(&name);
+        while shmpipe::inspect(&name).unwrap().used < 4000 {
+            traced.prepare("send");
+            assert_eq!(traced.finish(), "100 bytes");
+        }
+        traced.prepare("send");
+        (0..halves).all(|_| traced.next_call());
+        let taken = consumer.ask("empty");
+        assert!(taken.starts_with("empty after "), "{taken}");
+        consumer.kill();
+        assert_eq!(traced.finish(), "100 bytes", "after {halves} halves of system calls");
+    }
+    assert!(longest > 8, "{longest}");
 }
 
 /// Makes a pipe, uses it, and removes it.
