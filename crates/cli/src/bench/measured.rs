@@ -24,10 +24,9 @@ const SINGLY: f64 = 0.3;
 const PACED: f64 = 0.15;
 
 /// The longest that a receiver is left waiting at a time, so that a signal is heard soon.
-const WAIT: Duration = Duration::from_millis(250);
-
-/// The least that any step is given.
-const LEAST: Duration = Duration::from_millis(20);
+const LONGEST_WAIT: Duration = Duration::from_millis(250);
+/// The shortest that tells anything.
+const SHORTEST_WAIT: Duration = Duration::from_millis(50);
 
 /// What a waiting receiver costs.
 pub struct Waiting {
@@ -168,7 +167,7 @@ fn begin(plan: &Plan, transports: &[&'static dyn Transport], bar: &Bar) -> io::R
 /// Has the partner wait on each transport in turn, for `time` together.
 fn wait(session: &mut Session, time: Duration, bar: &Bar) -> io::Result<Vec<Waiting>> {
     let transports = session.transports().to_vec();
-    let each = (time / transports.len().max(1) as u32).max(LEAST);
+    let each = (time / transports.len().max(1) as u32).max(SHORTEST_WAIT);
     let mut all = Vec::new();
     for (number, transport) in transports.iter().enumerate() {
         bar.says(format!("a receiver that waits: {}", transport.name()));
@@ -176,7 +175,7 @@ fn wait(session: &mut Session, time: Duration, bar: &Bar) -> io::Result<Vec<Wait
         let mut idle = Idle { waited: Duration::ZERO, ran: Duration::ZERO };
         while idle.waited.is_zero() || start.elapsed() < each {
             let left = each.saturating_sub(start.elapsed());
-            let Idle { waited, ran } = session.idle(number, 1, left.clamp(LEAST, WAIT))?;
+            let Idle { waited, ran } = session.idle(number, 1, left.clamp(SHORTEST_WAIT, LONGEST_WAIT))?;
             idle = Idle { waited: idle.waited + waited, ran: idle.ran + ran };
         }
         all.push(Waiting { transport: transport.name(), mode: transport.mode(), idle });

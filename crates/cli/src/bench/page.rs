@@ -113,8 +113,8 @@ fn two_cpus(results: &Results) -> Markup {
                                 th scope="row" { (floor.placement) }
                                 td {
                                     "n = " (floor.slices)
-                                    @if floor.slices == 0 { ", did not occur" }
-                                    @else if !results.seen().any(|place| place == floor.place) { ", too few for tables" }
+                                    @if floor.slices == 0 { small { "did not occur" } }
+                                    @else if !results.seen().any(|place| place == floor.place) { small { "too few for tables" } }
                                 }
                                 td { (time(floor.nanoseconds)) }
                                 td { (range(floor.lower_quartile_nanoseconds, floor.upper_quartile_nanoseconds)) }
@@ -524,7 +524,7 @@ fn waiting(results: &Results) -> Markup {
                                 th scope="row" { (idle.transport) }
                                 td.word { (idle.waits) }
                                 td { (show_percent(idle.cpu_percent)) }
-                                td { (format!("{:.1} s", idle.waited_seconds)) }
+                                td { (show_time(1e9 * idle.waited_seconds)) }
                             }
                         }
                     }
@@ -575,7 +575,8 @@ mod tests {
 
     /// The rows of the tables in a part of the page.
     fn rows(part: &str) -> Vec<&str> {
-        part.split("<tr").skip(1).filter(|row| row.contains("scope=\"row\"")).collect()
+        let rows = part.split("<tr").skip(1).map(|rest| rest.split_once("</tr>").unwrap().0);
+        rows.filter(|row| row.contains("scope=\"row\"")).collect()
     }
 
     fn between<'a>(page: &'a str, from: &str, to: &str) -> &'a str {
@@ -622,7 +623,7 @@ mod tests {
     #[test]
     fn a_placement_that_did_not_occur_is_told_and_has_no_plot() {
         let page = render(&sample::results(&[Placement::Far]));
-        assert!(page.contains("n = 0, did not occur"));
+        assert!(page.contains("n = 0<small>did not occur</small>"));
         assert!(!page.contains("were near"));
         let both = render(&sample::results(&Placement::OF_TWO_CPUS));
         assert_eq!(both.matches("<svg").count(), 2 * page.matches("<svg").count());

@@ -21,7 +21,7 @@ pub const RATE: f64 = 100_000.0;
 
 /// All in all, with what is not measuring: below a minute.
 const USUAL: Duration = Duration::from_secs(55);
-const QUICK: Duration = Duration::from_secs(9);
+const QUICK: Duration = Duration::from_millis(8500);
 const FULL: Duration = Duration::from_secs(300);
 
 /// The longest message: some transports take a millisecond for it already, and a slice has several.

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use shmpipe_measure::latency::{self, Latency};
-use shmpipe_measure::paced::Paced;
+use shmpipe_measure::paced::{self, Paced};
 use shmpipe_measure::sleeping::WakeUps;
 use shmpipe_measure::{Collected, Experiment, FEWEST, Mode, Placement, Series, Spread, Transport};
 
@@ -326,11 +326,15 @@ impl Results {
             notes: plan.notes.clone(),
         };
         if results.seen().next().is_none() {
-            let why = "the machine was too busy: too few slices count for tables; try again, or longer";
+            let why = "too few slices count for tables: the machine is busy, or the time was short; try again, or longer";
             results.notes.push(why.to_owned());
         } else if *took > plan.time.mul_f64(LATE) {
             let (took, time) = (took.as_secs_f64(), plan.time.as_secs_f64());
             results.notes.push(format!("it took {took:.0} s instead of {time:.0} s: the machine was busy"));
+        }
+        if paced::disturbed(paced) {
+            let why = "at given times, not even one cache line kept up: the machine was busy, and the delays tell of that";
+            results.notes.push(why.to_owned());
         }
         results
     }

@@ -91,7 +91,7 @@ pub fn results(placements: &[Placement]) -> Results {
             lower_quartile_nanoseconds,
             upper_quartile_nanoseconds,
         });
-        let trips = if slices > 0 { 200_000 } else { 0 };
+        let trips = if slices > 0 { 20_000 } else { 0 };
         let timed = |ns: f64| timed(FLOOR, Mode::Polls, place, 0, ns * factor(place), trips);
         results.singly.push(results::round_trips(&timed(333.0)));
         results.one_way.push(one_way(timed(190.0)));
@@ -107,7 +107,7 @@ pub fn results(placements: &[Placement]) -> Results {
             cpu_percent: if mode == Mode::Polls { 99.9 } else { 0.01 },
         });
         for place in Placement::OF_TWO_CPUS {
-            let trips = if slices(place) > 0 { (3e8 / trip) as u64 } else { 0 };
+            let trips = if slices(place) > 0 { (3e7 / trip) as u64 } else { 0 };
             let timed = |ns: f64| timed(transport, mode, place, 64, ns * factor(place), trips);
             results.singly.push(results::round_trips(&timed(trip)));
             results.one_way.push(one_way(timed(0.6 * trip)));

@@ -212,7 +212,7 @@ fn waiting(results: &Results) -> String {
             format!("  {}", idle.transport),
             idle.waits.clone(),
             show_percent(idle.cpu_percent),
-            format!("{:.1} s", idle.waited_seconds),
+            show_time(1e9 * idle.waited_seconds),
         ]
     }));
     format!("{text}\nA receiver to which nothing comes\n{}", columns::align_figures(&table, 2))
