@@ -474,7 +474,7 @@ pub struct Batch<'a, P = Untrusted> {
     producer: &'a mut Producer<P>,
     /// Where the next record goes.
     at: u64,
-    /// What was cleared behind the tail before the batch.
+    /// What is cleared behind the batch.
     cleared: Cleared,
     /// The word that commits the batch: that of its first record.
     first: u64,
@@ -523,6 +523,7 @@ impl<P> Batch<'_, P> {
         } else {
             writer.append(self.at, slot, length, tag);
         }
+        self.cleared = writer.keep_ahead(self.cleared, slot.end(), slot.end().wrapping_sub(self.at));
         self.at = slot.end();
         self.messages += 1;
         self.bytes += length as u64;

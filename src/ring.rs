@@ -45,7 +45,7 @@ const LINE: u64 = if cfg!(shmpipe_loom) { 16 } else { 64 };
 /// distance was the best of several: taken later, a line is not ours in time; taken earlier, the hardware prefetcher of
 /// the consumer's core takes it away again; taken one by one, no two transfers overlap.
 const NEAR: u64 = if cfg!(shmpipe_loom) { 16 } else { 128 };
-const AT_ONCE: u64 = if cfg!(shmpipe_loom) { 16 } else { 256 };
+const AT_ONCE: u64 = if cfg!(shmpipe_loom) { 16 } else { 448 };
 
 /// The longest record (with its header word) of which all lines are taken in advance, for the next one like it.
 const LONGEST_TAKEN: u64 = 8192;
@@ -244,7 +244,7 @@ pub(crate) struct Writer {
     poison: Option<Corruption>,
 }
 
-/// A position: every word that starts a line between the tail and there is zero.
+/// A position: every word behind the tail and before it that starts a line is zero.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cleared(u64);
 
@@ -493,14 +493,18 @@ impl Writer {
         if !self.rung.is_last(&header.consumer.0) {
             self.answer();
         }
-        let size = end.wrapping_sub(start);
-        if ahead < size.max(NEAR) as i64 {
-            self.clear_ahead(size);
-        }
+        self.cleared = self.keep_ahead(self.cleared, end, end.wrapping_sub(start));
     }
 
-    /// Clears the first word of some lines behind the tail, as far as there is space: of all those for another record of
-    /// `size` bytes, and more.
+    /// Has enough lines cleared behind `at`, where a record of `size` bytes has just ended.
+    #[inline(always)]
+    pub(crate) fn keep_ahead(&self, cleared: Cleared, at: u64, size: u64) -> Cleared {
+        let ahead = cleared.0.wrapping_sub(at) as i64;
+        if ahead < size.max(NEAR) as i64 { self.clear_ahead(cleared, at, size) } else { cleared }
+    }
+
+    /// Clears the first word of some lines behind `at`, as far as there is space: of all those for another record of
+    /// `size` bytes, and more. Nothing has been written from `at` on since `cleared` was.
     ///
     /// What this is for is not the zero but the line. The consumer has read it, a lap ago, or its core's prefetcher has:
     /// both caches share it, and the first store to it waits until the other one has let go of it, with all later
@@ -508,18 +512,18 @@ impl Writer {
     /// once, while the consumer is busy with what it got, instead of in the middle of the next message. Prefetching for
     /// writing does not do it: some processors (AMD's among them) leave a line shared that is in the cache already.
     #[inline(never)]
-    fn clear_ahead(&mut self, size: u64) {
+    fn clear_ahead(&self, cleared: Cleared, at: u64, size: u64) -> Cleared {
         let distance = AT_ONCE + if size < LONGEST_TAKEN { size.max(NEAR) } else { NEAR };
-        let free = self.ring.capacity().wrapping_sub(self.tail.wrapping_sub(self.head));
-        let first = self.tail.wrapping_add(WORD + LINE - 1) & !(LINE - 1);
-        let end = self.tail.wrapping_add(distance.min(free)) & !(LINE - 1);
-        let mut at = if is_reached(self.cleared.0, first) { self.cleared.0 } else { first };
-        while !is_reached(at, end) {
+        let free = self.ring.capacity().wrapping_sub(at.wrapping_sub(self.head));
+        let first = at.wrapping_add(LINE - 1) & !(LINE - 1);
+        let end = at.wrapping_add(distance.min(free)) & !(LINE - 1);
+        let mut line = if is_reached(cleared.0, first) { cleared.0 } else { first };
+        while !is_reached(line, end) {
             // Relaxed: a free word, like those of the next payload; the commits order it.
-            self.ring.word(at).store(NOTHING, Ordering::Relaxed);
-            at = at.wrapping_add(LINE);
+            self.ring.word(line).store(NOTHING, Ordering::Relaxed);
+            line = line.wrapping_add(LINE);
         }
-        self.cleared = Cleared(at);
+        Cleared(line)
     }
 
     /// Before anything but a whole record, committed at once, is written behind the tail: until

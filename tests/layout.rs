@@ -433,8 +433,8 @@ fn segment_is_what_the_document_says_byte_by_byte() {
             (4136, hex("00 00 00 00 00 00 00 00")), // the word at the tail
             (4144, vec![0xFF; 16]),                 // what was reserved and not committed
             // What is left of the message of 2000 times B, which is released; some lines are cleared for what comes next.
-            (4160, cleared_lines(b'B', 320)),
-            (4480, vec![b'B'; 1648]),
+            (4160, cleared_lines(b'B', 512)),
+            (4672, vec![b'B'; 1456]),
             // The message of 2040 times C, and the wrap behind it.
             (6128, hex("f9 07 00 00 02 00 00 00")),
             (6136, vec![b'C'; 2040]),

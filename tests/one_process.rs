@@ -157,16 +157,22 @@ fn a_reservation_dropped_publishes_nothing() {
 fn what_was_never_sent_is_never_received() {
     let (mut producer, mut consumer, _objects) = pair();
     // Taken for records, words of 2 are such of one byte; the last message but one ends at every place of a line.
-    let left_behind = [2, 0, 0, 0, 0, 0, 0, 0].repeat(64);
+    let left_behind = [2, 0, 0, 0, 0, 0, 0, 0].repeat(65);
     for round in 0..2000usize {
         for length in [round % 60, round / 60 * 8 % 520] {
-            match round % 3 {
-                0 => producer.reserve(512).unwrap().write(0, &left_behind),
+            match round % 4 {
+                0 => producer.reserve(512).unwrap().write(0, &left_behind[..512]),
                 1 => {
                     let mut reservation = producer.reserve(512).unwrap();
-                    reservation.write(0, &left_behind);
+                    reservation.write(0, &left_behind[..512]);
                     reservation.commit_len(length);
                     assert_eq!(received(&mut consumer).len(), length);
+                }
+                2 => {
+                    let mut batch = producer.batch();
+                    (0..3).for_each(|_| assert!(batch.push(&left_behind[..length]).is_ok()));
+                    batch.commit();
+                    (0..3).for_each(|_| assert_eq!(received(&mut consumer), left_behind[..length]));
                 }
                 _ => {
                     let mut batch = producer.batch();

@@ -183,7 +183,7 @@ impl Producer {
     /// Sends a batch for which there is space.
     pub(super) fn send_batch(&mut self, messages: &[&[u8]]) {
         let (mut at, mut first, mut bytes) = (self.writer.tail(), None, 0);
-        let cleared = self.writer.lend();
+        let mut cleared = self.writer.lend();
         for message in messages {
             let slot = self.writer.slot(at, message.len()).expect("space");
             self.fill(slot, message);
@@ -192,6 +192,7 @@ impl Producer {
             } else {
                 self.writer.append(at, slot, message.len(), 0);
             }
+            cleared = self.writer.keep_ahead(cleared, slot.end(), slot.end() - at);
             at = slot.end();
             bytes += message.len();
         }
