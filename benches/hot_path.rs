@@ -104,8 +104,9 @@ const HOT: [&str; 11] = [
 
 /// Functions of the library that a message calls only if something is out of the ordinary, by type and name. What they
 /// do is their affair.
-const COLD: [&str; 12] = [
-    "Inner::find",              // nothing is simply there
+const COLD: [&str; 13] = [
+    "Inner::comes_soon",        // nothing is simply there
+    "Inner::find",              // nor soon
     "Producer::send_slowly",    // no slot is simply there
     "Producer::wait_for_space", // nor after a look at the consumer
     "Reader::answer",           // the producer has gone to sleep, or got up

@@ -56,26 +56,42 @@ impl Inner {
         self.claim.release()
     }
 
-    /// Finds the next record when it is not simply there.
+    /// The next record, if it is simply there.
+    #[inline(always)]
+    fn glance(&self) -> Option<Found> {
+        self.reader.glance(self.reader.head())
+    }
+
+    /// Polls for a moment, and tells whether something has come. The next message of a stream, or the answer to the one
+    /// just sent, is there soon: nothing but its own word is looked at until then, and as little as possible is done
+    /// from there on.
+    #[cold]
+    #[inline(never)]
+    fn comes_soon(&mut self) -> bool {
+        let Inner { reader, rest, .. } = self;
+        count_wait(reader.counters());
+        let spins = rest.after(reader.counters().messages(), reader.head());
+        (0..spins).for_each(|_| crate::sync::spin_loop());
+        for _ in 0..LOOKS {
+            if !reader.is_dry() {
+                return true;
+            }
+            crate::sync::spin_loop();
+        }
+        false
+    }
+
+    /// Finds the next record when it is not simply there, nor soon.
     #[cold]
     #[inline(never)]
     fn find(&mut self, patience: Patience) -> Result<Found, RecvError> {
         let Inner { reader, rest, stopper, claim } = self;
-        if let Some(found) = look(reader)? {
-            return Ok(found);
-        }
-        let spins = rest.after(reader.counters().messages(), reader.head());
         if matches!(patience, Patience::None) {
-            return reader.look_for_end().map_err(no_more)?.ok_or(RecvError::Empty);
-        }
-        (0..spins).for_each(|_| crate::sync::spin_loop());
-        count_wait(reader.counters());
-        // The record that is just being sent is there in a moment: no other word is looked at until then.
-        for _ in 0..LOOKS {
-            if !reader.is_dry() {
-                break;
+            if let Some(found) = look(reader)? {
+                return Ok(found);
             }
-            crate::sync::spin_loop();
+            rest.after(reader.counters().messages(), reader.head());
+            return reader.look_for_end().map_err(no_more)?.ok_or(RecvError::Empty);
         }
         let mut waiting = Waiting::new(claim.pipe().wait(), patience, stopper);
         loop {
@@ -183,9 +199,12 @@ impl<P> Consumer<P> {
 
     #[inline(always)]
     fn recv_one(&mut self, patience: Patience) -> Result<Message<'_, P>, RecvError> {
-        let reader = &self.inner.reader;
-        match reader.glance(reader.head()) {
-            Some(found) => Ok(Message { record: Record::new(reader, found), consumer: self }),
+        let mut found = self.inner.glance();
+        if found.is_none() && !matches!(patience, Patience::None) && self.inner.comes_soon() {
+            found = self.inner.glance();
+        }
+        match found {
+            Some(found) => Ok(Message { record: Record::new(&self.inner.reader, found), consumer: self }),
             None => {
                 let found = self.inner.find(patience)?;
                 Ok(Message { record: Record::new(&self.inner.reader, found), consumer: self })

@@ -30,7 +30,7 @@ mod x86_64 {
         // SAFETY: the caller's promises.
         unsafe {
             let from = words.cast::<u8>().add(offset);
-            copy(from, to, length, long::read)
+            copy::<true>(from, to, length, long::read)
         }
     }
 
@@ -44,17 +44,18 @@ mod x86_64 {
         // SAFETY: the caller's promises.
         unsafe {
             let to = words.cast_mut().cast::<u8>().add(offset);
-            copy(from, to, length, long::write)
+            copy::<false>(from, to, length, long::write)
         }
     }
 
-    /// Copies `length` bytes: blocks from the start on, and one that ends at the end, over the one before if need be;
-    /// or by `long`.
+    /// Copies `length` bytes: the block that ends at the end, and blocks from the start on up to there; or by `long`.
+    /// Upwards if `UP`, for the reader, whose processor fetches the next lines by itself; else downwards, so that the
+    /// first line is written last.
     ///
     /// # Safety
     /// `from` is readable and `to` writable for `length` bytes, and they do not overlap.
     #[inline(always)]
-    unsafe fn copy(
+    unsafe fn copy<const UP: bool>(
         from: *const u8,
         to: *mut u8,
         length: usize,
@@ -65,13 +66,13 @@ mod x86_64 {
         unsafe {
             if length < 16 {
                 if length >= 8 {
-                    copy_8(from, to);
                     if length > 8 {
                         copy_8(from.add(length - 8), to.add(length - 8));
                     }
+                    copy_8(from, to);
                 } else if length >= 4 {
-                    copy_4(from, to);
                     copy_4(from.add(length - 4), to.add(length - 4));
+                    copy_4(from, to);
                 } else {
                     for at in 0..length {
                         copy_1(from.add(at), to.add(at));
@@ -79,15 +80,15 @@ mod x86_64 {
                 }
             } else if length < 64 {
                 if length >= 32 {
-                    copy_32(from, to);
                     copy_32(from.add(length - 32), to.add(length - 32));
+                    copy_32(from, to);
                 } else {
-                    copy_16(from, to);
                     copy_16(from.add(length - 16), to.add(length - 16));
+                    copy_16(from, to);
                 }
             } else if length >= LONG {
                 long(from, to, length);
-            } else {
+            } else if UP {
                 let last = length - 64;
                 let mut at = 0;
                 while at < last {
@@ -95,6 +96,13 @@ mod x86_64 {
                     at += 64;
                 }
                 copy_64(from.add(last), to.add(last));
+            } else {
+                copy_64(from.add(length - 64), to.add(length - 64));
+                let mut at = (length - 1) & !63;
+                while at > 0 {
+                    at -= 64;
+                    copy_64(from.add(at), to.add(at));
+                }
             }
         }
     }
@@ -116,9 +124,9 @@ mod x86_64 {
 
     block!(copy_64, "64", xmm_reg, a b c d,
         "movups {a}, [{from}]" "movups {b}, [{from} + 16]" "movups {c}, [{from} + 32]" "movups {d}, [{from} + 48]"
-        "movups [{to}], {a}" "movups [{to} + 16], {b}" "movups [{to} + 32], {c}" "movups [{to} + 48], {d}");
+        "movups [{to} + 48], {d}" "movups [{to} + 32], {c}" "movups [{to} + 16], {b}" "movups [{to}], {a}");
     block!(copy_32, "32", xmm_reg, a b,
-        "movups {a}, [{from}]" "movups {b}, [{from} + 16]" "movups [{to}], {a}" "movups [{to} + 16], {b}");
+        "movups {a}, [{from}]" "movups {b}, [{from} + 16]" "movups [{to} + 16], {b}" "movups [{to}], {a}");
     block!(copy_16, "16", xmm_reg, a, "movups {a}, [{from}]" "movups [{to}], {a}");
     block!(copy_8, "8", reg, a, "mov {a}, [{from}]" "mov [{to}], {a}");
     block!(copy_4, "4", reg, a, "mov {a:e}, [{from}]" "mov [{to}], {a:e}");
@@ -126,7 +134,7 @@ mod x86_64 {
 
     /// What is copied out of line. The C ABI says that nothing unwinds, which spares the callers their landing pads.
     mod long {
-        use super::{copy, copy_32, copy_64};
+        use super::{copy, copy_64};
         use core::arch::asm;
         use core::arch::x86_64::__cpuid;
         use std::sync::OnceLock;
@@ -143,18 +151,18 @@ mod x86_64 {
         /// `from` is readable and `to` writable for `length` bytes, 256 at least, and they do not overlap.
         #[inline(never)]
         pub(super) unsafe extern "C" fn read(from: *const u8, to: *mut u8, length: usize) {
-            // SAFETY: a first block that reaches to where `to` is aligned, 0 to 31 bytes further; whole blocks of 128
-            // bytes from there, at least one; and a last one, over the one before: all within `length`.
+            // SAFETY: whole blocks of 128 bytes from where `to` is aligned, at most 63 bytes after the start, one at least;
+            // the last 128 bytes, over those before; and the first 64, last: all within `length`.
             unsafe {
                 if has_avx() {
-                    copy_32(from, to);
-                    let before = to.align_offset(32);
+                    let before = to.align_offset(64);
                     copy_128s(from.add(before), to.add(before), (length - before) / 128 * 128);
                     copy_64(from.add(length - 128), to.add(length - 128));
                 } else {
-                    (0..length / 64).for_each(|block| copy_64(from.add(64 * block), to.add(64 * block)));
+                    (1..length / 64).for_each(|block| copy_64(from.add(64 * block), to.add(64 * block)));
                 }
                 copy_64(from.add(length - 64), to.add(length - 64));
+                copy_64(from, to);
             }
         }
 
@@ -169,27 +177,26 @@ mod x86_64 {
         /// As [`read`], and the processor has AVX; `length` is a multiple of 128, and more than 0.
         #[inline(always)]
         unsafe fn copy_128s(from: *const u8, to: *mut u8, length: usize) {
-            // SAFETY: accesses just the `length` bytes of the caller's promise. The upper halves of the registers are
-            // cleared: nobody has anything in them, since by the ABI they are the caller's to save and this is all
-            // that the function it is part of does with them.
+            // SAFETY: accesses just the `length` bytes of the caller's promise. What vzeroupper clears is among
+            // what the ABI lets a call clear.
             unsafe {
                 asm!(
                     "2:",
-                    "vmovups ymm0, [{from}]",
-                    "vmovups ymm1, [{from} + 32]",
-                    "vmovups ymm2, [{from} + 64]",
-                    "vmovups ymm3, [{from} + 96]",
-                    "vmovups [{to}], ymm0",
-                    "vmovups [{to} + 32], ymm1",
-                    "vmovups [{to} + 64], ymm2",
-                    "vmovups [{to} + 96], ymm3",
-                    "add {from}, 128",
-                    "add {to}, 128",
-                    "sub {length}, 128",
+                    "vmovups ymm0, [rsi]",
+                    "vmovups ymm1, [rsi + 32]",
+                    "vmovups ymm2, [rsi + 64]",
+                    "vmovups ymm3, [rsi + 96]",
+                    "vmovups [rdi], ymm0",
+                    "vmovups [rdi + 32], ymm1",
+                    "vmovups [rdi + 64], ymm2",
+                    "vmovups [rdi + 96], ymm3",
+                    "add rsi, 128",
+                    "add rdi, 128",
+                    "sub rdx, 128",
                     "jnz 2b",
                     "vzeroupper",
-                    from = inout(reg) from => _, to = inout(reg) to => _, length = inout(reg) length => _,
-                    out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _, options(nostack));
+                    inout("rsi") from => _, inout("rdi") to => _, inout("rdx") length => _,
+                    clobber_abi("C"), options(nostack));
             }
         }
 
@@ -223,7 +230,6 @@ mod x86_64 {
             // SAFETY: `before` is less than 64, the lines end at the last byte or earlier, and the rest is
             // less than 64; all within the `length` bytes of the caller's promise.
             unsafe {
-                copy(from, to, before, read);
                 for at in (0..lines).map(|line| before + 64 * line) {
                     asm!(
                         "movups {a}, [{from}]", "movups {b}, [{from} + 16]",
@@ -234,10 +240,12 @@ mod x86_64 {
                         from = in(reg) from.add(at), to = in(reg) to.add(at), options(nostack, preserves_flags));
                 }
                 let rest = before + 64 * lines;
-                copy(from.add(rest), to.add(rest), length - rest, read);
+                copy::<false>(from.add(rest), to.add(rest), length - rest, read);
                 // ORDERING: non-temporal stores are ordered by this alone; the commit that follows is an ordinary
                 // store, which publishes only what became visible before it.
                 asm!("sfence", options(nostack, preserves_flags));
+                // The line that the consumer polls, right before the commit.
+                copy::<false>(from, to, before, read);
             }
         }
 
@@ -247,9 +255,11 @@ mod x86_64 {
         fn around_is_faster() -> bool {
             static FASTER: OnceLock<bool> = OnceLock::new();
             *FASTER.get_or_init(|| {
-                let vendor = __cpuid(0);
-                let name = [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).concat();
-                matches!(&name[..], b"AuthenticAMD" | b"HygonGenuine")
+                #[allow(unused_unsafe, reason = "unsafe before Rust 1.94")]
+                // SAFETY: every x86-64 processor has the instruction, and leaf 0 of it.
+                let vendor = unsafe { __cpuid(0) };
+                let name = [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes);
+                [[*b"Auth", *b"enti", *b"cAMD"], [*b"Hygo", *b"nGen", *b"uine"]].contains(&name)
             })
         }
 

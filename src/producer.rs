@@ -219,7 +219,7 @@ impl<P> Producer<P> {
         let slot = self.slot(length, patience)?;
         let payload = self.inner.writer.payload(slot, length);
         let cleared = self.inner.writer.lend();
-        Ok(Reservation { producer: self, slot, payload, cleared, tag: 0 })
+        Ok(Reservation { producer: self, slot, payload, cleared, written: 0, tag: 0 })
     }
 
     /// Begins a batch: messages that become visible all at once.
@@ -379,6 +379,8 @@ pub struct Reservation<'a, P = Untrusted> {
     payload: Payload,
     /// What was cleared behind the tail before the reservation.
     cleared: Cleared,
+    /// Bytes from the start that may have been written.
+    written: usize,
     tag: u32,
 }
 
@@ -416,6 +418,7 @@ impl<P> Reservation<'_, P> {
             "written beyond the reservation of {} bytes",
             self.len()
         );
+        self.written = self.written.max(offset + bytes.len());
         // SAFETY: the producer keeps the ring mapped, and offset + length was checked against the payload's.
         unsafe { self.payload.write(offset, bytes) }
     }
@@ -441,7 +444,7 @@ impl<P> Reservation<'_, P> {
         assert!(length <= self.len(), "committed {length} of {} bytes", self.len());
         let writer = &mut self.producer.inner.writer;
         let slot = writer.finish(self.slot, length);
-        if slot == self.slot {
+        if self.written <= length {
             writer.restore(self.cleared);
         }
         writer.commit(slot, length, self.tag);
@@ -463,6 +466,7 @@ impl Deref for Reservation<'_, Trusted> {
 impl DerefMut for Reservation<'_, Trusted> {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
+        self.written = self.len();
         // SAFETY: as in `deref`; nor does anybody read there before the commit, and we are borrowed mutably.
         unsafe { std::slice::from_raw_parts_mut(self.payload.as_ptr(), self.payload.length()) }
     }
@@ -548,7 +552,7 @@ impl<P> Batch<'_, P> {
         if self.messages > 0 {
             let writer = &mut self.producer.inner.writer;
             writer.restore(self.cleared);
-            writer.publish(self.first, self.at, self.messages, self.bytes);
+            writer.commit_batch(self.first, self.at, self.messages, self.bytes);
         }
     }
 }

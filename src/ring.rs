@@ -407,9 +407,13 @@ impl Writer {
         self.ring.payload(slot.start, length)
     }
 
-    /// Writes a record into its slot, padding and all, but not its header word.
+    /// Writes a record into its slot, padding and all, but not its header word; and clears the one behind it.
+    ///
+    /// From the end to the start: the consumer polls the line with the header word, and takes it away while we store to
+    /// others. So those come first, and the polled line is written at one go with the commit.
     #[inline(always)]
     pub(crate) fn fill(&self, slot: Slot, message: &[u8]) {
+        self.clear_next(slot);
         if message.len() % WORD as usize != 0 {
             // The padding is in the record's last word. Relaxed: the commit orders it.
             self.ring.word(slot.end.wrapping_sub(WORD)).store(0, Ordering::Relaxed);
@@ -418,20 +422,33 @@ impl Writer {
         unsafe { self.payload(slot, message.len()).write(0, message) }
     }
 
-    /// Shortens a slot to what its record needs now that `length` is final, and clears the padding.
+    /// Clears the header word behind a record.
+    #[inline(always)]
+    fn clear_next(&self, slot: Slot) {
+        let is_cleared = slot.end % LINE == 0 && self.cleared.0.wrapping_sub(slot.end) as i64 > 0;
+        if !is_cleared {
+            // Relaxed: the commit orders it, so that who sees the record sees nothing behind it.
+            self.ring.word(slot.end).store(NOTHING, Ordering::Relaxed);
+        }
+    }
+
+    /// Shortens a slot to what its record needs now that `length` is final, clears the padding and the header word behind
+    /// it.
     #[inline(always)]
     pub(crate) fn finish(&self, slot: Slot, length: usize) -> Slot {
         debug_assert!(record::size(length as u64) <= slot.end.wrapping_sub(slot.start));
+        let slot = Slot { start: slot.start, end: slot.start.wrapping_add(record::size(length as u64)) };
+        self.clear_next(slot);
         // SAFETY: the ring is mapped as long as we are (`Ring::new`).
         unsafe { self.payload(slot, length).clear_padding() };
-        Slot { start: slot.start, end: slot.start.wrapping_add(record::size(length as u64)) }
+        slot
     }
 
     /// Commits a record in a [`slot_here`](Self::slot_here): from here on it is in the pipe.
     #[inline(always)]
     pub(crate) fn commit_here(&mut self, slot: Slot, length: usize, tag: u32) {
         self.room -= record::size(length as u64);
-        self.make_visible(record::header(length, tag), slot.end, 1, length as u64);
+        self.publish(record::header(length, tag), slot.end, 1, length as u64);
     }
 
     /// Commits one record: from here on it is in the pipe.
@@ -439,7 +456,7 @@ impl Writer {
     pub(crate) fn commit(&mut self, slot: Slot, length: usize, tag: u32) {
         let word = record::header(length, tag);
         let first = self.link(self.tail, slot, word);
-        self.publish(first, slot.end, 1, length as u64);
+        self.commit_batch(first, slot.end, 1, length as u64);
     }
 
     /// Writes what is to stand at `at`, except for the word there, which it returns: the record's own, or WRAP
@@ -462,25 +479,20 @@ impl Writer {
         self.ring.word(at).store(word, Ordering::Relaxed);
     }
 
-    /// Makes everything from the tail to `end` visible at once by storing `first` at the tail.
+    /// Commits a batch, whose first word is `first` and whose last record ends at `end`.
     #[inline(always)]
-    pub(crate) fn publish(&mut self, first: u64, end: u64, messages: u64, bytes: u64) {
+    pub(crate) fn commit_batch(&mut self, first: u64, end: u64, messages: u64, bytes: u64) {
         self.room = self.room.saturating_sub(end.wrapping_sub(self.tail));
-        self.make_visible(first, end, messages, bytes);
+        self.publish(first, end, messages, bytes);
     }
 
+    /// Makes everything from the tail to `end` visible at once by storing `first` at the tail.
     #[inline(always)]
-    fn make_visible(&mut self, first: u64, end: u64, messages: u64, bytes: u64) {
+    fn publish(&mut self, first: u64, end: u64, messages: u64, bytes: u64) {
         let start = self.tail;
         // A copy: the compiler cannot know that the stores below leave the original alone.
         let ring = self.ring;
         let header = ring.header();
-        let ahead = self.cleared.0.wrapping_sub(end) as i64;
-        let is_cleared = end % LINE == 0 && ahead > 0;
-        if !is_cleared {
-            // Relaxed: the commit orders it, so that who sees the records sees nothing behind them.
-            ring.word(end).store(NOTHING, Ordering::Relaxed);
-        }
         // ORDERING: Release, the commit. Pairs with the Acquire load in `Reader::look`: who sees the word sees the
         // payload, the later records of a batch and the cleared word behind them.
         ring.word(start).store(first, Ordering::Release);
@@ -514,7 +526,8 @@ impl Writer {
     #[inline(never)]
     fn clear_ahead(&self, cleared: Cleared, at: u64, size: u64) -> Cleared {
         let distance = AT_ONCE + if size < LONGEST_TAKEN { size.max(NEAR) } else { NEAR };
-        let free = self.ring.capacity().wrapping_sub(at.wrapping_sub(self.head));
+        // None, with the head of a poisoned end.
+        let free = self.ring.capacity().saturating_sub(at.wrapping_sub(self.head));
         let first = at.wrapping_add(LINE - 1) & !(LINE - 1);
         let end = at.wrapping_add(distance.min(free)) & !(LINE - 1);
         let mut line = if is_reached(cleared.0, first) { cleared.0 } else { first };
@@ -533,7 +546,7 @@ impl Writer {
         std::mem::replace(&mut self.cleared, Cleared(self.tail))
     }
 
-    /// What was written since `lend` is about to be committed, to its very end.
+    /// All that was written since `lend` is about to be committed.
     #[inline(always)]
     pub(crate) fn restore(&mut self, cleared: Cleared) {
         self.cleared = cleared;

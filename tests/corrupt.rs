@@ -203,6 +203,29 @@ fn a_read_position_that_is_none_poisons_the_producer() {
 }
 
 #[test]
+fn what_was_sent_before_the_poison_is_received_also_from_a_batch() {
+    let mut pair = pair();
+    let mut sent = 24;
+    (0..sent).for_each(|number| assert!(pair.producer.send(&[number; 56]).is_ok()));
+    let mut batch = pair.producer.batch();
+    // As much as there was when the pipe was last found to have it; then the next look at `head` tells.
+    pair.hostile.set(HEAD, 4);
+    let error = loop {
+        match batch.push(&[sent; 56]) {
+            Ok(_) => sent += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, SendError::Corrupt(_)), "{error:?}");
+    batch.commit();
+    poisoned_producer(&mut pair.producer, error);
+    for number in 0..sent {
+        assert_eq!(pair.consumer.try_recv().unwrap().to_vec(), [number; 56]);
+    }
+    assert_eq!(pair.consumer.try_recv().unwrap_err(), RecvError::Empty);
+}
+
+#[test]
 fn a_role_is_not_had_on_words_that_no_correct_peer_writes() {
     type Claim = fn(&Pipe) -> Result<(), SetupError>;
     let producer: Claim = |pipe| pipe.producer().map(drop);

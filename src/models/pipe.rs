@@ -174,7 +174,7 @@ impl Producer {
         // SAFETY: the ring is there; the message is not longer than the payload.
         unsafe { self.writer.payload(reserved_slot, reserved).write(0, message) };
         let slot = self.writer.finish(reserved_slot, message.len());
-        if slot == reserved_slot {
+        if message.len() == reserved {
             self.writer.restore(cleared);
         }
         self.writer.commit(slot, message.len(), 0);
@@ -197,7 +197,7 @@ impl Producer {
             bytes += message.len();
         }
         self.writer.restore(cleared);
-        self.writer.publish(first.expect("a message"), at, messages.len() as u64, bytes as u64);
+        self.writer.commit_batch(first.expect("a message"), at, messages.len() as u64, bytes as u64);
     }
 
     fn fill(&self, slot: Slot, message: &[u8]) {
