@@ -78,7 +78,7 @@ mod x86_64 {
                         copy_1(from.add(at), to.add(at));
                     }
                 }
-            } else if length < 64 {
+            } else if length <= 64 {
                 if length >= 32 {
                     copy_32(from.add(length - 32), to.add(length - 32));
                     copy_32(from, to);
