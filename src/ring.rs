@@ -11,9 +11,9 @@
 //!
 //! 1. There is space for the record and for the header word after it (by a private copy of `head`, refreshed when it
 //!    falls short).
-//! 2. Write the payload.
-//! 3. Clear the header word after the record, as committed: a reservation may have been longer. Where it starts a
+//! 2. Clear the header word after the record, as committed: a reservation may have been longer. Where it starts a
 //!    cache line it has been cleared before (6), and the record's own lines are the only ones that a commit writes to.
+//! 3. Write the payload, from the end to the start.
 //! 4. Store word(record): the commit.
 //! 5. Store `tail`, a hint for recovery.
 //! 6. Clear the first word of the lines ahead, a few lines at a time: see [`Writer::clear_ahead`].
