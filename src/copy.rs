@@ -255,7 +255,7 @@ mod x86_64 {
         fn around_is_faster() -> bool {
             static FASTER: OnceLock<bool> = OnceLock::new();
             *FASTER.get_or_init(|| {
-                #[allow(unused_unsafe, reason = "unsafe before Rust 1.94")]
+                #[allow(unused_unsafe, reason = "unsafe in older versions of Rust")]
                 // SAFETY: every x86-64 processor has the instruction, and leaf 0 of it.
                 let vendor = unsafe { __cpuid(0) };
                 let name = [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes);
