@@ -138,9 +138,10 @@ pub(crate) struct Rest {
 }
 
 impl Rest {
-    /// Before the first run, through a ring of `capacity` bytes: it should not be full before a rest is over.
+    /// Before the first run, through a ring of `capacity` bytes: the other side, which moves several gigabytes a second,
+    /// should not have filled or emptied it long before a rest is over.
     pub(crate) fn new(capacity: u64, messages: u64, position: u64) -> Self {
-        Rest { messages, position, longest: (capacity / 4).min(4096), spins_per_kib: spins_per_kib() }
+        Rest { messages, position, longest: (capacity / 16).min(4096), spins_per_kib: spins_per_kib() }
     }
 
     /// A run has ended where so many messages have passed in all: how often to call `spin_loop` for the rest.
