@@ -17,6 +17,13 @@ use std::str::FromStr;
 /// | `sysv:ftok:PATH:65` | the same, with the key that `ftok(PATH, 65)` gives |
 /// | `sysv:id:N` | the System V segment with the identifier `N` (`shmid`), which must exist |
 /// | `sysv:private` | a new System V segment without a key (`IPC_PRIVATE`), for a parent that hands [`Pipe::address`](crate::Pipe::address) to its child |
+/// | `posix:/ticks` | the POSIX shared memory object of that name: a file in `/dev/shm` |
+/// | `file:PATH` | a file on a local file system |
+/// | `memfd` | a new memfd, sealed against resizing, without a name |
+/// | `fd:N` | the memfd that is open as descriptor `N`: inherited, or received |
+/// | `memfd:PATH` | the memfd that is handed out at the Unix socket `PATH`, see [`handoff`](crate::handoff) |
+///
+/// What each kind is good for, and what is promised against whom, is in the README and in `docs/deployment.md`.
 ///
 /// A name has 1 to 64 bytes, no white space, no control character, no `/`, no `:`, and does not start with `-`.
 ///
@@ -35,9 +42,20 @@ pub struct Address(pub(crate) Place);
 pub(crate) enum Place {
     Name(Name),
     Key(Key),
-    Ftok { path: PathBuf, project: u8 },
+    Ftok {
+        path: PathBuf,
+        project: u8,
+    },
     Id(i32),
     Private,
+    /// A file in `/dev/shm`; the name without the slash.
+    Posix(String),
+    File(PathBuf),
+    Memfd,
+    /// A memfd, by the number of a descriptor of this process.
+    Descriptor(i32),
+    /// A memfd that is handed out at a Unix socket.
+    Served(PathBuf),
 }
 
 /// A System V key other than `IPC_PRIVATE`.
@@ -110,27 +128,61 @@ impl FromStr for Address {
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
         let Some((kind, rest)) = text.split_once(':') else {
+            if text == "memfd" {
+                return Ok(Address(Place::Memfd));
+            }
             return Name::new(text).map(|name| Address(Place::Name(name)));
         };
-        if kind != "sysv" {
-            return Err(AddressError::UnknownKind { found: kind.to_owned() });
-        }
-        let place = if rest == "private" {
-            Place::Private
-        } else if let Some(id) = rest.strip_prefix("id:") {
-            let id = id.parse().ok().filter(|&id: &i32| id >= 0);
-            Place::Id(id.ok_or_else(|| AddressError::Number { found: rest.to_owned() })?)
-        } else if let Some(file) = rest.strip_prefix("ftok:") {
-            let (path, project) =
-                file.rsplit_once(':').ok_or_else(|| AddressError::Ftok { found: file.to_owned() })?;
-            let project = project.parse().ok().filter(|&project| project != 0 && !path.is_empty());
-            let project = project.ok_or_else(|| AddressError::Ftok { found: file.to_owned() })?;
-            Place::Ftok { path: PathBuf::from(path), project }
-        } else {
-            Place::Key(parse_key(rest)?)
+        let place = match kind {
+            "sysv" => parse_sysv(rest)?,
+            "posix" => parse_posix(rest)?,
+            "file" => Place::File(parse_path(kind, rest)?),
+            "memfd" => Place::Served(parse_path(kind, rest)?),
+            "fd" => Place::Descriptor(parse_number(rest, rest)?),
+            _ => return Err(AddressError::UnknownKind { found: kind.to_owned() }),
         };
         Ok(Address(place))
     }
+}
+
+fn parse_sysv(rest: &str) -> Result<Place, AddressError> {
+    if rest == "private" {
+        Ok(Place::Private)
+    } else if let Some(id) = rest.strip_prefix("id:") {
+        parse_number(id, rest).map(Place::Id)
+    } else if let Some(file) = rest.strip_prefix("ftok:") {
+        let bad = || AddressError::Ftok { found: file.to_owned() };
+        let (path, project) = file.rsplit_once(':').ok_or_else(bad)?;
+        let project = project.parse().ok().filter(|&project| project != 0 && !path.is_empty());
+        Ok(Place::Ftok { path: PathBuf::from(path), project: project.ok_or_else(bad)? })
+    } else {
+        parse_key(rest).map(Place::Key)
+    }
+}
+
+/// The name of a POSIX shared memory object, which starts with a slash and has no other.
+fn parse_posix(text: &str) -> Result<Place, AddressError> {
+    const LONGEST: usize = 255;
+    let name = text.strip_prefix('/').unwrap_or_default();
+    if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) || name.len() > LONGEST {
+        return Err(AddressError::Posix { found: text.to_owned() });
+    }
+    Ok(Place::Posix(name.to_owned()))
+}
+
+fn parse_path(kind: &str, text: &str) -> Result<PathBuf, AddressError> {
+    if text.is_empty() || text.contains('\0') {
+        return Err(AddressError::Path { kind: kind.to_owned(), found: text.to_owned() });
+    }
+    Ok(PathBuf::from(text))
+}
+
+/// An identifier or a descriptor: a number of 31 bits.
+fn parse_number(text: &str, found: &str) -> Result<i32, AddressError> {
+    text.parse()
+        .ok()
+        .filter(|&number: &i32| number >= 0)
+        .ok_or_else(|| AddressError::Number { found: found.to_owned() })
 }
 
 /// A key in decimal (also negative, as `ipcs` and C programs print them) or with `0x` in hexadecimal.
@@ -151,6 +203,11 @@ impl fmt::Display for Address {
             Place::Ftok { path, project } => write!(f, "sysv:ftok:{}:{project}", path.display()),
             Place::Id(id) => write!(f, "sysv:id:{id}"),
             Place::Private => f.write_str("sysv:private"),
+            Place::Posix(name) => write!(f, "posix:/{name}"),
+            Place::File(path) => write!(f, "file:{}", path.display()),
+            Place::Memfd => f.write_str("memfd"),
+            Place::Descriptor(number) => write!(f, "fd:{number}"),
+            Place::Served(path) => write!(f, "memfd:{}", path.display()),
         }
     }
 }
@@ -215,6 +272,18 @@ pub enum AddressError {
     },
     /// Key 0, which means "a new segment" to the kernel.
     KeyZero,
+    /// Not the name of a POSIX shared memory object.
+    Posix {
+        /// What stood there.
+        found: String,
+    },
+    /// Not a path.
+    Path {
+        /// What stood before it.
+        kind: String,
+        /// What stood there.
+        found: String,
+    },
     /// Not of the form `PATH:PROJECT` with a project from 1 to 255.
     Ftok {
         /// What stood there.
@@ -236,7 +305,8 @@ impl fmt::Display for AddressError {
             AddressError::UnknownKind { found } => {
                 write!(
                     f,
-                    "{found:?} is no kind of shared memory known here; expected a name without ':' or sysv:..."
+                    "{found:?} is no kind of shared memory known here; expected a name without ':', sysv:..., posix:/..., \
+                     file:..., memfd, memfd:... or fd:..."
                 )
             }
             AddressError::Number { found } => {
@@ -247,6 +317,13 @@ impl fmt::Display for AddressError {
             }
             AddressError::KeyZero => {
                 f.write_str("key 0 always makes a new segment; use sysv:private for one, or another key")
+            }
+            AddressError::Posix { found } => write!(
+                f,
+                "{found:?} is no name of a POSIX shared memory object; expected '/' and 1 to 255 bytes without another '/'"
+            ),
+            AddressError::Path { kind, found } => {
+                write!(f, "{found:?} is no path; expected {kind}:PATH")
             }
             AddressError::Ftok { found } => {
                 write!(f, "{found:?} does not have the form PATH:PROJECT with a project from 1 to 255")
@@ -273,6 +350,12 @@ mod tests {
             ("sysv:ftok:/tmp/a:b:65", "sysv:ftok:/tmp/a:b:65"),
             ("sysv:id:7", "sysv:id:7"),
             ("sysv:private", "sysv:private"),
+            ("posix:/ticks", "posix:/ticks"),
+            ("file:/tmp/a:b", "file:/tmp/a:b"),
+            ("file:ticks", "file:ticks"),
+            ("memfd", "memfd"),
+            ("memfd:/run/ticks.sock", "memfd:/run/ticks.sock"),
+            ("fd:3", "fd:3"),
         ] {
             let address: Address = text.parse().unwrap();
             assert_eq!(address.to_string(), printed);
@@ -293,6 +376,13 @@ mod tests {
             ("sysv:0", AddressError::KeyZero),
             ("sysv:0x1ffffffff", AddressError::Number { found: "0x1ffffffff".into() }),
             ("sysv:id:-1", AddressError::Number { found: "id:-1".into() }),
+            ("posix:ticks", AddressError::Posix { found: "ticks".into() }),
+            ("posix:/a/b", AddressError::Posix { found: "/a/b".into() }),
+            ("posix:/..", AddressError::Posix { found: "/..".into() }),
+            ("file:", AddressError::Path { kind: "file".into(), found: "".into() }),
+            ("memfd:", AddressError::Path { kind: "memfd".into(), found: "".into() }),
+            ("fd:-1", AddressError::Number { found: "-1".into() }),
+            ("fd:x", AddressError::Number { found: "x".into() }),
             ("sysv:ftok:/tmp", AddressError::Ftok { found: "/tmp".into() }),
             ("sysv:ftok:/tmp:0", AddressError::Ftok { found: "/tmp:0".into() }),
             ("sysv:ftok:/tmp:256", AddressError::Ftok { found: "/tmp:256".into() }),

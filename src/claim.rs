@@ -3,8 +3,8 @@
 use crate::error::SetupError;
 use crate::peer::{Peer, Role, State};
 use crate::pipe::Pipe;
+use crate::segment::GuardError;
 use crate::stop::Stopper;
-use crate::sysv::SetError;
 use crate::wait::{Ended, Patience, Step, Waiting};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub(crate) struct Claim {
     held: bool,
 }
 
-/// The semaphore set, or our claim in it, is gone.
+/// The pipe, or our claim, is gone.
 #[derive(Debug)]
 pub(crate) struct Gone;
 
@@ -29,7 +29,7 @@ pub(crate) enum NoPeer {
 
 impl Claim {
     pub(crate) fn take(pipe: &Pipe, role: Role) -> Result<Self, SetupError> {
-        pipe.attachment().claim(role)?;
+        pipe.segment().claim(role)?;
         Ok(Claim { pipe: pipe.clone(), role, held: true })
     }
 
@@ -39,21 +39,21 @@ impl Claim {
 
     /// Whether this process holds the claim; a forked child does not, nor does it have the mapping.
     pub(crate) fn is_ours(&self) -> bool {
-        self.held && self.pipe.attachment().mapping.is_ours()
+        self.held && self.pipe.segment().mapping.is_ours()
     }
 
     /// Gives the role back.
     pub(crate) fn release(&mut self) -> Result<(), SetupError> {
         self.held = false;
-        self.pipe.attachment().release(self.role)
+        self.pipe.segment().release(self.role)
     }
 
     fn is_free(&self, role: Role) -> Result<bool, Gone> {
-        match self.pipe.attachment().set.is_free(role) {
+        match self.pipe.segment().guard.is_free(role) {
             Ok(free) => Ok(free),
-            Err(SetError::Gone) => Err(Gone),
+            Err(GuardError::Gone) => Err(Gone),
             // No answer is no news.
-            Err(SetError::Taken | SetError::Os { .. }) => Ok(false),
+            Err(GuardError::Taken | GuardError::Os { .. }) => Ok(false),
         }
     }
 
@@ -69,7 +69,7 @@ impl Claim {
 
     /// What the peer's state word and the kernel say about it together.
     pub(crate) fn peer(&self, state: State) -> Peer {
-        Peer::of(state, self.pipe.attachment().set.is_free(self.role.peer()).ok())
+        Peer::of(state, self.pipe.segment().guard.is_free(self.role.peer()).ok())
     }
 
     /// Waits until there is a peer, or one that came and went and `is_news`. `state` loads its state word, `sleep` sleeps

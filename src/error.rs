@@ -153,7 +153,7 @@ impl fmt::Display for RecvError {
 
 impl std::error::Error for RecvError {}
 
-/// Who may use a System V object, as far as the caller may know.
+/// Who may use a segment, as far as the caller may know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Permissions {
     /// The owner.
@@ -186,7 +186,8 @@ pub enum SetupError {
         /// Where it is.
         address: Address,
     },
-    /// An address that names an existing segment cannot make one, and `sysv:private` cannot find one.
+    /// An address that names an existing segment cannot make one, one that makes a new one cannot find one, and what has
+    /// no name cannot be removed.
     CannotMake {
         /// The address.
         address: Address,
@@ -195,8 +196,8 @@ pub enum SetupError {
     PermissionDenied {
         /// The pipe.
         address: Address,
-        /// Its key, 0 if it has none.
-        key: i32,
+        /// The key, if it is a System V pipe; 0 if that has none.
+        key: Option<i32>,
         /// Who may, if that can be told.
         permissions: Option<Permissions>,
     },
@@ -208,6 +209,58 @@ pub enum SetupError {
         uid: u32,
         /// Its creator.
         creator: u32,
+    },
+    /// Who is at the other end of a hand-over is neither root nor ourselves nor named as trusted. Nothing was given or
+    /// taken.
+    Stranger {
+        /// Where it was to be handed over.
+        address: Address,
+        /// The user.
+        uid: u32,
+        /// The process, 0 if it is not visible from here.
+        pid: u32,
+    },
+    /// A pipe that is found by its address is not handed over.
+    CannotHandOver {
+        /// The address.
+        address: Address,
+    },
+    /// What was handed over can be resized, or is no memfd.
+    Unsealed {
+        /// Where it came from.
+        address: Address,
+        /// The seals that it lacks (`F_SEAL_...`).
+        missing: u32,
+    },
+    /// What is at the path is not a file of its own.
+    NotAFile {
+        /// The address.
+        address: Address,
+        /// What it is.
+        found: &'static str,
+    },
+    /// The file is on a file system of which it is not known that processes share its pages and respect each other's locks.
+    FileSystem {
+        /// The address.
+        address: Address,
+        /// Its magic number (`statfs`).
+        magic: u32,
+        /// Its name, if it is one that people try.
+        name: Option<&'static str>,
+    },
+    /// The file was made before the machine was last started: what the file system has kept of it need not fit together.
+    Stale {
+        /// The address.
+        address: Address,
+    },
+    /// There is no space for the file.
+    NoSpace {
+        /// The address.
+        address: Address,
+        /// Bytes that it needs.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
     },
     /// There is something at this address that is no pipe. It was not written to.
     Foreign {
@@ -340,13 +393,6 @@ pub enum SetupError {
     },
 }
 
-impl SetupError {
-    /// The error of the system call just made.
-    pub(crate) fn os(call: &'static str) -> Self {
-        SetupError::Os { call, source: io::Error::last_os_error() }
-    }
-}
-
 /// "process 12" or "a process not visible from here".
 struct Who(Option<u32>);
 
@@ -370,13 +416,19 @@ impl fmt::Display for SetupError {
                 write!(f, "there is a pipe at {address} already; open it, or remove it first")
             }
             SetupError::CannotMake { address } => {
-                write!(f, "{address} cannot be used so: sysv:id:N only opens, sysv:private only creates")
+                write!(
+                    f,
+                    "{address} cannot be used so: sysv:id:N, fd:N and memfd:PATH only open, sysv:private and memfd only \
+                     create, and a memfd goes with the last process that has it"
+                )
             }
             SetupError::PermissionDenied { address, key, permissions } => {
-                write!(f, "no permission for the pipe at {address} (key {key:#x}")?;
-                match permissions {
-                    Some(permissions) => write!(f, ", {permissions})")?,
-                    None => f.write_str(")")?,
+                write!(f, "no permission for the pipe at {address}")?;
+                if let Some(key) = key {
+                    write!(f, ", key {key:#x}")?;
+                }
+                if let Some(permissions) = permissions {
+                    write!(f, ", {permissions}")?;
                 }
                 f.write_str("; both ends need read and write permission")
             }
@@ -384,6 +436,56 @@ impl fmt::Display for SetupError {
                 f,
                 "the pipe at {address} was made by user {creator} and belongs to user {uid}; \
                  only root's and our own are trusted, unless the user is named as trusted"
+            ),
+            SetupError::Stranger { address, uid, pid } => write!(
+                f,
+                "user {uid} (process {pid}) is at the other end of {address}; only root and our own user are trusted, \
+                 unless the user is named as trusted"
+            ),
+            SetupError::CannotHandOver { address } => {
+                write!(
+                    f,
+                    "the pipe at {address} is not handed over: a memfd is; open the other one by its address"
+                )
+            }
+            SetupError::Unsealed { address, missing } => {
+                let seals = [
+                    (libc::F_SEAL_SEAL, "F_SEAL_SEAL"),
+                    (libc::F_SEAL_SHRINK, "F_SEAL_SHRINK"),
+                    (libc::F_SEAL_GROW, "F_SEAL_GROW"),
+                ];
+                let lacks =
+                    seals.iter().filter(|(seal, _)| missing & *seal as u32 != 0).map(|(_, name)| *name);
+                let lacks = lacks.collect::<Vec<_>>().join(", ");
+                write!(
+                    f,
+                    "what {address} leads to lacks {lacks}, so that its size could change under us; expected a memfd made by this library"
+                )
+            }
+            SetupError::NotAFile { address, found } => {
+                write!(
+                    f,
+                    "what is at {address} is {found}, expected a regular file; give the path of the file itself"
+                )
+            }
+            SetupError::FileSystem { address, magic, name } => {
+                write!(f, "{address} is on ")?;
+                match name {
+                    Some(name) => write!(f, "{name} ({magic:#x})")?,
+                    None => write!(f, "a file system of the unknown kind {magic:#x}")?,
+                }
+                f.write_str(
+                    ", where processes may not share a file's memory; use a local disk, tmpfs or /dev/shm",
+                )
+            }
+            SetupError::Stale { address } => write!(
+                f,
+                "the pipe at {address} was made before the machine was last started, so that its contents may be incomplete; \
+                 remove it, or ask for stale pipes to be made anew"
+            ),
+            SetupError::NoSpace { address, needed, free } => write!(
+                f,
+                "the pipe at {address} needs {needed} bytes, the file system has {free} left; make room or ask for a smaller capacity"
             ),
             SetupError::Foreign { address, what, found, expected } => write!(
                 f,

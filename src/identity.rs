@@ -21,6 +21,9 @@ pub(crate) const WORDS: usize = 63;
 /// `byte_order` as its writer sees it.
 pub(crate) const BYTE_ORDER: u32 = 0x0102_0304;
 
+/// `sem_id` of a segment that no semaphore set guards.
+pub(crate) const NO_SET: i32 = -1;
+
 /// Bit of `flags`: the segment is removed when both sides have closed.
 const REMOVE_ON_CLOSE: u32 = 1;
 
@@ -85,7 +88,7 @@ pub(crate) struct Wishes {
 }
 
 impl Identity {
-    /// The identity of a segment made now, guarded by the semaphore set `sem_id`.
+    /// The identity of a segment made now, guarded by the semaphore set `sem_id`, or by [`NO_SET`].
     pub(crate) fn new(wishes: &Wishes, name: Option<&Name>, sem_id: i32) -> Result<Self, SetupError> {
         let name = name.map_or("", Name::as_str);
         let mut identity = Identity {
@@ -93,7 +96,7 @@ impl Identity {
             byte_order: BYTE_ORDER,
             header_size: HEADER,
             capacity: wishes.capacity,
-            segment_id: random()?,
+            segment_id: random().map_err(|source| SetupError::Os { call: "getrandom", source })?,
             schema: wishes.schema,
             created_ns: std::time::SystemTime::now()
                 .duration_since(std::time::UNIX_EPOCH)
@@ -166,6 +169,12 @@ impl Identity {
         (name.is_empty() || Name::new(name).is_ok()).then_some(name)
     }
 
+    /// Whether it was made before the machine was last started, as far as can be told.
+    pub(crate) fn is_stale(&self) -> bool {
+        let now = boot_id();
+        self.boot_id != now && self.boot_id != [0; 16] && now != [0; 16]
+    }
+
     pub(crate) fn remove_on_close(&self) -> bool {
         self.flags & REMOVE_ON_CLOSE != 0
     }
@@ -185,7 +194,7 @@ pub(crate) enum Ready {
 
 impl Ready {
     pub(crate) fn of(header: &Header) -> Self {
-        // ORDERING: Acquire, pairs with the Release store in `sysv::make`: a reader that sees READY sees the
+        // ORDERING: Acquire, pairs with the Release store of whoever makes a segment: a reader that sees READY sees the
         // whole identity and the cleared words behind it.
         match header.ready.load(Ordering::Acquire) {
             READY => Ready::Yes,
@@ -197,12 +206,13 @@ impl Ready {
     }
 }
 
-fn random() -> Result<u64, SetupError> {
+/// A random number.
+pub(crate) fn random() -> std::io::Result<u64> {
     let mut bytes = [0u8; 8];
     // SAFETY: the buffer is writable for the 8 bytes asked for.
     let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
     if got != bytes.len() as isize {
-        return Err(SetupError::os("getrandom"));
+        return Err(std::io::Error::last_os_error());
     }
     Ok(u64::from_ne_bytes(bytes))
 }

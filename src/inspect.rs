@@ -4,11 +4,12 @@ use crate::address::{Address, Key, Name, Place};
 use crate::bell::WakeMode;
 use crate::error::{Permissions, SetupError};
 use crate::identity::Identity;
-use crate::layout::{Counters, Quiet};
+use crate::layout::Header;
 use crate::peer::{Peer, Role, State};
 use crate::pipe::SegmentId;
+use crate::segment::{self, View};
 use crate::sync::{AtomicU64, Ordering};
-use crate::sysv::{self, Guarded, Row, Semaphores, View};
+use crate::sysv::{self, Guarded, Row};
 use std::time::{Duration, SystemTime};
 
 /// What a pipe was like at one moment. The two sides go on meanwhile, so that the numbers need not agree to the byte.
@@ -21,12 +22,8 @@ pub struct Snapshot {
     pub name: Option<String>,
     /// The random number of the segment.
     pub segment_id: SegmentId,
-    /// The key; 0 for a segment without one.
-    pub key: i32,
-    /// The identifier of the segment (`shmid`).
-    pub shm_id: i32,
-    /// The identifier of the semaphore set (`semid`).
-    pub sem_id: i32,
+    /// What the kernel knows the segment as.
+    pub object: Object,
     /// Bytes of ring data.
     pub capacity: u64,
     /// Bytes of the segment.
@@ -43,14 +40,38 @@ pub struct Snapshot {
     pub wake_mode: WakeMode,
     /// Whether it is removed when both sides have closed.
     pub remove_on_close: bool,
-    /// Attachments of the segment, other than this one.
-    pub attached: u64,
+    /// Whether it was made before the machine was last started: then what is in it may be incomplete.
+    pub stale: bool,
+    /// Attachments of a System V segment, other than this one. Of files the kernel keeps no such count.
+    pub attached: Option<u64>,
     /// Bytes of the ring between the read and the write position.
     pub used: u64,
     /// The producer's side.
     pub producer: Side,
     /// The consumer's side.
     pub consumer: Side,
+}
+
+/// What the kernel knows a segment as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Object {
+    /// A System V segment.
+    SysV {
+        /// The key; 0 for a segment without one.
+        key: i32,
+        /// The identifier of the segment (`shmid`).
+        shm_id: i32,
+        /// The identifier of the semaphore set (`semid`).
+        sem_id: i32,
+    },
+    /// A file, be it a named one or a memfd.
+    File {
+        /// The device that it is on (`st_dev`).
+        device: u64,
+        /// Its number there (`st_ino`).
+        inode: u64,
+    },
 }
 
 /// One side of a pipe at one moment.
@@ -89,7 +110,7 @@ pub struct Listed {
     pub snapshot: Result<Snapshot, SetupError>,
 }
 
-/// Looks at a pipe. Needs read permission; attaches the segment for reading alone and claims nothing.
+/// Looks at a pipe. Needs read permission; maps the segment for reading alone and claims nothing.
 ///
 /// # Errors
 /// As for opening it.
@@ -99,10 +120,10 @@ where
     SetupError: From<A::Error>,
 {
     let address = address.try_into()?;
-    Ok(snapshot(&sysv::view(&address, sysv::LOOKING)?, address))
+    Ok(snapshot(&View::of(&address, sysv::LOOKING)?, address))
 }
 
-/// All pipes of this IPC namespace. Pipes are recognised by their semaphore sets; segments that are none are not
+/// All System V pipes of this IPC namespace. Pipes are recognised by their semaphore sets; segments that are none are not
 /// attached, since that would raise their attach count, which their owners may rely on.
 ///
 /// A pipe that we may not read is listed with that error.
@@ -125,13 +146,13 @@ pub fn list() -> Result<Vec<Listed>, SetupError> {
         let segment = segments.iter().find(belongs)?;
         let by_id = Address(Place::Id(segment.id));
         let snapshot = match guarded {
-            Guarded::Segment(_) => sysv::view(&by_id, Duration::ZERO).map(|view| {
-                let address = address_of(&view);
+            Guarded::Segment(_) => View::of(&by_id, Duration::ZERO).map(|view| {
+                let address = address_of(&view, segment);
                 snapshot(&view, address)
             }),
             _ => Err(SetupError::PermissionDenied {
                 address: by_id,
-                key: segment.key,
+                key: Some(segment.key),
                 permissions: Some(segment.permissions),
             }),
         };
@@ -144,32 +165,29 @@ pub fn list() -> Result<Vec<Listed>, SetupError> {
 }
 
 /// The friendliest address under which a pipe is found: its name, if that leads here, else its key, else its identifier.
-fn address_of(view: &View) -> Address {
-    let key = Key::new(view.key);
+fn address_of(view: &View, segment: &Row) -> Address {
+    let key = Key::new(segment.key);
     let name =
         view.identity.name().and_then(|name| Name::new(name).ok()).filter(|name| Some(name.key()) == key);
     Address(match (name, key) {
         (Some(name), _) => Place::Name(name),
         (None, Some(key)) => Place::Key(key),
-        (None, None) => Place::Id(view.shm_id),
+        (None, None) => Place::Id(segment.id),
     })
 }
 
 fn snapshot(view: &View, address: Address) -> Snapshot {
-    let header = view.header();
+    let header = view.mapping.header();
     let Identity { capacity, segment_id, schema, created_ns, .. } = view.identity;
-    let set = view.set;
-    let producer = side(set, Role::Producer, &header.producer.0, &header.tail.0, &header.produced.0);
-    let consumer = side(set, Role::Consumer, &header.consumer.0, &header.head.0, &header.consumed.0);
+    let producer = side(view, Role::Producer, &header.tail.0);
+    let consumer = side(view, Role::Consumer, &header.head.0);
     // The write position may lag behind the read position by what was committed last.
     let used = producer.position.wrapping_sub(consumer.position);
     Snapshot {
         address,
         name: view.identity.name().filter(|name| !name.is_empty()).map(str::to_owned),
         segment_id: SegmentId(segment_id),
-        key: view.key,
-        shm_id: view.shm_id,
-        sem_id: view.identity.sem_id,
+        object: view.object,
         capacity,
         size: view.size,
         schema,
@@ -178,6 +196,7 @@ fn snapshot(view: &View, address: Address) -> Snapshot {
         created: SystemTime::UNIX_EPOCH + Duration::from_nanos(created_ns),
         wake_mode: view.identity.wake_mode().expect("a known wake mode was checked for"),
         remove_on_close: view.identity.remove_on_close(),
+        stale: view.identity.is_stale(),
         attached: view.attached,
         used: if used > capacity { 0 } else { used },
         producer,
@@ -185,20 +204,16 @@ fn snapshot(view: &View, address: Address) -> Snapshot {
     }
 }
 
-fn side(
-    set: Option<Semaphores>,
-    role: Role,
-    quiet: &Quiet,
-    position: &AtomicU64,
-    counters: &Counters,
-) -> Side {
+fn side(view: &View, role: Role, position: &AtomicU64) -> Side {
     // Relaxed: numbers to look at; nothing is read through them.
     let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
-    let state = State::of(quiet);
-    let is_free = set.and_then(|set| set.is_free(role).ok());
+    let header: &Header = view.mapping.header();
+    let counters = segment::counters(header, role);
+    let state = State::of(segment::quiet(header, role));
+    let is_free = view.guard.as_ref().and_then(|guard| guard.is_free(role).ok());
     Side {
         peer: Peer::of(state, is_free),
-        pid: set.filter(|_| is_free == Some(false)).and_then(|set| set.holder(role)),
+        pid: (is_free == Some(false)).then(|| view.holder(role)).flatten(),
         epoch: state.epoch(),
         position: load(position),
         messages: load(&counters.messages),

@@ -48,6 +48,8 @@ pub(crate) struct Counters {
     pub(crate) waits: AtomicU64,
     /// Wake-ups given to the other side.
     pub(crate) wakeups: AtomicU64,
+    /// Who has claimed the role last, see `process::hint`.
+    pub(crate) holder: AtomicU64,
 }
 
 impl Counters {
@@ -116,6 +118,7 @@ const _: () = {
     assert!(offset_of!(Counters, bytes) == 8);
     assert!(offset_of!(Counters, waits) == 16);
     assert!(offset_of!(Counters, wakeups) == 24);
+    assert!(offset_of!(Counters, holder) == 32);
 };
 
 #[cfg(shmpipe_loom)]
@@ -133,7 +136,7 @@ impl Header {
         }
         fn counters() -> Line<Counters> {
             let zero = || AtomicU64::new(0);
-            Line(Counters { messages: zero(), bytes: zero(), waits: zero(), wakeups: zero() })
+            Line(Counters { messages: zero(), bytes: zero(), waits: zero(), wakeups: zero(), holder: zero() })
         }
         Header {
             tail: Line(AtomicU64::new(0)),

@@ -77,6 +77,10 @@ mod claim;
 #[cfg(not(shmpipe_loom))]
 mod consumer;
 #[cfg(not(shmpipe_loom))]
+mod file;
+#[cfg(not(shmpipe_loom))]
+pub mod handoff;
+#[cfg(not(shmpipe_loom))]
 mod identity;
 #[cfg(not(shmpipe_loom))]
 mod inspect;
@@ -90,6 +94,8 @@ mod pipe;
 mod process;
 #[cfg(not(shmpipe_loom))]
 mod producer;
+#[cfg(not(shmpipe_loom))]
+mod segment;
 #[cfg(not(shmpipe_loom))]
 mod stop;
 #[cfg(not(shmpipe_loom))]
@@ -110,7 +116,7 @@ pub use peer::{Peer, Role};
 #[cfg(not(shmpipe_loom))]
 pub use consumer::{Consumer, Drain, Message, Record};
 #[cfg(not(shmpipe_loom))]
-pub use inspect::{Listed, Side, Snapshot, inspect, list};
+pub use inspect::{Listed, Object, Side, Snapshot, inspect, list};
 #[cfg(not(shmpipe_loom))]
 pub use options::{Kept, Options};
 #[cfg(not(shmpipe_loom))]

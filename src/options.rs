@@ -97,6 +97,7 @@ pub struct Options {
     pub(crate) wait: Option<Wait>,
     pub(crate) remove_on_close: Option<bool>,
     pub(crate) trusted: Vec<u32>,
+    pub(crate) remake_stale: bool,
 }
 
 /// Which segments a call accepts.
@@ -122,7 +123,7 @@ impl Options {
         self
     }
 
-    /// Permission bits of the segment and of the semaphore set beside it, as for `chmod`. Default: 0600.
+    /// Permission bits of the segment, or file, and of the semaphore set beside it, as for `chmod`. Default: 0600.
     /// Both ends need read and write permission; a watcher needs read permission.
     #[must_use]
     pub fn mode(mut self, mode: u32) -> Self {
@@ -179,6 +180,14 @@ impl Options {
     #[must_use]
     pub fn trust_uid(mut self, uid: u32) -> Self {
         self.trusted.push(uid);
+        self
+    }
+
+    /// Makes a pipe anew whose file was made before the machine was last started, instead of refusing it: what the file
+    /// system has kept of it need not fit together. What was not received is lost.
+    #[must_use]
+    pub fn remake_stale(mut self, remake: bool) -> Self {
+        self.remake_stale = remake;
         self
     }
 

@@ -4,6 +4,7 @@
 //! every child (`MADV_WIPEONFORK`) does, and reading it is one load.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,6 +35,23 @@ impl Process {
             number => Process(number),
         }
     }
+}
+
+/// This process for those who want to know who it is: its process id, and in the upper half the pid namespace that
+/// this is good in.
+pub(crate) fn hint() -> u64 {
+    u64::from(std::process::id()) | namespace() << 32
+}
+
+/// The process id in a hint, if it means the same process here.
+pub(crate) fn pid_of(hint: u64) -> Option<u32> {
+    let pid = hint as u32;
+    (pid != 0 && hint >> 32 == namespace()).then_some(pid)
+}
+
+/// The number of our pid namespace, 0 if it cannot be told.
+fn namespace() -> u64 {
+    std::fs::metadata("/proc/self/ns/pid").map_or(0, |found| found.ino() & u64::from(u32::MAX))
 }
 
 /// A word in a page of its own, zero, and zero again in every child.

@@ -5,7 +5,7 @@
 //! that dies on the way leaves behind what the next one recognises as half-made. The order of removing is: segment,
 //! set; whoever waited for the lock finds the set gone and starts again.
 
-mod attachment;
+mod guard;
 mod limits;
 mod memory;
 mod open;
@@ -15,55 +15,15 @@ mod target;
 mod unlink;
 mod view;
 
-pub(crate) use attachment::Attachment;
 pub(crate) use open::attach;
 pub(crate) use proc::{Row, segments, sets};
-pub(crate) use semaphores::{Semaphores, SetError};
 pub(crate) use unlink::unlink;
-pub(crate) use view::{Guarded, View, guarded_by, view};
+pub(crate) use view::{Guarded, guarded_by, view};
 
-use crate::address::Address;
-use crate::error::SetupError;
-use crate::layout::Header;
-use memory::{Mapping, Memory};
+use memory::Memory;
 use semaphores::COUNT;
 use std::thread;
 use std::time::{Duration, Instant};
-
-/// Why an attempt ended.
-enum Trouble {
-    /// Somebody removed the set meanwhile.
-    Again,
-    Failed(SetupError),
-}
-
-impl From<SetupError> for Trouble {
-    fn from(error: SetupError) -> Self {
-        Trouble::Failed(error)
-    }
-}
-
-/// Attempts something on the pipe at `address` until nobody removes it meanwhile.
-fn persist<T>(address: &Address, mut attempt: impl FnMut() -> Result<T, Trouble>) -> Result<T, SetupError> {
-    for _ in 0..ATTEMPTS {
-        match attempt() {
-            Ok(done) => return Ok(done),
-            Err(Trouble::Failed(error)) => return Err(error),
-            Err(Trouble::Again) => {}
-        }
-    }
-    Err(SetupError::Busy { address: address.clone(), pid: None })
-}
-
-/// How often a call starts again because somebody removed the pipe meanwhile.
-const ATTEMPTS: u32 = 1000;
-
-/// The header of a mapped segment.
-fn header(mapping: &Mapping) -> &Header {
-    // SAFETY: every mapping here has HEADER bytes at least (`peek`, `make`), shmat aligns to pages, and all of a
-    // header is atomic. It lives as long as the mapping.
-    unsafe { mapping.base().cast::<Header>().as_ref() }
-}
 
 /// How many besides `us` are attached to a segment, given a moment for those to go who only took a look. The caller
 /// holds the lock. If it cannot be told, somebody is.

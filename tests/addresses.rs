@@ -31,7 +31,10 @@ fn a_name_leads_to_the_key_that_is_its_hash() {
     let name = Name::new();
     let pipe = Options::new().capacity(4096).create(&name).unwrap();
     let seen = inspect(&name).unwrap();
-    assert_eq!((seen.key, Some(seen.shm_id), Some(seen.sem_id)), (name.key(), name.segment(), name.set()));
+    assert_eq!(
+        (raw::ids(&seen).key, Some(raw::ids(&seen).shm_id), Some(raw::ids(&seen).sem_id)),
+        (name.key(), name.segment(), name.set())
+    );
     is_reached(&pipe, name.as_str());
 }
 
@@ -40,8 +43,8 @@ fn a_key_leads_to_the_segment_under_it_in_either_notation() {
     let name = Name::new();
     let key = name.key();
     let pipe = Options::new().capacity(4096).create(format!("sysv:{key:#x}")).unwrap();
-    assert_eq!(inspect(pipe.address()).unwrap().key, key);
-    assert_eq!(name.segment(), Some(inspect(pipe.address()).unwrap().shm_id));
+    assert_eq!(raw::ids(&inspect(pipe.address()).unwrap()).key, key);
+    assert_eq!(name.segment(), Some(raw::ids(&inspect(pipe.address()).unwrap()).shm_id));
     for address in [format!("sysv:{key}"), format!("sysv:{key:#x}"), format!("sysv:{}", key as u32)] {
         is_reached(&pipe, &address);
         assert_eq!(address.parse::<Address>().unwrap(), *pipe.address());
@@ -77,7 +80,7 @@ fn a_file_and_a_project_lead_to_the_key_of_ftok() {
     let address = format!("sysv:ftok:{}:{project}", path.display());
     let pipe = Options::new().capacity(4096).create(address.as_str()).unwrap();
     let _objects = Objects::of(&pipe);
-    assert_eq!(inspect(address.as_str()).unwrap().key, key);
+    assert_eq!(raw::ids(&inspect(address.as_str()).unwrap()).key, key);
     assert_eq!(pipe.address().to_string(), address);
     is_reached(&pipe, &address);
     is_reached(&pipe, &format!("sysv:{key:#x}"));
@@ -115,7 +118,7 @@ fn a_private_pipe_is_new_each_time_and_found_by_its_identifier() {
     assert_ne!(pipe.id(), other.id());
     let address = pipe.address().to_string();
     assert!(address.starts_with("sysv:id:"), "{address}");
-    assert_eq!(inspect(pipe.address()).unwrap().key, 0);
+    assert_eq!(raw::ids(&inspect(pipe.address()).unwrap()).key, 0);
     is_reached(&pipe, &address);
 
     let error = Pipe::open("sysv:private").unwrap_err();
@@ -165,7 +168,7 @@ fn what_is_no_address_is_refused_with_the_reason() {
         ("", AddressError::Empty),
         ("sysv:0", AddressError::KeyZero),
         ("sysv:0x0", AddressError::KeyZero),
-        ("posix:/x", AddressError::UnknownKind { found: "posix".into() }),
+        ("tcp:x", AddressError::UnknownKind { found: "tcp".into() }),
         ("sysv:4d2", AddressError::Number { found: "4d2".into() }),
         ("a\nb", AddressError::NameCharacter { found: '\n' }),
     ] {

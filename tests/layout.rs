@@ -355,7 +355,8 @@ fn assert_same(found: &[u8], expected: &[u8]) {
     }
 }
 
-/// Checks the four values of an identity that no two segments share, and replaces them by those given.
+/// Checks the four values of an identity that no two segments share, and replaces them by those given; and those of the
+/// two sides, which are cleared.
 fn replace_what_varies(
     image: &mut [u8],
     name: &Name,
@@ -373,6 +374,13 @@ fn replace_what_varies(
     let digits: String = image[72..88].iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(digits, text.trim().replace('-', ""), "the boot id");
     assert_eq!(i32::from_le_bytes(image[88..92].try_into().unwrap()), name.set(), "the set");
+    for side in [768, 1152] {
+        assert_eq!(word(side + 32) as u32, std::process::id(), "who has claimed");
+        let namespace = std::fs::metadata("/proc/self/ns/pid").unwrap();
+        assert_eq!(word(side + 32) >> 32, std::os::unix::fs::MetadataExt::ino(&namespace), "where");
+    }
+    image[800..808].fill(0);
+    image[1184..1192].fill(0);
     image[48..56].copy_from_slice(&segment_id.to_le_bytes());
     image[64..72].copy_from_slice(&created_ns.to_le_bytes());
     image[72..88].copy_from_slice(boot_id);

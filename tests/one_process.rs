@@ -886,10 +886,10 @@ fn a_pipe_has_what_was_asked_for_and_by_default_a_mebibyte_of_our_own() {
     let seen = inspect(&name).unwrap();
     assert_eq!((seen.capacity, seen.size, seen.permissions.mode), (1 << 20, (1 << 20) + 4096, 0o600));
     assert_eq!(
-        (seen.name.as_deref(), seen.key, seen.remove_on_close),
+        (seen.name.as_deref(), raw::ids(&seen).key, seen.remove_on_close),
         (Some(name.as_str()), name.key(), false)
     );
-    assert_eq!((Some(seen.shm_id), Some(seen.sem_id)), (name.segment(), name.set()));
+    assert_eq!((Some(raw::ids(&seen).shm_id), Some(raw::ids(&seen).sem_id)), (name.segment(), name.set()));
     assert_eq!(seen.segment_id, pipe.id());
     let age = seen.created.elapsed().unwrap();
     assert!(age < LONG, "{age:?}");
@@ -897,7 +897,7 @@ fn a_pipe_has_what_was_asked_for_and_by_default_a_mebibyte_of_our_own() {
     // SAFETY: all fields are integers.
     let mut status: libc::semid_ds = unsafe { std::mem::zeroed() };
     // SAFETY: IPC_STAT writes one semid_ds.
-    assert_eq!(unsafe { libc::semctl(seen.sem_id, 0, libc::IPC_STAT, &raw mut status) }, 0);
+    assert_eq!(unsafe { libc::semctl(raw::ids(&seen).sem_id, 0, libc::IPC_STAT, &raw mut status) }, 0);
     assert_eq!(status.sem_perm.mode & 0o777, 0o600);
 }
 

@@ -215,8 +215,8 @@ fn a_private_pipe_to_be_removed_on_close_leaves_neither_segment_nor_set() {
     let seen = inspect(pipe.address()).unwrap();
     drop((pipe.producer().unwrap(), pipe.consumer().unwrap()));
     drop(pipe);
-    assert!(raw::status(seen.shm_id).is_none());
-    assert_eq!(raw::semaphore(seen.sem_id, 0), -1);
+    assert!(raw::status(raw::ids(&seen).shm_id).is_none());
+    assert_eq!(raw::semaphore(raw::ids(&seen).sem_id, 0), -1);
     drop(objects);
 }
 
@@ -255,7 +255,7 @@ fn a_pipe_that_lost_its_set_is_refused_while_anybody_is_attached_and_adopted_aft
     let (_producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
     assert_eq!(consumer.recv().unwrap().to_vec(), b"three", "what was left is still there");
     let seen = inspect(&name).unwrap();
-    assert_eq!((Some(seen.sem_id), seen.producer.pid), (name.set(), Some(std::process::id())));
+    assert_eq!((Some(raw::ids(&seen).sem_id), seen.producer.pid), (name.set(), Some(std::process::id())));
     assert_eq!(raw::semaphore(name.set().unwrap(), 1), 1);
 }
 
@@ -265,7 +265,7 @@ fn a_private_pipe_that_lost_its_set_gets_another_when_nobody_is_attached() {
     let _objects = Objects::of(&pipe);
     let address = pipe.address().clone();
     let seen = inspect(&address).unwrap();
-    raw::remove_set(seen.sem_id);
+    raw::remove_set(raw::ids(&seen).sem_id);
     let error = Pipe::open(&address).unwrap_err();
     assert!(matches!(error, SetupError::ClaimsLost { attached: 1, .. }), "{error:?}");
     drop(pipe);
@@ -276,7 +276,7 @@ fn a_private_pipe_that_lost_its_set_gets_another_when_nobody_is_attached() {
     assert!(matches!(second.producer().unwrap_err(), SetupError::RoleTaken { .. }));
     drop((producer, adopted, second));
     unlink(&address).unwrap();
-    assert!(raw::status(seen.shm_id).is_none());
+    assert!(raw::status(raw::ids(&seen).shm_id).is_none());
 }
 
 #[test]
@@ -311,11 +311,11 @@ fn the_set_that_a_hostile_header_names_is_not_removed_with_it() {
     let _objects = Objects::of(&hostile);
     let seen = inspect(hostile.address()).unwrap();
     // The identifier of the set is at byte 88.
-    raw::Attached::new(seen.shm_id).set_u32(88, name.set().unwrap() as u32);
+    raw::Attached::new(raw::ids(&seen).shm_id).set_u32(88, name.set().unwrap() as u32);
     let address = hostile.address().clone();
     drop(hostile);
     unlink_force(&address).unwrap();
-    raw::remove_set(seen.sem_id);
+    raw::remove_set(raw::ids(&seen).sem_id);
     assert!(matches!(bystander.producer().unwrap_err(), SetupError::RoleTaken { .. }));
     drop(producer);
     drop(bystander.producer().unwrap());

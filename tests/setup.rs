@@ -33,7 +33,7 @@ fn is_good(name: &Name) {
     producer.send(b"good").unwrap();
     assert_eq!(consumer.recv().unwrap().to_vec(), b"good");
     let seen = inspect(name).unwrap();
-    assert_eq!((Some(seen.shm_id), Some(seen.sem_id)), (name.segment(), name.set()));
+    assert_eq!((Some(raw::ids(&seen).shm_id), Some(raw::ids(&seen).sem_id)), (name.segment(), name.set()));
     assert_eq!(seen.segment_id, pipe.id());
 }
 
@@ -481,7 +481,7 @@ fn name_of_key_0(mut line: Line) {
         .unwrap();
     let pipe = Options::new().capacity(4096).create(name.as_str()).unwrap();
     let seen = inspect(name.as_str()).unwrap();
-    assert_ne!(seen.key, 0);
+    assert_ne!(raw::ids(&seen).key, 0);
     assert_eq!(Pipe::open(name.as_str()).unwrap().id(), pipe.id());
     line.say("done");
 }

@@ -1,9 +1,7 @@
-//! The segment itself: shmget, shmat, shmctl.
+//! The segment itself: shmget, shmctl.
 
 use crate::address::Key;
-use crate::process::Process;
 use std::io;
-use std::ptr::NonNull;
 
 /// A segment, by its identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,63 +108,6 @@ impl Memory {
         match unsafe { libc::shmctl(self.id, libc::IPC_RMID, std::ptr::null_mut()) } {
             -1 => Err(io::Error::last_os_error()),
             _ => Ok(()),
-        }
-    }
-
-    /// Maps the segment, which has `size` bytes, for reading and, unless `read_only`, for writing.
-    pub(super) fn attach(self, size: u64, read_only: bool) -> io::Result<Mapping> {
-        let flags = if read_only { libc::SHM_RDONLY } else { 0 };
-        // SAFETY: with a null address the kernel chooses where to map, over nothing that exists.
-        let base = unsafe { libc::shmat(self.id, std::ptr::null(), flags) };
-        if base as isize == -1 {
-            return Err(io::Error::last_os_error());
-        }
-        let base =
-            NonNull::new(base.cast::<u8>()).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
-        let mapping = Mapping { base, size, process: Process::current() };
-        // A child must not inherit the mapping: it would keep writing after its parent's claim is gone.
-        // SAFETY: the range is the mapping just made.
-        if unsafe { libc::madvise(base.as_ptr().cast(), size as usize, libc::MADV_DONTFORK) } == -1 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(mapping)
-    }
-}
-
-/// An attached segment; detaches when dropped.
-#[derive(Debug)]
-pub(crate) struct Mapping {
-    base: NonNull<u8>,
-    size: u64,
-    process: Process,
-}
-
-// SAFETY: it owns an address range, which belongs to the process and not to a thread.
-unsafe impl Send for Mapping {}
-// SAFETY: it hands out its address and nothing else.
-unsafe impl Sync for Mapping {}
-
-impl Mapping {
-    pub(crate) fn base(&self) -> NonNull<u8> {
-        self.base
-    }
-
-    pub(crate) fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// Whether this process made the mapping; in a forked child it is not there.
-    pub(crate) fn is_ours(&self) -> bool {
-        Process::current() == self.process
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        if self.is_ours() {
-            // SAFETY: `base` is what shmat returned in this process, and nobody uses the range any more: whoever
-            // does holds the mapping.
-            unsafe { libc::shmdt(self.base.as_ptr().cast()) };
         }
     }
 }

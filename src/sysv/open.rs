@@ -1,17 +1,16 @@
 //! Opening and making.
 
-use super::attachment::Attachment;
-use super::memory::{Mapping, Memory, Status};
-use super::semaphores::{COUNT, InitLock, Semaphores, SetError, SetStatus, Stage};
+use super::guard::SetGuard;
+use super::memory::{Memory, Status};
+use super::semaphores::{COUNT, InitLock, Semaphores, SetStatus, Stage};
 use super::target::Target;
-use super::{Trouble, header, limits, persist, settled};
+use super::{limits, settled};
 use crate::address::{Address, Key, Place};
-use crate::bell::WakeMode;
 use crate::error::{Permissions, SetupError};
 use crate::identity::{Identity, MAKING, READY, Ready};
 use crate::layout::HEADER;
-use crate::membarrier;
 use crate::options::{Existing, Options};
+use crate::segment::{Access, GuardError, Mapping, Segment, Trouble, join, persist, wishes};
 use crate::sync::Ordering;
 
 /// Opens, or makes, the pipe at `address`.
@@ -19,11 +18,11 @@ pub(crate) fn attach(
     address: &Address,
     options: &Options,
     existing: Existing,
-) -> Result<Attachment, SetupError> {
+) -> Result<Segment, SetupError> {
     let target = Target::new(address, &options.trusted)?;
     match (&address.0, existing) {
         (Place::Private, Existing::Required) | (Place::Id(_), Existing::Refused) => {
-            return Err(SetupError::CannotMake { address: address.clone() });
+            return Err(target.asked.cannot_make());
         }
         _ => {}
     }
@@ -41,7 +40,7 @@ pub(crate) fn attach(
     })
 }
 
-fn make_private(target: &Target<'_>, options: &Options) -> Result<Attachment, Trouble> {
+fn make_private(target: &Target<'_>, options: &Options) -> Result<Segment, Trouble> {
     let mode = options.mode.unwrap_or(0o600);
     let set = Semaphores::make(None, mode)
         .map_err(|error| target.set_error(None, error))?
@@ -55,15 +54,17 @@ fn make_private(target: &Target<'_>, options: &Options) -> Result<Attachment, Tr
     made
 }
 
-fn open_by_id(target: &Target<'_>, options: &Options, memory: Memory) -> Result<Attachment, Trouble> {
+fn open_by_id(target: &Target<'_>, options: &Options, memory: Memory) -> Result<Segment, Trouble> {
     let status = target.status(memory)?;
-    target.check_trust(status.uid, status.creator)?;
+    target.asked.check_trust(status.uid, status.creator)?;
     let (ready, mapping) = target.peek(memory, &status)?;
     let (set, fresh) = match (Key::new(status.key), ready) {
         (Some(key), ready) => {
             set_under(target, key, status.permissions(), (ready != Ready::Yes).then_some(memory))?
         }
-        (None, Ready::Yes) => set_of_private(target, &status, &target.identify(&mapping)?, memory)?,
+        (None, Ready::Yes) => {
+            set_of_private(target, &status, &target.asked.identify(&mapping, status.size)?, memory)?
+        }
         (None, _) => return Err(target.half_made(&status).into()),
     };
     drop(mapping);
@@ -104,18 +105,18 @@ fn set_under(
     let failed = |error| target.set_error(None, error);
     if let Some(set) = Semaphores::find(key).map_err(failed)? {
         let SetStatus { count, uid, creator } = set.status().map_err(failed)?;
-        target.check_trust(uid, creator)?;
+        target.asked.check_trust(uid, creator)?;
         if count != COUNT {
-            return Err(target.foreign("the number of semaphores in the set", count, COUNT).into());
+            return Err(target.asked.foreign("the number of semaphores in the set", count, COUNT).into());
         }
         if let Stage::Foreign(found) = set.stage().map_err(failed)? {
-            return Err(target.foreign("the fourth semaphore of the set", found as u64, 0).into());
+            return Err(target.asked.foreign("the fourth semaphore of the set", found as u64, 0).into());
         }
         return Ok((set, false));
     }
     if unready.is_some() && Memory::find(key).ok().flatten() == unready {
         // None of ours: we make the set first and remove it last.
-        return Err(target.foreign("the first word", 0, READY).into());
+        return Err(target.asked.foreign("the first word", 0, READY).into());
     }
     match Semaphores::make(Some(key), mode).map_err(failed)? {
         Some(set) => Ok((set, true)),
@@ -128,24 +129,24 @@ fn open_by_key(
     options: &Options,
     existing: Existing,
     key: Key,
-) -> Result<Attachment, Trouble> {
+) -> Result<Segment, Trouble> {
     let find = || Memory::find(key).map_err(|source| Trouble::Failed(target.memory_error("shmget", source)));
     // What is foreign is told before a set is made beside it.
     let (mode, unready) = match find()? {
         Some(memory) => {
             let status = target.status(memory)?;
-            target.check_trust(status.uid, status.creator)?;
+            target.asked.check_trust(status.uid, status.creator)?;
             let (ready, _) = target.peek(memory, &status)?;
             (status.permissions(), (ready != Ready::Yes).then_some(memory))
         }
-        None if existing == Existing::Required => return Err(target.not_found().into()),
+        None if existing == Existing::Required => return Err(target.asked.not_found().into()),
         None => (options.mode.unwrap_or(0o600), None),
     };
     let (set, fresh) = set_under(target, key, mode, unready)?;
     let lock = set.lock_patiently().map_err(|error| target.set_error(Some(set), error))?;
     let opened = match find()? {
         Some(memory) => open_locked(target, options, existing, memory, set, &lock),
-        None if existing == Existing::Required => Err(target.not_found().into()),
+        None if existing == Existing::Required => Err(target.asked.not_found().into()),
         None => make(target, options, Some(key), set),
     };
     unless_in_vain(set, fresh, opened)
@@ -159,18 +160,18 @@ fn open_locked(
     memory: Memory,
     set: Semaphores,
     _lock: &InitLock,
-) -> Result<Attachment, Trouble> {
+) -> Result<Segment, Trouble> {
     let status = target.status(memory)?;
     let key = status.key;
     let set_failed = |error| target.set_error(Some(set), error);
-    target.check_trust(status.uid, status.creator)?;
+    target.asked.check_trust(status.uid, status.creator)?;
     let (ready, seen) = target.peek(memory, &status)?;
     if ready != Ready::Yes {
         drop(seen);
         // If it is one of ours, its creator died, since we hold the lock.
         let ours = target.is_half_made(&ready, &status, Some(set));
         return match Key::new(key) {
-            Some(_) if !ours => Err(target.foreign("the first word", 0, READY).into()),
+            Some(_) if !ours => Err(target.asked.foreign("the first word", 0, READY).into()),
             Some(key) if existing != Existing::Required && settled(memory, 0) == 0 => {
                 memory.remove().map_err(|source| target.memory_error("shmctl(IPC_RMID)", source))?;
                 make(target, options, Some(key), set)
@@ -178,25 +179,21 @@ fn open_locked(
             _ => Err(target.half_made(&status).into()),
         };
     }
-    let identity = target.identify(&seen)?;
+    let identity = target.asked.identify(&seen, status.size)?;
     drop(seen);
-    if existing == Existing::Refused {
-        return Err(SetupError::Exists { address: target.address.clone() }.into());
-    }
-    if identity.schema != options.schema {
-        return Err(SetupError::Schema { found: identity.schema, expected: options.schema }.into());
-    }
+    target.asked.check_wanted(&identity, options, existing)?;
     // The set guards this segment, and the segment names this set. Anything else means that the set, or both, were
     // removed and made again; then only a segment that nobody is attached to has no holders of lost claims.
     let guards = set.guards(memory.id()).map_err(set_failed)? && identity.sem_id == set.id();
-    let mapping = memory.attach(status.size, false).map_err(|source| target.memory_error("shmat", source))?;
+    let mapping = Mapping::of_segment(memory.id(), status.size, Access::ReadWrite)
+        .map_err(|source| target.memory_error("shmat", source))?;
     if !guards {
         // Counted with ourselves attached: of two who adopt at the same time, under a set each, one sees the other.
         let attached = settled(memory, 1);
         if attached > 0 {
             return Err(target.claims_lost(attached).into());
         }
-        if Identity::read(header(&mapping)) != identity {
+        if Identity::read(mapping.header()) != identity {
             // Adopted meanwhile by somebody who has gone again.
             return Err(Trouble::Again);
         }
@@ -212,10 +209,10 @@ fn adopt(
     identity: Identity,
     set: Semaphores,
     memory: Memory,
-) -> Result<Identity, SetError> {
+) -> Result<Identity, GuardError> {
     let identity = Identity { sem_id: set.id(), ..identity };
     set.set_segment(memory.id())?;
-    identity.write(header(mapping));
+    identity.write(mapping.header());
     set.set_stage(Stage::Made)?;
     Ok(identity)
 }
@@ -226,10 +223,9 @@ fn make(
     options: &Options,
     key: Option<Key>,
     set: Semaphores,
-) -> Result<Attachment, Trouble> {
+) -> Result<Segment, Trouble> {
     let set_failed = |error| target.set_error(Some(set), error);
-    let default = if membarrier::is_available() { WakeMode::Membarrier } else { WakeMode::Fence };
-    let wishes = options.wishes(default)?;
+    let wishes = wishes(options)?;
     let size = HEADER + wishes.capacity;
     let mode = options.mode.unwrap_or(0o600);
 
@@ -246,13 +242,13 @@ fn make(
             });
         }
     };
-    let complete = || -> Result<Attachment, Trouble> {
+    let complete = || -> Result<Segment, Trouble> {
         let failed = |call| move |source| Trouble::Failed(SetupError::Os { call, source });
-        let mapping = memory.attach(size, false).map_err(failed("shmat"))?;
-        let header = header(&mapping);
+        let mapping = Mapping::of_segment(memory.id(), size, Access::ReadWrite).map_err(failed("shmat"))?;
+        let header = mapping.header();
         // Relaxed: for those who find us dead, whom the kernel orders after us.
         header.ready.store(MAKING, Ordering::Relaxed);
-        let identity = Identity::new(&wishes, target.name, set.id())?;
+        let identity = Identity::new(&wishes, target.asked.name(), set.id())?;
         identity.write(header);
         if options.uid.is_some() || options.gid.is_some() {
             set.give(options.uid, options.gid).map_err(set_failed)?;
@@ -281,29 +277,15 @@ fn finish(
     set: Semaphores,
     memory: Memory,
     created: bool,
-) -> Result<Attachment, Trouble> {
-    let mode = identity.wake_mode().expect("a known wake mode was checked for");
-    if mode == WakeMode::Membarrier {
-        membarrier::register().map_err(|source| SetupError::CannotWake { mode, source })?;
-    }
-    if mode == WakeMode::Never && options.wait == Some(crate::Wait::Block) {
-        return Err(SetupError::NeverSleeps.into());
-    }
+) -> Result<Segment, Trouble> {
+    join(&identity, options)?;
     let status = target.status(memory)?;
     set.enter().map_err(|error| target.set_error(Some(set), error))?;
-    let address = match target.address.0 {
+    let address = match target.address().0 {
         Place::Private => Address(Place::Id(memory.id())),
-        _ => target.address.clone(),
+        _ => target.address().clone(),
     };
     let permissions = Permissions { uid: status.uid, gid: status.gid, mode: status.permissions() };
-    Ok(Attachment {
-        mapping,
-        identity,
-        set,
-        address,
-        created,
-        permissions,
-        memory,
-        claimed: Default::default(),
-    })
+    let guard = Box::new(SetGuard::new(set, memory));
+    Ok(Segment { mapping, identity, address, created, permissions, guard })
 }

@@ -6,6 +6,7 @@
 
 use crate::address::Key;
 use crate::peer::Role;
+use crate::segment::GuardError;
 use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -74,28 +75,14 @@ impl Stage {
     }
 }
 
-/// Why a set did not answer.
-#[derive(Debug)]
-pub(crate) enum SetError {
-    /// It was removed.
-    Gone,
-    /// Something holds what was asked for.
-    Taken,
-    Os {
-        call: &'static str,
-        source: io::Error,
-    },
-}
-
-impl SetError {
-    fn last(call: &'static str) -> Self {
-        let source = io::Error::last_os_error();
-        match source.raw_os_error() {
-            // EINVAL: the identifier belongs to no set any more. The arguments of every call here are fixed and good.
-            Some(libc::EIDRM | libc::EINVAL) => SetError::Gone,
-            Some(libc::EAGAIN) => SetError::Taken,
-            _ => SetError::Os { call, source },
-        }
+/// Why the call just made on a set failed.
+fn last(call: &'static str) -> GuardError {
+    let source = io::Error::last_os_error();
+    match source.raw_os_error() {
+        // EINVAL: the identifier belongs to no set any more. The arguments of every call here are fixed and good.
+        Some(libc::EIDRM | libc::EINVAL) => GuardError::Gone,
+        Some(libc::EAGAIN) => GuardError::Taken,
+        _ => GuardError::Os { call, source },
     }
 }
 
@@ -140,102 +127,102 @@ impl Semaphores {
     }
 
     /// The set under a key, if there is one; whether it is ours is for [`stage`](Self::stage) to say.
-    pub(super) fn find(key: Key) -> Result<Option<Self>, SetError> {
+    pub(super) fn find(key: Key) -> Result<Option<Self>, GuardError> {
         // SAFETY: the call takes no pointers.
         match unsafe { libc::semget(key.get(), 0, 0) } {
             -1 if io::Error::last_os_error().raw_os_error() == Some(libc::ENOENT) => Ok(None),
-            -1 => Err(SetError::last("semget")),
+            -1 => Err(last("semget")),
             id => Ok(Some(Semaphores { id })),
         }
     }
 
     /// Makes a set under a key, or without one. `None` if there is one under that key already.
-    pub(super) fn make(key: Option<Key>, mode: u32) -> Result<Option<Self>, SetError> {
+    pub(super) fn make(key: Option<Key>, mode: u32) -> Result<Option<Self>, GuardError> {
         let flags = libc::IPC_CREAT | libc::IPC_EXCL | mode as i32;
         // SAFETY: the call takes no pointers.
         match unsafe { libc::semget(key.map_or(libc::IPC_PRIVATE, Key::get), COUNT as i32, flags) } {
             -1 => match io::Error::last_os_error() {
                 source if source.raw_os_error() == Some(libc::EEXIST) => Ok(None),
-                source => Err(SetError::Os { call: "semget", source }),
+                source => Err(GuardError::Os { call: "semget", source }),
             },
             id => Ok(Some(Semaphores { id })),
         }
     }
 
-    pub(super) fn status(self) -> Result<SetStatus, SetError> {
+    pub(super) fn status(self) -> Result<SetStatus, GuardError> {
         let status = self.read()?;
         Ok(SetStatus { count: status.sem_nsems, uid: status.sem_perm.uid, creator: status.sem_perm.cuid })
     }
 
-    fn read(self) -> Result<libc::semid_ds, SetError> {
+    fn read(self) -> Result<libc::semid_ds, GuardError> {
         let mut status = core::mem::MaybeUninit::<libc::semid_ds>::zeroed();
         // SAFETY: IPC_STAT writes one semid_ds to the pointer.
         if unsafe { libc::semctl(self.id, 0, libc::IPC_STAT, status.as_mut_ptr()) } == -1 {
-            return Err(SetError::last("semctl(IPC_STAT)"));
+            return Err(last("semctl(IPC_STAT)"));
         }
         // SAFETY: zeroed, and then written by the kernel; all fields are integers.
         Ok(unsafe { status.assume_init() })
     }
 
     /// Gives the set to another user or group.
-    pub(super) fn give(self, uid: Option<u32>, gid: Option<u32>) -> Result<(), SetError> {
+    pub(super) fn give(self, uid: Option<u32>, gid: Option<u32>) -> Result<(), GuardError> {
         let mut status = self.read()?;
         status.sem_perm.uid = uid.unwrap_or(status.sem_perm.uid);
         status.sem_perm.gid = gid.unwrap_or(status.sem_perm.gid);
         // SAFETY: IPC_SET reads one semid_ds from the pointer.
         match unsafe { libc::semctl(self.id, 0, libc::IPC_SET, &raw const status) } {
-            -1 => Err(SetError::last("semctl(IPC_SET)")),
+            -1 => Err(last("semctl(IPC_SET)")),
             _ => Ok(()),
         }
     }
 
-    pub(super) fn remove(self) -> Result<(), SetError> {
+    pub(super) fn remove(self) -> Result<(), GuardError> {
         // SAFETY: IPC_RMID takes no pointer.
         match unsafe { libc::semctl(self.id, 0, libc::IPC_RMID) } {
-            -1 => Err(SetError::last("semctl(IPC_RMID)")),
+            -1 => Err(last("semctl(IPC_RMID)")),
             _ => Ok(()),
         }
     }
 
-    fn operate(self, operations: &mut [libc::sembuf]) -> Result<(), SetError> {
+    fn operate(self, operations: &mut [libc::sembuf]) -> Result<(), GuardError> {
         // SAFETY: the pointer and the length are those of one slice. All operations carry IPC_NOWAIT, so that the
         // call returns at once.
         match unsafe { libc::semop(self.id, operations.as_mut_ptr(), operations.len()) } {
-            -1 => Err(SetError::last("semop")),
+            -1 => Err(last("semop")),
             _ => Ok(()),
         }
     }
 
-    fn get(self, semaphore: Semaphore) -> Result<i32, SetError> {
+    fn get(self, semaphore: Semaphore) -> Result<i32, GuardError> {
         self.ask(semaphore, libc::GETVAL, "semctl(GETVAL)")
     }
 
-    fn ask(self, semaphore: Semaphore, command: i32, call: &'static str) -> Result<i32, SetError> {
+    fn ask(self, semaphore: Semaphore, command: i32, call: &'static str) -> Result<i32, GuardError> {
         // SAFETY: GETVAL and GETPID take no pointer.
         match unsafe { libc::semctl(self.id, semaphore as i32, command) } {
-            -1 => Err(SetError::last(call)),
+            -1 => Err(last(call)),
             value => Ok(value),
         }
     }
 
     /// Also forgets what any process would undo to this semaphore.
-    fn set(self, semaphore: Semaphore, value: i32) -> Result<(), SetError> {
+    fn set(self, semaphore: Semaphore, value: i32) -> Result<(), GuardError> {
         // SAFETY: SETVAL takes an int, no pointer.
         match unsafe { libc::semctl(self.id, semaphore as i32, libc::SETVAL, value) } {
-            -1 => Err(SetError::last("semctl(SETVAL)")),
+            -1 => Err(last("semctl(SETVAL)")),
             _ => Ok(()),
         }
     }
 
     /// Waits until nobody else makes, opens or removes the pipe, and keeps everybody else from it until the guard is
     /// dropped. The kernel ends it if we die. `Taken` if somebody does so for longer than `patience`.
-    pub(super) fn lock(self, patience: Duration) -> Result<InitLock, SetError> {
+    pub(super) fn lock(self, patience: Duration) -> Result<InitLock, GuardError> {
         let start = Instant::now();
         let mut pause = Duration::from_micros(20);
         loop {
             match self.operate(&mut take(Semaphore::Init)) {
                 Ok(()) => return Ok(InitLock { set: self }),
-                Err(SetError::Taken) if start.elapsed() < patience => thread::sleep(pause),
+                Err(GuardError::Taken) if start.elapsed() < patience => thread::sleep(pause),
                 Err(error) => return Err(error),
             }
             pause = (pause * 2).min(Duration::from_millis(5));
@@ -243,7 +230,7 @@ impl Semaphores {
     }
 
     /// [`lock`](Self::lock) with the patience of a call that somebody waits for.
-    pub(super) fn lock_patiently(self) -> Result<InitLock, SetError> {
+    pub(super) fn lock_patiently(self) -> Result<InitLock, GuardError> {
         self.lock(PATIENCE)
     }
 
@@ -252,12 +239,12 @@ impl Semaphores {
         self.pid(Semaphore::Init)
     }
 
-    pub(super) fn stage(self) -> Result<Stage, SetError> {
+    pub(super) fn stage(self) -> Result<Stage, GuardError> {
         self.get(Semaphore::Stage).map(Stage::of)
     }
 
     /// Notes the stage, and who has brought it there. The caller holds the lock.
-    pub(super) fn set_stage(self, stage: Stage) -> Result<(), SetError> {
+    pub(super) fn set_stage(self, stage: Stage) -> Result<(), GuardError> {
         self.set(Semaphore::Stage, stage.value())
     }
 
@@ -267,45 +254,45 @@ impl Semaphores {
     }
 
     /// The segment that this set guards.
-    pub(super) fn segment(self) -> Result<i32, SetError> {
+    pub(super) fn segment(self) -> Result<i32, GuardError> {
         SEGMENT.iter().rev().try_fold(0, |id, &semaphore| Ok(id << BITS | self.get(semaphore)?))
     }
 
     /// Whether this set guards the segment with that identifier.
-    pub(super) fn guards(self, id: i32) -> Result<bool, SetError> {
+    pub(super) fn guards(self, id: i32) -> Result<bool, GuardError> {
         Ok(self.stage()? == Stage::Made && self.segment()? == id)
     }
 
     /// Notes the segment that this set guards. The caller holds the lock.
-    pub(super) fn set_segment(self, id: i32) -> Result<(), SetError> {
+    pub(super) fn set_segment(self, id: i32) -> Result<(), GuardError> {
         let mask = (1 << BITS) - 1;
         SEGMENT.iter().zip(0..).try_for_each(|(&semaphore, i)| self.set(semaphore, id >> (i * BITS) & mask))
     }
 
     /// Claims a role, until [`release`](Self::release) or our death. `Taken` if somebody holds it.
-    pub(crate) fn claim(self, role: Role) -> Result<(), SetError> {
+    pub(crate) fn claim(self, role: Role) -> Result<(), GuardError> {
         self.operate(&mut take(semaphore_of(role)))
     }
 
     /// Claims both roles at once.
-    pub(super) fn claim_both(self) -> Result<(), SetError> {
+    pub(super) fn claim_both(self) -> Result<(), GuardError> {
         let [a, b] = take(Semaphore::Producer);
         let [c, d] = take(Semaphore::Consumer);
         self.operate(&mut [a, b, c, d])
     }
 
     /// Gives our claim back.
-    pub(crate) fn release(self, role: Role) -> Result<(), SetError> {
+    pub(crate) fn release(self, role: Role) -> Result<(), GuardError> {
         self.operate(&mut [operation(semaphore_of(role), -1, true)])
     }
 
     /// Frees a role whose holder cannot use it any more. The only way that is safe: it also clears what the holder's
     /// death would undo, which a decrement would leave to hit the next holder.
-    pub(super) fn free_stale(self, role: Role) -> Result<(), SetError> {
+    pub(super) fn free_stale(self, role: Role) -> Result<(), GuardError> {
         self.set(semaphore_of(role), 0)
     }
 
-    pub(crate) fn is_free(self, role: Role) -> Result<bool, SetError> {
+    pub(crate) fn is_free(self, role: Role) -> Result<bool, GuardError> {
         self.get(semaphore_of(role)).map(|value| value == 0)
     }
 
@@ -319,16 +306,16 @@ impl Semaphores {
     }
 
     /// Counts one more open handle, until [`leave`](Self::leave) or our death.
-    pub(super) fn enter(self) -> Result<(), SetError> {
+    pub(super) fn enter(self) -> Result<(), GuardError> {
         self.operate(&mut [operation(Semaphore::Guests, 1, true)])
     }
 
-    pub(super) fn leave(self) -> Result<(), SetError> {
+    pub(super) fn leave(self) -> Result<(), GuardError> {
         self.operate(&mut [operation(Semaphore::Guests, -1, true)])
     }
 
     /// How many handles are open.
-    pub(super) fn guests(self) -> Result<i32, SetError> {
+    pub(super) fn guests(self) -> Result<i32, GuardError> {
         self.get(Semaphore::Guests)
     }
 }

@@ -1,19 +1,20 @@
 //! Removing.
 
 use super::memory::{Memory, Status};
-use super::semaphores::{COUNT, Semaphores, SetError, SetStatus, Stage};
+use super::semaphores::{COUNT, Semaphores, SetStatus, Stage};
+use super::settled;
 use super::target::Target;
-use super::{Trouble, header, persist, settled};
 use crate::address::{Address, Key, Place};
 use crate::error::SetupError;
 use crate::identity::{Identity, READY, Ready};
 use crate::peer::Role;
+use crate::segment::{GuardError, Trouble, persist};
 
 /// Removes the pipe at `address`; with `force` also while a role is held.
 pub(crate) fn unlink(address: &Address, force: bool) -> Result<(), SetupError> {
     let target = Target::new(address, &[])?;
     persist(address, || match (&address.0, target.key) {
-        (Place::Private, _) => Err(SetupError::CannotMake { address: address.clone() }.into()),
+        (Place::Private, _) => Err(target.asked.cannot_make().into()),
         (Place::Id(id), _) => unlink_segment(&target, Memory::from_id(*id), force),
         (_, Some(key)) => unlink_key(&target, key, force),
         (_, None) => unreachable!("every other place has a key"),
@@ -27,10 +28,12 @@ fn unlink_key(target: &Target<'_>, key: Key, force: bool) -> Result<(), Trouble>
     }
     // A set without a segment: whoever was removing the pipe died half-way.
     let failed = |error| target.set_error(None, error);
-    let Some(set) = Semaphores::find(key).map_err(failed)? else { return Err(target.not_found().into()) };
+    let Some(set) = Semaphores::find(key).map_err(failed)? else {
+        return Err(target.asked.not_found().into());
+    };
     let SetStatus { count, .. } = set.status().map_err(failed)?;
     if count != COUNT || !matches!(set.stage().map_err(failed)?, Stage::Making | Stage::Made) {
-        return Err(target.not_found().into());
+        return Err(target.asked.not_found().into());
     }
     let _lock = set.lock_patiently().map_err(|error| target.set_error(Some(set), error))?;
     match Memory::find(key) {
@@ -55,7 +58,7 @@ fn unlink_segment(target: &Target<'_>, memory: Memory, force: bool) -> Result<()
         _ if force => {}
         Some(set) => match set.claim_both() {
             Ok(()) => {}
-            Err(SetError::Taken) => {
+            Err(GuardError::Taken) => {
                 let role = match set.is_free(Role::Producer) {
                     Ok(true) => Role::Consumer,
                     _ => Role::Producer,
@@ -91,7 +94,7 @@ fn set_beside(target: &Target<'_>, memory: Memory, status: &Status) -> Result<Op
         return Ok(found.filter(|&set| is_ours(set)));
     }
     let (ready, seen) = target.peek(memory, status)?;
-    let identity = (ready == Ready::Yes).then(|| Identity::read(header(&seen)));
+    let identity = (ready == Ready::Yes).then(|| Identity::read(seen.header()));
     Ok(identity.and_then(|identity| target.named_set(&identity, status, memory)))
 }
 
@@ -108,7 +111,7 @@ fn check(
         peeked => peeked?,
     };
     if ready == Ready::Yes {
-        return match target.identify(&seen) {
+        return match target.asked.identify(&seen, status.size) {
             Err(error @ SetupError::OtherName { .. }) => Err(error.into()),
             Err(error) if !force => Err(error.into()),
             _ => Ok(()),
@@ -117,7 +120,7 @@ fn check(
     if target.is_half_made(&ready, status, set) {
         return Ok(());
     }
-    Err(target.foreign("the first word", 0, READY).into())
+    Err(target.asked.foreign("the first word", 0, READY).into())
 }
 
 /// Whether a set under a pipe's key is a pipe's set.

@@ -84,9 +84,9 @@ impl Objects {
     /// Those of a pipe.
     pub fn of(pipe: &Pipe) -> Self {
         let snapshot = inspect(pipe.address()).unwrap();
-        janitor::remember(Thing::Segment, snapshot.shm_id);
-        janitor::remember(Thing::Set, snapshot.sem_id);
-        Objects { segment: snapshot.shm_id, set: snapshot.sem_id }
+        janitor::remember(Thing::Segment, raw::ids(&snapshot).shm_id);
+        janitor::remember(Thing::Set, raw::ids(&snapshot).sem_id);
+        Objects { segment: raw::ids(&snapshot).shm_id, set: raw::ids(&snapshot).sem_id }
     }
 }
 

@@ -157,3 +157,17 @@ pub fn hold_semaphore(set: i32, number: u16) {
     let done = unsafe { libc::semop(set, &raw mut operation, 1) };
     assert_ne!(done, -1, "semop: {}", io::Error::last_os_error());
 }
+
+/// The numbers of a System V pipe.
+pub struct Ids {
+    pub key: i32,
+    pub shm_id: i32,
+    pub sem_id: i32,
+}
+
+pub fn ids(seen: &shmpipe::Snapshot) -> Ids {
+    match seen.object {
+        shmpipe::Object::SysV { key, shm_id, sem_id } => Ids { key, shm_id, sem_id },
+        other => panic!("{other:?}"),
+    }
+}

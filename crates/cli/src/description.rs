@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
-use shmpipe::{Listed, Peer, Permissions, SetupError, Side, Snapshot};
+use shmpipe::{Listed, Object, Peer, Permissions, SetupError, Side, Snapshot};
 
 use crate::exit::Failure;
 use crate::report::SCHEMA;
@@ -17,9 +17,9 @@ pub struct Description {
     name: Option<String>,
     address: String,
     segment_id: String,
-    key: i32,
-    shm_id: i32,
-    sem_id: i32,
+    key: Option<i32>,
+    shm_id: Option<i32>,
+    sem_id: Option<i32>,
     capacity_bytes: u64,
     used_bytes: u64,
     fill_percent: f64,
@@ -33,7 +33,7 @@ pub struct Description {
     group_gid: u32,
     creator_uid: u32,
     mode: String,
-    attached_processes: u64,
+    attached_processes: Option<u64>,
     created_unix_seconds: f64,
     age_seconds: f64,
     producer: &'static str,
@@ -77,6 +77,22 @@ fn number(key: i32, shm_id: i32) -> String {
     if key == 0 { format!("sysv:id:{shm_id}") } else { format!("sysv:{key:#x}") }
 }
 
+/// What a pipe is found by: a System V one by its number, any other by its address.
+fn address(snapshot: &Snapshot) -> String {
+    match snapshot.object {
+        Object::SysV { key, shm_id, .. } => number(key, shm_id),
+        _ => snapshot.address.to_string(),
+    }
+}
+
+/// Key, shmid and semid of a System V pipe.
+fn ids(snapshot: &Snapshot) -> Option<(i32, i32, i32)> {
+    match snapshot.object {
+        Object::SysV { key, shm_id, sem_id } => Some((key, shm_id, sem_id)),
+        _ => None,
+    }
+}
+
 fn mode(permissions: &Permissions) -> String {
     format!("{:04o}", permissions.mode)
 }
@@ -110,11 +126,11 @@ impl From<&Snapshot> for Description {
         Description {
             schema: SCHEMA,
             name: snapshot.name.clone(),
-            address: number(snapshot.key, snapshot.shm_id),
+            address: address(snapshot),
             segment_id: snapshot.segment_id.to_string(),
-            key: snapshot.key,
-            shm_id: snapshot.shm_id,
-            sem_id: snapshot.sem_id,
+            key: ids(snapshot).map(|(key, _, _)| key),
+            shm_id: ids(snapshot).map(|(_, shm_id, _)| shm_id),
+            sem_id: ids(snapshot).map(|(_, _, sem_id)| sem_id),
             capacity_bytes: snapshot.capacity,
             used_bytes: snapshot.used,
             fill_percent: snapshot.used as f64 / snapshot.capacity as f64 * 100.0,
@@ -204,7 +220,7 @@ fn name(snapshot: &Snapshot) -> String {
 pub fn row(snapshot: &Snapshot) -> Vec<String> {
     vec![
         name(snapshot),
-        number(snapshot.key, snapshot.shm_id),
+        address(snapshot),
         units::show_size(snapshot.capacity),
         units::show_fill(snapshot.used, snapshot.capacity),
         state_and_pid(&snapshot.producer),
@@ -221,9 +237,14 @@ pub fn in_full(snapshot: &Snapshot) -> Vec<Vec<String>> {
     let mut rows: Vec<(String, String)> = Vec::new();
     let mut add = |what: &str, text: String| rows.push((what.to_owned(), text));
     add("name", name(snapshot));
-    add("address", number(snapshot.key, snapshot.shm_id));
-    add("segment", format!("{} bytes, shmid {}, id {}", snapshot.size, snapshot.shm_id, snapshot.segment_id));
-    add("semaphores", format!("semid {}", snapshot.sem_id));
+    add("address", address(snapshot));
+    match ids(snapshot) {
+        Some((_, shm_id, sem_id)) => {
+            add("segment", format!("{} bytes, shmid {shm_id}, id {}", snapshot.size, snapshot.segment_id));
+            add("semaphores", format!("semid {sem_id}"));
+        }
+        None => add("segment", format!("{} bytes, id {}", snapshot.size, snapshot.segment_id)),
+    }
     add("capacity", format!("{} ({} bytes)", units::show_size(snapshot.capacity), snapshot.capacity));
     let fill = units::show_fill(snapshot.used, snapshot.capacity);
     add("fill", format!("{} bytes ({fill})", snapshot.used));
@@ -240,7 +261,9 @@ pub fn in_full(snapshot: &Snapshot) -> Vec<Vec<String>> {
     );
     add("creator", format!("{} (uid {})", users::name(snapshot.creator), snapshot.creator));
     add("mode", mode(permissions));
-    add("attached", format!("{} times", snapshot.attached));
+    if let Some(attached) = snapshot.attached {
+        add("attached", format!("{attached} times"));
+    }
     add("age", units::show_age(age(snapshot)));
     for (name, side, moved, waited_for) in [
         ("producer", &snapshot.producer, "sent", "space"),

@@ -234,8 +234,10 @@ fn what_belongs_to_somebody_else_is_8() {
     // It is listed all the same, without what is inside.
     let listed = copy.run_as_nobody(&["ls", "--json"]).code(0).quiet();
     let objects: Vec<Value> = serde_json::from_slice(&listed.out).unwrap();
-    let snapshot = shmpipe::inspect(&*name).unwrap();
-    let ours = objects.iter().find(|object| object["shm_id"] == snapshot.shm_id).unwrap();
+    let shmpipe::Object::SysV { shm_id, .. } = shmpipe::inspect(&*name).unwrap().object else {
+        panic!("a System V pipe");
+    };
+    let ours = objects.iter().find(|object| object["shm_id"] == shm_id).unwrap();
     assert_eq!((ours["error"].as_str(), ours["owner"].as_str()), (Some("no_permission"), Some("root")));
     assert_eq!((ours["mode"].as_str(), ours["schema"].as_u64()), (Some("0600"), Some(1)));
     let listed = String::from_utf8(copy.run_as_nobody(&["ls"]).code(0).out).unwrap();

@@ -49,7 +49,9 @@ fn a_foreign_segment_is_7_and_stays_as_it_is() {
     for size in [100, 8192] {
         let name = Name::new("foreign");
         ask(&["create", &name]).code(0);
-        let key = shmpipe::inspect(&*name).unwrap().key;
+        let shmpipe::Object::SysV { key, .. } = shmpipe::inspect(&*name).unwrap().object else {
+            panic!("a System V pipe");
+        };
         ask(&["rm", &name]).code(0);
         let foreign = Foreign::new(key, size);
         for command in ["send", "recv", "stat", "rm", "create"] {

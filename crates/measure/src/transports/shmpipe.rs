@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::io;
 
-use shmpipe::{Consumer, Options, Producer, Trusted, Wait};
+use shmpipe::{Consumer, Object, Options, Producer, Trusted, Wait};
 
 use super::{Invitation, Invited, Mode, Transport};
 use crate::channel::{Channel, Incoming, Outgoing};
@@ -119,8 +119,10 @@ fn refused(error: impl Error + Send + Sync + 'static) -> io::Error {
 /// Tells the partner of a pipe, and has it removed with the session.
 fn announce(pipe: &::shmpipe::Pipe, invitation: &mut Invitation<'_>) -> io::Result<()> {
     let snapshot = ::shmpipe::inspect(pipe.address()).map_err(refused)?;
-    invitation.leaves(Leftover::Segment(snapshot.shm_id))?;
-    invitation.leaves(Leftover::Semaphores(snapshot.sem_id))?;
+    if let Object::SysV { shm_id, sem_id, .. } = snapshot.object {
+        invitation.leaves(Leftover::Segment(shm_id))?;
+        invitation.leaves(Leftover::Semaphores(sem_id))?;
+    }
     invitation.tell(pipe.address());
     Ok(())
 }

@@ -100,8 +100,11 @@ impl Transport for Failing {
                 let mut pipe = || {
                     let pipe = shmpipe::Options::new().capacity(4096).create("sysv:private").unwrap();
                     let snapshot = shmpipe::inspect(pipe.address()).unwrap();
-                    invitation.leaves(Leftover::Segment(snapshot.shm_id))?;
-                    invitation.leaves(Leftover::Semaphores(snapshot.sem_id))?;
+                    let shmpipe::Object::SysV { shm_id, sem_id, .. } = snapshot.object else {
+                        unreachable!()
+                    };
+                    invitation.leaves(Leftover::Segment(shm_id))?;
+                    invitation.leaves(Leftover::Semaphores(sem_id))?;
                     io::Result::Ok((pipe.producer().unwrap(), pipe.consumer().unwrap()))
                 };
                 let ((a_out, b_back), (b_out, a_back)) = (pipe()?, pipe()?);

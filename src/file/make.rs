@@ -1,0 +1,162 @@
+//! Making a pipe in a file: complete before anybody can find it.
+
+use super::descriptor::{self, FileSystem, filesystem, spot};
+use super::filesystem::check;
+use super::guard::LockGuard;
+use super::lock::{Byte, Held, Mode};
+use crate::address::{Address, Place};
+use crate::error::{Permissions, SetupError};
+use crate::identity::{Identity, NO_SET, READY};
+use crate::layout::HEADER;
+use crate::options::{Existing, Options};
+use crate::segment::{Access, Asked, Mapping, Segment, Trouble, join, wishes};
+use crate::sync::Ordering;
+use std::fs::{self, File, Permissions as FileMode};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+
+fn failed(call: &'static str) -> impl Fn(io::Error) -> SetupError {
+    move |source| SetupError::Os { call, source }
+}
+
+/// A file on its way to a name.
+struct Unlinked {
+    file: File,
+    /// The name that it has meanwhile, on a file system that has no files without one.
+    meanwhile: Option<PathBuf>,
+}
+
+impl Unlinked {
+    /// An empty file in a directory.
+    fn new(directory: &Path) -> io::Result<Self> {
+        match descriptor::without_name(directory) {
+            Ok(file) => return Ok(Unlinked { file, meanwhile: None }),
+            // EISDIR: a kernel, or a file system, that does not know such files.
+            Err(error) if !matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR)) => {
+                return Err(error);
+            }
+            Err(_) => {}
+        }
+        let name = format!(".shmpipe.{:016x}", crate::identity::random()?);
+        let meanwhile = directory.join(name);
+        Ok(Unlinked { file: descriptor::under_new_name(&meanwhile)?, meanwhile: Some(meanwhile) })
+    }
+
+    /// Gives it its name. EEXIST if something has that.
+    fn link(mut self, path: &Path) -> io::Result<()> {
+        match &self.meanwhile {
+            None => descriptor::link(&self.file, path),
+            Some(meanwhile) => {
+                descriptor::rename(meanwhile, path)?;
+                self.meanwhile = None;
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Drop for Unlinked {
+    fn drop(&mut self) {
+        if let Some(meanwhile) = &self.meanwhile {
+            let _ = fs::remove_file(meanwhile);
+        }
+    }
+}
+
+/// Makes a file at `path`.
+pub(super) fn named(
+    asked: &Asked<'_>,
+    options: &Options,
+    existing: Existing,
+    path: &Path,
+) -> Result<Segment, Trouble> {
+    let directory = path.parent().unwrap_or(path);
+    let looked = spot(directory).map_err(failed("opening the directory"))?;
+    check(asked, filesystem(&looked).map_err(failed("fstatfs"))?)?;
+    let unlinked = Unlinked::new(directory).map_err(failed("making a file in the directory"))?;
+    let found = filesystem(&unlinked.file).map_err(failed("fstatfs"))?;
+    let file = unlinked.file.try_clone().map_err(failed("dup"))?;
+    let segment = complete(asked, options, file, Some(path), found)?;
+    match unlinked.link(path) {
+        Ok(()) => Ok(segment),
+        Err(error) if error.raw_os_error() == Some(libc::EEXIST) && existing != Existing::Refused => {
+            Err(Trouble::Again)
+        }
+        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
+            Err(SetupError::Exists { address: asked.address.clone() }.into())
+        }
+        Err(error) => Err(failed("giving the file its name")(error).into()),
+    }
+}
+
+/// Makes a memfd.
+pub(super) fn memfd(asked: &Asked<'_>, options: &Options) -> Result<Segment, SetupError> {
+    let file = descriptor::memfd(0).map_err(failed("memfd_create"))?;
+    let found = filesystem(&file).map_err(failed("fstatfs"))?;
+    let segment = complete(asked, options, file, None, found)?;
+    Ok(segment)
+}
+
+/// Makes a pipe of an empty file that nobody else knows of.
+fn complete(
+    asked: &Asked<'_>,
+    options: &Options,
+    file: File,
+    path: Option<&Path>,
+    found: FileSystem,
+) -> Result<Segment, SetupError> {
+    let wishes = wishes(options)?;
+    let size = (HEADER + wishes.capacity).next_multiple_of(found.page);
+    check_limit(size)?;
+    descriptor::allocate(&file, size).map_err(|source| match source.raw_os_error() {
+        Some(libc::ENOSPC) => {
+            SetupError::NoSpace { address: asked.address.clone(), needed: size, free: found.free }
+        }
+        _ => SetupError::Os { call: "posix_fallocate", source },
+    })?;
+    file.set_permissions(FileMode::from_mode(options.mode.unwrap_or(0o600))).map_err(failed("fchmod"))?;
+    if options.uid.is_some() || options.gid.is_some() {
+        fchown(&file, options.uid, options.gid).map_err(failed("fchown"))?;
+    }
+    if path.is_none() {
+        descriptor::seal(&file).map_err(failed("fcntl(F_ADD_SEALS)"))?;
+    }
+    let mapping = Mapping::of_file(file.as_fd(), size, Access::ReadWrite).map_err(failed("mmap"))?;
+    let identity = Identity::new(&wishes, None, NO_SET)?;
+    identity.write(mapping.header());
+    // ORDERING: Release, pairs with the Acquire load in `Ready::of`: who sees READY sees the identity.
+    mapping.header().ready.store(READY, Ordering::Release);
+    let guest = Held::take(&file, found.page, Byte::Guests, Mode::Shared)
+        .map_err(failed("fcntl(F_OFD_SETLK)"))?
+        .expect("nobody else knows of it");
+    join(&identity, options)?;
+    let metadata = file.metadata().map_err(failed("fstat"))?;
+    let address = match path {
+        Some(_) => asked.address.clone(),
+        None => Address(Place::Descriptor(file.as_raw_fd())),
+    };
+    let permissions = permissions(&metadata);
+    let guard = LockGuard::new(file, path.map(Path::to_owned), size, found.page, Some(guest));
+    Ok(Segment { mapping, identity, address, created: true, permissions, guard: Box::new(guard) })
+}
+
+pub(crate) fn permissions(metadata: &fs::Metadata) -> Permissions {
+    Permissions { uid: metadata.uid(), gid: metadata.gid(), mode: metadata.mode() & 0o777 }
+}
+
+/// Refuses a size beyond what files of this process may have: the kernel would send SIGXFSZ.
+fn check_limit(size: u64) -> Result<(), SetupError> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the call writes one rlimit to the pointer.
+    if unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) } == 0 && size > limit.rlim_cur {
+        return Err(SetupError::Limit {
+            name: "RLIMIT_FSIZE",
+            value: limit.rlim_cur,
+            asked: size,
+            file: "ulimit -f",
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,277 @@
+//! Opening a pipe that lies in a file.
+
+use super::descriptor::{self, FileSystem, filesystem, is_at, reopen, spot};
+use super::filesystem::check;
+use super::guard::LockGuard;
+use super::lock::{Byte, Held, Mode};
+use super::{Source, make, unlink};
+use crate::address::{Address, Place};
+use crate::error::SetupError;
+use crate::handoff;
+use crate::identity::{Identity, READY, Ready};
+use crate::inspect::Object;
+use crate::layout::HEADER;
+use crate::options::{Existing, Options};
+use crate::segment::{Access, Asked, Mapping, Segment, Trouble, View, join, persist};
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long somebody else may take to remove a pipe before we give up.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+fn failed(call: &'static str) -> impl Fn(io::Error) -> SetupError {
+    move |source| SetupError::Os { call, source }
+}
+
+/// Opens, or makes, the pipe at `address`.
+pub(crate) fn attach(
+    address: &Address,
+    options: &Options,
+    existing: Existing,
+) -> Result<Segment, SetupError> {
+    let asked = Asked::new(address, &options.trusted);
+    let source = Source::of(&address.0).map_err(failed("finding the working directory"))?;
+    match (source, existing) {
+        (Source::NewMemfd, Existing::Required)
+        | (Source::Descriptor(_) | Source::Served(_), Existing::Refused) => Err(asked.cannot_make()),
+        (Source::NewMemfd, _) => make::memfd(&asked, options),
+        (Source::Descriptor(number), _) => attach_received(&asked, options, &Number(number)),
+        (Source::Served(path), _) => {
+            let (descriptor, _) = handoff::receive(&asked, path)?;
+            attach_received(&asked, options, &descriptor)
+        }
+        (Source::Named(path), _) => persist(address, || match Found::at(&asked, &path, Access::ReadWrite) {
+            Err(Trouble::Failed(SetupError::NotFound { .. })) if existing != Existing::Required => {
+                make::named(&asked, options, existing, &path)
+            }
+            found => open(&asked, options, existing, found?),
+        }),
+    }
+}
+
+/// Opens the pipe in a memfd that this process has, or has been given. The descriptor stays the caller's.
+pub(crate) fn attach_received(
+    asked: &Asked<'_>,
+    options: &Options,
+    descriptor: &impl AsRawFd,
+) -> Result<Segment, SetupError> {
+    let found = Found::received(asked, descriptor, Access::ReadWrite)?;
+    persist(asked.address, || open(asked, options, Existing::Required, found.again()?))
+}
+
+/// Opens the file of an open pipe once more.
+pub(super) fn again(
+    file: &File,
+    path: Option<PathBuf>,
+    address: &Address,
+    options: &Options,
+) -> Result<Segment, SetupError> {
+    let asked = Asked::new(address, &options.trusted);
+    let found = Found::of(file, path, Access::ReadWrite).map_err(failed("opening /proc/self/fd"))?;
+    match open(&asked, options, Existing::Required, found) {
+        Ok(segment) => Ok(segment),
+        Err(Trouble::Failed(error)) => Err(error),
+        // Its name leads elsewhere now.
+        Err(Trouble::Again) => Err(SetupError::Removed { address: address.clone() }),
+    }
+}
+
+/// The number of a descriptor that somebody else takes care of.
+struct Number(i32);
+
+impl AsRawFd for Number {
+    fn as_raw_fd(&self) -> i32 {
+        self.0
+    }
+}
+
+/// A file that may hold a pipe, with an open description of its own.
+pub(super) struct Found {
+    pub(super) file: File,
+    pub(super) metadata: Metadata,
+    pub(super) filesystem: FileSystem,
+    /// Its absolute path, if it has a name.
+    pub(super) path: Option<PathBuf>,
+}
+
+impl Found {
+    fn of(file: &impl AsRawFd, path: Option<PathBuf>, access: Access) -> io::Result<Self> {
+        let file = reopen(file, access)?;
+        Ok(Found { metadata: file.metadata()?, filesystem: filesystem(&file)?, file, path })
+    }
+
+    fn again(&self) -> Result<Self, SetupError> {
+        Self::of(&self.file, self.path.clone(), Access::ReadWrite).map_err(failed("opening /proc/self/fd"))
+    }
+
+    /// The file at a path. It is looked at before it is opened: opening a device, or a pipe of the kernel's, does things.
+    pub(super) fn at(asked: &Asked<'_>, path: &Path, access: Access) -> Result<Self, Trouble> {
+        let spot = spot(path).map_err(|source| match source.raw_os_error() {
+            Some(libc::ENOENT | libc::ENOTDIR) => asked.not_found(),
+            _ => failed("open")(source),
+        })?;
+        let metadata = spot.metadata().map_err(failed("fstat"))?;
+        if metadata.nlink() == 0 {
+            return Err(Trouble::Again);
+        }
+        if let Some(found) = objection(&metadata) {
+            return Err(SetupError::NotAFile { address: asked.address.clone(), found }.into());
+        }
+        Self::of(&spot, Some(path.to_owned()), access).map_err(|source| match source.raw_os_error() {
+            Some(libc::EACCES | libc::EPERM) => Trouble::Failed(SetupError::PermissionDenied {
+                address: asked.address.clone(),
+                key: None,
+                permissions: Some(make::permissions(&metadata)),
+            }),
+            // /proc, which a new open description is made by, is not there.
+            _ => Trouble::Failed(failed("opening /proc/self/fd")(source)),
+        })
+    }
+
+    /// The memfd behind a descriptor.
+    fn received(asked: &Asked<'_>, descriptor: &impl AsRawFd, access: Access) -> Result<Self, SetupError> {
+        let missing = descriptor::missing_seals(descriptor).map_err(|source| {
+            if source.raw_os_error() == Some(libc::EBADF) {
+                asked.not_found()
+            } else {
+                failed("fcntl(F_GET_SEALS)")(source)
+            }
+        })?;
+        if missing != 0 {
+            return Err(SetupError::Unsealed { address: asked.address.clone(), missing });
+        }
+        Self::of(descriptor, None, access).map_err(failed("opening /proc/self/fd"))
+    }
+
+    /// What a file says of itself, which is mapped for reading alone. A foreign one is not written to.
+    pub(super) fn peek(&self, asked: &Asked<'_>) -> Result<Mapping, SetupError> {
+        let size = self.metadata.len();
+        if size < HEADER {
+            return Err(asked.foreign("the size of the file in bytes", size, HEADER));
+        }
+        let mapping = Mapping::of_file(self.file.as_fd(), self.filesystem.page, Access::Read)
+            .map_err(failed("mmap"))?;
+        match asked.readiness(&mapping)? {
+            Ready::Yes => Ok(mapping),
+            _ => Err(asked.foreign(
+                "the first word",
+                mapping.header().ready.load(crate::sync::Ordering::Relaxed),
+                READY,
+            )),
+        }
+    }
+
+    /// Bytes to map of a file that holds this pipe.
+    fn size(&self, identity: &Identity) -> u64 {
+        (HEADER + identity.capacity).next_multiple_of(self.filesystem.page)
+    }
+}
+
+/// Why a file is not opened, by what it is.
+fn objection(metadata: &Metadata) -> Option<&'static str> {
+    let kind = metadata.file_type();
+    Some(match () {
+        () if kind.is_symlink() => "a symbolic link",
+        () if kind.is_dir() => "a directory",
+        () if kind.is_fifo() => "a FIFO",
+        () if kind.is_socket() => "a socket",
+        () if kind.is_char_device() || kind.is_block_device() => "a device",
+        // Somebody who may not write to it could give it another name, where others look for another pipe.
+        () if metadata.nlink() > 1 => "a file with several names",
+        () => return None,
+    })
+}
+
+/// Opens a file that was found.
+fn open(asked: &Asked<'_>, options: &Options, existing: Existing, found: Found) -> Result<Segment, Trouble> {
+    asked.check_trust(found.metadata.uid(), found.metadata.uid())?;
+    check(asked, found.filesystem)?;
+    let guest = enter(asked, &found)?;
+    if let Some(path) = &found.path {
+        // From here on nobody removes it unless by force.
+        if !is_at(&found.file, path).map_err(failed("stat"))? {
+            return Err(Trouble::Again);
+        }
+    }
+    let seen = found.peek(asked)?;
+    let identity = asked.identify(&seen, found.metadata.len())?;
+    drop(seen);
+    if identity.is_stale() {
+        if existing == Existing::Required || !options.remake_stale {
+            return Err(SetupError::Stale { address: asked.address.clone() }.into());
+        }
+        drop(guest);
+        unlink::remove(asked, &found, false)?;
+        return Err(Trouble::Again);
+    }
+    asked.check_wanted(&identity, options, existing)?;
+    let size = found.size(&identity);
+    if found.metadata.blocks() * 512 < size {
+        // A copy, perhaps, with holes.
+        descriptor::allocate(&found.file, size).map_err(|source| no_space(asked, &found, size, source))?;
+    }
+    let mapping = Mapping::of_file(found.file.as_fd(), size, Access::ReadWrite).map_err(failed("mmap"))?;
+    join(&identity, options)?;
+    let permissions = make::permissions(&found.metadata);
+    let address = match asked.address.0 {
+        Place::Descriptor(_) => Address(Place::Descriptor(found.file.as_raw_fd())),
+        _ => asked.address.clone(),
+    };
+    let guard = LockGuard::new(found.file, found.path, size, found.filesystem.page, Some(guest));
+    Ok(Segment { mapping, identity, address, created: false, permissions, guard: Box::new(guard) })
+}
+
+/// Becomes a guest of a file: who removes a pipe because nobody is left keeps others out for a moment.
+fn enter(asked: &Asked<'_>, found: &Found) -> Result<Held, Trouble> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let guest = Held::take(&found.file, found.filesystem.page, Byte::Guests, Mode::Shared);
+        match guest.map_err(failed("fcntl(F_OFD_SETLK)"))? {
+            Some(guest) => return Ok(guest),
+            None if Instant::now() < deadline => thread::sleep(Duration::from_millis(1)),
+            None => return Err(SetupError::Busy { address: asked.address.clone(), pid: None }.into()),
+        }
+    }
+}
+
+fn no_space(asked: &Asked<'_>, found: &Found, needed: u64, source: io::Error) -> SetupError {
+    match source.raw_os_error() {
+        Some(libc::ENOSPC) => {
+            SetupError::NoSpace { address: asked.address.clone(), needed, free: found.filesystem.free }
+        }
+        _ => SetupError::Os { call: "posix_fallocate", source },
+    }
+}
+
+/// Maps the pipe at `address` for reading alone, without a lock.
+pub(crate) fn view(address: &Address) -> Result<View, SetupError> {
+    let asked = Asked::new(address, &[]);
+    let found = match Source::of(&address.0).map_err(failed("finding the working directory"))? {
+        Source::NewMemfd => return Err(asked.cannot_make()),
+        Source::Descriptor(number) => Found::received(&asked, &Number(number), Access::Read)?,
+        Source::Served(path) => Found::received(&asked, &handoff::receive(&asked, path)?.0, Access::Read)?,
+        Source::Named(path) => persist(address, || Found::at(&asked, &path, Access::Read))?,
+    };
+    let seen = found.peek(&asked)?;
+    let size = found.metadata.len();
+    let identity = asked.identify(&seen, size)?;
+    drop(seen);
+    let mapped = found.size(&identity);
+    let mapping = Mapping::of_file(found.file.as_fd(), mapped, Access::Read).map_err(failed("mmap"))?;
+    let Found { file, metadata, filesystem, path } = found;
+    Ok(View {
+        mapping,
+        identity,
+        object: Object::File { device: metadata.dev(), inode: metadata.ino() },
+        size,
+        attached: None,
+        permissions: make::permissions(&metadata),
+        creator: metadata.uid(),
+        guard: Some(Box::new(LockGuard::new(file, path, mapped, filesystem.page, None))),
+    })
+}

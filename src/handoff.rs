@@ -1,0 +1,349 @@
+//! Handing a pipe in a memfd from process to process, at a Unix socket.
+//!
+//! A memfd has no name: nobody finds it who was not given it, and it goes with the last process that has it. One process
+//! makes it and [serves](serve) it; others [connect], or open the address `memfd:PATH`, which does the same. Who is
+//! served can be the producer, the consumer or a watcher; roles are claimed as on any other pipe, and the server need
+//! not have one.
+//!
+//! ```
+//! use shmpipe::{Options, handoff};
+//!
+//! # let path = std::env::temp_dir().join(format!("shmpipe-doc-{}.sock", std::process::id()));
+//! let pipe = Options::new().create("memfd")?;
+//! let server = handoff::serve(&path, &pipe)?;
+//! std::thread::spawn(move || while server.accept().is_ok() {});
+//!
+//! // In another process:
+//! let (pipe, server) = handoff::connect(&path, &Options::new())?;
+//! println!("process {} has given us {} bytes", server.pid(), pipe.capacity());
+//! # std::fs::remove_file(&path)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Both sides see to whom they talk by what the kernel says (`SO_PEERCRED`): only root, our own user and those named as
+//! trusted are given a pipe, or believed. What is received has to be sealed against resizing, so that nobody can pull
+//! the memory away from under us.
+
+use crate::address::{Address, Place};
+use crate::error::SetupError;
+use crate::file;
+use crate::identity::READY;
+use crate::options::Options;
+use crate::pipe::Pipe;
+use crate::segment::Asked;
+use std::fs::{self, File};
+use std::io;
+use std::mem::{MaybeUninit, size_of};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::ptr::null_mut;
+use std::time::Duration;
+
+/// How long a server may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Bytes that come with the descriptor, so that a stranger's socket is not taken for one of ours.
+const GREETING: [u8; 8] = READY.to_le_bytes();
+
+fn failed(call: &'static str) -> impl Fn(io::Error) -> SetupError {
+    move |source| SetupError::Os { call, source }
+}
+
+/// Hands out a pipe at a Unix socket; see [`serve`]. The socket is removed when this is dropped.
+#[derive(Debug)]
+pub struct Server {
+    listener: UnixListener,
+    path: PathBuf,
+    inode: (u64, u64),
+    pipe: Pipe,
+    trusted: Vec<u32>,
+}
+
+/// Makes a Unix socket at `path`, where other processes are given `pipe`. One that a dead server has left there is replaced.
+///
+/// It is for the caller to [`accept`](Server::accept), in a thread of its own or when the socket is readable.
+///
+/// # Errors
+/// [`SetupError::CannotHandOver`] for a pipe that is found by its address, [`SetupError::Exists`] if somebody serves
+/// there already or there is something else, and whatever else stands in the way of making the socket.
+pub fn serve(path: impl AsRef<Path>, pipe: &Pipe) -> Result<Server, SetupError> {
+    let path = std::path::absolute(path).map_err(failed("finding the working directory"))?;
+    if !matches!(pipe.address().0, Place::Descriptor(_) | Place::Served(_)) {
+        return Err(SetupError::CannotHandOver { address: pipe.address().clone() });
+    }
+    let listener = bind(&path)?;
+    let made = fs::symlink_metadata(&path).map_err(failed("stat"))?;
+    Ok(Server { listener, inode: (made.dev(), made.ino()), path, pipe: pipe.clone(), trusted: vec![] })
+}
+
+/// Listens at a path where nobody does.
+fn bind(path: &Path) -> Result<UnixListener, SetupError> {
+    let exists = || SetupError::Exists { address: Address(Place::Served(path.to_owned())) };
+    // Two who find the socket of a dead server must not both replace it: the second would replace the first one's.
+    let directory = File::open(path.parent().unwrap_or(path)).map_err(failed("opening the directory"))?;
+    // SAFETY: the call takes no pointers.
+    while unsafe { libc::flock(directory.as_raw_fd(), libc::LOCK_EX) } == -1 {
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(failed("flock")(error));
+        }
+    }
+    match UnixListener::bind(path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+        bound => return bound.map_err(failed("bind")),
+    }
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && is_socket => {}
+        _ => return Err(exists()),
+    }
+    fs::remove_file(path).map_err(failed("unlink"))?;
+    UnixListener::bind(path).map_err(failed("bind"))
+}
+
+impl Server {
+    /// Also serves processes of this user. Without it, only root and our own user are served.
+    ///
+    /// # Errors
+    /// [`SetupError::Os`] if the socket cannot be opened to other users.
+    pub fn trust_uid(mut self, uid: u32) -> Result<Self, SetupError> {
+        // Who may connect is no longer for the file system to say, but for `accept`.
+        fs::set_permissions(&self.path, fs::Permissions::from_mode(0o666)).map_err(failed("chmod"))?;
+        self.trusted.push(uid);
+        Ok(self)
+    }
+
+    /// Waits for a process to connect and gives it the pipe.
+    ///
+    /// # Errors
+    /// [`SetupError::Stranger`] if it was a process of a user who is not trusted, which was given nothing;
+    /// [`SetupError::Os`] if it was gone, and, of kind [`Interrupted`](io::ErrorKind::Interrupted), if a signal came. The
+    /// server goes on after each.
+    pub fn accept(&self) -> Result<PeerProcess, SetupError> {
+        let accept = || {
+            // The standard library would wait on after a signal.
+            // SAFETY: the address of the peer is not asked for.
+            match unsafe {
+                libc::accept4(self.listener.as_raw_fd(), null_mut(), null_mut(), libc::SOCK_CLOEXEC)
+            } {
+                -1 => Err(io::Error::last_os_error()),
+                // SAFETY: the kernel has just opened the descriptor for us.
+                descriptor => Ok(UnixStream::from(unsafe { OwnedFd::from_raw_fd(descriptor) })),
+            }
+        };
+        let stream = accept().map_err(failed("accept4"))?;
+        let address = Address(Place::Served(self.path.clone()));
+        let peer = PeerProcess::of(&stream).map_err(failed("getsockopt(SO_PEERCRED)"))?;
+        peer.check(&Asked::new(&address, &self.trusted))?;
+        let descriptor = self.pipe.fd().expect("checked for in `serve`");
+        send(&stream, descriptor).map_err(failed("sendmsg"))?;
+        Ok(peer)
+    }
+
+    /// Where it serves.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl AsFd for Server {
+    /// The listening socket, which is readable when somebody wants to be accepted.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let found = fs::symlink_metadata(&self.path);
+        if found.is_ok_and(|found| (found.dev(), found.ino()) == self.inode) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Opens the pipe that is handed out at a Unix socket, and tells who has done so.
+///
+/// # Errors
+/// [`SetupError::NotFound`] if nobody serves there, [`SetupError::Stranger`] if it is a user who is not trusted,
+/// [`SetupError::Unsealed`] if what was given could be resized, and whatever else [`Options::open`] may return.
+pub fn connect(path: impl AsRef<Path>, options: &Options) -> Result<(Pipe, PeerProcess), SetupError> {
+    let address = Address(Place::Served(path.as_ref().to_owned()));
+    let asked = Asked::new(&address, &options.trusted);
+    let (descriptor, peer) = receive(&asked, path.as_ref())?;
+    let segment = file::attach_received(&asked, options, &descriptor)?;
+    Ok((Pipe::of(segment, options), peer))
+}
+
+/// A descriptor from whoever serves at a path.
+pub(crate) fn receive(asked: &Asked<'_>, path: &Path) -> Result<(OwnedFd, PeerProcess), SetupError> {
+    let stream = UnixStream::connect(path).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => asked.not_found(),
+        io::ErrorKind::PermissionDenied => SetupError::PermissionDenied {
+            address: asked.address.clone(),
+            key: None,
+            permissions: fs::metadata(path).ok().map(|found| file::permissions(&found)),
+        },
+        _ => failed("connect")(source),
+    })?;
+    stream.set_read_timeout(Some(PATIENCE)).map_err(failed("setsockopt(SO_RCVTIMEO)"))?;
+    let peer = PeerProcess::of(&stream).map_err(failed("getsockopt(SO_PEERCRED)"))?;
+    peer.check(asked)?;
+    let (greeting, descriptor) = take(&stream).map_err(failed("recvmsg"))?;
+    match descriptor {
+        Some(descriptor) if greeting == GREETING => Ok((descriptor, peer)),
+        _ => Err(asked.foreign("the greeting", u64::from_le_bytes(greeting), READY)),
+    }
+}
+
+/// The process at the other end of a hand-over, as the kernel has seen it.
+#[derive(Debug)]
+pub struct PeerProcess {
+    pid: u32,
+    uid: u32,
+    gid: u32,
+    pidfd: Option<OwnedFd>,
+}
+
+/// A descriptor of the process at the other end, since Linux 6.5.
+const SO_PEERPIDFD: libc::c_int = 77;
+
+impl PeerProcess {
+    fn of(stream: &UnixStream) -> io::Result<Self> {
+        let credentials: libc::ucred = option(stream, libc::SO_PEERCRED)?;
+        let pidfd = option::<libc::c_int>(stream, SO_PEERPIDFD).ok();
+        Ok(PeerProcess {
+            pid: credentials.pid as u32,
+            uid: credentials.uid,
+            gid: credentials.gid,
+            // SAFETY: the kernel has just opened the descriptor for us.
+            pidfd: pidfd.map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor) }),
+        })
+    }
+
+    fn check(&self, asked: &Asked<'_>) -> Result<(), SetupError> {
+        if asked.is_trusted(self.uid) {
+            return Ok(());
+        }
+        Err(SetupError::Stranger { address: asked.address.clone(), uid: self.uid, pid: self.pid })
+    }
+
+    /// Its process id, as seen from here; 0 if it is not visible.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Its user.
+    #[must_use]
+    pub fn uid(&self) -> u32 {
+        self.uid
+    }
+
+    /// Its group.
+    #[must_use]
+    pub fn gid(&self) -> u32 {
+        self.gid
+    }
+
+    /// A descriptor that becomes readable when the process ends (a pidfd), for an event loop. It cannot be fooled by a
+    /// process that gets the same id, nor by children. `None` on kernels before 6.5.
+    ///
+    /// The roles do not need it: a wait notices within a tenth of a second that the peer has died.
+    #[must_use]
+    pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
+        self.pidfd.as_ref().map(AsFd::as_fd)
+    }
+}
+
+/// An option of a socket.
+fn option<T: Copy>(stream: &UnixStream, name: libc::c_int) -> io::Result<T> {
+    let mut value = MaybeUninit::<T>::zeroed();
+    let mut length = size_of::<T>() as libc::socklen_t;
+    // SAFETY: the kernel writes `length` bytes at most to the value, which has as many.
+    let done = unsafe {
+        let to = value.as_mut_ptr().cast();
+        libc::getsockopt(stream.as_raw_fd(), libc::SOL_SOCKET, name, to, &raw mut length)
+    };
+    if done == -1 || length as usize != size_of::<T>() {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has written all of it; the types used here are integers and structs of integers.
+    Ok(unsafe { value.assume_init() })
+}
+
+/// Space for one descriptor beside a message, aligned as the kernel wants it.
+#[repr(C, align(8))]
+struct Control([u8; CONTROL]);
+
+// SAFETY: the function computes with its argument alone.
+const CONTROL: usize = unsafe { libc::CMSG_SPACE(size_of::<libc::c_int>() as u32) } as usize;
+
+/// Calls `transfer` with a message of `greeting` and room for one descriptor.
+fn with_message<T>(
+    greeting: &mut [u8; GREETING.len()],
+    control: &mut Control,
+    transfer: impl FnOnce(&mut libc::msghdr) -> T,
+) -> T {
+    let mut part = libc::iovec { iov_base: greeting.as_mut_ptr().cast(), iov_len: greeting.len() };
+    // SAFETY: all zero is a message of nothing.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.0.as_mut_ptr().cast();
+    message.msg_controllen = CONTROL as _;
+    transfer(&mut message)
+}
+
+fn send(stream: &UnixStream, descriptor: BorrowedFd<'_>) -> io::Result<()> {
+    let (mut greeting, mut control) = (GREETING, Control([0; CONTROL]));
+    let sent = with_message(&mut greeting, &mut control, |message| {
+        // SAFETY: `control` has room for the header and one descriptor, so that there is a first header, and its data
+        // may be written. The message and what it points to live until the call returns.
+        unsafe {
+            let header = libc::CMSG_FIRSTHDR(message);
+            (*header).cmsg_level = libc::SOL_SOCKET;
+            (*header).cmsg_type = libc::SCM_RIGHTS;
+            (*header).cmsg_len = libc::CMSG_LEN(size_of::<libc::c_int>() as u32) as _;
+            libc::CMSG_DATA(header).cast::<libc::c_int>().write_unaligned(descriptor.as_raw_fd());
+            libc::sendmsg(stream.as_raw_fd(), message, libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT)
+        }
+    });
+    if sent == GREETING.len() as isize { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// What was sent: eight bytes, zeros if fewer came, and a descriptor.
+fn take(stream: &UnixStream) -> io::Result<([u8; GREETING.len()], Option<OwnedFd>)> {
+    let (mut greeting, mut control) = ([0; GREETING.len()], Control([0; CONTROL]));
+    let (got, descriptor) = with_message(&mut greeting, &mut control, |message| {
+        loop {
+            // SAFETY: the message and what it points to live until the call returns.
+            let got = unsafe { libc::recvmsg(stream.as_raw_fd(), message, libc::MSG_CMSG_CLOEXEC) };
+            if got == -1 && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted {
+                continue;
+            }
+            // SAFETY: the kernel has filled `control`, and set its length, which the macros go by; it holds one descriptor at
+            // most, since there is no room for more, and that one is ours now.
+            let descriptor = unsafe {
+                let header = libc::CMSG_FIRSTHDR(message);
+                let is_descriptor = got >= 0
+                    && !header.is_null()
+                    && (*header).cmsg_level == libc::SOL_SOCKET
+                    && (*header).cmsg_type == libc::SCM_RIGHTS
+                    && (*header).cmsg_len as usize
+                        == libc::CMSG_LEN(size_of::<libc::c_int>() as u32) as usize;
+                is_descriptor.then(|| {
+                    OwnedFd::from_raw_fd(libc::CMSG_DATA(header).cast::<libc::c_int>().read_unaligned())
+                })
+            };
+            break (got, descriptor);
+        }
+    });
+    if got == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok((greeting, descriptor))
+}

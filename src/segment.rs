@@ -1,0 +1,197 @@
+//! An open handle of a segment, of whatever kind of shared memory it is.
+//!
+//! Nothing above this file knows which kind is in use. A kind is a way to find, make and remove a segment, and a
+//! [`Guard`] that says who holds which role of it.
+
+mod asked;
+mod guard;
+mod mapping;
+
+pub(crate) use asked::{Asked, Trouble, join, persist, wishes};
+pub(crate) use guard::{Guard, GuardError};
+pub(crate) use mapping::{Access, Mapping};
+
+use crate::address::{Address, Place};
+use crate::error::{Permissions, SetupError};
+use crate::identity::Identity;
+use crate::inspect::Object;
+use crate::layout::{Counters, Header, Quiet};
+use crate::options::{Existing, Options};
+use crate::peer::{Phase, Role, State};
+use crate::sync::Ordering;
+use crate::{file, process, sysv};
+use std::os::fd::BorrowedFd;
+use std::ptr::NonNull;
+use std::time::Duration;
+
+/// An open handle: the mapped segment, what it is, and what guards its roles.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) mapping: Mapping,
+    pub(crate) identity: Identity,
+    pub(crate) address: Address,
+    pub(crate) created: bool,
+    pub(crate) permissions: Permissions,
+    pub(crate) guard: Box<dyn Guard>,
+}
+
+impl Segment {
+    /// Opens, or makes, the pipe at `address`.
+    pub(crate) fn attach(
+        address: &Address,
+        options: &Options,
+        existing: Existing,
+    ) -> Result<Self, SetupError> {
+        match kind(address) {
+            Kind::SysV => sysv::attach(address, options, existing),
+            Kind::File => file::attach(address, options, existing),
+        }
+    }
+
+    pub(crate) fn header(&self) -> NonNull<Header> {
+        self.mapping.base().cast()
+    }
+
+    /// Claims a role.
+    pub(crate) fn claim(&self, role: Role) -> Result<(), SetupError> {
+        if !self.mapping.is_ours() {
+            return Err(SetupError::Forked { address: self.address.clone() });
+        }
+        self.guard.claim(role).map_err(|error| match error {
+            GuardError::Taken => SetupError::RoleTaken { role, pid: self.holder(role) },
+            error => self.error(error),
+        })?;
+        // Relaxed: a hint for whoever finds the role taken.
+        counters(self.mapping.header(), role).holder.store(process::hint(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    pub(crate) fn release(&self, role: Role) -> Result<(), SetupError> {
+        self.guard.release(role).map_err(|error| match error {
+            // There was no claim of ours left to give back.
+            GuardError::Taken => SetupError::Removed { address: self.address.clone() },
+            error => self.error(error),
+        })
+    }
+
+    fn error(&self, error: GuardError) -> SetupError {
+        match error {
+            GuardError::Gone => SetupError::Removed { address: self.address.clone() },
+            GuardError::Taken => SetupError::Busy { address: self.address.clone(), pid: None },
+            GuardError::Os { call, source } => SetupError::Os { call, source },
+        }
+    }
+
+    fn holder(&self, role: Role) -> Option<u32> {
+        holder(&*self.guard, self.mapping.header(), role)
+    }
+
+    /// The descriptor of a segment that has one.
+    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.guard.descriptor()
+    }
+
+    /// The same segment once more, with a mapping and claims of its own.
+    pub(crate) fn again(&self, options: &Options) -> Result<Self, SetupError> {
+        let again = self.guard.again(&self.address, options)?;
+        if again.identity.segment_id == self.identity.segment_id {
+            Ok(again)
+        } else {
+            Err(SetupError::Removed { address: self.address.clone() })
+        }
+    }
+
+    /// Whether a side has closed, and its role is free.
+    fn has_closed(&self, role: Role) -> bool {
+        let side = quiet(self.mapping.header(), role);
+        State::of(side).phase() == Some(Phase::Closed) && self.guard.is_free(role).unwrap_or(false)
+    }
+}
+
+impl Drop for Segment {
+    /// Leaves; the last one to leave a pipe that is to go when both sides have closed removes it.
+    fn drop(&mut self) {
+        if !self.mapping.is_ours() {
+            return;
+        }
+        let is_over = || self.has_closed(Role::Producer) && self.has_closed(Role::Consumer);
+        self.guard.leave(self.identity.remove_on_close().then_some(&is_over));
+    }
+}
+
+/// Removes the pipe at `address`; with `force` also while a role is held.
+pub(crate) fn unlink(address: &Address, force: bool) -> Result<(), SetupError> {
+    match kind(address) {
+        Kind::SysV => sysv::unlink(address, force),
+        Kind::File => file::unlink(address, force),
+    }
+}
+
+/// A segment mapped for reading alone, for watchers.
+pub(crate) struct View {
+    pub(crate) mapping: Mapping,
+    pub(crate) identity: Identity,
+    pub(crate) object: Object,
+    pub(crate) size: u64,
+    pub(crate) attached: Option<u64>,
+    pub(crate) permissions: Permissions,
+    pub(crate) creator: u32,
+    /// What guards its roles, unless that is gone.
+    pub(crate) guard: Option<Box<dyn Guard>>,
+}
+
+impl View {
+    /// Maps the pipe at `address` for reading alone, without a claim and without a lock. One that is being made is given
+    /// `patience`.
+    pub(crate) fn of(address: &Address, patience: Duration) -> Result<Self, SetupError> {
+        match kind(address) {
+            Kind::SysV => sysv::view(address, patience),
+            Kind::File => file::view(address),
+        }
+    }
+
+    pub(crate) fn holder(&self, role: Role) -> Option<u32> {
+        self.guard.as_ref().and_then(|guard| holder(&**guard, self.mapping.header(), role))
+    }
+}
+
+/// A hint at who holds a role: what the guard can tell, or else what the holder has noted.
+fn holder(guard: &dyn Guard, header: &Header, role: Role) -> Option<u32> {
+    guard.holder(role).or_else(|| noted(header, role))
+}
+
+/// Who has claimed a role last, by what it has noted.
+pub(crate) fn noted(header: &Header, role: Role) -> Option<u32> {
+    // Relaxed: a hint.
+    process::pid_of(counters(header, role).holder.load(Ordering::Relaxed))
+}
+
+pub(crate) fn quiet(header: &Header, role: Role) -> &Quiet {
+    match role {
+        Role::Producer => &header.producer.0,
+        Role::Consumer => &header.consumer.0,
+    }
+}
+
+pub(crate) fn counters(header: &Header, role: Role) -> &Counters {
+    match role {
+        Role::Producer => &header.produced.0,
+        Role::Consumer => &header.consumed.0,
+    }
+}
+
+enum Kind {
+    /// A System V segment, guarded by a semaphore set.
+    SysV,
+    /// A file, with or without a name, guarded by locks on its bytes.
+    File,
+}
+
+fn kind(address: &Address) -> Kind {
+    match address.0 {
+        Place::Name(_) | Place::Key(_) | Place::Ftok { .. } | Place::Id(_) | Place::Private => Kind::SysV,
+        Place::Posix(_) | Place::File(_) | Place::Memfd | Place::Descriptor(_) | Place::Served(_) => {
+            Kind::File
+        }
+    }
+}
