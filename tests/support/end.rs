@@ -2,30 +2,60 @@
 //!
 //! Each command is answered by one line: what happened, or the error as `Debug` prints it.
 
+use super::backend::Place;
+use super::name::Name;
 use super::process::{Line, Process};
 use shmpipe::{Consumer, Options, Pipe, Producer, RecvError, SendError, Wait, WakeMode};
 use std::fmt::{Debug, Display};
 use std::time::{Duration, Instant};
+
+/// Where ends meet.
+pub trait Meet {
+    /// What tells an end to open the pipe there, or to make it.
+    fn opening(&self) -> String;
+}
+
+impl Meet for Name {
+    fn opening(&self) -> String {
+        format!("open_or_create {self}")
+    }
+}
+
+impl Meet for Place {
+    fn opening(&self) -> String {
+        format!("open_or_create {self}")
+    }
+}
 
 /// Starts an end that has no pipe yet.
 pub fn start() -> Process {
     Process::start("end", &[])
 }
 
-/// Starts a process that is the producer of the pipe at `address`, 4096 bytes if it makes it.
-pub fn producer(address: impl Display) -> Process {
-    claim(address, "producer")
+/// A user without any right.
+pub const NOBODY: u32 = 65_534;
+
+/// Starts an end of that user.
+pub fn nobody() -> Process {
+    let mut process = start();
+    assert_eq!(process.ask(format!("become {NOBODY}")), "done");
+    process
 }
 
-/// Starts a process that is the consumer of the pipe at `address`, 4096 bytes if it makes it.
-pub fn consumer(address: impl Display) -> Process {
-    claim(address, "consumer")
+/// Starts a process that is the producer of the pipe that is there, 4096 bytes if it makes it.
+pub fn producer(at: &impl Meet) -> Process {
+    claim(at, "producer")
 }
 
-fn claim(address: impl Display, role: &str) -> Process {
+/// Starts a process that is the consumer of the pipe that is there, 4096 bytes if it makes it.
+pub fn consumer(at: &impl Meet) -> Process {
+    claim(at, "consumer")
+}
+
+fn claim(at: &impl Meet, role: &str) -> Process {
     let mut end = start();
     end.ask("capacity 4096");
-    let opened = end.ask(format!("open_or_create {address}"));
+    let opened = end.ask(at.opening());
     assert!(opened.starts_with("pipe "), "{opened}");
     assert_eq!(end.ask(role), "claimed");
     end

@@ -1,6 +1,8 @@
 //! A process of its own that removes what a test program leaves when it is killed, and its guards with it.
 
 use super::raw;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 /// Something that is to go.
@@ -13,6 +15,39 @@ pub enum Thing {
     Segment = 2,
     /// A set, by its identifier.
     Set = 3,
+    /// The files of the process of this number: see [`directory`].
+    Files = 4,
+}
+
+/// Where the files of this test program are: they are removed at its end, and those in /dev/shm that begin with
+/// [`prefix`].
+pub fn directory() -> &'static Path {
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    DIRECTORY.get_or_init(|| {
+        let pid = std::process::id();
+        remember(Thing::Files, pid as i32);
+        let directory = directory_of(pid);
+        fs::create_dir(&directory).unwrap();
+        directory
+    })
+}
+
+fn directory_of(pid: u32) -> PathBuf {
+    std::env::temp_dir().join(format!("shmpipe-{}", prefix(pid)))
+}
+
+/// What the names of a test program begin with, those of its files in /dev/shm too.
+pub fn prefix(pid: u32) -> String {
+    format!("t-{pid}-")
+}
+
+fn remove_files(pid: u32) {
+    let _ = fs::remove_dir_all(directory_of(pid));
+    let shared = fs::read_dir("/dev/shm").into_iter().flatten().flatten();
+    for file in shared.filter(|file| file.file_name().as_encoded_bytes().starts_with(prefix(pid).as_bytes()))
+    {
+        let _ = fs::remove_file(file.path());
+    }
 }
 
 /// Notes that a thing is to be removed at our end.
@@ -38,7 +73,7 @@ fn start() -> i32 {
     // SAFETY: the pointer is to two ints.
     assert_eq!(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) }, 0);
     let [from, to] = ends;
-    // SAFETY: the child makes system calls alone.
+    // SAFETY: the child uses the heap, which glibc keeps usable across fork, and nothing that another thread may hold.
     match unsafe { libc::fork() } {
         -1 => panic!("fork: {}", std::io::Error::last_os_error()),
         0 => work(from, to),
@@ -76,6 +111,7 @@ fn work(from: i32, to: i32) -> ! {
             1 => remove_key(number),
             2 => raw::remove_segment(number),
             3 => raw::remove_set(number),
+            4 => remove_files(number as u32),
             _ => {}
         }
     }

@@ -1,7 +1,8 @@
-//! What the tests share: names that leave nothing behind, processes that play a part, System V objects by hand.
+//! What the tests share: places that leave nothing behind, processes that play a part, shared memory by hand.
 
 #![allow(dead_code, reason = "each test uses some of it")]
 
+pub mod backend;
 pub mod end;
 pub mod janitor;
 pub mod ledger;

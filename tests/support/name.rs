@@ -14,7 +14,7 @@ impl Name {
     pub fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = Name(format!("t-{}-{count}", std::process::id()));
+        let name = Name(format!("{}{count}", janitor::prefix(std::process::id())));
         janitor::remember(Thing::Key, name.key());
         name
     }

@@ -1,12 +1,16 @@
-//! System V objects by hand, past the library.
+//! Shared memory by hand, past the library.
 
+use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 
 /// A segment attached for writing; detached when dropped.
 #[derive(Debug)]
 pub struct Attached {
     base: *mut u8,
     size: usize,
+    /// Of a file, and not a System V segment.
+    is_mapped: bool,
 }
 
 impl Attached {
@@ -15,7 +19,17 @@ impl Attached {
         // SAFETY: the kernel chooses the place.
         let base = unsafe { libc::shmat(id, std::ptr::null(), 0) };
         assert_ne!(base as isize, -1, "shmat: {}", io::Error::last_os_error());
-        Attached { base: base.cast(), size }
+        Attached { base: base.cast(), size, is_mapped: false }
+    }
+
+    /// All of a file.
+    pub fn map(file: &File) -> Self {
+        let size = file.metadata().unwrap().len() as usize;
+        let (protection, none) = (libc::PROT_READ | libc::PROT_WRITE, std::ptr::null_mut());
+        // SAFETY: the kernel chooses the place.
+        let base = unsafe { libc::mmap(none, size, protection, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+        assert_ne!(base, libc::MAP_FAILED, "mmap: {}", io::Error::last_os_error());
+        Attached { base: base.cast(), size, is_mapped: true }
     }
 
     pub fn size(&self) -> usize {
@@ -72,7 +86,12 @@ impl Attached {
 impl Drop for Attached {
     fn drop(&mut self) {
         // SAFETY: nobody uses the mapping after this.
-        unsafe { libc::shmdt(self.base.cast()) };
+        unsafe {
+            match self.is_mapped {
+                true => libc::munmap(self.base.cast(), self.size),
+                false => libc::shmdt(self.base.cast()),
+            }
+        };
     }
 }
 

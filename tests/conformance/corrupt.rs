@@ -1,13 +1,11 @@
 //! A peer that breaks the protocol: what it writes is noticed, said, and harms nobody.
 
-mod support;
-
+use crate::support::backend::{Backend, Place};
+use crate::support::raw::Attached;
+use crate::support::rng::Rng;
+use crate::support::within;
 use shmpipe::{Consumer, Corruption, Options, Pipe, Producer, RecvError, SendError, SetupError};
 use std::time::{Duration, Instant};
-use support::name::Name;
-use support::raw::Attached;
-use support::rng::Rng;
-use support::within;
 
 /// Offsets in the segment.
 const TAIL: usize = 512;
@@ -26,18 +24,18 @@ struct Pair {
     pipe: Pipe,
     /// What a hostile process would have.
     hostile: Attached,
-    _name: Name,
+    _place: Place,
 }
 
-fn pair() -> Pair {
-    let name = Name::new();
-    let pipe = Options::new().capacity(CAPACITY).create(&name).unwrap();
+fn pair(backend: Backend) -> Pair {
+    let place = backend.place();
+    let pipe = place.create(&Options::new().capacity(CAPACITY)).unwrap();
     Pair {
         producer: pipe.producer().unwrap(),
         consumer: pipe.consumer().unwrap(),
-        hostile: Attached::new(name.segment().unwrap()),
+        hostile: place.segment(),
         pipe,
-        _name: name,
+        _place: place,
     }
 }
 
@@ -74,11 +72,10 @@ fn poisoned_producer(producer: &mut Producer, error: SendError) {
     }
 }
 
-#[test]
-fn a_header_word_that_is_none_poisons_the_consumer() {
+pub fn a_header_word_that_is_none_poisons_the_consumer(backend: Backend) {
     // Too long for the ring, by one and by far; a wrap where none can be, since half the ring would be skipped.
     for word in [MAX + 2, 0x7FFF_FFFF, WRAP, WRAP | 5 << 32, 7 << 32, u64::MAX] {
-        let mut pair = pair();
+        let mut pair = pair(backend);
         pair.producer.send(b"good").unwrap();
         pair.hostile.set(RING + 16, word);
         pair.consumer.try_recv().unwrap().release();
@@ -94,9 +91,8 @@ fn a_header_word_that_is_none_poisons_the_consumer() {
     }
 }
 
-#[test]
-fn a_record_over_the_end_of_the_ring_poisons_the_consumer() {
-    let mut pair = pair();
+pub fn a_record_over_the_end_of_the_ring_poisons_the_consumer(backend: Backend) {
+    let mut pair = pair(backend);
     pair.producer.send(&[0; MAX as usize]).unwrap();
     pair.producer.send(&[0; 2000]).unwrap();
     pair.consumer.recv().unwrap().release();
@@ -106,10 +102,9 @@ fn a_record_over_the_end_of_the_ring_poisons_the_consumer() {
     poisoned(&mut pair.consumer, "record header", 4056, 34);
 }
 
-#[test]
-fn nonsense_behind_a_wrap_poisons_the_consumer() {
+pub fn nonsense_behind_a_wrap_poisons_the_consumer(backend: Backend) {
     for word in [0, WRAP, MAX + 2, u64::MAX] {
-        let mut pair = pair();
+        let mut pair = pair(backend);
         pair.producer.send(&[0; MAX as usize]).unwrap();
         pair.producer.send(&[0; 2000]).unwrap();
         pair.consumer.recv().unwrap().release();
@@ -120,9 +115,8 @@ fn nonsense_behind_a_wrap_poisons_the_consumer() {
     }
 }
 
-#[test]
-fn a_drain_of_a_ring_without_an_end_ends() {
-    let mut pair = pair();
+pub fn a_drain_of_a_ring_without_an_end_ends(backend: Backend) {
+    let mut pair = pair(backend);
     for at in (0..CAPACITY as usize).step_by(8) {
         // An empty record everywhere.
         pair.hostile.set(RING + at, 1);
@@ -145,11 +139,10 @@ fn a_drain_of_a_ring_without_an_end_ends() {
     assert_eq!(pair.consumer.try_recv().unwrap_err(), error);
 }
 
-#[test]
-fn a_producers_state_that_is_none_poisons_the_consumer() {
+pub fn a_producers_state_that_is_none_poisons_the_consumer(backend: Backend) {
     // Phases that do not exist, an epoch that has never been, one that has gone back, one that is over.
     for state in [3, 0, 1, 2, 4, 7] {
-        let mut pair = pair();
+        let mut pair = pair(backend);
         drop(pair.producer);
         let mut producer = pair.pipe.producer().unwrap();
         producer.send(b"first").unwrap();
@@ -162,10 +155,9 @@ fn a_producers_state_that_is_none_poisons_the_consumer() {
     }
 }
 
-#[test]
-fn a_consumers_state_that_is_none_poisons_the_producer() {
+pub fn a_consumers_state_that_is_none_poisons_the_producer(backend: Backend) {
     for state in [3, 0, 2, 4, 7] {
-        let mut pair = pair();
+        let mut pair = pair(backend);
         drop(pair.consumer);
         let _consumer = pair.pipe.consumer().unwrap();
         pair.producer.send(b"first").unwrap();
@@ -178,11 +170,10 @@ fn a_consumers_state_that_is_none_poisons_the_producer() {
     }
 }
 
-#[test]
-fn a_read_position_that_is_none_poisons_the_producer() {
+pub fn a_read_position_that_is_none_poisons_the_producer(backend: Backend) {
     // Before what was released, behind what was sent, in the middle of a word.
     for head in [0, 16, 4096 + 24, 2056, 2049, u64::MAX - 7, 1 << 63] {
-        let mut pair = pair();
+        let mut pair = pair(backend);
         pair.producer.send(&[0; MAX as usize]).unwrap();
         pair.consumer.recv().unwrap().release();
         // The producer has seen 2048 released.
@@ -202,9 +193,8 @@ fn a_read_position_that_is_none_poisons_the_producer() {
     }
 }
 
-#[test]
-fn what_was_sent_before_the_poison_is_received_also_from_a_batch() {
-    let mut pair = pair();
+pub fn what_was_sent_before_the_poison_is_received_also_from_a_batch(backend: Backend) {
+    let mut pair = pair(backend);
     let mut sent = 24;
     (0..sent).for_each(|number| assert!(pair.producer.send(&[number; 56]).is_ok()));
     let mut batch = pair.producer.batch();
@@ -225,8 +215,7 @@ fn what_was_sent_before_the_poison_is_received_also_from_a_batch() {
     assert_eq!(pair.consumer.try_recv().unwrap_err(), RecvError::Empty);
 }
 
-#[test]
-fn a_role_is_not_had_on_words_that_no_correct_peer_writes() {
+pub fn a_role_is_not_had_on_words_that_no_correct_peer_writes(backend: Backend) {
     type Claim = fn(&Pipe) -> Result<(), SetupError>;
     let producer: Claim = |pipe| pipe.producer().map(drop);
     let consumer: Claim = |pipe| pipe.consumer().map(drop);
@@ -247,9 +236,9 @@ fn a_role_is_not_had_on_words_that_no_correct_peer_writes() {
         (consumer, CONSUMER_STATE, 3, "state"),
         (consumer, CONSUMER_STATE, u64::MAX - 2, "state"),
     ] {
-        let name = Name::new();
-        let pipe = Options::new().capacity(CAPACITY).create(&name).unwrap();
-        let hostile = Attached::new(name.segment().unwrap());
+        let place = backend.place();
+        let pipe = place.create(&Options::new().capacity(CAPACITY)).unwrap();
+        let hostile = place.segment();
         hostile.set(offset, value);
         let error = claim(&pipe).unwrap_err();
         let SetupError::Corrupt(corruption) = error else { panic!("{offset} {value:#x}: {error:?}") };
@@ -260,23 +249,21 @@ fn a_role_is_not_had_on_words_that_no_correct_peer_writes() {
     }
 }
 
-#[test]
-fn a_ring_of_nothing_but_records_is_corrupt_to_a_producer() {
-    let name = Name::new();
-    let pipe = Options::new().capacity(CAPACITY).create(&name).unwrap();
-    let hostile = Attached::new(name.segment().unwrap());
+pub fn a_ring_of_nothing_but_records_is_corrupt_to_a_producer(backend: Backend) {
+    let place = backend.place();
+    let pipe = place.create(&Options::new().capacity(CAPACITY)).unwrap();
+    let hostile = place.segment();
     (0..CAPACITY as usize).step_by(8).for_each(|at| hostile.set(RING + at, 1));
     let error = pipe.producer().unwrap_err();
     assert!(matches!(error, SetupError::Corrupt(_)), "{error:?}");
 }
 
-#[test]
-fn whatever_a_hostile_process_writes_every_call_returns() {
+pub fn whatever_a_hostile_process_writes_every_call_returns(backend: Backend) {
     let mut rng = Rng::of_this_run("corrupt");
     let end = within(Duration::from_secs(2));
     let mut outcomes = [0u32; 3];
     while Instant::now() < end {
-        let Pair { mut producer, mut consumer, pipe, hostile, _name } = pair();
+        let Pair { mut producer, mut consumer, pipe, hostile, _place } = pair(backend);
         for _ in 0..200 {
             for _ in 0..rng.below(3) {
                 let value = match rng.below(4) {

@@ -1,18 +1,12 @@
 //! Ends and deaths, between processes: every row of the table in the documentation of `Producer` and `Consumer`.
 
-mod support;
-
+use crate::support::backend::{Backend, Place};
+use crate::support::end::Meet;
+use crate::support::process::Process;
+use crate::support::{A_WHILE, at_once, end, until, within};
 use shmpipe::{Options, Pipe, RecvError, SendError, Wait};
 use std::fmt::Display;
 use std::time::{Duration, Instant};
-use support::name::Name;
-use support::process::{Process, part as play};
-use support::{A_WHILE, at_once, end, until, within};
-
-#[test]
-fn part() {
-    play(&[("end", end::play)]);
-}
 
 /// How a process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,13 +44,13 @@ impl Ending {
 }
 
 /// A producer and a consumer of `name`, started in one order or the other.
-fn both(name: &Name, producer_first: bool) -> (Process, Process) {
+fn both(place: &Place, producer_first: bool) -> (Process, Process) {
     if producer_first {
-        let producer = end::producer(name);
-        (producer, end::consumer(name))
+        let producer = end::producer(place);
+        (producer, end::consumer(place))
     } else {
-        let consumer = end::consumer(name);
-        (end::producer(name), consumer)
+        let consumer = end::consumer(place);
+        (end::producer(place), consumer)
     }
 }
 
@@ -87,24 +81,22 @@ fn they_talk(producer: &mut Process, consumer: &mut Process, message: impl Displ
     assert_eq!(consumer.ask("recv"), format!("{:?}", message.to_string()));
 }
 
-#[test]
-fn recv_waits_for_a_producer_that_has_never_come() {
-    let name = Name::new();
-    let mut consumer = end::consumer(&name);
+pub fn recv_waits_for_a_producer_that_has_never_come(backend: Backend) {
+    let place = backend.place();
+    let mut consumer = end::consumer(&place);
     assert_eq!(consumer.ask("peer"), "NeverCame");
     recv_waits(&mut consumer);
     assert_eq!(consumer.ask("try_recv"), "Empty");
     consumer.say("recv");
-    let mut producer = end::producer(&name);
+    let mut producer = end::producer(&place);
     assert_eq!(producer.ask("send first"), "sent");
     assert_eq!(consumer.hear(), "\"first\"");
 }
 
-#[test]
-fn recv_waits_for_a_producer_that_is_alive_and_quiet() {
-    let name = Name::new();
+pub fn recv_waits_for_a_producer_that_is_alive_and_quiet(backend: Backend) {
+    let place = backend.place();
     for producer_first in ORDERS {
-        let (mut producer, mut consumer) = both(&name, producer_first);
+        let (mut producer, mut consumer) = both(&place, producer_first);
         recv_waits(&mut consumer);
         assert_eq!(consumer.ask("peer"), "Open");
         // One that is stopped is alive.
@@ -115,12 +107,13 @@ fn recv_waits_for_a_producer_that_is_alive_and_quiet() {
     }
 }
 
-#[test]
-fn after_an_orderly_end_recv_delivers_what_is_left_and_then_says_closed_as_often_as_asked() {
+pub fn after_an_orderly_end_recv_delivers_what_is_left_and_then_says_closed_as_often_as_asked(
+    backend: Backend,
+) {
     at_once(ORDERLY, |ending| {
-        let name = Name::new();
+        let place = backend.place();
         for (producer_first, round) in ORDERS.into_iter().zip(0..).cycle().take(4) {
-            let (mut producer, mut consumer) = both(&name, producer_first);
+            let (mut producer, mut consumer) = both(&place, producer_first);
             assert_eq!(producer.ask(format!("send one{round}")), "sent");
             assert_eq!(producer.ask("send two"), "sent");
             ending.of(producer);
@@ -132,7 +125,7 @@ fn after_an_orderly_end_recv_delivers_what_is_left_and_then_says_closed_as_often
             }
             assert_eq!(consumer.ask("peer"), "Closed");
             // Until a new producer comes.
-            let mut producer = end::producer(&name);
+            let mut producer = end::producer(&place);
             assert_eq!(consumer.ask("try_recv"), "Empty");
             recv_waits(&mut consumer);
             they_talk(&mut producer, &mut consumer, "three");
@@ -143,15 +136,14 @@ fn after_an_orderly_end_recv_delivers_what_is_left_and_then_says_closed_as_often
     });
 }
 
-#[test]
-fn a_producer_may_come_and_go_before_the_consumer_comes() {
-    let name = Name::new();
+pub fn a_producer_may_come_and_go_before_the_consumer_comes(backend: Backend) {
+    let place = backend.place();
     for ending in ORDERLY {
         for round in 0..2 {
-            let mut producer = end::producer(&name);
+            let mut producer = end::producer(&place);
             assert_eq!(producer.ask(format!("send early{round}")), "sent");
             ending.of(producer);
-            let mut consumer = end::consumer(&name);
+            let mut consumer = end::consumer(&place);
             assert_eq!(consumer.ask("recv"), format!("\"early{round}\""));
             assert_eq!(consumer.ask("recv"), "Closed");
             consumer.end();
@@ -159,10 +151,10 @@ fn a_producer_may_come_and_go_before_the_consumer_comes() {
     }
     for ending in DEATHS {
         for round in 0..2 {
-            let mut producer = end::producer(&name);
+            let mut producer = end::producer(&place);
             assert_eq!(producer.ask(format!("send early{round}")), "sent");
             ending.of(producer);
-            let mut consumer = end::consumer(&name);
+            let mut consumer = end::consumer(&place);
             assert_eq!(consumer.ask("recv"), format!("\"early{round}\""));
             assert_eq!(consumer.ask("recv"), "Abandoned");
             recv_waits(&mut consumer);
@@ -171,12 +163,11 @@ fn a_producer_may_come_and_go_before_the_consumer_comes() {
     }
 }
 
-#[test]
-fn after_a_death_recv_delivers_what_was_committed_and_then_says_abandoned_once() {
+pub fn after_a_death_recv_delivers_what_was_committed_and_then_says_abandoned_once(backend: Backend) {
     at_once(DEATHS, |ending| {
-        let name = Name::new();
+        let place = backend.place();
         for (producer_first, round) in ORDERS.into_iter().zip(0..).cycle().take(4) {
-            let (mut producer, mut consumer) = both(&name, producer_first);
+            let (mut producer, mut consumer) = both(&place, producer_first);
             assert_eq!(producer.ask(format!("send one{round}")), "sent");
             assert_eq!(producer.ask("send two"), "sent");
             assert_eq!(producer.ask("reserve 100"), "reserved");
@@ -190,7 +181,7 @@ fn after_a_death_recv_delivers_what_was_committed_and_then_says_abandoned_once()
             assert_eq!(consumer.ask("try_recv"), "Empty");
             // Asking again waits for a successor.
             consumer.say("recv");
-            let mut successor = end::producer(&name);
+            let mut successor = end::producer(&place);
             assert_eq!(successor.ask("send three"), "sent");
             assert_eq!(consumer.hear(), "\"three\"");
             recv_waits(&mut consumer);
@@ -202,21 +193,20 @@ fn after_a_death_recv_delivers_what_was_committed_and_then_says_abandoned_once()
     });
 }
 
-#[test]
-fn a_death_that_a_successor_has_mended_is_not_told() {
-    let name = Name::new();
+pub fn a_death_that_a_successor_has_mended_is_not_told(backend: Backend) {
+    let place = backend.place();
     for ending in DEATHS {
-        let (mut producer, mut consumer) = both(&name, true);
+        let (mut producer, mut consumer) = both(&place, true);
         assert_eq!(producer.ask("send one"), "sent");
         ending.of(producer);
-        let mut successor = end::producer(&name);
+        let mut successor = end::producer(&place);
         assert_eq!(consumer.ask("recv"), "\"one\"");
         recv_waits(&mut consumer);
         they_talk(&mut successor, &mut consumer, "two");
 
         fill(&mut successor);
         ending.of(consumer);
-        let mut consumer = end::consumer(&name);
+        let mut consumer = end::consumer(&place);
         send_waits(&mut successor);
         assert_eq!(consumer.ask("empty"), format!("empty after {FULL}"));
         they_talk(&mut successor, &mut consumer, "three");
@@ -226,20 +216,19 @@ fn a_death_that_a_successor_has_mended_is_not_told() {
     }
 }
 
-#[test]
-fn an_end_told_to_a_consumer_counts_for_its_successor_as_never_come() {
+pub fn an_end_told_to_a_consumer_counts_for_its_successor_as_never_come(backend: Backend) {
     at_once([Close, Drop, Kill, Exit], |ending| {
         for own_ending in [Close, Kill] {
-            let name = Name::new();
+            let place = backend.place();
             for producer_first in ORDERS {
-                let (producer, mut consumer) = both(&name, producer_first);
+                let (producer, mut consumer) = both(&place, producer_first);
                 ending.of(producer);
                 assert_eq!(consumer.ask("recv"), if ending.is_orderly() { "Closed" } else { "Abandoned" });
                 own_ending.of(consumer);
-                let mut successor = end::consumer(&name);
+                let mut successor = end::consumer(&place);
                 assert_eq!(successor.ask("try_recv"), "Empty");
                 recv_waits(&mut successor);
-                let mut producer = end::producer(&name);
+                let mut producer = end::producer(&place);
                 they_talk(&mut producer, &mut successor, "afresh");
                 Close.of(producer);
                 assert_eq!(successor.ask("recv"), "Closed");
@@ -249,26 +238,24 @@ fn an_end_told_to_a_consumer_counts_for_its_successor_as_never_come() {
     });
 }
 
-#[test]
-fn send_waits_for_a_consumer_that_has_never_come() {
-    let name = Name::new();
-    let mut producer = end::producer(&name);
+pub fn send_waits_for_a_consumer_that_has_never_come(backend: Backend) {
+    let place = backend.place();
+    let mut producer = end::producer(&place);
     assert_eq!(producer.ask("peer"), "NeverCame");
     fill(&mut producer);
     send_waits(&mut producer);
     assert_eq!(producer.ask("try_send 12345678"), "Full");
     producer.say("send last");
-    let mut consumer = end::consumer(&name);
+    let mut consumer = end::consumer(&place);
     assert_eq!(consumer.ask("recv"), "\"00000000\"");
     assert_eq!(producer.hear(), "sent");
     assert_eq!(consumer.ask("empty"), format!("empty after {FULL}"));
 }
 
-#[test]
-fn send_waits_for_a_consumer_that_is_alive_and_quiet() {
-    let name = Name::new();
+pub fn send_waits_for_a_consumer_that_is_alive_and_quiet(backend: Backend) {
+    let place = backend.place();
     for producer_first in ORDERS {
-        let (mut producer, mut consumer) = both(&name, producer_first);
+        let (mut producer, mut consumer) = both(&place, producer_first);
         fill(&mut producer);
         send_waits(&mut producer);
         consumer.signal(libc::SIGSTOP);
@@ -279,13 +266,12 @@ fn send_waits_for_a_consumer_that_is_alive_and_quiet() {
     }
 }
 
-#[test]
-fn after_the_consumers_orderly_end_send_says_closed_at_once_and_also_with_room() {
+pub fn after_the_consumers_orderly_end_send_says_closed_at_once_and_also_with_room(backend: Backend) {
     for ending in ORDERLY {
-        let name = Name::new();
+        let place = backend.place();
         for (producer_first, is_full) in ORDERS.into_iter().flat_map(|order| [(order, false), (order, true)])
         {
-            let (mut producer, consumer) = both(&name, producer_first);
+            let (mut producer, consumer) = both(&place, producer_first);
             if is_full {
                 fill(&mut producer);
             }
@@ -296,7 +282,7 @@ fn after_the_consumers_orderly_end_send_says_closed_at_once_and_also_with_room()
             }
             assert_eq!(producer.ask("peer"), "Closed");
             // Until a new consumer comes, which gets what is there.
-            let mut consumer = end::consumer(&name);
+            let mut consumer = end::consumer(&place);
             assert_eq!(consumer.ask("empty"), format!("empty after {}", if is_full { FULL } else { 0 }));
             they_talk(&mut producer, &mut consumer, "again");
             producer.end();
@@ -306,16 +292,15 @@ fn after_the_consumers_orderly_end_send_says_closed_at_once_and_also_with_room()
     }
 }
 
-#[test]
-fn a_consumer_that_closed_before_the_producer_came_counts_as_never_come() {
-    let name = Name::new();
+pub fn a_consumer_that_closed_before_the_producer_came_counts_as_never_come(backend: Backend) {
+    let place = backend.place();
     for ending in ORDERLY {
         for _ in 0..2 {
-            ending.of(end::consumer(&name));
-            let mut producer = end::producer(&name);
+            ending.of(end::consumer(&place));
+            let mut producer = end::producer(&place);
             fill(&mut producer);
             send_waits(&mut producer);
-            let mut consumer = end::consumer(&name);
+            let mut consumer = end::consumer(&place);
             assert_eq!(consumer.ask("empty"), format!("empty after {FULL}"));
             they_talk(&mut producer, &mut consumer, "late");
             producer.end();
@@ -325,12 +310,11 @@ fn a_consumer_that_closed_before_the_producer_came_counts_as_never_come() {
     }
 }
 
-#[test]
-fn after_the_consumers_death_send_says_abandoned_once_when_full() {
+pub fn after_the_consumers_death_send_says_abandoned_once_when_full(backend: Backend) {
     at_once(DEATHS, |ending| {
-        let name = Name::new();
+        let place = backend.place();
         for producer_first in ORDERS {
-            let (mut producer, consumer) = both(&name, producer_first);
+            let (mut producer, consumer) = both(&place, producer_first);
             assert_eq!(producer.ask("send 12345678"), "sent");
             ending.of(consumer);
             assert_eq!(producer.ask("peer"), "Died");
@@ -341,7 +325,7 @@ fn after_the_consumers_death_send_says_abandoned_once_when_full() {
             assert_eq!(producer.ask("try_send more"), "Full");
             // Asking again waits for a successor.
             producer.say("send more");
-            let mut successor = end::consumer(&name);
+            let mut successor = end::consumer(&place);
             assert_eq!(successor.ask("recv"), "\"12345678\"");
             assert_eq!(producer.hear(), "sent");
             assert_eq!(successor.ask("empty"), format!("empty after {FULL}"));
@@ -351,20 +335,19 @@ fn after_the_consumers_death_send_says_abandoned_once_when_full() {
             assert_eq!(producer.ask("send more"), "Abandoned", "of the successor, once as well");
             send_waits(&mut producer);
             producer.end();
-            let mut consumer = end::consumer(&name);
+            let mut consumer = end::consumer(&place);
             assert_eq!(consumer.ask("empty"), format!("Closed after {FULL}"));
             consumer.end();
         }
     });
 }
 
-#[test]
-fn an_end_told_to_a_producer_counts_for_its_successor_as_never_come() {
+pub fn an_end_told_to_a_producer_counts_for_its_successor_as_never_come(backend: Backend) {
     at_once([Close, Drop, Kill, Exit], |ending| {
         for own_ending in [Close, Kill] {
-            let name = Name::new();
+            let place = backend.place();
             for producer_first in ORDERS {
-                let (mut producer, consumer) = both(&name, producer_first);
+                let (mut producer, consumer) = both(&place, producer_first);
                 fill(&mut producer);
                 ending.of(consumer);
                 assert_eq!(
@@ -372,10 +355,10 @@ fn an_end_told_to_a_producer_counts_for_its_successor_as_never_come() {
                     if ending.is_orderly() { "Closed" } else { "Abandoned" }
                 );
                 own_ending.of(producer);
-                let mut successor = end::producer(&name);
+                let mut successor = end::producer(&place);
                 assert_eq!(successor.ask("try_send 12345678"), "Full");
                 send_waits(&mut successor);
-                let mut consumer = end::consumer(&name);
+                let mut consumer = end::consumer(&place);
                 assert_eq!(consumer.ask("empty"), format!("empty after {FULL}"));
                 they_talk(&mut successor, &mut consumer, "afresh");
                 Close.of(consumer);
@@ -386,34 +369,32 @@ fn an_end_told_to_a_producer_counts_for_its_successor_as_never_come() {
     });
 }
 
-#[test]
-fn a_producer_that_comes_after_an_untold_death_is_told_once() {
-    let name = Name::new();
+pub fn a_producer_that_comes_after_an_untold_death_is_told_once(backend: Backend) {
+    let place = backend.place();
     for ending in DEATHS {
-        let (mut producer, consumer) = both(&name, true);
+        let (mut producer, consumer) = both(&place, true);
         fill(&mut producer);
         ending.of(consumer);
         Close.of(producer);
-        let mut producer = end::producer(&name);
+        let mut producer = end::producer(&place);
         assert_eq!(producer.ask("send more"), "Abandoned");
         send_waits(&mut producer);
         producer.end();
-        let mut consumer = end::consumer(&name);
+        let mut consumer = end::consumer(&place);
         assert_eq!(consumer.ask("empty"), format!("Closed after {FULL}"));
         consumer.end();
     }
 }
 
-#[test]
-fn a_name_can_be_used_again_and_again_after_every_kind_of_end() {
-    let name = Name::new();
+pub fn a_name_can_be_used_again_and_again_after_every_kind_of_end(backend: Backend) {
+    let place = backend.place();
     let mut number = 0;
     for _ in 0..2 {
         for (producer_first, producer_ends_first) in
             [(true, true), (true, false), (false, true), (false, false)]
         {
             for (ending, other) in [(Close, Close), (Close, Kill), (Kill, Close), (Kill, Kill)] {
-                let (mut producer, mut consumer) = both(&name, producer_first);
+                let (mut producer, mut consumer) = both(&place, producer_first);
                 number += 1;
                 they_talk(&mut producer, &mut consumer, number);
                 assert_eq!(producer.ask("send left"), "sent");
@@ -425,7 +406,7 @@ fn a_name_can_be_used_again_and_again_after_every_kind_of_end() {
                     ending.of(producer);
                 }
                 // What is left is there for whoever comes, and so is the end that nobody was told of.
-                let mut consumer = end::consumer(&name);
+                let mut consumer = end::consumer(&place);
                 assert_eq!(consumer.ask("recv"), "\"left\"");
                 assert_eq!(consumer.ask("recv"), if ending == Close { "Closed" } else { "Abandoned" });
                 consumer.end();
@@ -434,11 +415,10 @@ fn a_name_can_be_used_again_and_again_after_every_kind_of_end() {
     }
 }
 
-#[test]
-fn what_was_taken_and_not_released_comes_again_with_the_same_positions() {
-    let name = Name::new();
+pub fn what_was_taken_and_not_released_comes_again_with_the_same_positions(backend: Backend) {
+    let place = backend.place();
     for ending in DEATHS {
-        let (mut producer, mut consumer) = both(&name, true);
+        let (mut producer, mut consumer) = both(&place, true);
         let mut positions = vec![];
         for i in 0..5 {
             let sent = producer.ask(format!("send_at m{i}"));
@@ -447,10 +427,10 @@ fn what_was_taken_and_not_released_comes_again_with_the_same_positions() {
         assert_eq!(consumer.ask("recv_at"), format!("\"m0\" at {}", positions[0]));
         assert_eq!(consumer.ask("take 3"), "took 3");
         ending.of(consumer);
-        let mut successor = end::consumer(&name);
+        let mut successor = end::consumer(&place);
         assert_eq!(successor.ask("keep"), "\"m1\"");
         ending.of(successor);
-        let mut successor = end::consumer(&name);
+        let mut successor = end::consumer(&place);
         for (i, position) in positions.iter().enumerate().skip(1) {
             assert_eq!(successor.ask("recv_at"), format!("\"m{i}\" at {position}"));
         }
@@ -461,12 +441,11 @@ fn what_was_taken_and_not_released_comes_again_with_the_same_positions() {
     }
 }
 
-#[test]
-fn a_second_endpoint_is_refused_with_the_process_that_holds_the_role() {
-    let name = Name::new();
-    let (producer, consumer) = both(&name, true);
+pub fn a_second_endpoint_is_refused_with_the_process_that_holds_the_role(backend: Backend) {
+    let place = backend.place();
+    let (producer, consumer) = both(&place, true);
     let mut other = end::start();
-    other.ask(format!("open {name}"));
+    other.ask(format!("open {place}"));
     for (role, holder) in [("Producer", producer.pid()), ("Consumer", consumer.pid())] {
         let refused = format!("RoleTaken {{ role: {role}, pid: Some({holder}) }}");
         assert_eq!(other.ask(role.to_lowercase()), refused);
@@ -478,8 +457,7 @@ fn a_second_endpoint_is_refused_with_the_process_that_holds_the_role() {
     assert_eq!(other.ask("consumer"), "claimed");
 }
 
-#[test]
-fn roles_and_deaths_are_seen_across_pid_namespaces() {
+pub fn roles_and_deaths_are_seen_across_pid_namespaces(backend: Backend) {
     let unshare = ["unshare", "--pid", "--fork", "--kill-child"];
     let allowed = std::process::Command::new(unshare[0]).args(&unshare[1..]).arg("true").output();
     if !allowed.is_ok_and(|output| output.status.success()) {
@@ -487,10 +465,10 @@ fn roles_and_deaths_are_seen_across_pid_namespaces() {
             "roles_and_deaths_are_seen_across_pid_namespaces: left out, since there is no other one"
         );
     }
-    let name = Name::new();
-    let mut producer = end::producer(&name);
+    let place = backend.place();
+    let mut producer = end::producer(&place);
     let mut inside = Process::start_under(&unshare, "end", &[]);
-    inside.ask(format!("open {name}"));
+    inside.ask(format!("open {place}"));
     assert_eq!(inside.ask("producer"), "RoleTaken { role: Producer, pid: None }", "not visible from there");
     assert_eq!(inside.ask("consumer"), "claimed");
     they_talk(&mut producer, &mut inside, "hello");
@@ -499,7 +477,7 @@ fn roles_and_deaths_are_seen_across_pid_namespaces() {
     send_waits(&mut producer);
     inside.kill();
     assert_eq!(producer.ask("send more"), "Abandoned");
-    let mut consumer = end::consumer(&name);
+    let mut consumer = end::consumer(&place);
     assert_eq!(consumer.ask("empty"), format!("empty after {FULL}"));
 }
 
@@ -517,24 +495,23 @@ fn best(trial: impl FnMut(i32) -> Duration) -> Duration {
 }
 
 /// Waits until a side of the pipe is counted as waiting, and then for a moment: it sleeps.
-fn asleep(name: &Name, waits: impl Fn(&shmpipe::Snapshot) -> u64, before: u64) {
-    until("a wait", || waits(&shmpipe::inspect(name).unwrap()) > before);
+fn asleep(place: &Place, waits: impl Fn(&shmpipe::Snapshot) -> u64, before: u64) {
+    until("a wait", || waits(&shmpipe::inspect(place).unwrap()) > before);
     std::thread::sleep(Duration::from_millis(10));
 }
 
-#[test]
-fn the_end_of_a_peer_reaches_a_sleeper() {
+pub fn the_end_of_a_peer_reaches_a_sleeper(backend: Backend) {
     // A close wakes it; of a death it learns when it looks around, every 100 ms. Were it not woken, it would take
     // until the end of its slice, of which 10 ms are over when the peer closes.
     for (ending, told, bound) in
         [(Close, "Closed", Duration::from_millis(60)), (Kill, "Abandoned", Duration::from_millis(300))]
     {
-        let name = Name::new();
+        let place = backend.place();
         let receiving = best(|round| {
-            let (producer, mut consumer) = both(&name, round % 2 == 0);
-            let before = shmpipe::inspect(&name).unwrap().consumer.waits;
+            let (producer, mut consumer) = both(&place, round % 2 == 0);
+            let before = shmpipe::inspect(&place).unwrap().consumer.waits;
             consumer.say("recv");
-            asleep(&name, |seen| seen.consumer.waits, before);
+            asleep(&place, |seen| seen.consumer.waits, before);
             delay(&mut consumer, told, || match ending {
                 Close => drop(close_without_waiting(producer)),
                 _ => producer.kill(),
@@ -542,14 +519,14 @@ fn the_end_of_a_peer_reaches_a_sleeper() {
         });
         assert!(receiving < bound, "recv: {ending:?} after {receiving:?}");
 
-        let name = Name::new();
+        let place = backend.place();
         let sending = best(|round| {
-            let (mut producer, mut consumer) = both(&name, round % 2 == 0);
+            let (mut producer, mut consumer) = both(&place, round % 2 == 0);
             consumer.ask("empty");
             fill(&mut producer);
-            let before = shmpipe::inspect(&name).unwrap().producer.waits;
+            let before = shmpipe::inspect(&place).unwrap().producer.waits;
             producer.say("send more");
-            asleep(&name, |seen| seen.producer.waits, before);
+            asleep(&place, |seen| seen.producer.waits, before);
             delay(&mut producer, told, || match ending {
                 Close => drop(close_without_waiting(consumer)),
                 _ => consumer.kill(),
@@ -564,17 +541,16 @@ fn close_without_waiting(mut process: Process) -> Process {
     process
 }
 
-#[test]
-fn the_coming_of_a_peer_reaches_a_sleeper() {
+pub fn the_coming_of_a_peer_reaches_a_sleeper(backend: Backend) {
     for role in ["producer", "consumer"] {
         let delay = best(|_| {
-            let name = Name::new();
+            let place = backend.place();
             let mut waiting = end::start();
             waiting.ask("capacity 4096");
-            waiting.ask(format!("open_or_create {name}"));
+            waiting.ask(place.opening());
             assert_eq!(waiting.ask(role), "claimed");
             assert_eq!(waiting.ask("wait_for_peer 20"), "TimedOut");
-            let other = Pipe::open(&name).unwrap();
+            let other = Pipe::open(&place).unwrap();
             waiting.say("wait_for_peer");
             std::thread::sleep(Duration::from_millis(10));
             let start = Instant::now();
@@ -591,14 +567,13 @@ fn the_coming_of_a_peer_reaches_a_sleeper() {
     }
 }
 
-#[test]
-fn every_waiting_call_notices_the_peers_end_by_each_strategy() {
+pub fn every_waiting_call_notices_the_peers_end_by_each_strategy(backend: Backend) {
     for strategy in [Wait::Spin, Wait::Yield, Wait::Block] {
-        let name = Name::new();
-        let open = || Options::new().capacity(4096).wait(strategy).open_or_create(&name).unwrap();
+        let place = backend.place();
+        let open = || place.open_or_create(&Options::new().capacity(4096).wait(strategy)).unwrap();
         for ending in [Close, Kill] {
             let mut consumer = open().consumer().unwrap();
-            let producer = end::producer(&name);
+            let producer = end::producer(&place);
             let waiting = std::thread::spawn(move || {
                 let ended = consumer.recv().map(drop);
                 (consumer, ended)
@@ -611,7 +586,7 @@ fn every_waiting_call_notices_the_peers_end_by_each_strategy() {
             drop(consumer);
 
             let mut producer = open().producer().unwrap();
-            let consumer = end::consumer(&name);
+            let consumer = end::consumer(&place);
             while producer.try_send(&[0; 100]).is_ok() {}
             let waiting = std::thread::spawn(move || {
                 let sent = producer.send(&[0; 100]);
@@ -633,15 +608,14 @@ fn every_waiting_call_notices_the_peers_end_by_each_strategy() {
     }
 }
 
-#[test]
-fn a_deadline_however_short_does_not_hide_a_death() {
-    let name = Name::new();
-    let (mut producer, consumer) = both(&name, true);
+pub fn a_deadline_however_short_does_not_hide_a_death(backend: Backend) {
+    let place = backend.place();
+    let (mut producer, consumer) = both(&place, true);
     fill(&mut producer);
     consumer.kill();
     assert_eq!(producer.ask("send 12345678 0"), "Abandoned");
     assert_eq!(producer.ask("send 12345678 0"), "TimedOut");
-    let mut consumer = end::consumer(&name);
+    let mut consumer = end::consumer(&place);
     assert_eq!(consumer.ask("empty"), format!("empty after {FULL}"));
     producer.kill();
     assert_eq!(consumer.ask("recv 0"), "Abandoned");

@@ -1,17 +1,11 @@
 //! A forked child has neither the mapping nor the claim, and what it drops there does nothing here.
 
-mod support;
-
+use crate::support::backend::Backend;
+use crate::support::{end, until};
 use shmpipe::{Options, Peer, Pipe, RecvError, SetupError, inspect};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use support::name::{Name, Objects};
-use support::process::part as play;
-use support::{attached_by, end, raw, until};
-
-#[test]
-fn part() {
-    play(&[("end", end::play)]);
-}
 
 /// How a forked child ended that did `what`.
 #[derive(Debug, PartialEq, Eq)]
@@ -57,10 +51,9 @@ fn ended(child: libc::pid_t) -> Ended {
     }
 }
 
-#[test]
-fn the_mapping_is_not_inherited() {
-    let pipe = Options::new().capacity(4096).create("sysv:private").unwrap();
-    let _objects = Objects::of(&pipe);
+pub fn the_mapping_is_not_inherited(backend: Backend) {
+    let place = backend.place();
+    let pipe = place.create(&Options::new().capacity(4096)).unwrap();
     let (mut producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
     producer.send(b"before").unwrap();
     assert_eq!(
@@ -72,12 +65,10 @@ fn the_mapping_is_not_inherited() {
     assert_eq!(consumer.try_recv().unwrap_err(), RecvError::Empty);
 }
 
-#[test]
-fn handles_dropped_or_closed_in_a_child_do_nothing_here() {
-    let name = Name::new();
-    let pipe = Options::new().capacity(4096).remove_on_close(true).create(&name).unwrap();
+pub fn handles_dropped_or_closed_in_a_child_do_nothing_here(backend: Backend) {
+    let place = backend.place();
+    let pipe = place.create(&Options::new().capacity(4096).remove_on_close(true)).unwrap();
     let (producer, consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
-    let guests = raw::semaphore(name.set().unwrap(), 7);
     let mut kept = Some((producer, consumer, pipe));
     let dropped = in_child(|| {
         let (producer, consumer, pipe) = kept.take().unwrap();
@@ -91,20 +82,18 @@ fn handles_dropped_or_closed_in_a_child_do_nothing_here() {
     assert_eq!((producer.peer(), consumer.peer()), (Peer::Open, Peer::Open));
     assert!(matches!(pipe.producer().unwrap_err(), SetupError::RoleTaken { .. }));
     assert!(matches!(pipe.consumer().unwrap_err(), SetupError::RoleTaken { .. }));
-    attached_by(name.segment().unwrap(), 1);
-    assert_eq!(raw::semaphore(name.set().unwrap(), 7), guests);
+    place.attached_by(1);
     producer.send(b"as if nothing had happened").unwrap();
     assert_eq!(consumer.recv().unwrap().to_vec(), b"as if nothing had happened");
     drop(producer);
     assert_eq!(consumer.recv().unwrap_err(), RecvError::Closed);
     drop((consumer, pipe));
-    assert!(name.is_unused(), "removed by its last handle, which was here");
+    assert!(place.is_unused(), "removed by its last handle, which was here");
 }
 
-#[test]
-fn a_child_takes_part_by_opening_the_pipe_anew() {
-    let pipe = Options::new().capacity(4096).create("sysv:private").unwrap();
-    let _objects = Objects::of(&pipe);
+pub fn a_child_takes_part_by_opening_the_pipe_anew(backend: Backend) {
+    let place = backend.place();
+    let pipe = place.create(&Options::new().capacity(4096)).unwrap();
     let mut consumer = pipe.consumer().unwrap();
     let sent = in_child(|| {
         let mut producer = Pipe::open(pipe.address()).unwrap().producer().unwrap();
@@ -122,35 +111,36 @@ fn a_child_takes_part_by_opening_the_pipe_anew() {
     assert_eq!(refused, Ended::Well);
 }
 
-#[test]
-fn a_claim_ends_with_the_parent_also_while_its_child_lives() {
-    let name = Name::new();
-    let mut parent = end::producer(&name);
+pub fn a_claim_ends_with_the_parent_also_while_its_child_lives(backend: Backend) {
+    let place = backend.place();
+    let mut parent = end::producer(&place);
     let child = parent.ask("fork");
     parent.signal(libc::SIGKILL);
     until("the end of the parent", || parent.has_ended().is_some());
     assert!(std::fs::exists(format!("/proc/{child}")).unwrap(), "the child lives");
-    attached_by(name.segment().unwrap(), 0);
-    let mut successor = end::producer(&name);
+    place.attached_by(0);
+    let mut successor = end::producer(&place);
     assert_eq!(successor.ask("send on"), "sent");
-    assert_eq!(inspect(&name).unwrap().producer.epoch, 2);
+    assert_eq!(inspect(&place).unwrap().producer.epoch, 2);
 }
 
-#[test]
-fn a_role_cannot_be_claimed_through_a_handle_from_before_the_fork() {
-    let name = Name::new();
-    let pipe = Options::new().capacity(4096).create(&name).unwrap();
-    let mut holder = end::producer(&name);
+pub fn a_role_cannot_be_claimed_through_a_handle_from_before_the_fork(backend: Backend) {
+    let place = backend.place();
+    let pipe = place.create(&Options::new().capacity(4096)).unwrap();
+    let mut holder = end::producer(&place);
     // A parent that opens and goes, and a child that stays, as daemons do: then nobody is attached but the holder.
-    let segment = name.segment().unwrap();
     let mut pipe = Some(pipe);
+    let (mut gone, goes) = UnixStream::pair().unwrap();
     let child = fork(|| {
-        until("the parent has gone", || raw::attached(segment) == 1);
+        gone.read_exact(&mut [0]).unwrap();
+        place.attached_by(1);
         let error = pipe.as_ref().unwrap().producer().unwrap_err();
         assert!(matches!(error, SetupError::Forked { .. }), "{error:?}");
     });
     drop(pipe.take());
+    (&goes).write_all(b"!").unwrap();
     assert_eq!(ended(child), Ended::Well);
-    assert_eq!(raw::semaphore(name.set().unwrap(), 1), 1, "the holder still holds");
     assert_eq!(holder.ask("send still"), "sent");
+    let error = Pipe::open(&place).unwrap().producer().unwrap_err();
+    assert!(matches!(error, SetupError::RoleTaken { .. }), "the holder still holds: {error:?}");
 }

@@ -1,20 +1,13 @@
 //! A stream between two processes: order and content, rings of 4 to 64 KiB, messages from empty to the longest, every way
 //! to send and to receive, every place at which a ring can wrap.
 //!
-//! `SHMPIPE_MESSAGES=10000000 cargo test --release --test stream` sends ten million.
+//! `SHMPIPE_MESSAGES=10000000 cargo test --release --test conformance stream` sends ten million.
 
-mod support;
-
+use crate::support::backend::Backend;
+use crate::support::process::{Line, Process};
+use crate::support::rng::Rng;
 use shmpipe::{Consumer, Options, Producer, RecvError, SendError, Wait};
 use std::collections::BTreeSet;
-use support::name::Name;
-use support::process::{Line, Process, part as play};
-use support::rng::Rng;
-
-#[test]
-fn part() {
-    play(&[("random", send_at_random), ("steered", send_steered)]);
-}
 
 /// What message number `number` of a stream is, whoever works it out.
 struct Plan {
@@ -59,17 +52,17 @@ fn strategy(word: &str) -> Wait {
 }
 
 /// Where a record goes whose space was reserved for `length` bytes, and where it ends if it is committed with as many.
-fn place(end: u64, length: usize, capacity: u64) -> u64 {
+fn place_of(end: u64, length: usize, capacity: u64) -> u64 {
     let size = 8 + length.next_multiple_of(8) as u64;
     let to_end = capacity - end % capacity;
     if size > to_end { end + to_end } else { end }
 }
 
 /// Sends so many messages, each in the way that its plan says.
-fn send_at_random(line: Line) {
-    let [name, wait, seed, count] = line.words.as_slice() else { panic!() };
+pub fn send_at_random(line: Line) {
+    let [address, wait, seed, count] = line.words.as_slice() else { panic!() };
     let (seed, count): (u64, u64) = (seed.parse().unwrap(), count.parse().unwrap());
-    let pipe = Options::new().wait(strategy(wait)).open(name.as_str()).unwrap();
+    let pipe = Options::new().wait(strategy(wait)).open(address.as_str()).unwrap();
     let mut producer = pipe.producer().unwrap();
     let max = pipe.max_len();
     let mut bytes = vec![];
@@ -153,7 +146,7 @@ impl Checker {
         );
         // A message of a batch is not reserved longer than it is, whatever its plan says.
         let mut places =
-            [plan.reserved, plan.length].map(|length| place(self.end, length, self.capacity)).into_iter();
+            [plan.reserved, plan.length].map(|length| place_of(self.end, length, self.capacity)).into_iter();
         assert!(places.any(|place| place == start), "message {}: {start} after {}", self.number, self.end);
         plan.bytes(&mut self.expected);
         self.seen.clear();
@@ -221,11 +214,11 @@ impl Checker {
 }
 
 /// Streams `count` messages of a producer that plays `part` and waits by `wait`; says where the ring was wrapped.
-fn stream(part: &str, capacity: u64, wait: &str, seed: u64, count: u64) -> BTreeSet<u64> {
-    let name = Name::new();
-    let pipe = Options::new().capacity(capacity).wait(strategy(wait)).create(&name).unwrap();
+fn stream(backend: Backend, part: &str, capacity: u64, wait: &str, seed: u64, count: u64) -> BTreeSet<u64> {
+    let place = backend.place();
+    let pipe = place.create(&Options::new().capacity(capacity).wait(strategy(wait))).unwrap();
     let mut consumer = pipe.consumer().unwrap();
-    let words = [name.as_str(), wait, &seed.to_string(), &count.to_string()];
+    let words = [place.as_str(), wait, &seed.to_string(), &count.to_string()];
     let producer = Process::start(part, &words);
     let mut checker = Checker {
         seed,
@@ -240,15 +233,14 @@ fn stream(part: &str, capacity: u64, wait: &str, seed: u64, count: u64) -> BTree
     checker.receive_all(&mut consumer, &mut Rng(seed));
     assert_eq!(checker.number, count);
     producer.end();
-    let seen = shmpipe::inspect(&name).unwrap();
+    let seen = shmpipe::inspect(&place).unwrap();
     assert_eq!((seen.producer.messages, seen.consumer.messages), (count, count));
     assert_eq!(seen.producer.bytes, seen.consumer.bytes);
     assert_eq!((seen.used, seen.producer.position), (0, checker.end));
     checker.wraps
 }
 
-#[test]
-fn a_stream_comes_in_order_and_whole() {
+pub fn a_stream_comes_in_order_and_whole(backend: Backend) {
     let total: u64 = std::env::var("SHMPIPE_MESSAGES").map_or(200_000, |text| text.parse().unwrap());
     let mut rng = Rng::of_this_run("stream");
     let rings = [4096, 8192, 16_384, 32_768, 65_536];
@@ -256,7 +248,7 @@ fn a_stream_comes_in_order_and_whole() {
     let each = total.div_ceil((rings.len() * strategies.len()) as u64);
     for capacity in rings {
         for wait in strategies {
-            let wraps = stream("random", capacity, wait, rng.next(), each);
+            let wraps = stream(backend, "random", capacity, wait, rng.next(), each);
             assert!(wraps.len() as u64 > each.min(1000) / 100, "{} wraps in {capacity} bytes", wraps.len());
         }
     }
@@ -286,9 +278,9 @@ fn steered_bytes(pass: u64, index: u64, i: usize, length: usize) -> Vec<u8> {
     vec![(index / 8 + i as u64 + pass) as u8; length]
 }
 
-fn send_steered(line: Line) {
-    let [name, ..] = line.words.as_slice() else { panic!() };
-    let mut producer = Options::new().open(name.as_str()).unwrap().producer().unwrap();
+pub fn send_steered(line: Line) {
+    let [address, ..] = line.words.as_slice() else { panic!() };
+    let mut producer = Options::new().open(address.as_str()).unwrap().producer().unwrap();
     producer.send(&[0xFF; 2040]).unwrap();
     for pass in 0..PASSES {
         for (index, lengths) in steered(pass) {
@@ -334,12 +326,11 @@ fn send_steered(line: Line) {
     producer.close().unwrap();
 }
 
-#[test]
-fn a_ring_wraps_at_every_place_at_which_it_can() {
-    let name = Name::new();
-    let pipe = Options::new().capacity(4096).create(&name).unwrap();
+pub fn a_ring_wraps_at_every_place_at_which_it_can(backend: Backend) {
+    let place = backend.place();
+    let pipe = place.create(&Options::new().capacity(4096)).unwrap();
     let mut consumer = pipe.consumer().unwrap();
-    let producer = Process::start("steered", &[name.as_str()]);
+    let producer = Process::start("steered", &[place.as_str()]);
     assert_eq!(consumer.recv().unwrap().to_vec(), [0xFF; 2040]);
     let mut end = 2048;
     for pass in 0..PASSES {
@@ -354,7 +345,7 @@ fn a_ring_wraps_at_every_place_at_which_it_can() {
                     "pass {pass}, index {index}"
                 );
                 let start = message.position().get();
-                assert_eq!(start, place(end, length, 4096));
+                assert_eq!(start, place_of(end, length, 4096));
                 if start != end {
                     assert_eq!(end % 4096, index);
                     wraps.insert(index);

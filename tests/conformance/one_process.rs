@@ -1,7 +1,7 @@
 //! Both ends in one process: what the primitives do, message by message.
 
-mod support;
-
+use crate::support::backend::{Backend, Place};
+use crate::support::{A_WHILE, LONG, until, within};
 use shmpipe::{
     Consumer, Kept, Options, Peer, Pipe, Producer, RecvError, Role, SendError, SetupError, Stopper, Wait,
     WakeMode, inspect,
@@ -10,21 +10,19 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-use support::name::{Name, Objects};
-use support::{A_WHILE, LONG, attached_by, raw, until, within};
 
 const CAPACITY: u64 = 4096;
 const MAX: usize = 2040;
 
 /// Both ends of a new pipe of 4096 bytes, whose longest message has 2040, and what removes it.
-fn pair() -> (Producer, Consumer, Objects) {
-    pair_with(&Options::new())
+fn pair(backend: Backend) -> (Producer, Consumer, Place) {
+    pair_with(backend, &Options::new())
 }
 
-fn pair_with(options: &Options) -> (Producer, Consumer, Objects) {
-    let pipe = options.clone().capacity(CAPACITY).create("sysv:private").unwrap();
-    let objects = Objects::of(&pipe);
-    (pipe.producer().unwrap(), pipe.consumer().unwrap(), objects)
+fn pair_with(backend: Backend, options: &Options) -> (Producer, Consumer, Place) {
+    let place = backend.place();
+    let pipe = place.create(&options.clone().capacity(CAPACITY)).unwrap();
+    (pipe.producer().unwrap(), pipe.consumer().unwrap(), place)
 }
 
 /// Ends the waits of an endpoint in another thread when this one fails, which would else wait for that thread for ever.
@@ -49,9 +47,8 @@ fn fill<P>(producer: &mut Producer<P>) -> u64 {
     count
 }
 
-#[test]
-fn messages_come_in_order_and_whole() {
-    let (mut producer, mut consumer, _objects) = pair();
+pub fn messages_come_in_order_and_whole(backend: Backend) {
+    let (mut producer, mut consumer, _place) = pair(backend);
     for round in 0..10_000usize {
         let message: Vec<u8> = (0..round % 700).map(|i| (i + round) as u8).collect();
         let sent = producer.send_tagged(round as u32, &message).unwrap();
@@ -62,9 +59,8 @@ fn messages_come_in_order_and_whole() {
     assert_eq!(consumer.try_recv().unwrap_err(), RecvError::Empty);
 }
 
-#[test]
-fn every_length_comes_as_it_was_sent() {
-    let (mut producer, mut consumer, _objects) = pair();
+pub fn every_length_comes_as_it_was_sent(backend: Backend) {
+    let (mut producer, mut consumer, _place) = pair(backend);
     let bytes: Vec<u8> = (0..MAX).map(|i| (i * 31 + 7) as u8).collect();
     for length in 0..=MAX {
         producer.try_send(&bytes[..length]).unwrap();
@@ -74,9 +70,8 @@ fn every_length_comes_as_it_was_sent() {
     }
 }
 
-#[test]
-fn positions_count_the_bytes_of_the_ring() {
-    let (mut producer, mut consumer, _objects) = pair();
+pub fn positions_count_the_bytes_of_the_ring(backend: Backend) {
+    let (mut producer, mut consumer, _place) = pair(backend);
     assert_eq!(producer.send(&[1; 10]).unwrap().get(), 0);
     assert_eq!(producer.send(&[2; 8]).unwrap().get(), 24, "8 of header and 10 padded to 16");
     assert_eq!(producer.send(&[]).unwrap().get(), 40);
@@ -96,9 +91,8 @@ fn positions_count_the_bytes_of_the_ring() {
     assert_eq!(consumer.try_recv().unwrap().position().get(), 4096);
 }
 
-#[test]
-fn a_reservation_is_sent_by_its_commit() {
-    let (mut producer, mut consumer, _objects) = pair();
+pub fn a_reservation_is_sent_by_its_commit(backend: Backend) {
+    let (mut producer, mut consumer, _place) = pair(backend);
     let mut space = producer.reserve(5).unwrap();
     assert_eq!((space.len(), space.is_empty()), (5, false));
     space.write(3, b"lo");
@@ -110,9 +104,8 @@ fn a_reservation_is_sent_by_its_commit() {
     assert_eq!((message.to_vec(), message.tag(), message.position()), (b"hello".to_vec(), 7, position));
 }
 
-#[test]
-fn a_shorter_commit_sends_that_much_and_gives_the_rest_back() {
-    let (mut producer, mut consumer, _objects) = pair();
+pub fn a_shorter_commit_sends_that_much_and_gives_the_rest_back(backend: Backend) {
+    let (mut producer, mut consumer, _place) = pair(backend);
     let before = producer.free().unwrap();
     let mut space = producer.reserve(1000).unwrap();
     space.write(0, &[0xFF; 1000]);
@@ -124,9 +117,8 @@ fn a_shorter_commit_sends_that_much_and_gives_the_rest_back() {
     assert_eq!(received(&mut consumer), []);
 }
 
-#[test]
-fn a_shorter_commit_is_right_at_every_place_of_the_ring() {
-    let (mut producer, mut consumer, _objects) = pair();
+pub fn a_shorter_commit_is_right_at_every_place_of_the_ring(backend: Backend) {
+    let (mut producer, mut consumer, _place) = pair(backend);
     for round in 0..5000 {
         let (reserved, committed) = (round * 37 % (MAX + 1), round * 11 % 300);
         let mut space = producer.reserve(reserved).unwrap();
@@ -137,9 +129,8 @@ fn a_shorter_commit_is_right_at_every_place_of_the_ring() {
     }
 }
 
-#[test]
-fn a_reservation_dropped_publishes_nothing() {
-    let (mut producer, mut consumer, _objects) = pair();
+pub fn a_reservation_dropped_publishes_nothing(backend: Backend) {
+    let (mut producer, mut consumer, _place) = pair(backend);
     for round in 0..1000 {
         let before = (producer.free().unwrap(), producer.position());
         let mut space = producer.reserve(500).unwrap();
@@ -153,9 +144,8 @@ fn a_reservation_dropped_publishes_nothing() {
     }
 }
 
-#[test]
-fn what_was_never_sent_is_never_received() {
-    let (mut producer, mut consumer, _objects) = pair();
+pub fn what_was_never_sent_is_never_received(backend: Backend) {
+    let (mut producer, mut consumer, _place) = pair(backend);
     // Taken for records, words of 2 are such of one byte; the last message but one ends at every place of a line.
     let left_behind = [2, 0, 0, 0, 0, 0, 0, 0].repeat(65);
     for round in 0..2000usize {
@@ -187,9 +177,8 @@ fn what_was_never_sent_is_never_received() {
     }
 }
 
-#[test]
-fn messages_in_the_pipe_stay_as_they_are_however_full_it_is() {
-    let (mut producer, mut consumer, _objects) = pair();
+pub fn messages_in_the_pipe_stay_as_they_are_however_full_it_is(backend: Backend) {
+    let (mut producer, mut consumer, _place) = pair(backend);
     let mut waiting = std::collections::VecDeque::new();
     for round in 0..20_000usize {
         let length = [8, 56, 250, 1000, 1][round % 5] + round / 500;
@@ -201,9 +190,8 @@ fn messages_in_the_pipe_stay_as_they_are_however_full_it_is() {
     }
 }
 
-#[test]
-fn writing_beyond_a_reservation_panics_and_writes_nothing() {
-    let (mut producer, mut consumer, _objects) = pair();
+pub fn writing_beyond_a_reservation_panics_and_writes_nothing(backend: Backend) {
+    let (mut producer, mut consumer, _place) = pair(backend);
     let outside = |producer: &mut Producer, at: usize, bytes: &[u8]| {
         let mut space = producer.reserve(4).unwrap();
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| space.write(at, bytes))).is_err()
@@ -219,9 +207,8 @@ fn writing_beyond_a_reservation_panics_and_writes_nothing() {
     assert_eq!(received(&mut consumer), b"after");
 }
 
-#[test]
-fn gathered_pieces_are_one_message() {
-    let (mut producer, mut consumer, _objects) = pair();
+pub fn gathered_pieces_are_one_message(backend: Backend) {
+    let (mut producer, mut consumer, _place) = pair(backend);
     producer.send_gathered(5, &[b"one", b"", b" and ", b"two"]).unwrap();
     let message = consumer.try_recv().unwrap();
     assert_eq!((message.to_vec(), message.tag()), (b"one and two".to_vec(), 5));
@@ -235,9 +222,8 @@ fn gathered_pieces_are_one_message() {
     assert_eq!(too_large, Err(SendError::TooLarge { length: MAX + 1, max: MAX }));
 }
 
-#[test]
-fn every_tag_travels_with_its_message() {
-    let (mut producer, mut consumer, _objects) = pair();
+pub fn every_tag_travels_with_its_message(backend: Backend) {
+    let (mut producer, mut consumer, _place) = pair(backend);
     for tag in [0, 1, 0x7FFF_FFFF, 0x8000_0000, u32::MAX] {
         for length in [0, 1, MAX] {
             producer.send_tagged(tag, &vec![1; length]).unwrap();
@@ -258,9 +244,8 @@ struct Quote {
     flags: u32,
 }
 
-#[test]
-fn values_are_sent_and_received_with_their_size_checked() {
-    let (mut producer, mut consumer, _objects) = pair();
+pub fn values_are_sent_and_received_with_their_size_checked(backend: Backend) {
+    let (mut producer, mut consumer, _place) = pair(backend);
     let quote = Quote { bid: 1.0842, ask: 1.0843, volume: 1_000_000, flags: 3 };
     producer.send_value(&quote).unwrap();
     assert_eq!(consumer.try_recv().unwrap().value::<Quote>(), Ok(quote));
@@ -273,9 +258,8 @@ fn values_are_sent_and_received_with_their_size_checked() {
     assert_eq!(consumer.try_recv().unwrap().value::<[u16; 3]>(), Ok([1, 2, 3]));
 }
 
-#[test]
-fn a_batch_becomes_visible_all_at_once() {
-    let (mut producer, mut consumer, _objects) = pair();
+pub fn a_batch_becomes_visible_all_at_once(backend: Backend) {
+    let (mut producer, mut consumer, _place) = pair(backend);
     let mut positions = vec![];
     let mut batch = producer.batch();
     assert!(batch.is_empty());
@@ -293,9 +277,8 @@ fn a_batch_becomes_visible_all_at_once() {
     assert_eq!(consumer.try_recv().unwrap_err(), RecvError::Empty);
 }
 
-#[test]
-fn a_batch_dropped_sends_nothing() {
-    let (mut producer, mut consumer, _objects) = pair();
+pub fn a_batch_dropped_sends_nothing(backend: Backend) {
+    let (mut producer, mut consumer, _place) = pair(backend);
     for _ in 0..300 {
         let before = producer.position();
         let mut batch = producer.batch();
@@ -312,9 +295,8 @@ fn a_batch_dropped_sends_nothing() {
     }
 }
 
-#[test]
-fn batches_wrap_at_every_place_of_the_ring() {
-    let (mut producer, mut consumer, _objects) = pair();
+pub fn batches_wrap_at_every_place_of_the_ring(backend: Backend) {
+    let (mut producer, mut consumer, _place) = pair(backend);
     let mut sent = 0u32;
     for round in 0..3000u32 {
         let mut batch = producer.batch();
@@ -334,9 +316,8 @@ fn batches_wrap_at_every_place_of_the_ring() {
     }
 }
 
-#[test]
-fn a_batch_that_could_never_fit_is_refused_and_keeps_what_it_has() {
-    let (mut producer, mut consumer, _objects) = pair();
+pub fn a_batch_that_could_never_fit_is_refused_and_keeps_what_it_has(backend: Backend) {
+    let (mut producer, mut consumer, _place) = pair(backend);
     let mut batch = producer.batch();
     batch.push(&[1; 2000]).unwrap();
     batch.push(&[2; 2000]).unwrap();
@@ -353,9 +334,8 @@ fn a_batch_that_could_never_fit_is_refused_and_keeps_what_it_has() {
     assert_eq!(consumer.try_recv().unwrap_err(), RecvError::Empty);
 }
 
-#[test]
-fn a_batch_waits_for_space() {
-    let (mut producer, mut consumer, _objects) = pair();
+pub fn a_batch_waits_for_space(backend: Backend) {
+    let (mut producer, mut consumer, _place) = pair(backend);
     let old = fill(&mut producer);
     thread::scope(|scope| {
         let _stop = StopAtEnd(producer.stopper());
@@ -375,9 +355,8 @@ fn a_batch_waits_for_space() {
     });
 }
 
-#[test]
-fn an_empty_message_is_not_no_message() {
-    let (mut producer, mut consumer, _objects) = pair();
+pub fn an_empty_message_is_not_no_message(backend: Backend) {
+    let (mut producer, mut consumer, _place) = pair(backend);
     assert_eq!(consumer.try_recv().unwrap_err(), RecvError::Empty);
     producer.send(b"").unwrap();
     let message = consumer.try_recv().unwrap();
@@ -386,9 +365,8 @@ fn an_empty_message_is_not_no_message() {
     assert_eq!(consumer.try_recv().unwrap_err(), RecvError::Empty);
 }
 
-#[test]
-fn the_longest_message_fits_wherever_the_ring_stands() {
-    let (mut producer, mut consumer, _objects) = pair();
+pub fn the_longest_message_fits_wherever_the_ring_stands(backend: Backend) {
+    let (mut producer, mut consumer, _place) = pair(backend);
     let pipe = producer.pipe().clone();
     assert_eq!((pipe.max_len(), producer.max_len(), consumer.max_len()), (MAX, MAX, MAX));
     assert_eq!((pipe.capacity(), producer.capacity(), consumer.capacity()), (CAPACITY, CAPACITY, CAPACITY));
@@ -400,9 +378,8 @@ fn the_longest_message_fits_wherever_the_ring_stands() {
     }
 }
 
-#[test]
-fn a_larger_message_is_refused_with_both_numbers() {
-    let (mut producer, mut consumer, _objects) = pair();
+pub fn a_larger_message_is_refused_with_both_numbers(backend: Backend) {
+    let (mut producer, mut consumer, _place) = pair(backend);
     let error = SendError::TooLarge { length: MAX + 1, max: MAX };
     let message = [0; MAX + 1];
     assert_eq!(producer.try_send(&message), Err(error));
@@ -420,9 +397,8 @@ fn a_larger_message_is_refused_with_both_numbers() {
     assert_eq!(consumer.try_recv().unwrap_err(), RecvError::Empty);
 }
 
-#[test]
-fn a_drain_takes_so_many_and_releases_them_together() {
-    let (mut producer, mut consumer, _objects) = pair();
+pub fn a_drain_takes_so_many_and_releases_them_together(backend: Backend) {
+    let (mut producer, mut consumer, _place) = pair(backend);
     for i in 0..10u32 {
         producer.send_tagged(i, &i.to_le_bytes()).unwrap();
     }
@@ -453,9 +429,8 @@ fn a_drain_takes_so_many_and_releases_them_together() {
     assert!(drain.next().unwrap().is_none());
 }
 
-#[test]
-fn a_drain_kept_comes_again() {
-    let (mut producer, mut consumer, _objects) = pair();
+pub fn a_drain_kept_comes_again(backend: Backend) {
+    let (mut producer, mut consumer, _place) = pair(backend);
     // Over the end of the ring too.
     producer.send(&[0; MAX]).unwrap();
     received(&mut consumer);
@@ -478,9 +453,8 @@ fn a_drain_kept_comes_again() {
     assert_eq!(consumer.try_recv().unwrap().tag(), 0);
 }
 
-#[test]
-fn a_message_kept_comes_again_with_the_same_position() {
-    let (mut producer, mut consumer, _objects) = pair();
+pub fn a_message_kept_comes_again_with_the_same_position(backend: Backend) {
+    let (mut producer, mut consumer, _place) = pair(backend);
     producer.send(b"first").unwrap();
     let position = producer.send(b"second").unwrap();
     received(&mut consumer);
@@ -493,9 +467,8 @@ fn a_message_kept_comes_again_with_the_same_position() {
     assert_eq!(consumer.try_recv().unwrap_err(), RecvError::Empty);
 }
 
-#[test]
-fn a_message_goes_into_the_callers_vector_or_slice() {
-    let (mut producer, mut consumer, _objects) = pair();
+pub fn a_message_goes_into_the_callers_vector_or_slice(backend: Backend) {
+    let (mut producer, mut consumer, _place) = pair(backend);
     producer.send(b"shared").unwrap();
     let mut vector = Vec::with_capacity(64);
     vector.extend_from_slice(b"it is ");
@@ -514,9 +487,8 @@ fn a_message_goes_into_the_callers_vector_or_slice() {
     assert_eq!(received(&mut consumer), b"shared", "a slice that is too short loses nothing");
 }
 
-#[test]
-fn a_full_pipe_says_so_and_takes_again_what_was_released() {
-    let (mut producer, mut consumer, _objects) = pair();
+pub fn a_full_pipe_says_so_and_takes_again_what_was_released(backend: Backend) {
+    let (mut producer, mut consumer, _place) = pair(backend);
     let count = fill(&mut producer);
     assert_eq!(count, (CAPACITY - 8) / 16, "16 bytes each, and 8 always stay free");
     assert_eq!(producer.free().unwrap(), CAPACITY - count * 16);
@@ -533,9 +505,8 @@ fn a_full_pipe_says_so_and_takes_again_what_was_released() {
     assert_eq!(consumer.try_recv().unwrap_err(), RecvError::Empty);
 }
 
-#[test]
-fn a_message_taken_holds_its_space_until_it_is_released() {
-    let (mut producer, mut consumer, _objects) = pair();
+pub fn a_message_taken_holds_its_space_until_it_is_released(backend: Backend) {
+    let (mut producer, mut consumer, _place) = pair(backend);
     producer.send(&[1; MAX]).unwrap();
     let message = consumer.try_recv().unwrap();
     assert_eq!(producer.try_send(&[2; MAX]), Err(SendError::Full));
@@ -544,10 +515,9 @@ fn a_message_taken_holds_its_space_until_it_is_released() {
     producer.try_send(&[2; MAX]).unwrap();
 }
 
-#[test]
-fn deadlines_end_waits_and_only_waits() {
+pub fn deadlines_end_waits_and_only_waits(backend: Backend) {
     for strategy in [Wait::Spin, Wait::Yield, Wait::Block] {
-        let (mut producer, mut consumer, _objects) = pair_with(&Options::new().wait(strategy));
+        let (mut producer, mut consumer, _place) = pair_with(backend, &Options::new().wait(strategy));
         let start = Instant::now();
         assert_eq!(
             consumer.recv_deadline(start + Duration::from_millis(30)).unwrap_err(),
@@ -570,8 +540,7 @@ fn deadlines_end_waits_and_only_waits() {
     }
 }
 
-#[test]
-fn both_ends_wait_by_each_strategy_and_in_each_wake_mode() {
+pub fn both_ends_wait_by_each_strategy_and_in_each_wake_mode(backend: Backend) {
     const MESSAGES: u32 = 20_000;
     let modes = [
         (WakeMode::Membarrier, [Wait::Spin, Wait::Yield, Wait::Block].as_slice()),
@@ -580,8 +549,8 @@ fn both_ends_wait_by_each_strategy_and_in_each_wake_mode() {
     ];
     for (mode, strategies) in modes {
         for &strategy in strategies {
-            let (mut producer, mut consumer, _objects) =
-                pair_with(&Options::new().wait(strategy).wake_mode(mode));
+            let (mut producer, mut consumer, _place) =
+                pair_with(backend, &Options::new().wait(strategy).wake_mode(mode));
             let pipe = producer.pipe().clone();
             assert_eq!(pipe.wake_mode(), mode);
             thread::scope(|scope| {
@@ -602,12 +571,11 @@ fn both_ends_wait_by_each_strategy_and_in_each_wake_mode() {
     }
 }
 
-#[test]
-fn sleepers_are_woken_in_both_directions() {
+pub fn sleepers_are_woken_in_both_directions(backend: Backend) {
     const ROUNDS: u64 = 100;
     for mode in [WakeMode::Membarrier, WakeMode::Fence] {
-        let (mut ask, mut hear, _there) = pair_with(&Options::new().wake_mode(mode));
-        let (mut answer, mut listen, _back) = pair_with(&Options::new().wake_mode(mode));
+        let (mut ask, mut hear, _there) = pair_with(backend, &Options::new().wake_mode(mode));
+        let (mut answer, mut listen, _back) = pair_with(backend, &Options::new().wake_mode(mode));
         let addresses = [ask.pipe().address().clone(), answer.pipe().address().clone()];
         thread::scope(|scope| {
             scope.spawn(move || {
@@ -633,9 +601,8 @@ fn sleepers_are_woken_in_both_directions() {
     }
 }
 
-#[test]
-fn a_sleeping_producer_is_woken_when_there_is_room_for_its_message() {
-    let (mut producer, mut consumer, _objects) = pair();
+pub fn a_sleeping_producer_is_woken_when_there_is_room_for_its_message(backend: Backend) {
+    let (mut producer, mut consumer, _place) = pair(backend);
     let pipe = producer.pipe().clone();
     for round in 1..=5 {
         let count = fill(&mut producer);
@@ -658,8 +625,7 @@ fn a_sleeping_producer_is_woken_when_there_is_room_for_its_message() {
     }
 }
 
-#[test]
-fn a_sleeper_burns_no_processor_time() {
+pub fn a_sleeper_burns_no_processor_time(backend: Backend) {
     fn used() -> Duration {
         // SAFETY: all fields are integers.
         let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
@@ -668,7 +634,7 @@ fn a_sleeper_burns_no_processor_time() {
         let of = |time: libc::timeval| Duration::new(time.tv_sec as u64, time.tv_usec as u32 * 1000);
         of(usage.ru_utime) + of(usage.ru_stime)
     }
-    let (mut producer, mut consumer, _objects) = pair();
+    let (mut producer, mut consumer, _place) = pair(backend);
     let before = used();
     assert_eq!(consumer.recv_deadline(within(2 * A_WHILE)).unwrap_err(), RecvError::TimedOut);
     fill(&mut producer);
@@ -677,10 +643,9 @@ fn a_sleeper_burns_no_processor_time() {
     assert!(burnt < A_WHILE / 2, "{burnt:?} of {:?}", 4 * A_WHILE);
 }
 
-#[test]
-fn a_stopper_ends_every_wait_from_another_thread() {
+pub fn a_stopper_ends_every_wait_from_another_thread(backend: Backend) {
     for strategy in [Wait::Spin, Wait::Yield, Wait::Block] {
-        let (mut producer, mut consumer, _objects) = pair_with(&Options::new().wait(strategy));
+        let (mut producer, mut consumer, _place) = pair_with(backend, &Options::new().wait(strategy));
         let soon = |stopper: Stopper| {
             thread::spawn(move || {
                 thread::sleep(Duration::from_millis(20));
@@ -706,10 +671,9 @@ fn a_stopper_ends_every_wait_from_another_thread() {
     }
 }
 
-#[test]
-fn a_stopper_ends_the_wait_for_a_peer() {
-    let pipe = Options::new().create("sysv:private").unwrap();
-    let _objects = Objects::of(&pipe);
+pub fn a_stopper_ends_the_wait_for_a_peer(backend: Backend) {
+    let place = backend.place();
+    let pipe = place.create(&Options::new()).unwrap();
     let mut producer = pipe.producer().unwrap();
     let stopper = producer.stopper();
     thread::spawn(move || {
@@ -748,9 +712,8 @@ fn handle(signal: i32, handler: extern "C" fn(libc::c_int)) -> libc::pthread_t {
     unsafe { libc::pthread_self() }
 }
 
-#[test]
-fn a_stopper_ends_a_wait_from_a_signal_handler() {
-    let (_producer, mut consumer, _objects) = pair();
+pub fn a_stopper_ends_a_wait_from_a_signal_handler(backend: Backend) {
+    let (_producer, mut consumer, _place) = pair(backend);
     STOPPED_BY_SIGNAL.set(consumer.stopper()).unwrap();
     let waiter = handle(libc::SIGUSR1, stop_it);
     let signalling = thread::spawn(move || {
@@ -762,9 +725,8 @@ fn a_stopper_ends_a_wait_from_a_signal_handler() {
     signalling.join().unwrap();
 }
 
-#[test]
-fn signals_that_stop_nothing_do_not_end_a_wait() {
-    let (mut producer, mut consumer, _objects) = pair();
+pub fn signals_that_stop_nothing_do_not_end_a_wait(backend: Backend) {
+    let (mut producer, mut consumer, _place) = pair(backend);
     let waiter = handle(libc::SIGUSR2, count_it);
     let signalling = thread::spawn(move || {
         for _ in 0..20 {
@@ -780,9 +742,8 @@ fn signals_that_stop_nothing_do_not_end_a_wait() {
     drop(signalling.join().unwrap());
 }
 
-#[test]
-fn a_trusted_peer_is_read_and_written_in_place() {
-    let (producer, consumer, _objects) = pair();
+pub fn a_trusted_peer_is_read_and_written_in_place(backend: Backend) {
+    let (producer, consumer, _place) = pair(backend);
     // SAFETY: both ends are in this process, and nobody else has the segment attached.
     let (mut producer, mut consumer) = unsafe { (producer.trust_peer(), consumer.trust_peer()) };
     for round in 0..2000usize {
@@ -808,43 +769,10 @@ fn a_trusted_peer_is_read_and_written_in_place() {
     assert_eq!(&**consumer.try_recv().unwrap(), b"all else is as before");
 }
 
-#[test]
-fn an_endpoint_may_be_sent_to_another_thread_and_not_shared() {
-    fn is_send<T: Send>() {}
-    is_send::<Producer>();
-    is_send::<Consumer>();
-    is_send::<Producer<shmpipe::Trusted>>();
-    is_send::<Consumer<shmpipe::Trusted>>();
-    fn is_shared<T: Send + Sync + Clone>() {}
-    is_shared::<Stopper>();
-    is_shared::<Pipe>();
-
-    // Of the two implementations both apply to a type that is Sync, or Clone, and then `_` has two meanings.
-    trait IsNotSync<A> {
-        fn checked() {}
-    }
-    impl<T> IsNotSync<()> for T {}
-    impl<T: Sync> IsNotSync<u8> for T {}
-    <Producer as IsNotSync<_>>::checked();
-    <Consumer as IsNotSync<_>>::checked();
-    <Producer<shmpipe::Trusted> as IsNotSync<_>>::checked();
-    <Consumer<shmpipe::Trusted> as IsNotSync<_>>::checked();
-    trait IsNotClone<A> {
-        fn checked() {}
-    }
-    impl<T> IsNotClone<()> for T {}
-    impl<T: Clone> IsNotClone<u8> for T {}
-    <Producer as IsNotClone<_>>::checked();
-    <Consumer as IsNotClone<_>>::checked();
-    <Producer<shmpipe::Trusted> as IsNotClone<_>>::checked();
-    <Consumer<shmpipe::Trusted> as IsNotClone<_>>::checked();
-}
-
-#[test]
-fn a_role_is_taken_once_and_free_again_after_its_end() {
-    let name = Name::new();
-    let pipe = Pipe::open_or_create(&name).unwrap();
-    let again = Pipe::open(&name).unwrap();
+pub fn a_role_is_taken_once_and_free_again_after_its_end(backend: Backend) {
+    let place = backend.place();
+    let pipe = place.open_or_create(&Options::new()).unwrap();
+    let again = Pipe::open(&place).unwrap();
     let us = std::process::id();
     for _ in 0..3 {
         let (producer, consumer) = (pipe.producer().unwrap(), again.consumer().unwrap());
@@ -866,9 +794,8 @@ fn a_role_is_taken_once_and_free_again_after_its_end() {
     }
 }
 
-#[test]
-fn endpoints_outlive_the_pipe_they_were_claimed_from() {
-    let (mut producer, mut consumer, _objects) = pair();
+pub fn endpoints_outlive_the_pipe_they_were_claimed_from(backend: Backend) {
+    let (mut producer, mut consumer, _place) = pair(backend);
     let pipe = producer.pipe().clone();
     let id = pipe.id();
     drop(pipe);
@@ -877,53 +804,41 @@ fn endpoints_outlive_the_pipe_they_were_claimed_from() {
     assert_eq!((producer.pipe().id(), consumer.pipe().id()), (id, id));
 }
 
-#[test]
-fn a_pipe_has_what_was_asked_for_and_by_default_a_mebibyte_of_our_own() {
-    let name = Name::new();
-    let pipe = Options::new().create(&name).unwrap();
+pub fn a_pipe_has_what_was_asked_for_and_by_default_a_mebibyte_of_our_own(backend: Backend) {
+    let place = backend.place();
+    let pipe = place.create(&Options::new()).unwrap();
     assert_eq!((pipe.capacity(), pipe.mode(), pipe.schema(), pipe.created()), (1 << 20, 0o600, 0, true));
-    assert_eq!((pipe.kept(), pipe.address().to_string()), ([].as_slice(), name.to_string()));
-    let seen = inspect(&name).unwrap();
+    assert_eq!(pipe.kept(), []);
+    let seen = inspect(&place).unwrap();
     assert_eq!((seen.capacity, seen.size, seen.permissions.mode), (1 << 20, (1 << 20) + 4096, 0o600));
-    assert_eq!(
-        (seen.name.as_deref(), raw::ids(&seen).key, seen.remove_on_close),
-        (Some(name.as_str()), name.key(), false)
-    );
-    assert_eq!((Some(raw::ids(&seen).shm_id), Some(raw::ids(&seen).sem_id)), (name.segment(), name.set()));
-    assert_eq!(seen.segment_id, pipe.id());
+    assert_eq!((seen.segment_id, seen.remove_on_close), (pipe.id(), false));
     let age = seen.created.elapsed().unwrap();
     assert!(age < LONG, "{age:?}");
-    // The set has the same permission bits.
-    // SAFETY: all fields are integers.
-    let mut status: libc::semid_ds = unsafe { std::mem::zeroed() };
-    // SAFETY: IPC_STAT writes one semid_ds.
-    assert_eq!(unsafe { libc::semctl(raw::ids(&seen).sem_id, 0, libc::IPC_STAT, &raw mut status) }, 0);
-    assert_eq!(status.sem_perm.mode & 0o777, 0o600);
 }
 
-#[test]
-fn capacity_is_rounded_up_to_a_power_of_two() {
+pub fn capacity_is_rounded_up_to_a_power_of_two(backend: Backend) {
     for (asked, got) in [(0, 4096), (1, 4096), (4096, 4096), (4097, 8192), (100_000, 131_072)] {
-        let pipe = Options::new().capacity(asked).create("sysv:private").unwrap();
-        let _objects = Objects::of(&pipe);
+        let place = backend.place();
+        let pipe = place.create(&Options::new().capacity(asked)).unwrap();
         assert_eq!(pipe.capacity(), got, "asked for {asked}");
         assert_eq!(pipe.max_len() as u64, got / 2 - 8);
     }
-    let error = Options::new().capacity((1 << 40) + 1).create("sysv:private").unwrap_err();
+    let place = backend.place();
+    let error = place.create(&Options::new().capacity((1 << 40) + 1)).unwrap_err();
     assert!(
         matches!(error, SetupError::CapacityTooLarge { asked, largest } if asked == largest + 1),
         "{error:?}"
     );
-    Options::new().capacity(u64::MAX).create("sysv:private").unwrap_err();
+    place.create(&Options::new().capacity(u64::MAX)).unwrap_err();
+    assert!(place.is_unused());
 }
 
-#[test]
-fn wishes_that_an_existing_pipe_does_not_fulfil_are_reported() {
-    let name = Name::new();
-    let made = Options::new().capacity(8192).mode(0o640).wake_mode(WakeMode::Fence).create(&name).unwrap();
+pub fn wishes_that_an_existing_pipe_does_not_fulfil_are_reported(backend: Backend) {
+    let place = backend.place();
+    let made = place.create(&Options::new().capacity(8192).mode(0o640).wake_mode(WakeMode::Fence)).unwrap();
     let same = Options::new().capacity(8000).mode(0o640).wake_mode(WakeMode::Fence).remove_on_close(false);
-    assert_eq!(same.open_or_create(&name).unwrap().kept(), []);
-    assert_eq!(Options::new().open(&name).unwrap().kept(), [], "who asks for nothing misses nothing");
+    assert_eq!(place.open_or_create(&same).unwrap().kept(), []);
+    assert_eq!(Options::new().open(&place).unwrap().kept(), [], "who asks for nothing misses nothing");
     let other = Options::new()
         .capacity(100_000)
         .mode(0o600)
@@ -931,7 +846,7 @@ fn wishes_that_an_existing_pipe_does_not_fulfil_are_reported() {
         .gid(4712)
         .wake_mode(WakeMode::Never)
         .remove_on_close(true);
-    let found = other.open_or_create(&name).unwrap();
+    let found = place.open_or_create(&other).unwrap();
     assert!(!found.created());
     assert_eq!(found.id(), made.id());
     assert_eq!((found.capacity(), found.mode(), found.wake_mode()), (8192, 0o640, WakeMode::Fence));
@@ -953,52 +868,48 @@ fn wishes_that_an_existing_pipe_does_not_fulfil_are_reported() {
     assert!(said[1].contains("0600") && said[1].contains("0640"), "{said:?}");
 }
 
-#[test]
-fn another_schema_is_refused_with_both_values() {
-    let name = Name::new();
-    let pipe = Options::new().schema(0xABCD).create(&name).unwrap();
+pub fn another_schema_is_refused_with_both_values(backend: Backend) {
+    let place = backend.place();
+    let pipe = place.create(&Options::new().schema(0xABCD)).unwrap();
     assert_eq!(pipe.schema(), 0xABCD);
-    Options::new().schema(0xABCD).open(&name).unwrap();
+    Options::new().schema(0xABCD).open(&place).unwrap();
     for options in [Options::new(), Options::new().schema(1)] {
-        let error = options.open_or_create(&name).unwrap_err();
+        let error = place.open_or_create(&options).unwrap_err();
         assert!(matches!(error, SetupError::Schema { found: 0xABCD, .. }), "{error:?}");
         assert!(error.to_string().contains("0xabcd"), "{error}");
     }
 }
 
-#[test]
-fn nobody_sleeps_on_a_pipe_where_nobody_may() {
-    let name = Name::new();
+pub fn nobody_sleeps_on_a_pipe_where_nobody_may(backend: Backend) {
+    let place = backend.place();
     let options = Options::new().wake_mode(WakeMode::Never);
-    let error = options.clone().wait(Wait::Block).create(&name).unwrap_err();
+    let error = options.clone().wait(Wait::Block).create(&place).unwrap_err();
     assert!(matches!(error, SetupError::NeverSleeps), "{error:?}");
-    assert!(name.is_unused());
-    options.create(&name).unwrap();
-    let error = Options::new().wait(Wait::Block).open(&name).unwrap_err();
+    assert!(place.is_unused());
+    place.create(&options).unwrap();
+    let error = Options::new().wait(Wait::Block).open(&place).unwrap_err();
     assert!(matches!(error, SetupError::NeverSleeps), "{error:?}");
     // Without a wish it waits by yielding.
-    let mut consumer = Pipe::open(&name).unwrap().consumer().unwrap();
+    let mut consumer = Pipe::open(&place).unwrap().consumer().unwrap();
     assert_eq!(consumer.recv_deadline(within(Duration::from_millis(5))).unwrap_err(), RecvError::TimedOut);
 }
 
-#[test]
-fn create_wants_a_new_pipe_and_open_an_existing_one() {
-    let name = Name::new();
-    let error = Pipe::open(&name).unwrap_err();
+pub fn create_wants_a_new_pipe_and_open_an_existing_one(backend: Backend) {
+    let place = backend.place();
+    let error = Pipe::open(&place).unwrap_err();
     assert!(matches!(error, SetupError::NotFound { .. }), "{error:?}");
-    assert!(error.to_string().contains(name.as_str()), "{error}");
-    assert!(name.is_unused());
-    let pipe = Options::new().create(&name).unwrap();
-    let error = Options::new().create(&name).unwrap_err();
+    assert!(error.to_string().contains(place.as_str()), "{error}");
+    assert!(place.is_unused());
+    let pipe = place.create(&Options::new()).unwrap();
+    let error = place.create(&Options::new()).unwrap_err();
     assert!(matches!(error, SetupError::Exists { .. }), "{error:?}");
-    assert!(error.to_string().contains(name.as_str()), "{error}");
-    assert_eq!(Pipe::open(&name).unwrap().id(), pipe.id());
-    assert_eq!(Pipe::open_or_create(&name).unwrap().id(), pipe.id());
+    assert!(error.to_string().contains(place.as_str()), "{error}");
+    assert_eq!(Pipe::open(&place).unwrap().id(), pipe.id());
+    assert_eq!(place.open_or_create(&Options::new()).unwrap().id(), pipe.id());
 }
 
-#[test]
-fn counters_tell_what_each_side_did() {
-    let (mut producer, mut consumer, _objects) = pair();
+pub fn counters_tell_what_each_side_did(backend: Backend) {
+    let (mut producer, mut consumer, _place) = pair(backend);
     let pipe = producer.pipe().clone();
     let look = || inspect(pipe.address()).unwrap();
     for length in [10, 0, 100] {
@@ -1045,53 +956,23 @@ fn counters_tell_what_each_side_did() {
     assert_eq!(look().producer.epoch, 2);
 }
 
-#[test]
-fn watchers_disturb_nothing() {
-    let name = Name::new();
-    let pipe = Options::new().capacity(CAPACITY).create(&name).unwrap();
+pub fn watchers_disturb_nothing(backend: Backend) {
+    let place = backend.place();
+    let pipe = place.create(&Options::new().capacity(CAPACITY)).unwrap();
     let (mut producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
     producer.send(b"seen by many").unwrap();
-    let segment = name.segment().unwrap();
-    let bytes = raw::Attached::new(segment).bytes();
+    let bytes = place.segment().bytes();
     for _ in 0..10 {
-        inspect(&name).unwrap();
+        inspect(&place).unwrap();
     }
-    assert_eq!(raw::Attached::new(segment).bytes(), bytes);
-    attached_by(segment, 1);
+    assert_eq!(place.segment().bytes(), bytes);
+    place.attached_by(1);
     assert_eq!(received(&mut consumer), b"seen by many");
 }
 
-#[test]
-fn a_listing_has_every_pipe_by_its_name_and_attaches_no_other_segment() {
-    let (name, foreign) = (Name::new(), Name::new());
-    let pipe = Options::new().capacity(CAPACITY).create(&name).unwrap();
-    let private = Options::new().capacity(CAPACITY).create("sysv:private").unwrap();
-    let _objects = Objects::of(&private);
-    let segment = raw::make_segment(foreign.key(), 8192, 0o600);
-    let before = raw::status(segment).unwrap();
-
-    let listed = shmpipe::list().unwrap();
-    let find = |pipe: &Pipe| {
-        let ours = |listed: &&shmpipe::Listed| {
-            listed.snapshot.as_ref().is_ok_and(|snapshot| snapshot.segment_id == pipe.id())
-        };
-        listed.iter().find(ours).expect("listed").snapshot.as_ref().unwrap()
-    };
-    let (by_name, by_id) = (find(&pipe), find(&private));
-    assert_eq!(
-        (by_name.address.to_string(), by_name.name.as_deref()),
-        (name.to_string(), Some(name.as_str()))
-    );
-    assert_eq!((&by_id.address, by_id.name.as_deref()), (private.address(), None));
-    assert!(listed.iter().all(|listed| listed.shm_id != segment));
-    let after = raw::status(segment).unwrap();
-    assert_eq!((after.shm_atime, after.shm_lpid), (before.shm_atime, before.shm_lpid), "never attached");
-}
-
-#[test]
-fn each_end_knows_of_the_other() {
-    let name = Name::new();
-    let pipe = Pipe::open_or_create(&name).unwrap();
+pub fn each_end_knows_of_the_other(backend: Backend) {
+    let place = backend.place();
+    let pipe = place.open_or_create(&Options::new()).unwrap();
     let mut producer = pipe.producer().unwrap();
     assert_eq!(producer.peer(), Peer::NeverCame);
     assert_eq!(producer.wait_for_peer(Some(within(Duration::from_millis(20)))), Err(SendError::TimedOut));
@@ -1118,10 +999,9 @@ fn each_end_knows_of_the_other() {
     drop(coming.join().unwrap());
 }
 
-#[test]
-fn a_message_released_in_another_thread_is_seen_here() {
+pub fn a_message_released_in_another_thread_is_seen_here(backend: Backend) {
     // The endpoint travels from thread to thread, and takes its messages along.
-    let (mut producer, mut consumer, _objects) = pair();
+    let (mut producer, mut consumer, _place) = pair(backend);
     for i in 0..50u8 {
         (producer, consumer) = thread::spawn(move || {
             producer.send(&[i; 100]).unwrap();
@@ -1132,40 +1012,4 @@ fn a_message_released_in_another_thread_is_seen_here() {
         .unwrap();
     }
     assert_eq!(producer.free().unwrap(), CAPACITY);
-}
-
-#[test]
-fn errors_are_clauses_that_say_what_is_the_case() {
-    let send = [
-        SendError::TooLarge { length: 11, max: 10 },
-        SendError::Full,
-        SendError::TimedOut,
-        SendError::Stopped,
-        SendError::Closed,
-        SendError::Abandoned,
-        SendError::Removed,
-    ];
-    let recv = [
-        RecvError::Empty,
-        RecvError::TimedOut,
-        RecvError::Stopped,
-        RecvError::Closed,
-        RecvError::Abandoned,
-        RecvError::Removed,
-        RecvError::WrongSize { found: 11, expected: 10 },
-    ];
-    let address = || "ticks".parse().unwrap();
-    let setup = [
-        SetupError::NotFound { address: address() },
-        SetupError::Exists { address: address() },
-        SetupError::HalfMade { address: address(), pid: 4711 },
-        SetupError::Limit { name: "SHMMNI", value: 1, asked: 2, file: "/proc/sys/kernel/shmmni" },
-        SetupError::RoleTaken { role: Role::Producer, pid: None },
-        SetupError::Forked { address: address() },
-    ];
-    let texts = send.iter().map(ToString::to_string).chain(recv.iter().map(ToString::to_string));
-    for text in texts.chain(setup.iter().map(ToString::to_string)) {
-        assert!(!text.ends_with('.') && !text.starts_with(char::is_uppercase), "{text}");
-        assert!(text.len() > 20, "{text}");
-    }
 }

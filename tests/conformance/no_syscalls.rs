@@ -1,24 +1,12 @@
 //! A message costs no system call as long as nobody sleeps.
 
-mod support;
-
+use crate::support::backend::Backend;
+use crate::support::process::{Line, Process};
+use crate::support::{LONG, within};
 use shmpipe::{Options, Pipe, RecvError, SendError, Wait, inspect};
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::os::fd::{AsRawFd, FromRawFd};
-use support::name::Name;
-use support::process::{Line, Process, part as play};
-use support::{LONG, within};
-
-#[test]
-fn part() {
-    play(&[
-        ("sealed producer", sealed_producer),
-        ("sealed consumer", sealed_consumer),
-        ("stream", stream),
-        ("sink", sink),
-    ]);
-}
 
 const MESSAGES: u64 = 100_000;
 
@@ -44,7 +32,7 @@ fn done() -> ! {
     }
 }
 
-fn sealed_producer(mut line: Line) {
+pub fn sealed_producer(mut line: Line) {
     let mut producer = Pipe::open(line.words[0].as_str()).unwrap().producer().unwrap();
     seal(&mut line);
     let message = [7; 200];
@@ -73,7 +61,7 @@ fn sealed_producer(mut line: Line) {
     done()
 }
 
-fn sealed_consumer(mut line: Line) {
+pub fn sealed_consumer(mut line: Line) {
     let mut consumer = Pipe::open(line.words[0].as_str()).unwrap().consumer().unwrap();
     seal(&mut line);
     let mut bytes = [0; 200];
@@ -98,11 +86,10 @@ fn sealed_consumer(mut line: Line) {
     done()
 }
 
-#[test]
-fn try_calls_make_no_system_call() {
-    let name = Name::new();
-    Options::new().capacity(16_384).create(&name).unwrap();
-    let mut ends = ["sealed producer", "sealed consumer"].map(|part| Process::start(part, &[name.as_str()]));
+pub fn try_calls_make_no_system_call(backend: Backend) {
+    let place = backend.place();
+    place.create(&Options::new().capacity(16_384)).unwrap();
+    let mut ends = ["sealed producer", "sealed consumer"].map(|part| Process::start(part, &[place.as_str()]));
     for end in &mut ends {
         assert_eq!(end.hear(), "ready");
     }
@@ -112,7 +99,7 @@ fn try_calls_make_no_system_call() {
     for end in &mut ends {
         assert_eq!(end.hear(), "done");
     }
-    let seen = inspect(&name).unwrap();
+    let seen = inspect(&place).unwrap();
     assert_eq!((seen.producer.messages, seen.consumer.messages), (MESSAGES, MESSAGES));
 }
 
@@ -123,9 +110,9 @@ fn strategy(word: &str) -> Wait {
 const ROUND_TRIPS: u64 = 2000;
 
 /// Sends a stream, and then message by message, each after the answer to the last one.
-fn stream(line: Line) {
+pub fn stream(line: Line) {
     let [there, back, wait] = line.words.as_slice() else { panic!() };
-    let open = |name: &String| Options::new().wait(strategy(wait)).open(name.as_str()).unwrap();
+    let open = |address: &String| Options::new().wait(strategy(wait)).open(address.as_str()).unwrap();
     let mut producer = open(there).producer().unwrap();
     let mut answers = open(back).consumer().unwrap();
     for number in 0..MESSAGES + ROUND_TRIPS {
@@ -137,9 +124,9 @@ fn stream(line: Line) {
     }
 }
 
-fn sink(line: Line) {
+pub fn sink(line: Line) {
     let [there, back, wait] = line.words.as_slice() else { panic!() };
-    let open = |name: &String| Options::new().wait(strategy(wait)).open(name.as_str()).unwrap();
+    let open = |address: &String| Options::new().wait(strategy(wait)).open(address.as_str()).unwrap();
     let mut consumer = open(there).consumer().unwrap();
     let mut answers = open(back).producer().unwrap();
     for number in 0..MESSAGES + ROUND_TRIPS {
@@ -184,8 +171,7 @@ fn can_trace() -> bool {
     run.is_ok_and(|status| status.success()) && said.contains("execve")
 }
 
-#[test]
-fn neither_a_stream_nor_a_ping_pong_makes_a_call_per_message_while_nobody_sleeps() {
+pub fn neither_a_stream_nor_a_ping_pong_makes_a_call_per_message_while_nobody_sleeps(backend: Backend) {
     let traced = can_trace();
     if !traced {
         eprintln!(
@@ -193,9 +179,9 @@ fn neither_a_stream_nor_a_ping_pong_makes_a_call_per_message_while_nobody_sleeps
         );
     }
     for wait in ["spin", "yield"] {
-        let (there, back) = (Name::new(), Name::new());
-        for name in [&there, &back] {
-            Options::new().capacity(65_536).create(name).unwrap();
+        let (there, back) = (backend.place(), backend.place());
+        for place in [&there, &back] {
+            place.create(&Options::new().capacity(65_536)).unwrap();
         }
         let words = [there.as_str(), back.as_str(), wait];
         let ends = ["sink", "stream"].map(|part| {
@@ -224,8 +210,8 @@ fn neither_a_stream_nor_a_ping_pong_makes_a_call_per_message_while_nobody_sleeps
                 assert!(looks < MESSAGES / 10, "{part}, {wait}: {looks} looks for {MESSAGES} messages");
             }
         }
-        for name in [&there, &back] {
-            let seen = inspect(name).unwrap();
+        for place in [&there, &back] {
+            let seen = inspect(place).unwrap();
             assert_eq!((seen.producer.wakeups, seen.consumer.wakeups), (0, 0));
         }
         assert_eq!(inspect(&there).unwrap().consumer.messages, MESSAGES + ROUND_TRIPS);

@@ -1,0 +1,188 @@
+//! What is no pipe, or none that this version can use, is refused with the reason and left as it was.
+
+use crate::support::backend::{Backend, Place};
+use crate::support::raw::Attached;
+use shmpipe::{Options, Pipe, SetupError, inspect, list, unlink, unlink_force};
+use std::fmt::Debug;
+
+/// Everything that can be done at an address. The name says which attempt an error is of.
+type Attempt = (&'static str, fn(&Place) -> Result<(), SetupError>);
+
+const OPENING: [Attempt; 3] = [
+    ("open", |place| Pipe::open(place).map(drop)),
+    ("open_or_create", |place| place.open_or_create(&Options::new()).map(drop)),
+    ("create", |place| place.create(&Options::new()).map(drop)),
+];
+const REMOVING: [Attempt; 2] =
+    [("unlink", |place| unlink(place)), ("unlink_force", |place| unlink_force(place))];
+const LOOKING: Attempt = ("inspect", |place| inspect(place).map(drop));
+
+fn every_attempt() -> impl Iterator<Item = Attempt> {
+    OPENING.into_iter().chain(REMOVING).chain([LOOKING])
+}
+
+/// What can be known of it from outside.
+fn state(place: &Place) -> impl Debug + PartialEq + use<> {
+    (place.segment().bytes(), place.status())
+}
+
+fn stays_as_it_is(place: &Place, attempts: impl Iterator<Item = Attempt>, check: impl Fn(&str, SetupError)) {
+    let before = state(place);
+    // Somebody who has it attached, as its owner might.
+    let _owner = place.segment();
+    place.attached_by(1);
+    for (what, attempt) in attempts {
+        let error = attempt(place).map_or_else(|error| error, |()| panic!("{what}: done"));
+        check(what, error);
+        place.attached_by(1);
+        assert_eq!(state(place), before, "{what}");
+    }
+    list().unwrap();
+    place.attached_by(1);
+    assert_eq!(state(place), before, "a listing");
+}
+
+pub fn a_foreign_segment_is_left_as_it_was_byte_for_byte(backend: Backend) {
+    type Pattern = fn(usize) -> u8;
+    let patterns: [(&str, Pattern); 3] =
+        [("text", |i| b"something else altogether. "[i % 27]), ("zeros", |_| 0), ("ones", |_| 0xFF)];
+    for (pattern, byte) in patterns {
+        let place = backend.foreign(20_000, 0o600);
+        place.segment().fill(byte);
+        let word = u64::from_le_bytes(std::array::from_fn(byte));
+        stays_as_it_is(&place, every_attempt(), |what, error| {
+            let SetupError::Foreign { found, what: word_named, .. } = error else {
+                panic!("{what} {pattern}: {error:?}")
+            };
+            assert_eq!((found, word_named), (word, "the first word"), "{what} {pattern}");
+            let text = error.to_string();
+            assert!(text.contains(place.as_str()) && text.contains(&format!("{word:#x}")), "{text}");
+        });
+    }
+}
+
+pub fn a_segment_smaller_than_a_header_is_foreign(backend: Backend) {
+    let place = backend.foreign(2052, 0o666);
+    place.segment().fill(|i| i as u8);
+    stays_as_it_is(&place, every_attempt(), |what, error| {
+        assert!(
+            matches!(error, SetupError::Foreign { found: 2052, expected: 4096, .. }),
+            "{what}: {error:?}"
+        );
+    });
+}
+
+/// Offsets in the header.
+const READY: usize = 0;
+const VERSION: usize = 8;
+const BYTE_ORDER: usize = 12;
+const HEADER_SIZE: usize = 16;
+const CAPACITY: usize = 24;
+const FEATURES: usize = 32;
+const HINTS: usize = 40;
+const WAKE_MODE: usize = 92;
+const NAME_LENGTH: usize = 100;
+const NAME: usize = 104;
+
+/// A header that something is wrong with is refused by every attempt to use it, for that reason.
+fn refused(backend: Backend, patch: impl Fn(&Attached), check: impl Fn(&SetupError) -> bool, said: &[&str]) {
+    let place = backend.place();
+    place.create(&Options::new().capacity(4096)).unwrap();
+    patch(&place.segment());
+    let attempts = OPENING.into_iter().chain([LOOKING, REMOVING[0]]);
+    stays_as_it_is(&place, attempts, |what, error| {
+        assert!(check(&error), "{what}: {error:?}");
+        for part in said {
+            assert!(error.to_string().contains(part), "{what}: {error}");
+        }
+    });
+    // Whoever insists can remove it.
+    unlink_force(&place).unwrap();
+    assert!(place.is_unused());
+}
+
+pub fn another_byte_order_is_refused(backend: Backend) {
+    let is_order = |error: &SetupError| matches!(error, SetupError::ByteOrder);
+    // Everything else is in that order as well; the first word is enough to tell.
+    refused(
+        backend,
+        |segment| segment.set(READY, segment.get(READY).swap_bytes()),
+        is_order,
+        &["byte order"],
+    );
+    refused(backend, |segment| segment.set_u32(BYTE_ORDER, 0x0403_0201), is_order, &["byte order"]);
+}
+
+pub fn another_layout_version_is_refused_with_both_versions(backend: Backend) {
+    refused(
+        backend,
+        |segment| segment.set_u32(VERSION, 7),
+        |error| matches!(error, SetupError::LayoutVersion { found: 7, expected: 1 }),
+        &["version 7", "expected 1"],
+    );
+}
+
+pub fn unknown_features_are_refused_with_their_bits_and_unknown_hints_are_not(backend: Backend) {
+    refused(
+        backend,
+        |segment| segment.set(FEATURES, 0x20),
+        |error| matches!(error, SetupError::Features { unknown: 0x20 }),
+        &["0x20"],
+    );
+    let place = backend.place();
+    place.create(&Options::new()).unwrap();
+    place.segment().set(HINTS, u64::MAX);
+    Pipe::open(&place).unwrap();
+}
+
+pub fn header_words_that_no_creator_writes_are_refused_with_the_word(backend: Backend) {
+    let malformed = |word: &'static str, value: u64| move |error: &SetupError| matches!(error, SetupError::Malformed { word: w, found } if *w == word && *found == value);
+    for size in [0, 2048, 8192, u64::MAX] {
+        refused(
+            backend,
+            |segment| segment.set(HEADER_SIZE, size),
+            malformed("header size", size),
+            &["header size"],
+        );
+    }
+    for capacity in [0, 1, 2048, 3000, 4095, 1 << 41, u64::MAX] {
+        let said = capacity.to_string();
+        refused(
+            backend,
+            |segment| segment.set(CAPACITY, capacity),
+            malformed("capacity", capacity),
+            &["capacity", &said],
+        );
+    }
+    for mode in [0, 4, u32::MAX] {
+        refused(
+            backend,
+            |segment| segment.set_u32(WAKE_MODE, mode),
+            malformed("wake mode", mode.into()),
+            &["wake mode"],
+        );
+    }
+    let is_about_name =
+        |error: &SetupError| matches!(error, SetupError::Malformed { word, .. } if word.contains("name"));
+    for length in [65, u32::MAX] {
+        refused(backend, |segment| segment.set_u32(NAME_LENGTH, length), is_about_name, &["name"]);
+    }
+    // Not UTF-8, and what would be dangerous to print.
+    for bytes in [*b"\xFF\xFF\xFF\xFF", *b"\x1b[2J", *b"a/b:"] {
+        refused(
+            backend,
+            |segment| segment.set_u32(NAME, u32::from_le_bytes(bytes)),
+            is_about_name,
+            &["name"],
+        );
+    }
+}
+
+pub fn a_segment_smaller_than_its_header_says_is_refused_with_both_sizes(backend: Backend) {
+    refused(
+        backend,
+        |segment| segment.set(CAPACITY, 8192),
+        |error| matches!(error, SetupError::TooSmall { size: 8192, needed: 12_288 }),
+        &["8192", "12288"],
+    );
+}

@@ -1,0 +1,192 @@
+//! Removing a pipe: by hand, by its last user, and by others behind everybody's back.
+
+use crate::support::backend::Backend;
+use crate::support::end::Meet;
+use crate::support::{A_WHILE, at_once, end, within};
+use shmpipe::{Options, Pipe, RecvError, Role, SendError, SetupError, Wait, inspect, unlink, unlink_force};
+use std::thread;
+use std::time::Duration;
+
+pub fn unlink_refuses_while_a_role_is_held_and_names_the_holder(backend: Backend) {
+    let place = backend.place();
+    for role in [Role::Producer, Role::Consumer] {
+        for kill in [false, true] {
+            let holder = match role {
+                Role::Producer => end::producer(&place),
+                Role::Consumer => end::consumer(&place),
+            };
+            let error = unlink(&place).unwrap_err();
+            let SetupError::RoleTaken { role: taken, pid } = error else { panic!("{error:?}") };
+            assert_eq!((taken, pid), (role, Some(holder.pid())));
+            assert!(error.to_string().contains(&format!("process {}", holder.pid())), "{error}");
+            assert!(!place.is_unused());
+            if kill { holder.kill() } else { holder.end() }
+        }
+        unlink(&place).unwrap();
+        assert!(place.is_unused());
+    }
+    assert!(matches!(unlink(&place).unwrap_err(), SetupError::NotFound { .. }));
+    assert!(matches!(unlink_force(&place).unwrap_err(), SetupError::NotFound { .. }));
+}
+
+pub fn unlink_of_an_open_pipe_without_roles_leaves_its_handles_useless_and_harmless(backend: Backend) {
+    let place = backend.place();
+    let pipe = place.open_or_create(&Options::new()).unwrap();
+    unlink(&place).unwrap();
+    assert!(place.is_unused());
+    let error = pipe.producer().unwrap_err();
+    assert!(matches!(error, SetupError::Removed { .. }), "{error:?}");
+    assert!(error.to_string().contains(place.as_str()), "{error}");
+    let new = place.open_or_create(&Options::new()).unwrap();
+    assert_ne!(new.id(), pipe.id());
+    drop(pipe);
+    drop(new.producer().unwrap());
+}
+
+pub fn a_pipe_removed_by_force_goes_on_until_somebody_waits(backend: Backend) {
+    at_once([Wait::Spin, Wait::Yield, Wait::Block], |wait| {
+        let place = backend.place();
+        let pipe = place.create(&Options::new().capacity(4096).wait(wait)).unwrap();
+        let (mut producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
+        unlink_force(&place).unwrap();
+        assert!(place.is_unused());
+        // A new pipe of the same name has nothing to do with it.
+        let new = place.open_or_create(&Options::new()).unwrap();
+        let (mut new_producer, mut new_consumer) = (new.producer().unwrap(), new.consumer().unwrap());
+        new_producer.send(b"new").unwrap();
+
+        producer.send(b"old").unwrap();
+        assert_eq!(consumer.recv().unwrap().to_vec(), b"old");
+        assert_eq!(consumer.try_recv().unwrap_err(), RecvError::Empty);
+        assert_eq!(consumer.recv().unwrap_err(), RecvError::Removed);
+        assert_eq!(consumer.recv_deadline(within(A_WHILE)).unwrap_err(), RecvError::Removed);
+        while producer.try_send(&[0; 100]).is_ok() {}
+        assert_eq!(producer.send(&[0; 100]), Err(SendError::Removed));
+        assert_eq!(
+            consumer.wait_for_peer(None).map_or_else(|error| error, |()| RecvError::Removed),
+            RecvError::Removed
+        );
+        for error in [producer.close().unwrap_err(), consumer.close().unwrap_err()] {
+            assert!(matches!(error, SetupError::Removed { .. }), "{error:?}");
+        }
+        assert_eq!(new_consumer.recv().unwrap().to_vec(), b"new");
+        assert!(matches!(new.producer().unwrap_err(), SetupError::RoleTaken { .. }));
+    });
+}
+
+pub fn a_removal_by_force_ends_the_waits_of_other_processes(backend: Backend) {
+    let place = backend.place();
+    let mut consumer = end::consumer(&place);
+    consumer.say("recv");
+    thread::sleep(Duration::from_millis(20));
+    unlink_force(&place).unwrap();
+    assert_eq!(consumer.hear(), "Removed");
+    let mut producer = end::producer(&place);
+    producer.ask("fill");
+    producer.say("send more");
+    thread::sleep(Duration::from_millis(20));
+    unlink_force(&place).unwrap();
+    assert_eq!(producer.hear(), "Removed");
+    producer.end();
+    consumer.end();
+    assert!(place.is_unused());
+}
+
+pub fn a_pipe_to_be_removed_on_close_is_removed_by_the_last_handle_of_both(backend: Backend) {
+    for (producer_first, ends_first) in [(true, true), (true, false), (false, true), (false, false)] {
+        let place = backend.place();
+        let mut ends = [end::start(), end::start()];
+        for i in if producer_first { [0, 1] } else { [1, 0] } {
+            ends[i].ask("remove_on_close");
+            ends[i].ask(place.opening());
+            assert_eq!(ends[i].ask(["producer", "consumer"][i]), "claimed");
+        }
+        assert!(inspect(&place).unwrap().remove_on_close);
+        assert_eq!(ends[0].ask("send one"), "sent");
+        let [producer, mut consumer] = ends;
+        if ends_first {
+            producer.end();
+            assert!(!place.is_unused(), "the consumer has not closed");
+            assert_eq!(consumer.ask("recv"), "\"one\"");
+            assert_eq!(consumer.ask("recv"), "Closed");
+            consumer.end();
+        } else {
+            consumer.end();
+            assert!(!place.is_unused(), "the producer has not closed");
+            producer.end();
+        }
+        assert!(place.is_unused());
+    }
+}
+
+pub fn a_pipe_to_be_removed_on_close_waits_for_everybody(backend: Backend) {
+    let place = backend.place();
+    let options = Options::new().remove_on_close(true);
+    let pipe = place.create(&options).unwrap();
+    drop(pipe);
+    assert!(!place.is_unused(), "nobody has closed it: nobody has come");
+    let (one, other) = (Pipe::open(&place).unwrap(), Pipe::open(&place).unwrap());
+    drop(one.producer().unwrap());
+    drop(one);
+    assert!(!place.is_unused(), "the consumer has never come");
+    drop(other.consumer().unwrap());
+    assert!(!place.is_unused(), "a handle is still open");
+    // Which can still be used.
+    let (mut producer, mut consumer) = (other.producer().unwrap(), other.consumer().unwrap());
+    producer.send(b"once more").unwrap();
+    assert_eq!(consumer.recv().unwrap().to_vec(), b"once more");
+    drop((producer, consumer));
+    // A clone counts as the same handle, a second opening as another.
+    let clone = other.clone();
+    drop(other);
+    let second = Pipe::open(&place).unwrap();
+    drop(clone);
+    assert!(!place.is_unused());
+    drop(second);
+    assert!(place.is_unused());
+}
+
+pub fn a_pipe_to_be_removed_on_close_stays_when_a_side_died(backend: Backend) {
+    for died in ["producer", "consumer"] {
+        let place = backend.place();
+        let pipe = place.create(&Options::new().capacity(4096).remove_on_close(true)).unwrap();
+        let (producer, consumer) = (end::producer(&place), end::consumer(&place));
+        let (dies, closes) = if died == "producer" { (producer, consumer) } else { (consumer, producer) };
+        dies.kill();
+        closes.end();
+        drop(pipe);
+        assert!(!place.is_unused(), "its successor may come: {died}");
+        // Its successor closes, and that is the end.
+        let successor = if died == "producer" { end::producer(&place) } else { end::consumer(&place) };
+        successor.end();
+        assert!(place.is_unused(), "{died}");
+    }
+}
+
+pub fn two_that_close_at_the_same_time_remove_the_pipe_all_the_same(backend: Backend) {
+    let (mut one, mut other) = (end::start(), end::start());
+    for process in [&mut one, &mut other] {
+        process.ask("remove_on_close");
+    }
+    for _ in 0..200 {
+        let place = backend.place();
+        for (process, role) in [(&mut one, "producer"), (&mut other, "consumer")] {
+            process.ask(place.opening());
+            assert_eq!(process.ask(role), "claimed");
+        }
+        one.say("close");
+        other.say("close");
+        assert_eq!((one.hear(), other.hear()), ("closed".to_owned(), "closed".to_owned()));
+        assert!(place.is_unused());
+    }
+}
+
+pub fn watchers_do_not_keep_a_pipe_from_being_removed_on_close(backend: Backend) {
+    let place = backend.place();
+    let pipe = place.create(&Options::new().remove_on_close(true)).unwrap();
+    drop((pipe.producer().unwrap(), pipe.consumer().unwrap()));
+    let watcher = place.segment();
+    drop(pipe);
+    drop(watcher);
+    assert!(place.is_unused());
+}

@@ -1,0 +1,282 @@
+//! Making a pipe: any number of starters at once, creators that died on the way, wishes and limits of the system.
+
+use crate::support::backend::{Backend, Place};
+use crate::support::end::Meet;
+use crate::support::process::{Line, Process};
+use crate::support::raw;
+use crate::support::rng::Rng;
+use crate::support::{LONG, end, is_root, until, within};
+use shmpipe::{Options, Pipe, SetupError, WakeMode, inspect, unlink, unlink_force};
+use std::collections::BTreeSet;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Whether the pipe at `name` is good: both roles can be had, and a message gets through.
+fn is_good(place: &Place) {
+    let pipe = Pipe::open(place).unwrap();
+    let (mut producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
+    producer.send(b"good").unwrap();
+    assert_eq!(consumer.recv().unwrap().to_vec(), b"good");
+    let seen = inspect(place).unwrap();
+    assert_eq!(seen.segment_id, pipe.id());
+}
+
+pub fn any_number_of_processes_that_start_at_once_share_one_good_pipe(backend: Backend) {
+    let mut crowd: Vec<Process> = (0..20).map(|_| end::start()).collect();
+    for _ in 0..50 {
+        let place = backend.place();
+        for process in &mut crowd {
+            process.say(place.opening());
+        }
+        let answers: Vec<String> = crowd.iter_mut().map(Process::hear).collect();
+        let ids: BTreeSet<&str> = answers.iter().map(|said| said.split(' ').nth(1).unwrap()).collect();
+        assert_eq!(ids.len(), 1, "{answers:?}");
+        assert_eq!(answers.iter().filter(|said| said.ends_with(" made")).count(), 1, "{answers:?}");
+        place.attached_by(20);
+        is_good(&place);
+        for process in &mut crowd {
+            assert_eq!(process.ask("drop"), "dropped");
+        }
+        unlink(&place).unwrap();
+        assert!(place.is_unused());
+    }
+}
+
+pub fn any_number_of_threads_that_start_at_once_share_one_good_pipe(backend: Backend) {
+    let barrier = Barrier::new(16);
+    for round in 0..100 {
+        let place = backend.place();
+        let open = || {
+            barrier.wait();
+            // Some of them insist on a new one, and at most one of those gets it.
+            match round % 2 {
+                0 => place.open_or_create(&Options::new()),
+                _ => place.create(&Options::new()).or_else(|error| match error {
+                    SetupError::Exists { .. } => Pipe::open(&place),
+                    error => Err(error),
+                }),
+            }
+        };
+        let pipes: Vec<Pipe> = thread::scope(|scope| {
+            let threads: Vec<_> = (0..16).map(|_| scope.spawn(open)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap().unwrap()).collect()
+        });
+        assert_eq!(pipes.iter().map(|pipe| pipe.id()).collect::<BTreeSet<_>>().len(), 1);
+        assert_eq!(pipes.iter().filter(|pipe| pipe.created()).count(), 1);
+        is_good(&place);
+        unlink(&place).unwrap();
+    }
+}
+
+pub fn of_many_claims_at_once_one_succeeds(backend: Backend) {
+    let place = backend.place();
+    let shared = place.open_or_create(&Options::new()).unwrap();
+    let barrier = Barrier::new(8);
+    let claim = |own_handle: bool| {
+        let opened = own_handle.then(|| Pipe::open(&place));
+        barrier.wait();
+        // Whoever fails does so behind the barriers, at which the others would wait for it.
+        let claimed = match &opened {
+            Some(Ok(own)) => own.producer(),
+            _ => shared.producer(),
+        };
+        barrier.wait();
+        assert!(opened.is_none_or(|opened| opened.is_ok()));
+        claimed.is_ok()
+    };
+    for _ in 0..200 {
+        let claimed: Vec<bool> = thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|i| scope.spawn(move || claim(i % 2 == 0))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert_eq!(claimed.iter().filter(|&&claimed| claimed).count(), 1);
+    }
+}
+
+pub fn starters_and_removers_at_once_never_see_half_a_pipe(backend: Backend) {
+    let place = backend.place();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for i in 0..3 {
+            let (place, done) = (&place, &done);
+            scope.spawn(move || {
+                while !done.load(Ordering::Relaxed) {
+                    let pipe = place.open_or_create(&Options::new()).unwrap();
+                    let claimed = if i == 0 { pipe.producer().map(drop) } else { pipe.consumer().map(drop) };
+                    match claimed {
+                        Ok(()) | Err(SetupError::RoleTaken { .. } | SetupError::Removed { .. }) => {}
+                        Err(error) => panic!("claim: {error:?}"),
+                    }
+                }
+            });
+        }
+        let stop_on = |failure: Option<String>| {
+            if let Some(failure) = failure {
+                done.store(true, Ordering::Relaxed);
+                panic!("{failure}");
+            }
+        };
+        let mut removed = 0;
+        let deadline = within(LONG);
+        for round in 0u64.. {
+            match if round % 2 == 0 { unlink(&place) } else { unlink_force(&place) } {
+                Ok(()) => removed += 1,
+                Err(SetupError::NotFound { .. } | SetupError::RoleTaken { .. }) => {}
+                Err(error) => stop_on(Some(format!("unlink: {error:?}"))),
+            }
+            match inspect(&place) {
+                Ok(_) | Err(SetupError::NotFound { .. }) => {}
+                Err(error) => stop_on(Some(format!("inspect: {error:?}"))),
+            }
+            if removed == 300 {
+                break;
+            }
+            stop_on((Instant::now() > deadline).then(|| format!("{removed} removed")));
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+pub fn make_and_remove(mut line: Line) {
+    let address = line.words[0].clone();
+    line.say("begun");
+    loop {
+        let _ = Pipe::open_or_create(address.as_str());
+        let _ = unlink(address.as_str());
+    }
+}
+
+pub fn a_creator_or_remover_killed_at_any_instant_leaves_nothing_that_the_next_one_cannot_mend(
+    backend: Backend,
+) {
+    let place = backend.place();
+    let mut rng = Rng::of_this_run("setup");
+    for round in 0..300 {
+        let mut victim = Process::start("make and remove", &[place.as_str()]);
+        victim.hear();
+        thread::sleep(Duration::from_micros(rng.below(1500)));
+        victim.kill();
+        match round % 3 {
+            0 => drop(place.open_or_create(&Options::new()).unwrap()),
+            1 => match place.create(&Options::new()) {
+                Ok(_) | Err(SetupError::Exists { .. }) => {}
+                Err(error) => panic!("{error:?}"),
+            },
+            _ => match unlink(&place) {
+                Ok(()) | Err(SetupError::NotFound { .. }) => drop(place.create(&Options::new()).unwrap()),
+                Err(error) => panic!("{error:?}"),
+            },
+        }
+        is_good(&place);
+        unlink(&place).unwrap();
+        assert!(place.is_unused());
+    }
+}
+
+pub fn a_failed_attempt_leaves_nothing_behind(backend: Backend) {
+    let place = backend.place();
+    for options in [
+        Options::new().capacity(u64::MAX),
+        Options::new().wake_mode(WakeMode::Never).wait(shmpipe::Wait::Block),
+        // More memory than there is.
+        Options::new().capacity(1 << 40),
+    ] {
+        let Err(error) = place.create(&options) else { continue };
+        assert!(!error.to_string().is_empty());
+        assert!(place.is_unused(), "{error}");
+    }
+}
+
+pub fn a_new_pipe_belongs_to_whom_it_is_given(backend: Backend) {
+    if !is_root("a_new_pipe_belongs_to_whom_it_is_given") {
+        return;
+    }
+    let place = backend.place();
+    place.create(&Options::new().uid(65_533).gid(65_532).mode(0o660)).unwrap();
+    let seen = inspect(&place).unwrap();
+    assert_eq!((seen.permissions.uid, seen.permissions.gid, seen.permissions.mode), (65_533, 65_532, 0o660));
+    assert_eq!(seen.creator, 0);
+    // And what guards it.
+    let mut owner = end::start();
+    assert_eq!(owner.ask("become 65533"), "done");
+    let opened = owner.ask(format!("open {place}"));
+    assert!(opened.starts_with("pipe "), "{opened}");
+    assert_eq!(owner.ask("producer"), "claimed");
+}
+
+/// A filter that lets every system call through but `forbidden`, which fails with ENOSYS.
+fn forbid(forbidden: libc::c_long) {
+    let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
+    let jump = |k: u32| libc::sock_filter {
+        code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
+        jt: 0,
+        jf: 1,
+        k,
+    };
+    let filter = [
+        // The first word of struct seccomp_data is the number of the call.
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0),
+        jump(forbidden as u32),
+        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32),
+        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
+    // SAFETY: the program and its filter live until the call returns.
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program), 0);
+    }
+}
+
+pub fn no_membarrier(mut line: Line) {
+    forbid(libc::SYS_membarrier);
+    let [existing, new] = line.words.clone().try_into().unwrap();
+    let error = Pipe::open(existing.as_str()).unwrap_err();
+    assert!(matches!(error, SetupError::CannotWake { mode: WakeMode::Membarrier, .. }), "{error:?}");
+    assert!(error.to_string().contains("membarrier"), "{error}");
+    assert!(std::error::Error::source(&error).is_some());
+    // What it makes itself, it can use.
+    let pipe = Pipe::open_or_create(new.as_str()).unwrap();
+    assert_eq!(pipe.wake_mode(), WakeMode::Fence);
+    line.say("done");
+}
+
+pub fn a_process_that_cannot_wake_as_the_pipe_demands_is_refused(backend: Backend) {
+    let (existing, new) = (backend.place(), backend.place());
+    let pipe = existing.create(&Options::new()).unwrap();
+    if pipe.wake_mode() != WakeMode::Membarrier {
+        return eprintln!(
+            "a_process_that_cannot_wake_as_the_pipe_demands_is_refused: this kernel has no membarrier"
+        );
+    }
+    let mut other = Process::start("no membarrier", &[existing.as_str(), new.as_str()]);
+    assert_eq!(other.hear(), "done");
+    other.end();
+    assert_eq!(Pipe::open(&new).unwrap().wake_mode(), WakeMode::Fence);
+}
+
+pub fn a_role_kept_over_exec_by_a_process_without_the_mapping_is_void(backend: Backend) {
+    for role in ["producer", "consumer"] {
+        let place = backend.place();
+        let mut holder = if role == "producer" { end::producer(&place) } else { end::consumer(&place) };
+        holder.say("exec 60");
+        let comm = format!("/proc/{}/comm", holder.pid());
+        until("another program", || std::fs::read_to_string(&comm).unwrap().trim() == "sleep");
+        if let Some(set) = place.set() {
+            let semaphore = if role == "producer" { 1 } else { 2 };
+            assert_eq!(raw::semaphore(set, semaphore), 1, "the kernel keeps the claim");
+        }
+
+        let mut successor = end::start();
+        successor.ask(format!("open {place}"));
+        assert_eq!(successor.ask(role), "claimed");
+        // Nor does the end of that process touch the claim of its successor.
+        holder.kill();
+        let mut second = end::start();
+        second.ask(format!("open {place}"));
+        let refused = second.ask(role);
+        assert!(refused.contains(&successor.pid().to_string()), "{refused}");
+    }
+}

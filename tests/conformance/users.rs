@@ -1,0 +1,117 @@
+//! Other users: whom the system lets in, and whom we trust.
+
+use crate::support::backend::Backend;
+use crate::support::end::{self, NOBODY};
+use crate::support::is_root;
+use shmpipe::{Options, Pipe, SetupError, inspect};
+
+pub fn who_has_no_permission_is_told_the_key_the_owner_and_the_mode(backend: Backend) {
+    if !is_root("who_has_no_permission_is_told_the_key_the_owner_and_the_mode") {
+        return;
+    }
+    let mut stranger = end::nobody();
+    let place = backend.place();
+    let pipe = place.create(&Options::new().mode(0o600)).unwrap();
+    let refused = format!(
+        "PermissionDenied {{ address: {:?}, key: Some({}), permissions: Some(Permissions {{ uid: 0, gid: 0, mode: 384 }}) }}",
+        pipe.address(),
+        place.key()
+    );
+    for attempt in ["open", "open_or_create", "create", "inspect", "unlink", "unlink_force"] {
+        assert_eq!(stranger.ask(format!("{attempt} {place}")), refused, "{attempt}");
+    }
+    place.attached_by(1);
+}
+
+pub fn who_may_only_read_may_only_watch(backend: Backend) {
+    if !is_root("who_may_only_read_may_only_watch") {
+        return;
+    }
+    let place = backend.place();
+    let pipe = place.create(&Options::new().mode(0o644)).unwrap();
+    let (mut producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
+    producer.send(b"seen").unwrap();
+    let mut watcher = end::nobody();
+    assert_eq!(
+        watcher.ask(format!("inspect {place}")),
+        "producer Open, consumer Open, 16 used",
+        "roles and all"
+    );
+    for attempt in ["open", "open_or_create"] {
+        let refused = watcher.ask(format!("{attempt} {place}"));
+        assert!(refused.starts_with("PermissionDenied"), "{refused}");
+    }
+    assert_eq!(consumer.recv().unwrap().to_vec(), b"seen");
+}
+
+pub fn roots_pipe_is_everybodys_who_may(backend: Backend) {
+    if !is_root("roots_pipe_is_everybodys_who_may") {
+        return;
+    }
+    let place = backend.place();
+    let pipe = place.create(&Options::new().mode(0o666)).unwrap();
+    let mut consumer = pipe.consumer().unwrap();
+    let mut producer = end::nobody();
+    producer.ask(format!("open {place}"));
+    assert_eq!(producer.ask("producer"), "claimed");
+    assert_eq!(producer.ask("send hello"), "sent");
+    assert_eq!(consumer.recv().unwrap().to_vec(), b"hello");
+    // A claim knows no users: the death of that process gives it back.
+    assert!(matches!(pipe.producer().unwrap_err(), SetupError::RoleTaken { .. }));
+    producer.kill();
+    pipe.producer().unwrap();
+}
+
+pub fn who_may_write_and_not_remove_leaves_the_pipe_as_it_was(backend: Backend) {
+    if !is_root("who_may_write_and_not_remove_leaves_the_pipe_as_it_was") {
+        return;
+    }
+    let place = backend.place();
+    let pipe = place.create(&Options::new().mode(0o666)).unwrap();
+    pipe.producer().unwrap().send(b"still here").unwrap();
+    let mut stranger = end::nobody();
+    for attempt in ["unlink", "unlink_force"] {
+        let refused = stranger.ask(format!("{attempt} {place}"));
+        assert!(refused.starts_with("PermissionDenied"), "{attempt}: {refused}");
+        let again = Pipe::open(&place).unwrap();
+        assert_eq!(again.id(), pipe.id());
+        let mut consumer = again.consumer().unwrap();
+        consumer.recv().unwrap().keep();
+        drop(again.producer().unwrap());
+    }
+    // Nor does it take away a role that somebody holds.
+    let producer = pipe.producer().unwrap();
+    let refused = stranger.ask(format!("unlink_force {place}"));
+    assert!(refused.starts_with("PermissionDenied"), "{refused}");
+    assert!(matches!(Pipe::open(&place).unwrap().producer().unwrap_err(), SetupError::RoleTaken { .. }));
+    drop(producer);
+}
+
+pub fn only_roots_and_our_own_pipes_are_trusted_and_those_of_whom_we_name(backend: Backend) {
+    if !is_root("only_roots_and_our_own_pipes_are_trusted_and_those_of_whom_we_name") {
+        return;
+    }
+    let place = backend.place();
+    let mut stranger = end::nobody();
+    stranger.ask("mode 666");
+    let made = stranger.ask(format!("create {place}"));
+    assert!(made.ends_with(" made"), "{made}");
+    for error in [Pipe::open(&place), place.open_or_create(&Options::new())].map(Result::unwrap_err) {
+        let SetupError::Untrusted { uid, creator, .. } = error else { panic!("{error:?}") };
+        assert_eq!((uid, creator), (NOBODY, NOBODY));
+        let text = error.to_string();
+        assert!(text.contains("65534") && text.contains(place.as_str()), "{text}");
+    }
+    place.attached_by(1);
+    let error = Options::new().trust_uid(NOBODY - 1).open(&place).unwrap_err();
+    assert!(matches!(error, SetupError::Untrusted { .. }), "{error:?}");
+    let pipe = Options::new().trust_uid(NOBODY - 1).trust_uid(NOBODY).open(&place).unwrap();
+    assert_eq!(stranger.ask("producer"), "claimed");
+    assert_eq!(stranger.ask("send hello"), "sent");
+    assert_eq!(pipe.consumer().unwrap().recv().unwrap().to_vec(), b"hello");
+    // To its maker it is its own.
+    let mut second = end::nobody();
+    assert!(second.ask(format!("open {place}")).ends_with(" found"));
+    // To look, no trust is needed.
+    assert_eq!(inspect(&place).unwrap().creator, NOBODY);
+}

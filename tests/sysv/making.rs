@@ -1,0 +1,228 @@
+//! Half-made pipes and how they are mended, the lock under which they are made, and the limits of the system.
+
+use crate::is_good;
+use crate::support::end;
+use crate::support::name::Name;
+use crate::support::process::{Line, Process};
+use crate::support::raw::{self, Attached};
+use shmpipe::{Options, Pipe, SetupError, inspect, unlink};
+use std::thread;
+use std::time::Duration;
+
+/// Semaphores of a set, and stages of the making, as a creator leaves them behind.
+const STAGE: i32 = 3;
+const MAKING: i32 = 0x5a4d;
+
+/// What is left of a creator that died, by the steps it had done. We are the creator, since a process that died and one
+/// that does not hold the lock are the same to the one that finds it.
+fn died_after(name: &Name, steps: i32) {
+    let set = raw::make_set(name.key(), 8);
+    if steps >= 1 {
+        raw::set_semaphore(set, STAGE, MAKING);
+    }
+    if steps >= 2 {
+        raw::make_segment(name.key(), 4096 + 8192, 0o600);
+    }
+    if steps >= 3 {
+        let segment = Attached::new(name.segment().unwrap());
+        segment.set(0, u64::from_le_bytes(*b"shmmake\0"));
+        // Part of an identity.
+        segment.set(8, 0x0102_0304_0000_0001);
+        segment.set(24, 8192);
+    }
+}
+
+#[test]
+fn what_a_dead_creator_left_is_repaired_by_whoever_may_make() {
+    for steps in 0..=3 {
+        for must_be_new in [true, false] {
+            let name = Name::new();
+            died_after(&name, steps);
+            let error = Pipe::open(&name).unwrap_err();
+            if steps < 2 {
+                assert!(matches!(error, SetupError::NotFound { .. }), "{steps}: {error:?}");
+            } else {
+                let pid = std::process::id();
+                assert!(
+                    matches!(error, SetupError::HalfMade { pid: p, .. } if p == pid),
+                    "{steps}: {error:?}"
+                );
+                assert!(error.to_string().contains(&pid.to_string()), "{error}");
+            }
+            let options = Options::new().capacity(65_536);
+            let pipe =
+                if must_be_new { options.create(&name) } else { options.open_or_create(&name) }.unwrap();
+            assert!(pipe.created());
+            assert_eq!(pipe.capacity(), 65_536);
+            is_good(&name);
+        }
+    }
+}
+
+#[test]
+fn what_a_dead_creator_left_can_be_looked_at_and_removed() {
+    for steps in 2..=3 {
+        let name = Name::new();
+        died_after(&name, steps);
+        let error = inspect(&name).unwrap_err();
+        assert!(matches!(error, SetupError::HalfMade { .. }), "{steps}: {error:?}");
+        unlink(&name).unwrap();
+        assert!(name.is_unused());
+    }
+    // A set alone is what a remover leaves that died half-way.
+    let name = Name::new();
+    died_after(&name, 1);
+    unlink(&name).unwrap();
+    assert!(name.is_unused());
+}
+
+#[test]
+fn a_creator_that_died_at_the_last_step_has_made_a_pipe() {
+    let name = Name::new();
+    let id = Options::new().create(&name).unwrap().id();
+    raw::set_semaphore(name.set().unwrap(), STAGE, MAKING);
+    assert_eq!(Pipe::open_or_create(&name).unwrap().id(), id);
+    is_good(&name);
+}
+
+#[test]
+fn zeros_made_by_somebody_else_than_the_process_that_said_so_are_not_repaired() {
+    let name = Name::new();
+    // The stage was set by a process that has not made the segment.
+    raw::make_segment(name.key(), 12_288, 0o600);
+    let mut other = end::start();
+    let set = raw::make_set(name.key(), 8);
+    assert_eq!(other.ask(format!("semaphore {set} {STAGE} {MAKING}")), "set");
+    for attempt in [Pipe::open_or_create::<&Name>, Pipe::open] {
+        let error = attempt(&name).unwrap_err();
+        assert!(matches!(error, SetupError::Foreign { .. }), "{error:?}");
+    }
+    let segment = Attached::new(name.segment().unwrap());
+    assert!(segment.bytes().iter().all(|&byte| byte == 0));
+}
+
+/// A second process that holds the lock of a set until it is told to go on.
+pub fn lock(mut line: Line) {
+    raw::hold_semaphore(line.words[0].parse().unwrap(), 0);
+    line.say("locked");
+    line.hear();
+}
+
+#[test]
+fn who_sets_up_for_too_long_is_named_and_its_death_lets_the_next_one_in() {
+    let name = Name::new();
+    Pipe::open_or_create(&name).unwrap();
+    let mut locker = Process::start("lock", &[&name.set().unwrap().to_string()]);
+    assert_eq!(locker.hear(), "locked");
+    let error = Pipe::open(&name).unwrap_err();
+    let pid = locker.pid();
+    assert!(matches!(error, SetupError::Busy { pid: Some(p), .. } if p == pid), "{error:?}");
+    assert!(error.to_string().contains(&pid.to_string()), "{error}");
+    let waiting = thread::spawn({
+        let address = name.to_string();
+        move || Pipe::open(address.as_str()).map(drop)
+    });
+    thread::sleep(Duration::from_millis(20));
+    locker.kill();
+    waiting.join().unwrap().unwrap();
+}
+
+/// Enters an IPC namespace of its own, with limits of its own; says so if that cannot be had.
+fn in_own_namespace(line: &mut Line) -> bool {
+    // SAFETY: no pointers.
+    let entered = unsafe { libc::unshare(libc::CLONE_NEWIPC) } == 0;
+    let writable = entered && std::fs::write("/proc/sys/kernel/shmmni", "4096").is_ok();
+    if !writable {
+        line.say("no namespace");
+    }
+    writable
+}
+
+pub fn limits(mut line: Line) {
+    if !in_own_namespace(&mut line) {
+        return;
+    }
+    const SEM: &str = "/proc/sys/kernel/sem";
+    let with = |file: &str, value: &str, existing: usize, capacity: u64, expected: (&str, u64, u64)| {
+        let default = std::fs::read_to_string(file).unwrap();
+        let names: Vec<Name> = (0..=existing).map(|_| Name::new()).collect();
+        for name in &names[..existing] {
+            Options::new().capacity(4096).create(name).unwrap();
+        }
+        std::fs::write(file, value).unwrap();
+        let refused = &names[existing];
+        for address in [refused.as_str(), "sysv:private"] {
+            let error = Options::new().capacity(capacity).create(address).unwrap_err();
+            let SetupError::Limit { name, value, asked, file: says } = error else { panic!("{error:?}") };
+            assert_eq!((name, value, asked), expected, "{error}");
+            assert_eq!(says, file);
+            for part in [name, &value.to_string(), &asked.to_string(), file] {
+                assert!(error.to_string().contains(part), "{error}");
+            }
+        }
+        assert!(refused.is_unused());
+        let sets = std::fs::read_to_string("/proc/sysvipc/sem").unwrap();
+        assert_eq!(sets.lines().count(), 1 + existing, "{sets}");
+        std::fs::write(file, default).unwrap();
+    };
+    with("/proc/sys/kernel/shmmax", "8192", 0, 65_536, ("SHMMAX", 8192, 65_536 + 4096));
+    with("/proc/sys/kernel/shmmni", "2", 2, 4096, ("SHMMNI", 2, 3));
+    with("/proc/sys/kernel/shmall", "5", 1, 16_384, ("SHMALL", 5, 2 + 5));
+    with(SEM, "250 32000 32 1", 1, 4096, ("SEMMNI", 1, 2));
+    with(SEM, "250 20 32 100", 2, 4096, ("SEMMNS", 20, 24));
+    line.say("done");
+}
+
+#[test]
+fn each_limit_of_the_system_is_named_with_its_value_and_its_file() {
+    let mut process = Process::start("limits", &[]);
+    match process.hear().as_str() {
+        "done" => process.end(),
+        _ => eprintln!("each_limit_of_the_system...: left out, since it needs an IPC namespace"),
+    }
+}
+
+/// Finds a name whose hash is 0, which would be IPC_PRIVATE, and makes a pipe of that name.
+pub fn name_of_key_0(mut line: Line) {
+    if !in_own_namespace(&mut line) {
+        return;
+    }
+    // FNV-1a can be undone byte by byte: the states from which three more bytes lead to 0, and three bytes from the start.
+    const PRIME: u32 = 16_777_619;
+    let inverse = (0..5).fold(PRIME, |x, _| x.wrapping_mul(2u32.wrapping_sub(PRIME.wrapping_mul(x))));
+    assert_eq!(PRIME.wrapping_mul(inverse), 1);
+    let letters = || b'a'..=b'z';
+    let threes =
+        || letters().flat_map(move |a| letters().flat_map(move |b| letters().map(move |c| [a, b, c])));
+    let mut before = std::collections::HashMap::new();
+    for end in threes() {
+        let state = end.iter().rev().fold(0u32, |hash, &byte| hash.wrapping_mul(inverse) ^ u32::from(byte));
+        before.insert(state, end);
+    }
+    let name = (0..10_000)
+        .find_map(|i| {
+            threes().find_map(|middle| {
+                let start = format!("{i}{}", std::str::from_utf8(&middle).unwrap());
+                let state = start
+                    .bytes()
+                    .fold(2_166_136_261_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(PRIME));
+                let end = before.get(&state)?;
+                Some(format!("{start}{}", std::str::from_utf8(end).unwrap()))
+            })
+        })
+        .unwrap();
+    let pipe = Options::new().capacity(4096).create(name.as_str()).unwrap();
+    let seen = inspect(name.as_str()).unwrap();
+    assert_ne!(raw::ids(&seen).key, 0);
+    assert_eq!(Pipe::open(name.as_str()).unwrap().id(), pipe.id());
+    line.say("done");
+}
+
+#[test]
+fn the_key_of_a_name_is_never_0() {
+    let mut process = Process::start("key 0", &[]);
+    match process.hear().as_str() {
+        "done" => process.end(),
+        _ => eprintln!("the_key_of_a_name_is_never_0: left out, since it needs an IPC namespace"),
+    }
+}

@@ -1,0 +1,193 @@
+//! The semaphore set beside a segment: lost, made again, foreign, put there by a stranger.
+
+use crate::support::end::{self, NOBODY};
+use crate::support::is_root;
+use crate::support::name::{Name, Objects};
+use crate::support::raw;
+use shmpipe::{Options, Pipe, SetupError, inspect, unlink, unlink_force};
+
+#[test]
+fn a_private_pipe_to_be_removed_on_close_leaves_neither_segment_nor_set() {
+    let pipe = Options::new().remove_on_close(true).create("sysv:private").unwrap();
+    let objects = Objects::of(&pipe);
+    let seen = inspect(pipe.address()).unwrap();
+    drop((pipe.producer().unwrap(), pipe.consumer().unwrap()));
+    drop(pipe);
+    assert!(raw::status(raw::ids(&seen).shm_id).is_none());
+    assert_eq!(raw::semaphore(raw::ids(&seen).sem_id, 0), -1);
+    drop(objects);
+}
+
+/// The set of a pipe is removed while it is used, as systemd-logind does under RemoveIPC.
+#[test]
+fn a_pipe_that_lost_its_set_is_refused_while_anybody_is_attached_and_adopted_afterwards() {
+    let name = Name::new();
+    let (mut producer, mut consumer) = (end::producer(&name), end::consumer(&name));
+    let id = inspect(&name).unwrap().segment_id;
+    raw::remove_set(name.set().unwrap());
+    // The pair goes on.
+    assert_eq!(producer.ask("send one"), "sent");
+    assert_eq!(consumer.ask("recv"), "\"one\"");
+    assert_eq!(producer.ask("send two"), "sent");
+    assert_eq!(consumer.ask("peer"), "Unknown");
+    // A newcomer cannot know whether they hold roles.
+    for open in [Pipe::open::<&Name>, Pipe::open_or_create] {
+        let error = open(&name).unwrap_err();
+        assert!(matches!(error, SetupError::ClaimsLost { attached: 2, .. }), "{error:?}");
+        assert!(error.to_string().contains(name.as_str()) && error.to_string().contains('2'), "{error}");
+    }
+    let error = unlink(&name).unwrap_err();
+    assert!(matches!(error, SetupError::ClaimsLost { attached: 2, .. }), "{error:?}");
+    // They learn of it when they wait.
+    assert_eq!(consumer.ask("recv"), "\"two\"");
+    assert_eq!(consumer.ask("recv"), "Removed");
+    assert_eq!(producer.ask("send three"), "sent");
+    assert_eq!(producer.ask("close"), format!("Removed {{ address: {:?} }}", shmpipe::Address::from(&name)));
+    producer.end();
+    let error = Pipe::open(&name).unwrap_err();
+    assert!(matches!(error, SetupError::ClaimsLost { attached: 1, .. }), "{error:?}");
+    consumer.kill();
+
+    let pipe = Pipe::open(&name).unwrap();
+    assert_eq!((pipe.id(), pipe.created()), (id, false));
+    let (_producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
+    assert_eq!(consumer.recv().unwrap().to_vec(), b"three", "what was left is still there");
+    let seen = inspect(&name).unwrap();
+    assert_eq!((Some(raw::ids(&seen).sem_id), seen.producer.pid), (name.set(), Some(std::process::id())));
+    assert_eq!(raw::semaphore(name.set().unwrap(), 1), 1);
+}
+
+#[test]
+fn a_private_pipe_that_lost_its_set_gets_another_when_nobody_is_attached() {
+    let pipe = Options::new().capacity(4096).create("sysv:private").unwrap();
+    let _objects = Objects::of(&pipe);
+    let address = pipe.address().clone();
+    let seen = inspect(&address).unwrap();
+    raw::remove_set(raw::ids(&seen).sem_id);
+    let error = Pipe::open(&address).unwrap_err();
+    assert!(matches!(error, SetupError::ClaimsLost { attached: 1, .. }), "{error:?}");
+    drop(pipe);
+    let adopted = Pipe::open(&address).unwrap();
+    let _new_objects = Objects::of(&adopted);
+    let second = Pipe::open(&address).unwrap();
+    let producer = adopted.producer().unwrap();
+    assert!(matches!(second.producer().unwrap_err(), SetupError::RoleTaken { .. }));
+    drop((producer, adopted, second));
+    unlink(&address).unwrap();
+    assert!(raw::status(raw::ids(&seen).shm_id).is_none());
+}
+
+#[test]
+fn a_pipe_that_lost_its_set_can_be_removed_by_force() {
+    let name = Name::new();
+    let mut consumer = end::consumer(&name);
+    raw::remove_set(name.set().unwrap());
+    unlink_force(&name).unwrap();
+    assert!(name.is_unused());
+    assert_eq!(consumer.ask("recv"), "Removed");
+    consumer.end();
+}
+
+#[test]
+fn a_set_made_again_behind_a_living_pair_does_not_give_its_roles_away() {
+    // Somebody, or an earlier version of us, has put a new set beside a segment that is in use.
+    let name = Name::new();
+    let _consumer = end::consumer(&name);
+    raw::remove_set(name.set().unwrap());
+    let set = raw::make_set(name.key(), 8);
+    let error = Pipe::open(&name).unwrap_err();
+    assert!(matches!(error, SetupError::ClaimsLost { attached: 1, .. }), "{error:?}");
+    assert_eq!(raw::semaphore(set, 2), 0);
+}
+
+#[test]
+fn the_set_that_a_hostile_header_names_is_not_removed_with_it() {
+    let name = Name::new();
+    let bystander = Pipe::open_or_create(&name).unwrap();
+    let producer = bystander.producer().unwrap();
+    let hostile = Options::new().capacity(4096).create("sysv:private").unwrap();
+    let _objects = Objects::of(&hostile);
+    let seen = inspect(hostile.address()).unwrap();
+    // The identifier of the set is at byte 88.
+    raw::Attached::new(raw::ids(&seen).shm_id).set_u32(88, name.set().unwrap() as u32);
+    let address = hostile.address().clone();
+    drop(hostile);
+    unlink_force(&address).unwrap();
+    raw::remove_set(raw::ids(&seen).sem_id);
+    assert!(matches!(bystander.producer().unwrap_err(), SetupError::RoleTaken { .. }));
+    drop(producer);
+    drop(bystander.producer().unwrap());
+}
+
+#[test]
+fn a_foreign_set_is_left_as_it_was_and_gets_no_segment() {
+    // One of another size, and one of the same size that is used otherwise.
+    for (count, values, found, expected) in
+        [(3, vec![5, 0, 7], 3, 8), (8, vec![0, 0, 0, 77, 0, 0, 0, 1], 77, 0)]
+    {
+        let name = Name::new();
+        let set = raw::make_set(name.key(), count);
+        (0..).zip(&values).for_each(|(number, &value)| raw::set_semaphore(set, number, value));
+        for made in [Pipe::open_or_create(&name), Options::new().create(&name)] {
+            let error = made.unwrap_err();
+            assert!(
+                matches!(error, SetupError::Foreign { found: f, expected: e, .. } if (f, e) == (found, expected)),
+                "{error:?}"
+            );
+        }
+        for done in
+            [Pipe::open(&name).map(drop), inspect(&name).map(drop), unlink(&name), unlink_force(&name)]
+        {
+            let error = done.unwrap_err();
+            assert!(matches!(error, SetupError::NotFound { .. }), "{error:?}");
+        }
+        assert_eq!(name.segment(), None);
+        assert_eq!(name.set(), Some(set));
+        let after: Vec<i32> = (0..count).map(|number| raw::semaphore(set, number)).collect();
+        assert_eq!(after, values);
+    }
+}
+
+#[test]
+fn a_pipe_beside_a_foreign_set_is_not_opened() {
+    let name = Name::new();
+    Options::new().create(&name).unwrap();
+    raw::remove_set(name.set().unwrap());
+    let set = raw::make_set(name.key(), 2);
+    let error = Pipe::open(&name).unwrap_err();
+    assert!(matches!(error, SetupError::Foreign { found: 2, .. }), "{error:?}");
+    assert_eq!((raw::semaphore(set, 0), raw::semaphore(set, 1)), (0, 0));
+}
+
+#[test]
+fn a_set_that_a_stranger_has_put_there_beforehand_guards_no_pipe_of_ours() {
+    if !is_root("a_set_that_a_stranger_has_put_there_beforehand_guards_no_pipe_of_ours") {
+        return;
+    }
+    let name = Name::new();
+    let mut stranger = end::nobody();
+    assert_eq!(stranger.ask(format!("make_set {} 8", name.key())), "made");
+    let error = Pipe::open_or_create(&name).unwrap_err();
+    assert!(matches!(error, SetupError::Untrusted { uid: NOBODY, .. }), "{error:?}");
+    assert_eq!(name.segment(), None);
+    Options::new().trust_uid(NOBODY).open_or_create(&name).unwrap();
+}
+
+#[test]
+fn a_pipe_given_away_is_still_its_makers() {
+    if !is_root("a_pipe_given_away_is_still_its_makers") {
+        return;
+    }
+    // Who has made a segment may change it for ever, whomever it belongs to now.
+    let name = Name::new();
+    let mut stranger = end::nobody();
+    stranger.ask("mode 666");
+    stranger.ask(format!("create {name}"));
+    let segment = name.segment().unwrap();
+    let mut status = raw::status(segment).unwrap();
+    status.shm_perm.uid = 0;
+    // SAFETY: IPC_SET reads one shmid_ds.
+    assert_eq!(unsafe { libc::shmctl(segment, libc::IPC_SET, &raw mut status) }, 0);
+    let error = Pipe::open(&name).unwrap_err();
+    assert!(matches!(error, SetupError::Untrusted { uid: 0, creator: NOBODY, .. }), "{error:?}");
+}

@@ -1,0 +1,83 @@
+//! What the types promise: who may be sent and shared, and what errors say.
+
+use shmpipe::{Consumer, Pipe, Producer, RecvError, Role, SendError, SetupError, Stopper};
+
+#[test]
+fn an_endpoint_may_be_sent_to_another_thread_and_not_shared() {
+    fn is_send<T: Send>() {}
+    is_send::<Producer>();
+    is_send::<Consumer>();
+    is_send::<Producer<shmpipe::Trusted>>();
+    is_send::<Consumer<shmpipe::Trusted>>();
+    fn is_shared<T: Send + Sync + Clone>() {}
+    is_shared::<Stopper>();
+    is_shared::<Pipe>();
+
+    // Of the two implementations both apply to a type that is Sync, or Clone, and then `_` has two meanings.
+    trait IsNotSync<A> {
+        fn checked() {}
+    }
+    impl<T> IsNotSync<()> for T {}
+    impl<T: Sync> IsNotSync<u8> for T {}
+    <Producer as IsNotSync<_>>::checked();
+    <Consumer as IsNotSync<_>>::checked();
+    <Producer<shmpipe::Trusted> as IsNotSync<_>>::checked();
+    <Consumer<shmpipe::Trusted> as IsNotSync<_>>::checked();
+    trait IsNotClone<A> {
+        fn checked() {}
+    }
+    impl<T> IsNotClone<()> for T {}
+    impl<T: Clone> IsNotClone<u8> for T {}
+    <Producer as IsNotClone<_>>::checked();
+    <Consumer as IsNotClone<_>>::checked();
+    <Producer<shmpipe::Trusted> as IsNotClone<_>>::checked();
+    <Consumer<shmpipe::Trusted> as IsNotClone<_>>::checked();
+}
+
+#[test]
+fn errors_are_clauses_that_say_what_is_the_case() {
+    let send = [
+        SendError::TooLarge { length: 11, max: 10 },
+        SendError::Full,
+        SendError::TimedOut,
+        SendError::Stopped,
+        SendError::Closed,
+        SendError::Abandoned,
+        SendError::Removed,
+    ];
+    let recv = [
+        RecvError::Empty,
+        RecvError::TimedOut,
+        RecvError::Stopped,
+        RecvError::Closed,
+        RecvError::Abandoned,
+        RecvError::Removed,
+        RecvError::WrongSize { found: 11, expected: 10 },
+    ];
+    let address = || "ticks".parse().unwrap();
+    let setup = [
+        SetupError::NotFound { address: address() },
+        SetupError::Exists { address: address() },
+        SetupError::HalfMade { address: address(), pid: 4711 },
+        SetupError::Limit { name: "SHMMNI", value: 1, asked: 2, file: "/proc/sys/kernel/shmmni" },
+        SetupError::RoleTaken { role: Role::Producer, pid: None },
+        SetupError::Forked { address: address() },
+    ];
+    let texts = send.iter().map(ToString::to_string).chain(recv.iter().map(ToString::to_string));
+    for text in texts.chain(setup.iter().map(ToString::to_string)) {
+        assert!(!text.ends_with('.') && !text.starts_with(char::is_uppercase), "{text}");
+        assert!(text.len() > 20, "{text}");
+    }
+}
+
+#[test]
+fn the_text_of_a_denial_has_all_of_it() {
+    let error = SetupError::PermissionDenied {
+        address: "ticks".parse().unwrap(),
+        key: Some(0x4d2),
+        permissions: Some(shmpipe::Permissions { uid: 1000, gid: 100, mode: 0o640 }),
+    };
+    for part in ["ticks", "0x4d2", "1000", "100", "0640", "read and write"] {
+        assert!(error.to_string().contains(part), "{error}");
+    }
+}
