@@ -338,8 +338,21 @@ pub enum SetupError {
         value: u64,
         /// What was asked of it.
         asked: u64,
-        /// The file that changes it.
-        file: &'static str,
+        /// Where it is raised.
+        place: &'static str,
+    },
+    /// Huge pages were asked for and cannot be had, for a reason that is not a number.
+    NoHugePages {
+        /// What stands in the way.
+        obstacle: String,
+        /// What takes it away.
+        remedy: &'static str,
+    },
+    /// A part of the segment has neither memory nor space behind it, so that touching it would be a SIGBUS: its file was cut,
+    /// or its file system or its pool of huge pages is full.
+    Unbacked {
+        /// Bytes of the segment.
+        bytes: u64,
     },
     /// Somebody holds the role.
     RoleTaken {
@@ -533,9 +546,17 @@ impl fmt::Display for SetupError {
             SetupError::CapacityTooLarge { asked, largest } => {
                 write!(f, "a capacity of {asked} bytes was asked for, {largest} at most are possible")
             }
-            SetupError::Limit { name, value, asked, file } => {
-                write!(f, "the system's limit {name} is {value}, asked for {asked}; raise it in {file}")
+            SetupError::Limit { name, value, asked, place } => {
+                write!(f, "the system's limit {name} is {value}, asked for {asked}; raise it in {place}")
             }
+            SetupError::NoHugePages { obstacle, remedy } => {
+                write!(f, "huge pages cannot be had: {obstacle}; {remedy}, or do without")
+            }
+            SetupError::Unbacked { bytes } => write!(
+                f,
+                "there is nothing behind a part of the {bytes} bytes of the segment: its file was cut, \
+                 or its file system is full; make space and create it again"
+            ),
             SetupError::RoleTaken { role, pid } => {
                 write!(f, "{} is the {role} of this pipe already; there can be one only", Who(*pid))
             }

@@ -174,7 +174,7 @@ pub fn connect(path: impl AsRef<Path>, options: &Options) -> Result<(Pipe, PeerP
     let address = Address(Place::Served(path.as_ref().to_owned()));
     let asked = Asked::new(&address, &options.trusted);
     let (descriptor, peer) = receive(&asked, path.as_ref())?;
-    let segment = file::attach_received(&asked, options, &descriptor)?;
+    let segment = file::attach_received(&asked, options, &descriptor)?.prefaulted(options)?;
     Ok((Pipe::of(segment, options), peer))
 }
 

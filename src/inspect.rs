@@ -5,6 +5,7 @@ use crate::bell::WakeMode;
 use crate::error::{Permissions, SetupError};
 use crate::identity::Identity;
 use crate::layout::Header;
+use crate::pages::{self, Memory};
 use crate::peer::{Peer, Role, State};
 use crate::pipe::SegmentId;
 use crate::segment::{self, View};
@@ -44,6 +45,8 @@ pub struct Snapshot {
     pub stale: bool,
     /// Attachments of a System V segment, other than this one. Of files the kernel keeps no such count.
     pub attached: Option<u64>,
+    /// The pages behind the segment; nothing where `/proc` does not tell.
+    pub memory: Option<Memory>,
     /// Bytes of the ring between the read and the write position.
     pub used: u64,
     /// The producer's side.
@@ -181,6 +184,11 @@ fn snapshot(view: &View, address: Address) -> Snapshot {
     let Identity { capacity, segment_id, schema, created_ns, .. } = view.identity;
     let producer = side(view, Role::Producer, &header.tail.0);
     let consumer = side(view, Role::Consumer, &header.head.0);
+    let ends: Vec<u32> = [&producer, &consumer].into_iter().filter_map(|side| side.pid).collect();
+    let mut memory = pages::state(view.mapping.base(), view.mapping.size(), &ends).ok();
+    if let Some(memory) = &mut memory {
+        memory.locked |= view.locked;
+    }
     // The write position may lag behind the read position by what was committed last.
     let used = producer.position.wrapping_sub(consumer.position);
     Snapshot {
@@ -198,6 +206,7 @@ fn snapshot(view: &View, address: Address) -> Snapshot {
         remove_on_close: view.identity.remove_on_close(),
         stale: view.identity.is_stale(),
         attached: view.attached,
+        memory,
         used: if used > capacity { 0 } else { used },
         producer,
         consumer,

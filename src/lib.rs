@@ -89,6 +89,8 @@ mod membarrier;
 #[cfg(not(shmpipe_loom))]
 mod options;
 #[cfg(not(shmpipe_loom))]
+mod pages;
+#[cfg(not(shmpipe_loom))]
 mod pipe;
 #[cfg(not(shmpipe_loom))]
 mod process;
@@ -119,6 +121,8 @@ pub use consumer::{Consumer, Drain, Message, Record};
 pub use inspect::{Listed, Object, Side, Snapshot, inspect, list};
 #[cfg(not(shmpipe_loom))]
 pub use options::{Kept, Options};
+#[cfg(not(shmpipe_loom))]
+pub use pages::Memory;
 #[cfg(not(shmpipe_loom))]
 pub use pipe::{Pipe, Position, SegmentId, unlink, unlink_force};
 #[cfg(not(shmpipe_loom))]

@@ -98,6 +98,9 @@ pub struct Options {
     pub(crate) remove_on_close: Option<bool>,
     pub(crate) trusted: Vec<u32>,
     pub(crate) remake_stale: bool,
+    pub(crate) huge_pages: bool,
+    pub(crate) lock_memory: bool,
+    pub(crate) prefault: Option<bool>,
 }
 
 /// Which segments a call accepts.
@@ -180,6 +183,33 @@ impl Options {
     #[must_use]
     pub fn trust_uid(mut self, uid: u32) -> Self {
         self.trusted.push(uid);
+        self
+    }
+
+    /// Asks for huge pages, which spare large rings misses of the address translation; done or refused. A new System V segment
+    /// and a new memfd take theirs from the pool that the administrator sets aside (`nr_hugepages`); a file on tmpfs has
+    /// small ones put together, and so has an existing segment. The segment takes up whole huge pages.
+    #[must_use]
+    pub fn huge_pages(mut self, huge: bool) -> Self {
+        self.huge_pages = huge;
+        self
+    }
+
+    /// Keeps the segment from being swapped out; done, or refused with the limit that stands in the way. A new System V
+    /// segment stays locked until it is removed (`SHM_LOCK`); everything else as long as this process has it mapped
+    /// (`mlock`), so that both ends may want to ask for it.
+    #[must_use]
+    pub fn lock_memory(mut self, lock: bool) -> Self {
+        self.lock_memory = lock;
+        self
+    }
+
+    /// Touches every page when the pipe is made or opened, so that the first lap through the ring costs no page faults.
+    /// Default: when it is made, unless it would take more than half of the memory that is available; not when it is
+    /// opened, where what remains is the filling of our page table.
+    #[must_use]
+    pub fn prefault(mut self, prefault: bool) -> Self {
+        self.prefault = Some(prefault);
         self
     }
 

@@ -19,7 +19,7 @@ use crate::layout::{Counters, Header, Quiet};
 use crate::options::{Existing, Options};
 use crate::peer::{Phase, Role, State};
 use crate::sync::Ordering;
-use crate::{file, process, sysv};
+use crate::{file, pages, process, sysv};
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 use std::time::Duration;
@@ -42,10 +42,21 @@ impl Segment {
         options: &Options,
         existing: Existing,
     ) -> Result<Self, SetupError> {
-        match kind(address) {
-            Kind::SysV => sysv::attach(address, options, existing),
-            Kind::File => file::attach(address, options, existing),
-        }
+        let segment = match kind(address) {
+            Kind::SysV => sysv::attach(address, options, existing)?,
+            Kind::File => file::attach(address, options, existing)?,
+        };
+        segment.prefaulted(options)
+    }
+
+    /// Faults it in as was asked for. Done last, since it may take long: nobody waits for us.
+    pub(crate) fn prefaulted(self, options: &Options) -> Result<Self, SetupError> {
+        pages::prefault(&self.mapping, options, self.created).inspect_err(|_| {
+            if self.created {
+                let _ = unlink(&self.address, true);
+            }
+        })?;
+        Ok(self)
     }
 
     pub(crate) fn header(&self) -> NonNull<Header> {
@@ -93,7 +104,7 @@ impl Segment {
 
     /// The same segment once more, with a mapping and claims of its own.
     pub(crate) fn again(&self, options: &Options) -> Result<Self, SetupError> {
-        let again = self.guard.again(&self.address, options)?;
+        let again = self.guard.again(&self.address, options)?.prefaulted(options)?;
         if again.identity.segment_id == self.identity.segment_id {
             Ok(again)
         } else {
@@ -136,6 +147,8 @@ pub(crate) struct View {
     pub(crate) attached: Option<u64>,
     pub(crate) permissions: Permissions,
     pub(crate) creator: u32,
+    /// Whether the segment as such is locked in memory.
+    pub(crate) locked: bool,
     /// What guards its roles, unless that is gone.
     pub(crate) guard: Option<Box<dyn Guard>>,
 }

@@ -59,7 +59,7 @@ fn errors_are_clauses_that_say_what_is_the_case() {
         SetupError::NotFound { address: address() },
         SetupError::Exists { address: address() },
         SetupError::HalfMade { address: address(), pid: 4711 },
-        SetupError::Limit { name: "SHMMNI", value: 1, asked: 2, file: "/proc/sys/kernel/shmmni" },
+        SetupError::Limit { name: "SHMMNI", value: 1, asked: 2, place: "/proc/sys/kernel/shmmni" },
         SetupError::RoleTaken { role: Role::Producer, pid: None },
         SetupError::Forked { address: address() },
     ];

@@ -112,6 +112,9 @@ pub(super) struct FileSystem {
     pub(super) page: u64,
 }
 
+/// The magic number of tmpfs, where `/dev/shm` and memfds lie.
+pub(super) const TMPFS: u32 = 0x0102_1994;
+
 /// The magic number of hugetlbfs, whose files come in huge pages.
 pub(super) const HUGETLBFS: u32 = 0x9584_58f6;
 

@@ -1,13 +1,13 @@
 //! Which file systems a pipe may lie on.
 
-use super::descriptor::{FileSystem, HUGETLBFS};
+use super::descriptor::{FileSystem, HUGETLBFS, TMPFS};
 use crate::error::SetupError;
 use crate::segment::Asked;
 
 /// Those on which all processes that map a file share its pages, and locks on open file descriptions exclude one another. It is
 /// a list of what is known to do, since what does not may look the same until data is lost.
 const KNOWN: [(u32, &str); 10] = [
-    (0x0102_1994, "tmpfs"),
+    (TMPFS, "tmpfs"),
     (HUGETLBFS, "hugetlbfs"),
     (0x8584_58f6, "ramfs"),
     (0xef53, "ext4"),

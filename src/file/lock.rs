@@ -91,7 +91,7 @@ impl Held {
     pub(super) fn take(file: &File, page: u64, byte: Byte, mode: Mode) -> io::Result<Option<Self>> {
         let own = reopen(file, Access::ReadWrite)?;
         // Before it is locked, so that no child gets a mapping that holds the lock.
-        let held = Held { _page: Mapping::of_file(own.as_fd(), page, Access::None)? };
+        let held = Held { _page: Mapping::of_file(own.as_fd(), page, Access::None, None)? };
         Ok(lock(&own, byte, mode)?.then_some(held))
     }
 }

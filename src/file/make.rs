@@ -1,6 +1,6 @@
 //! Making a pipe in a file: complete before anybody can find it.
 
-use super::descriptor::{self, FileSystem, filesystem, spot};
+use super::descriptor::{self, FileSystem, HUGETLBFS, TMPFS, filesystem, spot};
 use super::filesystem::check;
 use super::guard::LockGuard;
 use super::lock::{Byte, Held, Mode};
@@ -9,6 +9,7 @@ use crate::error::{Permissions, SetupError};
 use crate::identity::{Identity, NO_SET, READY};
 use crate::layout::HEADER;
 use crate::options::{Existing, Options};
+use crate::pages;
 use crate::segment::{Access, Asked, Mapping, Segment, Trouble, join, wishes};
 use crate::sync::Ordering;
 use std::fs::{self, File, Permissions as FileMode};
@@ -93,7 +94,13 @@ pub(super) fn named(
 
 /// Makes a memfd.
 pub(super) fn memfd(asked: &Asked<'_>, options: &Options) -> Result<Segment, SetupError> {
-    let file = descriptor::memfd(0).map_err(failed("memfd_create"))?;
+    let flags = if options.huge_pages { libc::MFD_HUGETLB } else { 0 };
+    let file = descriptor::memfd(flags).map_err(|source| match source.raw_os_error() {
+        Some(libc::ENODEV | libc::EINVAL | libc::ENOSYS) if options.huge_pages => {
+            pages::no_huge_pages("memfd_create(MFD_HUGETLB)", source, HEADER)
+        }
+        _ => failed("memfd_create")(source),
+    })?;
     let found = filesystem(&file).map_err(failed("fstatfs"))?;
     let segment = complete(asked, options, file, None, found)?;
     Ok(segment)
@@ -108,9 +115,12 @@ fn complete(
     found: FileSystem,
 ) -> Result<Segment, SetupError> {
     let wishes = wishes(options)?;
-    let size = (HEADER + wishes.capacity).next_multiple_of(found.page);
+    // Small pages that are put together become whole huge ones too.
+    let align = pages::alignment(options).filter(|_| found.magic != HUGETLBFS);
+    let size = (HEADER + wishes.capacity).next_multiple_of(align.unwrap_or(found.page));
     check_limit(size)?;
     descriptor::allocate(&file, size).map_err(|source| match source.raw_os_error() {
+        Some(libc::ENOSPC) if found.magic == HUGETLBFS => pages::no_huge_pages("fallocate", source, size),
         Some(libc::ENOSPC) => {
             SetupError::NoSpace { address: asked.address.clone(), needed: size, free: found.free }
         }
@@ -123,7 +133,8 @@ fn complete(
     if path.is_none() {
         descriptor::seal(&file).map_err(failed("fcntl(F_ADD_SEALS)"))?;
     }
-    let mapping = Mapping::of_file(file.as_fd(), size, Access::ReadWrite).map_err(failed("mmap"))?;
+    let mapping = Mapping::of_file(file.as_fd(), size, Access::ReadWrite, align).map_err(failed("mmap"))?;
+    pages::furnish(&mapping, options, found.magic == TMPFS, false)?;
     let identity = Identity::new(&wishes, None, NO_SET)?;
     identity.write(mapping.header());
     // ORDERING: Release, pairs with the Acquire load in `Ready::of`: who sees READY sees the identity.
@@ -155,7 +166,7 @@ fn check_limit(size: u64) -> Result<(), SetupError> {
             name: "RLIMIT_FSIZE",
             value: limit.rlim_cur,
             asked: size,
-            file: "ulimit -f",
+            place: "the shell (ulimit -f) or in the unit (LimitFSIZE)",
         });
     }
     Ok(())

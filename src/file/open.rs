@@ -1,6 +1,6 @@
 //! Opening a pipe that lies in a file.
 
-use super::descriptor::{self, FileSystem, filesystem, is_at, reopen, spot};
+use super::descriptor::{self, FileSystem, HUGETLBFS, TMPFS, filesystem, is_at, reopen, spot};
 use super::filesystem::check;
 use super::guard::LockGuard;
 use super::lock::{Byte, Held, Mode};
@@ -12,6 +12,7 @@ use crate::identity::{Identity, READY, Ready};
 use crate::inspect::Object;
 use crate::layout::HEADER;
 use crate::options::{Existing, Options};
+use crate::pages;
 use crate::segment::{Access, Asked, Mapping, Segment, Trouble, View, join, persist};
 use std::fs::{File, Metadata};
 use std::io;
@@ -154,7 +155,7 @@ impl Found {
         if size < HEADER {
             return Err(asked.foreign("the size of the file in bytes", size, HEADER));
         }
-        let mapping = Mapping::of_file(self.file.as_fd(), self.filesystem.page, Access::Read)
+        let mapping = Mapping::of_file(self.file.as_fd(), self.filesystem.page, Access::Read, None)
             .map_err(failed("mmap"))?;
         match asked.readiness(&mapping)? {
             Ready::Yes => Ok(mapping),
@@ -210,12 +211,16 @@ fn open(asked: &Asked<'_>, options: &Options, existing: Existing, found: Found) 
         return Err(Trouble::Again);
     }
     asked.check_wanted(&identity, options, existing)?;
+    let align = pages::alignment(options).filter(|_| found.filesystem.magic != HUGETLBFS);
     let size = found.size(&identity);
+    let size = align.map_or(size, |align| size.next_multiple_of(align).min(found.metadata.len()));
     if found.metadata.blocks() * 512 < size {
         // A copy, perhaps, with holes.
         descriptor::allocate(&found.file, size).map_err(|source| no_space(asked, &found, size, source))?;
     }
-    let mapping = Mapping::of_file(found.file.as_fd(), size, Access::ReadWrite).map_err(failed("mmap"))?;
+    let mapping =
+        Mapping::of_file(found.file.as_fd(), size, Access::ReadWrite, align).map_err(failed("mmap"))?;
+    pages::furnish(&mapping, options, found.filesystem.magic == TMPFS, false)?;
     join(&identity, options)?;
     let permissions = make::permissions(&found.metadata);
     let address = match asked.address.0 {
@@ -262,7 +267,7 @@ pub(crate) fn view(address: &Address) -> Result<View, SetupError> {
     let identity = asked.identify(&seen, size)?;
     drop(seen);
     let mapped = found.size(&identity);
-    let mapping = Mapping::of_file(found.file.as_fd(), mapped, Access::Read).map_err(failed("mmap"))?;
+    let mapping = Mapping::of_file(found.file.as_fd(), mapped, Access::Read, None).map_err(failed("mmap"))?;
     let Found { file, metadata, filesystem, path } = found;
     Ok(View {
         mapping,
@@ -272,6 +277,7 @@ pub(crate) fn view(address: &Address) -> Result<View, SetupError> {
         attached: None,
         permissions: make::permissions(&metadata),
         creator: metadata.uid(),
+        locked: false,
         guard: Some(Box::new(LockGuard::new(file, path, mapped, filesystem.page, None))),
     })
 }

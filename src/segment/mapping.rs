@@ -1,6 +1,7 @@
 //! A mapped segment.
 
 use crate::layout::{HEADER, Header};
+use crate::pages::Place;
 use crate::process::Process;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -39,30 +40,53 @@ pub(crate) enum Access {
 }
 
 impl Mapping {
-    /// Maps the System V segment `id`, which has `size` bytes.
-    pub(crate) fn of_segment(id: i32, size: u64, access: Access) -> io::Result<Self> {
+    /// Maps the System V segment `id`, which has `size` bytes, at a multiple of `align` if that is given.
+    pub(crate) fn of_segment(id: i32, size: u64, access: Access, align: Option<u64>) -> io::Result<Self> {
         let flags = if access == Access::ReadWrite { 0 } else { libc::SHM_RDONLY };
-        // SAFETY: with a null address the kernel chooses where to map, over nothing that exists.
-        let base = unsafe { libc::shmat(id, null(), flags) };
+        let place = align.map(|align| Place::reserve(size, align)).transpose()?;
+        // SAFETY: with a null address the kernel chooses where to map, over nothing that exists; a place was set aside
+        // for us alone.
+        let base = unsafe {
+            match &place {
+                None => libc::shmat(id, null(), flags),
+                Some(place) => libc::shmat(id, place.base().as_ptr().cast(), flags | libc::SHM_REMAP),
+            }
+        };
         if base as isize == -1 {
             return Err(io::Error::last_os_error());
+        }
+        if let Some(place) = place {
+            place.taken();
         }
         Self::of(base, size, access, MadeBy::Shmat)
     }
 
-    /// Maps the first `size` bytes of a file. As long as the mapping lives, so do the locks of the open file description.
-    pub(crate) fn of_file(file: BorrowedFd<'_>, size: u64, access: Access) -> io::Result<Self> {
+    /// Maps the first `size` bytes of a file, at a multiple of `align` if that is given. As long as the mapping lives, so do the locks of the open file description.
+    pub(crate) fn of_file(
+        file: BorrowedFd<'_>,
+        size: u64,
+        access: Access,
+        align: Option<u64>,
+    ) -> io::Result<Self> {
         let length = usize::try_from(size).map_err(|_| io::Error::from_raw_os_error(libc::ENOMEM))?;
         let protection = match access {
             Access::None => libc::PROT_NONE,
             Access::Read => libc::PROT_READ,
             Access::ReadWrite => libc::PROT_READ | libc::PROT_WRITE,
         };
-        // SAFETY: with a null address the kernel chooses where to map, over nothing that exists.
-        let base =
-            unsafe { libc::mmap(null_mut(), length, protection, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+        let place = align.map(|align| Place::reserve(size, align)).transpose()?;
+        let (at, flags) = match &place {
+            None => (null_mut(), libc::MAP_SHARED),
+            Some(place) => (place.base().as_ptr().cast(), libc::MAP_SHARED | libc::MAP_FIXED),
+        };
+        // SAFETY: with a null address the kernel chooses where to map, over nothing that exists; a place was set aside for
+        // us alone.
+        let base = unsafe { libc::mmap(at, length, protection, flags, file.as_raw_fd(), 0) };
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
+        }
+        if let Some(place) = place {
+            place.taken();
         }
         Self::of(base, size, access, MadeBy::Mmap)
     }
@@ -76,6 +100,10 @@ impl Mapping {
             return Err(io::Error::last_os_error());
         }
         Ok(mapping)
+    }
+
+    pub(crate) fn size(&self) -> u64 {
+        self.size
     }
 
     pub(crate) fn base(&self) -> NonNull<u8> {

@@ -49,7 +49,7 @@ fn limit(
     source: io::Error,
 ) -> SetupError {
     match exceeded {
-        Some((name, value, asked, file)) => SetupError::Limit { name, value, asked, file },
+        Some((name, value, asked, place)) => SetupError::Limit { name, value, asked, place },
         None => SetupError::Os { call, source },
     }
 }

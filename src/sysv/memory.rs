@@ -1,5 +1,6 @@
 //! The segment itself: shmget, shmctl.
 
+use super::proc::LOCKED;
 use crate::address::Key;
 use std::io;
 
@@ -31,6 +32,11 @@ impl Status {
         self.mode & DESTROYED != 0
     }
 
+    /// It is locked in memory.
+    pub(super) fn is_locked(&self) -> bool {
+        self.mode & LOCKED != 0
+    }
+
     pub(super) fn permissions(&self) -> u32 {
         self.mode & 0o777
     }
@@ -56,10 +62,10 @@ impl Memory {
         }
     }
 
-    /// Makes a segment of zeros; fails with EEXIST if there is one under that key.
-    pub(super) fn make(key: Option<Key>, size: u64, mode: u32) -> io::Result<Self> {
+    /// Makes a segment of zeros, of huge pages if asked for; fails with EEXIST if there is one under that key.
+    pub(super) fn make(key: Option<Key>, size: u64, mode: u32, huge: bool) -> io::Result<Self> {
         let size = usize::try_from(size).map_err(|_| io::Error::from_raw_os_error(libc::ENOMEM))?;
-        let flags = libc::IPC_CREAT | libc::IPC_EXCL | mode as i32;
+        let flags = libc::IPC_CREAT | libc::IPC_EXCL | mode as i32 | if huge { libc::SHM_HUGETLB } else { 0 };
         // SAFETY: the call takes no pointers.
         match unsafe { libc::shmget(key.map_or(libc::IPC_PRIVATE, Key::get), size, flags) } {
             -1 => Err(io::Error::last_os_error()),

@@ -10,6 +10,7 @@ use crate::error::{Permissions, SetupError};
 use crate::identity::{Identity, MAKING, READY, Ready};
 use crate::layout::HEADER;
 use crate::options::{Existing, Options};
+use crate::pages;
 use crate::segment::{Access, GuardError, Mapping, Segment, Trouble, join, persist, wishes};
 use crate::sync::Ordering;
 
@@ -185,7 +186,8 @@ fn open_locked(
     // The set guards this segment, and the segment names this set. Anything else means that the set, or both, were
     // removed and made again; then only a segment that nobody is attached to has no holders of lost claims.
     let guards = set.guards(memory.id()).map_err(set_failed)? && identity.sem_id == set.id();
-    let mapping = Mapping::of_segment(memory.id(), status.size, Access::ReadWrite)
+    let align = pages::alignment(options);
+    let mapping = Mapping::of_segment(memory.id(), status.size, Access::ReadWrite, align)
         .map_err(|source| target.memory_error("shmat", source))?;
     if !guards {
         // Counted with ourselves attached: of two who adopt at the same time, under a set each, one sees the other.
@@ -200,6 +202,7 @@ fn open_locked(
     }
     let identity =
         if guards { identity } else { adopt(&mapping, identity, set, memory).map_err(set_failed)? };
+    pages::furnish(&mapping, options, true, status.is_locked())?;
     finish(target, options, mapping, identity, set, memory, false)
 }
 
@@ -227,10 +230,13 @@ fn make(
     let set_failed = |error| target.set_error(Some(set), error);
     let wishes = wishes(options)?;
     let size = HEADER + wishes.capacity;
+    // What comes from the pool comes, and is mapped and unmapped, in whole huge pages.
+    let huge = pages::huge_page_size().filter(|_| options.huge_pages);
+    let size = huge.map_or(size, |page| size.next_multiple_of(page));
     let mode = options.mode.unwrap_or(0o600);
 
     set.set_stage(Stage::Making).map_err(set_failed)?;
-    let made = Memory::make(key, size, mode);
+    let made = Memory::make(key, size, mode, options.huge_pages);
     let memory = match made {
         Ok(memory) => memory,
         Err(source) => {
@@ -238,13 +244,20 @@ fn make(
             return Err(match source.raw_os_error() {
                 // Somebody who does not know our lock was faster.
                 Some(libc::EEXIST) => Trouble::Again,
+                Some(libc::ENOMEM | libc::EPERM) if options.huge_pages => {
+                    Trouble::Failed(pages::no_huge_pages("shmget(SHM_HUGETLB)", source, size))
+                }
                 _ => Trouble::Failed(limits::of_segments(source, size)),
             });
         }
     };
     let complete = || -> Result<Segment, Trouble> {
         let failed = |call| move |source| Trouble::Failed(SetupError::Os { call, source });
-        let mapping = Mapping::of_segment(memory.id(), size, Access::ReadWrite).map_err(failed("shmat"))?;
+        let mapping =
+            Mapping::of_segment(memory.id(), size, Access::ReadWrite, None).map_err(failed("shmat"))?;
+        if options.lock_memory {
+            pages::lock_segment(memory.id(), size)?;
+        }
         let header = mapping.header();
         // Relaxed: for those who find us dead, whom the kernel orders after us.
         header.ready.store(MAKING, Ordering::Relaxed);

@@ -100,7 +100,7 @@ impl<'a> Target<'a> {
         if status.size < HEADER {
             return Err(self.asked.foreign("the size of the segment in bytes", status.size, HEADER));
         }
-        let mapping = Mapping::of_segment(memory.id(), status.size, Access::Read)
+        let mapping = Mapping::of_segment(memory.id(), status.size, Access::Read, None)
             .map_err(|source| self.memory_error("shmat", source))?;
         Ok((self.asked.readiness(&mapping)?, mapping))
     }

@@ -53,6 +53,7 @@ pub(crate) fn view(address: &Address, patience: Duration) -> Result<View, SetupE
         attached: Some(status.attached),
         permissions: Permissions { uid: status.uid, gid: status.gid, mode: status.permissions() },
         creator: status.creator,
+        locked: status.is_locked(),
         guard: set.map(|set| Box::new(SetGuard::new(set, memory)) as Box<dyn Guard>),
         mapping,
     })

@@ -153,7 +153,7 @@ pub fn limits(mut line: Line) {
         let refused = &names[existing];
         for address in [refused.as_str(), "sysv:private"] {
             let error = Options::new().capacity(capacity).create(address).unwrap_err();
-            let SetupError::Limit { name, value, asked, file: says } = error else { panic!("{error:?}") };
+            let SetupError::Limit { name, value, asked, place: says } = error else { panic!("{error:?}") };
             assert_eq!((name, value, asked), expected, "{error}");
             assert_eq!(says, file);
             for part in [name, &value.to_string(), &asked.to_string(), file] {
