@@ -8,6 +8,7 @@ use crate::layout::Header;
 use crate::pages::{self, Memory};
 use crate::peer::{Peer, Role, State};
 use crate::pipe::SegmentId;
+use crate::ring;
 use crate::segment::{self, View};
 use crate::sync::{AtomicU64, Ordering};
 use crate::sysv::{self, Guarded, Row};
@@ -65,8 +66,8 @@ pub enum Object {
         key: i32,
         /// The identifier of the segment (`shmid`).
         shm_id: i32,
-        /// The identifier of the semaphore set (`semid`).
-        sem_id: i32,
+        /// The identifier of the semaphore set (`semid`), unless that is gone.
+        sem_id: Option<i32>,
     },
     /// A file, be it a named one or a memfd.
     File {
@@ -189,8 +190,11 @@ fn snapshot(view: &View, address: Address) -> Snapshot {
     if let Some(memory) = &mut memory {
         memory.locked |= view.locked;
     }
-    // The write position may lag behind the read position by what was committed last.
-    let used = producer.position.wrapping_sub(consumer.position);
+    // The write position may lag behind by what is being committed now, and behind the read position even.
+    let lagging = producer.position.wrapping_sub(consumer.position);
+    // It stays behind if the producer was killed just then; now nobody writes.
+    let there = producer.peer == Peer::Open;
+    let used = if there { lagging } else { ring::unread(&view.ring()).unwrap_or(lagging) };
     Snapshot {
         address,
         name: view.identity.name().filter(|name| !name.is_empty()).map(str::to_owned),

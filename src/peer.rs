@@ -57,11 +57,11 @@ impl Peer {
     /// What a side's state word and its claim say together; nothing is known of the claim if the kernel cannot be asked.
     pub(crate) fn of(state: State, role_is_free: Option<bool>) -> Self {
         match (state.phase(), role_is_free) {
-            (Some(Phase::Never), _) => Peer::NeverCame,
-            (Some(Phase::Closed), _) => Peer::Closed,
+            (Some(Phase::Never), Some(_)) => Peer::NeverCame,
+            (Some(Phase::Closed), Some(_)) => Peer::Closed,
             (Some(Phase::Open), Some(true)) => Peer::Died,
             (Some(Phase::Open), Some(false)) => Peer::Open,
-            _ => Peer::Unknown,
+            (None, _) | (_, None) => Peer::Unknown,
         }
     }
 }

@@ -966,6 +966,15 @@ fn last_commit(ring: &Ring, head: u64) -> Result<u64, Corruption> {
     }
 }
 
+/// Bytes between the read position and what was committed last, while there is no producer: whoever killed it may have done
+/// so before it could store its `tail`.
+#[cfg(not(shmpipe_loom))]
+pub(crate) fn unread(ring: &Ring) -> Result<u64, Corruption> {
+    // ORDERING: Acquire, pairs with the Release store in `Reader::release`.
+    let head = ring.header().head.0.load(Ordering::Acquire);
+    last_commit(ring, head).map(|tail| tail.wrapping_sub(head))
+}
+
 /// Whether `position` is at or behind `wanted`, in a stream whose positions may wrap around.
 fn is_reached(position: u64, wanted: u64) -> bool {
     position.wrapping_sub(wanted) as i64 >= 0

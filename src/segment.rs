@@ -15,9 +15,10 @@ use crate::address::{Address, Place};
 use crate::error::{Permissions, SetupError};
 use crate::identity::Identity;
 use crate::inspect::Object;
-use crate::layout::{Counters, Header, Quiet};
+use crate::layout::{Counters, HEADER, Header, Quiet};
 use crate::options::{Existing, Options};
 use crate::peer::{Phase, Role, State};
+use crate::ring::Ring;
 use crate::sync::Ordering;
 use crate::{file, pages, process, sysv};
 use std::os::fd::BorrowedFd;
@@ -160,6 +161,18 @@ impl View {
         match kind(address) {
             Kind::SysV => sysv::view(address, patience),
             Kind::File => file::view(address),
+        }
+    }
+
+    /// Its ring, for looking.
+    pub(crate) fn ring(&self) -> Ring {
+        let base = self.mapping.base();
+        // SAFETY: the header is at the start of the mapping and the ring HEADER bytes on; that both fit was checked
+        // when the identity was read, and mappings are aligned to pages. The mapping outlives the ring where it is
+        // used, and nobody stores to what is mapped for reading alone.
+        unsafe {
+            let words = base.add(HEADER as usize).cast();
+            Ring::new(base.cast(), words, self.identity.capacity)
         }
     }
 

@@ -74,7 +74,7 @@ impl Guard for LockGuard {
     fn claim(&self, role: Role) -> Result<(), GuardError> {
         let mut ours = self.role(role);
         let held = Held::take(&self.file, self.page, role.into(), Mode::Exclusive)
-            .map_err(failed("fcntl(F_OFD_SETLK)"))?
+            .map_err(failed("locking a byte of the file"))?
             .ok_or(GuardError::Taken)?;
         // Whoever removes a pipe holds both roles: after a claim it is settled whether it was removed.
         self.check()?;

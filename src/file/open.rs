@@ -25,6 +25,9 @@ use std::time::{Duration, Instant};
 /// How long somebody else may take to remove a pipe before we give up.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// What needs `/proc`: a file is opened once more by its descriptor.
+const REOPEN: &str = "opening /proc/self/fd/N, for which /proc has to be mounted,";
+
 fn failed(call: &'static str) -> impl Fn(io::Error) -> SetupError {
     move |source| SetupError::Os { call, source }
 }
@@ -73,7 +76,7 @@ pub(super) fn again(
     options: &Options,
 ) -> Result<Segment, SetupError> {
     let asked = Asked::new(address, &options.trusted);
-    let found = Found::of(file, path, Access::ReadWrite).map_err(failed("opening /proc/self/fd"))?;
+    let found = Found::of(file, path, Access::ReadWrite).map_err(failed(REOPEN))?;
     match open(&asked, options, Existing::Required, found) {
         Ok(segment) => Ok(segment),
         Err(Trouble::Failed(error)) => Err(error),
@@ -107,7 +110,7 @@ impl Found {
     }
 
     fn again(&self) -> Result<Self, SetupError> {
-        Self::of(&self.file, self.path.clone(), Access::ReadWrite).map_err(failed("opening /proc/self/fd"))
+        Self::of(&self.file, self.path.clone(), Access::ReadWrite).map_err(failed(REOPEN))
     }
 
     /// The file at a path. It is looked at before it is opened: opening a device, or a pipe of the kernel's, does things.
@@ -130,7 +133,7 @@ impl Found {
                 permissions: Some(make::permissions(&metadata)),
             }),
             // /proc, which a new open description is made by, is not there.
-            _ => Trouble::Failed(failed("opening /proc/self/fd")(source)),
+            _ => Trouble::Failed(failed(REOPEN)(source)),
         })
     }
 
@@ -146,7 +149,7 @@ impl Found {
         if missing != 0 {
             return Err(SetupError::Unsealed { address: asked.address.clone(), missing });
         }
-        Self::of(descriptor, None, access).map_err(failed("opening /proc/self/fd"))
+        Self::of(descriptor, None, access).map_err(failed(REOPEN))
     }
 
     /// What a file says of itself, which is mapped for reading alone. A foreign one is not written to.

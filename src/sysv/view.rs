@@ -48,7 +48,7 @@ pub(crate) fn view(address: &Address, patience: Duration) -> Result<View, SetupE
     let set = target.named_set(&identity, &status, memory);
     Ok(View {
         identity,
-        object: Object::SysV { key: status.key, shm_id: memory.id(), sem_id: identity.sem_id },
+        object: Object::SysV { key: status.key, shm_id: memory.id(), sem_id: set.map(Semaphores::id) },
         size: status.size,
         attached: Some(status.attached),
         permissions: Permissions { uid: status.uid, gid: status.gid, mode: status.permissions() },

@@ -186,7 +186,7 @@ pub struct Ids {
 
 pub fn ids(seen: &shmpipe::Snapshot) -> Ids {
     match seen.object {
-        shmpipe::Object::SysV { key, shm_id, sem_id } => Ids { key, shm_id, sem_id },
+        shmpipe::Object::SysV { key, shm_id, sem_id: Some(sem_id) } => Ids { key, shm_id, sem_id },
         other => panic!("{other:?}"),
     }
 }

@@ -86,7 +86,7 @@ fn address(snapshot: &Snapshot) -> String {
 }
 
 /// Key, shmid and semid of a System V pipe.
-fn ids(snapshot: &Snapshot) -> Option<(i32, i32, i32)> {
+fn ids(snapshot: &Snapshot) -> Option<(i32, i32, Option<i32>)> {
     match snapshot.object {
         Object::SysV { key, shm_id, sem_id } => Some((key, shm_id, sem_id)),
         _ => None,
@@ -130,7 +130,7 @@ impl From<&Snapshot> for Description {
             segment_id: snapshot.segment_id.to_string(),
             key: ids(snapshot).map(|(key, _, _)| key),
             shm_id: ids(snapshot).map(|(_, shm_id, _)| shm_id),
-            sem_id: ids(snapshot).map(|(_, _, sem_id)| sem_id),
+            sem_id: ids(snapshot).and_then(|(_, _, sem_id)| sem_id),
             capacity_bytes: snapshot.capacity,
             used_bytes: snapshot.used,
             fill_percent: snapshot.used as f64 / snapshot.capacity as f64 * 100.0,
@@ -241,7 +241,7 @@ pub fn in_full(snapshot: &Snapshot) -> Vec<Vec<String>> {
     match ids(snapshot) {
         Some((_, shm_id, sem_id)) => {
             add("segment", format!("{} bytes, shmid {shm_id}, id {}", snapshot.size, snapshot.segment_id));
-            add("semaphores", format!("semid {sem_id}"));
+            add("semaphores", sem_id.map_or("gone".to_owned(), |id| format!("semid {id}")));
         }
         None => add("segment", format!("{} bytes, id {}", snapshot.size, snapshot.segment_id)),
     }

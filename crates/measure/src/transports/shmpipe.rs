@@ -119,7 +119,7 @@ fn refused(error: impl Error + Send + Sync + 'static) -> io::Error {
 /// Tells the partner of a pipe, and has it removed with the session.
 fn announce(pipe: &::shmpipe::Pipe, invitation: &mut Invitation<'_>) -> io::Result<()> {
     let snapshot = ::shmpipe::inspect(pipe.address()).map_err(refused)?;
-    if let Object::SysV { shm_id, sem_id, .. } = snapshot.object {
+    if let Object::SysV { shm_id, sem_id: Some(sem_id), .. } = snapshot.object {
         invitation.leaves(Leftover::Segment(shm_id))?;
         invitation.leaves(Leftover::Semaphores(sem_id))?;
     }

@@ -100,7 +100,7 @@ impl Transport for Failing {
                 let mut pipe = || {
                     let pipe = shmpipe::Options::new().capacity(4096).create("sysv:private").unwrap();
                     let snapshot = shmpipe::inspect(pipe.address()).unwrap();
-                    let shmpipe::Object::SysV { shm_id, sem_id, .. } = snapshot.object else {
+                    let shmpipe::Object::SysV { shm_id, sem_id: Some(sem_id), .. } = snapshot.object else {
                         unreachable!()
                     };
                     invitation.leaves(Leftover::Segment(shm_id))?;
