@@ -1,6 +1,7 @@
 //! A pipe between two unrelated processes at the speed of shared memory.
 //!
-//! One producer, one consumer; lossless, ordered messages of any length; a ring buffer in a System V segment. It keeps
+//! One producer, one consumer; lossless, ordered messages of any length; a ring buffer in a System V segment, a POSIX
+//! shared memory object, a file or a memfd. It keeps
 //! what people like about a pipe: it blocks when full and when empty, ends when the writer closes, and says so when
 //! the reader is gone. It adds what shared memory allows: no system call and no kernel copy per message, message
 //! boundaries, contents that outlive both processes, and either side coming back after `kill -9` with nothing lost
@@ -28,7 +29,8 @@
 //! ```
 //!
 //! # Concepts
-//! * An [`Address`] names a pipe: `ticks`, `sysv:0x4d2`, `sysv:private`, ...
+//! * An [`Address`] names a pipe, and says what kind of shared memory it lies in: `ticks`, `sysv:0x4d2`, `posix:/ticks`,
+//!   `file:PATH`, ...
 //! * [`Options`] make or open one; the result is a [`Pipe`], a mapped *segment* without a role.
 //! * Of a pipe, the *role* of [`Producer`] and of [`Consumer`] can each be claimed by one process at a time. The kernel
 //!   gives a role back when its holder dies, whatever it died of.
@@ -41,7 +43,8 @@
 //! A message costs one pass over its payload on each side and, for small ones, one cache line that moves from one
 //! core to the other. No system call, no full fence, no locked instruction, no allocation. A side that has to wait
 //! polls for 20 microseconds, yields for 80 more and then sleeps on a futex ([`Wait::Block`]); who sends to a sleeper
-//! pays for one system call. Memory: the capacity and one page in the segment, a few hundred bytes in each process.
+//! pays for one system call. What the memory is makes no difference. Memory: the capacity and one page in the segment, a
+//! few hundred bytes in each process.
 //!
 //! # After a crash
 //! A record is wholly in the pipe or not at all, at whatever instruction its producer is killed. A successor claims
