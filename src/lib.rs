@@ -82,6 +82,8 @@ mod consumer;
 #[cfg(not(shmpipe_loom))]
 mod file;
 #[cfg(not(shmpipe_loom))]
+mod fork;
+#[cfg(not(shmpipe_loom))]
 pub mod handoff;
 #[cfg(not(shmpipe_loom))]
 mod identity;

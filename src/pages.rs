@@ -56,13 +56,13 @@ pub(crate) fn furnish(
     if options.lock_memory && !locked { lock(base, len) } else { Ok(()) }
 }
 
-/// Faults a segment in, if that is asked for, or if it was `created` and is not too large to do so unasked.
+/// Faults a segment in, if that is asked for, or if we are `eager` and it is not too large to do so unasked.
 ///
 /// # Errors
 /// As for [`populate`].
-pub(crate) fn prefault(mapping: &Mapping, options: &Options, created: bool) -> Result<(), SetupError> {
-    let modest = || figure("/proc/meminfo", "MemAvailable:").is_some_and(|kib| mapping.size() >> 9 <= kib);
-    if options.prefault.unwrap_or_else(|| created && modest()) {
+pub(crate) fn prefault(mapping: &Mapping, options: &Options, eager: bool) -> Result<(), SetupError> {
+    let modest = || available().is_some_and(|bytes| mapping.size() <= bytes / 2);
+    if options.prefault.unwrap_or_else(|| eager && modest()) {
         // SAFETY: as in `furnish`.
         unsafe { populate(mapping.base(), mapping.size()) }
     } else {
@@ -192,6 +192,11 @@ fn segments_locked_by_us() -> u64 {
         .filter(|row| row.locked && [row.permissions.uid, row.creator].contains(&us))
         .map(|row| row.size)
         .sum()
+}
+
+/// Bytes of memory that are there for the asking.
+pub(crate) fn available() -> Option<u64> {
+    figure("/proc/meminfo", "MemAvailable:").map(|kib| kib << 10)
 }
 
 /// Bytes of a page of the pool from which `SHM_HUGETLB` and `MFD_HUGETLB` take theirs; none if the kernel has no such pool.

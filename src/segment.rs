@@ -23,7 +23,11 @@ use crate::sync::Ordering;
 use crate::{file, pages, process, sysv};
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long it may take until it is clear whether a role is held.
+const SETTLING: Duration = Duration::from_millis(100);
 
 /// An open handle: the mapped segment, what it is, and what guards its roles.
 #[derive(Debug)]
@@ -33,6 +37,8 @@ pub(crate) struct Segment {
     pub(crate) address: Address,
     pub(crate) created: bool,
     pub(crate) permissions: Permissions,
+    /// Whether every page is to be touched at once if the caller does not say.
+    pub(crate) eager: bool,
     pub(crate) guard: Box<dyn Guard>,
 }
 
@@ -52,7 +58,7 @@ impl Segment {
 
     /// Faults it in as was asked for. Done last, since it may take long: nobody waits for us.
     pub(crate) fn prefaulted(self, options: &Options) -> Result<Self, SetupError> {
-        pages::prefault(&self.mapping, options, self.created).inspect_err(|_| {
+        pages::prefault(&self.mapping, options, self.eager).inspect_err(|_| {
             if self.created {
                 let _ = unlink(&self.address, true);
             }
@@ -69,16 +75,33 @@ impl Segment {
         if !self.mapping.is_ours() {
             return Err(SetupError::Forked { address: self.address.clone() });
         }
-        self.guard.claim(role).map_err(|error| match error {
-            GuardError::Taken => SetupError::RoleTaken { role, pid: self.holder(role) },
-            error => self.error(error),
-        })?;
-        // Relaxed: a hint for whoever finds the role taken.
-        counters(self.mapping.header(), role).holder.store(process::hint(), Ordering::Relaxed);
-        Ok(())
+        let noted = &counters(self.mapping.header(), role).holder;
+        let start = Instant::now();
+        loop {
+            match self.guard.claim(role) {
+                Ok(()) => {
+                    // Relaxed, here and below: a hint for whoever finds the role taken.
+                    noted.store(process::hint(), Ordering::Relaxed);
+                    return Ok(());
+                }
+                // Nobody says that he holds it: he has just come, or is gone, and a program that he is starting has a
+                // copy of his lock until its exec.
+                Err(GuardError::Taken)
+                    if noted.load(Ordering::Relaxed) == 0 && start.elapsed() < SETTLING =>
+                {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                Err(GuardError::Taken) => {
+                    return Err(SetupError::RoleTaken { role, pid: self.holder(role) });
+                }
+                Err(error) => return Err(self.error(error)),
+            }
+        }
     }
 
     pub(crate) fn release(&self, role: Role) -> Result<(), SetupError> {
+        // Relaxed: a hint.
+        counters(self.mapping.header(), role).holder.store(0, Ordering::Relaxed);
         self.guard.release(role).map_err(|error| match error {
             // There was no claim of ours left to give back.
             GuardError::Taken => SetupError::Removed { address: self.address.clone() },

@@ -1,6 +1,7 @@
 //! The system calls on files that the standard library does not have, or not so.
 
 use crate::layout::HEADER;
+use crate::pages;
 use crate::segment::Access;
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
@@ -97,9 +98,15 @@ pub(super) fn filesystem(file: &impl AsRawFd) -> io::Result<FileSystem> {
     // SAFETY: zeroed, and then written by the kernel; all fields are integers.
     let found = unsafe { found.assume_init() };
     let magic = found.f_type as u32;
+    let space = found.f_bavail.saturating_mul(found.f_bsize as u64);
     Ok(FileSystem {
         magic,
-        free: found.f_bavail.saturating_mul(found.f_bsize as u64),
+        // A tmpfs may have as much as there is memory, or less; what it is not limited to it calls 0 blocks.
+        free: match (magic, pages::available()) {
+            (TMPFS, Some(memory)) if found.f_blocks == 0 => memory,
+            (TMPFS, Some(memory)) => memory.min(space),
+            _ => space,
+        },
         page: if magic == HUGETLBFS { found.f_bsize as u64 } else { HEADER },
     })
 }

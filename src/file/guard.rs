@@ -4,6 +4,7 @@ use super::descriptor::{is_at, reopen};
 use super::lock::{Byte, Held, Mode, is_locked, lock};
 use crate::address::Address;
 use crate::error::SetupError;
+use crate::fork::NoFork;
 use crate::options::Options;
 use crate::peer::Role;
 use crate::segment::{Access, Guard, GuardError, Segment};
@@ -62,6 +63,7 @@ impl LockGuard {
         let Some(path) = &self.path else { return Ok(()) };
         // Of two that leave at the same moment one gets it, or somebody who comes keeps both from it. It keeps those who
         // come waiting, and they find the file gone.
+        let _no_fork = NoFork::now();
         let own = reopen(&self.file, Access::ReadWrite)?;
         if lock(&own, Byte::Guests, Mode::Exclusive)? && is_over() && is_at(&own, path)? {
             std::fs::remove_file(path)?;

@@ -4,10 +4,11 @@
 //! forked child inherits it, and the lock would outlive us. A mapping refers to the description too, and
 //! `MADV_DONTFORK` keeps it from children. So: open the file once more, map a page of that, lock, close.
 //!
-//! A thread that forks between the opening and the closing gives its child the descriptor all the same; the lock then
-//! lasts until that child has called `exec` or has ended.
+//! From the opening to the closing no other thread forks. A program that is spawned (`posix_spawn`) in that moment has the
+//! descriptor until its `exec`.
 
 use super::descriptor::reopen;
+use crate::fork::NoFork;
 use crate::peer::Role;
 use crate::segment::{Access, Mapping};
 use std::fs::File;
@@ -89,8 +90,8 @@ pub(super) struct Held {
 impl Held {
     /// Locks a byte of a file that is made of pages of `page` bytes. `None` if somebody else has it.
     pub(super) fn take(file: &File, page: u64, byte: Byte, mode: Mode) -> io::Result<Option<Self>> {
+        let _no_fork = NoFork::now();
         let own = reopen(file, Access::ReadWrite)?;
-        // Before it is locked, so that no child gets a mapping that holds the lock.
         let held = Held { _page: Mapping::of_file(own.as_fd(), page, Access::None, None)? };
         Ok(lock(&own, byte, mode)?.then_some(held))
     }

@@ -119,13 +119,7 @@ fn complete(
     let align = pages::alignment(options).filter(|_| found.magic != HUGETLBFS);
     let size = (HEADER + wishes.capacity).next_multiple_of(align.unwrap_or(found.page));
     check_limit(size)?;
-    descriptor::allocate(&file, size).map_err(|source| match source.raw_os_error() {
-        Some(libc::ENOSPC) if found.magic == HUGETLBFS => pages::no_huge_pages("fallocate", source, size),
-        Some(libc::ENOSPC) => {
-            SetupError::NoSpace { address: asked.address.clone(), needed: size, free: found.free }
-        }
-        _ => SetupError::Os { call: "posix_fallocate", source },
-    })?;
+    set_aside(asked, &file, size, found)?;
     file.set_permissions(FileMode::from_mode(options.mode.unwrap_or(0o600))).map_err(failed("fchmod"))?;
     if options.uid.is_some() || options.gid.is_some() {
         fchown(&file, options.uid, options.gid).map_err(failed("fchown"))?;
@@ -150,7 +144,35 @@ fn complete(
     };
     let permissions = permissions(&metadata);
     let guard = LockGuard::new(file, path.map(Path::to_owned), size, found.page, Some(guest));
-    Ok(Segment { mapping, identity, address, created: true, permissions, guard: Box::new(guard) })
+    Ok(Segment {
+        mapping,
+        identity,
+        address,
+        created: true,
+        permissions,
+        eager: true,
+        guard: Box::new(guard),
+    })
+}
+
+/// Has the file system set `size` bytes aside.
+pub(super) fn set_aside(
+    asked: &Asked<'_>,
+    file: &File,
+    size: u64,
+    found: FileSystem,
+) -> Result<(), SetupError> {
+    let no_space = || SetupError::NoSpace { address: asked.address.clone(), needed: size, free: found.free };
+    let from_pool = found.magic == HUGETLBFS;
+    // Not tried, since others would have nothing left meanwhile.
+    if size > found.free && !from_pool {
+        return Err(no_space());
+    }
+    descriptor::allocate(file, size).map_err(|source| match source.raw_os_error() {
+        Some(libc::ENOSPC) if from_pool => pages::no_huge_pages("fallocate", source, size),
+        Some(libc::ENOSPC) => no_space(),
+        _ => SetupError::Os { call: "posix_fallocate", source },
+    })
 }
 
 pub(crate) fn permissions(metadata: &fs::Metadata) -> Permissions {

@@ -219,7 +219,7 @@ fn open(asked: &Asked<'_>, options: &Options, existing: Existing, found: Found) 
     let size = align.map_or(size, |align| size.next_multiple_of(align).min(found.metadata.len()));
     if found.metadata.blocks() * 512 < size {
         // A copy, perhaps, with holes.
-        descriptor::allocate(&found.file, size).map_err(|source| no_space(asked, &found, size, source))?;
+        make::set_aside(asked, &found.file, size, found.filesystem)?;
     }
     let mapping =
         Mapping::of_file(found.file.as_fd(), size, Access::ReadWrite, align).map_err(failed("mmap"))?;
@@ -230,8 +230,11 @@ fn open(asked: &Asked<'_>, options: &Options, existing: Existing, found: Found) 
         Place::Descriptor(_) => Address(Place::Descriptor(found.file.as_raw_fd())),
         _ => asked.address.clone(),
     };
+    // A disk's file system keeps track of what is written, and gives those who have only read a page a table entry for
+    // reading. The processor then moves lines of it more slowly than those of a page that both may write.
+    let eager = !matches!(found.filesystem.magic, TMPFS | HUGETLBFS);
     let guard = LockGuard::new(found.file, found.path, size, found.filesystem.page, Some(guest));
-    Ok(Segment { mapping, identity, address, created: false, permissions, guard: Box::new(guard) })
+    Ok(Segment { mapping, identity, address, created: false, permissions, eager, guard: Box::new(guard) })
 }
 
 /// Becomes a guest of a file: who removes a pipe because nobody is left keeps others out for a moment.
@@ -244,15 +247,6 @@ fn enter(asked: &Asked<'_>, found: &Found) -> Result<Held, Trouble> {
             None if Instant::now() < deadline => thread::sleep(Duration::from_millis(1)),
             None => return Err(SetupError::Busy { address: asked.address.clone(), pid: None }.into()),
         }
-    }
-}
-
-fn no_space(asked: &Asked<'_>, found: &Found, needed: u64, source: io::Error) -> SetupError {
-    match source.raw_os_error() {
-        Some(libc::ENOSPC) => {
-            SetupError::NoSpace { address: asked.address.clone(), needed, free: found.filesystem.free }
-        }
-        _ => SetupError::Os { call: "posix_fallocate", source },
     }
 }
 

@@ -6,6 +6,7 @@ use super::lock::{Byte, Mode, lock};
 use super::open::Found;
 use crate::address::Address;
 use crate::error::SetupError;
+use crate::fork::NoFork;
 use crate::peer::Role;
 use crate::segment::{Access, Asked, Trouble, noted, persist};
 use std::fs;
@@ -30,6 +31,8 @@ pub(crate) fn unlink(address: &Address, force: bool) -> Result<(), SetupError> {
 /// Removes a file that was found, if it is a pipe's. What is damaged, or of another version, goes if one insists.
 pub(super) fn remove(asked: &Asked<'_>, found: &Found, force: bool) -> Result<(), Trouble> {
     let path = found.path.as_ref().expect("only what has a name is removed");
+    // The locks are held by a descriptor.
+    let _no_fork = NoFork::now();
     let seen = match found.peek(asked) {
         Err(SetupError::ByteOrder) if force => None,
         seen => Some(seen?),

@@ -1,5 +1,6 @@
 //! A mapped segment.
 
+use crate::fork::NoFork;
 use crate::layout::{HEADER, Header};
 use crate::pages::Place;
 use crate::process::Process;
@@ -42,6 +43,7 @@ pub(crate) enum Access {
 impl Mapping {
     /// Maps the System V segment `id`, which has `size` bytes, at a multiple of `align` if that is given.
     pub(crate) fn of_segment(id: i32, size: u64, access: Access, align: Option<u64>) -> io::Result<Self> {
+        let no_fork = NoFork::now();
         let flags = if access == Access::ReadWrite { 0 } else { libc::SHM_RDONLY };
         let place = align.map(|align| Place::reserve(size, align)).transpose()?;
         // SAFETY: with a null address the kernel chooses where to map, over nothing that exists; a place was set aside
@@ -58,7 +60,7 @@ impl Mapping {
         if let Some(place) = place {
             place.taken();
         }
-        Self::of(base, size, access, MadeBy::Shmat)
+        Self::of(base, size, access, MadeBy::Shmat, no_fork)
     }
 
     /// Maps the first `size` bytes of a file, at a multiple of `align` if that is given. As long as the mapping lives, so do the locks of the open file description.
@@ -68,6 +70,7 @@ impl Mapping {
         access: Access,
         align: Option<u64>,
     ) -> io::Result<Self> {
+        let no_fork = NoFork::now();
         let length = usize::try_from(size).map_err(|_| io::Error::from_raw_os_error(libc::ENOMEM))?;
         let protection = match access {
             Access::None => libc::PROT_NONE,
@@ -88,10 +91,16 @@ impl Mapping {
         if let Some(place) = place {
             place.taken();
         }
-        Self::of(base, size, access, MadeBy::Mmap)
+        Self::of(base, size, access, MadeBy::Mmap, no_fork)
     }
 
-    fn of(base: *mut libc::c_void, size: u64, access: Access, made_by: MadeBy) -> io::Result<Self> {
+    fn of(
+        base: *mut libc::c_void,
+        size: u64,
+        access: Access,
+        made_by: MadeBy,
+        _: NoFork,
+    ) -> io::Result<Self> {
         let base =
             NonNull::new(base.cast::<u8>()).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
         let mapping = Mapping { base, size, access, process: Process::current(), made_by };
