@@ -67,6 +67,17 @@ fn bench_and_codes() -> String {
     format!("{BENCH_OBJECTS}\n\n{CODES}")
 }
 
+const DOCTOR_OBJECTS: &str = "\
+Under --json, one object per line, told apart by \"kind\", with units in the keys; null is what is not known:
+  doctor              version, address, how many checks were made, findings, and checks that could not be made in full
+  check               what was looked at (\"check\"), \"verdict\" (ok, finding, unknown), \"summary\", \"unknown_because\",
+                      and what was seen, in keys of its own
+  finding             the \"check\" that made it, \"what\" was found, \"why\" it matters, the command that \"mend\"s it";
+
+fn doctor_and_codes() -> String {
+    format!("{ADDRESSES}\n\n{DOCTOR_OBJECTS}\n\n{CODES}")
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Sends standard input as messages; by default one line is one message
@@ -94,14 +105,30 @@ pub enum Command {
         address: Address,
     },
     /// Removes pipes, with all that is in them
+    ///
+    /// A pipe in use is refused. With --stale only those go that no process has open and in which there is nothing left
+    /// to read; those with messages are listed, and go with --force. Without addresses that looks at all pipes of this
+    /// user, for root at everybody's.
     #[command(after_help = addresses_and_codes())]
     Rm {
         /// The pipes
-        #[arg(required = true, value_name = "ADDRESS")]
+        #[arg(required_unless_present = "stale", value_name = "ADDRESS")]
         addresses: Vec<Address>,
-        /// Remove them even while a producer or a consumer is there, and say so
+        /// Remove them even while a producer or a consumer is there, and say so; with --stale, even unread messages
         #[arg(long, short)]
         force: bool,
+        /// Only what was left behind: pipes that nobody has open
+        #[arg(long)]
+        stale: bool,
+    },
+    /// Looks for what stands, or will stand, in the way of pipes on this machine, and says how to mend it
+    ///
+    /// Given an address, it looks at that pipe too. A check that cannot be made says so, and is no finding. Nothing is
+    /// changed.
+    #[command(after_help = CODES, after_long_help = doctor_and_codes())]
+    Doctor {
+        /// A pipe to look at as well
+        address: Option<Address>,
     },
     /// Shows what this machine can do: a million checked messages between two processes, then throughput and latency
     /// beside a pipe and a Unix socket
@@ -347,7 +374,7 @@ mod tests {
             .filter(|command| command.get_name() != "help")
             .map(|command| command.render_help().to_string())
             .collect();
-        assert_eq!(helps.len(), 8);
+        assert_eq!(helps.len(), 9);
         assert!(helps.iter().all(|help| help.contains(CODES)));
         assert!(command.render_help().to_string().contains(CODES));
         assert!(command.render_long_help().to_string().contains(CODES));

@@ -3,9 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
-use shmpipe::{Listed, Object, Peer, Permissions, SetupError, Side, Snapshot};
+use shmpipe::{Object, Peer, Permissions, SetupError, Side, Snapshot};
 
 use crate::exit::Failure;
+use crate::pipes::{self, Found, Place};
 use crate::report::SCHEMA;
 use crate::units;
 use crate::users;
@@ -15,19 +16,28 @@ use crate::users;
 pub struct Description {
     schema: u32,
     name: Option<String>,
-    address: String,
+    /// How it is opened; nothing for a memfd, which is not found by anything.
+    address: Option<String>,
+    /// `sysv`, `posix`, `file` or `memfd`.
+    kind: &'static str,
+    /// Where a memfd was found: a descriptor of a process.
+    found_at: Option<String>,
     segment_id: String,
+    device: Option<u64>,
+    inode: Option<u64>,
     key: Option<i32>,
     shm_id: Option<i32>,
     sem_id: Option<i32>,
     capacity_bytes: u64,
     used_bytes: u64,
+    unread_messages: u64,
     fill_percent: f64,
     max_message_bytes: u64,
     segment_bytes: u64,
     user_schema: u64,
     wake_mode: String,
     remove_on_close: bool,
+    stale: bool,
     owner: String,
     owner_uid: u32,
     group_gid: u32,
@@ -61,9 +71,11 @@ pub struct Description {
 pub struct Withheld {
     schema: u32,
     name: Option<String>,
-    address: String,
-    key: i32,
-    shm_id: i32,
+    address: Option<String>,
+    kind: &'static str,
+    found_at: Option<String>,
+    key: Option<i32>,
+    shm_id: Option<i32>,
     owner: String,
     owner_uid: u32,
     group_gid: u32,
@@ -72,16 +84,40 @@ pub struct Withheld {
     message: String,
 }
 
+/// Where a pipe was found that has no address.
+fn found_at(place: &Place) -> Option<String> {
+    place.address().is_none().then(|| place.to_string())
+}
+
 /// Its key as an address, or its identifier where it has none: what other tools know it by.
 fn number(key: i32, shm_id: i32) -> String {
     if key == 0 { format!("sysv:id:{shm_id}") } else { format!("sysv:{key:#x}") }
 }
 
-/// What a pipe is found by: a System V one by its number, any other by its address.
-fn address(snapshot: &Snapshot) -> String {
+/// What a pipe is found by: a System V one by its number, any other by where it was found.
+fn address(place: &Place, snapshot: &Snapshot) -> String {
     match snapshot.object {
         Object::SysV { key, shm_id, .. } => number(key, shm_id),
-        _ => snapshot.address.to_string(),
+        _ => place.to_string(),
+    }
+}
+
+/// Of what kind the memory at an address is, in one word.
+fn kind(place: &Place) -> &'static str {
+    let Place::At(address) = place else { return "memfd" };
+    match address.to_string().split_once(':') {
+        Some(("posix", _)) => "posix",
+        Some(("file", _)) => "file",
+        Some(("memfd" | "fd", _)) => "memfd",
+        _ => "sysv",
+    }
+}
+
+/// Device and inode of a pipe in a file.
+fn file(snapshot: &Snapshot) -> Option<(u64, u64)> {
+    match snapshot.object {
+        Object::File { device, inode } => Some((device, inode)),
+        _ => None,
     }
 }
 
@@ -119,26 +155,38 @@ fn age(snapshot: &Snapshot) -> Duration {
     SystemTime::now().duration_since(snapshot.created).unwrap_or_default()
 }
 
-impl From<&Snapshot> for Description {
-    fn from(snapshot: &Snapshot) -> Self {
+impl Description {
+    /// A pipe that somebody has named.
+    pub fn of(snapshot: &Snapshot) -> Self {
+        Self::found(&Place::At(snapshot.address.clone()), snapshot)
+    }
+
+    /// A pipe that was found.
+    pub fn found(place: &Place, snapshot: &Snapshot) -> Self {
         let Snapshot { permissions, producer, consumer, .. } = snapshot;
         let since_epoch = snapshot.created.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Description {
             schema: SCHEMA,
             name: snapshot.name.clone(),
-            address: address(snapshot),
+            address: place.address().map(|_| address(place, snapshot)),
+            kind: kind(place),
+            found_at: found_at(place),
+            device: file(snapshot).map(|(device, _)| device),
+            inode: file(snapshot).map(|(_, inode)| inode),
             segment_id: snapshot.segment_id.to_string(),
             key: ids(snapshot).map(|(key, _, _)| key),
             shm_id: ids(snapshot).map(|(_, shm_id, _)| shm_id),
             sem_id: ids(snapshot).and_then(|(_, _, sem_id)| sem_id),
             capacity_bytes: snapshot.capacity,
             used_bytes: snapshot.used,
+            unread_messages: pipes::unread(snapshot),
             fill_percent: snapshot.used as f64 / snapshot.capacity as f64 * 100.0,
             max_message_bytes: longest(snapshot),
             segment_bytes: snapshot.size,
             user_schema: snapshot.schema,
             wake_mode: snapshot.wake_mode.to_string(),
             remove_on_close: snapshot.remove_on_close,
+            stale: snapshot.stale,
             owner: users::name(permissions.uid),
             owner_uid: permissions.uid,
             group_gid: permissions.gid,
@@ -175,15 +223,25 @@ fn longest(snapshot: &Snapshot) -> u64 {
 }
 
 impl Withheld {
-    pub fn new(listed: &Listed, error: &SetupError) -> Self {
-        let Listed { key, shm_id, permissions, .. } = listed;
+    pub fn new(found: &Found, error: &SetupError) -> Self {
+        let Found { place, permissions, .. } = found;
         let failure = Failure::new(crate::exit::code_of(error), error);
+        let shm_id =
+            place.address().and_then(|address| address.to_string().strip_prefix("sysv:id:")?.parse().ok());
+        let key = match error {
+            SetupError::PermissionDenied { key, .. } => *key,
+            _ => None,
+        };
         Withheld {
             schema: SCHEMA,
             name: None,
-            address: number(*key, *shm_id),
-            key: *key,
-            shm_id: *shm_id,
+            address: place.address().map(|address| {
+                key.zip(shm_id).map_or_else(|| address.to_string(), |(key, id)| number(key, id))
+            }),
+            kind: kind(place),
+            found_at: found_at(place),
+            key,
+            shm_id,
             owner: users::name(permissions.uid),
             owner_uid: permissions.uid,
             group_gid: permissions.gid,
@@ -196,16 +254,17 @@ impl Withheld {
     /// The pipe as a row of a listing.
     pub fn row(&self) -> Vec<String> {
         let unknown = || "?".to_owned();
-        let Withheld { address, owner, mode, .. } = self;
+        let Withheld { address, found_at, owner, mode, .. } = self;
+        let place = address.clone().or_else(|| found_at.clone()).unwrap_or_default();
         let known = [owner.clone(), mode.clone()];
-        let unknowns = [unknown(), unknown(), unknown(), unknown()];
-        [unknown(), address.clone()].into_iter().chain(unknowns).chain(known).chain([unknown()]).collect()
+        let unknowns = [unknown(), unknown(), unknown(), unknown(), unknown()];
+        [unknown(), place].into_iter().chain(unknowns).chain(known).chain([unknown()]).collect()
     }
 }
 
 /// The heads of the columns of a listing.
 pub fn heads() -> Vec<String> {
-    ["NAME", "ADDRESS", "CAPACITY", "FILL", "PRODUCER", "CONSUMER", "OWNER", "MODE", "AGE"]
+    ["NAME", "ADDRESS", "CAPACITY", "FILL", "UNREAD", "PRODUCER", "CONSUMER", "OWNER", "MODE", "AGE"]
         .map(str::to_owned)
         .to_vec()
 }
@@ -217,12 +276,13 @@ fn name(snapshot: &Snapshot) -> String {
 }
 
 /// A pipe as a row of a listing.
-pub fn row(snapshot: &Snapshot) -> Vec<String> {
+pub fn row(place: &Place, snapshot: &Snapshot) -> Vec<String> {
     vec![
         name(snapshot),
-        address(snapshot),
+        address(place, snapshot),
         units::show_size(snapshot.capacity),
         units::show_fill(snapshot.used, snapshot.capacity),
+        pipes::unread(snapshot).to_string(),
         state_and_pid(&snapshot.producer),
         state_and_pid(&snapshot.consumer),
         users::name(snapshot.permissions.uid),
@@ -237,17 +297,29 @@ pub fn in_full(snapshot: &Snapshot) -> Vec<Vec<String>> {
     let mut rows: Vec<(String, String)> = Vec::new();
     let mut add = |what: &str, text: String| rows.push((what.to_owned(), text));
     add("name", name(snapshot));
-    add("address", address(snapshot));
+    let place = Place::At(snapshot.address.clone());
+    add("address", address(&place, snapshot));
+    add("kind", kind(&place).to_owned());
     match ids(snapshot) {
         Some((_, shm_id, sem_id)) => {
             add("segment", format!("{} bytes, shmid {shm_id}, id {}", snapshot.size, snapshot.segment_id));
             add("semaphores", sem_id.map_or("gone".to_owned(), |id| format!("semid {id}")));
         }
-        None => add("segment", format!("{} bytes, id {}", snapshot.size, snapshot.segment_id)),
+        None => {
+            let (device, inode) = file(snapshot).unwrap_or_default();
+            let device = format!("{}:{}", libc::major(device), libc::minor(device));
+            add(
+                "file",
+                format!(
+                    "{} bytes, inode {inode} on device {device}, id {}",
+                    snapshot.size, snapshot.segment_id
+                ),
+            );
+        }
     }
     add("capacity", format!("{} ({} bytes)", units::show_size(snapshot.capacity), snapshot.capacity));
     let fill = units::show_fill(snapshot.used, snapshot.capacity);
-    add("fill", format!("{} bytes ({fill})", snapshot.used));
+    add("fill", format!("{} bytes ({fill}), {} messages unread", snapshot.used, pipes::unread(snapshot)));
     add("longest message", format!("{} bytes", longest(snapshot)));
     add("schema", format!("{:#x}", snapshot.schema));
     add("wake mode", snapshot.wake_mode.to_string());
@@ -264,7 +336,8 @@ pub fn in_full(snapshot: &Snapshot) -> Vec<Vec<String>> {
     if let Some(attached) = snapshot.attached {
         add("attached", format!("{attached} times"));
     }
-    add("age", units::show_age(age(snapshot)));
+    let stale = if snapshot.stale { ", from before the machine was last started" } else { "" };
+    add("age", units::show_age(age(snapshot)) + stale);
     for (name, side, moved, waited_for) in [
         ("producer", &snapshot.producer, "sent", "space"),
         ("consumer", &snapshot.consumer, "released", "messages"),

@@ -21,7 +21,11 @@ Exit codes:
   6    the peer died; or the consumer closed while send was sending
   7    the segment is foreign, corrupt or incompatible
   8    no permission
+  10   doctor: there are findings
   129, 130, 143   ended in order by SIGHUP, SIGINT (Ctrl-C), SIGTERM";
+
+/// The exit code of a search that has found something.
+const FINDINGS: u8 = 10;
 
 /// Why a command failed, as a number that scripts can rely on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +61,8 @@ impl Code {
 #[must_use = "it decides about the exit code"]
 pub enum End {
     Done,
+    /// What was looked for was found, and should not be there.
+    Findings,
     /// A signal asked for it.
     Signal(i32),
 }
@@ -188,6 +194,7 @@ impl Early {
 pub fn code(outcome: &Outcome) -> ExitCode {
     match outcome {
         Ok(End::Done) => ExitCode::SUCCESS,
+        Ok(End::Findings) => ExitCode::from(FINDINGS),
         Ok(End::Signal(signal)) => ExitCode::from(128 + *signal as u8),
         Err(failure) => ExitCode::from(failure.code as u8),
     }

@@ -6,14 +6,16 @@ use crate::args;
 use crate::columns;
 use crate::description::{self, Description, Withheld};
 use crate::exit::{Failure, Outcome};
+use crate::pipes;
+use crate::processes::Shared;
 use crate::report::{self, Report};
 
 /// All pipes of this machine, by name.
 pub fn list(report: Report) -> Outcome {
-    let mut pipes = shmpipe::list()?;
+    let mut pipes = pipes::find(&Shared::now())?;
     pipes.sort_by_cached_key(|pipe| {
         let name = pipe.snapshot.as_ref().ok().and_then(|snapshot| snapshot.name.clone());
-        (name.is_none(), name, pipe.shm_id)
+        (name.is_none(), name, pipe.place.to_string())
     });
     let mut rows = vec![description::heads()];
     let mut objects = Vec::new();
@@ -21,11 +23,16 @@ pub fn list(report: Report) -> Outcome {
         let withheld = pipe.snapshot.as_ref().map_err(|error| Withheld::new(pipe, error));
         if report.is_json() {
             objects.push(match withheld {
-                Ok(snapshot) => report::json(&Description::from(snapshot)),
+                Ok(snapshot) => report::json(&Description::found(&pipe.place, snapshot)),
                 Err(withheld) => report::json(&withheld),
             });
         } else {
-            rows.push(withheld.map_or_else(|withheld| withheld.row(), description::row));
+            rows.push(
+                withheld.map_or_else(
+                    |withheld| withheld.row(),
+                    |snapshot| description::row(&pipe.place, snapshot),
+                ),
+            );
         }
     }
     report::answer_and_end(&match report {
@@ -38,7 +45,7 @@ pub fn list(report: Report) -> Outcome {
 pub fn stat(address: &Address, report: Report) -> Outcome {
     let snapshot = shmpipe::inspect(address)?;
     report::answer_and_end(&match report {
-        Report::Programs => report::json(&Description::from(&snapshot)) + "\n",
+        Report::Programs => report::json(&Description::of(&snapshot)) + "\n",
         Report::People => columns::align(&description::in_full(&snapshot)),
     })
 }
@@ -51,7 +58,7 @@ pub fn create(arguments: &args::Create, report: Report) -> Outcome {
     drop(pipe);
     report::answer_and_end(&match report {
         Report::Programs => {
-            report::json(&Description::from(&shmpipe::inspect(&address).map_err(Failure::from)?)) + "\n"
+            report::json(&Description::of(&shmpipe::inspect(&address).map_err(Failure::from)?)) + "\n"
         }
         Report::People => format!("{address}\n"),
     })

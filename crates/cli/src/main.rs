@@ -1,22 +1,28 @@
-//! The command line of shmpipe: `send` and `recv` move data, `create`, `ls`, `stat` and `rm` deal with pipes, `demo` and
-//! `bench` show what the machine can do.
+//! The command line of shmpipe: `send` and `recv` move data, `create`, `ls`, `stat` and `rm` deal with pipes, `doctor`
+//! looks for what is in their way, `demo` and `bench` show what the machine can do.
 
 mod args;
 mod bench;
 mod columns;
 mod demo;
 mod description;
+mod doctor;
 mod exit;
+mod files;
 mod framing;
 mod interrupt;
 mod listing;
 mod opening;
+mod pipes;
+mod processes;
 mod progress;
 mod ready;
 mod recv;
 mod removal;
 mod report;
 mod send;
+mod stale;
+mod sysvipc;
 mod units;
 mod users;
 
@@ -53,7 +59,9 @@ fn run(command: &Command, report: Report) -> Outcome {
         Command::Create(arguments) => listing::create(arguments, report),
         Command::Ls => listing::list(report),
         Command::Stat { address } => listing::stat(address, report),
-        Command::Rm { addresses, force } => removal::remove(addresses, *force, report),
+        Command::Rm { addresses, force, stale: true } => stale::remove(addresses, *force, report),
+        Command::Rm { addresses, force, stale: false } => removal::remove(addresses, *force, report),
+        Command::Doctor { address } => doctor::run(address.as_ref(), report),
         Command::Demo(arguments) => demo::run(arguments, report),
         Command::Bench(arguments) => bench::run(arguments, report),
     }

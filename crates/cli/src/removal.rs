@@ -3,35 +3,57 @@
 use serde::Serialize;
 use shmpipe::{Address, Peer, SetupError, Side};
 
-use crate::exit::{End, Failure, Outcome};
+use crate::exit::{Code, End, Failure, Outcome};
 use crate::report::{self, Report, SCHEMA};
 
+/// A pipe that was removed, under `--json`.
 #[derive(Serialize)]
-struct Removed {
+pub struct Removed {
     schema: u32,
     removed: String,
 }
 
-/// Removes all of them, and then fails for the first one that could not be removed.
-pub fn remove(addresses: &[Address], force: bool, report: Report) -> Outcome {
-    let mut first = None;
-    for address in addresses {
-        match remove_one(address, force, report) {
-            Ok(()) if report.is_json() => {
-                let removed = Removed { schema: SCHEMA, removed: address.to_string() };
-                report::answer(&(report::json(&removed) + "\n"))?;
-            }
-            Ok(()) => {}
-            Err(failure) => {
-                // The last failure is told at the very end, by whoever called us.
-                if let Some(before) = first.replace(failure) {
-                    report.failure(&before);
-                    first = first.map(|failure| Failure { code: before.code, ..failure });
-                }
-            }
+impl Removed {
+    pub fn new(address: &Address) -> Self {
+        Removed { schema: SCHEMA, removed: address.to_string() }
+    }
+}
+
+/// Failures of a command that goes on after them, and at the end fails for the first one.
+#[derive(Default)]
+pub struct Failures {
+    first: Option<Code>,
+    /// Told at the very end, by whoever called us.
+    last: Option<Failure>,
+}
+
+impl Failures {
+    pub fn add(&mut self, failure: Failure, report: Report) {
+        self.first.get_or_insert(failure.code);
+        if let Some(before) = self.last.replace(failure) {
+            report.failure(&before);
         }
     }
-    first.map_or(Ok(End::Done), Err)
+
+    pub fn outcome(self) -> Outcome {
+        match (self.first, self.last) {
+            (Some(code), Some(failure)) => Err(Failure { code, ..failure }),
+            _ => Ok(End::Done),
+        }
+    }
+}
+
+/// Removes all of them.
+pub fn remove(addresses: &[Address], force: bool, report: Report) -> Outcome {
+    let mut failures = Failures::default();
+    for address in addresses {
+        match remove_one(address, force, report) {
+            Ok(()) if report.is_json() => report::answer(&(report::json(&Removed::new(address)) + "\n"))?,
+            Ok(()) => {}
+            Err(failure) => failures.add(failure, report),
+        }
+    }
+    failures.outcome()
 }
 
 fn remove_one(address: &Address, force: bool, report: Report) -> Result<(), Failure> {

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use shmpipe::Role;
@@ -61,7 +61,7 @@ fn help_lists_the_exit_codes_and_is_no_failure() {
         let finished = ask(words).code(0).quiet();
         let text = String::from_utf8(finished.out).unwrap();
         let codes = text.split("Exit codes:").nth(1).unwrap();
-        for code in ["0 ", "1 ", "2 ", "3 ", "4 ", "5 ", "6 ", "7 ", "8 ", "130"] {
+        for code in ["0 ", "1 ", "2 ", "3 ", "4 ", "5 ", "6 ", "7 ", "8 ", "10 ", "130"] {
             assert!(
                 codes.contains(&format!("  {code}")) || codes.contains(&format!(" {code}")),
                 "{words:?}: {code}"
@@ -124,8 +124,10 @@ fn no_message_for_so_long_is_5() {
     let mut send = start(&["send", &name]);
     std::io::Write::write_all(send.input(), b"something\n").unwrap();
     ask(&["recv", &name, "--timeout", "0.3s"]).code(5).wrote(b"something\n");
-    ask(&["recv", &name, "--timeout", "0"]).code(5);
-    ask(&["recv", &name, "--timeout", "50ms", "--follow"]).code(5);
+    // The producer leaves when it hears that a consumer has closed.
+    let nobody = Name::new("recv-timeout-alone");
+    ask(&["recv", &nobody, "--timeout", "0"]).code(5);
+    ask(&["recv", &nobody, "--timeout", "50ms", "--follow"]).code(5);
 }
 
 #[test]
@@ -191,21 +193,25 @@ fn waiting_asleep_where_nobody_sleeps_is_7() {
 }
 
 /// A copy of the tool that everybody may run.
-struct Copy(PathBuf);
+pub struct Copy(PathBuf);
 
 impl Copy {
-    fn new(name: &str) -> Copy {
+    pub fn new(name: &str) -> Copy {
         let copy = Copy(std::env::temp_dir().join(name));
         fs::copy(env!("CARGO_BIN_EXE_shmpipe"), &copy.0).unwrap();
         fs::set_permissions(&copy.0, fs::Permissions::from_mode(0o755)).unwrap();
         copy
     }
 
-    fn run_as_nobody(&self, words: &[&str]) -> Finished {
-        let mut command = std::process::Command::new(&self.0);
+    pub fn as_nobody(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(&self.0);
         command.args(words).uid(NOBODY).gid(NOBODY).current_dir("/");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        Running::start(&mut command).finish()
+        command
+    }
+
+    fn run_as_nobody(&self, words: &[&str]) -> Finished {
+        Running::start(&mut self.as_nobody(words)).finish()
     }
 }
 
@@ -243,7 +249,7 @@ fn what_belongs_to_somebody_else_is_8() {
     let listed = String::from_utf8(copy.run_as_nobody(&["ls"]).code(0).out).unwrap();
     let address = ours["address"].as_str().unwrap();
     let row = listed.lines().find(|row| row.contains(address)).unwrap();
-    assert_eq!(row.split_whitespace().filter(|cell| *cell == "?").count(), 6, "{row}");
+    assert_eq!(row.split_whitespace().filter(|cell| *cell == "?").count(), 7, "{row}");
 
     // A pipe of somebody whom we do not trust is none for us, unless we say so.
     let theirs = Name::new("theirs");

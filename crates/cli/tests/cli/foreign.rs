@@ -5,14 +5,14 @@ use std::ptr;
 use crate::process::{Name, ask};
 
 /// A segment of somebody else under a key of ours.
-struct Foreign {
-    id: i32,
+pub struct Foreign {
+    pub id: i32,
     base: *mut u8,
     size: usize,
 }
 
 impl Foreign {
-    fn new(key: i32, size: usize) -> Foreign {
+    pub fn new(key: i32, size: usize) -> Foreign {
         // SAFETY: takes numbers.
         let id = unsafe { libc::shmget(key, size, libc::IPC_CREAT | libc::IPC_EXCL | 0o600) };
         assert!(id >= 0, "{}", std::io::Error::last_os_error());
@@ -27,7 +27,7 @@ impl Foreign {
         foreign
     }
 
-    fn is_untouched(&self) -> bool {
+    pub fn is_untouched(&self) -> bool {
         // SAFETY: within the segment; volatile, since others may have it attached.
         (0..self.size).all(|at| unsafe { self.base.add(at).read_volatile() } == at as u8 ^ 0x5a)
     }

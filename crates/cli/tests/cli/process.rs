@@ -44,6 +44,21 @@ impl Drop for Name {
     }
 }
 
+/// What the kernel knows a System V pipe as.
+pub struct Ids {
+    pub key: i32,
+    pub shm_id: i32,
+    pub sem_id: i32,
+}
+
+#[track_caller]
+pub fn ids(name: &str) -> Ids {
+    match shmpipe::inspect(name).unwrap().object {
+        shmpipe::Object::SysV { key, shm_id, sem_id: Some(sem_id) } => Ids { key, shm_id, sem_id },
+        other => panic!("{name} is {other:?}"),
+    }
+}
+
 pub fn shmpipe(words: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_shmpipe"));
     command.args(words);
@@ -140,6 +155,37 @@ pub fn run(words: &[&str], input: &[u8]) -> Finished {
 /// The same without input.
 pub fn ask(words: &[&str]) -> Finished {
     run(words, b"")
+}
+
+/// Runs a script of the shell in which `shmpipe` is the tool.
+pub fn script(text: &str) -> Running {
+    let mut command = Command::new("sh");
+    command.args(["-c", text]);
+    Running::start(with_tool(&mut command))
+}
+
+/// The same as root in IPC, mount and pid namespaces of its own, with a /dev/shm of its own, so that it sees no pipes but
+/// its own; nothing where that is not allowed.
+pub fn script_apart(text: &str) -> Option<Running> {
+    let apart = || {
+        let mut command = Command::new("unshare");
+        command.args(["--ipc", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+        command
+    };
+    if !apart().arg("true").output().is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: needs namespaces of its own");
+        return None;
+    }
+    let text = format!("set -e; mount -t tmpfs -o size=64m,mode=1777 tmpfs /dev/shm; {text}");
+    Some(Running::start(with_tool(apart().args(["sh", "-c", &text]))))
+}
+
+fn with_tool(command: &mut Command) -> &mut Command {
+    let tool = std::path::Path::new(env!("CARGO_BIN_EXE_shmpipe")).parent().unwrap();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let paths = std::iter::once(tool.to_owned()).chain(std::env::split_paths(&path));
+    command.env("PATH", std::env::join_paths(paths).unwrap());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped())
 }
 
 impl Running {

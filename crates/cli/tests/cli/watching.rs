@@ -35,6 +35,9 @@ fn stat_tells_programs_what_a_pipe_is_like() {
         ("capacity_bytes", 65536.into()),
         ("segment_bytes", (65536 + 4096).into()),
         ("used_bytes", 32.into()),
+        ("unread_messages", 2.into()),
+        ("kind", "sysv".into()),
+        ("stale", false.into()),
         ("max_message_bytes", 32760.into()),
         ("user_schema", 7.into()),
         ("mode", "0640".into()),
@@ -96,7 +99,8 @@ fn ls_lists_pipes_with_both_roles() {
     );
 
     let text = String::from_utf8(ask(&["ls"]).code(0).quiet().out).unwrap();
-    let heads = ["NAME", "ADDRESS", "CAPACITY", "FILL", "PRODUCER", "CONSUMER", "OWNER", "MODE", "AGE"];
+    let heads =
+        ["NAME", "ADDRESS", "CAPACITY", "FILL", "UNREAD", "PRODUCER", "CONSUMER", "OWNER", "MODE", "AGE"];
     let first = text.lines().next().unwrap();
     assert_eq!(first.split_whitespace().collect::<Vec<_>>(), heads);
     let row = text.lines().find(|row| row.starts_with(&*quiet)).unwrap();

@@ -1,0 +1,243 @@
+//! One pipe: whether it can be used, by whom it is, and what its two sides do.
+
+use std::ffi::CString;
+use std::time::SystemTime;
+
+use shmpipe::{Address, Object, Peer, SetupError, Side, Snapshot};
+
+use super::check::Check;
+use super::{leftovers, namespaces};
+use crate::exit;
+use crate::pipes::{self, Found};
+use crate::processes::{self, Mapped, Shared, Who};
+use crate::units;
+use crate::users;
+
+/// Looks at the pipe and at its sides.
+pub fn check(address: &Address, found: Result<Found, SetupError>, shared: &Shared) -> Vec<Check> {
+    let mut pipe = Check::new("pipe");
+    let object = found.as_ref().ok().and_then(|found| found.snapshot.as_ref().ok()).map(|found| found.object);
+    removed_segments(&mut pipe, address, object, shared);
+    match found.and_then(|found| Ok((found.openers, found.is_open, found.snapshot?))) {
+        Err(error) => {
+            unusable(&mut pipe, address, &error);
+            vec![pipe]
+        }
+        Ok((openers, is_open, snapshot)) => {
+            itself(&mut pipe, address, &snapshot, &openers, is_open);
+            let side = |name, side, other| a_side(name, address, side, other);
+            let producer = side("producer", &snapshot.producer, &snapshot.consumer);
+            let consumer = side("consumer", &snapshot.consumer, &snapshot.producer);
+            vec![pipe, producer, consumer]
+        }
+    }
+}
+
+/// Who has an older segment open that was removed from that address: its key is still the one it was made under.
+fn removed_segments(check: &mut Check, address: &Address, object: Option<Object>, shared: &Shared) {
+    let (key, now) = match object {
+        Some(Object::SysV { key, shm_id, .. }) => (key, Some(shm_id)),
+        _ => (key_of(&address.to_string()).unwrap_or(0), None),
+    };
+    let pids = shared.of(|what| match what {
+        Mapped::Segment { key: its, shm_id } => key != 0 && *its == key && Some(*shm_id) != now,
+        Mapped::File { .. } => false,
+    });
+    if !pids.is_empty() {
+        leftovers::removed(check, &address.to_string(), &pids);
+    }
+}
+
+/// The key under which a System V pipe is found (LAYOUT.md).
+fn key_of(address: &str) -> Option<i32> {
+    let Some(rest) = address.strip_prefix("sysv:") else {
+        let hash = |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+        let name = (!address.contains(':') && address != "memfd").then_some(address)?;
+        return match name.bytes().fold(0x811c_9dc5, hash) {
+            0 => Some(1),
+            key => Some(key as i32),
+        };
+    };
+    if let Some(digits) = rest.strip_prefix("0x") {
+        return u32::from_str_radix(digits, 16).ok().map(|key| key as i32);
+    }
+    let (path, project) = rest.strip_prefix("ftok:")?.rsplit_once(':')?;
+    let (path, project) = (CString::new(path).ok()?, project.parse().ok()?);
+    // SAFETY: a string with a terminator, which lives until the call returns.
+    let key = unsafe { libc::ftok(path.as_ptr(), project) };
+    (key != -1).then_some(key)
+}
+
+/// Why it cannot be used, and what helps.
+fn unusable(check: &mut Check, address: &Address, error: &SetupError) {
+    check.summary(format!("{address} cannot be used"));
+    check.fact("error", exit::code_of(error).name());
+    let not_here = "neither side can use it before it is made; whoever sends or receives makes it";
+    let (why, mend) = match error {
+        SetupError::NotFound { .. } if !namespaces::ipc_is_the_machines() => (
+            "it may be in another IPC namespace: this process has one of its own, and sees only what is in it".to_owned(),
+            "nsenter --ipc --target PID shmpipe doctor ...   # PID: a process that has the pipe; Docker: --ipc=host".to_owned(),
+        ),
+        SetupError::NotFound { .. } => (not_here.to_owned(), format!("shmpipe create {address}")),
+        SetupError::Removed { .. } => ("nobody finds it any more".to_owned(), format!("shmpipe create {address}")),
+        SetupError::PermissionDenied { permissions, .. } => (
+            "both sides need to read and write it".to_owned(),
+            match permissions {
+                Some(permissions) => format!("sudo -u {} shmpipe doctor {address}", users::name(permissions.uid)),
+                None => format!("sudo shmpipe doctor {address}"),
+            },
+        ),
+        SetupError::HalfMade { .. } => ("its creator died".to_owned(), format!("shmpipe rm {address}")),
+        SetupError::Foreign { .. } => (
+            "somebody else uses that place; it is left alone".to_owned(),
+            "ipcs -m -p   # shows whose it is; use another name or key".to_owned(),
+        ),
+        _ => ("it is refused to both sides".to_owned(), format!("shmpipe rm --force {address}")),
+    };
+    check.find(error.to_string(), why, mend);
+}
+
+/// The pipe without its sides.
+fn itself(check: &mut Check, address: &Address, snapshot: &Snapshot, openers: &[u32], is_open: bool) {
+    let Snapshot { permissions, used, capacity, .. } = snapshot;
+    let age = SystemTime::now().duration_since(snapshot.created).unwrap_or_default();
+    let unread = pipes::unread(snapshot);
+    check.fact("used_bytes", *used);
+    check.fact("capacity_bytes", *capacity);
+    check.fact("unread_messages", unread);
+    check.fact("age_seconds", age.as_secs());
+    check.fact("owner_uid", permissions.uid);
+    check.fact("creator_uid", snapshot.creator);
+    check.fact("mode", format!("{:04o}", permissions.mode));
+    check.fact("open_in_pids", openers.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
+    check.summary(format!(
+        "{} of {} used, {unread} unread; {} old, of {}, mode {:04o}; open in {}",
+        units::show_size(*used),
+        units::show_size(*capacity),
+        units::show_age(age),
+        users::name(permissions.uid),
+        permissions.mode,
+        match openers.len() {
+            0 if is_open => "processes that we may not see".to_owned(),
+            0 => "no process".to_owned(),
+            1 => "1 process".to_owned(),
+            more => format!("{more} processes"),
+        },
+    ));
+    if permissions.mode & 0o006 != 0 {
+        let (what, why) = match permissions.mode & 0o002 {
+            0 => ("read", "what is sent through it is nobody's secret"),
+            _ => ("write", "every user of this machine may take a role, send nonsense or remove it"),
+        };
+        check.find(
+            format!("everybody may {what} it (mode {:04o})", permissions.mode),
+            why,
+            format!(
+                "shmpipe rm {address} && shmpipe create {address} --mode {:04o}",
+                permissions.mode & 0o770
+            ),
+        );
+    }
+    if snapshot.stale {
+        check.find(
+            "it was made before the machine was last started",
+            "what the file system has kept of it need not fit together, so that it is refused",
+            format!("shmpipe recv {address} --remake-stale   # or: shmpipe rm {address}; what is in it is lost either way"),
+        );
+    }
+    if pipes::has_lost_set(snapshot) {
+        let kill = match openers.is_empty() {
+            true => String::new(),
+            false => {
+                format!("kill {}; ", openers.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+            }
+        };
+        check.find(
+            "its semaphore set is gone",
+            "nobody can tell who has a role, so that it is refused while anybody has it open; systemd-logind removes sets \
+             when their user logs out (RemoveIPC)",
+            format!("{kill}shmpipe recv {address}   # or, with all that is in it: shmpipe rm --force {address}"),
+        );
+    }
+}
+
+/// One side, and what it does to the other.
+fn a_side(name: &'static str, address: &Address, side: &Side, other: &Side) -> Check {
+    let mut check = Check::new(name);
+    let who = side.pid.and_then(Who::is);
+    let state = match side.peer {
+        Peer::NeverCame => "never_came",
+        Peer::Open => "alive",
+        Peer::Closed => "closed",
+        Peer::Died => "died",
+        Peer::Unknown => "unknown",
+    };
+    check.fact("state", state);
+    check.fact("pid", side.pid);
+    check.fact("command", who.as_ref().map(|who| who.command.clone()));
+    check.fact("uid", who.as_ref().map(|who| who.uid));
+    check.fact("process_age_seconds", who.as_ref().and_then(|who| who.age).map(|age| age.as_secs()));
+    check.fact("claims", side.epoch);
+    check.fact("messages", side.messages);
+    check.fact("position_bytes", side.position);
+    let claims = match side.epoch {
+        1 => "claimed once".to_owned(),
+        n => format!("claimed {n} times"),
+    };
+    check.summary(match (side.peer, side.pid) {
+        (Peer::NeverCame, _) => "has never come".to_owned(),
+        (Peer::Open, Some(pid)) => format!("{}; {claims}", processes::describe(pid)),
+        (Peer::Open, None) => format!("a process not visible from here; {claims}"),
+        (Peer::Closed, _) => format!("has closed; {claims}"),
+        (Peer::Died, _) => format!("has died, and nobody has taken its place; {claims}"),
+        (Peer::Unknown, _) => format!("cannot be told; {claims}"),
+    });
+    let (command, waits) = match name {
+        "producer" => ("send", "the consumer waits for what does not come"),
+        _ => ("recv", "the producer waits as soon as the pipe is full"),
+    };
+    if side.peer == Peer::Died && other.peer == Peer::Open {
+        check.find(
+            format!("the {name} has died, and the other side is still there"),
+            format!("{waits}; a successor goes on where it stopped"),
+            format!("shmpipe {command} {address}   # or start its program again"),
+        );
+    }
+    if let Some(who) = who.filter(|who| who.stopped && side.peer == Peer::Open) {
+        check.find(
+            format!("the {name}, {who}, is stopped"),
+            format!("it keeps its role and does nothing, and {waits}"),
+            format!("kill -CONT {}", who.pid),
+        );
+    }
+    check
+}
+
+#[cfg(test)]
+mod tests {
+    fn key(address: &str) -> i32 {
+        match shmpipe::inspect(address).unwrap().object {
+            shmpipe::Object::SysV { key, .. } => key,
+            _ => 0,
+        }
+    }
+
+    #[test]
+    fn keys_are_those_of_the_library() {
+        let name = format!("doctor-key-{}", std::process::id());
+        let pipe = shmpipe::Pipe::open_or_create(&name).unwrap();
+        let by_name_key = key(&name);
+        let path = std::env::current_exe().unwrap();
+        let by_path = format!("sysv:ftok:{}:65", path.display());
+        let tmp = shmpipe::Pipe::open_or_create(&by_path).unwrap();
+        let by_path_key = key(&by_path);
+        shmpipe::unlink_force(pipe.address()).unwrap();
+        shmpipe::unlink_force(tmp.address()).unwrap();
+        assert_eq!(super::key_of(&name), Some(by_name_key));
+        assert_eq!(super::key_of(&by_path), Some(by_path_key));
+        assert_eq!(super::key_of("sysv:0xffffffff"), Some(-1));
+        for other in ["sysv:id:7", "sysv:private", "memfd", "file:/a", "posix:/a", "fd:3"] {
+            assert_eq!(super::key_of(other), None);
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! `shmpipe rm --stale`: removes what no living process has open and in which nobody has anything left to read.
+
+use serde::Serialize;
+use shmpipe::{Address, Options, RecvError, SetupError, Snapshot};
+
+use crate::exit::{Failure, Outcome};
+use crate::pipes::{self, Found, Place};
+use crate::processes::Shared;
+use crate::removal::{Failures, Removed};
+use crate::report::{self, Report, SCHEMA};
+
+/// A pipe that was not removed.
+#[derive(Serialize)]
+struct Kept {
+    schema: u32,
+    kept: String,
+    because: &'static str,
+    unread_messages: u64,
+}
+
+/// What became of a pipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Removed,
+    /// Somebody has it open.
+    InUse,
+    /// Somebody may want to read what is in it.
+    Unread(u64),
+}
+
+/// Looks at those pipes, or at all of this user's (of all users', for root), and removes the stale ones; with `force`
+/// also those with messages that nobody will read, but never what a process has open.
+pub fn remove(addresses: &[Address], force: bool, report: Report) -> Outcome {
+    let mut failures = Failures::default();
+    let all = pipes::find(&Shared::now())?;
+    if addresses.is_empty() {
+        // What we cannot look into, or is not ours, is not ours to tidy up; what has no name goes by itself.
+        for found in all.into_iter().filter(may_remove) {
+            let (Place::At(address), Ok(snapshot)) = (found.place, found.snapshot) else { continue };
+            match decide(&address, &snapshot, found.is_open, force) {
+                Ok(Fate::InUse) => {}
+                Ok(fate) => tell(&address, fate, report)?,
+                Err(failure) => failures.add(failure.about(&address), report),
+            }
+        }
+        return failures.outcome();
+    }
+    for address in addresses {
+        let fate = pipes::at(address, &all)
+            .map_err(Failure::from)
+            .and_then(|found| decide(address, &found.snapshot?, found.is_open, force));
+        match fate {
+            Ok(fate) => tell(address, fate, report)?,
+            Err(failure) => failures.add(failure.about(address), report),
+        }
+    }
+    failures.outcome()
+}
+
+fn may_remove(found: &Found) -> bool {
+    // SAFETY: takes nothing and cannot fail.
+    let us = unsafe { libc::geteuid() };
+    us == 0 || us == found.permissions.uid
+}
+
+fn tell(address: &Address, fate: Fate, report: Report) -> Result<(), Failure> {
+    let (because, unread_messages) = match fate {
+        Fate::Removed => {
+            let removed = Removed::new(address);
+            return report::answer(&match report {
+                Report::Programs => report::json(&removed) + "\n",
+                Report::People => format!("{address}: removed\n"),
+            });
+        }
+        Fate::InUse => ("in_use", 0),
+        Fate::Unread(messages) => ("unread", messages),
+    };
+    let kept = Kept { schema: SCHEMA, kept: address.to_string(), because, unread_messages };
+    report::answer(&match (report, fate) {
+        (Report::Programs, _) => report::json(&kept) + "\n",
+        (_, Fate::Unread(1)) => {
+            format!("{address}: kept, 1 message is unread (--force removes it all the same)\n")
+        }
+        (_, Fate::Unread(n)) => {
+            format!("{address}: kept, {n} messages are unread (--force removes it all the same)\n")
+        }
+        _ => format!("{address}: kept, somebody has it open\n"),
+    })
+}
+
+fn decide(address: &Address, snapshot: &Snapshot, is_open: bool, force: bool) -> Result<Fate, Failure> {
+    match pipes::unread(snapshot) {
+        _ if is_open => Ok(Fate::InUse),
+        messages if messages > 0 && !force => Ok(Fate::Unread(messages)),
+        _ => match remove_one(address, snapshot, force) {
+            Err(SetupError::RoleTaken { .. } | SetupError::Busy { .. }) => Ok(Fate::InUse),
+            // Somebody was quicker.
+            Err(SetupError::NotFound { .. } | SetupError::Removed { .. }) => Ok(Fate::Removed),
+            fate => Ok(fate?),
+        },
+    }
+}
+
+/// Holds both roles while it looks and removes, so that nobody can send, or take, anything in between. Only now is it
+/// certain that there is nothing: a producer that is killed may leave one more message than its position tells.
+fn remove_one(address: &Address, snapshot: &Snapshot, force: bool) -> Result<Fate, SetupError> {
+    if snapshot.stale {
+        // Nobody can have it open, and nobody can open it.
+        return shmpipe::unlink(address).map(|()| Fate::Removed);
+    }
+    let options = Options::new()
+        .schema(snapshot.schema)
+        .trust_uid(snapshot.permissions.uid)
+        .trust_uid(snapshot.creator);
+    let address = pipes::exactly(address, snapshot);
+    let pipe = options.open(&address)?;
+    if pipe.id() != snapshot.segment_id {
+        return Ok(Fate::InUse);
+    }
+    let (_producer, mut consumer) = (pipe.producer()?, pipe.consumer()?);
+    if !force {
+        match consumer.try_recv() {
+            Ok(message) => {
+                message.keep();
+                return Ok(Fate::Unread(pipes::unread(&shmpipe::inspect(&address)?).max(1)));
+            }
+            Err(RecvError::Corrupt(corruption)) => return Err(SetupError::Corrupt(corruption)),
+            Err(_) => {}
+        }
+    }
+    // By name somebody else's may have come to its place.
+    if shmpipe::inspect(&address)?.segment_id != snapshot.segment_id {
+        return Ok(Fate::InUse);
+    }
+    shmpipe::unlink_force(&address).map(|()| Fate::Removed)
+}
