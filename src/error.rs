@@ -248,6 +248,11 @@ pub enum SetupError {
         /// Its name, if it is one that people try.
         name: Option<&'static str>,
     },
+    /// The file is on a file system that is mounted for reading alone here. Both ends write.
+    ReadOnly {
+        /// The address.
+        address: Address,
+    },
     /// The file was made before the machine was last started: what the file system has kept of it need not fit together.
     Stale {
         /// The address.
@@ -491,6 +496,10 @@ impl fmt::Display for SetupError {
                     ", where processes may not share a file's memory; use a local disk, tmpfs or /dev/shm",
                 )
             }
+            SetupError::ReadOnly { address } => write!(
+                f,
+                "{address} is on a file system that is mounted read-only here; both ends need to write, mount it so"
+            ),
             SetupError::Stale { address } => write!(
                 f,
                 "the pipe at {address} was made before the machine was last started, so that its contents may be incomplete; \

@@ -25,6 +25,11 @@ fn in_proc(file: &impl AsRawFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
+/// Whether `/proc` is there, and knows this descriptor.
+pub(super) fn is_in_proc(file: &impl AsRawFd) -> bool {
+    std::fs::symlink_metadata(in_proc(file)).is_ok()
+}
+
 /// What is at a path, be it a link, a device or whatever else: nothing is done to it yet. Good for asking what it is and for
 /// [`reopen`].
 pub(super) fn spot(path: &Path) -> io::Result<File> {

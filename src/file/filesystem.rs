@@ -6,7 +6,7 @@ use crate::segment::Asked;
 
 /// Those on which all processes that map a file share its pages, and locks on open file descriptions exclude one another. It is
 /// a list of what is known to do, since what does not may look the same until data is lost.
-const KNOWN: [(u32, &str); 10] = [
+const KNOWN: [(u32, &str); 9] = [
     (TMPFS, "tmpfs"),
     (HUGETLBFS, "hugetlbfs"),
     (0x8584_58f6, "ramfs"),
@@ -16,11 +16,12 @@ const KNOWN: [(u32, &str); 10] = [
     (0xf2f5_2010, "f2fs"),
     (0xca45_1a4e, "bcachefs"),
     (0x2fc1_2fc1, "zfs"),
-    (0x794c_7630, "overlayfs"),
 ];
 
 /// Those that people are going to try, for the error.
-const REFUSED: [(u32, &str); 9] = [
+const REFUSED: [(u32, &str); 10] = [
+    // It maps the file of a layer below, and so a mapping does not keep the lock.
+    (0x794c_7630, "overlayfs, as the root of a container,"),
     (0x6969, "NFS"),
     (0x6573_5546, "FUSE or virtiofs"),
     (0x0102_1997, "9p"),

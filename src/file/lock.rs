@@ -93,6 +93,14 @@ impl Held {
         let _no_fork = NoFork::now();
         let own = reopen(file, Access::ReadWrite)?;
         let held = Held { _page: Mapping::of_file(own.as_fd(), page, Access::None, None)? };
-        Ok(lock(&own, byte, mode)?.then_some(held))
+        if !lock(&own, byte, mode)? {
+            return Ok(None);
+        }
+        drop(own);
+        if is_locked(file, byte)? {
+            return Ok(Some(held));
+        }
+        let error = "the file system gives a lock up though its file is mapped";
+        Err(io::Error::new(io::ErrorKind::Unsupported, error))
     }
 }

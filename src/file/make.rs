@@ -76,7 +76,10 @@ pub(super) fn named(
     let directory = path.parent().unwrap_or(path);
     let looked = spot(directory).map_err(failed("opening the directory"))?;
     check(asked, filesystem(&looked).map_err(failed("fstatfs"))?)?;
-    let unlinked = Unlinked::new(directory).map_err(failed("making a file in the directory"))?;
+    let unlinked = Unlinked::new(directory).map_err(|source| match source.raw_os_error() {
+        Some(libc::EROFS) => SetupError::ReadOnly { address: asked.address.clone() },
+        _ => failed("making a file in the directory")(source),
+    })?;
     let found = filesystem(&unlinked.file).map_err(failed("fstatfs"))?;
     let file = unlinked.file.try_clone().map_err(failed("dup"))?;
     let segment = complete(asked, options, file, Some(path), found)?;

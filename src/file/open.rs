@@ -127,12 +127,14 @@ impl Found {
             return Err(SetupError::NotAFile { address: asked.address.clone(), found }.into());
         }
         Self::of(&spot, Some(path.to_owned()), access).map_err(|source| match source.raw_os_error() {
-            Some(libc::EACCES | libc::EPERM) => Trouble::Failed(SetupError::PermissionDenied {
-                address: asked.address.clone(),
-                key: None,
-                permissions: Some(make::permissions(&metadata)),
-            }),
-            // /proc, which a new open description is made by, is not there.
+            Some(libc::EROFS) => Trouble::Failed(SetupError::ReadOnly { address: asked.address.clone() }),
+            Some(libc::EACCES | libc::EPERM) if descriptor::is_in_proc(&spot) => {
+                Trouble::Failed(SetupError::PermissionDenied {
+                    address: asked.address.clone(),
+                    key: None,
+                    permissions: Some(make::permissions(&metadata)),
+                })
+            }
             _ => Trouble::Failed(failed(REOPEN)(source)),
         })
     }
