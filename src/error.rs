@@ -6,6 +6,7 @@ use crate::bell::WakeMode;
 use crate::peer::Role;
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 
 /// A word in the segment that no correct peer writes.
 ///
@@ -247,6 +248,15 @@ pub enum SetupError {
         magic: u32,
         /// Its name, if it is one that people try.
         name: Option<&'static str>,
+    },
+    /// In the directory of the file none can be made.
+    Directory {
+        /// The address.
+        address: Address,
+        /// The directory.
+        directory: PathBuf,
+        /// Why.
+        source: io::Error,
     },
     /// The file is on a file system that is mounted for reading alone here. Both ends write.
     ReadOnly {
@@ -496,6 +506,11 @@ impl fmt::Display for SetupError {
                     ", where processes may not share a file's memory; use a local disk, tmpfs or /dev/shm",
                 )
             }
+            SetupError::Directory { address, directory, source } => write!(
+                f,
+                "the file of {address} cannot be made in {} ({source}); make the directory and give us write permission, or use another",
+                directory.display()
+            ),
             SetupError::ReadOnly { address } => write!(
                 f,
                 "{address} is on a file system that is mounted read-only here; both ends need to write, mount it so"
@@ -598,7 +613,9 @@ impl std::error::Error for SetupError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             SetupError::Address(error) => Some(error),
-            SetupError::CannotWake { source, .. } | SetupError::Os { source, .. } => Some(source),
+            SetupError::CannotWake { source, .. }
+            | SetupError::Directory { source, .. }
+            | SetupError::Os { source, .. } => Some(source),
             _ => None,
         }
     }

@@ -74,12 +74,15 @@ pub(super) fn named(
     path: &Path,
 ) -> Result<Segment, Trouble> {
     let directory = path.parent().unwrap_or(path);
-    let looked = spot(directory).map_err(failed("opening the directory"))?;
-    check(asked, filesystem(&looked).map_err(failed("fstatfs"))?)?;
-    let unlinked = Unlinked::new(directory).map_err(|source| match source.raw_os_error() {
+    let refused = |source: io::Error| match source.raw_os_error() {
         Some(libc::EROFS) => SetupError::ReadOnly { address: asked.address.clone() },
-        _ => failed("making a file in the directory")(source),
-    })?;
+        _ => {
+            SetupError::Directory { address: asked.address.clone(), directory: directory.to_owned(), source }
+        }
+    };
+    let looked = spot(directory).map_err(refused)?;
+    check(asked, filesystem(&looked).map_err(failed("fstatfs"))?)?;
+    let unlinked = Unlinked::new(directory).map_err(refused)?;
     let found = filesystem(&unlinked.file).map_err(failed("fstatfs"))?;
     let file = unlinked.file.try_clone().map_err(failed("dup"))?;
     let segment = complete(asked, options, file, Some(path), found)?;
