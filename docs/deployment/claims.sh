@@ -1,0 +1,72 @@
+# The words in which try.sh and its sisters are written; sourced by them.
+#
+#   claim STATEMENT       says what is claimed, as docs/deployment.md says it
+#   needs COMMAND         skips the claim where the command fails
+#   where COMMAND         runs what the claim is about
+#   otherwise COMMAND     runs the same without what the claim is about
+#   gives CODE [PATTERN]  the exit code, and what the output has to match, of the first and not of the second
+#
+# The last one judges. A claim whose two commands end alike has failed: it would say nothing. So every claim is seen
+# to fail once, each time. `--swapped` exchanges the two commands; every claim that is run has to fail then.
+
+ok=0 failed=0 skipped=0 swapped=
+[ "${1:-}" != --swapped ] || swapped=yes
+
+# A claim that takes longer than this has failed.
+PATIENCE=20
+
+claim() {
+    statement=$1 missing=''
+    [[ $statement =~ ${KEEP:-} ]] || missing=kept
+}
+
+needs() { [ -n "$missing" ] || bash -c "${prelude:-}$1" >/dev/null 2>&1 || missing=$1; }
+
+where() { [ -n "$missing" ] || observe first "$1"; }
+otherwise() { [ -n "$missing" ] || observe second "$1"; }
+
+# observe NAME COMMAND: runs the command, keeps its exit code in NAME_code and what it wrote in NAME_output.
+observe() {
+    local output code=0
+    output=$(timeout -k 2 $PATIENCE bash -c "${prelude:-}$2" 2>&1 </dev/null) || code=$?
+    printf -v "$1_command" %s "$2"
+    printf -v "$1_output" %s "$output"
+    printf -v "$1_code" %s "$code"
+}
+
+gives() {
+    local code=$1 pattern=${2:-}
+    [ "$missing" != kept ] || return
+    if [ -n "$missing" ]; then
+        skipped=$((skipped + 1))
+        printf 'skipped  %s\n         needs: %s\n' "$statement" "$missing"
+        return
+    fi
+    local asked=first control=second
+    [ -z "$swapped" ] || asked=second control=first
+    if holds $asked && ! holds $control; then
+        ok=$((ok + 1))
+        printf 'ok       %s\n' "$statement"
+    else
+        failed=$((failed + 1))
+        printf 'FAILED   %s\n         expected exit code %s and %s\n' "$statement" "$code" "'$pattern'"
+        show $asked '' && show $control ', the control, which has to end otherwise'
+    fi
+}
+
+# Reads `code` and `pattern` of gives.
+holds() {
+    local found=$1_code output=$1_output
+    [ "${!found}" = "$code" ] && grep -qE -- "$pattern" <<<"${!output}"
+}
+
+show() {
+    local command=$1_command found=$1_code output=$1_output
+    printf '         %s%s\n         gave %s: %s\n' "${!command}" "$2" "${!found}" "$(head -n 4 <<<"${!output}")"
+}
+
+# Prints the sum, and ends with 0 if nothing has failed (--swapped: if nothing has not failed).
+verdict() {
+    printf '\n%s ok, %s failed, %s skipped; Linux %s\n' $ok $failed $skipped "$(uname -r)"
+    if [ -n "$swapped" ]; then [ $ok = 0 ]; else [ $failed = 0 ]; fi
+}

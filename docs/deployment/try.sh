@@ -1,0 +1,286 @@
+#!/usr/bin/env bash
+# The statements of docs/deployment.md that need no container engine and no systemd, each tried on this machine:
+#
+#   docs/deployment/try.sh             every statement, and whether it holds here
+#   docs/deployment/try.sh --swapped   each with its control in its place: all have to fail
+#
+# Runs in namespaces of its own, so that nothing on this machine is seen, touched or left behind. As root it can also
+# be several users; otherwise what needs them is skipped. Needs util-linux, perl-base and shmpipe: the one in
+# $SHMPIPE, or built here, or in the path. $KEEP=PATTERN runs the statements that match alone.
+set -uo pipefail
+cd "$(dirname "$0")"
+
+if [ -z "${INSIDE:-}" ]; then
+    built=../../target/release/shmpipe
+    export SHMPIPE=${SHMPIPE:-$([ -x $built ] && realpath $built || command -v shmpipe)}
+    [ -x "$SHMPIPE" ] || { echo "try.sh: no shmpipe; build it (cargo build --release -p shmpipe-cli)" >&2; exit 2; }
+    user='--user --map-root-user'
+    unshare $user --map-auto true 2>/dev/null && user="$user --map-auto"
+    [ "$(id -u)" != 0 ] || user=''
+    # Which all users can reach, and which need not be tmpfs.
+    PLACE=$(mktemp -d) && chmod 0755 "$PLACE" || exit 2
+    trap 'rm -rf "$PLACE"' EXIT
+    export PLACE
+    INSIDE=yes unshare $user --ipc --mount --pid --fork --kill-child --mount-proc bash "$(realpath "$0")" "$@"
+    exit
+fi
+
+mount -t tmpfs -o mode=1777,size=8m tmpfs /dev/shm || exit 2
+mkdir "$PLACE/bin" && cp "$SHMPIPE" forbid "$PLACE/bin/" && chmod 0755 "$PLACE"/bin/*
+export PATH=$PLACE/bin:$PATH
+cd "$PLACE"
+. "$OLDPWD/claims.sh"
+
+# ---- what the commands below are made of ---------------------------------------------------------------------------
+
+# Three users, the first two of one group.
+alice() { setpriv --reuid 2001 --regid 2001 --groups 2100 "$@"; }
+bob() { setpriv --reuid 2002 --regid 2002 --groups 2100 "$@"; }
+carol() { setpriv --reuid 2003 --regid 2003 --clear-groups "$@"; }
+
+# until_true COMMAND: waits until it succeeds.
+until_true() { until "$@" >/dev/null 2>&1; do sleep 0.02; done; }
+
+# produces ADDRESS [WORD...]: a producer that stays, started by the words; consumes: a consumer.
+produces() {
+    local pipe=$1
+    shift
+    "$@" shmpipe send "$pipe" < <(exec sleep 60 2>/dev/null) >/dev/null 2>&1 &
+    until_true eval "shmpipe --json stat '$pipe' | grep '\"producer_alive\":true'"
+}
+consumes() {
+    local pipe=$1
+    shift
+    "$@" shmpipe recv "$pipe" --follow >received 2>heard &
+    until_true eval "shmpipe --json stat '$pipe' | grep '\"consumer_alive\":true'"
+}
+# kill9: the process started last.
+kill9() { kill -9 $! && wait $! 2>/dev/null; true; }
+
+# number ADDRESS FIELD: a number that stat tells.
+number() { shmpipe --json stat "$1" | grep -oP "\"$2\":\K-?\d+"; }
+
+# Writes 32 bits over those at an offset of a pipe's header.
+scribble() {
+    case $1 in
+    posix:* | file:*) perl -e 'open my $f, "+<", $ARGV[0]; seek $f, $ARGV[1], 0; print $f pack "V", $ARGV[2]' "$(path "$1")" "$2" "$3" ;;
+    *) perl -e 'shmwrite($ARGV[0], pack("V", $ARGV[2]), $ARGV[1], 4) or die' "$(number "$1" shm_id)" "$2" "$3" ;;
+    esac
+}
+path() { case $1 in posix:*) echo "/dev/shm${1#posix:}" ;; *) echo "${1#file:}" ;; esac; }
+
+# Every command starts with nothing there, and ends its children.
+clean() { ipcrm --all; rm -rf /dev/shm/* "$PLACE"/dir received heard; mkdir -m 1777 "$PLACE/dir"; } 2>/dev/null
+prelude='clean; trap "kill -9 \$(jobs -p); wait" EXIT 2>/dev/null; '
+export -f alice bob carol until_true produces consumes kill9 number scribble path clean
+
+# ---- System V: which namespace decides -----------------------------------------------------------------------------
+
+claim "sysv: a pipe is not found from another IPC namespace"
+where 'shmpipe create ticks; unshare --ipc shmpipe stat ticks'
+otherwise 'shmpipe create ticks; shmpipe stat ticks'
+gives 3 'there is no pipe'
+
+claim "sysv: send makes another pipe of the same name there, and nobody hears of it"
+where 'shmpipe create ticks; echo lost | unshare --ipc shmpipe send ticks; shmpipe recv ticks --timeout 200ms'
+otherwise 'shmpipe create ticks; echo lost | shmpipe send ticks; shmpipe recv ticks --timeout 200ms'
+gives 5
+
+claim "sysv: neither the mount namespace nor /dev/shm matters"
+where 'shmpipe create ticks; unshare --mount sh -c "mount -t tmpfs tmpfs /dev/shm; shmpipe stat ticks"'
+otherwise 'shmpipe create ticks; unshare --ipc sh -c "shmpipe stat ticks"'
+gives 0 'name +ticks'
+
+claim "sysv: the size of /dev/shm does not matter"
+where 'shmpipe create ticks --capacity 32M'
+otherwise 'dd if=/dev/zero of=/dev/shm/big bs=1M count=32'
+gives 0
+
+claim "sysv: nsenter --ipc joins another namespace"
+where 'unshare --ipc --fork sh -c "shmpipe create ticks; sleep 60" >/dev/null & sleep 0.3; nsenter --ipc --target $! shmpipe stat ticks'
+otherwise 'unshare --ipc --fork sh -c "shmpipe create ticks; sleep 60" >/dev/null & sleep 0.3; shmpipe stat ticks'
+gives 0 'name +ticks'
+
+# ---- what holds for every kind of shared memory --------------------------------------------------------------------
+
+for pipe in ticks posix:/ticks "file:$PLACE/dir/ticks"; do
+    case $pipe in *:*) kind=${pipe%%:*} ;; *) kind=sysv ;; esac
+    export pipe
+    can="shmpipe create $pipe && shmpipe rm $pipe"
+
+    # -- pid, network and user namespaces
+
+    claim "$kind: the pid namespace does not matter: a role held outside one is held inside, though its holder is not to be seen"
+    needs "$can"
+    where 'shmpipe create $pipe; produces $pipe; echo x | unshare --pid --fork --kill-child shmpipe send $pipe'
+    otherwise 'shmpipe create $pipe; produces $pipe; echo x | shmpipe send $pipe'
+    gives 4 'a process not visible from here'
+
+    claim "$kind: a producer killed in another pid namespace is found dead"
+    needs "$can"
+    where 'shmpipe create $pipe; produces $pipe unshare --pid --fork --kill-child; kill9; shmpipe recv $pipe --timeout 2s'
+    otherwise 'shmpipe create $pipe; produces $pipe unshare --pid --fork --kill-child; shmpipe recv $pipe --timeout 500ms'
+    gives 6 'the producer has died'
+
+    claim "$kind: the network and UTS namespaces do not matter"
+    needs "$can"
+    where 'shmpipe create $pipe; echo x | unshare --net --uts shmpipe send $pipe; shmpipe recv $pipe --timeout 500ms'
+    otherwise 'shmpipe create $pipe; echo x | unshare --net --uts true; shmpipe recv $pipe --timeout 500ms'
+    gives 0 x
+
+    claim "$kind: root of a user namespace is nobody outside: a pipe of root is refused to it"
+    needs "$can && alice unshare --user --map-root-user true"
+    where 'shmpipe create $pipe; alice unshare --user --map-root-user shmpipe recv $pipe --timeout 100ms'
+    otherwise 'alice shmpipe create $pipe; alice unshare --user --map-root-user shmpipe recv $pipe --timeout 100ms'
+    gives 8 'no permission'
+
+    claim "$kind: an owner without a number in the user namespace is seen as 65534"
+    needs "$can && alice unshare --user --map-root-user true"
+    where 'bob shmpipe create $pipe --mode 0666; alice unshare --user --map-root-user shmpipe recv $pipe --timeout 100ms'
+    otherwise 'bob shmpipe create $pipe --mode 0666; alice shmpipe recv $pipe --timeout 100ms'
+    gives 8 'user 65534'
+
+    # -- two users
+
+    claim "$kind: by default a pipe is for one user"
+    needs "$can && alice true"
+    where 'alice shmpipe create $pipe; bob shmpipe recv $pipe --timeout 100ms'
+    otherwise 'alice shmpipe create $pipe; alice shmpipe recv $pipe --timeout 100ms'
+    gives 8 'no permission .*mode 0600'
+
+    claim "$kind: mode 0660 and a group are not enough: the other side has to trust the owner"
+    needs "$can && alice true"
+    where 'alice shmpipe create $pipe --mode 0660 --gid 2100; bob shmpipe recv $pipe --timeout 100ms'
+    otherwise 'alice shmpipe create $pipe --mode 0660 --gid 2100; bob shmpipe recv $pipe --timeout 100ms --trust-uid 2001'
+    gives 8 'made by user 2001'
+
+    claim "$kind: mode 0660, a group and --trust-uid join two users"
+    needs "$can && alice true"
+    where 'alice shmpipe create $pipe --mode 0660 --gid 2100; echo x | bob shmpipe send $pipe --trust-uid 2001; alice shmpipe recv $pipe --timeout 1s'
+    otherwise 'alice shmpipe create $pipe --mode 0660 --gid 2001; echo x | bob shmpipe send $pipe --trust-uid 2001; alice shmpipe recv $pipe --timeout 1s'
+    gives 0 x
+
+    claim "$kind: a pipe that root has made and given to a group needs no --trust-uid"
+    needs "$can && alice true"
+    where 'shmpipe create $pipe --mode 0660 --gid 2100; echo x | bob shmpipe send $pipe; alice shmpipe recv $pipe --timeout 1s'
+    otherwise 'shmpipe create $pipe --mode 0660 --gid 2100; echo x | carol shmpipe send $pipe; alice shmpipe recv $pipe --timeout 1s'
+    gives 0 x
+
+    claim "$kind: who may only read may watch, and take no part"
+    needs "$can && alice true"
+    where 'alice shmpipe create $pipe --mode 0644; bob shmpipe stat $pipe >/dev/null || exit 99; bob shmpipe recv $pipe --trust-uid 2001 --timeout 100ms'
+    otherwise 'alice shmpipe create $pipe --mode 0666; bob shmpipe stat $pipe >/dev/null || exit 99; bob shmpipe recv $pipe --trust-uid 2001 --timeout 100ms'
+    gives 8 'read and write permission'
+
+    claim "$kind: the umask does not narrow the mode asked for"
+    needs "$can"
+    where 'umask 077; shmpipe create $pipe --mode 0660; shmpipe stat $pipe'
+    otherwise 'umask 077; shmpipe create $pipe; shmpipe stat $pipe'
+    gives 0 'mode +0660'
+
+    # -- one side at a time
+
+    claim "$kind: a second producer, an old one too, is refused while the first lives"
+    needs "$can"
+    where 'shmpipe create $pipe; produces $pipe; echo x | shmpipe send $pipe'
+    otherwise 'shmpipe create $pipe; produces $pipe; kill9; echo x | shmpipe send $pipe'
+    gives 4 'is the producer of this pipe already'
+
+    claim "$kind: another layout version is refused with both numbers"
+    needs "$can"
+    where 'shmpipe create $pipe; scribble $pipe 8 99; shmpipe recv $pipe --timeout 100ms'
+    otherwise 'shmpipe create $pipe; scribble $pipe 8 $(shmpipe create sysv:0x77 >&2; perl -e "shmread(\$ARGV[0], my \$v, 8, 4); print unpack q(V), \$v" $(number sysv:0x77 shm_id)); shmpipe recv $pipe --timeout 100ms'
+    gives 7 'layout version 99, expected'
+
+    claim "$kind: a pipe of another layout version goes by rm --force alone"
+    needs "$can"
+    where 'shmpipe create $pipe; scribble $pipe 8 99; shmpipe rm $pipe && exit 99; shmpipe rm --force $pipe && shmpipe create $pipe'
+    otherwise 'shmpipe create $pipe; scribble $pipe 8 99; shmpipe rm $pipe || shmpipe create $pipe'
+    gives 0
+
+    claim "$kind: another schema is refused with both numbers"
+    needs "$can"
+    where 'shmpipe create $pipe --schema 1; echo x | shmpipe send $pipe --schema 2'
+    otherwise 'shmpipe create $pipe --schema 1; echo x | shmpipe send $pipe --schema 1'
+    gives 7 'schema 0x1, expected 0x2'
+
+    # -- system calls that are forbidden
+
+    claim "$kind: where membarrier is forbidden, a new pipe wakes by fence"
+    needs "$can && forbid 324 true"
+    where 'forbid 324 shmpipe create $pipe; shmpipe stat $pipe'
+    otherwise 'shmpipe create $pipe; shmpipe stat $pipe'
+    gives 0 'wake mode +fence'
+
+    claim "$kind: where membarrier is forbidden, a pipe made elsewhere is refused with the reason"
+    needs "$can && forbid 324 true"
+    where 'shmpipe create $pipe; forbid 324 shmpipe recv $pipe --timeout 100ms'
+    otherwise 'shmpipe create $pipe --wake fence; forbid 324 shmpipe recv $pipe --timeout 100ms'
+    gives 7 'by membarrier, which this process cannot'
+
+    # -- after a crash
+
+    claim "$kind: what was sent before a kill -9 is received after it, then the death is told"
+    needs "$can"
+    where 'shmpipe create $pipe; shmpipe send $pipe < <(echo kept; exec sleep 60 2>/dev/null) & until_true eval "shmpipe --json stat $pipe | grep producer_messages.:1"; kill9; shmpipe recv $pipe --timeout 2s'
+    otherwise 'shmpipe create $pipe; shmpipe send $pipe < <(echo kept); shmpipe recv $pipe --timeout 2s'
+    gives 6 'kept'
+
+    claim "$kind: whoever takes the role of a killed side goes on there"
+    needs "$can"
+    where 'shmpipe create $pipe; consumes $pipe; kill9; echo x | shmpipe send $pipe; shmpipe recv $pipe --timeout 1s'
+    otherwise 'shmpipe create $pipe; consumes $pipe; echo x | shmpipe send $pipe; shmpipe recv $pipe --timeout 1s'
+    gives 0 x
+
+    claim "$kind: a stopped process keeps its role: it may go on at any time"
+    needs "$can"
+    where 'shmpipe create $pipe; produces $pipe; kill -STOP $!; sleep 0.3; echo x | shmpipe send $pipe'
+    otherwise 'shmpipe create $pipe; produces $pipe; kill9; echo x | shmpipe send $pipe'
+    gives 4
+
+    claim "$kind: rm takes nothing that somebody uses"
+    needs "$can"
+    where 'shmpipe create $pipe; produces $pipe; shmpipe rm $pipe'
+    otherwise 'shmpipe create $pipe; produces $pipe; kill9; shmpipe rm $pipe'
+    gives 4
+
+    claim "$kind: a side whose pipe was removed by force hears of it"
+    needs "$can"
+    where 'shmpipe create $pipe; consumes $pipe; shmpipe rm --force $pipe; wait $!; code=$?; cat heard; exit $code'
+    otherwise 'shmpipe create $pipe; consumes $pipe; kill -INT $!; wait $!; code=$?; cat heard; exit $code'
+    gives 3 'removed'
+done
+
+# ---- System V: limits, /proc, and what logind does -----------------------------------------------------------------
+
+claim "sysv: a limit of the namespace is named with the file that raises it"
+where 'echo 65536 >/proc/sys/kernel/shmmax; shmpipe create ticks; code=$?; echo 4294967296 >/proc/sys/kernel/shmmax; exit $code'
+otherwise 'shmpipe create ticks'
+gives 1 'SHMMAX is 65536, asked for 1052672; raise it in /proc/sys/kernel/shmmax'
+
+claim "sysv: without /proc a pipe works"
+where 'unshare --mount sh -c "mount -t tmpfs tmpfs /proc; echo x | shmpipe send ticks; shmpipe recv ticks --timeout 1s"'
+otherwise 'unshare --mount sh -c "mount -t tmpfs tmpfs /proc; echo x | shmpipe send ticks; shmpipe ls"'
+gives 0 x
+
+claim "sysv: without /proc, ls says so"
+where 'unshare --mount sh -c "mount -t tmpfs tmpfs /proc; shmpipe ls"'
+otherwise 'shmpipe ls'
+gives 1 'reading /proc/sysvipc/shm failed'
+
+claim "sysv: RemoveIPC takes the semaphore set of a pipe in use; a side that waits hears of it"
+where 'shmpipe create ticks; consumes ticks; ipcrm --semaphore-id $(number ticks sem_id); wait $!; code=$?; cat heard; exit $code'
+otherwise 'shmpipe create ticks; consumes ticks; kill -INT $!; wait $!; code=$?; cat heard; exit $code'
+gives 3 'removed while in use'
+
+claim "sysv: as long as one that lost its claim is attached, nobody else gets in"
+where 'shmpipe create ticks; produces ticks; ipcrm --semaphore-id $(number ticks sem_id); shmpipe recv ticks --timeout 100ms'
+otherwise 'shmpipe create ticks; produces ticks; kill9; ipcrm --semaphore-id $(number ticks sem_id); shmpipe recv ticks --timeout 100ms'
+gives 7 'was removed while 1 others are attached'
+
+claim "sysv: when all have gone, the next one opens it again and finds what was left"
+where 'echo kept | shmpipe send ticks; ipcrm --semaphore-id $(number ticks sem_id); shmpipe recv ticks --timeout 1s'
+otherwise 'echo kept | shmpipe send ticks; ipcrm --shmem-id $(number ticks shm_id); shmpipe recv ticks --timeout 200ms'
+gives 0 kept
+
+verdict
