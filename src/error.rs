@@ -503,7 +503,7 @@ impl fmt::Display for SetupError {
                     None => write!(f, "a file system of the unknown kind {magic:#x}")?,
                 }
                 f.write_str(
-                    ", where processes may not share a file's memory; use a local disk, tmpfs or /dev/shm",
+                    ", where processes may not share a file's memory; use a local disk, in a container a volume, or tmpfs",
                 )
             }
             SetupError::Directory { address, directory, source } => write!(

@@ -21,7 +21,7 @@ const KNOWN: [(u32, &str); 9] = [
 /// Those that people are going to try, for the error.
 const REFUSED: [(u32, &str); 10] = [
     // It maps the file of a layer below, and so a mapping does not keep the lock.
-    (0x794c_7630, "overlayfs, as the root of a container,"),
+    (0x794c_7630, "overlayfs"),
     (0x6969, "NFS"),
     (0x6573_5546, "FUSE or virtiofs"),
     (0x0102_1997, "9p"),

@@ -1,7 +1,7 @@
 //! Genuine pipes, laid bare: the segment attached by hand, so that its bytes can be anything.
 
 use crate::model::{self, Image};
-use shmpipe::{Options, Pipe, WakeMode};
+use shmpipe::{Object, Options, Pipe, WakeMode};
 use std::io;
 use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
@@ -133,7 +133,7 @@ impl Bench {
             .create("sysv:private")
             .expect("a pipe can be made");
         let seen = shmpipe::inspect(pipe.address()).expect("it can be looked at");
-        let (id, set) = (seen.shm_id, seen.sem_id);
+        let Object::SysV { shm_id: id, sem_id: Some(set), .. } = seen.object else { panic!("{seen:?}") };
         OBJECTS[number * 2].store(id, Relaxed);
         OBJECTS[number * 2 + 1].store(set, Relaxed);
         let zeros = Image(vec![0; model::HEADER + CAPACITY as usize]);

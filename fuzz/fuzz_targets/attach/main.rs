@@ -22,7 +22,7 @@ use bench::{Bench, Others, Values};
 use input::{Input, Patience, Setting, Step};
 use libfuzzer_sys::fuzz_target;
 use model::{Found, Image};
-use shmpipe::{Consumer, Message, Options, Pipe, Producer, RecvError, SendError, SetupError};
+use shmpipe::{Consumer, Message, Object, Options, Pipe, Producer, RecvError, SendError, SetupError};
 use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -690,7 +690,10 @@ impl<'a> Run<'a> {
         for listed in shmpipe::list().expect("it can be read") {
             let ours = [self.bench.id, self.others.pipe.id].contains(&listed.shm_id);
             let Some(seen) = listed.snapshot.ok().filter(|_| ours) else { continue };
-            let found = shmpipe::inspect(&seen.address).map(|found| found.shm_id).ok();
+            let found = shmpipe::inspect(&seen.address).ok().and_then(|found| match found.object {
+                Object::SysV { shm_id, .. } => Some(shm_id),
+                _ => None,
+            });
             assert_eq!(found, Some(listed.shm_id), "{}", seen.address);
         }
         self.wrote(&[]);
