@@ -8,7 +8,7 @@
 //! repair, and no lock to make or open under. Whoever opens a file locks a byte of it, for reading, as a guest, and
 //! then looks whether the name still leads to it; whoever removes one holds both roles.
 
-mod descriptor;
+pub(crate) mod descriptor;
 mod filesystem;
 mod guard;
 mod lock;

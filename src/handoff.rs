@@ -27,15 +27,18 @@
 use crate::address::{Address, Place};
 use crate::error::SetupError;
 use crate::file;
-use crate::identity::READY;
+use crate::file::descriptor::{exchange, set_mode, spot};
+use crate::identity::{self, READY};
 use crate::options::Options;
 use crate::pipe::Pipe;
+use crate::process::Process;
 use crate::segment::Asked;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
-use std::mem::{MaybeUninit, size_of};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::ptr::null_mut;
@@ -51,12 +54,16 @@ fn failed(call: &'static str) -> impl Fn(io::Error) -> SetupError {
     move |source| SetupError::Os { call, source }
 }
 
+/// Device and number of a file.
+type Inode = (u64, u64);
+
 /// Hands out a pipe at a Unix socket; see [`serve`]. The socket is removed when this is dropped.
 #[derive(Debug)]
 pub struct Server {
     listener: UnixListener,
     path: PathBuf,
-    inode: (u64, u64),
+    inode: Inode,
+    process: Process,
     pipe: Pipe,
     trusted: Vec<u32>,
 }
@@ -74,43 +81,98 @@ pub fn serve(path: impl AsRef<Path>, pipe: &Pipe) -> Result<Server, SetupError> 
         return Err(SetupError::CannotHandOver { address: pipe.address().clone() });
     }
     let listener = bind(&path)?;
-    let made = fs::symlink_metadata(&path).map_err(failed("stat"))?;
-    Ok(Server { listener, inode: (made.dev(), made.ino()), path, pipe: pipe.clone(), trusted: vec![] })
+    let inode = inode_at(&path)
+        .ok_or_else(|| SetupError::Removed { address: Address(Place::Served(path.clone())) })?;
+    Ok(Server { listener, inode, path, process: Process::current(), pipe: pipe.clone(), trusted: vec![] })
 }
 
 /// Listens at a path where nobody does.
 fn bind(path: &Path) -> Result<UnixListener, SetupError> {
     let exists = || SetupError::Exists { address: Address(Place::Served(path.to_owned())) };
-    // Two who find the socket of a dead server must not both replace it: the second would replace the first one's.
-    let directory = File::open(path.parent().unwrap_or(path)).map_err(failed("opening the directory"))?;
-    // SAFETY: the call takes no pointers.
-    while unsafe { libc::flock(directory.as_raw_fd(), libc::LOCK_EX) } == -1 {
-        let error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(failed("flock")(error));
-        }
-    }
     match UnixListener::bind(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
         bound => return bound.map_err(failed("bind")),
     }
-    let is_socket = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
-    match UnixStream::connect(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && is_socket => {}
-        _ => return Err(exists()),
+    let dead = is_dead(path).ok_or_else(exists)?;
+    // Ours takes its place in one step. Of two who do so at the same time the second finds the first one's in its hands, and
+    // puts it back.
+    let number = identity::random().map_err(failed("getrandom"))?;
+    let beside = path.with_file_name(format!(".shmpipe.{number:016x}"));
+    let listener = UnixListener::bind(&beside).map_err(failed("bind"))?;
+    let replaced = exchange(path, &beside).map_err(failed("renameat2")).and_then(|()| {
+        if inode_at(&beside) == Some(dead) {
+            return Ok(listener);
+        }
+        exchange(path, &beside).map_err(failed("renameat2"))?;
+        Err(exists())
+    });
+    let _ = fs::remove_file(&beside);
+    replaced
+}
+
+/// The inode of a socket at a path where nobody listens any more.
+fn is_dead(path: &Path) -> Option<Inode> {
+    let found = fs::symlink_metadata(path).ok().filter(|found| found.file_type().is_socket())?;
+    let refused = knock(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+    refused.then(|| (found.dev(), found.ino()))
+}
+
+/// Device and number of what is at a path, be it a link.
+fn inode_at(path: &Path) -> Option<Inode> {
+    fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()))
+}
+
+/// Connects to whoever listens at a path, if he has room for us before long: the standard library would wait for ever.
+fn knock(path: &Path) -> io::Result<UnixStream> {
+    // SAFETY: the call takes no pointers; the kernel has just opened the descriptor for us.
+    let stream = unsafe {
+        match libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) {
+            -1 => return Err(io::Error::last_os_error()),
+            descriptor => UnixStream::from(OwnedFd::from_raw_fd(descriptor)),
+        }
+    };
+    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    // SAFETY: all zero is an address of no length.
+    let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    let name = path.as_os_str().as_bytes();
+    // One more for the terminator.
+    if name.len() >= address.sun_path.len() {
+        return Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG));
     }
-    fs::remove_file(path).map_err(failed("unlink"))?;
-    UnixListener::bind(path).map_err(failed("bind"))
+    for (to, byte) in address.sun_path.iter_mut().zip(name) {
+        *to = *byte as libc::c_char;
+    }
+    loop {
+        // SAFETY: the pointer is to an address of that size.
+        let done = unsafe {
+            let size = size_of_val(&address) as libc::socklen_t;
+            libc::connect(stream.as_raw_fd(), (&raw const address).cast(), size)
+        };
+        match io::Error::last_os_error() {
+            _ if done == 0 => return Ok(stream),
+            error if error.kind() == io::ErrorKind::Interrupted => {}
+            error => return Err(error),
+        }
+    }
 }
 
 impl Server {
     /// Also serves processes of this user. Without it, only root and our own user are served.
     ///
     /// # Errors
-    /// [`SetupError::Os`] if the socket cannot be opened to other users.
+    /// [`SetupError::Removed`] if the socket is no longer where it was made, [`SetupError::Os`] if it cannot be opened to
+    /// other users.
     pub fn trust_uid(mut self, uid: u32) -> Result<Self, SetupError> {
-        // Who may connect is no longer for the file system to say, but for `accept`.
-        fs::set_permissions(&self.path, fs::Permissions::from_mode(0o666)).map_err(failed("chmod"))?;
+        // Who may connect is no longer for the file system to say, but for `accept`. What is there by now may be another
+        // thing, if others may write to the directory.
+        let spot = spot(&self.path).map_err(failed("open"))?;
+        let found = spot.metadata().map_err(failed("fstat"))?;
+        if (found.dev(), found.ino()) != self.inode {
+            return Err(SetupError::Removed { address: Address(Place::Served(self.path.clone())) });
+        }
+        set_mode(&spot, 0o666).map_err(failed("chmod"))?;
         self.trusted.push(uid);
         Ok(self)
     }
@@ -158,8 +220,8 @@ impl AsFd for Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let found = fs::symlink_metadata(&self.path);
-        if found.is_ok_and(|found| (found.dev(), found.ino()) == self.inode) {
+        // A forked child that drops it leaves its parent's where it is.
+        if self.process == Process::current() && inode_at(&self.path) == Some(self.inode) {
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -180,22 +242,31 @@ pub fn connect(path: impl AsRef<Path>, options: &Options) -> Result<(Pipe, PeerP
 
 /// A descriptor from whoever serves at a path.
 pub(crate) fn receive(asked: &Asked<'_>, path: &Path) -> Result<(OwnedFd, PeerProcess), SetupError> {
-    let stream = UnixStream::connect(path).map_err(|source| match source.kind() {
+    let stream = knock(path).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => asked.not_found(),
         io::ErrorKind::PermissionDenied => SetupError::PermissionDenied {
             address: asked.address.clone(),
             key: None,
             permissions: fs::metadata(path).ok().map(|found| file::permissions(&found)),
         },
+        io::ErrorKind::WouldBlock => SetupError::Busy { address: asked.address.clone(), pid: None },
         _ => failed("connect")(source),
     })?;
-    stream.set_read_timeout(Some(PATIENCE)).map_err(failed("setsockopt(SO_RCVTIMEO)"))?;
     let peer = PeerProcess::of(&stream).map_err(failed("getsockopt(SO_PEERCRED)"))?;
     peer.check(asked)?;
-    let (greeting, descriptor) = take(&stream).map_err(failed("recvmsg"))?;
-    match descriptor {
-        Some(descriptor) if greeting == GREETING => Ok((descriptor, peer)),
-        _ => Err(asked.foreign("the greeting", u64::from_le_bytes(greeting), READY)),
+    let (greeting, mut descriptors) = take(&stream).map_err(|source| match source.kind() {
+        io::ErrorKind::WouldBlock => SetupError::Busy { address: asked.address.clone(), pid: Some(peer.pid) },
+        _ => failed("recvmsg")(source),
+    })?;
+    if greeting != GREETING {
+        return Err(asked.foreign("the greeting", u64::from_le_bytes(greeting), READY));
+    }
+    match (descriptors.pop(), descriptors.len()) {
+        (Some(descriptor), 0) => Ok((descriptor, peer)),
+        (last, others) => {
+            let found = others as u64 + u64::from(last.is_some());
+            Err(asked.foreign("the number of descriptors", found, 1))
+        }
     }
 }
 
@@ -315,35 +386,44 @@ fn send(stream: &UnixStream, descriptor: BorrowedFd<'_>) -> io::Result<()> {
     if sent == GREETING.len() as isize { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// What was sent: eight bytes, zeros if fewer came, and a descriptor.
-fn take(stream: &UnixStream) -> io::Result<([u8; GREETING.len()], Option<OwnedFd>)> {
+/// What was sent: eight bytes, zeros if fewer came, and descriptors, one if all is well.
+fn take(stream: &UnixStream) -> io::Result<([u8; GREETING.len()], Vec<OwnedFd>)> {
     let (mut greeting, mut control) = ([0; GREETING.len()], Control([0; CONTROL]));
-    let (got, descriptor) = with_message(&mut greeting, &mut control, |message| {
+    let (got, descriptors) = with_message(&mut greeting, &mut control, |message| {
         loop {
             // SAFETY: the message and what it points to live until the call returns.
             let got = unsafe { libc::recvmsg(stream.as_raw_fd(), message, libc::MSG_CMSG_CLOEXEC) };
             if got == -1 && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted {
                 continue;
             }
-            // SAFETY: the kernel has filled `control`, and set its length, which the macros go by; it holds one descriptor at
-            // most, since there is no room for more, and that one is ours now.
-            let descriptor = unsafe {
-                let header = libc::CMSG_FIRSTHDR(message);
-                let is_descriptor = got >= 0
-                    && !header.is_null()
-                    && (*header).cmsg_level == libc::SOL_SOCKET
-                    && (*header).cmsg_type == libc::SCM_RIGHTS
-                    && (*header).cmsg_len as usize
-                        == libc::CMSG_LEN(size_of::<libc::c_int>() as u32) as usize;
-                is_descriptor.then(|| {
-                    OwnedFd::from_raw_fd(libc::CMSG_DATA(header).cast::<libc::c_int>().read_unaligned())
-                })
-            };
-            break (got, descriptor);
+            // SAFETY: the kernel has filled `control`, and set its length, which the macros go by.
+            break (got, if got < 0 { vec![] } else { unsafe { received(message) } });
         }
     });
     if got == -1 {
         return Err(io::Error::last_os_error());
     }
-    Ok((greeting, descriptor))
+    Ok((greeting, descriptors))
+}
+
+/// The descriptors that came with a message. There is room for one, but for alignment's sake the kernel may find room for two.
+///
+/// # Safety
+/// The message is as `recvmsg` has left it, and nobody else takes its descriptors.
+unsafe fn received(message: &libc::msghdr) -> Vec<OwnedFd> {
+    // SAFETY: the caller's promise; a header is as long as it says, and holds descriptors that the kernel has just opened for
+    // us.
+    unsafe {
+        let header = libc::CMSG_FIRSTHDR(message);
+        if header.is_null()
+            || (*header).cmsg_level != libc::SOL_SOCKET
+            || (*header).cmsg_type != libc::SCM_RIGHTS
+        {
+            return vec![];
+        }
+        let bytes = (*header).cmsg_len as usize - libc::CMSG_LEN(0) as usize;
+        let first = libc::CMSG_DATA(header).cast::<libc::c_int>();
+        let number = |i| first.add(i).read_unaligned();
+        (0..bytes / size_of::<libc::c_int>()).map(|i| OwnedFd::from_raw_fd(number(i))).collect()
+    }
 }

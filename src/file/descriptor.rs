@@ -4,11 +4,11 @@ use crate::layout::HEADER;
 use crate::pages;
 use crate::segment::Access;
 use std::ffi::CString;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// A C string of a path.
@@ -32,13 +32,21 @@ pub(super) fn is_in_proc(file: &impl AsRawFd) -> bool {
 
 /// What is at a path, be it a link, a device or whatever else: nothing is done to it yet. Good for asking what it is and for
 /// [`reopen`].
-pub(super) fn spot(path: &Path) -> io::Result<File> {
+pub(crate) fn spot(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path)
 }
 
-/// The same file with an open description of its own, and so with locks of its own.
+/// The same file with an open description of its own, and so with locks of its own. It does not wait for whoever has a lease of
+/// the file.
 pub(super) fn reopen(file: &impl AsRawFd, access: Access) -> io::Result<File> {
-    OpenOptions::new().read(true).write(access == Access::ReadWrite).open(in_proc(file))
+    let mut options = OpenOptions::new();
+    options.read(true).write(access == Access::ReadWrite).custom_flags(libc::O_NONBLOCK);
+    options.open(in_proc(file))
+}
+
+/// Sets the permissions of what was found at a path, whatever is there by now.
+pub(crate) fn set_mode(spot: &File, mode: u32) -> io::Result<()> {
+    std::fs::set_permissions(in_proc(spot), Permissions::from_mode(mode))
 }
 
 /// An empty file without a name, for [`link`].
@@ -62,11 +70,20 @@ pub(super) fn link(file: &File, path: &Path) -> io::Result<()> {
 
 /// Gives a file another name that nothing has yet.
 pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    renameat2(from, to, libc::RENAME_NOREPLACE)
+}
+
+/// Swaps what is at two paths.
+pub(crate) fn exchange(a: &Path, b: &Path) -> io::Result<()> {
+    renameat2(a, b, libc::RENAME_EXCHANGE)
+}
+
+fn renameat2(from: &Path, to: &Path, flags: libc::c_uint) -> io::Result<()> {
     let (from, to) = (c_path(from)?, c_path(to)?);
+    let here = libc::AT_FDCWD;
     // SAFETY: both paths are strings with a terminator that live until the call returns.
     done(unsafe {
-        let (here, no_replace) = (libc::AT_FDCWD, libc::RENAME_NOREPLACE);
-        libc::syscall(libc::SYS_renameat2, here, from.as_ptr(), here, to.as_ptr(), no_replace) as libc::c_int
+        libc::syscall(libc::SYS_renameat2, here, from.as_ptr(), here, to.as_ptr(), flags) as libc::c_int
     })
 }
 

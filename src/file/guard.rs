@@ -1,7 +1,7 @@
 //! The roles of a pipe in a file: locks on its bytes.
 
 use super::descriptor::{is_at, reopen};
-use super::lock::{Byte, Held, Mode, is_locked, lock};
+use super::lock::{Byte, Held, Mode, is_kept, lock};
 use crate::address::Address;
 use crate::error::SetupError;
 use crate::fork::NoFork;
@@ -65,7 +65,8 @@ impl LockGuard {
         // come waiting, and they find the file gone.
         let _no_fork = NoFork::now();
         let own = reopen(&self.file, Access::ReadWrite)?;
-        if lock(&own, Byte::Guests, Mode::Exclusive)? && is_over() && is_at(&own, path)? {
+        let alone = lock(&own, Byte::Guests, Mode::Exclusive)? && lock(&own, Byte::Remover, Mode::Exclusive)?;
+        if alone && is_over() && is_at(&own, path)? {
             std::fs::remove_file(path)?;
         }
         Ok(())
@@ -91,7 +92,9 @@ impl Guard for LockGuard {
 
     fn is_free(&self, role: Role) -> Result<bool, GuardError> {
         self.check()?;
-        is_locked(&self.file, role.into()).map(|locked| !locked).map_err(failed("fcntl(F_OFD_GETLK)"))
+        // Who may read the file alone can keep others from claiming a role, but cannot make a dead one live.
+        let held = is_kept(&self.file, role.into(), Mode::Shared).map_err(failed("fcntl(F_OFD_GETLK)"))?;
+        Ok(!held)
     }
 
     fn holder(&self, _: Role) -> Option<u32> {

@@ -25,6 +25,8 @@ pub(super) enum Byte {
     Producer = 2,
     /// The consumer holds it for writing.
     Consumer = 3,
+    /// Whoever removes the file holds it for writing: what it has seen at the path is then still there.
+    Remover = 4,
 }
 
 impl From<Role> for Byte {
@@ -71,9 +73,10 @@ pub(super) fn lock(file: &File, byte: Byte, mode: Mode) -> io::Result<bool> {
     }
 }
 
-/// Whether somebody other than this file's open description has locked a byte.
-pub(super) fn is_locked(file: &File, byte: Byte) -> io::Result<bool> {
-    let mut found = range(byte, Mode::Exclusive);
+/// Whether other open descriptions than this file's keep it from locking a byte so. Asked for [`Mode::Shared`], only those who may
+/// write to the file can make it say so.
+pub(super) fn is_kept(file: &File, byte: Byte, mode: Mode) -> io::Result<bool> {
+    let mut found = range(byte, mode);
     // SAFETY: the pointer is to a lock that lives until the call returns.
     match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut found) } {
         -1 => Err(io::Error::last_os_error()),
@@ -97,7 +100,7 @@ impl Held {
             return Ok(None);
         }
         drop(own);
-        if is_locked(file, byte)? {
+        if is_kept(file, byte, Mode::Exclusive)? {
             return Ok(Some(held));
         }
         let error = "the file system gives a lock up though its file is mapped";

@@ -23,7 +23,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long somebody else may take to remove a pipe before we give up.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What needs `/proc`: a file is opened once more by its descriptor.
 const REOPEN: &str = "opening /proc/self/fd/N, for which /proc has to be mounted,";
@@ -49,12 +49,14 @@ pub(crate) fn attach(
             let (descriptor, _) = handoff::receive(&asked, path)?;
             attach_received(&asked, options, &descriptor)
         }
-        (Source::Named(path), _) => persist(address, || match Found::at(&asked, &path, Access::ReadWrite) {
-            Err(Trouble::Failed(SetupError::NotFound { .. })) if existing != Existing::Required => {
-                make::named(&asked, options, existing, &path)
-            }
-            found => open(&asked, options, existing, found?),
-        }),
+        (Source::Named(path), _) => {
+            persist(address, || match Found::at(&asked, &path, Access::ReadWrite, 1, vet(&asked)) {
+                Err(Trouble::Failed(SetupError::NotFound { .. })) if existing != Existing::Required => {
+                    make::named(&asked, options, existing, &path)
+                }
+                found => open(&asked, options, existing, found?),
+            })
+        }
     }
 }
 
@@ -113,8 +115,15 @@ impl Found {
         Self::of(&self.file, self.path.clone(), Access::ReadWrite).map_err(failed(REOPEN))
     }
 
-    /// The file at a path. It is looked at before it is opened: opening a device, or a pipe of the kernel's, does things.
-    pub(super) fn at(asked: &Asked<'_>, path: &Path, access: Access) -> Result<Self, Trouble> {
+    /// The file at a path, which has so many `names` at most. It is looked at, and vetted, before it is opened: opening a device does
+    /// things, and whoever owns a file can make its opening wait.
+    pub(super) fn at(
+        asked: &Asked<'_>,
+        path: &Path,
+        access: Access,
+        names: u64,
+        vet: impl FnOnce(&Metadata, FileSystem) -> Result<(), SetupError>,
+    ) -> Result<Self, Trouble> {
         let spot = spot(path).map_err(|source| match source.raw_os_error() {
             Some(libc::ENOENT | libc::ENOTDIR) => asked.not_found(),
             _ => failed("open")(source),
@@ -123,9 +132,10 @@ impl Found {
         if metadata.nlink() == 0 {
             return Err(Trouble::Again);
         }
-        if let Some(found) = objection(&metadata) {
+        if let Some(found) = objection(&metadata, names) {
             return Err(SetupError::NotAFile { address: asked.address.clone(), found }.into());
         }
+        vet(&metadata, filesystem(&spot).map_err(failed("fstatfs"))?)?;
         Self::of(&spot, Some(path.to_owned()), access).map_err(|source| match source.raw_os_error() {
             Some(libc::EROFS) => Trouble::Failed(SetupError::ReadOnly { address: asked.address.clone() }),
             Some(libc::EACCES | libc::EPERM) if descriptor::is_in_proc(&spot) => {
@@ -178,8 +188,16 @@ impl Found {
     }
 }
 
+/// Whether a file is to be trusted, by its owner and by its file system.
+fn vet(asked: &Asked<'_>) -> impl Fn(&Metadata, FileSystem) -> Result<(), SetupError> {
+    |metadata, filesystem| {
+        asked.check_trust(metadata.uid(), metadata.uid())?;
+        check(asked, filesystem)
+    }
+}
+
 /// Why a file is not opened, by what it is.
-fn objection(metadata: &Metadata) -> Option<&'static str> {
+fn objection(metadata: &Metadata, names: u64) -> Option<&'static str> {
     let kind = metadata.file_type();
     Some(match () {
         () if kind.is_symlink() => "a symbolic link",
@@ -188,15 +206,14 @@ fn objection(metadata: &Metadata) -> Option<&'static str> {
         () if kind.is_socket() => "a socket",
         () if kind.is_char_device() || kind.is_block_device() => "a device",
         // Somebody who may not write to it could give it another name, where others look for another pipe.
-        () if metadata.nlink() > 1 => "a file with several names",
+        () if metadata.nlink() > names => "a file with several names",
         () => return None,
     })
 }
 
 /// Opens a file that was found.
 fn open(asked: &Asked<'_>, options: &Options, existing: Existing, found: Found) -> Result<Segment, Trouble> {
-    asked.check_trust(found.metadata.uid(), found.metadata.uid())?;
-    check(asked, found.filesystem)?;
+    vet(asked)(&found.metadata, found.filesystem)?;
     let guest = enter(asked, &found)?;
     if let Some(path) = &found.path {
         // From here on nobody removes it unless by force.
@@ -212,7 +229,7 @@ fn open(asked: &Asked<'_>, options: &Options, existing: Existing, found: Found) 
             return Err(SetupError::Stale { address: asked.address.clone() }.into());
         }
         drop(guest);
-        unlink::remove(asked, &found, false)?;
+        unlink::remove(asked, found, false)?;
         return Err(Trouble::Again);
     }
     asked.check_wanted(&identity, options, existing)?;
@@ -259,7 +276,7 @@ pub(crate) fn view(address: &Address) -> Result<View, SetupError> {
         Source::NewMemfd => return Err(asked.cannot_make()),
         Source::Descriptor(number) => Found::received(&asked, &Number(number), Access::Read)?,
         Source::Served(path) => Found::received(&asked, &handoff::receive(&asked, path)?.0, Access::Read)?,
-        Source::Named(path) => persist(address, || Found::at(&asked, &path, Access::Read))?,
+        Source::Named(path) => persist(address, || Found::at(&asked, &path, Access::Read, 1, |_, _| Ok(())))?,
     };
     let seen = found.peek(&asked)?;
     let size = found.metadata.len();

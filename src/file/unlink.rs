@@ -2,15 +2,20 @@
 
 use super::Source;
 use super::descriptor::is_at;
-use super::lock::{Byte, Mode, lock};
-use super::open::Found;
+use super::lock::{Byte, Mode, is_kept, lock};
+use super::open::{Found, PATIENCE};
 use crate::address::Address;
 use crate::error::SetupError;
 use crate::fork::NoFork;
+use crate::layout::Header;
 use crate::peer::Role;
 use crate::segment::{Access, Asked, Trouble, noted, persist};
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::thread;
+use std::time::{Duration, Instant};
+
+const LOCKING: &str = "locking a byte of the file";
 
 fn failed(call: &'static str) -> impl Fn(io::Error) -> SetupError {
     move |source| SetupError::Os { call, source }
@@ -21,7 +26,9 @@ pub(crate) fn unlink(address: &Address, force: bool) -> Result<(), SetupError> {
     let asked = Asked::new(address, &[]);
     match Source::of(&address.0).map_err(failed("finding the working directory"))? {
         Source::Named(path) => {
-            persist(address, || remove(&asked, &Found::at(&asked, &path, Access::ReadWrite)?, force))
+            let names = if force { u64::MAX } else { 1 };
+            let found = || Found::at(&asked, &path, Access::ReadWrite, names, |_, _| Ok(()));
+            persist(address, || remove(&asked, found()?, force))
         }
         // It has no name, and goes with the last who has it.
         Source::NewMemfd | Source::Descriptor(_) | Source::Served(_) => Err(asked.cannot_make()),
@@ -29,23 +36,17 @@ pub(crate) fn unlink(address: &Address, force: bool) -> Result<(), SetupError> {
 }
 
 /// Removes a file that was found, if it is a pipe's. What is damaged, or of another version, goes if one insists.
-pub(super) fn remove(asked: &Asked<'_>, found: &Found, force: bool) -> Result<(), Trouble> {
+pub(super) fn remove(asked: &Asked<'_>, found: Found, force: bool) -> Result<(), Trouble> {
+    // The locks of a remover are held by a descriptor, which is closed before forks are let in again.
+    let (_no_fork, found) = removing(asked, found)?;
     let path = found.path.as_ref().expect("only what has a name is removed");
-    // The locks are held by a descriptor.
-    let _no_fork = NoFork::now();
     let seen = match found.peek(asked) {
         Err(SetupError::ByteOrder) if force => None,
         seen => Some(seen?),
     };
     if let (Some(seen), false) = (&seen, force) {
         asked.identify(seen, found.metadata.len())?;
-        // Both, so that nobody claims one meanwhile: who claims later finds the file gone.
-        for role in [Role::Producer, Role::Consumer] {
-            let free = lock(&found.file, Byte::from(role), Mode::Exclusive);
-            if !free.map_err(failed("fcntl(F_OFD_SETLK)"))? {
-                return Err(SetupError::RoleTaken { role, pid: noted(seen.header(), role) }.into());
-            }
-        }
+        vacate(seen.header(), &found.file)?;
     }
     if !is_at(&found.file, path).map_err(failed("stat"))? {
         return Err(Trouble::Again);
@@ -59,4 +60,37 @@ pub(super) fn remove(asked: &Asked<'_>, found: &Found, force: bool) -> Result<()
         }),
         _ => Trouble::Failed(failed("unlink")(source)),
     })
+}
+
+/// Keeps other removers out until the file is closed.
+fn removing(asked: &Asked<'_>, found: Found) -> Result<(NoFork, Found), SetupError> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let no_fork = NoFork::now();
+        if lock(&found.file, Byte::Remover, Mode::Exclusive).map_err(failed(LOCKING))? {
+            return Ok((no_fork, found));
+        }
+        drop(no_fork);
+        if Instant::now() >= deadline {
+            return Err(SetupError::Busy { address: asked.address.clone(), pid: None });
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Takes both roles, so that nobody claims one meanwhile: who claims later finds the file gone.
+fn vacate(header: &Header, file: &File) -> Result<(), SetupError> {
+    let taken = |role| Err(SetupError::RoleTaken { role, pid: noted(header, role) });
+    // Asked before any is taken: who comes for the one that is free is not to be refused for our sake.
+    for role in [Role::Producer, Role::Consumer] {
+        if is_kept(file, role.into(), Mode::Shared).map_err(failed(LOCKING))? {
+            return taken(role);
+        }
+    }
+    for role in [Role::Producer, Role::Consumer] {
+        if !lock(file, role.into(), Mode::Exclusive).map_err(failed(LOCKING))? {
+            return taken(role);
+        }
+    }
+    Ok(())
 }
