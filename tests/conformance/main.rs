@@ -7,10 +7,12 @@
 //!
 //! What cannot be asked of a backend says so in the list, with the reason, and is reported as ignored.
 
+mod calls;
 mod corrupt;
 mod ends;
 mod foreign;
 mod fork;
+mod namespaces;
 mod no_syscalls;
 mod one_process;
 mod removal;
@@ -31,6 +33,8 @@ fn part() {
         ("random", stream::send_at_random),
         ("steered", stream::send_steered),
         ("make and remove", setup::make_and_remove),
+        ("asked", support::traced::be_asked),
+        ("life", calls::live),
         ("no membarrier", setup::no_membarrier),
         ("sealed producer", no_syscalls::sealed_producer),
         ("sealed consumer", no_syscalls::sealed_consumer),
@@ -43,11 +47,13 @@ fn part() {
 macro_rules! conformance {
     ($($topic:ident { $($left_out:tt { $($test:ident)* })* })*) => {
         conformance!(@backend sysv SysV $($topic { $($left_out { $($test)* })* })*);
+        conformance!(@backend posix Posix $($topic { $($left_out { $($test)* })* })*);
+        conformance!(@backend file File $($topic { $($left_out { $($test)* })* })*);
+        conformance!(@backend memfd Memfd $($topic { $($left_out { $($test)* })* })*);
     };
     (@backend $module:ident $backend:ident $($topic:ident { $($left_out:tt { $($test:ident)* })* })*) => {
         mod $module {
             $(mod $topic {
-                use crate::support::backend::Backend;
                 $($(conformance!(@test $module $backend $topic $test $left_out);)*)*
             })*
         }
@@ -70,7 +76,7 @@ macro_rules! conformance {
     (@test $module:ident $backend:ident $topic:ident $test:ident []) => {
         #[test]
         fn $test() {
-            crate::$topic::$test(Backend::$backend);
+            crate::$topic::$test(crate::support::backend::Backend::$backend);
         }
     };
     (@ignored $test:ident $why:literal) => {
@@ -127,11 +133,13 @@ conformance! {
             wishes_that_an_existing_pipe_does_not_fulfil_are_reported
             another_schema_is_refused_with_both_values
             nobody_sleeps_on_a_pipe_where_nobody_may
-            create_wants_a_new_pipe_and_open_an_existing_one
             counters_tell_what_each_side_did
             watchers_disturb_nothing
             each_end_knows_of_the_other
             a_message_released_in_another_thread_is_seen_here
+        }
+        [memfd: "whoever makes a memfd makes a new one"] {
+            create_wants_a_new_pipe_and_open_an_existing_one
         }
     }
     stream {
@@ -159,28 +167,38 @@ conformance! {
             a_name_can_be_used_again_and_again_after_every_kind_of_end
             what_was_taken_and_not_released_comes_again_with_the_same_positions
             a_second_endpoint_is_refused_with_the_process_that_holds_the_role
-            roles_and_deaths_are_seen_across_pid_namespaces
             the_end_of_a_peer_reaches_a_sleeper
             the_coming_of_a_peer_reaches_a_sleeper
             every_waiting_call_notices_the_peers_end_by_each_strategy
             a_deadline_however_short_does_not_hide_a_death
+            a_dead_process_that_nobody_has_waited_for_holds_no_role
+            a_role_stays_with_the_process_when_the_thread_that_claimed_it_ends
         }
     }
     setup {
         [] {
-            any_number_of_processes_that_start_at_once_share_one_good_pipe
-            any_number_of_threads_that_start_at_once_share_one_good_pipe
             of_many_claims_at_once_one_succeeds
-            starters_and_removers_at_once_never_see_half_a_pipe
-            a_creator_or_remover_killed_at_any_instant_leaves_nothing_that_the_next_one_cannot_mend
             a_failed_attempt_leaves_nothing_behind
             a_new_pipe_belongs_to_whom_it_is_given
             a_process_that_cannot_wake_as_the_pipe_demands_is_refused
-            a_role_kept_over_exec_by_a_process_without_the_mapping_is_void
+        }
+        [memfd: "nobody finds a memfd that was not handed to him"] {
+            any_number_of_processes_that_start_at_once_share_one_good_pipe
+            any_number_of_threads_that_start_at_once_share_one_good_pipe
+            starters_and_removers_at_once_never_see_half_a_pipe
+            a_creator_or_remover_killed_at_any_instant_leaves_nothing_that_the_next_one_cannot_mend
+        }
+    }
+    calls {
+        [] {
+            what_was_sent_or_released_before_a_death_counts_whenever_it_comes
+        }
+        [memfd: "a memfd goes with its maker"] {
+            whoever_is_killed_before_or_after_any_system_call_leaves_what_the_next_one_can_mend
         }
     }
     removal {
-        [] {
+        [memfd: "a memfd has no name, and goes with the last who has it"] {
             unlink_refuses_while_a_role_is_held_and_names_the_holder
             unlink_of_an_open_pipe_without_roles_leaves_its_handles_useless_and_harmless
             a_pipe_removed_by_force_goes_on_until_somebody_waits
@@ -199,14 +217,30 @@ conformance! {
             a_child_takes_part_by_opening_the_pipe_anew
             a_claim_ends_with_the_parent_also_while_its_child_lives
             a_role_cannot_be_claimed_through_a_handle_from_before_the_fork
+            a_process_that_has_become_another_program_holds_no_role
+        }
+    }
+    namespaces {
+        [] {
+            roles_and_deaths_are_seen_across_pid_namespaces
+            two_processes_of_the_same_number_are_told_apart
+            where_the_address_leads_elsewhere_there_is_no_pipe
+        }
+        [memfd: "nobody makes a memfd where others look for it"] {
+            where_the_address_leads_elsewhere_it_may_lead_to_another_pipe
         }
     }
     users {
         [] {
-            who_has_no_permission_is_told_the_key_the_owner_and_the_mode
+            who_has_no_permission_is_told_the_owner_and_the_mode
             who_may_only_read_may_only_watch
             roots_pipe_is_everybodys_who_may
+        }
+        [memfd: "a memfd has no name to make it at, or to take away"] {
+            who_has_no_permission_neither_makes_nor_removes_a_pipe
             who_may_write_and_not_remove_leaves_the_pipe_as_it_was
+        }
+        [memfd: "who hands over a memfd is looked at, and who has made it: see tests/memfd.rs"] {
             only_roots_and_our_own_pipes_are_trusted_and_those_of_whom_we_name
         }
     }
