@@ -17,7 +17,7 @@ mod open;
 mod unlink;
 
 pub(crate) use make::permissions;
-pub(crate) use open::{attach, attach_received, view};
+pub(crate) use open::{attach, attach_received, denied, view};
 pub(crate) use unlink::unlink;
 
 use crate::address::Place;

@@ -244,11 +244,9 @@ pub fn connect(path: impl AsRef<Path>, options: &Options) -> Result<(Pipe, PeerP
 pub(crate) fn receive(asked: &Asked<'_>, path: &Path) -> Result<(OwnedFd, PeerProcess), SetupError> {
     let stream = knock(path).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => asked.not_found(),
-        io::ErrorKind::PermissionDenied => SetupError::PermissionDenied {
-            address: asked.address.clone(),
-            key: None,
-            permissions: fs::metadata(path).ok().map(|found| file::permissions(&found)),
-        },
+        io::ErrorKind::PermissionDenied => {
+            file::denied(asked, fs::metadata(path).ok().map(|found| file::permissions(&found)))
+        }
         io::ErrorKind::WouldBlock => SetupError::Busy { address: asked.address.clone(), pid: None },
         _ => failed("connect")(source),
     })?;
@@ -256,6 +254,8 @@ pub(crate) fn receive(asked: &Asked<'_>, path: &Path) -> Result<(OwnedFd, PeerPr
     peer.check(asked)?;
     let (greeting, mut descriptors) = take(&stream).map_err(|source| match source.kind() {
         io::ErrorKind::WouldBlock => SetupError::Busy { address: asked.address.clone(), pid: Some(peer.pid) },
+        // It closes without a word to whom it does not trust.
+        io::ErrorKind::UnexpectedEof => file::denied(asked, None),
         _ => failed("recvmsg")(source),
     })?;
     if greeting != GREETING {
@@ -400,10 +400,11 @@ fn take(stream: &UnixStream) -> io::Result<([u8; GREETING.len()], Vec<OwnedFd>)>
             break (got, if got < 0 { vec![] } else { unsafe { received(message) } });
         }
     });
-    if got == -1 {
-        return Err(io::Error::last_os_error());
+    match got {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok((greeting, descriptors)),
     }
-    Ok((greeting, descriptors))
 }
 
 /// The descriptors that came with a message. There is room for one, but for alignment's sake the kernel may find room for two.

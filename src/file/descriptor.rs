@@ -4,7 +4,7 @@ use crate::layout::HEADER;
 use crate::pages;
 use crate::segment::Access;
 use std::ffi::CString;
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -28,6 +28,11 @@ fn in_proc(file: &impl AsRawFd) -> PathBuf {
 /// Whether `/proc` is there, and knows this descriptor.
 pub(super) fn is_in_proc(file: &impl AsRawFd) -> bool {
     std::fs::symlink_metadata(in_proc(file)).is_ok()
+}
+
+/// What a descriptor leads to is like, also if it may not be opened.
+pub(super) fn metadata(file: &impl AsRawFd) -> io::Result<Metadata> {
+    std::fs::metadata(in_proc(file))
 }
 
 /// What is at a path, be it a link, a device or whatever else: nothing is done to it yet. Good for asking what it is and for

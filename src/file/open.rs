@@ -6,7 +6,7 @@ use super::guard::LockGuard;
 use super::lock::{Byte, Held, Mode};
 use super::{Source, make, unlink};
 use crate::address::{Address, Place};
-use crate::error::SetupError;
+use crate::error::{Permissions, SetupError};
 use crate::handoff;
 use crate::identity::{Identity, READY, Ready};
 use crate::inspect::Object;
@@ -139,11 +139,7 @@ impl Found {
         Self::of(&spot, Some(path.to_owned()), access).map_err(|source| match source.raw_os_error() {
             Some(libc::EROFS) => Trouble::Failed(SetupError::ReadOnly { address: asked.address.clone() }),
             Some(libc::EACCES | libc::EPERM) if descriptor::is_in_proc(&spot) => {
-                Trouble::Failed(SetupError::PermissionDenied {
-                    address: asked.address.clone(),
-                    key: None,
-                    permissions: Some(make::permissions(&metadata)),
-                })
+                Trouble::Failed(denied(asked, Some(make::permissions(&metadata))))
             }
             _ => Trouble::Failed(failed(REOPEN)(source)),
         })
@@ -161,7 +157,12 @@ impl Found {
         if missing != 0 {
             return Err(SetupError::Unsealed { address: asked.address.clone(), missing });
         }
-        Self::of(descriptor, None, access).map_err(failed(REOPEN))
+        Self::of(descriptor, None, access).map_err(|source| match descriptor::metadata(descriptor) {
+            Ok(metadata) if source.kind() == io::ErrorKind::PermissionDenied => {
+                denied(asked, Some(make::permissions(&metadata)))
+            }
+            _ => failed(REOPEN)(source),
+        })
     }
 
     /// What a file says of itself, which is mapped for reading alone. A foreign one is not written to.
@@ -186,6 +187,10 @@ impl Found {
     fn size(&self, identity: &Identity) -> u64 {
         (HEADER + identity.capacity).next_multiple_of(self.filesystem.page)
     }
+}
+
+pub(crate) fn denied(asked: &Asked<'_>, permissions: Option<Permissions>) -> SetupError {
+    SetupError::PermissionDenied { address: asked.address.clone(), key: None, permissions }
 }
 
 /// Whether a file is to be trusted, by its owner and by its file system.

@@ -3,7 +3,7 @@
 use super::Source;
 use super::descriptor::is_at;
 use super::lock::{Byte, Mode, is_kept, lock};
-use super::open::{Found, PATIENCE};
+use super::open::{Found, PATIENCE, denied};
 use crate::address::Address;
 use crate::error::SetupError;
 use crate::fork::NoFork;
@@ -53,11 +53,7 @@ pub(super) fn remove(asked: &Asked<'_>, found: Found, force: bool) -> Result<(),
     }
     fs::remove_file(path).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => Trouble::Again,
-        io::ErrorKind::PermissionDenied => Trouble::Failed(SetupError::PermissionDenied {
-            address: asked.address.clone(),
-            key: None,
-            permissions: None,
-        }),
+        io::ErrorKind::PermissionDenied => Trouble::Failed(denied(asked, None)),
         _ => Trouble::Failed(failed("unlink")(source)),
     })
 }
