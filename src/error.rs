@@ -240,7 +240,8 @@ pub enum SetupError {
         /// What it is.
         found: &'static str,
     },
-    /// The file is on a file system of which it is not known that processes share its pages and respect each other's locks.
+    /// The file is on a file system of which it is not known that processes share its pages, that locks stay, and that space
+    /// which was set aside does.
     FileSystem {
         /// The address.
         address: Address,
@@ -503,7 +504,7 @@ impl fmt::Display for SetupError {
                     None => write!(f, "a file system of the unknown kind {magic:#x}")?,
                 }
                 f.write_str(
-                    ", where processes may not share a file's memory; use a local disk, in a container a volume, or tmpfs",
+                    ", which does not promise what a pipe needs: shared pages, locks that stay, space that was set aside; use tmpfs, ext4 or xfs (in a container, a volume)",
                 )
             }
             SetupError::Directory { address, directory, source } => write!(

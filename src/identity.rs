@@ -169,12 +169,10 @@ impl Identity {
         (name.is_empty() || Name::new(name).is_ok()).then_some(name)
     }
 
-    /// Whether it was made before the machine was last started, as far as can be told: by the boot id, which a container
-    /// may have of its own, and by the clock, which may be set.
-    pub(crate) fn is_stale(&self) -> bool {
+    /// Whether it was made under another boot id than that of the machine now.
+    pub(crate) fn is_of_another_boot(&self) -> bool {
         let now = boot_id();
-        let differs = self.boot_id != now && self.boot_id != [0; 16] && now != [0; 16];
-        differs && boot_time().is_none_or(|started| self.created_ns < started)
+        self.boot_id != now && self.boot_id != [0; 16] && now != [0; 16]
     }
 
     pub(crate) fn remove_on_close(&self) -> bool {
@@ -217,18 +215,6 @@ pub(crate) fn random() -> std::io::Result<u64> {
         return Err(std::io::Error::last_os_error());
     }
     Ok(u64::from_ne_bytes(bytes))
-}
-
-/// When the machine was started, in nanoseconds since 1970, by the clock as it is now.
-fn boot_time() -> Option<u64> {
-    let mut since = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the call writes one timespec to the pointer.
-    if unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut since) } == -1 {
-        return None;
-    }
-    let up = std::time::Duration::new(since.tv_sec as u64, since.tv_nsec as u32);
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
-    u64::try_from(now.checked_sub(up)?.as_nanos()).ok()
 }
 
 /// The kernel's boot id, or zeros where it has none to tell.

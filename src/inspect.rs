@@ -46,7 +46,8 @@ pub struct Snapshot {
     pub stale: bool,
     /// Attachments of a System V segment, other than this one. Of files the kernel keeps no such count.
     pub attached: Option<u64>,
-    /// The pages behind the segment; nothing where `/proc` does not tell.
+    /// The pages behind the segment; nothing where `/proc` does not tell, or of a file that belongs to another user, who could
+    /// cut it while we look.
     pub memory: Option<Memory>,
     /// Bytes of the ring between the read and the write position.
     pub used: u64,
@@ -186,7 +187,8 @@ fn snapshot(view: &View, address: Address) -> Snapshot {
     let producer = side(view, Role::Producer, &header.tail.0);
     let consumer = side(view, Role::Consumer, &header.head.0);
     let ends: Vec<u32> = [&producer, &consumer].into_iter().filter_map(|side| side.pid).collect();
-    let mut memory = pages::state(view.mapping.base(), view.mapping.size(), &ends).ok();
+    let state = || pages::state(view.mapping.base(), view.mapping.size(), &ends).ok();
+    let mut memory = view.is_whole().then(state).flatten();
     if let Some(memory) = &mut memory {
         memory.locked |= view.locked;
     }
@@ -194,7 +196,8 @@ fn snapshot(view: &View, address: Address) -> Snapshot {
     let lagging = producer.position.wrapping_sub(consumer.position);
     // It stays behind if the producer was killed just then; now nobody writes.
     let there = producer.peer == Peer::Open;
-    let used = if there { lagging } else { ring::unread(&view.ring()).unwrap_or(lagging) };
+    let unread = || view.ring().and_then(|ring| ring::unread(&ring).ok());
+    let used = if there { None } else { unread() }.unwrap_or(lagging);
     Snapshot {
         address,
         name: view.identity.name().filter(|name| !name.is_empty()).map(str::to_owned),
@@ -208,7 +211,7 @@ fn snapshot(view: &View, address: Address) -> Snapshot {
         created: SystemTime::UNIX_EPOCH + Duration::from_nanos(created_ns),
         wake_mode: view.identity.wake_mode().expect("a known wake mode was checked for"),
         remove_on_close: view.identity.remove_on_close(),
-        stale: view.identity.is_stale(),
+        stale: view.stale,
         attached: view.attached,
         memory,
         used: if used > capacity { 0 } else { used },

@@ -444,7 +444,7 @@ fn resident(base: NonNull<u8>, len: u64) -> io::Result<u64> {
 struct Mapped {
     start: u64,
     end: u64,
-    /// Device, inode and the first word of the name: an inode number may belong to a segment and to a memfd at the same time.
+    /// Device, inode and what is no file by its name: an inode number may belong to a segment and to a memfd at the same time.
     object: String,
     page_size: u64,
     /// Bytes reached through huge pages that are made of small ones.
@@ -466,7 +466,13 @@ fn parse(text: impl BufRead) -> io::Result<Vec<Mapped>> {
         if let Some((start, end)) = name.split_once('-') {
             let number = |text| u64::from_str_radix(text, 16);
             if let (Ok(start), Ok(end)) = (number(start), number(end)) {
-                let object = rest.split_whitespace().skip(2).take(3).collect::<Vec<_>>().join(" ");
+                let mut words = rest.split_whitespace().skip(2);
+                let [device, inode] = [words.next(), words.next()].map(Option::unwrap_or_default);
+                // The name of a file is another one to who has made it without one.
+                let kind = words
+                    .next()
+                    .filter(|name| ["/SYSV", "/memfd:"].iter().any(|kind| name.starts_with(kind)));
+                let object = [device, inode, kind.unwrap_or_default()].join(" ");
                 rows.push(Mapped { start, end, object, ..Mapped::default() });
                 continue;
             }

@@ -173,6 +173,8 @@ pub(crate) struct View {
     pub(crate) creator: u32,
     /// Whether the segment as such is locked in memory.
     pub(crate) locked: bool,
+    /// Whether it is from before the machine was started.
+    pub(crate) stale: bool,
     /// What guards its roles, unless that is gone.
     pub(crate) guard: Option<Box<dyn Guard>>,
 }
@@ -187,16 +189,24 @@ impl View {
         }
     }
 
+    /// Whether all of it is mapped, and not a copy of its header.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.mapping.size() >= HEADER + self.identity.capacity
+    }
+
     /// Its ring, for looking.
-    pub(crate) fn ring(&self) -> Ring {
+    pub(crate) fn ring(&self) -> Option<Ring> {
+        if !self.is_whole() {
+            return None;
+        }
         let base = self.mapping.base();
-        // SAFETY: the header is at the start of the mapping and the ring HEADER bytes on; that both fit was checked
-        // when the identity was read, and mappings are aligned to pages. The mapping outlives the ring where it is
-        // used, and nobody stores to what is mapped for reading alone.
-        unsafe {
+        // SAFETY: the header is at the start of the mapping and the ring HEADER bytes on, mappings are aligned to pages, and
+        // this one outlives the ring where it is used. Nobody stores to what is mapped for reading alone.
+        let ring = unsafe {
             let words = base.add(HEADER as usize).cast();
             Ring::new(base.cast(), words, self.identity.capacity)
-        }
+        };
+        Some(ring)
     }
 
     pub(crate) fn holder(&self, role: Role) -> Option<u32> {

@@ -46,7 +46,22 @@ pub(crate) fn spot(path: &Path) -> io::Result<File> {
 pub(super) fn reopen(file: &impl AsRawFd, access: Access) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(access == Access::ReadWrite).custom_flags(libc::O_NONBLOCK);
-    options.open(in_proc(file))
+    options.open(in_proc(file)).map_err(|error| {
+        let without = "/proc is not there, by which a file is opened once more";
+        if is_in_proc(file) { error } else { io::Error::new(io::ErrorKind::NotFound, without) }
+    })
+}
+
+/// What is at a path, behind links, for asking what it is.
+pub(super) fn place(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path)
+}
+
+/// Whether some byte before `size` has no space set aside for it, or is not known to.
+pub(super) fn has_hole(file: &File, size: u64) -> bool {
+    // SAFETY: the call takes no pointers.
+    let hole = unsafe { libc::lseek(file.as_raw_fd(), 0, libc::SEEK_HOLE) };
+    u64::try_from(hole).map_or(true, |hole| hole < size)
 }
 
 /// Sets the permissions of what was found at a path, whatever is there by now.
@@ -59,13 +74,8 @@ pub(super) fn without_name(directory: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).custom_flags(libc::O_TMPFILE).mode(0o600).open(directory)
 }
 
-/// An empty file under a name that nothing has yet.
-pub(super) fn under_new_name(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)
-}
-
 /// Gives a file without a name one that nothing has yet.
-pub(super) fn link(file: &File, path: &Path) -> io::Result<()> {
+pub(super) fn link(file: &impl AsRawFd, path: &Path) -> io::Result<()> {
     let (from, to) = (c_path(&in_proc(file))?, c_path(path)?);
     // SAFETY: both paths are strings with a terminator that live until the call returns.
     done(unsafe {
@@ -73,22 +83,13 @@ pub(super) fn link(file: &File, path: &Path) -> io::Result<()> {
     })
 }
 
-/// Gives a file another name that nothing has yet.
-pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    renameat2(from, to, libc::RENAME_NOREPLACE)
-}
-
-/// Swaps what is at two paths.
+/// Swaps what is at two paths, in one step.
 pub(crate) fn exchange(a: &Path, b: &Path) -> io::Result<()> {
-    renameat2(a, b, libc::RENAME_EXCHANGE)
-}
-
-fn renameat2(from: &Path, to: &Path, flags: libc::c_uint) -> io::Result<()> {
-    let (from, to) = (c_path(from)?, c_path(to)?);
-    let here = libc::AT_FDCWD;
+    let (a, b) = (c_path(a)?, c_path(b)?);
+    let (here, flags) = (libc::AT_FDCWD, libc::RENAME_EXCHANGE);
     // SAFETY: both paths are strings with a terminator that live until the call returns.
     done(unsafe {
-        libc::syscall(libc::SYS_renameat2, here, from.as_ptr(), here, to.as_ptr(), flags) as libc::c_int
+        libc::syscall(libc::SYS_renameat2, here, a.as_ptr(), here, b.as_ptr(), flags) as libc::c_int
     })
 }
 
@@ -130,9 +131,10 @@ pub(super) fn filesystem(file: &impl AsRawFd) -> io::Result<FileSystem> {
         magic,
         // A tmpfs may have as much as there is memory, or less; what it is not limited to it calls 0 blocks.
         free: match (magic, pages::available()) {
-            (TMPFS, Some(memory)) if found.f_blocks == 0 => memory,
-            (TMPFS, Some(memory)) => memory.min(space),
-            _ => space,
+            (TMPFS, memory) if found.f_blocks == 0 => memory,
+            (TMPFS, Some(memory)) => Some(memory.min(space)),
+            (HUGETLBFS, _) => None,
+            _ => Some(space),
         },
         page: if magic == HUGETLBFS { found.f_bsize as u64 } else { HEADER },
     })
@@ -142,7 +144,8 @@ pub(super) fn filesystem(file: &impl AsRawFd) -> io::Result<FileSystem> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FileSystem {
     pub(super) magic: u32,
-    pub(super) free: u64,
+    /// Nothing if it cannot be told.
+    pub(super) free: Option<u64>,
     pub(super) page: u64,
 }
 

@@ -4,22 +4,20 @@ use super::descriptor::{FileSystem, HUGETLBFS, TMPFS};
 use crate::error::SetupError;
 use crate::segment::Asked;
 
-/// Those on which all processes that map a file share its pages, and locks on open file descriptions exclude one another. It is
-/// a list of what is known to do, since what does not may look the same until data is lost.
-const KNOWN: [(u32, &str); 9] = [
-    (TMPFS, "tmpfs"),
-    (HUGETLBFS, "hugetlbfs"),
-    (0x8584_58f6, "ramfs"),
-    (0xef53, "ext4"),
-    (0x5846_5342, "xfs"),
+/// Those on which all processes that map a file share its pages, locks on open file descriptions exclude one another, and space
+/// that was set aside stays. It is a list of what is known to do, since what does not may look the same until data is lost.
+const KNOWN: [(u32, &str); 4] =
+    [(TMPFS, "tmpfs"), (HUGETLBFS, "hugetlbfs"), (0xef53, "ext4"), (0x5846_5342, "xfs")];
+
+/// Those that people are going to try, for the error.
+const REFUSED: [(u32, &str); 15] = [
+    // Copy on write: a page that was written back needs a new block, and on a full disk the next store to it is a SIGBUS.
     (0x9123_683e, "btrfs"),
     (0xf2f5_2010, "f2fs"),
     (0xca45_1a4e, "bcachefs"),
-    (0x2fc1_2fc1, "zfs"),
-];
-
-/// Those that people are going to try, for the error.
-const REFUSED: [(u32, &str); 10] = [
+    (0x2fc1_2fc1, "ZFS"),
+    // It cannot set space aside.
+    (0x8584_58f6, "ramfs"),
     // It maps the file of a layer below, and so a mapping does not keep the lock.
     (0x794c_7630, "overlayfs"),
     (0x6969, "NFS"),

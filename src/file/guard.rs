@@ -14,6 +14,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// The locks of one open handle.
 #[derive(Debug)]
@@ -63,13 +65,25 @@ impl LockGuard {
         let Some(path) = &self.path else { return Ok(()) };
         // Of two that leave at the same moment one gets it, or somebody who comes keeps both from it. It keeps those who
         // come waiting, and they find the file gone.
-        let _no_fork = NoFork::now();
-        let own = reopen(&self.file, Access::ReadWrite)?;
-        let alone = lock(&own, Byte::Guests, Mode::Exclusive)? && lock(&own, Byte::Remover, Mode::Exclusive)?;
-        if alone && is_over() && is_at(&own, path)? {
-            std::fs::remove_file(path)?;
+        let deadline = Instant::now() + Duration::from_millis(100);
+        loop {
+            let _no_fork = NoFork::now();
+            let own = reopen(&self.file, Access::ReadWrite)?;
+            if !lock(&own, Byte::Guests, Mode::Exclusive)? {
+                return Ok(());
+            }
+            if lock(&own, Byte::Remover, Mode::Exclusive)? {
+                if is_over() && is_at(&own, path)? {
+                    std::fs::remove_file(path)?;
+                }
+                return Ok(());
+            }
+            // Somebody else wants to remove it, and may find that he may not.
+            if Instant::now() >= deadline {
+                return Ok(());
+            }
+            thread::sleep(Duration::from_millis(1));
         }
-        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Making a pipe in a file: complete before anybody can find it.
 
-use super::descriptor::{self, FileSystem, HUGETLBFS, TMPFS, filesystem, spot};
+use super::descriptor::{self, FileSystem, HUGETLBFS, TMPFS, filesystem};
 use super::filesystem::check;
 use super::guard::LockGuard;
 use super::lock::{Byte, Held, Mode};
@@ -16,57 +16,15 @@ use std::fs::{self, File, Permissions as FileMode};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 fn failed(call: &'static str) -> impl Fn(io::Error) -> SetupError {
     move |source| SetupError::Os { call, source }
 }
 
-/// A file on its way to a name.
-struct Unlinked {
-    file: File,
-    /// The name that it has meanwhile, on a file system that has no files without one.
-    meanwhile: Option<PathBuf>,
-}
-
-impl Unlinked {
-    /// An empty file in a directory.
-    fn new(directory: &Path) -> io::Result<Self> {
-        match descriptor::without_name(directory) {
-            Ok(file) => return Ok(Unlinked { file, meanwhile: None }),
-            // EISDIR: a kernel, or a file system, that does not know such files.
-            Err(error) if !matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR)) => {
-                return Err(error);
-            }
-            Err(_) => {}
-        }
-        let name = format!(".shmpipe.{:016x}", crate::identity::random()?);
-        let meanwhile = directory.join(name);
-        Ok(Unlinked { file: descriptor::under_new_name(&meanwhile)?, meanwhile: Some(meanwhile) })
-    }
-
-    /// Gives it its name. EEXIST if something has that.
-    fn link(mut self, path: &Path) -> io::Result<()> {
-        match &self.meanwhile {
-            None => descriptor::link(&self.file, path),
-            Some(meanwhile) => {
-                descriptor::rename(meanwhile, path)?;
-                self.meanwhile = None;
-                Ok(())
-            }
-        }
-    }
-}
-
-impl Drop for Unlinked {
-    fn drop(&mut self) {
-        if let Some(meanwhile) = &self.meanwhile {
-            let _ = fs::remove_file(meanwhile);
-        }
-    }
-}
-
-/// Makes a file at `path`.
+/// Makes a file at `path`. It has no name until it is complete (`O_TMPFILE`), so that nothing is left if we die before.
 pub(super) fn named(
     asked: &Asked<'_>,
     options: &Options,
@@ -80,23 +38,38 @@ pub(super) fn named(
             SetupError::Directory { address: asked.address.clone(), directory: directory.to_owned(), source }
         }
     };
-    let looked = spot(directory).map_err(refused)?;
-    check(asked, filesystem(&looked).map_err(failed("fstatfs"))?)?;
-    let unlinked = Unlinked::new(directory).map_err(refused)?;
-    let found = filesystem(&unlinked.file).map_err(failed("fstatfs"))?;
-    let file = unlinked.file.try_clone().map_err(failed("dup"))?;
-    let segment = complete(asked, options, file, Some(path), found)?;
-    match unlinked.link(path) {
-        Ok(()) => Ok(segment),
-        Err(error) if error.raw_os_error() == Some(libc::EEXIST) && existing != Existing::Refused => {
-            Err(Trouble::Again)
+    let place = descriptor::place(directory).map_err(refused)?;
+    check(asked, filesystem(&place).map_err(failed("fstatfs"))?)?;
+    let deadline = Instant::now() + CROWDED;
+    let segment = loop {
+        let file = descriptor::without_name(directory).map_err(refused)?;
+        let found = filesystem(&file).map_err(failed("fstatfs"))?;
+        check(asked, found)?;
+        match complete(asked, options, file, Some(path), found) {
+            Err(SetupError::NoSpace { .. }) if Instant::now() < deadline => {}
+            completed => break completed?,
         }
-        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
+        // It may be others who make the same one and have the space meanwhile.
+        if existing != Existing::Refused && fs::symlink_metadata(path).is_ok() {
+            return Err(Trouble::Again);
+        }
+        thread::sleep(Duration::from_millis(5));
+    };
+    let file = segment.descriptor().expect("a file has one");
+    match descriptor::link(&file, path) {
+        Ok(()) => Ok(segment),
+        Err(error) if error.raw_os_error() != Some(libc::EEXIST) => {
+            Err(failed("giving the file its name")(error).into())
+        }
+        Err(_) if existing == Existing::Refused => {
             Err(SetupError::Exists { address: asked.address.clone() }.into())
         }
-        Err(error) => Err(failed("giving the file its name")(error).into()),
+        Err(_) => Err(Trouble::Again),
     }
 }
+
+/// How long others who make the same pipe may take the space that is there for one.
+const CROWDED: Duration = Duration::from_secs(1);
 
 /// Makes a memfd.
 pub(super) fn memfd(asked: &Asked<'_>, options: &Options) -> Result<Segment, SetupError> {
@@ -108,8 +81,7 @@ pub(super) fn memfd(asked: &Asked<'_>, options: &Options) -> Result<Segment, Set
         _ => failed("memfd_create")(source),
     })?;
     let found = filesystem(&file).map_err(failed("fstatfs"))?;
-    let segment = complete(asked, options, file, None, found)?;
-    Ok(segment)
+    complete(asked, options, file, None, found)
 }
 
 /// Makes a pipe of an empty file that nobody else knows of.
@@ -168,14 +140,16 @@ pub(super) fn set_aside(
     size: u64,
     found: FileSystem,
 ) -> Result<(), SetupError> {
-    let no_space = || SetupError::NoSpace { address: asked.address.clone(), needed: size, free: found.free };
-    let from_pool = found.magic == HUGETLBFS;
+    let metadata = file.metadata().map_err(failed("fstat"))?;
+    let needed = size.saturating_sub(metadata.blocks() * 512);
+    let free = found.free;
+    let no_space = || SetupError::NoSpace { address: asked.address.clone(), needed, free: free.unwrap_or(0) };
     // Not tried, since others would have nothing left meanwhile.
-    if size > found.free && !from_pool {
+    if free.is_some_and(|free| needed > free) {
         return Err(no_space());
     }
     descriptor::allocate(file, size).map_err(|source| match source.raw_os_error() {
-        Some(libc::ENOSPC) if from_pool => pages::no_huge_pages("fallocate", source, size),
+        Some(libc::ENOSPC) if found.magic == HUGETLBFS => pages::no_huge_pages("fallocate", source, size),
         Some(libc::ENOSPC) => no_space(),
         _ => SetupError::Os { call: "posix_fallocate", source },
     })

@@ -3,7 +3,7 @@
 use super::descriptor::{self, FileSystem, HUGETLBFS, TMPFS, filesystem, is_at, reopen, spot};
 use super::filesystem::check;
 use super::guard::LockGuard;
-use super::lock::{Byte, Held, Mode};
+use super::lock::{Byte, Held, Mode, is_kept};
 use super::{Source, make, unlink};
 use crate::address::{Address, Place};
 use crate::error::{Permissions, SetupError};
@@ -17,16 +17,13 @@ use crate::segment::{Access, Asked, Mapping, Segment, Trouble, View, join, persi
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long somebody else may take to remove a pipe before we give up.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
-
-/// What needs `/proc`: a file is opened once more by its descriptor.
-const REOPEN: &str = "opening /proc/self/fd/N, for which /proc has to be mounted,";
 
 fn failed(call: &'static str) -> impl Fn(io::Error) -> SetupError {
     move |source| SetupError::Os { call, source }
@@ -78,7 +75,7 @@ pub(super) fn again(
     options: &Options,
 ) -> Result<Segment, SetupError> {
     let asked = Asked::new(address, &options.trusted);
-    let found = Found::of(file, path, Access::ReadWrite).map_err(failed(REOPEN))?;
+    let found = Found::of(file, path, Access::ReadWrite).map_err(failed("open"))?;
     match open(&asked, options, Existing::Required, found) {
         Ok(segment) => Ok(segment),
         Err(Trouble::Failed(error)) => Err(error),
@@ -112,7 +109,7 @@ impl Found {
     }
 
     fn again(&self) -> Result<Self, SetupError> {
-        Self::of(&self.file, self.path.clone(), Access::ReadWrite).map_err(failed(REOPEN))
+        Self::of(&self.file, self.path.clone(), Access::ReadWrite).map_err(failed("open"))
     }
 
     /// The file at a path, which has so many `names` at most. It is looked at, and vetted, before it is opened: opening a device does
@@ -138,10 +135,10 @@ impl Found {
         vet(&metadata, filesystem(&spot).map_err(failed("fstatfs"))?)?;
         Self::of(&spot, Some(path.to_owned()), access).map_err(|source| match source.raw_os_error() {
             Some(libc::EROFS) => Trouble::Failed(SetupError::ReadOnly { address: asked.address.clone() }),
-            Some(libc::EACCES | libc::EPERM) if descriptor::is_in_proc(&spot) => {
+            Some(libc::EACCES | libc::EPERM) => {
                 Trouble::Failed(denied(asked, Some(make::permissions(&metadata))))
             }
-            _ => Trouble::Failed(failed(REOPEN)(source)),
+            _ => Trouble::Failed(failed("open")(source)),
         })
     }
 
@@ -161,26 +158,38 @@ impl Found {
             Ok(metadata) if source.kind() == io::ErrorKind::PermissionDenied => {
                 denied(asked, Some(make::permissions(&metadata)))
             }
-            _ => failed(REOPEN)(source),
+            _ => failed("open")(source),
         })
     }
 
-    /// What a file says of itself, which is mapped for reading alone. A foreign one is not written to.
+    /// What a file says of itself: a copy of its header, since whoever may write to the file may cut it. A foreign one is not
+    /// written to.
     pub(super) fn peek(&self, asked: &Asked<'_>) -> Result<Mapping, SetupError> {
-        let size = self.metadata.len();
-        if size < HEADER {
-            return Err(asked.foreign("the size of the file in bytes", size, HEADER));
-        }
-        let mapping = Mapping::of_file(self.file.as_fd(), self.filesystem.page, Access::Read, None)
-            .map_err(failed("mmap"))?;
-        match asked.readiness(&mapping)? {
-            Ready::Yes => Ok(mapping),
+        let mut bytes = [0; HEADER as usize];
+        self.file.read_exact_at(&mut bytes, 0).map_err(|source| match source.kind() {
+            io::ErrorKind::UnexpectedEof => {
+                asked.foreign("the size of the file in bytes", self.metadata.len(), HEADER)
+            }
+            _ => failed("pread")(source),
+        })?;
+        let copy = Mapping::of_copy(&bytes).map_err(failed("mmap"))?;
+        match asked.readiness(&copy)? {
+            Ready::Yes => Ok(copy),
             _ => Err(asked.foreign(
                 "the first word",
-                mapping.header().ready.load(crate::sync::Ordering::Relaxed),
+                u64::from_ne_bytes(*bytes.first_chunk().expect("8 bytes")),
                 READY,
             )),
         }
+    }
+
+    /// Whether what is in the file is from before the machine was started, as far as can be told: by the boot id, of which a
+    /// container may have one of its own. What is open now is not, whatever that says.
+    fn is_stale(&self, identity: &Identity) -> Result<bool, SetupError> {
+        let lasts = !matches!(self.filesystem.magic, TMPFS | HUGETLBFS);
+        Ok(lasts
+            && identity.is_of_another_boot()
+            && !is_kept(&self.file, Byte::Guests, Mode::Exclusive).map_err(failed("fcntl(F_OFD_GETLK)"))?)
     }
 
     /// Bytes to map of a file that holds this pipe.
@@ -219,6 +228,8 @@ fn objection(metadata: &Metadata, names: u64) -> Option<&'static str> {
 /// Opens a file that was found.
 fn open(asked: &Asked<'_>, options: &Options, existing: Existing, found: Found) -> Result<Segment, Trouble> {
     vet(asked)(&found.metadata, found.filesystem)?;
+    let identity = asked.identify(&found.peek(asked)?, found.metadata.len())?;
+    let stale = found.is_stale(&identity)?;
     let guest = enter(asked, &found)?;
     if let Some(path) = &found.path {
         // From here on nobody removes it unless by force.
@@ -226,10 +237,7 @@ fn open(asked: &Asked<'_>, options: &Options, existing: Existing, found: Found) 
             return Err(Trouble::Again);
         }
     }
-    let seen = found.peek(asked)?;
-    let identity = asked.identify(&seen, found.metadata.len())?;
-    drop(seen);
-    if identity.is_stale() {
+    if stale {
         if existing == Existing::Required || !options.remake_stale {
             return Err(SetupError::Stale { address: asked.address.clone() }.into());
         }
@@ -241,7 +249,7 @@ fn open(asked: &Asked<'_>, options: &Options, existing: Existing, found: Found) 
     let align = pages::alignment(options).filter(|_| found.filesystem.magic != HUGETLBFS);
     let size = found.size(&identity);
     let size = align.map_or(size, |align| size.next_multiple_of(align).min(found.metadata.len()));
-    if found.metadata.blocks() * 512 < size {
+    if descriptor::has_hole(&found.file, size) {
         // A copy, perhaps, with holes.
         make::set_aside(asked, &found.file, size, found.filesystem)?;
     }
@@ -286,9 +294,14 @@ pub(crate) fn view(address: &Address) -> Result<View, SetupError> {
     let seen = found.peek(&asked)?;
     let size = found.metadata.len();
     let identity = asked.identify(&seen, size)?;
-    drop(seen);
+    let stale = found.is_stale(&identity)?;
     let mapped = found.size(&identity);
-    let mapping = Mapping::of_file(found.file.as_fd(), mapped, Access::Read, None).map_err(failed("mmap"))?;
+    // A stranger's file could be cut while we look at it.
+    let mapping = if found.path.is_none() || asked.is_trusted(found.metadata.uid()) {
+        Mapping::of_file(found.file.as_fd(), mapped, Access::Read, None).map_err(failed("mmap"))?
+    } else {
+        seen
+    };
     let Found { file, metadata, filesystem, path } = found;
     Ok(View {
         mapping,
@@ -299,6 +312,7 @@ pub(crate) fn view(address: &Address) -> Result<View, SetupError> {
         permissions: make::permissions(&metadata),
         creator: metadata.uid(),
         locked: false,
+        stale,
         guard: Some(Box::new(LockGuard::new(file, path, mapped, filesystem.page, None))),
     })
 }

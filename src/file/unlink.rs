@@ -37,15 +37,18 @@ pub(crate) fn unlink(address: &Address, force: bool) -> Result<(), SetupError> {
 
 /// Removes a file that was found, if it is a pipe's. What is damaged, or of another version, goes if one insists.
 pub(super) fn remove(asked: &Asked<'_>, found: Found, force: bool) -> Result<(), Trouble> {
-    // The locks of a remover are held by a descriptor, which is closed before forks are let in again.
-    let (_no_fork, found) = removing(asked, found)?;
-    let path = found.path.as_ref().expect("only what has a name is removed");
     let seen = match found.peek(asked) {
         Err(SetupError::ByteOrder) if force => None,
         seen => Some(seen?),
     };
-    if let (Some(seen), false) = (&seen, force) {
+    let whose = seen.filter(|_| !force);
+    if let Some(seen) = &whose {
         asked.identify(seen, found.metadata.len())?;
+    }
+    // The locks of a remover are held by a descriptor, which is closed before forks are let in again.
+    let (_no_fork, found) = removing(asked, found, force)?;
+    let path = found.path.as_ref().expect("only what has a name is removed");
+    if let Some(seen) = &whose {
         vacate(seen.header(), &found.file)?;
     }
     if !is_at(&found.file, path).map_err(failed("stat"))? {
@@ -59,11 +62,15 @@ pub(super) fn remove(asked: &Asked<'_>, found: Found, force: bool) -> Result<(),
 }
 
 /// Keeps other removers out until the file is closed.
-fn removing(asked: &Asked<'_>, found: Found) -> Result<(NoFork, Found), SetupError> {
+fn removing(asked: &Asked<'_>, found: Found, force: bool) -> Result<(NoFork, Found), SetupError> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let no_fork = NoFork::now();
         if lock(&found.file, Byte::Remover, Mode::Exclusive).map_err(failed(LOCKING))? {
+            return Ok((no_fork, found));
+        }
+        // Who may only read the file can keep it from being removed in order, and not from being removed.
+        if force && !is_kept(&found.file, Byte::Remover, Mode::Shared).map_err(failed(LOCKING))? {
             return Ok((no_fork, found));
         }
         drop(no_fork);

@@ -94,6 +94,21 @@ impl Mapping {
         Self::of(base, size, access, MadeBy::Mmap, no_fork)
     }
 
+    /// A private copy of bytes, to look at what may be cut off under us.
+    pub(crate) fn of_copy(bytes: &[u8]) -> io::Result<Self> {
+        let no_fork = NoFork::now();
+        let (protection, flags) =
+            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: with a null address the kernel chooses where to map, over nothing that exists.
+        let base = unsafe { libc::mmap(null_mut(), bytes.len(), protection, flags, -1, 0) };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the mapping just made has as many bytes, and nobody knows of it yet.
+        unsafe { base.cast::<u8>().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        Self::of(base, bytes.len() as u64, Access::Read, MadeBy::Mmap, no_fork)
+    }
+
     fn of(
         base: *mut libc::c_void,
         size: u64,

@@ -94,7 +94,11 @@ impl Guard for SetGuard {
         let _ = self.set.leave();
     }
 
-    fn again(&self, _: &Address, options: &Options) -> Result<Segment, SetupError> {
-        super::attach(&Address(Place::Id(self.memory.id())), options, Existing::Required)
+    fn again(&self, address: &Address, options: &Options) -> Result<Segment, SetupError> {
+        let again = super::attach(&Address(Place::Id(self.memory.id())), options, Existing::Required);
+        again.map_err(|error| match error {
+            SetupError::NotFound { .. } => SetupError::Removed { address: address.clone() },
+            error => error,
+        })
     }
 }

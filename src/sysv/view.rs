@@ -54,6 +54,7 @@ pub(crate) fn view(address: &Address, patience: Duration) -> Result<View, SetupE
         permissions: Permissions { uid: status.uid, gid: status.gid, mode: status.permissions() },
         creator: status.creator,
         locked: status.is_locked(),
+        stale: false,
         guard: set.map(|set| Box::new(SetGuard::new(set, memory)) as Box<dyn Guard>),
         mapping,
     })
