@@ -3,21 +3,15 @@
 
 mod support;
 
-use shmpipe::{Consumer, Options, Pipe, Producer, RecvError, SetupError, unlink};
+use shmpipe::{Consumer, Options, Pipe, Producer, RecvError};
 use support::name::{Name, Objects};
-use support::process::{Line, Process, part as play};
+use support::process::{Line, part as play};
 use support::raw::Attached;
-use support::{attached_by, end};
+use support::traced::{Traced, be_asked, be_traced, mark};
 
 #[test]
 fn part() {
-    play(&[
-        ("producer", be_producer),
-        ("consumer", be_consumer),
-        ("asked", be_asked),
-        ("end", end::play),
-        ("life", live),
-    ]);
+    play(&[("producer", be_producer), ("consumer", be_consumer), ("asked", be_asked)]);
 }
 
 const CAPACITY: usize = 4096;
@@ -28,129 +22,6 @@ const CHANGING: usize = 512;
 /// What message `tag` holds.
 fn content(tag: u32, length: usize) -> Vec<u8> {
     (0..length).map(|i| (tag as usize * 7 + i * 13) as u8 | 1).collect()
-}
-
-fn ptrace(request: libc::c_uint, thread: i32) -> i64 {
-    let null = std::ptr::null_mut::<libc::c_void>();
-    // SAFETY: these requests use no pointers.
-    unsafe { libc::ptrace(request, thread, null, null) }
-}
-
-/// Puts this thread on the core of lowest number that it may use: a step is several times faster if the two that take
-/// turns need not wake another core.
-fn share_a_core() {
-    // SAFETY: cpu_set_t is an array of integers; the calls read and write one.
-    unsafe {
-        let mut cores: libc::cpu_set_t = std::mem::zeroed();
-        libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut cores);
-        if let Some(first) = (0..libc::CPU_SETSIZE as usize).find(|&core| libc::CPU_ISSET(core, &cores)) {
-            libc::CPU_ZERO(&mut cores);
-            libc::CPU_SET(first, &mut cores);
-            libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const cores);
-        }
-    }
-}
-
-/// Lets our parent trace this thread, and says which it is, or that it cannot be.
-fn be_traced(line: &mut Line) {
-    share_a_core();
-    match ptrace(libc::PTRACE_TRACEME, 0) {
-        // SAFETY: no arguments.
-        0 => line.say(unsafe { libc::gettid() }),
-        _ => line.say("not traced"),
-    }
-}
-
-/// The end of one thing, and the begin of the next.
-fn mark() {
-    // SAFETY: no pointers. The signal stops this thread for its tracer, who does not pass it on.
-    unsafe { libc::raise(libc::SIGSTOP) };
-}
-
-/// A process that stops where we want it to.
-struct Traced {
-    process: Process,
-    thread: i32,
-}
-
-impl Traced {
-    /// Starts it; nothing if tracing is forbidden here.
-    fn start(part: &str, words: &[&str]) -> Option<Self> {
-        let mut process = Process::start(part, words);
-        let said = process.hear();
-        let Ok(thread) = said.parse() else {
-            eprintln!("steps: {part}: left out, since nobody may be traced here");
-            return None;
-        };
-        share_a_core();
-        let traced = Traced { process, thread };
-        assert_eq!(traced.stopped_by(), libc::SIGSTOP);
-        Some(traced)
-    }
-
-    /// Waits until it stops; the signal that it stopped by.
-    fn stopped_by(&self) -> i32 {
-        let mut status = 0;
-        // SAFETY: the pointer is to one int.
-        let waited = unsafe { libc::waitpid(self.thread, &raw mut status, libc::__WALL) };
-        assert_eq!(waited, self.thread, "{}", std::io::Error::last_os_error());
-        assert!(libc::WIFSTOPPED(status), "it has ended: {status:#x}");
-        libc::WSTOPSIG(status)
-    }
-
-    /// Runs it for one instruction; whether it is still on the way to its next mark.
-    fn step(&self) -> bool {
-        assert_eq!(ptrace(libc::PTRACE_SINGLESTEP, self.thread), 0);
-        match self.stopped_by() {
-            libc::SIGTRAP => true,
-            libc::SIGSTOP => false,
-            signal => panic!("signal {signal}"),
-        }
-    }
-
-    /// Lets it run to its next mark.
-    fn go_on(&self) {
-        assert_eq!(ptrace(libc::PTRACE_CONT, self.thread), 0);
-        assert_eq!(self.stopped_by(), libc::SIGSTOP);
-    }
-
-    /// Tells it what to do, and has it stop before it does that.
-    fn prepare(&mut self, command: &str) {
-        self.process.say(command);
-        self.go_on();
-    }
-
-    /// Has it do to the end what it was told; what came of it.
-    fn finish(&mut self) -> String {
-        self.go_on();
-        self.result()
-    }
-
-    /// What came of what it has done.
-    fn result(&mut self) -> String {
-        assert_eq!(ptrace(libc::PTRACE_CONT, self.thread), 0);
-        let result = self.process.hear();
-        assert_eq!(self.stopped_by(), libc::SIGSTOP);
-        result
-    }
-
-    /// Runs it until it enters or leaves a system call, or comes to its next mark.
-    fn next_call(&self) -> bool {
-        assert_eq!(ptrace(libc::PTRACE_SYSCALL, self.thread), 0);
-        self.stopped_by() == libc::SIGTRAP
-    }
-}
-
-impl Drop for Traced {
-    /// Kills it. A thread that is traced has to be waited for by its tracer before the process can end.
-    fn drop(&mut self) {
-        self.process.signal(libc::SIGKILL);
-        let mut status = 0;
-        // SAFETY: the pointer is to one int.
-        while unsafe { libc::waitpid(self.thread, &raw mut status, libc::__WALL) } == self.thread
-            && libc::WIFSTOPPED(status)
-        {}
-    }
 }
 
 /// A second pipe of the same size, for the successors to try.
@@ -434,32 +305,6 @@ fn a_consumer_killed_at_any_instruction_has_released_what_it_took_or_nothing() {
     assert!(states > 20, "{states} states");
 }
 
-/// An end that does one thing after the other, each between two marks, and says what came of it.
-fn be_asked(mut line: Line) {
-    let [name, role] = line.words.clone().try_into().unwrap();
-    let pipe = Pipe::open(name.as_str()).unwrap();
-    let mut producer = (role == "producer").then(|| pipe.producer().unwrap());
-    let mut consumer = (role == "consumer").then(|| pipe.consumer().unwrap());
-    be_traced(&mut line);
-    mark();
-    while let Some(command) = line.hear() {
-        mark();
-        let result = match command.as_str() {
-            "try_recv" => {
-                consumer.as_mut().unwrap().try_recv().map(|message| message.len()).map_err(|e| e.to_string())
-            }
-            "recv" => {
-                consumer.as_mut().unwrap().recv().map(|message| message.len()).map_err(|e| e.to_string())
-            }
-            "send" => producer.as_mut().unwrap().send(&[1; 100]).map(|_| 100).map_err(|e| e.to_string()),
-            command => panic!("{command}"),
-        };
-        mark();
-        line.say(result.map_or_else(|error| error, |length| format!("{length} bytes")));
-        mark();
-    }
-}
-
 #[test]
 fn a_last_message_is_received_before_the_close_at_whatever_instruction_both_come() {
     let name = Name::new();
@@ -485,102 +330,4 @@ fn a_last_message_is_received_before_the_close_at_whatever_instruction_both_come
             break;
         }
     }
-}
-
-#[test]
-fn what_was_sent_or_released_before_a_death_counts_whenever_it_comes() {
-    let (abandoned, mut longest) = (RecvError::Abandoned.to_string(), 0);
-    // The one that waits runs so many system calls of its wait, half a call each, before the other one acts and dies.
-    for halves in 0..16 {
-        let name = Name::new();
-        Options::new().capacity(CAPACITY as u64).create(&name).unwrap();
-        let Some(mut traced) = Traced::start("asked", &[name.as_str(), "consumer"]) else { return };
-        let mut producer = end::producer(&name);
-        traced.prepare("recv");
-        let ran = (0..halves).take_while(|_| traced.next_call()).count();
-        longest = longest.max(ran);
-        assert_eq!(producer.ask("send last"), "sent");
-        producer.kill();
-        assert_eq!(traced.finish(), "4 bytes", "after {halves} halves of system calls");
-        traced.prepare("recv");
-        assert_eq!(traced.finish(), abandoned);
-        drop(traced);
-
-        let name = Name::new();
-        Options::new().capacity(CAPACITY as u64).create(&name).unwrap();
-        let mut traced = Traced::start("asked", &[name.as_str(), "producer"]).unwrap();
-        let mut consumer = end::consumer(&name);
-        while shmpipe::inspect(&name).unwrap().used < 4000 {
-            traced.prepare("send");
-            assert_eq!(traced.finish(), "100 bytes");
-        }
-        traced.prepare("send");
-        (0..halves).all(|_| traced.next_call());
-        let taken = consumer.ask("empty");
-        assert!(taken.starts_with("empty after "), "{taken}");
-        consumer.kill();
-        assert_eq!(traced.finish(), "100 bytes", "after {halves} halves of system calls");
-    }
-    assert!(longest > 8, "{longest}");
-}
-
-/// Makes a pipe, uses it, and removes it.
-fn live(mut line: Line) {
-    let name = line.words[0].clone();
-    be_traced(&mut line);
-    mark();
-    let pipe = Pipe::open_or_create(name.as_str()).unwrap();
-    let (mut producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
-    producer.send(b"alive").unwrap();
-    consumer.recv().unwrap().release();
-    consumer.close().unwrap();
-    producer.close().unwrap();
-    drop(pipe);
-    // Now it is opened once more, and not made.
-    drop(Pipe::open(name.as_str()).unwrap());
-    unlink(name.as_str()).unwrap();
-    mark();
-}
-
-#[test]
-fn whoever_is_killed_before_or_after_any_system_call_leaves_what_the_next_one_can_mend() {
-    let mut calls = 0;
-    loop {
-        let name = Name::new();
-        let Some(traced) = Traced::start("life", &[name.as_str()]) else { return };
-        let is_over = !(0..calls).all(|_| traced.next_call());
-        drop(traced);
-        // Each time another one is the next one.
-        match calls % 4 {
-            0 => drop(Pipe::open_or_create(&name).unwrap()),
-            1 => match Options::new().create(&name) {
-                Ok(_) | Err(SetupError::Exists { .. }) => {}
-                Err(error) => panic!("create after {calls}: {error:?}"),
-            },
-            2 => match Pipe::open(&name) {
-                Ok(_) | Err(SetupError::NotFound { .. } | SetupError::HalfMade { .. }) => {}
-                Err(error) => panic!("open after {calls}: {error:?}"),
-            },
-            _ => match unlink(&name) {
-                Ok(()) => assert!(name.is_unused()),
-                // A set of zeros may be left, of which nobody can tell whose it is.
-                Err(SetupError::NotFound { .. }) => assert_eq!(name.segment(), None),
-                Err(error) => panic!("unlink after {calls}: {error:?}"),
-            },
-        }
-        let pipe = Pipe::open_or_create(&name).unwrap();
-        let (mut producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
-        while consumer.try_recv().is_ok() {}
-        producer.send(b"well").unwrap();
-        assert_eq!(consumer.recv().unwrap().to_vec(), b"well", "after {calls}");
-        drop((producer, consumer, pipe));
-        attached_by(name.segment().unwrap(), 0);
-        unlink(&name).unwrap();
-        assert!(name.is_unused());
-        if is_over {
-            break;
-        }
-        calls += 1;
-    }
-    assert!(calls > 60, "{calls} calls");
 }

@@ -457,30 +457,6 @@ pub fn a_second_endpoint_is_refused_with_the_process_that_holds_the_role(backend
     assert_eq!(other.ask("consumer"), "claimed");
 }
 
-pub fn roles_and_deaths_are_seen_across_pid_namespaces(backend: Backend) {
-    let unshare = ["unshare", "--pid", "--fork", "--kill-child"];
-    let allowed = std::process::Command::new(unshare[0]).args(&unshare[1..]).arg("true").output();
-    if !allowed.is_ok_and(|output| output.status.success()) {
-        return eprintln!(
-            "roles_and_deaths_are_seen_across_pid_namespaces: left out, since there is no other one"
-        );
-    }
-    let place = backend.place();
-    let mut producer = end::producer(&place);
-    let mut inside = Process::start_under(&unshare, "end", &[]);
-    inside.ask(format!("open {place}"));
-    assert_eq!(inside.ask("producer"), "RoleTaken { role: Producer, pid: None }", "not visible from there");
-    assert_eq!(inside.ask("consumer"), "claimed");
-    they_talk(&mut producer, &mut inside, "hello");
-    assert_eq!(producer.ask("peer"), "Open");
-    fill(&mut producer);
-    send_waits(&mut producer);
-    inside.kill();
-    assert_eq!(producer.ask("send more"), "Abandoned");
-    let mut consumer = end::consumer(&place);
-    assert_eq!(consumer.ask("empty"), format!("empty after {FULL}"));
-}
-
 /// How long it takes from `act` until `process` says what it is expected to say.
 fn delay(process: &mut Process, expected: &str, act: impl FnOnce()) -> Duration {
     let start = Instant::now();
@@ -620,4 +596,36 @@ pub fn a_deadline_however_short_does_not_hide_a_death(backend: Backend) {
     producer.kill();
     assert_eq!(consumer.ask("recv 0"), "Abandoned");
     assert_eq!(consumer.ask("recv 0"), "TimedOut");
+}
+
+pub fn a_dead_process_that_nobody_has_waited_for_holds_no_role(backend: Backend) {
+    let place = backend.place();
+    for role in ["producer", "consumer"] {
+        let (producer, consumer) = both(&place, true);
+        let (dead, mut other) = if role == "producer" { (producer, consumer) } else { (consumer, producer) };
+        dead.signal(libc::SIGKILL);
+        let status = format!("/proc/{}/stat", dead.pid());
+        until("a zombie", || std::fs::read_to_string(&status).unwrap().contains(") Z "));
+        assert_eq!(other.ask("peer"), "Died");
+        let mut successor = end::start();
+        successor.ask(format!("open {place}"));
+        assert_eq!(successor.ask(role), "claimed");
+        assert_eq!(other.ask("peer"), "Open");
+    }
+}
+
+pub fn a_role_stays_with_the_process_when_the_thread_that_claimed_it_ends(backend: Backend) {
+    let place = backend.place();
+    let pipe = place.create(&Options::new().capacity(4096)).unwrap();
+    let claim = || (pipe.producer().unwrap(), pipe.consumer().unwrap());
+    let (mut producer, mut consumer) = std::thread::scope(|scope| scope.spawn(claim).join().unwrap());
+    let mut other = end::start();
+    other.ask(format!("open {place}"));
+    for role in ["producer", "consumer"] {
+        let refused = other.ask(role);
+        assert!(refused.starts_with("RoleTaken"), "{refused}");
+    }
+    producer.send(b"still here").unwrap();
+    assert_eq!(consumer.recv().unwrap().to_vec(), b"still here");
+    assert_eq!(consumer.recv_deadline(within(A_WHILE)).unwrap_err(), RecvError::TimedOut);
 }

@@ -1,7 +1,8 @@
-//! A forked child has neither the mapping nor the claim, and what it drops there does nothing here.
+//! Fork and exec: a forked child has neither the mapping nor the claim, and what it drops there does nothing here; another
+//! program has neither either.
 
 use crate::support::backend::Backend;
-use crate::support::{end, until};
+use crate::support::{end, raw, until};
 use shmpipe::{Options, Peer, Pipe, RecvError, SetupError, inspect};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -143,4 +144,28 @@ pub fn a_role_cannot_be_claimed_through_a_handle_from_before_the_fork(backend: B
     assert_eq!(holder.ask("send still"), "sent");
     let error = Pipe::open(&place).unwrap().producer().unwrap_err();
     assert!(matches!(error, SetupError::RoleTaken { .. }), "the holder still holds: {error:?}");
+}
+
+pub fn a_process_that_has_become_another_program_holds_no_role(backend: Backend) {
+    for role in ["producer", "consumer"] {
+        let place = backend.place();
+        let mut holder = if role == "producer" { end::producer(&place) } else { end::consumer(&place) };
+        holder.say("exec 60");
+        let comm = format!("/proc/{}/comm", holder.pid());
+        until("another program", || std::fs::read_to_string(&comm).unwrap().trim() == "sleep");
+        if let Some(set) = place.set() {
+            let semaphore = if role == "producer" { 1 } else { 2 };
+            assert_eq!(raw::semaphore(set, semaphore), 1, "the kernel keeps the claim");
+        }
+
+        let mut successor = end::start();
+        successor.ask(format!("open {place}"));
+        assert_eq!(successor.ask(role), "claimed");
+        // Nor does the end of that process touch the claim of its successor.
+        holder.kill();
+        let mut second = end::start();
+        second.ask(format!("open {place}"));
+        let refused = second.ask(role);
+        assert!(refused.contains(&successor.pid().to_string()), "{refused}");
+    }
 }

@@ -7,10 +7,12 @@
 //!
 //! What cannot be asked of a backend says so in the list, with the reason, and is reported as ignored.
 
+mod calls;
 mod corrupt;
 mod ends;
 mod foreign;
 mod fork;
+mod namespaces;
 mod no_syscalls;
 mod one_process;
 mod removal;
@@ -31,6 +33,8 @@ fn part() {
         ("random", stream::send_at_random),
         ("steered", stream::send_steered),
         ("make and remove", setup::make_and_remove),
+        ("asked", support::traced::be_asked),
+        ("life", calls::live),
         ("no membarrier", setup::no_membarrier),
         ("sealed producer", no_syscalls::sealed_producer),
         ("sealed consumer", no_syscalls::sealed_consumer),
@@ -159,11 +163,12 @@ conformance! {
             a_name_can_be_used_again_and_again_after_every_kind_of_end
             what_was_taken_and_not_released_comes_again_with_the_same_positions
             a_second_endpoint_is_refused_with_the_process_that_holds_the_role
-            roles_and_deaths_are_seen_across_pid_namespaces
             the_end_of_a_peer_reaches_a_sleeper
             the_coming_of_a_peer_reaches_a_sleeper
             every_waiting_call_notices_the_peers_end_by_each_strategy
             a_deadline_however_short_does_not_hide_a_death
+            a_dead_process_that_nobody_has_waited_for_holds_no_role
+            a_role_stays_with_the_process_when_the_thread_that_claimed_it_ends
         }
     }
     setup {
@@ -176,7 +181,12 @@ conformance! {
             a_failed_attempt_leaves_nothing_behind
             a_new_pipe_belongs_to_whom_it_is_given
             a_process_that_cannot_wake_as_the_pipe_demands_is_refused
-            a_role_kept_over_exec_by_a_process_without_the_mapping_is_void
+        }
+    }
+    calls {
+        [] {
+            what_was_sent_or_released_before_a_death_counts_whenever_it_comes
+            whoever_is_killed_before_or_after_any_system_call_leaves_what_the_next_one_can_mend
         }
     }
     removal {
@@ -199,6 +209,15 @@ conformance! {
             a_child_takes_part_by_opening_the_pipe_anew
             a_claim_ends_with_the_parent_also_while_its_child_lives
             a_role_cannot_be_claimed_through_a_handle_from_before_the_fork
+            a_process_that_has_become_another_program_holds_no_role
+        }
+    }
+    namespaces {
+        [] {
+            roles_and_deaths_are_seen_across_pid_namespaces
+            two_processes_of_the_same_number_are_told_apart
+            where_the_address_leads_elsewhere_there_is_no_pipe
+            where_the_address_leads_elsewhere_it_may_lead_to_another_pipe
         }
     }
     users {

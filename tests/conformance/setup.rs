@@ -3,9 +3,8 @@
 use crate::support::backend::{Backend, Place};
 use crate::support::end::Meet;
 use crate::support::process::{Line, Process};
-use crate::support::raw;
 use crate::support::rng::Rng;
-use crate::support::{LONG, end, is_root, until, within};
+use crate::support::{LONG, end, is_root, within};
 use shmpipe::{Options, Pipe, SetupError, WakeMode, inspect, unlink, unlink_force};
 use std::collections::BTreeSet;
 use std::sync::Barrier;
@@ -255,28 +254,4 @@ pub fn a_process_that_cannot_wake_as_the_pipe_demands_is_refused(backend: Backen
     assert_eq!(other.hear(), "done");
     other.end();
     assert_eq!(Pipe::open(&new).unwrap().wake_mode(), WakeMode::Fence);
-}
-
-pub fn a_role_kept_over_exec_by_a_process_without_the_mapping_is_void(backend: Backend) {
-    for role in ["producer", "consumer"] {
-        let place = backend.place();
-        let mut holder = if role == "producer" { end::producer(&place) } else { end::consumer(&place) };
-        holder.say("exec 60");
-        let comm = format!("/proc/{}/comm", holder.pid());
-        until("another program", || std::fs::read_to_string(&comm).unwrap().trim() == "sleep");
-        if let Some(set) = place.set() {
-            let semaphore = if role == "producer" { 1 } else { 2 };
-            assert_eq!(raw::semaphore(set, semaphore), 1, "the kernel keeps the claim");
-        }
-
-        let mut successor = end::start();
-        successor.ask(format!("open {place}"));
-        assert_eq!(successor.ask(role), "claimed");
-        // Nor does the end of that process touch the claim of its successor.
-        holder.kill();
-        let mut second = end::start();
-        second.ask(format!("open {place}"));
-        let refused = second.ask(role);
-        assert!(refused.contains(&successor.pid().to_string()), "{refused}");
-    }
 }

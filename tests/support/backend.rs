@@ -97,6 +97,14 @@ impl Place {
         options.open_or_create(self)
     }
 
+    /// Whether there is a segment.
+    pub fn exists(&self) -> bool {
+        match &self.at {
+            At::Key(name) => name.segment().is_some(),
+            At::Path(path) => path.exists(),
+        }
+    }
+
     /// Whether nothing at all is there.
     pub fn is_unused(&self) -> bool {
         match &self.at {
@@ -140,6 +148,16 @@ impl Place {
                 ]
             }
         }
+    }
+
+    /// A command under which another one runs in a namespace where the address leads to nothing as yet.
+    pub fn elsewhere(&self) -> Vec<String> {
+        let directory = match &self.at {
+            At::Key(_) => return ["unshare", "--ipc"].map(String::from).to_vec(),
+            At::Path(path) => path.parent().unwrap().display(),
+        };
+        let mount = format!("mount -t tmpfs none {directory} && exec \"$@\"");
+        ["unshare", "--mount", "sh", "-c", &mount, "sh"].map(String::from).to_vec()
     }
 
     /// Waits until so many have the segment attached, where the kernel counts them.

@@ -1,0 +1,103 @@
+//! An end that is stopped, or killed, before and after each system call that it makes.
+
+use crate::support::backend::Backend;
+use crate::support::end;
+use crate::support::process::Line;
+use crate::support::traced::{Traced, be_traced, mark};
+use shmpipe::{Options, Pipe, RecvError, SetupError, unlink};
+
+pub fn what_was_sent_or_released_before_a_death_counts_whenever_it_comes(backend: Backend) {
+    let (abandoned, mut longest) = (RecvError::Abandoned.to_string(), 0);
+    // The one that waits runs so many system calls of its wait, half a call each, before the other one acts and dies.
+    for halves in 0..16 {
+        let place = backend.place();
+        place.create(&Options::new().capacity(4096)).unwrap();
+        let Some(mut traced) = Traced::start("asked", &[place.as_str(), "consumer"]) else { return };
+        let mut producer = end::producer(&place);
+        traced.prepare("recv");
+        let ran = (0..halves).take_while(|_| traced.next_call()).count();
+        longest = longest.max(ran);
+        assert_eq!(producer.ask("send last"), "sent");
+        producer.kill();
+        assert_eq!(traced.finish(), "4 bytes", "after {halves} halves of system calls");
+        traced.prepare("recv");
+        assert_eq!(traced.finish(), abandoned);
+        drop(traced);
+
+        let place = backend.place();
+        place.create(&Options::new().capacity(4096)).unwrap();
+        let mut traced = Traced::start("asked", &[place.as_str(), "producer"]).unwrap();
+        let mut consumer = end::consumer(&place);
+        while shmpipe::inspect(&place).unwrap().used < 4000 {
+            traced.prepare("send");
+            assert_eq!(traced.finish(), "100 bytes");
+        }
+        traced.prepare("send");
+        (0..halves).all(|_| traced.next_call());
+        let taken = consumer.ask("empty");
+        assert!(taken.starts_with("empty after "), "{taken}");
+        consumer.kill();
+        assert_eq!(traced.finish(), "100 bytes", "after {halves} halves of system calls");
+    }
+    assert!(longest > 8, "{longest}");
+}
+
+/// Makes a pipe, uses it, and removes it.
+pub fn live(mut line: Line) {
+    let address = line.words[0].clone();
+    be_traced(&mut line);
+    mark();
+    let pipe = Pipe::open_or_create(address.as_str()).unwrap();
+    let (mut producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
+    producer.send(b"alive").unwrap();
+    consumer.recv().unwrap().release();
+    consumer.close().unwrap();
+    producer.close().unwrap();
+    drop(pipe);
+    // Now it is opened once more, and not made.
+    drop(Pipe::open(address.as_str()).unwrap());
+    unlink(address.as_str()).unwrap();
+    mark();
+}
+
+pub fn whoever_is_killed_before_or_after_any_system_call_leaves_what_the_next_one_can_mend(backend: Backend) {
+    let mut calls = 0;
+    loop {
+        let place = backend.place();
+        let Some(traced) = Traced::start("life", &[place.as_str()]) else { return };
+        let is_over = !(0..calls).all(|_| traced.next_call());
+        drop(traced);
+        // Each time another one is the next one.
+        match calls % 4 {
+            0 => drop(place.open_or_create(&Options::new()).unwrap()),
+            1 => match place.create(&Options::new()) {
+                Ok(_) | Err(SetupError::Exists { .. }) => {}
+                Err(error) => panic!("create after {calls}: {error:?}"),
+            },
+            2 => match Pipe::open(&place) {
+                Ok(_) | Err(SetupError::NotFound { .. } | SetupError::HalfMade { .. }) => {}
+                Err(error) => panic!("open after {calls}: {error:?}"),
+            },
+            _ => match unlink(&place) {
+                Ok(()) => assert!(place.is_unused()),
+                // A set of zeros may be left, of which nobody can tell whose it is.
+                Err(SetupError::NotFound { .. }) => assert!(!place.exists()),
+                Err(error) => panic!("unlink after {calls}: {error:?}"),
+            },
+        }
+        let pipe = place.open_or_create(&Options::new()).unwrap();
+        let (mut producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
+        while consumer.try_recv().is_ok() {}
+        producer.send(b"well").unwrap();
+        assert_eq!(consumer.recv().unwrap().to_vec(), b"well", "after {calls}");
+        drop((producer, consumer, pipe));
+        place.attached_by(0);
+        unlink(&place).unwrap();
+        assert!(place.is_unused());
+        if is_over {
+            break;
+        }
+        calls += 1;
+    }
+    assert!(calls > 60, "{calls} calls");
+}

@@ -1,0 +1,107 @@
+//! Ends in different namespaces: of processes, where they share the memory, and of what the address names, where they
+//! do not.
+
+use crate::support::backend::Backend;
+use crate::support::end;
+use crate::support::process::Process;
+use shmpipe::{Pipe, inspect};
+use std::process::Command;
+
+/// Whether commands can be run under this one; says on stderr that a test is left out if not.
+fn is_allowed(test: &str, command: &[&str]) -> bool {
+    let tried = Command::new(command[0]).args(&command[1..]).arg("true").output();
+    let allowed = tried.is_ok_and(|output| output.status.success());
+    if !allowed {
+        eprintln!("{test}: left out, since {command:?} is not allowed");
+    }
+    allowed
+}
+
+pub fn roles_and_deaths_are_seen_across_pid_namespaces(backend: Backend) {
+    let unshare = ["unshare", "--pid", "--fork", "--kill-child"];
+    if !is_allowed("roles_and_deaths_are_seen_across_pid_namespaces", &unshare) {
+        return;
+    }
+    let place = backend.place();
+    let mut producer = end::producer(&place);
+    let mut inside = Process::start_under(&unshare, "end", &[]);
+    inside.ask(format!("open {place}"));
+    assert_eq!(inside.ask("producer"), "RoleTaken { role: Producer, pid: None }", "not visible from there");
+    assert_eq!(inside.ask("consumer"), "claimed");
+    assert_eq!(producer.ask("send hello"), "sent");
+    assert_eq!(inside.ask("recv"), "\"hello\"");
+    assert_eq!(producer.ask("peer"), "Open");
+    assert_eq!(producer.ask("fill"), "full after 255");
+    assert_eq!(producer.ask("send 12345678 250"), "TimedOut");
+    inside.kill();
+    assert_eq!(producer.ask("send more"), "Abandoned");
+    let mut consumer = end::consumer(&place);
+    assert_eq!(consumer.ask("empty"), "empty after 255");
+}
+
+/// Two processes that are both number 1 of a namespace of their own, and see the same address.
+pub fn two_processes_of_the_same_number_are_told_apart(backend: Backend) {
+    let unshare = ["unshare", "--pid", "--fork", "--kill-child"];
+    if !is_allowed("two_processes_of_the_same_number_are_told_apart", &unshare) {
+        return;
+    }
+    let place = backend.place();
+    let pipe = place.create(&shmpipe::Options::new().capacity(4096)).unwrap();
+    let [mut one, mut other] = [(); 2].map(|()| Process::start_under(&unshare, "end", &[]));
+    for process in [&mut one, &mut other] {
+        process.ask(format!("open {place}"));
+    }
+    for role in ["producer", "consumer"] {
+        assert_eq!(one.ask(role), "claimed");
+        let refused = other.ask(role);
+        assert!(refused.starts_with("RoleTaken"), "{refused}");
+    }
+    one.kill();
+    for role in ["producer", "consumer"] {
+        assert_eq!(other.ask(role), "claimed");
+    }
+    assert_eq!(other.ask("send again"), "sent");
+    assert_eq!(other.ask("recv"), "\"again\"");
+    assert!(pipe.producer().is_err());
+}
+
+pub fn where_the_address_leads_elsewhere_there_is_no_pipe(backend: Backend) {
+    let place = backend.place();
+    let elsewhere = place.elsewhere();
+    let elsewhere: Vec<&str> = elsewhere.iter().map(String::as_str).collect();
+    if !is_allowed("where_the_address_leads_elsewhere_there_is_no_pipe", &elsewhere) {
+        return;
+    }
+    let producer = end::producer(&place);
+    let mut inside = Process::start_under(&elsewhere, "end", &[]);
+    for attempt in ["open", "inspect", "unlink", "unlink_force"] {
+        let said = inside.ask(format!("{attempt} {place}"));
+        assert!(said.starts_with("NotFound"), "{attempt}: {said}");
+    }
+    inside.end();
+    assert_eq!(inspect(&place).unwrap().producer.pid, Some(producer.pid()));
+}
+
+pub fn where_the_address_leads_elsewhere_it_may_lead_to_another_pipe(backend: Backend) {
+    let place = backend.place();
+    let elsewhere = place.elsewhere();
+    let elsewhere: Vec<&str> = elsewhere.iter().map(String::as_str).collect();
+    if !is_allowed("where_the_address_leads_elsewhere_it_may_lead_to_another_pipe", &elsewhere) {
+        return;
+    }
+    let mut consumer = end::consumer(&place);
+    let id = inspect(&place).unwrap().segment_id;
+    let mut inside = Process::start_under(&elsewhere, "end", &[]);
+    let made = inside.ask(format!("open_or_create {place}"));
+    assert!(made.ends_with(" made") && !made.contains(&id.to_string()), "{made}");
+    for role in ["producer", "consumer"] {
+        assert_eq!(inside.ask(role), "claimed");
+    }
+    assert_eq!(inside.ask("send there"), "sent");
+    assert_eq!(consumer.ask("recv 250"), "TimedOut");
+    assert_eq!(inside.ask("recv"), "\"there\"");
+    assert_eq!(inside.ask("drop"), "dropped");
+    assert_eq!(inside.ask(format!("unlink {place}")), "unlinked");
+    inside.end();
+    assert_eq!(Pipe::open(&place).unwrap().id(), id);
+}
