@@ -7,7 +7,7 @@ use shmpipe::{Consumer, Options, Pipe, Producer, RecvError};
 use support::name::{Name, Objects};
 use support::process::{Line, part as play};
 use support::raw::Attached;
-use support::traced::{Traced, be_asked, be_traced, mark};
+use support::traced::{Traced, be_asked, be_traced, mark, share_a_core};
 
 #[test]
 fn part() {
@@ -207,6 +207,7 @@ fn a_producer_killed_at_any_instruction_has_sent_all_of_it_or_nothing() {
     let pipe = Options::new().capacity(CAPACITY as u64).create(&name).unwrap();
     let memory = Attached::new(name.segment().unwrap());
     let trial = Trial::new();
+    share_a_core();
     let Some(traced) = Traced::start("producer", &[name.as_str()]) else { return };
     let mut consumer = pipe.consumer().unwrap();
     let mut states = each_step(&traced, &memory, &trial, &[], &[]);
@@ -287,6 +288,7 @@ fn a_consumer_killed_at_any_instruction_has_released_what_it_took_or_nothing() {
     let mut producer = pipe.producer().unwrap();
     let mut tag = 0;
     let mut there = vec![];
+    share_a_core();
     let Some(traced) = Traced::start("consumer", &[name.as_str()]) else { return };
     let mut states = each_step(&traced, &memory, &trial, &[], &[]);
     for (_, count) in TAKES {
@@ -309,6 +311,7 @@ fn a_consumer_killed_at_any_instruction_has_released_what_it_took_or_nothing() {
 fn a_last_message_is_received_before_the_close_at_whatever_instruction_both_come() {
     let name = Name::new();
     let pipe = Options::new().capacity(CAPACITY as u64).create(&name).unwrap();
+    share_a_core();
     let Some(mut traced) = Traced::start("asked", &[name.as_str(), "consumer"]) else { return };
     let (empty, closed) = (RecvError::Empty.to_string(), RecvError::Closed.to_string());
     // What release builds do in one instruction takes dozens without optimization.

@@ -604,8 +604,11 @@ pub fn a_dead_process_that_nobody_has_waited_for_holds_no_role(backend: Backend)
         let (producer, consumer) = both(&place, true);
         let (dead, mut other) = if role == "producer" { (producer, consumer) } else { (consumer, producer) };
         dead.signal(libc::SIGKILL);
-        let status = format!("/proc/{}/stat", dead.pid());
-        until("a zombie", || std::fs::read_to_string(&status).unwrap().contains(") Z "));
+        // With all of its threads: the first one may be the first to go.
+        let process = format!("/proc/{}", dead.pid());
+        let is_zombie = || std::fs::read_to_string(format!("{process}/stat")).unwrap().contains(") Z ");
+        let threads = || std::fs::read_dir(format!("{process}/task")).unwrap().count();
+        until("a zombie", || is_zombie() && threads() == 1);
         assert_eq!(other.ask("peer"), "Died");
         let mut successor = end::start();
         successor.ask(format!("open {place}"));

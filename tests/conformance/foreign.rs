@@ -5,20 +5,30 @@ use crate::support::raw::Attached;
 use shmpipe::{Options, Pipe, SetupError, inspect, list, unlink, unlink_force};
 use std::fmt::Debug;
 
-/// Everything that can be done at an address. The name says which attempt an error is of.
+/// Something that can be done at an address. The name says which attempt an error is of.
 type Attempt = (&'static str, fn(&Place) -> Result<(), SetupError>);
 
-const OPENING: [Attempt; 3] = [
-    ("open", |place| Pipe::open(place).map(drop)),
-    ("open_or_create", |place| place.open_or_create(&Options::new()).map(drop)),
-    ("create", |place| place.create(&Options::new()).map(drop)),
-];
-const REMOVING: [Attempt; 2] =
-    [("unlink", |place| unlink(place)), ("unlink_force", |place| unlink_force(place))];
+/// Every way to open what is there. A memfd that is there is opened alone, and what makes one makes a new one.
+fn opening(backend: Backend) -> impl Iterator<Item = Attempt> {
+    let all: [Attempt; 3] = [
+        ("open", |place| Pipe::open(place).map(drop)),
+        ("open_or_create", |place| place.open_or_create(&Options::new()).map(drop)),
+        ("create", |place| place.create(&Options::new()).map(drop)),
+    ];
+    all.into_iter().take(if backend == Backend::Memfd { 1 } else { 3 })
+}
+
+/// Every way to remove what is there, for which it needs a name.
+fn removing(backend: Backend) -> impl Iterator<Item = Attempt> {
+    let all: [Attempt; 2] =
+        [("unlink", |place| unlink(place)), ("unlink_force", |place| unlink_force(place))];
+    all.into_iter().filter(move |_| backend != Backend::Memfd)
+}
+
 const LOOKING: Attempt = ("inspect", |place| inspect(place).map(drop));
 
-fn every_attempt() -> impl Iterator<Item = Attempt> {
-    OPENING.into_iter().chain(REMOVING).chain([LOOKING])
+fn every_attempt(backend: Backend) -> impl Iterator<Item = Attempt> {
+    opening(backend).chain(removing(backend)).chain([LOOKING])
 }
 
 /// What can be known of it from outside.
@@ -50,7 +60,7 @@ pub fn a_foreign_segment_is_left_as_it_was_byte_for_byte(backend: Backend) {
         let place = backend.foreign(20_000, 0o600);
         place.segment().fill(byte);
         let word = u64::from_le_bytes(std::array::from_fn(byte));
-        stays_as_it_is(&place, every_attempt(), |what, error| {
+        stays_as_it_is(&place, every_attempt(backend), |what, error| {
             let SetupError::Foreign { found, what: word_named, .. } = error else {
                 panic!("{what} {pattern}: {error:?}")
             };
@@ -64,7 +74,7 @@ pub fn a_foreign_segment_is_left_as_it_was_byte_for_byte(backend: Backend) {
 pub fn a_segment_smaller_than_a_header_is_foreign(backend: Backend) {
     let place = backend.foreign(2052, 0o666);
     place.segment().fill(|i| i as u8);
-    stays_as_it_is(&place, every_attempt(), |what, error| {
+    stays_as_it_is(&place, every_attempt(backend), |what, error| {
         assert!(
             matches!(error, SetupError::Foreign { found: 2052, expected: 4096, .. }),
             "{what}: {error:?}"
@@ -89,7 +99,7 @@ fn refused(backend: Backend, patch: impl Fn(&Attached), check: impl Fn(&SetupErr
     let place = backend.place();
     place.create(&Options::new().capacity(4096)).unwrap();
     patch(&place.segment());
-    let attempts = OPENING.into_iter().chain([LOOKING, REMOVING[0]]);
+    let attempts = opening(backend).chain([LOOKING]).chain(removing(backend).take(1));
     stays_as_it_is(&place, attempts, |what, error| {
         assert!(check(&error), "{what}: {error:?}");
         for part in said {
@@ -97,8 +107,10 @@ fn refused(backend: Backend, patch: impl Fn(&Attached), check: impl Fn(&SetupErr
         }
     });
     // Whoever insists can remove it.
-    unlink_force(&place).unwrap();
-    assert!(place.is_unused());
+    for (_, remove) in removing(backend).skip(1) {
+        remove(&place).unwrap();
+        assert!(place.is_unused());
+    }
 }
 
 pub fn another_byte_order_is_refused(backend: Backend) {
@@ -171,7 +183,10 @@ pub fn header_words_that_no_creator_writes_are_refused_with_the_word(backend: Ba
     for bytes in [*b"\xFF\xFF\xFF\xFF", *b"\x1b[2J", *b"a/b:"] {
         refused(
             backend,
-            |segment| segment.set_u32(NAME, u32::from_le_bytes(bytes)),
+            |segment| {
+                segment.set_u32(NAME_LENGTH, 4);
+                segment.set_u32(NAME, u32::from_le_bytes(bytes));
+            },
             is_about_name,
             &["name"],
         );

@@ -89,7 +89,8 @@ pub fn handles_dropped_or_closed_in_a_child_do_nothing_here(backend: Backend) {
     drop(producer);
     assert_eq!(consumer.recv().unwrap_err(), RecvError::Closed);
     drop((consumer, pipe));
-    assert!(place.is_unused(), "removed by its last handle, which was here");
+    let is_nameless = backend == Backend::Memfd;
+    assert!(place.is_unused() || is_nameless, "removed by its last handle, which was here");
 }
 
 pub fn a_child_takes_part_by_opening_the_pipe_anew(backend: Backend) {

@@ -47,11 +47,13 @@ fn part() {
 macro_rules! conformance {
     ($($topic:ident { $($left_out:tt { $($test:ident)* })* })*) => {
         conformance!(@backend sysv SysV $($topic { $($left_out { $($test)* })* })*);
+        conformance!(@backend posix Posix $($topic { $($left_out { $($test)* })* })*);
+        conformance!(@backend file File $($topic { $($left_out { $($test)* })* })*);
+        conformance!(@backend memfd Memfd $($topic { $($left_out { $($test)* })* })*);
     };
     (@backend $module:ident $backend:ident $($topic:ident { $($left_out:tt { $($test:ident)* })* })*) => {
         mod $module {
             $(mod $topic {
-                use crate::support::backend::Backend;
                 $($(conformance!(@test $module $backend $topic $test $left_out);)*)*
             })*
         }
@@ -74,7 +76,7 @@ macro_rules! conformance {
     (@test $module:ident $backend:ident $topic:ident $test:ident []) => {
         #[test]
         fn $test() {
-            crate::$topic::$test(Backend::$backend);
+            crate::$topic::$test(crate::support::backend::Backend::$backend);
         }
     };
     (@ignored $test:ident $why:literal) => {
@@ -131,11 +133,13 @@ conformance! {
             wishes_that_an_existing_pipe_does_not_fulfil_are_reported
             another_schema_is_refused_with_both_values
             nobody_sleeps_on_a_pipe_where_nobody_may
-            create_wants_a_new_pipe_and_open_an_existing_one
             counters_tell_what_each_side_did
             watchers_disturb_nothing
             each_end_knows_of_the_other
             a_message_released_in_another_thread_is_seen_here
+        }
+        [memfd: "whoever makes a memfd makes a new one"] {
+            create_wants_a_new_pipe_and_open_an_existing_one
         }
     }
     stream {
@@ -173,24 +177,28 @@ conformance! {
     }
     setup {
         [] {
-            any_number_of_processes_that_start_at_once_share_one_good_pipe
-            any_number_of_threads_that_start_at_once_share_one_good_pipe
             of_many_claims_at_once_one_succeeds
-            starters_and_removers_at_once_never_see_half_a_pipe
-            a_creator_or_remover_killed_at_any_instant_leaves_nothing_that_the_next_one_cannot_mend
             a_failed_attempt_leaves_nothing_behind
             a_new_pipe_belongs_to_whom_it_is_given
             a_process_that_cannot_wake_as_the_pipe_demands_is_refused
+        }
+        [memfd: "nobody finds a memfd that was not handed to him"] {
+            any_number_of_processes_that_start_at_once_share_one_good_pipe
+            any_number_of_threads_that_start_at_once_share_one_good_pipe
+            starters_and_removers_at_once_never_see_half_a_pipe
+            a_creator_or_remover_killed_at_any_instant_leaves_nothing_that_the_next_one_cannot_mend
         }
     }
     calls {
         [] {
             what_was_sent_or_released_before_a_death_counts_whenever_it_comes
+        }
+        [memfd: "a memfd goes with its maker"] {
             whoever_is_killed_before_or_after_any_system_call_leaves_what_the_next_one_can_mend
         }
     }
     removal {
-        [] {
+        [memfd: "a memfd has no name, and goes with the last who has it"] {
             unlink_refuses_while_a_role_is_held_and_names_the_holder
             unlink_of_an_open_pipe_without_roles_leaves_its_handles_useless_and_harmless
             a_pipe_removed_by_force_goes_on_until_somebody_waits
@@ -217,15 +225,22 @@ conformance! {
             roles_and_deaths_are_seen_across_pid_namespaces
             two_processes_of_the_same_number_are_told_apart
             where_the_address_leads_elsewhere_there_is_no_pipe
+        }
+        [memfd: "nobody makes a memfd where others look for it"] {
             where_the_address_leads_elsewhere_it_may_lead_to_another_pipe
         }
     }
     users {
         [] {
-            who_has_no_permission_is_told_the_key_the_owner_and_the_mode
+            who_has_no_permission_is_told_the_owner_and_the_mode
             who_may_only_read_may_only_watch
             roots_pipe_is_everybodys_who_may
+        }
+        [memfd: "a memfd has no name to make it at, or to take away"] {
+            who_has_no_permission_neither_makes_nor_removes_a_pipe
             who_may_write_and_not_remove_leaves_the_pipe_as_it_was
+        }
+        [memfd: "who hands over a memfd is looked at, and who has made it: see tests/memfd.rs"] {
             only_roots_and_our_own_pipes_are_trusted_and_those_of_whom_we_name
         }
     }

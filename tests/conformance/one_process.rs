@@ -6,8 +6,7 @@ use shmpipe::{
     Consumer, Kept, Options, Peer, Pipe, Producer, RecvError, Role, SendError, SetupError, Stopper, Wait,
     WakeMode, inspect,
 };
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::cell::{Cell, OnceCell};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -689,16 +688,18 @@ pub fn a_stopper_ends_the_wait_for_a_peer(backend: Backend) {
     assert_eq!(consumer.wait_for_peer(None), Err(RecvError::Stopped));
 }
 
-/// What the signal handlers below reach.
-static STOPPED_BY_SIGNAL: OnceLock<Stopper> = OnceLock::new();
-static SIGNALS: AtomicU32 = AtomicU32::new(0);
+thread_local! {
+    // What the signal handlers below reach, in the thread that the signal is sent to.
+    static STOPPED_BY_SIGNAL: OnceCell<Stopper> = const { OnceCell::new() };
+    static SIGNALS: Cell<u32> = const { Cell::new(0) };
+}
 
 extern "C" fn stop_it(_: libc::c_int) {
-    STOPPED_BY_SIGNAL.get().unwrap().stop();
+    STOPPED_BY_SIGNAL.with(|stopper| stopper.get().unwrap().stop());
 }
 
 extern "C" fn count_it(_: libc::c_int) {
-    SIGNALS.fetch_add(1, Ordering::Relaxed);
+    SIGNALS.set(SIGNALS.get() + 1);
 }
 
 /// Installs a handler that system calls are not restarted after, and says which thread is to get the signal.
@@ -706,7 +707,8 @@ fn handle(signal: i32, handler: extern "C" fn(libc::c_int)) -> libc::pthread_t {
     // SAFETY: all zero is an empty mask and no flags.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = handler as *const () as usize;
-    // SAFETY: the handlers above are safe in a signal handler: they touch atomics, and stop a stopper.
+    // SAFETY: the handlers above are safe in a signal handler: they touch what this thread has set before, and stop a
+    // stopper.
     assert_eq!(unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) }, 0);
     // SAFETY: no arguments.
     unsafe { libc::pthread_self() }
@@ -714,7 +716,7 @@ fn handle(signal: i32, handler: extern "C" fn(libc::c_int)) -> libc::pthread_t {
 
 pub fn a_stopper_ends_a_wait_from_a_signal_handler(backend: Backend) {
     let (_producer, mut consumer, _place) = pair(backend);
-    STOPPED_BY_SIGNAL.set(consumer.stopper()).unwrap();
+    STOPPED_BY_SIGNAL.with(|stopper| stopper.set(consumer.stopper()).unwrap());
     let waiter = handle(libc::SIGUSR1, stop_it);
     let signalling = thread::spawn(move || {
         thread::sleep(Duration::from_millis(20));
@@ -738,7 +740,7 @@ pub fn signals_that_stop_nothing_do_not_end_a_wait(backend: Backend) {
         producer
     });
     assert_eq!(consumer.recv().unwrap().to_vec(), b"at last");
-    assert!(SIGNALS.load(Ordering::Relaxed) > 0);
+    assert!(SIGNALS.get() > 0);
     drop(signalling.join().unwrap());
 }
 
@@ -883,7 +885,7 @@ pub fn another_schema_is_refused_with_both_values(backend: Backend) {
 pub fn nobody_sleeps_on_a_pipe_where_nobody_may(backend: Backend) {
     let place = backend.place();
     let options = Options::new().wake_mode(WakeMode::Never);
-    let error = options.clone().wait(Wait::Block).create(&place).unwrap_err();
+    let error = place.create(&options.clone().wait(Wait::Block)).unwrap_err();
     assert!(matches!(error, SetupError::NeverSleeps), "{error:?}");
     assert!(place.is_unused());
     place.create(&options).unwrap();

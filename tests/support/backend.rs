@@ -1,13 +1,19 @@
 //! The kinds of shared memory, and for each of them places of our own for pipes.
 
+use super::end::NOBODY;
 use super::janitor;
 use super::name::Name;
 use super::raw::{self, Attached};
-use shmpipe::{Address, Options, Pipe, SetupError};
+use shmpipe::{Address, Options, Pipe, SetupError, handoff};
 use std::fmt;
-use std::fs::{self, File};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs::{self, File, Permissions};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
 
 /// A kind of shared memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +21,8 @@ pub enum Backend {
     SysV,
     Posix,
     File,
+    /// Handed out by this test program at a socket.
+    Memfd,
 }
 
 impl Backend {
@@ -31,18 +39,26 @@ impl Backend {
                 }
             }
             Backend::File => {
-                // In a directory of its own, so that nothing can be left there unseen.
-                let directory = janitor::directory().join(name.as_str());
-                fs::create_dir(&directory).unwrap();
-                open_to_everybody(&directory);
-                let path = directory.join("pipe");
+                let path = own_directory(&name).join("pipe");
                 Place { address: format!("file:{}", path.display()), at: At::Path(path) }
+            }
+            Backend::Memfd => {
+                let path = own_directory(&name).join("socket");
+                Place {
+                    address: format!("memfd:{}", path.display()),
+                    at: At::Socket { path, served: Mutex::new(None) },
+                }
             }
         }
     }
 
     /// A place with an object of zeros that is no pipe.
     pub fn foreign(self, size: usize, mode: u32) -> Place {
+        if self == Backend::Memfd {
+            let memfd = raw::make_memfd(size, raw::SEALS);
+            memfd.set_permissions(Permissions::from_mode(mode)).unwrap();
+            return Place { address: format!("fd:{}", memfd.as_raw_fd()), at: At::Descriptor(memfd) };
+        }
         let place = self.place();
         match &place.at {
             At::Key(name) => drop(raw::make_segment(name.key(), size, mode as i32)),
@@ -50,15 +66,19 @@ impl Backend {
                 let file = File::options().write(true).create_new(true).mode(mode).open(path).unwrap();
                 file.set_len(size as u64).unwrap();
             }
+            At::Descriptor(_) | At::Socket { .. } => unreachable!("not a memfd"),
         }
         place
     }
 }
 
-/// As /tmp is: everybody may make files there, and remove his own.
-fn open_to_everybody(directory: &Path) {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(directory, fs::Permissions::from_mode(0o1777)).unwrap();
+/// A directory with nothing in it, so that nothing can be left there unseen. As in /tmp, everybody may make files there,
+/// and remove his own.
+fn own_directory(name: &Name) -> PathBuf {
+    let directory = janitor::directory().join(name.as_str());
+    fs::create_dir(&directory).unwrap();
+    fs::set_permissions(&directory, Permissions::from_mode(0o1777)).unwrap();
+    directory
 }
 
 /// Where a test has its pipe. Whatever is there when it is dropped is removed, pipe or not.
@@ -73,6 +93,61 @@ enum At {
     /// A System V key, that of the name.
     Key(Name),
     Path(PathBuf),
+    /// A memfd is handed out there, if one was made.
+    Socket {
+        path: PathBuf,
+        served: Mutex<Option<Served>>,
+    },
+    /// A memfd that nobody else has.
+    Descriptor(File),
+}
+
+/// A thread that hands out a memfd until this is dropped.
+#[derive(Debug)]
+struct Served {
+    memfd: File,
+    path: PathBuf,
+    is_over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Served {
+    fn new(pipe: &Pipe, path: &Path) -> Self {
+        let mut server = handoff::serve(path, pipe).unwrap();
+        let memfd = File::from(pipe.fd().unwrap().try_clone_to_owned().unwrap());
+        // Whom the mode lets in.
+        let owner = Some(memfd.metadata().unwrap().uid()).filter(|&uid| uid != 0);
+        let others = (pipe.mode() & 0o006 != 0).then_some(NOBODY);
+        for uid in owner.into_iter().chain(others) {
+            server = server.trust_uid(uid).unwrap();
+        }
+        let is_over = Arc::new(AtomicBool::new(false));
+        let thread = thread::spawn({
+            let is_over = is_over.clone();
+            move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    // An end may be killed in the middle of it, or be a stranger.
+                    let _ = server.accept();
+                }
+            }
+        });
+        Served { memfd, path: path.to_owned(), is_over, thread: Some(thread) }
+    }
+}
+
+/// Also after another thread has failed.
+fn held(served: &Mutex<Option<Served>>) -> MutexGuard<'_, Option<Served>> {
+    served.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        // Wakes the thread.
+        if UnixStream::connect(&self.path).is_ok() {
+            let _ = self.thread.take().map(JoinHandle::join);
+        }
+    }
 }
 
 impl Place {
@@ -85,16 +160,34 @@ impl Place {
             At::Key(_) => Backend::SysV,
             At::Path(path) if path.starts_with("/dev/shm") => Backend::Posix,
             At::Path(_) => Backend::File,
+            At::Socket { .. } | At::Descriptor(_) => Backend::Memfd,
         }
     }
 
-    /// Makes the pipe.
+    /// Makes the pipe. A memfd is made here and handed out from then on.
     pub fn create(&self, options: &Options) -> Result<Pipe, SetupError> {
-        options.create(self)
+        let At::Socket { path, served } = &self.at else { return options.create(self) };
+        let mut served = held(served);
+        assert!(served.is_none(), "a second memfd has another place");
+        let pipe = options.create("memfd")?;
+        *served = Some(Served::new(&pipe, path));
+        Ok(pipe)
     }
 
     pub fn open_or_create(&self, options: &Options) -> Result<Pipe, SetupError> {
-        options.open_or_create(self)
+        match &self.at {
+            At::Socket { .. } if self.exists() => options.open(self),
+            At::Socket { .. } => self.create(options),
+            _ => options.open_or_create(self),
+        }
+    }
+
+    /// The address under which an end makes a pipe.
+    pub fn making(&self) -> &str {
+        match &self.at {
+            At::Socket { .. } => "memfd",
+            _ => &self.address,
+        }
     }
 
     /// Whether there is a segment.
@@ -102,6 +195,8 @@ impl Place {
         match &self.at {
             At::Key(name) => name.segment().is_some(),
             At::Path(path) => path.exists(),
+            At::Socket { served, .. } => held(served).is_some(),
+            At::Descriptor(_) => true,
         }
     }
 
@@ -110,7 +205,10 @@ impl Place {
         match &self.at {
             At::Key(name) => name.is_unused(),
             At::Path(path) if self.backend() == Backend::Posix => fs::symlink_metadata(path).is_err(),
-            At::Path(path) => fs::read_dir(path.parent().unwrap()).unwrap().next().is_none(),
+            At::Path(path) | At::Socket { path, .. } => {
+                fs::read_dir(path.parent().unwrap()).unwrap().next().is_none()
+            }
+            At::Descriptor(_) => false,
         }
     }
 
@@ -119,11 +217,17 @@ impl Place {
         match &self.at {
             At::Key(name) => Attached::new(name.segment().expect("a segment")),
             At::Path(path) => Attached::map(&File::options().read(true).write(true).open(path).unwrap()),
+            At::Socket { served, .. } => Attached::map(&held(served).as_ref().expect("a memfd").memfd),
+            At::Descriptor(memfd) => Attached::map(memfd),
         }
     }
 
     /// What can be known from outside of what is there, other than its bytes.
     pub fn status(&self) -> impl fmt::Debug + PartialEq + use<> {
+        let of_file = |status: &fs::Metadata| {
+            let (mode, uid, gid) = (status.mode(), status.uid(), status.gid());
+            [mode.into(), uid.into(), gid.into(), status.ctime(), status.ino() as i64]
+        };
         match &self.at {
             At::Key(name) => {
                 let status = raw::status(name.segment().expect("a segment")).expect("still there");
@@ -137,16 +241,11 @@ impl Place {
                     of_set,
                 ]
             }
-            At::Path(path) => {
-                let status = fs::symlink_metadata(path).expect("still there");
-                [
-                    status.mode().into(),
-                    status.uid().into(),
-                    status.gid().into(),
-                    status.ctime(),
-                    status.ino() as i64,
-                ]
+            At::Path(path) => of_file(&fs::symlink_metadata(path).expect("still there")),
+            At::Socket { served, .. } => {
+                of_file(&held(served).as_ref().expect("a memfd").memfd.metadata().unwrap())
             }
+            At::Descriptor(memfd) => of_file(&memfd.metadata().unwrap()),
         }
     }
 
@@ -154,7 +253,8 @@ impl Place {
     pub fn elsewhere(&self) -> Vec<String> {
         let directory = match &self.at {
             At::Key(_) => return ["unshare", "--ipc"].map(String::from).to_vec(),
-            At::Path(path) => path.parent().unwrap().display(),
+            At::Path(path) | At::Socket { path, .. } => path.parent().unwrap().display(),
+            At::Descriptor(_) => unreachable!("it has no name"),
         };
         let mount = format!("mount -t tmpfs none {directory} && exec \"$@\"");
         ["unshare", "--mount", "sh", "-c", &mount, "sh"].map(String::from).to_vec()
@@ -171,15 +271,7 @@ impl Place {
     pub fn set(&self) -> Option<i32> {
         match &self.at {
             At::Key(name) => name.set(),
-            At::Path(_) => None,
-        }
-    }
-
-    /// The System V key; 0 where there is none.
-    pub fn key(&self) -> i32 {
-        match &self.at {
-            At::Key(name) => name.key(),
-            At::Path(_) => 0,
+            _ => None,
         }
     }
 }
@@ -187,9 +279,13 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         match &self.at {
-            At::Key(_) => {}
+            At::Key(_) | At::Descriptor(_) => {}
             At::Path(path) if self.backend() == Backend::Posix => drop(fs::remove_file(path)),
             At::Path(path) => drop(fs::remove_dir_all(path.parent().unwrap())),
+            At::Socket { path, served } => {
+                drop(held(served).take());
+                let _ = fs::remove_dir_all(path.parent().unwrap());
+            }
         }
     }
 }

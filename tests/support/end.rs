@@ -2,7 +2,7 @@
 //!
 //! Each command is answered by one line: what happened, or the error as `Debug` prints it.
 
-use super::backend::Place;
+use super::backend::{Backend, Place};
 use super::name::Name;
 use super::process::{Line, Process};
 use shmpipe::{Consumer, Options, Pipe, Producer, RecvError, SendError, Wait, WakeMode};
@@ -23,7 +23,13 @@ impl Meet for Name {
 
 impl Meet for Place {
     fn opening(&self) -> String {
-        format!("open_or_create {self}")
+        if self.backend() != Backend::Memfd {
+            return format!("open_or_create {self}");
+        }
+        if !self.exists() {
+            self.create(&Options::new().capacity(4096)).unwrap();
+        }
+        format!("open {self}")
     }
 }
 

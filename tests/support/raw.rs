@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd};
 
 /// A segment attached for writing; detached when dropped.
 #[derive(Debug)]
@@ -155,6 +155,21 @@ pub fn status(id: i32) -> Option<libc::shmid_ds> {
 /// How many have a segment attached.
 pub fn attached(id: i32) -> u64 {
     status(id).expect("a segment").shm_nattch
+}
+
+/// Seals that keep a memfd from being resized, for good.
+pub const SEALS: i32 = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
+
+/// A memfd of zeros with these seals.
+pub fn make_memfd(size: usize, seals: i32) -> File {
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+    // SAFETY: the name is a string with a terminator; the descriptor is owned by the file from here on.
+    let file = unsafe { File::from_raw_fd(libc::memfd_create(c"by hand".as_ptr(), flags)) };
+    file.set_len(size as u64).unwrap();
+    // SAFETY: no pointers.
+    let sealed = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) };
+    assert_ne!(sealed, -1, "fcntl(F_ADD_SEALS): {}", io::Error::last_os_error());
+    file
 }
 
 /// The value of one semaphore.

@@ -9,9 +9,9 @@ fn ptrace(request: libc::c_uint, thread: i32) -> i64 {
     unsafe { libc::ptrace(request, thread, null, null) }
 }
 
-/// Puts this thread on the core of lowest number that it may use: a step is several times faster if the two that take
-/// turns need not wake another core.
-fn share_a_core() {
+/// Puts this thread, and what it starts from here on, on the core of lowest number that it may use: a step is several times
+/// faster if the two that take turns need not wake another core.
+pub fn share_a_core() {
     // SAFETY: cpu_set_t is an array of integers; the calls read and write one.
     unsafe {
         let mut cores: libc::cpu_set_t = std::mem::zeroed();
@@ -26,7 +26,6 @@ fn share_a_core() {
 
 /// Lets our parent trace this thread, and says which it is, or that it cannot be.
 pub fn be_traced(line: &mut Line) {
-    share_a_core();
     match ptrace(libc::PTRACE_TRACEME, 0) {
         // SAFETY: no arguments.
         0 => line.say(unsafe { libc::gettid() }),
@@ -55,7 +54,6 @@ impl Traced {
             eprintln!("steps: {part}: left out, since nobody may be traced here");
             return None;
         };
-        share_a_core();
         let traced = Traced { process, thread };
         assert_eq!(traced.stopped_by(), libc::SIGSTOP);
         Some(traced)

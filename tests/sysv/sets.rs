@@ -174,6 +174,25 @@ fn a_set_that_a_stranger_has_put_there_beforehand_guards_no_pipe_of_ours() {
 }
 
 #[test]
+fn who_has_no_permission_is_told_the_key() {
+    if !is_root("who_has_no_permission_is_told_the_key") {
+        return;
+    }
+    let name = Name::new();
+    Options::new().create(&name).unwrap();
+    let private = Options::new().create("sysv:private").unwrap();
+    let _objects = Objects::of(&private);
+    let mut stranger = end::nobody();
+    for (address, key) in [(name.to_string(), name.key()), (private.address().to_string(), 0)] {
+        let refused = stranger.ask(format!("open {address}"));
+        assert!(
+            refused.contains("PermissionDenied") && refused.contains(&format!("Some({key})")),
+            "{refused}"
+        );
+    }
+}
+
+#[test]
 fn a_pipe_given_away_is_still_its_makers() {
     if !is_root("a_pipe_given_away_is_still_its_makers") {
         return;
