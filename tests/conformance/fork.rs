@@ -2,8 +2,8 @@
 //! program has neither either.
 
 use crate::support::backend::Backend;
-use crate::support::{end, raw, until};
-use shmpipe::{Options, Peer, Pipe, RecvError, SetupError, inspect};
+use crate::support::{LONG, end, raw, until, within};
+use shmpipe::{Options, Peer, Pipe, RecvError, SendError, SetupError, inspect, unlink};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -111,6 +111,82 @@ pub fn a_child_takes_part_by_opening_the_pipe_anew(backend: Backend) {
         assert!(matches!(error, SetupError::RoleTaken { .. }), "{error:?}");
     });
     assert_eq!(refused, Ended::Well);
+}
+
+pub fn a_child_takes_part_by_reopening_the_pipe(backend: Backend) {
+    let place = backend.place();
+    let pipe = place.create(&Options::new().capacity(4096)).unwrap();
+    let mut producer = pipe.producer().unwrap();
+    producer.send(b"from the parent").unwrap();
+    let child = fork(|| {
+        let again = pipe.reopen().unwrap();
+        assert_eq!((again.id(), again.created()), (pipe.id(), false));
+        let error = again.producer().unwrap_err();
+        assert!(matches!(error, SetupError::RoleTaken { .. }), "a role of the parent: {error:?}");
+        let mut consumer = again.consumer().unwrap();
+        assert_eq!(consumer.recv().unwrap().to_vec(), b"from the parent");
+        assert_eq!(consumer.recv_deadline(within(LONG)).unwrap().to_vec(), b"and more");
+        assert_eq!(consumer.recv_deadline(within(LONG)).unwrap_err(), RecvError::Closed);
+    });
+    producer.wait_for_peer(Some(within(LONG))).unwrap();
+    let error = pipe.consumer().unwrap_err();
+    assert!(matches!(error, SetupError::RoleTaken { .. }), "a role of the child: {error:?}");
+    producer.send(b"and more").unwrap();
+    producer.close().unwrap();
+    assert_eq!(ended(child), Ended::Well);
+    drop(pipe.consumer().unwrap());
+}
+
+pub fn a_role_of_a_child_ends_with_the_child(backend: Backend) {
+    let place = backend.place();
+    let pipe = place.create(&Options::new().capacity(4096)).unwrap();
+    let mut producer = pipe.producer().unwrap();
+    for _ in 0..2 {
+        let child = fork(|| {
+            let _consumer = pipe.reopen().unwrap().consumer().unwrap();
+            std::thread::sleep(LONG);
+        });
+        producer.wait_for_peer(Some(within(LONG))).unwrap();
+        // SAFETY: no pointers; the child is ours and was not waited for.
+        unsafe { libc::kill(child, libc::SIGKILL) };
+        assert_eq!(ended(child), Ended::BySignal(libc::SIGKILL));
+        assert_eq!(producer.peer(), Peer::Died);
+        while producer.try_send(&[0; 100]).is_ok() {}
+        assert_eq!(producer.send(&[0; 100]), Err(SendError::Abandoned));
+        let mut consumer = pipe.consumer().unwrap();
+        while consumer.try_recv().is_ok() {}
+        drop(consumer);
+        // The end of this one is news as well.
+        assert_eq!(producer.try_send(&[0; 100]), Err(SendError::Closed));
+    }
+}
+
+pub fn a_pipe_is_reopened_as_often_as_one_likes(backend: Backend) {
+    let place = backend.place();
+    let pipe = place.create(&Options::new().capacity(4096)).unwrap();
+    let producer = pipe.producer().unwrap();
+    let again: Vec<Pipe> = (0..10).map(|_| pipe.reopen().unwrap()).collect();
+    for pipe in &again {
+        assert!(matches!(pipe.producer().unwrap_err(), SetupError::RoleTaken { .. }));
+    }
+    drop(producer);
+    drop(pipe);
+    let mut producer = again[3].producer().unwrap();
+    let mut consumer = again[7].reopen().unwrap().consumer().unwrap();
+    drop(again);
+    producer.send(b"by any of them").unwrap();
+    assert_eq!(consumer.recv().unwrap().to_vec(), b"by any of them");
+}
+
+pub fn a_pipe_that_was_removed_is_not_reopened(backend: Backend) {
+    let place = backend.place();
+    let pipe = place.create(&Options::new().capacity(4096)).unwrap();
+    unlink(&place).unwrap();
+    assert!(matches!(pipe.reopen().unwrap_err(), SetupError::Removed { .. }));
+    // Nor is another pipe at the same address taken for it.
+    let other = place.create(&Options::new().capacity(4096)).unwrap();
+    assert!(matches!(pipe.reopen().unwrap_err(), SetupError::Removed { .. }));
+    drop(other.producer().unwrap());
 }
 
 pub fn a_claim_ends_with_the_parent_also_while_its_child_lives(backend: Backend) {

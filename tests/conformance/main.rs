@@ -215,9 +215,15 @@ conformance! {
             the_mapping_is_not_inherited
             handles_dropped_or_closed_in_a_child_do_nothing_here
             a_child_takes_part_by_opening_the_pipe_anew
+            a_child_takes_part_by_reopening_the_pipe
+            a_role_of_a_child_ends_with_the_child
+            a_pipe_is_reopened_as_often_as_one_likes
             a_claim_ends_with_the_parent_also_while_its_child_lives
             a_role_cannot_be_claimed_through_a_handle_from_before_the_fork
             a_process_that_has_become_another_program_holds_no_role
+        }
+        [memfd: "a memfd has no name to be removed"] {
+            a_pipe_that_was_removed_is_not_reopened
         }
     }
     namespaces {

@@ -4,7 +4,7 @@ use crate::support::backend::{Backend, Place};
 use crate::support::end::Meet;
 use crate::support::process::{Line, Process};
 use crate::support::rng::Rng;
-use crate::support::{LONG, end, is_root, within};
+use crate::support::{LONG, end, is_root, seccomp, within};
 use shmpipe::{Options, Pipe, SetupError, WakeMode, inspect, unlink, unlink_force};
 use std::collections::BTreeSet;
 use std::sync::Barrier;
@@ -179,6 +179,8 @@ pub fn a_failed_attempt_leaves_nothing_behind(backend: Backend) {
     for options in [
         Options::new().capacity(u64::MAX),
         Options::new().wake_mode(WakeMode::Never).wait(shmpipe::Wait::Block),
+        // More than any machine has.
+        Options::new().capacity(1 << 40),
     ] {
         let Err(error) = place.create(&options) else { continue };
         assert!(!error.to_string().is_empty());
@@ -204,32 +206,8 @@ pub fn a_new_pipe_belongs_to_whom_it_is_given(backend: Backend) {
     assert_eq!(owner.ask("producer"), "claimed");
 }
 
-/// A filter that lets every system call through but `forbidden`, which fails with ENOSYS.
-fn forbid(forbidden: libc::c_long) {
-    let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
-    let jump = |k: u32| libc::sock_filter {
-        code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
-        jt: 0,
-        jf: 1,
-        k,
-    };
-    let filter = [
-        // The first word of struct seccomp_data is the number of the call.
-        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0),
-        jump(forbidden as u32),
-        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32),
-        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
-    ];
-    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
-    // SAFETY: the program and its filter live until the call returns.
-    unsafe {
-        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-        assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program), 0);
-    }
-}
-
 pub fn no_membarrier(mut line: Line) {
-    forbid(libc::SYS_membarrier);
+    seccomp::forbid(libc::SYS_membarrier, None, libc::ENOSYS);
     let [existing, new] = line.words.clone().try_into().unwrap();
     let error = Pipe::open(existing.as_str()).unwrap_err();
     assert!(matches!(error, SetupError::CannotWake { mode: WakeMode::Membarrier, .. }), "{error:?}");

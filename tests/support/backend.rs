@@ -182,6 +182,14 @@ impl Place {
         }
     }
 
+    /// The path of the file.
+    pub fn path(&self) -> &Path {
+        match &self.at {
+            At::Path(path) | At::Socket { path, .. } => path,
+            At::Key(_) | At::Descriptor(_) => panic!("{self} has no path"),
+        }
+    }
+
     /// The address under which an end makes a pipe.
     pub fn making(&self) -> &str {
         match &self.at {

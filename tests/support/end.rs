@@ -5,8 +5,9 @@
 use super::backend::{Backend, Place};
 use super::name::Name;
 use super::process::{Line, Process};
-use shmpipe::{Consumer, Options, Pipe, Producer, RecvError, SendError, Wait, WakeMode};
+use shmpipe::{Consumer, Options, Pipe, Producer, RecvError, SendError, Wait, WakeMode, handoff};
 use std::fmt::{Debug, Display};
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 /// Where ends meet.
@@ -129,6 +130,7 @@ impl End {
             ["schema", id] => self.wish(options.schema(id.parse().unwrap())),
             ["remove_on_close"] => self.wish(options.remove_on_close(true)),
             ["trust", uid] => self.wish(options.trust_uid(uid.parse().unwrap())),
+            ["remake_stale"] => self.wish(options.remake_stale(true)),
             ["wait", strategy] => self.wish(options.wait(strategy_of(strategy))),
             ["wake", "never"] => self.wish(options.wake_mode(WakeMode::Never)),
             ["wake", "fence"] => self.wish(options.wake_mode(WakeMode::Fence)),
@@ -257,6 +259,40 @@ impl End {
                     value.parse().unwrap(),
                 );
                 "set".to_owned()
+            }
+            ["umask", mask] => {
+                // SAFETY: no pointers.
+                unsafe { libc::umask(u32::from_str_radix(mask, 8).unwrap()) };
+                "done".to_owned()
+            }
+            ["chdir", directory] => answer(std::env::set_current_dir(directory).map(|()| "done")),
+            // What is in a directory.
+            ["list", directory] => {
+                let found = std::fs::read_dir(directory).unwrap();
+                let mut names: Vec<_> = found.map(|file| file.unwrap().file_name()).collect();
+                names.sort();
+                format!("{names:?}")
+            }
+            // Takes all the space of a file system.
+            ["hog", path] => {
+                let mut file = std::fs::File::create(path).unwrap();
+                while file.write_all(&[0; 4096]).is_ok() {}
+                "full".to_owned()
+            }
+            // Makes a pipe in a memfd and hands it out to whoever may have it.
+            ["serve", path] => {
+                let server = options
+                    .create("memfd")
+                    .and_then(|pipe| handoff::serve(path, &pipe))
+                    .and_then(|server| server.trust_uid(0));
+                answer(server.map(|server| {
+                    std::thread::spawn(move || {
+                        loop {
+                            let _ = server.accept();
+                        }
+                    });
+                    "serving"
+                }))
             }
             ["become", uid] => become_user(uid.parse().unwrap()),
             ["exit"] => std::process::exit(0),

@@ -10,6 +10,7 @@ pub mod name;
 pub mod process;
 pub mod raw;
 pub mod rng;
+pub mod seccomp;
 pub mod traced;
 
 use std::time::{Duration, Instant};

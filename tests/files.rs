@@ -1,0 +1,647 @@
+//! Pipes in files: what can be at a path, what can become of a file while a pipe is in it, and where a file can lie.
+
+mod support;
+
+use shmpipe::{Object, Options, Pipe, RecvError, SendError, SetupError, inspect, unlink, unlink_force};
+use std::ffi::CString;
+use std::fs::{self, File, Permissions};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use support::backend::{Backend, Place};
+use support::end::{self, NOBODY};
+use support::process::{Line, Process, part as play};
+use support::raw::Attached;
+use support::rng::Rng;
+use support::seccomp::{self, Argument};
+use support::{A_WHILE, is_root, within};
+
+#[test]
+fn part() {
+    play(&[("end", end::play), ("no unnamed files", without_unnamed_files)]);
+}
+
+const BOTH: [Backend; 2] = [Backend::Posix, Backend::File];
+
+fn small() -> Options {
+    Options::new().capacity(4096)
+}
+
+/// Everything that can be done at an address; each fails.
+fn every_attempt(place: &Place) -> [(&'static str, SetupError); 6] {
+    [
+        ("open", Pipe::open(place).unwrap_err()),
+        ("open_or_create", Pipe::open_or_create(place).unwrap_err()),
+        ("create", small().create(place).unwrap_err()),
+        ("inspect", inspect(place).unwrap_err()),
+        ("unlink", unlink(place).unwrap_err()),
+        ("unlink_force", unlink_force(place).unwrap_err()),
+    ]
+}
+
+fn make_node(path: &Path, mode: u32, device: u64) -> bool {
+    let path = CString::new(path.as_os_str().as_bytes()).unwrap();
+    // SAFETY: the path is a string with a terminator.
+    unsafe { libc::mknod(path.as_ptr(), mode | 0o666, device) == 0 }
+}
+
+#[test]
+fn what_is_no_file_is_refused_by_what_it_is_and_left_alone() {
+    // Of a FIFO, or a device, an opening would wait, or do things.
+    type Make = fn(&Path) -> bool;
+    let kinds: [(&str, Make); 5] = [
+        ("a symbolic link", |path| symlink("/proc/version", path).is_ok()),
+        ("a directory", |path| fs::create_dir(path).is_ok()),
+        ("a FIFO", |path| make_node(path, libc::S_IFIFO, 0)),
+        ("a socket", |path| UnixListener::bind(path).is_ok()),
+        ("a device", |path| make_node(path, libc::S_IFCHR, libc::makedev(1, 3))),
+    ];
+    for backend in BOTH {
+        for (kind, make) in kinds {
+            let place = backend.place();
+            if !make(place.path()) {
+                eprintln!("what_is_no_file...: {kind} left out, since it needs root");
+                continue;
+            }
+            let before = place.status();
+            for (attempt, error) in every_attempt(&place) {
+                assert!(
+                    matches!(error, SetupError::NotAFile { found, .. } if found == kind),
+                    "{attempt}: {error:?}"
+                );
+                let text = error.to_string();
+                assert!(text.contains(kind) && text.contains(place.as_str()), "{text}");
+            }
+            assert_eq!(place.status(), before);
+            let _ = fs::remove_dir(place.path());
+        }
+    }
+}
+
+#[test]
+fn a_symbolic_link_to_a_pipe_is_not_followed() {
+    let (pipe, link) = (Backend::File.place(), Backend::File.place());
+    small().create(&pipe).unwrap();
+    symlink(pipe.path(), link.path()).unwrap();
+    for (attempt, error) in every_attempt(&link) {
+        assert!(
+            matches!(error, SetupError::NotAFile { found: "a symbolic link", .. }),
+            "{attempt}: {error:?}"
+        );
+    }
+    Pipe::open(&pipe).unwrap();
+    assert!(fs::symlink_metadata(link.path()).unwrap().is_symlink());
+}
+
+#[test]
+fn a_link_on_the_way_to_the_file_is_followed() {
+    // Only what stands at the end of the path is somebody's trap.
+    let place = Backend::File.place();
+    let directory = place.path().parent().unwrap();
+    let link = directory.with_extension("link");
+    symlink(directory, &link).unwrap();
+    let pipe = small().create(format!("file:{}/pipe", link.display())).unwrap();
+    assert_eq!(Pipe::open(&place).unwrap().id(), pipe.id());
+    fs::remove_file(link).unwrap();
+}
+
+#[test]
+fn a_file_with_a_second_name_is_refused_until_it_has_one_again() {
+    let place = Backend::File.place();
+    let pipe = small().create(&place).unwrap();
+    let second = place.path().with_extension("second");
+    fs::hard_link(place.path(), &second).unwrap();
+    for attempt in
+        [Pipe::open(&place).map(drop), Pipe::open_or_create(&place).map(drop), inspect(&place).map(drop)]
+    {
+        let error = attempt.unwrap_err();
+        assert!(
+            matches!(error, SetupError::NotAFile { found: "a file with several names", .. }),
+            "{error:?}"
+        );
+    }
+    fs::remove_file(second).unwrap();
+    assert_eq!(Pipe::open(&place).unwrap().id(), pipe.id());
+}
+
+#[test]
+fn what_is_no_pipe_is_refused_whatever_its_size() {
+    let mut rng = Rng::of_this_run("files");
+    for backend in BOTH {
+        for size in [0, 1, 8, 4095, 4096, 4097, 8191, 8192, 20_000] {
+            let place = backend.place();
+            let mut bytes = vec![0; size];
+            rng.fill(&mut bytes);
+            fs::write(place.path(), &bytes).unwrap();
+            for (attempt, error) in every_attempt(&place) {
+                let SetupError::Foreign { what, found, expected, .. } = error else {
+                    panic!("{attempt} {size}: {error:?}")
+                };
+                match size {
+                    0..4096 => assert_eq!((found, expected), (size as u64, 4096), "{attempt}: {what}"),
+                    _ => assert_eq!(
+                        found,
+                        u64::from_le_bytes(*bytes.first_chunk().unwrap()),
+                        "{attempt}: {what}"
+                    ),
+                }
+            }
+            assert_eq!(fs::read(place.path()).unwrap(), bytes);
+        }
+    }
+}
+
+#[test]
+fn a_file_cut_short_is_refused_with_both_sizes() {
+    for backend in BOTH {
+        let place = backend.place();
+        small().create(&place).unwrap();
+        let file = File::options().write(true).open(place.path()).unwrap();
+        for size in [8191, 4096] {
+            file.set_len(size).unwrap();
+            for error in [Pipe::open(&place).map(drop), inspect(&place).map(drop)].map(Result::unwrap_err) {
+                assert!(
+                    matches!(error, SetupError::TooSmall { size: found, needed: 8192 } if found == size),
+                    "{error:?}"
+                );
+            }
+        }
+        file.set_len(4095).unwrap();
+        let error = Pipe::open(&place).unwrap_err();
+        assert!(matches!(error, SetupError::Foreign { found: 4095, .. }), "{error:?}");
+    }
+}
+
+#[test]
+fn a_copy_with_holes_is_filled_before_it_is_used() {
+    // `cp --sparse` leaves out what is zero; a store to a hole for which there is no space would be the end of the process.
+    let place = Backend::File.place();
+    Options::new().capacity(1 << 20).create(&place).unwrap();
+    let header = fs::read(place.path()).unwrap()[..4096].to_vec();
+    fs::remove_file(place.path()).unwrap();
+    fs::write(place.path(), header).unwrap();
+    let copy = File::options().write(true).open(place.path()).unwrap();
+    copy.set_len(4096 + (1 << 20)).unwrap();
+    assert!(copy.metadata().unwrap().blocks() * 512 < 1 << 20, "it has holes");
+    let pipe = Pipe::open(&place).unwrap();
+    assert!(copy.metadata().unwrap().blocks() * 512 >= 4096 + (1 << 20), "it has none");
+    let (mut producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
+    producer.send(b"good").unwrap();
+    assert_eq!(consumer.recv().unwrap().to_vec(), b"good");
+}
+
+#[test]
+fn the_mode_is_the_one_asked_for_whatever_the_umask() {
+    for backend in BOTH {
+        let place = backend.place();
+        let mut end = end::start();
+        end.ask("umask 077");
+        end.ask("mode 664");
+        let made = end.ask(format!("create {place}"));
+        assert!(made.ends_with(" made"), "{made}");
+        assert_eq!(fs::metadata(place.path()).unwrap().mode() & 0o7777, 0o664);
+        assert_eq!(Pipe::open(&place).unwrap().mode(), 0o664);
+    }
+}
+
+#[test]
+fn who_may_not_write_to_his_own_file_is_told_its_mode() {
+    if !is_root("who_may_not_write_to_his_own_file_is_told_its_mode") {
+        return;
+    }
+    for backend in BOTH {
+        let place = backend.place();
+        let mut owner = end::nobody();
+        owner.ask(format!("create {place}"));
+        owner.ask("drop");
+        fs::set_permissions(place.path(), Permissions::from_mode(0o400)).unwrap();
+        let refused = owner.ask(format!("open {place}"));
+        assert!(refused.starts_with("PermissionDenied"), "{refused}");
+        for part in [format!("uid: {NOBODY}"), format!("mode: {}", 0o400)] {
+            assert!(refused.contains(&part), "{refused}");
+        }
+        assert!(owner.ask(format!("inspect {place}")).starts_with("producer NeverCame"));
+    }
+}
+
+#[test]
+fn a_posix_name_is_that_of_shm_open() {
+    let place = Backend::Posix.place();
+    let pipe = small().create(&place).unwrap();
+    let name = CString::new(place.as_str().strip_prefix("posix:").unwrap()).unwrap();
+    // SAFETY: the name is a string with a terminator.
+    let descriptor = unsafe { libc::shm_open(name.as_ptr(), libc::O_RDWR, 0) };
+    assert_ne!(descriptor, -1);
+    // SAFETY: the kernel has just opened it for us.
+    let file = File::from(unsafe { OwnedFd::from_raw_fd(descriptor) });
+    let found = file.metadata().unwrap();
+    let Object::File { device, inode } = inspect(&place).unwrap().object else { panic!("no file") };
+    assert_eq!((found.dev(), found.ino()), (device, inode));
+    assert_eq!(Attached::map(&file).get(48), pipe.id().get());
+    // SAFETY: as above.
+    assert_eq!(unsafe { libc::shm_unlink(name.as_ptr()) }, 0);
+    assert!(matches!(Pipe::open(&place).unwrap_err(), SetupError::NotFound { .. }));
+}
+
+#[test]
+fn a_relative_path_stays_what_it_was() {
+    let place = Backend::File.place();
+    let directory = place.path().parent().unwrap().display();
+    let mut end = end::start();
+    end.ask(format!("chdir {directory}"));
+    end.ask("remove_on_close");
+    let made = end.ask("create file:pipe");
+    assert!(made.ends_with(" made"), "{made}");
+    end.ask("chdir /");
+    for role in ["producer", "consumer"] {
+        assert_eq!(end.ask(role), "claimed");
+    }
+    assert!(place.exists());
+    assert_eq!(end.ask("drop"), "dropped");
+    assert!(place.is_unused(), "it is removed where it was made");
+}
+
+#[test]
+fn where_no_file_can_be_made_the_directory_is_named() {
+    let place = Backend::File.place();
+    let missing = place.path().parent().unwrap().join("missing");
+    let address = format!("file:{}", missing.join("pipe").display());
+    assert!(matches!(Pipe::open(&address).unwrap_err(), SetupError::NotFound { .. }));
+    let error = Pipe::open_or_create(&address).unwrap_err();
+    assert!(matches!(&error, SetupError::Directory { directory, .. } if *directory == missing), "{error:?}");
+    assert!(error.to_string().contains(missing.to_str().unwrap()), "{error}");
+
+    // One that is a file.
+    small().create(&place).unwrap();
+    let error = Pipe::open_or_create(format!("{place}/pipe")).unwrap_err();
+    assert!(!matches!(error, SetupError::Foreign { .. }), "{error:?}");
+}
+
+// What can become of a file.
+
+#[test]
+fn who_loses_the_file_goes_on_until_it_waits_and_is_not_confused_with_a_new_one() {
+    type Lose = fn(&Path);
+    let ways: [(&str, Lose); 2] = [
+        ("rm", |path| fs::remove_file(path).unwrap()),
+        ("mv of another over it", |path| {
+            let other = path.with_extension("other");
+            small().create(format!("file:{}", other.display())).unwrap();
+            fs::rename(other, path).unwrap();
+        }),
+    ];
+    for backend in BOTH {
+        for (way, lose) in ways {
+            let place = backend.place();
+            let pipe = small().create(&place).unwrap();
+            let (mut producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
+            lose(place.path());
+            let new = Pipe::open_or_create(&place).unwrap();
+            let (mut new_producer, mut new_consumer) = (new.producer().unwrap(), new.consumer().unwrap());
+            new_producer.send(b"new").unwrap();
+
+            producer.send(b"old").unwrap();
+            assert_eq!(consumer.recv().unwrap().to_vec(), b"old", "{way}");
+            assert_eq!(consumer.recv_deadline(within(A_WHILE)).unwrap_err(), RecvError::Removed, "{way}");
+            while producer.try_send(&[0; 100]).is_ok() {}
+            assert_eq!(producer.send(&[0; 100]), Err(SendError::Removed), "{way}");
+            drop((producer, consumer));
+            let error = pipe.producer().unwrap_err();
+            assert!(matches!(error, SetupError::Removed { .. }), "{way}: {error:?}");
+            drop(pipe);
+            assert_eq!(new_consumer.recv().unwrap().to_vec(), b"new", "{way}");
+        }
+    }
+}
+
+#[test]
+fn the_last_to_leave_does_not_remove_what_somebody_else_has_put_in_the_place() {
+    for backend in BOTH {
+        let place = backend.place();
+        let pipe = small().remove_on_close(true).create(&place).unwrap();
+        drop((pipe.producer().unwrap(), pipe.consumer().unwrap()));
+        fs::remove_file(place.path()).unwrap();
+        let new = small().create(&place).unwrap();
+        drop(pipe);
+        assert_eq!(Pipe::open(&place).unwrap().id(), new.id());
+    }
+}
+
+/// Offsets of the identity.
+const CREATED: usize = 64;
+const BOOT_ID: usize = 72;
+
+/// Makes a pipe as old as if the machine had been started since.
+fn age(place: &Place) {
+    let segment = place.segment();
+    segment.set(CREATED, 1_000_000_000 << 30);
+    segment.set(BOOT_ID, segment.get(BOOT_ID) ^ 1);
+}
+
+#[test]
+fn what_was_made_before_the_last_boot_is_stale_and_remade_when_asked() {
+    for backend in BOTH {
+        let place = backend.place();
+        let old = small().create(&place).unwrap();
+        old.producer().unwrap().send(b"left over").unwrap();
+        let id = old.id();
+        drop(old);
+        assert!(!inspect(&place).unwrap().stale);
+        age(&place);
+        assert!(inspect(&place).unwrap().stale);
+        let remake = small().remake_stale(true);
+        for attempt in [small().open(&place), small().open_or_create(&place), remake.open(&place)] {
+            let error = attempt.unwrap_err();
+            assert!(matches!(error, SetupError::Stale { .. }), "{error:?}");
+            assert!(error.to_string().contains(place.as_str()), "{error}");
+        }
+        let new = remake.open_or_create(&place).unwrap();
+        assert!(new.created());
+        assert_ne!(new.id(), id);
+        assert!(!inspect(&place).unwrap().stale);
+        let mut consumer = new.consumer().unwrap();
+        assert_eq!(consumer.try_recv().unwrap_err(), RecvError::Empty);
+        // One that is not stale stays.
+        assert_eq!(remake.open_or_create(&place).unwrap().id(), new.id());
+    }
+}
+
+#[test]
+fn what_is_stale_is_not_remade_while_somebody_has_a_role_of_it() {
+    // Such as somebody in a container that has a boot id of its own.
+    let place = Backend::File.place();
+    let mut producer = end::producer(&place);
+    age(&place);
+    let error = small().remake_stale(true).open_or_create(&place).unwrap_err();
+    assert!(matches!(error, SetupError::RoleTaken { .. }), "{error:?}");
+    assert_eq!(producer.ask("send on"), "sent");
+    producer.end();
+    assert!(small().remake_stale(true).open_or_create(&place).unwrap().created());
+}
+
+#[test]
+fn what_is_stale_can_be_removed() {
+    for remove in [|place: &Place| unlink(place), |place: &Place| unlink_force(place)] {
+        let place = Backend::File.place();
+        small().create(&place).unwrap();
+        age(&place);
+        remove(&place).unwrap();
+        assert!(place.is_unused());
+    }
+}
+
+#[test]
+fn of_many_that_remake_at_once_all_get_the_same() {
+    let place = Backend::File.place();
+    for _ in 0..20 {
+        small().remake_stale(true).open_or_create(&place).unwrap();
+        age(&place);
+        let opened: Vec<Pipe> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| small().remake_stale(true).open_or_create(&place).unwrap()))
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(opened.iter().all(|pipe| pipe.id() == opened[0].id()));
+        assert_eq!(opened.iter().filter(|pipe| pipe.created()).count(), 1);
+    }
+}
+
+// Where a file can lie.
+
+/// A process in a mount namespace of its own, where the file system that `mount` makes lies over the directory of the place.
+fn over(place: &Place, mount: &str) -> Option<Process> {
+    let directory = place.path().parent().unwrap().display();
+    let script = format!("{} && exec \"$@\"", mount.replace("DIR", &directory.to_string()));
+    let command = ["unshare", "--mount", "sh", "-c", &script, "sh"];
+    let tried = std::process::Command::new(command[0]).args(&command[1..]).arg("true").output();
+    if !tried.is_ok_and(|tried| tried.status.success()) {
+        eprintln!("files: left out, since this cannot be done here: {mount}");
+        return None;
+    }
+    Some(Process::start_under(&command, "end", &[]))
+}
+
+const ONE_MEBIBYTE: &str = "mount -t tmpfs -o size=1m none DIR";
+
+#[test]
+fn a_pipe_for_which_there_is_no_space_is_refused_with_both_numbers_and_leaves_nothing() {
+    for backend in BOTH {
+        let place = backend.place();
+        let directory = place.path().parent().unwrap().display();
+        let Some(mut end) = over(&place, ONE_MEBIBYTE) else { return };
+        end.ask("capacity 1048576");
+        for attempt in ["create", "open_or_create"] {
+            let refused = end.ask(format!("{attempt} {place}"));
+            assert!(
+                refused.starts_with("NoSpace") && refused.contains("needed: 1052672, free: 1048576"),
+                "{refused}"
+            );
+        }
+        assert_eq!(end.ask(format!("list {directory}")), "[]");
+        // As much as there is.
+        end.ask("capacity 524288");
+        let made = end.ask(format!("create {place}"));
+        assert!(made.ends_with(" made"), "{made}");
+        let refused = end.ask(format!("create {place}.2"));
+        assert!(
+            refused.starts_with("NoSpace") && refused.contains("needed: 528384, free: 520192"),
+            "{refused}"
+        );
+        assert_eq!(end.ask(format!("unlink {place}")), "unlinked");
+        assert_eq!(end.ask(format!("list {directory}")), "[]");
+    }
+}
+
+#[test]
+fn a_pipe_that_is_made_needs_no_more_space() {
+    let place = Backend::File.place();
+    let directory = place.path().parent().unwrap().display();
+    let Some(mut end) = over(&place, ONE_MEBIBYTE) else { return };
+    end.ask("capacity 524288");
+    end.ask(format!("create {place}"));
+    assert_eq!(end.ask(format!("hog {directory}/hog")), "full");
+    for role in ["producer", "consumer"] {
+        assert_eq!(end.ask(role), "claimed");
+    }
+    // Every page of it. What is not there would be a SIGBUS.
+    for _ in 0..2 {
+        assert_eq!(end.ask("fill"), "full after 32767");
+        assert_eq!(end.ask("empty"), "empty after 32767");
+    }
+}
+
+#[test]
+fn more_than_there_is_is_not_tried() {
+    // Whoever took all there is, even for a moment, would take it from all others.
+    for backend in [Backend::Posix, Backend::File, Backend::Memfd] {
+        let place = backend.place();
+        let error = place.create(&Options::new().capacity(1 << 40)).unwrap_err();
+        let SetupError::NoSpace { needed, free, .. } = error else { panic!("{error:?}") };
+        assert_eq!(needed, (1 << 40) + 4096);
+        assert!(free > 0 && free < needed, "{free}");
+        assert!(error.to_string().contains(&needed.to_string()), "{error}");
+        assert!(place.is_unused());
+    }
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_is_named() {
+    let place = Backend::File.place();
+    let script = "ulimit -f 64 && exec \"$@\"";
+    let mut end = Process::start_under(&["sh", "-c", script, "sh"], "end", &[]);
+    end.ask("capacity 1048576");
+    let refused = end.ask(format!("create {place}"));
+    assert!(refused.starts_with("Limit") && refused.contains("RLIMIT_FSIZE"), "{refused}");
+    assert!(place.is_unused());
+    end.ask("capacity 4096");
+    let made = end.ask(format!("create {place}"));
+    assert!(made.ends_with(" made"), "{made}");
+}
+
+#[test]
+fn a_file_system_of_which_nothing_is_known_is_refused_by_name_or_number() {
+    for (file, magic, name) in [
+        ("/proc/version", 0x9fa0, Some("procfs")),
+        ("/sys/kernel/profiling", 0x6265_6572, Some("sysfs")),
+        ("/sys/fs/cgroup/cgroup.procs", 0x6367_7270, None),
+    ] {
+        let Ok(found) = fs::metadata(file) else { continue };
+        assert!(!found.file_type().is_fifo());
+        let directory = Path::new(file).parent().unwrap();
+        let mut attempts = vec![
+            small().create(format!("file:{}/shmpipe", directory.display())).map(drop),
+            Pipe::open_or_create(format!("file:{}/shmpipe", directory.display())).map(drop),
+        ];
+        if found.permissions().mode() & 0o200 != 0 {
+            attempts.push(Pipe::open(format!("file:{file}")).map(drop));
+        }
+        for attempt in attempts {
+            let error = attempt.unwrap_err();
+            assert!(
+                matches!(error, SetupError::FileSystem { magic: m, name: n, .. } if (m, n) == (magic, name)),
+                "{file}: {error:?}"
+            );
+            let text = error.to_string();
+            assert!(
+                name.is_none_or(|name| text.contains(name)) && text.contains(&format!("{magic:#x}")),
+                "{text}"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_overlay_is_refused_since_its_files_are_two() {
+    // Opened for reading, a file of the lower layer is another one than opened for writing.
+    let place = Backend::File.place();
+    let mount = "mount -t tmpfs none DIR && mkdir DIR/l DIR/u DIR/w && mount -t overlay none -o lowerdir=DIR/l,upperdir=DIR/u,workdir=DIR/w DIR && cd DIR";
+    let Some(mut end) = over(&place, mount) else { return };
+    let refused = end.ask(format!("create {place}"));
+    assert!(refused.starts_with("FileSystem") && refused.contains("overlay"), "{refused}");
+}
+
+#[test]
+fn a_read_only_mount_is_told_as_such() {
+    let place = Backend::File.place();
+    small().create(&place).unwrap();
+    let mount = "mount --bind DIR DIR && mount -o remount,ro,bind DIR";
+    let Some(mut end) = over(&place, mount) else { return };
+    let refused = end.ask(format!("open {place}"));
+    assert!(refused.starts_with("ReadOnly"), "{refused}");
+    // To watch, that is enough.
+    assert_eq!(end.ask(format!("inspect {place}")), "producer NeverCame, consumer NeverCame, 0 used");
+}
+
+#[test]
+fn other_file_systems_do() {
+    let mounts = [
+        "mount -t ramfs none DIR",
+        "mount -t tmpfs none DIR && truncate -s 64m DIR/image && mkfs.ext4 -q DIR/image && mkdir DIR/m && mount -o loop DIR/image DIR/m && mount --bind DIR/m DIR",
+    ];
+    for mount in mounts {
+        let place = Backend::File.place();
+        let directory = place.path().parent().unwrap().display();
+        let Some(mut end) = over(&place, mount) else { continue };
+        end.ask("capacity 4096");
+        let made = end.ask(format!("create {place}"));
+        assert!(made.ends_with(" made"), "{mount}: {made}");
+        for role in ["producer", "consumer"] {
+            assert_eq!(end.ask(role), "claimed");
+        }
+        assert_eq!(end.ask("fill"), "full after 255");
+        assert_eq!(end.ask("empty"), "empty after 255");
+        let refused = end.ask("producer");
+        assert!(refused.starts_with("RoleTaken"), "{mount}: {refused}");
+        assert_eq!(end.ask("drop"), "dropped");
+        assert_eq!(end.ask(format!("unlink {place}")), "unlinked");
+        assert!(!end.ask(format!("list {directory}")).contains("pipe"));
+    }
+}
+
+/// On a kernel, or a file system, that has no files without a name.
+fn without_unnamed_files(mut line: Line) {
+    let flag = Argument { number: 2, mask: libc::O_TMPFILE as u32, value: libc::O_TMPFILE as u32 };
+    seccomp::forbid(libc::SYS_openat, Some(flag), libc::EOPNOTSUPP);
+    line.say("forbidden");
+    end::play(line);
+}
+
+#[test]
+fn where_no_file_can_be_without_a_name_it_has_another_one_meanwhile() {
+    for backend in BOTH {
+        let place = backend.place();
+        let mut end = Process::start("no unnamed files", &[]);
+        assert_eq!(end.hear(), "forbidden");
+        end.ask("capacity 4096");
+        for attempt in ["create", "open_or_create"] {
+            let made = end.ask(format!("{attempt} {place}"));
+            assert!(made.ends_with(" made"), "{made}");
+            let other = end.ask(format!("create {place}"));
+            assert!(other.starts_with("Exists"), "{other}");
+            for role in ["producer", "consumer"] {
+                assert_eq!(end.ask(role), "claimed");
+            }
+            assert_eq!(end.ask("drop"), "dropped");
+            end.ask("capacity 4096");
+            unlink(&place).unwrap();
+            assert!(place.is_unused(), "nothing is left under the other name");
+        }
+        // Nor after a failure.
+        end.ask("wake never");
+        end.ask("wait block");
+        assert_eq!(end.ask(format!("create {place}")), "NeverSleeps");
+        assert!(place.is_unused());
+    }
+}
+
+#[test]
+fn the_descriptor_is_that_of_the_file_and_holds_no_lock() {
+    for backend in [Backend::Posix, Backend::File, Backend::Memfd] {
+        let place = backend.place();
+        let pipe = place.create(&small()).unwrap();
+        let file = File::from(pipe.fd().unwrap().try_clone_to_owned().unwrap());
+        let Object::File { device, inode } = inspect(&place).unwrap().object else { panic!("no file") };
+        let found = file.metadata().unwrap();
+        assert_eq!((found.dev(), found.ino()), (device, inode));
+        // SAFETY: no pointers.
+        let flags = unsafe { libc::fcntl(pipe.fd().unwrap().as_raw_fd(), libc::F_GETFD) };
+        assert_eq!(flags, libc::FD_CLOEXEC);
+        // Its end, and that of all other descriptors of it, takes no claim away.
+        let producer = pipe.producer().unwrap();
+        drop(file);
+        drop(
+            File::options()
+                .read(true)
+                .write(true)
+                .open(format!("/proc/self/fd/{}", pipe.fd().unwrap().as_raw_fd())),
+        );
+        let error = Pipe::open(&place).unwrap().producer().unwrap_err();
+        assert!(matches!(error, SetupError::RoleTaken { .. }), "{error:?}");
+        drop(producer);
+    }
+    let place = Backend::SysV.place();
+    assert!(place.create(&small()).unwrap().fd().is_none());
+}

@@ -1,0 +1,478 @@
+//! Pipes in memfds: seals, descriptors, and handing them over.
+
+mod support;
+
+use shmpipe::handoff::{self, PeerProcess, Server};
+use shmpipe::{Options, Pipe, RecvError, SetupError, inspect, unlink, unlink_force};
+use std::fs::{self, File, Permissions};
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::thread::{self, JoinHandle};
+use support::backend::{Backend, Place};
+use support::end::{self, NOBODY};
+use support::process::part as play;
+use support::raw::{SEALS, make_memfd};
+use support::{LONG, is_root, until, within};
+
+#[test]
+fn part() {
+    play(&[("end", end::play)]);
+}
+
+fn small() -> Options {
+    Options::new().capacity(4096)
+}
+
+fn address_of(descriptor: &impl AsRawFd) -> String {
+    format!("fd:{}", descriptor.as_raw_fd())
+}
+
+/// A path at which a test serves by itself.
+fn socket() -> (Place, PathBuf) {
+    let place = Backend::Memfd.place();
+    let path = place.path().to_owned();
+    (place, path)
+}
+
+/// The bytes of a pipe of 4096 bytes.
+fn image() -> Vec<u8> {
+    let pipe = small().create("memfd").unwrap();
+    let memfd = File::from(pipe.fd().unwrap().try_clone_to_owned().unwrap());
+    let mut bytes = vec![0; 8192];
+    memfd.read_exact_at(&mut bytes, 0).unwrap();
+    bytes
+}
+
+/// A memfd by hand, that begins with these bytes.
+fn memfd(size: usize, seals: i32, bytes: &[u8]) -> File {
+    let memfd = make_memfd(size, 0);
+    memfd.write_all_at(&bytes[..bytes.len().min(size)], 0).unwrap();
+    // SAFETY: no pointers.
+    assert_eq!(unsafe { libc::fcntl(memfd.as_raw_fd(), libc::F_ADD_SEALS, seals) }, 0);
+    memfd
+}
+
+fn seals(descriptor: BorrowedFd<'_>) -> i32 {
+    // SAFETY: no pointers.
+    unsafe { libc::fcntl(descriptor.as_raw_fd(), libc::F_GET_SEALS) }
+}
+
+#[test]
+fn nobody_who_has_it_can_resize_it() {
+    let pipe = small().create("memfd").unwrap();
+    let descriptor = pipe.fd().unwrap();
+    assert_eq!(seals(descriptor) & SEALS, SEALS);
+    let memfd = File::from(descriptor.try_clone_to_owned().unwrap());
+    for size in [0, 4096, 8191, 8193, 1 << 20] {
+        assert_eq!(memfd.set_len(size).unwrap_err().raw_os_error(), Some(libc::EPERM), "{size}");
+    }
+    // Nor hinder the others from writing.
+    // SAFETY: no pointers.
+    assert_eq!(unsafe { libc::fcntl(memfd.as_raw_fd(), libc::F_ADD_SEALS, libc::F_SEAL_FUTURE_WRITE) }, -1);
+}
+
+#[test]
+fn one_that_could_be_resized_is_refused_with_the_seal_that_it_lacks() {
+    let image = image();
+    Pipe::open(address_of(&memfd(8192, SEALS, &image))).unwrap();
+    for (missing, name) in [
+        (libc::F_SEAL_SHRINK, "F_SEAL_SHRINK"),
+        (libc::F_SEAL_GROW, "F_SEAL_GROW"),
+        (libc::F_SEAL_SEAL, "F_SEAL_SEAL"),
+        (SEALS, "F_SEAL_SHRINK"),
+    ] {
+        let memfd = memfd(8192, SEALS & !missing, &image);
+        for attempt in [Pipe::open(address_of(&memfd)).map(drop), inspect(address_of(&memfd)).map(drop)] {
+            let error = attempt.unwrap_err();
+            assert!(
+                matches!(error, SetupError::Unsealed { missing: m, .. } if m == missing as u32),
+                "{name}: {error:?}"
+            );
+            assert!(error.to_string().contains(name), "{error}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_memfd_is_refused() {
+    let place = Backend::Posix.place();
+    let shared = small().create(&place).unwrap();
+    let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+    let file = Backend::File.place();
+    let file = small().create(&file).unwrap();
+    let descriptors: [OwnedFd; 5] = [
+        shared.fd().unwrap().try_clone_to_owned().unwrap(),
+        file.fd().unwrap().try_clone_to_owned().unwrap(),
+        socket.into(),
+        File::open("/dev/null").unwrap().into(),
+        File::open("/").unwrap().into(),
+    ];
+    for descriptor in descriptors {
+        let error = Pipe::open(address_of(&descriptor)).unwrap_err();
+        let SetupError::Unsealed { missing, .. } = error else { panic!("{error:?}") };
+        assert_eq!(missing as i32 & (libc::F_SEAL_SHRINK | libc::F_SEAL_GROW), SEALS & !libc::F_SEAL_SEAL);
+    }
+    let error = Pipe::open("fd:1000000").unwrap_err();
+    assert!(matches!(error, SetupError::NotFound { .. }), "{error:?}");
+}
+
+#[test]
+fn one_that_is_too_short_is_refused_with_both_sizes() {
+    let image = image();
+    for size in [0, 1, 4095] {
+        let error = Pipe::open(address_of(&memfd(size, SEALS, &image))).unwrap_err();
+        assert!(
+            matches!(error, SetupError::Foreign { found, expected: 4096, .. } if found == size as u64),
+            "{size}: {error:?}"
+        );
+    }
+    for size in [4096, 8191] {
+        let error = Pipe::open(address_of(&memfd(size, SEALS, &image))).unwrap_err();
+        assert!(
+            matches!(error, SetupError::TooSmall { size: found, needed: 8192 } if found == size as u64),
+            "{size}: {error:?}"
+        );
+    }
+}
+
+#[test]
+fn one_that_may_not_be_written_is_refused() {
+    let memfd = memfd(8192, SEALS | libc::F_SEAL_WRITE, &image());
+    let error = Pipe::open(address_of(&memfd)).unwrap_err();
+    assert!(!error.to_string().is_empty());
+    // To watch, that is enough.
+    inspect(address_of(&memfd)).unwrap();
+}
+
+#[test]
+fn the_address_says_how_it_can_be_used() {
+    let pipe = small().create("memfd").unwrap();
+    let other = small().open_or_create("memfd").unwrap();
+    assert!(pipe.created() && other.created());
+    assert_ne!(pipe.id(), other.id(), "new each time");
+    assert_eq!(pipe.address().to_string(), address_of(&pipe.fd().unwrap()));
+    assert_eq!(Pipe::open(pipe.address()).unwrap().id(), pipe.id());
+    assert_eq!(inspect(pipe.address()).unwrap().segment_id, pipe.id());
+    let (_place, path) = socket();
+    let served = format!("memfd:{}", path.display());
+    for error in [
+        Pipe::open("memfd").unwrap_err(),
+        small().create(pipe.address()).unwrap_err(),
+        small().create(served.as_str()).unwrap_err(),
+        inspect("memfd").unwrap_err(),
+        unlink("memfd").unwrap_err(),
+        unlink(pipe.address()).unwrap_err(),
+        unlink_force(pipe.address()).unwrap_err(),
+        unlink(served.as_str()).unwrap_err(),
+    ] {
+        assert!(matches!(error, SetupError::CannotMake { .. }), "{error:?}");
+    }
+}
+
+/// One open description, by two numbers: as two processes have it that got it from a third.
+#[test]
+fn of_two_who_got_the_same_description_one_has_the_role() {
+    let pipe = small().create("memfd").unwrap();
+    let descriptors = [(); 2].map(|()| pipe.fd().unwrap().try_clone_to_owned().unwrap());
+    let [one, other] = descriptors.each_ref().map(|descriptor| Pipe::open(address_of(descriptor)).unwrap());
+    let mut producer = one.producer().unwrap();
+    for pipe in [&pipe, &one, &other] {
+        assert!(matches!(pipe.producer().unwrap_err(), SetupError::RoleTaken { .. }));
+    }
+    let mut consumer = other.consumer().unwrap();
+    for pipe in [&pipe, &one, &other] {
+        assert!(matches!(pipe.consumer().unwrap_err(), SetupError::RoleTaken { .. }));
+    }
+    // The descriptors belong to whoever has opened by them: they may be closed.
+    drop((descriptors, pipe));
+    producer.send(b"all the same").unwrap();
+    assert_eq!(consumer.recv().unwrap().to_vec(), b"all the same");
+    assert!(matches!(one.consumer().unwrap_err(), SetupError::RoleTaken { .. }));
+}
+
+#[test]
+fn a_child_that_inherits_the_descriptor_opens_it_by_its_number() {
+    let pipe = small().create("memfd").unwrap();
+    let descriptor = pipe.fd().unwrap().try_clone_to_owned().unwrap();
+    // SAFETY: no pointers.
+    assert_eq!(unsafe { libc::fcntl(descriptor.as_raw_fd(), libc::F_SETFD, 0) }, 0);
+    let mut producer = pipe.producer().unwrap();
+    let mut child = end::start();
+    assert_eq!(child.ask(format!("open {}", address_of(&descriptor))), format!("pipe {} found", pipe.id()));
+    assert_eq!(
+        child.ask("producer"),
+        format!("RoleTaken {{ role: Producer, pid: Some({}) }}", std::process::id())
+    );
+    assert_eq!(child.ask("consumer"), "claimed");
+    assert!(matches!(pipe.consumer().unwrap_err(), SetupError::RoleTaken { .. }));
+    producer.send(b"inherited").unwrap();
+    assert_eq!(child.ask("recv"), "\"inherited\"");
+    child.kill();
+    drop(pipe.consumer().unwrap());
+}
+
+/// Whether this process has the memfd of this number mapped or open.
+fn is_here(inode: u64) -> bool {
+    let mapped = fs::read_to_string("/proc/self/maps").unwrap();
+    let inode_of = |line: &str| line.split_whitespace().nth(4).and_then(|inode| inode.parse().ok());
+    let open = fs::read_dir("/proc/self/fd").unwrap().flatten();
+    mapped.lines().any(|line| line.contains("memfd:") && inode_of(line) == Some(inode))
+        || open
+            .flat_map(|file| fs::metadata(file.path()))
+            .any(|found| found.ino() == inode && found.nlink() == 0)
+}
+
+#[test]
+fn it_goes_with_the_last_who_has_it() {
+    let (_place, path) = socket();
+    let pipe = small().create("memfd").unwrap();
+    let inode = inode_of(&pipe);
+    let server = handoff::serve(&path, &pipe).unwrap();
+    let (producer, consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
+    let again = pipe.reopen().unwrap();
+    assert!(is_here(inode));
+    drop((producer, consumer, pipe, again));
+    assert!(is_here(inode), "the server has it");
+    drop(server);
+    assert!(!is_here(inode));
+    assert!(!path.exists());
+}
+
+fn inode_of(pipe: &Pipe) -> u64 {
+    File::from(pipe.fd().unwrap().try_clone_to_owned().unwrap()).metadata().unwrap().ino()
+}
+
+// Handing over.
+
+/// Serves so many processes that connect, in a thread; what came of the last one.
+fn serving(server: Server, count: usize) -> JoinHandle<Result<PeerProcess, SetupError>> {
+    thread::spawn(move || {
+        (1..count).for_each(|_| drop(server.accept()));
+        server.accept()
+    })
+}
+
+#[test]
+fn both_sides_learn_with_whom_they_deal() {
+    let (_place, path) = socket();
+    let pipe = small().create("memfd").unwrap();
+    let server = handoff::serve(&path, &pipe).unwrap();
+    assert_eq!(server.path(), path);
+    let accepted = serving(server, 1);
+    let mut end = end::start();
+    assert_eq!(end.ask(format!("open memfd:{}", path.display())), format!("pipe {} found", pipe.id()));
+    let peer = accepted.join().unwrap().unwrap();
+    // SAFETY: no arguments, cannot fail.
+    let us = unsafe { (libc::getuid(), libc::getgid()) };
+    assert_eq!((peer.pid(), peer.uid(), peer.gid()), (end.pid(), us.0, us.1));
+    // Where the kernel has one, its descriptor tells of the end, and is not fooled by what comes later.
+    if let Some(pidfd) = peer.pidfd() {
+        let is_over = || {
+            let mut poll = libc::pollfd { fd: pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+            // SAFETY: one pollfd, as said.
+            unsafe { libc::poll(&raw mut poll, 1, 0) == 1 }
+        };
+        assert!(!is_over());
+        end.kill();
+        assert!(is_over());
+    }
+
+    let accepted = serving(handoff::serve(&path, &pipe).unwrap(), 1);
+    let (again, server) = handoff::connect(&path, &Options::new()).unwrap();
+    assert_eq!((again.id(), server.pid(), server.uid()), (pipe.id(), std::process::id(), us.0));
+    accepted.join().unwrap().unwrap();
+}
+
+#[test]
+fn one_who_was_given_it_can_hand_it_on() {
+    let ((_a, first), (_b, second)) = (socket(), socket());
+    let pipe = small().create("memfd").unwrap();
+    let accepted = serving(handoff::serve(&first, &pipe).unwrap(), 1);
+    let (given, _) = handoff::connect(&first, &Options::new()).unwrap();
+    accepted.join().unwrap().unwrap();
+    let mut producer = pipe.producer().unwrap();
+    drop(pipe);
+    let accepted = serving(handoff::serve(&second, &given).unwrap(), 1);
+    drop(given);
+    let (given, _) = handoff::connect(&second, &Options::new()).unwrap();
+    accepted.join().unwrap().unwrap();
+    producer.send(b"from hand to hand").unwrap();
+    assert_eq!(given.consumer().unwrap().recv().unwrap().to_vec(), b"from hand to hand");
+}
+
+#[test]
+fn a_pipe_with_a_name_is_not_handed_over() {
+    let (_place, path) = socket();
+    for backend in [Backend::SysV, Backend::Posix, Backend::File] {
+        let place = backend.place();
+        let error = handoff::serve(&path, &place.create(&small()).unwrap()).unwrap_err();
+        assert!(matches!(error, SetupError::CannotHandOver { .. }), "{error:?}");
+        assert!(error.to_string().contains(place.as_str()), "{error}");
+        assert!(!path.exists());
+    }
+}
+
+#[test]
+fn where_somebody_serves_nobody_else_does_and_a_dead_ones_socket_is_replaced() {
+    let (place, path) = socket();
+    let pipe = small().create("memfd").unwrap();
+    let mut other = end::start();
+    assert_eq!(other.ask(format!("serve {}", path.display())), "serving");
+    let error = handoff::serve(&path, &pipe).unwrap_err();
+    assert!(matches!(error, SetupError::Exists { .. }), "{error:?}");
+    other.kill();
+    assert!(path.exists(), "it was killed");
+    assert!(matches!(Pipe::open(&place).unwrap_err(), SetupError::NotFound { .. }));
+    let accepted = serving(handoff::serve(&path, &pipe).unwrap(), 1);
+    assert_eq!(Pipe::open(&place).unwrap().id(), pipe.id());
+    accepted.join().unwrap().unwrap();
+    until("the end of the server", || !path.exists());
+
+    // What is no socket is left alone.
+    fs::write(&path, "something else").unwrap();
+    let error = handoff::serve(&path, &pipe).unwrap_err();
+    assert!(matches!(error, SetupError::Exists { .. }), "{error:?}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "something else");
+}
+
+#[test]
+fn a_server_that_goes_takes_only_its_own_socket_with_it() {
+    let (_place, path) = socket();
+    let pipe = small().create("memfd").unwrap();
+    let first = handoff::serve(&path, &pipe).unwrap();
+    fs::remove_file(&path).unwrap();
+    let second = handoff::serve(&path, &pipe).unwrap();
+    drop(first);
+    assert!(path.exists());
+    drop(second);
+    assert!(!path.exists());
+}
+
+/// What a socket of somebody else answers.
+fn answered_by(answer: impl FnOnce(std::os::unix::net::UnixStream) + Send + 'static) -> SetupError {
+    let (_place, path) = socket();
+    let listener = UnixListener::bind(&path).unwrap();
+    let answering = thread::spawn(move || answer(listener.accept().unwrap().0));
+    let error = handoff::connect(&path, &Options::new()).unwrap_err();
+    answering.join().unwrap();
+    error
+}
+
+#[test]
+fn what_another_socket_says_is_no_pipe() {
+    let error = answered_by(|mut stream| stream.write_all(b"220 mail ready\r\n").unwrap());
+    let SetupError::Foreign { found, .. } = error else { panic!("{error:?}") };
+    assert_eq!(found, u64::from_le_bytes(*b"220 mail"));
+    // The right words, and nothing with them.
+    let error = answered_by(|mut stream| stream.write_all(&image()[..8]).unwrap());
+    assert!(matches!(error, SetupError::Foreign { .. }), "{error:?}");
+    let error = answered_by(|mut stream| {
+        let _ = stream.set_nonblocking(true);
+        let _ = stream.read(&mut [0]);
+    });
+    assert!(matches!(error, SetupError::Foreign { .. } | SetupError::Os { .. }), "{error:?}");
+}
+
+#[test]
+fn who_listens_and_says_nothing_is_not_waited_for_for_ever() {
+    let (_place, path) = socket();
+    let _listener = UnixListener::bind(&path).unwrap();
+    let error = handoff::connect(&path, &Options::new()).unwrap_err();
+    assert!(!matches!(error, SetupError::NotFound { .. }), "{error:?}");
+}
+
+#[test]
+fn a_stranger_is_given_nothing() {
+    if !is_root("a_stranger_is_given_nothing") {
+        return;
+    }
+    let (_place, path) = socket();
+    let pipe = small().mode(0o666).create("memfd").unwrap();
+    let server = handoff::serve(&path, &pipe).unwrap();
+    // Somebody has opened the socket to all, and the server does not know of it.
+    fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
+    let accepted = serving(server, 1);
+    let mut stranger = end::nobody();
+    let refused = stranger.ask(format!("open memfd:{}", path.display()));
+    assert!(!refused.starts_with("pipe"), "{refused}");
+    let error = accepted.join().unwrap().unwrap_err();
+    let SetupError::Stranger { uid, pid, .. } = error else { panic!("{error:?}") };
+    assert_eq!((uid, pid), (NOBODY, stranger.pid()));
+    assert!(error.to_string().contains("65534"), "{error}");
+}
+
+#[test]
+fn from_a_stranger_nothing_is_taken_unless_he_is_trusted() {
+    if !is_root("from_a_stranger_nothing_is_taken_unless_he_is_trusted") {
+        return;
+    }
+    let (place, path) = socket();
+    let mut stranger = end::nobody();
+    stranger.ask("capacity 4096");
+    assert_eq!(stranger.ask(format!("serve {}", path.display())), "serving");
+    for attempt in [Pipe::open(&place).map(drop), inspect(&place).map(drop)] {
+        let error = attempt.unwrap_err();
+        let SetupError::Stranger { uid, pid, .. } = error else { panic!("{error:?}") };
+        assert_eq!((uid, pid), (NOBODY, stranger.pid()));
+    }
+    let pipe = small().trust_uid(NOBODY).open(&place).unwrap();
+    pipe.producer().unwrap().send(b"trusted").unwrap();
+}
+
+#[test]
+fn a_strangers_memfd_is_not_trusted_whoever_hands_it_on() {
+    if !is_root("a_strangers_memfd_is_not_trusted_whoever_hands_it_on") {
+        return;
+    }
+    let ((place, path), (relayed, relay)) = (socket(), socket());
+    let mut stranger = end::nobody();
+    stranger.ask("capacity 4096");
+    assert_eq!(stranger.ask(format!("serve {}", path.display())), "serving");
+    let pipe = small().trust_uid(NOBODY).open(&place).unwrap();
+    let accepted = serving(handoff::serve(&relay, &pipe).unwrap(), 1);
+    let error = Pipe::open(&relayed).unwrap_err();
+    assert!(matches!(error, SetupError::Untrusted { uid: NOBODY, .. }), "{error:?}");
+    accepted.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_connected_pair_ends_as_any_other() {
+    let (place, path) = socket();
+    let pipe = small().create("memfd").unwrap();
+    let server = handoff::serve(&path, &pipe).unwrap();
+    let accepted = serving(server, 2);
+    let mut consumer = pipe.consumer().unwrap();
+    for (ending, told) in [("close", RecvError::Closed), ("exit", RecvError::Abandoned)] {
+        let mut producer = end::start();
+        producer.ask(format!("open {place}"));
+        assert_eq!(producer.ask("producer"), "claimed");
+        assert_eq!(producer.ask("send last"), "sent");
+        producer.say(ending);
+        assert_eq!(consumer.recv_deadline(within(LONG)).unwrap().to_vec(), b"last");
+        assert_eq!(consumer.recv_deadline(within(LONG)).unwrap_err(), told);
+    }
+    accepted.join().unwrap().unwrap();
+}
+
+/// A server is to be waited for together with others.
+#[test]
+fn a_server_is_readable_when_somebody_wants_to_be_served() {
+    let (place, path) = socket();
+    let pipe = small().create("memfd").unwrap();
+    let server = handoff::serve(&path, &pipe).unwrap();
+    let is_readable = || {
+        let mut poll = libc::pollfd { fd: server.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one pollfd, as said.
+        unsafe { libc::poll(&raw mut poll, 1, 0) == 1 }
+    };
+    assert!(!is_readable());
+    let mut end = end::start();
+    end.say(format!("open {place}"));
+    until("somebody", is_readable);
+    server.accept().unwrap();
+    assert_eq!(end.hear(), format!("pipe {} found", pipe.id()));
+    assert!(!is_readable());
+}

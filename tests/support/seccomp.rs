@@ -1,0 +1,44 @@
+//! System calls that fail as they would on another kernel, or in a container.
+
+/// Bits of an argument, and what they are when the call is meant.
+#[derive(Clone, Copy, Debug)]
+pub struct Argument {
+    pub number: u32,
+    pub mask: u32,
+    pub value: u32,
+}
+
+/// From here on this thread, and what it starts, gets `errno` from `call`, or from those calls with the argument.
+pub fn forbid(call: libc::c_long, argument: Option<Argument>, errno: i32) {
+    let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
+    // Goes on with the next statement if they are equal, and else lets the call through, which is done by the last one.
+    let only = |k: u32, skip: u8| libc::sock_filter {
+        code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
+        jt: 0,
+        jf: skip,
+        k,
+    };
+    let load = |offset: u32| statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset);
+    let refuse = statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | errno as u32);
+    let allow = statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW);
+    // struct seccomp_data: the number of the call, the architecture, the instruction, and from byte 16 on the arguments,
+    // of 8 bytes each, the lower half first on little-endian machines.
+    let filter = match argument {
+        None => vec![load(0), only(call as u32, 1), refuse, allow],
+        Some(Argument { number, mask, value }) => vec![
+            load(0),
+            only(call as u32, 4),
+            load(16 + 8 * number),
+            statement(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, mask),
+            only(value, 1),
+            refuse,
+            allow,
+        ],
+    };
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
+    // SAFETY: the program and its filter live until the call returns.
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program), 0);
+    }
+}
