@@ -297,8 +297,8 @@ gives 5
 
 claim "file: from before the last start of the machine it is refused"
 needs 'shmpipe create file:$PLACE/dir/ticks'
-where 'echo kept | shmpipe send file:dir/ticks; unshare --mount sh -c "echo 0f0e0d0c-0b0a-4908-8706-050403020100 >id; mount --bind id /proc/sys/kernel/random/boot_id; shmpipe recv file:dir/ticks --timeout 100ms"'
-otherwise 'echo kept | shmpipe send file:dir/ticks; shmpipe recv file:dir/ticks --timeout 100ms'
+where 'echo kept | shmpipe send file:dir/ticks; scribble file:dir/ticks 68 0; unshare --mount sh -c "echo 0f0e0d0c-0b0a-4908-8706-050403020100 >id; mount --bind id /proc/sys/kernel/random/boot_id; shmpipe recv file:dir/ticks --timeout 100ms"'
+otherwise 'echo kept | shmpipe send file:dir/ticks; scribble file:dir/ticks 68 0; shmpipe recv file:dir/ticks --timeout 100ms'
 gives '[17]' 'before the machine was last started'
 
 claim "file: not on overlayfs, where a claim would be lost at once"
@@ -336,7 +336,7 @@ otherwise 'shmpipe create ticks; consumes ticks; kill -INT $!; wait $!; code=$?;
 gives 3 'removed while in use'
 
 claim "sysv: as long as one that lost its claim is attached, nobody else gets in"
-where 'shmpipe create ticks; produces ticks; ipcrm --semaphore-id $(number ticks sem_id); shmpipe recv ticks --timeout 100ms'
+where 'shmpipe create ticks; produces ticks; kill -STOP $!; ipcrm --semaphore-id $(number ticks sem_id); shmpipe recv ticks --timeout 100ms'
 otherwise 'shmpipe create ticks; produces ticks; kill9; ipcrm --semaphore-id $(number ticks sem_id); shmpipe recv ticks --timeout 100ms'
 gives 7 'was removed while 1 others are attached'
 
