@@ -57,7 +57,7 @@ gives() {
 # Reads `code` and `pattern` of gives.
 holds() {
     local found=$1_code output=$1_output
-    [ "${!found}" = "$code" ] && grep -qE -- "$pattern" <<<"${!output}"
+    [[ ${!found} = $code ]] && grep -qE -- "$pattern" <<<"${!output}"
 }
 
 show() {

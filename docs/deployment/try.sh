@@ -71,7 +71,7 @@ path() { case $1 in posix:*) echo "/dev/shm${1#posix:}" ;; *) echo "${1#file:}" 
 
 # Every command starts with nothing there, and ends its children.
 clean() { ipcrm --all; rm -rf /dev/shm/* "$PLACE"/dir received heard; mkdir -m 1777 "$PLACE/dir"; } 2>/dev/null
-prelude='clean; trap "kill -9 \$(jobs -p); wait" EXIT 2>/dev/null; '
+prelude='clean; trap "jobs -p | xargs -r kill -9; wait" EXIT 2>/dev/null; '
 export -f alice bob carol until_true produces consumes kill9 number scribble path clean
 
 # ---- System V: which namespace decides -----------------------------------------------------------------------------
@@ -251,6 +251,68 @@ for pipe in ticks posix:/ticks "file:$PLACE/dir/ticks"; do
     gives 3 'removed'
 done
 
+# ---- what has a name in a file system ------------------------------------------------------------------------------
+
+claim "posix: a pipe is not found where another /dev/shm is mounted"
+needs 'shmpipe create posix:/ticks'
+where 'shmpipe create posix:/ticks; unshare --mount sh -c "mount -t tmpfs tmpfs /dev/shm; shmpipe stat posix:/ticks"'
+otherwise 'shmpipe create posix:/ticks; unshare --ipc shmpipe stat posix:/ticks'
+gives 3 'there is no pipe'
+
+claim "posix: the size of /dev/shm is the limit, and is told when the pipe is made"
+needs 'shmpipe create posix:/ticks'
+where 'shmpipe create posix:/ticks --capacity 16MiB'
+otherwise 'shmpipe create posix:/ticks --capacity 4MiB'
+gives 1 'needs 16781312 bytes'
+
+claim "posix: whoever may write to /dev/shm may take a name first; his pipe is refused"
+needs 'shmpipe create posix:/ticks && alice true'
+where 'bob shmpipe create posix:/ticks --mode 0666; echo secret | alice shmpipe send posix:/ticks'
+otherwise 'alice shmpipe create posix:/ticks --mode 0666; echo secret | alice shmpipe send posix:/ticks'
+gives 8 'made by user 2002'
+
+claim "posix: a symbolic link is not followed"
+needs 'shmpipe create posix:/ticks'
+where 'shmpipe create posix:/other; ln -s other /dev/shm/ticks; shmpipe stat posix:/ticks'
+otherwise 'shmpipe create posix:/other; mv /dev/shm/other /dev/shm/ticks; shmpipe stat posix:/ticks'
+gives '[17]' 'symbolic link'
+
+claim "posix: without /proc it says what it misses"
+needs 'shmpipe create posix:/ticks'
+where 'shmpipe create posix:/ticks; unshare --mount sh -c "mount -t tmpfs tmpfs /proc; shmpipe recv posix:/ticks --timeout 100ms"'
+otherwise 'shmpipe create posix:/ticks; shmpipe recv posix:/ticks --timeout 100ms'
+gives 1 '/proc'
+
+claim "posix: what is done by chmod and chown while a pipe is open does not take it from those who have it"
+needs 'shmpipe create posix:/ticks && alice true'
+where 'alice shmpipe create posix:/ticks; consumes posix:/ticks alice; chown 2002 /dev/shm/ticks; echo x | shmpipe send posix:/ticks --trust-uid 2002; sleep 0.3; cat received'
+otherwise 'alice shmpipe create posix:/ticks; consumes posix:/ticks alice; echo x | bob shmpipe send posix:/ticks --trust-uid 2001; sleep 0.3; cat received'
+gives 0 '^x$'
+
+claim "file: in a directory with the setgid bit the pipe gets the directory's group"
+needs 'shmpipe create file:$PLACE/dir/ticks && alice true'
+where 'mkdir dir/feed; chgrp 2100 dir/feed; chmod 2770 dir/feed; shmpipe create file:dir/feed/ticks --mode 0660; bob shmpipe recv file:dir/feed/ticks --timeout 100ms'
+otherwise 'mkdir dir/feed; chgrp 2100 dir/feed; chmod 0770 dir/feed; shmpipe create file:dir/feed/ticks --mode 0660; bob shmpipe recv file:dir/feed/ticks --timeout 100ms'
+gives 5
+
+claim "file: from before the last start of the machine it is refused"
+needs 'shmpipe create file:$PLACE/dir/ticks'
+where 'echo kept | shmpipe send file:dir/ticks; scribble file:dir/ticks 68 0; unshare --mount sh -c "echo 0f0e0d0c-0b0a-4908-8706-050403020100 >id; mount --bind id /proc/sys/kernel/random/boot_id; shmpipe recv file:dir/ticks --timeout 100ms"'
+otherwise 'echo kept | shmpipe send file:dir/ticks; scribble file:dir/ticks 68 0; shmpipe recv file:dir/ticks --timeout 100ms'
+gives '[17]' 'before the machine was last started'
+
+claim "file: not on overlayfs, where a claim would be lost at once"
+needs 'shmpipe create file:$PLACE/dir/ticks && cd $PLACE/dir && mkdir l u w m && unshare --mount mount -t overlay overlay -o lowerdir=l,upperdir=u,workdir=w m'
+where 'cd dir; mkdir l u w m; unshare --mount sh -c "mount -t overlay overlay -o lowerdir=l,upperdir=u,workdir=w m; shmpipe create file:m/ticks"'
+otherwise 'cd dir; mkdir l u w m; shmpipe create file:m/ticks'
+gives 1 overlay
+
+claim "file: a mount that is read-only here lets a side watch and take no part"
+needs 'shmpipe create file:$PLACE/dir/ticks'
+where 'shmpipe create file:dir/ticks; unshare --mount sh -c "mount --bind dir dir; mount -o remount,bind,ro dir; shmpipe stat file:dir/ticks >/dev/null || exit 99; shmpipe recv file:dir/ticks --timeout 100ms"'
+otherwise 'shmpipe create file:dir/ticks; shmpipe recv file:dir/ticks --timeout 100ms'
+gives '[18]' 'ead-only'
+
 # ---- System V: limits, /proc, and what logind does -----------------------------------------------------------------
 
 claim "sysv: a limit of the namespace is named with the file that raises it"
@@ -274,7 +336,7 @@ otherwise 'shmpipe create ticks; consumes ticks; kill -INT $!; wait $!; code=$?;
 gives 3 'removed while in use'
 
 claim "sysv: as long as one that lost its claim is attached, nobody else gets in"
-where 'shmpipe create ticks; produces ticks; ipcrm --semaphore-id $(number ticks sem_id); shmpipe recv ticks --timeout 100ms'
+where 'shmpipe create ticks; produces ticks; kill -STOP $!; ipcrm --semaphore-id $(number ticks sem_id); shmpipe recv ticks --timeout 100ms'
 otherwise 'shmpipe create ticks; produces ticks; kill9; ipcrm --semaphore-id $(number ticks sem_id); shmpipe recv ticks --timeout 100ms'
 gives 7 'was removed while 1 others are attached'
 
