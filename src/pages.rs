@@ -469,9 +469,8 @@ fn parse(text: impl BufRead) -> io::Result<Vec<Mapped>> {
                 let mut words = rest.split_whitespace().skip(2);
                 let [device, inode] = [words.next(), words.next()].map(Option::unwrap_or_default);
                 // The name of a file is another one to who has made it without one.
-                let kind = words
-                    .next()
-                    .filter(|name| ["/SYSV", "/memfd:"].iter().any(|kind| name.starts_with(kind)));
+                let name = words.next().unwrap_or_default();
+                let kind = ["/SYSV", "/memfd:"].into_iter().find(|kind| name.starts_with(kind));
                 let object = [device, inode, kind.unwrap_or_default()].join(" ");
                 rows.push(Mapped { start, end, object, ..Mapped::default() });
                 continue;

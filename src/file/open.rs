@@ -289,7 +289,9 @@ pub(crate) fn view(address: &Address) -> Result<View, SetupError> {
         Source::NewMemfd => return Err(asked.cannot_make()),
         Source::Descriptor(number) => Found::received(&asked, &Number(number), Access::Read)?,
         Source::Served(path) => Found::received(&asked, &handoff::receive(&asked, path)?.0, Access::Read)?,
-        Source::Named(path) => persist(address, || Found::at(&asked, &path, Access::Read, 1, |_, _| Ok(())))?,
+        Source::Named(path) => persist(address, || {
+            Found::at(&asked, &path, Access::Read, 1, |_, filesystem| check(&asked, filesystem))
+        })?,
     };
     let seen = found.peek(&asked)?;
     let size = found.metadata.len();

@@ -461,9 +461,9 @@ VmFlags: rd wr
     assert_eq!(
         parse(text.as_bytes()).unwrap(),
         [
-            row(0x7f6c_06a0_0000, 0x7f6c_06c0_0000, "00:11 36110393 /SYSV00000000", 2 * MIB, 0, false, true),
-            row(0x7fb6_84a0_0000, 0x7fb6_84e0_0000, "00:01 465391 /memfd:a", 4096, 6 * MIB, true, false),
-            row(0x7ffd_1000, 0x7ffd_2000, "00:00 0", 4096, 0, false, false),
+            row(0x7f6c_06a0_0000, 0x7f6c_06c0_0000, "00:11 36110393 /SYSV", 2 * MIB, 0, false, true),
+            row(0x7fb6_84a0_0000, 0x7fb6_84e0_0000, "00:01 465391 /memfd:", 4096, 6 * MIB, true, false),
+            row(0x7ffd_1000, 0x7ffd_2000, "00:00 0 ", 4096, 0, false, false),
         ]
     );
     assert_eq!(chosen("always within_size advise [never] deny force"), Some("never"));
