@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{Read, Seek};
 use std::os::fd::{AsRawFd, FromRawFd};
 
-const MESSAGES: u64 = 100_000;
+const MESSAGES: u64 = 40_000;
 
 /// From here on the kernel kills this thread at every system call other than read, write and exit.
 fn seal(line: &mut Line) {

@@ -24,7 +24,7 @@ fn is_good(place: &Place) {
 
 pub fn any_number_of_processes_that_start_at_once_share_one_good_pipe(backend: Backend) {
     let mut crowd: Vec<Process> = (0..20).map(|_| end::start()).collect();
-    for _ in 0..50 {
+    for _ in 0..20 {
         let place = backend.place();
         for process in &mut crowd {
             process.say(place.opening());
@@ -45,7 +45,7 @@ pub fn any_number_of_processes_that_start_at_once_share_one_good_pipe(backend: B
 
 pub fn any_number_of_threads_that_start_at_once_share_one_good_pipe(backend: Backend) {
     let barrier = Barrier::new(16);
-    for round in 0..100 {
+    for round in 0..40 {
         let place = backend.place();
         let open = || {
             barrier.wait();
@@ -129,7 +129,7 @@ pub fn starters_and_removers_at_once_never_see_half_a_pipe(backend: Backend) {
                 Ok(_) | Err(SetupError::NotFound { .. }) => {}
                 Err(error) => stop_on(Some(format!("inspect: {error:?}"))),
             }
-            if removed == 300 {
+            if removed == 100 {
                 break;
             }
             stop_on((Instant::now() > deadline).then(|| format!("{removed} removed")));
@@ -152,7 +152,7 @@ pub fn a_creator_or_remover_killed_at_any_instant_leaves_nothing_that_the_next_o
 ) {
     let place = backend.place();
     let mut rng = Rng::of_this_run("setup");
-    for round in 0..300 {
+    for round in 0..120 {
         let mut victim = Process::start("make and remove", &[place.as_str()]);
         victim.hear();
         thread::sleep(Duration::from_micros(rng.below(1500)));

@@ -241,7 +241,7 @@ fn stream(backend: Backend, part: &str, capacity: u64, wait: &str, seed: u64, co
 }
 
 pub fn a_stream_comes_in_order_and_whole(backend: Backend) {
-    let total: u64 = std::env::var("SHMPIPE_MESSAGES").map_or(200_000, |text| text.parse().unwrap());
+    let total: u64 = std::env::var("SHMPIPE_MESSAGES").map_or(60_000, |text| text.parse().unwrap());
     let mut rng = Rng::of_this_run("stream");
     let rings = [4096, 8192, 16_384, 32_768, 65_536];
     let strategies = ["block", "spin", "yield"];

@@ -76,7 +76,7 @@ fn start() -> i32 {
     // SAFETY: the child uses the heap, which glibc keeps usable across fork, and nothing that another thread may hold.
     match unsafe { libc::fork() } {
         -1 => panic!("fork: {}", std::io::Error::last_os_error()),
-        0 => work(from, to),
+        0 => work(from),
         _ => {
             // SAFETY: nobody else uses it.
             unsafe { libc::close(from) };
@@ -86,16 +86,15 @@ fn start() -> i32 {
 }
 
 /// Listens until the other end of the pipe is closed, which is when the test program has ended, and cleans up.
-fn work(from: i32, to: i32) -> ! {
+fn work(from: i32) -> ! {
     let mut things = [[0; 2]; 4096];
-    // SAFETY: it closes what the parent uses and we do not, and what might keep somebody waiting for us to end. In a
-    // session of our own we do not hear what a terminal sends to the tests.
+    let end = from as libc::c_uint;
+    // SAFETY: it closes all descriptors but our own: somebody might wait for us to close them, or for the lock that one of them
+    // holds, whatever the other threads were doing. In a session of our own we do not hear what a terminal sends to the tests.
     unsafe {
         libc::setsid();
-        libc::close(to);
-        (0..3).for_each(|descriptor| {
-            libc::close(descriptor);
-        });
+        libc::syscall(libc::SYS_close_range, 0, end - 1, 0);
+        libc::syscall(libc::SYS_close_range, end + 1, libc::c_uint::MAX, 0);
     }
     let mut message = [0; 2];
     // SAFETY: the pointer is to two ints.
