@@ -17,6 +17,10 @@ Addresses:
   sysv:ftok:PATH:65    by the key that ftok(PATH, 65) gives
   sysv:id:7            by the identifier of its segment, which must exist
   sysv:private         a new one without a key
+  posix:/ticks         a POSIX shared memory object: a file in /dev/shm
+  file:PATH            a file on a local file system
+  memfd:PATH           the memfd that \"shmpipe serve PATH\" hands out
+  fd:3                 a memfd that is open as that descriptor
 
 Sizes take suffixes (64KiB, 1M; kB and MB are decimal), durations too (2s, 100ms, 5m).";
 
@@ -27,7 +31,7 @@ Sizes take suffixes (64KiB, 1M; kB and MB are decimal), durations too (2s, 100ms
     version,
     about,
     long_about = "A pipe between two unrelated processes at the speed of shared memory: one producer, one consumer, lossless, \
-                  ordered messages of any length through a ring buffer in a System V segment. Either side may start first, be \
+                  ordered messages of any length through a ring buffer in shared memory: System V, POSIX, a file, a memfd. Either side may start first, be \
                   killed and start again; what was sent stays until it was received.",
     after_help = CODES,
     after_long_help = addresses_and_codes(),
@@ -95,7 +99,16 @@ pub enum Command {
     /// Makes a new pipe and prints its address
     #[command(after_help = addresses_and_codes())]
     Create(Create),
+    /// Makes a pipe in a memfd and hands it out at a Unix socket, until it is interrupted
+    ///
+    /// A memfd has no name, and nobody gets it but those who are given it: processes of root and of this user that open
+    /// memfd:PATH. Whoever has it keeps it when this ends.
+    #[command(after_help = CODES)]
+    Serve(Serve),
     /// Lists all pipes of this machine
+    ///
+    /// System V segments, files in /dev/shm, and the files and memfds that processes have open: for root those of all
+    /// processes, otherwise of this user's.
     #[command(visible_alias = "list", after_help = CODES)]
     Ls,
     /// Shows what a pipe is like at this moment, without disturbing it
@@ -226,10 +239,25 @@ pub struct Making {
     /// Remove the pipe when both sides have closed, with what was not received
     #[arg(long)]
     pub remove_on_close: bool,
+    /// Put it on huge pages, or fail: less to look up in a large ring
+    #[arg(long)]
+    pub huge_pages: bool,
+    /// Keep it in memory, or fail: nothing of it is swapped out
+    #[arg(long)]
+    pub lock: bool,
+    /// Touch all of it at once, so that the first lap is as fast as the others [default: when it is made]
+    #[arg(long, overrides_with = "no_prefault")]
+    pub prefault: bool,
+    /// Leave that to the first lap
+    #[arg(long, overrides_with = "prefault")]
+    pub no_prefault: bool,
+    /// Make a pipe anew whose file is from before the last start of the machine; what is in it is lost
+    #[arg(long)]
+    pub remake_stale: bool,
 }
 
 impl Making {
-    fn options(&self) -> Options {
+    pub fn options(&self) -> Options {
         let mut options = Options::new();
         if let Some(capacity) = self.capacity {
             options = options.capacity(capacity);
@@ -246,7 +274,10 @@ impl Making {
         if self.remove_on_close {
             options = options.remove_on_close(true);
         }
-        options
+        if self.prefault || self.no_prefault {
+            options = options.prefault(self.prefault);
+        }
+        options.huge_pages(self.huge_pages).lock_memory(self.lock).remake_stale(self.remake_stale)
     }
 }
 
@@ -274,6 +305,28 @@ impl Create {
             options = options.gid(gid);
         }
         options
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// The socket; one that a dead server has left there is replaced
+    pub path: PathBuf,
+    #[command(flatten)]
+    pub making: Making,
+    /// Also give the pipe to processes of this user, with mode 0666 unless another is asked for; may be repeated
+    #[arg(long, value_name = "UID")]
+    pub trust_uid: Vec<u32>,
+}
+
+impl Serve {
+    pub fn options(&self) -> Options {
+        let options = self.making.options();
+        // Nobody reaches it but those who are given it, and they have to write to it.
+        match self.making.mode {
+            None if !self.trust_uid.is_empty() => options.mode(0o666),
+            _ => options,
+        }
     }
 }
 
@@ -374,7 +427,7 @@ mod tests {
             .filter(|command| command.get_name() != "help")
             .map(|command| command.render_help().to_string())
             .collect();
-        assert_eq!(helps.len(), 9);
+        assert_eq!(helps.len(), 10);
         assert!(helps.iter().all(|help| help.contains(CODES)));
         assert!(command.render_help().to_string().contains(CODES));
         assert!(command.render_long_help().to_string().contains(CODES));

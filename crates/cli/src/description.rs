@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
-use shmpipe::{Object, Peer, Permissions, SetupError, Side, Snapshot};
+use shmpipe::{Memory, Object, Peer, Permissions, SetupError, Side, Snapshot};
 
 use crate::exit::Failure;
 use crate::pipes::{self, Found, Place};
@@ -44,6 +44,10 @@ pub struct Description {
     creator_uid: u32,
     mode: String,
     attached_processes: Option<u64>,
+    page_bytes: Option<u64>,
+    resident_bytes: Option<u64>,
+    huge_bytes: Option<u64>,
+    locked: Option<bool>,
     created_unix_seconds: f64,
     age_seconds: f64,
     producer: &'static str,
@@ -193,6 +197,10 @@ impl Description {
             creator_uid: snapshot.creator,
             mode: mode(permissions),
             attached_processes: snapshot.attached,
+            page_bytes: snapshot.memory.map(|memory| memory.page_size),
+            resident_bytes: snapshot.memory.map(|memory| memory.resident),
+            huge_bytes: snapshot.memory.map(|memory| memory.huge),
+            locked: snapshot.memory.map(|memory| memory.locked),
             created_unix_seconds: since_epoch.as_secs_f64(),
             age_seconds: age(snapshot).as_secs_f64(),
             producer: state(producer),
@@ -291,6 +299,19 @@ pub fn row(place: &Place, snapshot: &Snapshot) -> Vec<String> {
     ]
 }
 
+/// The pages of a pipe, and what is in force for them.
+fn memory(memory: Memory) -> String {
+    let mut text = format!(
+        "{} resident, pages of {}",
+        units::show_size(memory.resident),
+        units::show_size(memory.page_size)
+    );
+    if memory.huge > 0 {
+        text += &format!(", {} reached through huge ones", units::show_size(memory.huge));
+    }
+    text + if memory.locked { ", locked" } else { ", not locked" }
+}
+
 /// A pipe by itself, for people: what, and how much.
 pub fn in_full(snapshot: &Snapshot) -> Vec<Vec<String>> {
     let Snapshot { permissions, .. } = snapshot;
@@ -317,6 +338,7 @@ pub fn in_full(snapshot: &Snapshot) -> Vec<Vec<String>> {
             );
         }
     }
+    add("memory", snapshot.memory.map_or("cannot be told".to_owned(), memory));
     add("capacity", format!("{} ({} bytes)", units::show_size(snapshot.capacity), snapshot.capacity));
     let fill = units::show_fill(snapshot.used, snapshot.capacity);
     add("fill", format!("{} bytes ({fill}), {} messages unread", snapshot.used, pipes::unread(snapshot)));

@@ -26,7 +26,7 @@ const PIPE: u64 = (1 << 20) + 4096;
 pub fn run(address: Option<&Address>, report: Report) -> Outcome {
     // SAFETY: takes nothing and cannot fail.
     let us = unsafe { libc::geteuid() };
-    let shared = Shared::now();
+    let shared = Shared::lasting();
     let pipes = pipes::find(&shared)?;
     let asked = address.map(|address| pipes::at(address, &pipes));
     let one = asked.iter().flatten().filter(|one| pipes.iter().all(|known| known.id() != one.id()));

@@ -101,12 +101,15 @@ impl Failure {
 /// The exit code of a failure to set up.
 pub fn code_of(error: &SetupError) -> Code {
     match error {
-        SetupError::Address(_) | SetupError::CannotMake { .. } | SetupError::CapacityTooLarge { .. } => {
-            Code::Usage
-        }
+        SetupError::Address(_)
+        | SetupError::CannotMake { .. }
+        | SetupError::CannotHandOver { .. }
+        | SetupError::CapacityTooLarge { .. } => Code::Usage,
         SetupError::NotFound { .. } | SetupError::Removed { .. } => Code::NotFound,
         SetupError::Exists { .. } | SetupError::RoleTaken { .. } => Code::Taken,
-        SetupError::PermissionDenied { .. } | SetupError::Untrusted { .. } => Code::Denied,
+        SetupError::PermissionDenied { .. } | SetupError::Untrusted { .. } | SetupError::Stranger { .. } => {
+            Code::Denied
+        }
         SetupError::Foreign { .. }
         | SetupError::OtherName { .. }
         | SetupError::ByteOrder
@@ -115,6 +118,11 @@ pub fn code_of(error: &SetupError) -> Code {
         | SetupError::Malformed { .. }
         | SetupError::TooSmall { .. }
         | SetupError::Schema { .. }
+        | SetupError::Unsealed { .. }
+        | SetupError::NotAFile { .. }
+        | SetupError::FileSystem { .. }
+        | SetupError::Stale { .. }
+        | SetupError::Unbacked { .. }
         | SetupError::HalfMade { .. }
         | SetupError::ClaimsLost { .. }
         | SetupError::CannotWake { .. }
@@ -122,7 +130,11 @@ pub fn code_of(error: &SetupError) -> Code {
         | SetupError::Corrupt(_) => Code::Unfit,
         SetupError::Busy { .. } => Code::TimedOut,
         SetupError::Os { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Code::Denied,
-        SetupError::Limit { .. } | SetupError::Os { .. } | _ => Code::Failure,
+        SetupError::Limit { .. }
+        | SetupError::NoSpace { .. }
+        | SetupError::NoHugePages { .. }
+        | SetupError::Os { .. }
+        | _ => Code::Failure,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirEntryExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use shmpipe::Address;
@@ -35,7 +35,7 @@ pub struct PipeFile {
 pub enum Kind {
     /// It has a name by which we find it.
     Named(Address),
-    /// What stands at that path is another file, or nothing: it was removed.
+    /// What stands at that path is another file, or nothing: it was removed. Of who has made it only the directory is known.
     Removed(PathBuf),
     Memfd,
 }
@@ -112,14 +112,34 @@ fn kind(path: &Path, metadata: &Metadata, pid: u32) -> Kind {
     if text.starts_with("/memfd:") {
         return Kind::Memfd;
     }
+    let relative = path.strip_prefix("/").unwrap_or(path);
     // In another mount namespace the path may be another file's here; from its root on it is found.
-    let there = PathBuf::from(format!("/proc/{pid}/root")).join(path.strip_prefix("/").unwrap_or(path));
-    let leads_to_it =
-        |path: &&Path| fs::symlink_metadata(path).is_ok_and(|found| identity(&found) == identity(metadata));
-    match [path, &there].into_iter().find(leads_to_it).and_then(address) {
+    let there = PathBuf::from(format!("/proc/{pid}/root")).join(relative);
+    match [path, &there].into_iter().find_map(|path| named(path, metadata)).and_then(|path| address(&path)) {
         Some(address) => Kind::Named(address),
-        None => Kind::Removed(text.strip_suffix(" (deleted)").unwrap_or(&text).into()),
+        None => {
+            let was = Path::new(text.strip_suffix(" (deleted)").unwrap_or(&text));
+            let numbered = was.file_name().is_some_and(|name| name.to_string_lossy().starts_with('#'));
+            Kind::Removed(was.parent().filter(|_| numbered).unwrap_or(was).into())
+        }
     }
+}
+
+/// The path of that file, if it is the given one, or another one in the same directory: whoever made the file knows it by
+/// the number that it had before it got its name.
+fn named(path: &Path, metadata: &Metadata) -> Option<PathBuf> {
+    let leads_to_it =
+        |path: &Path| fs::symlink_metadata(path).is_ok_and(|found| identity(&found) == identity(metadata));
+    if metadata.nlink() == 0 {
+        return None;
+    }
+    if leads_to_it(path) {
+        return Some(path.to_owned());
+    }
+    let mut entries = fs::read_dir(path.parent()?).ok()?.flatten();
+    entries
+        .find(|entry| entry.ino() == metadata.ino() && leads_to_it(&entry.path()))
+        .map(|entry| entry.path())
 }
 
 /// The address of a file; nothing if its path cannot stand in one.

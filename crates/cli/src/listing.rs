@@ -5,7 +5,7 @@ use shmpipe::Address;
 use crate::args;
 use crate::columns;
 use crate::description::{self, Description, Withheld};
-use crate::exit::{Failure, Outcome};
+use crate::exit::{Code, Failure, Outcome};
 use crate::pipes;
 use crate::processes::Shared;
 use crate::report::{self, Report};
@@ -52,6 +52,11 @@ pub fn stat(address: &Address, report: Report) -> Outcome {
 
 /// Makes a pipe and says where it is.
 pub fn create(arguments: &args::Create, report: Report) -> Outcome {
+    if arguments.address.to_string() == "memfd" {
+        let text =
+            "a memfd goes with the process that makes it; \"shmpipe serve PATH\" makes one and keeps it";
+        return Err(Failure::new(Code::Usage, text));
+    }
     let pipe = arguments.options().create(&arguments.address)?;
     let address = pipe.address().clone();
     // What is described is what others find, without us.

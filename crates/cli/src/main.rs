@@ -1,4 +1,4 @@
-//! The command line of shmpipe: `send` and `recv` move data, `create`, `ls`, `stat` and `rm` deal with pipes, `doctor`
+//! The command line of shmpipe: `send` and `recv` move data, `create`, `serve`, `ls`, `stat` and `rm` deal with pipes, `doctor`
 //! looks for what is in their way, `demo` and `bench` show what the machine can do.
 
 mod args;
@@ -21,6 +21,7 @@ mod recv;
 mod removal;
 mod report;
 mod send;
+mod serve;
 mod stale;
 mod sysvipc;
 mod units;
@@ -57,6 +58,7 @@ fn run(command: &Command, report: Report) -> Outcome {
         Command::Send(arguments) => send::run(arguments, report),
         Command::Recv(arguments) => recv::run(arguments, report),
         Command::Create(arguments) => listing::create(arguments, report),
+        Command::Serve(arguments) => serve::run(arguments, report),
         Command::Ls => listing::list(report),
         Command::Stat { address } => listing::stat(address, report),
         Command::Rm { addresses, force, stale: true } => stale::remove(addresses, *force, report),

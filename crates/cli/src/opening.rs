@@ -35,7 +35,14 @@ fn tell(pipe: &Pipe, asked: &Address, report: Report) {
     for kept in pipe.kept() {
         report.note(format_args!("the pipe at {asked} existed already: {kept}"));
     }
-    if pipe.address() != asked {
-        report.note(format_args!("the other side finds this pipe at {}", pipe.address()));
+    let (asked, found) = (asked.to_string(), pipe.address().to_string());
+    if asked == "memfd" {
+        let number = found.trim_start_matches("fd:");
+        report.note(format_args!(
+            "nobody finds this pipe but as /proc/{}/fd/{number}; \"shmpipe serve PATH\" makes one for memfd:PATH",
+            std::process::id()
+        ));
+    } else if asked != found && !asked.starts_with("fd:") {
+        report.note(format_args!("the other side finds this pipe at {found}"));
     }
 }

@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use procfs::process::{Process, all_processes};
@@ -77,6 +78,9 @@ fn age(start: u64) -> Option<Duration> {
     SystemTime::now().duration_since(started).ok()
 }
 
+/// Longer than it takes to look at a pipe.
+const A_MOMENT: Duration = Duration::from_millis(100);
+
 /// The memory that the processes which we may look into share with others.
 #[derive(Debug, Default)]
 pub struct Shared {
@@ -115,6 +119,15 @@ impl Shared {
                 shared.add(pid, &text, alike);
             }
         }
+        shared
+    }
+
+    /// Looks twice, and tells what was there both times: not who only looked at a pipe for a moment.
+    pub fn lasting() -> Self {
+        let mut shared = Shared::now();
+        thread::sleep(A_MOMENT);
+        let later = Shared::now();
+        shared.mappings.retain(|mapping| later.mappings.contains(mapping));
         shared
     }
 

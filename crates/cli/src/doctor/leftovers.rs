@@ -52,7 +52,11 @@ pub fn check(pipes: &[&Found]) -> Check {
                 1 => format!("it keeps {} of memory until it is removed", units::show_size(bytes)),
                 _ => format!("they keep {} of memory until they are removed", units::show_size(bytes)),
             },
-            if empty.len() == 1 { format!("shmpipe rm {first}") } else { "shmpipe rm --stale".to_owned() },
+            match empty.len() {
+                1 => format!("shmpipe rm {first}"),
+                ..=NAMED => format!("shmpipe rm --stale {}", names.join(" ")),
+                _ => "shmpipe rm --stale".to_owned(),
+            },
         );
     }
     let open = pipes.iter().filter(|found| found.is_open).count();
@@ -68,8 +72,10 @@ pub fn check(pipes: &[&Found]) -> Check {
         (all, _) => format!("{all} pipes, {open} open, {waiting} with messages for a consumer yet to come"),
     });
     let is_told = |found: &&&Found| !matches!(found.place, Place::Removed { .. });
-    if let Some(error) = pipes.iter().filter(is_told).find_map(|found| found.snapshot.as_ref().err()) {
-        check.cannot_tell(error.to_string());
+    if let Some((found, error)) =
+        pipes.iter().filter(is_told).find_map(|found| Some((found, found.snapshot.as_ref().err()?)))
+    {
+        check.cannot_tell(format!("{}: {error}", found.place));
     }
     check
 }

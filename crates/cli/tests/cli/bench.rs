@@ -89,7 +89,7 @@ fn is_there(pid: u32) -> bool {
 #[test]
 fn the_bench_tells_programs_all_it_has_measured() {
     let (pid, bench) = short(&["--json"]);
-    assert_eq!(left_by(pid), [""; 0]);
+    eventually(|| left_by(pid).is_empty().then_some(()));
     let objects = objects(&bench);
     assert!(objects.iter().all(|object| object["schema"] == 1));
 
@@ -246,7 +246,8 @@ fn a_signal_ends_the_bench_in_order_at_any_moment() {
         std::thread::sleep(std::time::Duration::from_millis(milliseconds));
         bench.signal(signal);
         bench.finish().code(code).quiet().quiet_on_stdout();
-        assert_eq!(left_by(pid), [""; 0], "after {milliseconds} ms");
+        // Whoever lists all pipes keeps one that was removed for a moment.
+        eventually(|| left_by(pid).is_empty().then_some(()));
         eventually(|| (!is_there(partner)).then_some(()));
         assert!(!file.0.exists(), "a report of a run that did not end");
     }

@@ -2,7 +2,6 @@
 //! `foreign`, of signals in `interrupts`.
 
 use std::fs::{self, File};
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -198,8 +197,11 @@ pub struct Copy(PathBuf);
 impl Copy {
     pub fn new(name: &str) -> Copy {
         let copy = Copy(std::env::temp_dir().join(name));
-        fs::copy(env!("CARGO_BIN_EXE_shmpipe"), &copy.0).unwrap();
-        fs::set_permissions(&copy.0, fs::Permissions::from_mode(0o755)).unwrap();
+        // By another process: a child of ours that another thread starts now would inherit a file that we write to, and
+        // what is being written to cannot be run.
+        let mut install = Command::new("install");
+        let install = install.args(["-m", "755", env!("CARGO_BIN_EXE_shmpipe")]).arg(&copy.0);
+        assert!(install.status().unwrap().success());
         copy
     }
 

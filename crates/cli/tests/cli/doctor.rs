@@ -9,6 +9,7 @@ use shmpipe::Role;
 
 use crate::codes::Copy;
 use crate::foreign::Foreign;
+use crate::place::{Kind, Place};
 use crate::process::{
     Finished, Name, Running, ask, eventually, ids, run, script, script_apart, shmpipe, start, wait_for_holder,
 };
@@ -75,6 +76,12 @@ impl Said {
         }
     }
 
+    /// Others, who look at all pipes at this moment, may be there too.
+    #[track_caller]
+    fn is_open_in(&self, pid: &str) -> bool {
+        self.check("pipe")["open_in_pids"].as_str().unwrap().split(' ').any(|its| its == pid)
+    }
+
     #[track_caller]
     fn finds_nothing(&self, check: &str, words: &[&str]) {
         assert_eq!(self.found(check, words), [] as [&Value; 0]);
@@ -127,8 +134,9 @@ fn every_check_is_told_to_people_and_to_programs() {
 
 #[test]
 fn a_machine_on_which_all_is_well_is_0_and_pipes_in_use_are() {
-    let all_is_well = "shmpipe doctor --json > /dev/shm/said; (sleep 1) | shmpipe send apart & sleep 0.5; \
-                       shmpipe doctor apart; rm /dev/shm/said; wait";
+    let all_is_well = "shmpipe doctor --json > /dev/null; shmpipe recv apart & recv=$!; \
+                       until shmpipe stat apart 2>&1 | grep -q 'consumer *alive'; do sleep 0.05; done; \
+                       shmpipe doctor apart; kill $recv";
     let Some(finished) = script_apart(all_is_well).map(Running::finish) else { return };
     let text = String::from_utf8(finished.code(0).quiet().out).unwrap();
     assert!(!text.contains("finding") && text.contains("1 pipe, 1 open"), "{text}");
@@ -219,38 +227,40 @@ fn a_limit_on_locked_memory_that_no_pipe_fits_is_found() {
 
 #[test]
 fn a_pipe_of_a_dead_pair_is_found_with_its_messages() {
-    let name = Name::new("doctor-left");
-    let mut send = start(&["send", &name]);
-    send.input().write_all(b"one\ntwo\n").unwrap();
-    eventually(|| (shmpipe::inspect(&*name).ok()?.producer.messages == 2).then_some(()));
-    Said::about(&name).finds_nothing("leftovers", &[&name]);
-    send.signal(libc::SIGKILL);
-    send.finish().killed();
-    let said = Said::about(&name);
-    assert_eq!(said.check("pipe")["unread_messages"], 2);
-    assert_eq!(
-        (&said.check("producer")["state"], &said.check("consumer")["state"]),
-        (&"died".into(), &"never_came".into())
-    );
-    let command = said.mend("leftovers", &[&name, "the producer has died", "2 messages"]);
-    let recv = script(&command).finish().code(6);
-    recv.wrote(b"one\ntwo\n");
-    // Now there is nothing left to read.
-    let said = Said::about(&name);
-    let found = said.found("leftovers", &["nothing left to read"]);
-    assert_eq!(found.len(), 1, "all such pipes are one finding");
-    ask(&["rm", "--stale", &name]).code(0);
-    ask(&["stat", &name]).code(3);
+    for kind in Kind::NAMED {
+        let place = Place::new(kind, "doctor-left");
+        let mut send = start(&["send", &place]);
+        send.input().write_all(b"one\ntwo\n").unwrap();
+        eventually(|| (shmpipe::inspect(&*place).ok()?.producer.messages == 2).then_some(()));
+        Said::about(&place).finds_nothing("leftovers", &[&place]);
+        send.signal(libc::SIGKILL);
+        send.finish().killed();
+        let said = Said::about(&place);
+        assert_eq!(said.check("pipe")["unread_messages"], 2);
+        let states = (&said.check("producer")["state"], &said.check("consumer")["state"]);
+        assert_eq!(states, (&"died".into(), &"never_came".into()));
+        let command = said.mend("leftovers", &[&place, "the producer has died", "2 messages"]);
+        let recv = script(&command).finish().code(6);
+        recv.wrote(b"one\ntwo\n");
+        // Now there is nothing left to read.
+        let said = Said::about(&place);
+        let found = said.found("leftovers", &["nothing left to read"]);
+        assert_eq!(found.len(), 1, "all such pipes are one finding");
+        ask(&["rm", "--stale", &place]).code(0);
+        ask(&["stat", &place]).code(3);
+    }
 }
 
 #[test]
 fn what_waits_for_a_consumer_is_no_finding() {
-    let name = Name::new("doctor-waiting");
-    run(&["send", &name], b"for later\n").code(0);
-    let said = Said::about(&name);
-    said.finds_nothing("leftovers", &[&name]);
-    assert!(said.check("leftovers")["waiting_for_a_consumer"].as_u64().unwrap() >= 1);
-    assert_eq!(said.check("producer")["state"], "closed");
+    for kind in Kind::NAMED {
+        let place = Place::new(kind, "doctor-waiting");
+        run(&["send", &place], b"for later\n").code(0);
+        let said = Said::about(&place);
+        said.finds_nothing("leftovers", &[&place]);
+        assert!(said.check("leftovers")["waiting_for_a_consumer"].as_u64().unwrap() >= 1);
+        assert_eq!(said.check("producer")["state"], "closed");
+    }
 }
 
 /// Removes a segment, or a set, as other programs might.
@@ -262,6 +272,16 @@ fn remove_segment(shm_id: i32) {
 fn remove_set(sem_id: i32) {
     // SAFETY: IPC_RMID takes no pointer.
     assert_eq!(unsafe { libc::semctl(sem_id, 0, libc::IPC_RMID) }, 0);
+}
+
+/// Removes a set when the test fails before somebody else has.
+struct RemoveSet(i32);
+
+impl Drop for RemoveSet {
+    fn drop(&mut self) {
+        // SAFETY: IPC_RMID takes no pointer.
+        unsafe { libc::semctl(self.0, 0, libc::IPC_RMID) };
+    }
 }
 
 fn set_exists(sem_id: i32) -> bool {
@@ -316,19 +336,12 @@ fn a_pipe_whose_creator_died_is_found_and_removed() {
     // SAFETY: takes numbers.
     let set = unsafe { libc::semget(key, 8, libc::IPC_CREAT | libc::IPC_EXCL | 0o600) };
     assert!(set >= 0);
+    let cleaner = RemoveSet(set);
     // SAFETY: SETVAL takes an int, no pointer.
     assert_eq!(unsafe { libc::semctl(set, 3, libc::SETVAL, 0x5a4d) }, 0);
-    let said = Said::here();
-    let found = said.found("System V", &["half-made", &format!("{key:#x}")]);
-    let command = found.first().map(|finding| finding["mend"].as_str().unwrap().to_owned());
-    match command {
-        Some(command) => mend(&command),
-        None => {
-            remove_set(set);
-            panic!("not found in {:#?}", said.0);
-        }
-    }
+    mend(&Said::here().mend("System V", &["half-made", &format!("{key:#x}")]));
     assert!(!set_exists(set));
+    drop(cleaner);
 }
 
 #[test]
@@ -367,40 +380,71 @@ fn a_pipe_removed_under_a_side_is_found_with_who_has_it_open() {
     let said = Said::about(&name);
     said.mend("pipe", &["removed", &name, &pid]);
     said.finds_nothing("pipe", &["there is no pipe"]);
-    assert_eq!(said.check("pipe")["open_in_pids"], "");
+    assert!(!said.is_open_in(&pid));
     drop(recv);
     Said::about(&name).finds_nothing("pipe", &[]);
 }
 
 #[test]
-fn who_holds_what_is_told_and_a_stopped_side_is_found() {
-    let name = Name::new("doctor-stopped");
-    let (send, recv) = (start(&["send", &name]), start(&["recv", &name]));
-    wait_for_holder(&name, Role::Producer, send.id());
-    wait_for_holder(&name, Role::Consumer, recv.id());
-    let said = Said::about(&name);
-    for (side, process) in [("producer", &send), ("consumer", &recv)] {
-        let check = said.check(side);
-        assert_eq!((&check["pid"], &check["state"]), (&process.id().into(), &"alive".into()));
-        assert_eq!((&check["command"], &check["claims"]), (&"shmpipe".into(), &1.into()));
-        assert!(check["process_age_seconds"].as_u64().unwrap() < 600);
-        said.finds_nothing(side, &[]);
+fn a_file_removed_under_a_side_is_found_with_who_has_it_open() {
+    for kind in [Kind::Posix, Kind::File] {
+        let place = Place::made(kind, "doctor-unlinked", &[]);
+        let recv = start(&["recv", &place]);
+        wait_for_holder(&place, Role::Consumer, recv.id());
+        recv.signal(libc::SIGSTOP);
+        ask(&["rm", "--force", &place]).code(0);
+        let pid = recv.id().to_string();
+        let said = Said::about(&place);
+        said.mend("leftovers", &["removed from", place.path(), &pid]);
+        said.mend("pipe", &["there is no pipe"]);
+        ask(&["create", &place]).code(0);
+        let said = Said::about(&place);
+        let command = said.mend("leftovers", &["removed from", place.path(), &pid]);
+        assert!(!said.is_open_in(&pid));
+        mend(&format!("kill -CONT {pid}; {command}"));
+        recv.finish();
+        Said::about(&place).finds_nothing("leftovers", &[place.path()]);
     }
-    said.finds_nothing("pipe", &[]);
-    let pids = said.check("pipe")["open_in_pids"].as_str().unwrap();
-    assert!(
-        [&send, &recv].iter().all(|process| pids.split(' ').any(|pid| pid == process.id().to_string())),
-        "{pids}"
-    );
-    send.signal(libc::SIGSTOP);
-    let command = eventually(|| {
-        let said = Said::about(&name);
-        (!said.found("producer", &[]).is_empty())
-            .then(|| said.mend("producer", &["stopped", &send.id().to_string()]))
-    });
-    mend(&command);
-    send.finish().code(0);
-    recv.finish().code(0);
+}
+
+#[test]
+fn a_pipe_from_before_the_last_start_is_found() {
+    let place = Place::made(Kind::File, "doctor-stale", &[]);
+    Said::about(&place).finds_nothing("pipe", &[]);
+    place.make_stale();
+    let command = Said::about(&place).mend("pipe", &["before the machine was last started"]);
+    let command = command.split('#').next().unwrap().trim().to_owned();
+    script(&format!("{command} --timeout 100ms")).finish().code(5);
+    Said::about(&place).finds_nothing("pipe", &[]);
+}
+
+#[test]
+fn who_holds_what_is_told_and_a_stopped_side_is_found() {
+    for kind in Kind::ALL {
+        let place = Place::new(kind, "doctor-stopped");
+        let (send, recv) = (start(&["send", &place]), start(&["recv", &place]));
+        wait_for_holder(&place, Role::Producer, send.id());
+        wait_for_holder(&place, Role::Consumer, recv.id());
+        let said = Said::about(&place);
+        for (side, process) in [("producer", &send), ("consumer", &recv)] {
+            let check = said.check(side);
+            assert_eq!((&check["pid"], &check["state"]), (&process.id().into(), &"alive".into()));
+            assert_eq!((&check["command"], &check["claims"]), (&"shmpipe".into(), &1.into()));
+            assert!(check["process_age_seconds"].as_u64().unwrap() < 600);
+            said.finds_nothing(side, &[]);
+        }
+        said.finds_nothing("pipe", &[]);
+        assert!([&send, &recv].iter().all(|process| said.is_open_in(&process.id().to_string())));
+        send.signal(libc::SIGSTOP);
+        let command = eventually(|| {
+            let said = Said::about(&place);
+            (!said.found("producer", &[]).is_empty())
+                .then(|| said.mend("producer", &["stopped", &send.id().to_string()]))
+        });
+        mend(&command);
+        send.finish().code(0);
+        recv.finish().code(0);
+    }
 }
 
 #[test]
@@ -421,12 +465,14 @@ fn a_side_whose_other_side_has_died_is_found() {
 
 #[test]
 fn a_pipe_that_everybody_may_use_is_found_and_made_anew() {
-    let name = Name::new("doctor-mode");
-    for (mode, may) in [("666", "write"), ("644", "read")] {
-        ask(&["create", &name, "--mode", mode]).code(0);
-        let command = Said::about(&name).mend("pipe", &["everybody", may]);
-        mend(&command);
-        Said::about(&name).finds_nothing("pipe", &[]);
-        ask(&["rm", &name]).code(0);
+    for kind in Kind::NAMED {
+        let place = Place::new(kind, "doctor-mode");
+        for (mode, may) in [("666", "write"), ("644", "read")] {
+            ask(&["create", &place, "--mode", mode]).code(0);
+            let command = Said::about(&place).mend("pipe", &["everybody", may]);
+            mend(&command);
+            Said::about(&place).finds_nothing("pipe", &[]);
+            ask(&["rm", &place]).code(0);
+        }
     }
 }

@@ -101,7 +101,7 @@ fn a_message_that_was_committed_and_not_counted_is_not_thrown_away() {
 fn without_addresses_all_pipes_are_looked_at() {
     let Some(apart) = script_apart(
         "shmpipe create empty; shmpipe create sysv:private; echo x | shmpipe send full; \
-         shmpipe recv busy > /dev/null & busy=$!; until shmpipe stat busy > /dev/null 2>&1; do sleep 0.1; done; \
+         shmpipe recv busy > /dev/null & busy=$!; until shmpipe stat busy 2>&1 | grep -q 'consumer *alive'; do sleep 0.05; done; \
          echo rm; shmpipe rm --stale; shmpipe rm --stale --force;  shmpipe ls; kill $busy",
     ) else {
         return;
@@ -125,6 +125,10 @@ fn what_was_left_by_a_pair_killed_together_goes_when_it_is_read() {
     let (send, recv) = (start(&["send", &name]), start(&["recv", &name]));
     wait_for_holder(&name, Role::Producer, send.id());
     wait_for_holder(&name, Role::Consumer, recv.id());
+    // Before either can hear of the other's death.
+    for process in [&send, &recv] {
+        process.signal(libc::SIGSTOP);
+    }
     for process in [send, recv] {
         process.signal(libc::SIGKILL);
         Running::finish(process).killed();

@@ -52,10 +52,11 @@ fn stat_tells_programs_what_a_pipe_is_like() {
         ("consumer_alive", false.into()),
         ("consumer_pid", Value::Null),
         ("consumer_messages", 0.into()),
-        ("attached_processes", 1.into()),
     ] {
         assert_eq!(pipe[key], value, "{key}");
     }
+    // Who lists all pipes at this moment is attached, too.
+    assert!(pipe["attached_processes"].as_u64().unwrap() >= 1);
     assert!((0.0..600.0).contains(&pipe["age_seconds"].as_f64().unwrap()));
     assert!(pipe["address"].as_str().unwrap().starts_with("sysv:0x"));
     // The address is one.

@@ -1,0 +1,298 @@
+//! Every command over every kind of shared memory.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::symlink;
+
+use serde_json::Value;
+use shmpipe::Role;
+
+use crate::place::{Kind, Place};
+use crate::process::{ask, eventually, numbered, run, script, script_apart, start, wait_for_holder};
+
+fn object(words: &[&str]) -> Value {
+    serde_json::from_slice(&ask(words).code(0).quiet().out).unwrap()
+}
+
+/// The objects of `ls` that are this pipe.
+fn listed(segment_id: &Value) -> Vec<Value> {
+    let all: Vec<Value> = serde_json::from_slice(&ask(&["ls", "--json"]).code(0).quiet().out).unwrap();
+    all.into_iter().filter(|pipe| &pipe["segment_id"] == segment_id).collect()
+}
+
+#[test]
+fn messages_go_through_in_either_order_of_starting() {
+    for kind in Kind::ALL {
+        let input = numbered(0, 5000);
+        let place = Place::with(kind, "kinds-order", &["--capacity", "4KiB"]);
+        let recv = start(&["recv", &place, "--capacity", "4KiB"]);
+        wait_for_holder(&place, Role::Consumer, recv.id());
+        run(&["send", &place], &input).code(0).quiet();
+        recv.finish().code(0).quiet().wrote(&input);
+        // What fits waits for a consumer that comes later.
+        run(&["send", &place], b"for later\n").code(0);
+        ask(&["recv", &place]).code(0).wrote(b"for later\n");
+    }
+}
+
+#[test]
+fn a_killed_side_is_told_and_its_successor_goes_on() {
+    for kind in Kind::ALL {
+        let place = Place::new(kind, "kinds-killed");
+        let mut send = start(&["send", &place]);
+        send.input().write_all(b"one\n").unwrap();
+        eventually(|| (shmpipe::inspect(&*place).ok()?.producer.messages == 1).then_some(()));
+        ask(&["send", &place]).code(4).said(&["producer", &send.id().to_string()]);
+        send.signal(libc::SIGKILL);
+        send.finish().killed();
+        assert_eq!(object(&["stat", &place, "--json"])["producer"], "died", "{kind:?}");
+        run(&["send", &place], b"two\n").code(0);
+        ask(&["recv", &place]).code(0).wrote(b"one\ntwo\n");
+    }
+}
+
+#[test]
+fn stat_and_ls_describe_it_and_ls_lists_it_once() {
+    for kind in Kind::ALL {
+        let place = Place::made(kind, "kinds-listed", &["--capacity", "8KiB", "--mode", "640"]);
+        run(&["send", &place], b"1\n22\n").code(0);
+        let recv = start(&["recv", &place, "--follow"]);
+        let send = start(&["send", &place]);
+        wait_for_holder(&place, Role::Consumer, recv.id());
+        wait_for_holder(&place, Role::Producer, send.id());
+        recv.signal(libc::SIGSTOP);
+        let pipe = object(&["stat", &place, "--json"]);
+        for (key, value) in [
+            ("kind", Value::from(kind.word())),
+            ("capacity_bytes", 8192.into()),
+            ("mode", "0640".into()),
+            ("producer", "alive".into()),
+            ("producer_pid", send.id().into()),
+            ("consumer_pid", recv.id().into()),
+            ("producer_messages", 2.into()),
+            ("stale", false.into()),
+            ("page_bytes", 4096.into()),
+            ("resident_bytes", (8192 + 4096).into()),
+            ("locked", false.into()),
+        ] {
+            assert_eq!(pipe[key], value, "{key} of {kind:?}");
+        }
+        let is_file = kind != Kind::Name;
+        assert_eq!((pipe["inode"].is_u64(), pipe["shm_id"].is_null()), (is_file, is_file), "{kind:?}");
+        let listed = listed(&pipe["segment_id"]);
+        assert_eq!(listed.len(), 1, "{kind:?}");
+        let listed = &listed[0];
+        assert_eq!((&listed["kind"], &listed["producer_pid"]), (&pipe["kind"], &pipe["producer_pid"]));
+        let text = String::from_utf8(ask(&["ls"]).code(0).quiet().out).unwrap();
+        match kind {
+            Kind::Memfd => {
+                assert_eq!((&pipe["address"], &listed["address"]), (&Value::from(&*place), &Value::Null));
+                let found_at = listed["found_at"].as_str().unwrap();
+                assert!(
+                    text.lines().any(|row| row.contains(found_at) && row.contains(&send.id().to_string())),
+                    "{text}"
+                );
+                // Where it was found it can be opened.
+                let copy = script(&format!("shmpipe stat fd:9 --json 9<>{found_at}")).finish().code(0);
+                let copy: Value = serde_json::from_slice(&copy.out).unwrap();
+                assert_eq!(copy["segment_id"], pipe["segment_id"]);
+            }
+            _ => {
+                assert_eq!((&listed["address"], &listed["found_at"]), (&pipe["address"], &Value::Null));
+                let address = listed["address"].as_str().unwrap();
+                assert!(text.lines().any(|row| row.contains(address)), "{text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_file_is_found_by_its_name_through_the_process_that_made_it() {
+    for kind in [Kind::Posix, Kind::File] {
+        let place = Place::new(kind, "kinds-maker");
+        let recv = start(&["recv", &place]);
+        wait_for_holder(&place, Role::Consumer, recv.id());
+        let pipe = object(&["stat", &place, "--json"]);
+        let listed = listed(&pipe["segment_id"]);
+        assert_eq!(listed.len(), 1, "{kind:?}");
+        assert_eq!(
+            (&listed[0]["address"], &listed[0]["consumer_pid"]),
+            (&Value::from(&*place), &recv.id().into())
+        );
+    }
+}
+
+#[test]
+fn rm_removes_what_has_a_name_and_says_why_not_of_what_has_none() {
+    for kind in Kind::ALL {
+        let place = Place::new(kind, "kinds-rm");
+        let recv = start(&["recv", &place]);
+        wait_for_holder(&place, Role::Consumer, recv.id());
+        if kind == Kind::Memfd {
+            for words in [&["rm", &*place][..], &["rm", "--force", &place], &["rm", "fd:0"]] {
+                ask(words)
+                    .code(2)
+                    .quiet_on_stdout()
+                    .said(&["a memfd goes with the last process that has it"]);
+            }
+            continue;
+        }
+        ask(&["rm", &place]).code(4).said(&[&place, "consumer", &recv.id().to_string(), "--force"]);
+        ask(&["rm", "--force", &place]).code(0).said(&["removed while", &recv.id().to_string()]);
+        recv.finish().code(3).said(&["removed"]);
+        ask(&["rm", &place]).code(3).said(&["there is no pipe"]);
+        ask(&["create", &place]).code(0);
+        ask(&["create", &place]).code(4).said(&["already"]);
+        ask(&["rm", &place]).code(0).quiet().quiet_on_stdout();
+    }
+}
+
+#[test]
+fn rm_stale_tells_what_was_left_from_what_is_in_use() {
+    for kind in Kind::NAMED {
+        let place = Place::new(kind, "kinds-stale");
+        let stale = |words: &[&str]| {
+            let finished = ask(&[&["rm", "--stale", &place], words].concat()).code(0).quiet();
+            String::from_utf8(finished.out)
+                .unwrap()
+                .strip_prefix(&format!("{}: ", &*place))
+                .unwrap()
+                .to_owned()
+        };
+        let mut send = start(&["send", &place]);
+        send.input().write_all(b"one\n").unwrap();
+        eventually(|| (shmpipe::inspect(&*place).ok()?.producer.messages == 1).then_some(()));
+        assert_eq!(stale(&["--force"]), "kept, somebody has it open\n", "{kind:?}");
+        send.signal(libc::SIGKILL);
+        send.finish().killed();
+        assert!(stale(&[]).starts_with("kept, 1 message is unread"), "{kind:?}");
+        ask(&["recv", &place]).code(6).wrote(b"one\n");
+        assert_eq!(stale(&[]), "removed\n", "{kind:?}");
+        run(&["send", &place], b"two\n").code(0);
+        assert_eq!(stale(&["--force"]), "removed\n", "{kind:?}");
+        ask(&["stat", &place]).code(3);
+        // A handle without a role is somebody, too.
+        let pipe = shmpipe::Pipe::open_or_create(&*place).unwrap();
+        assert_eq!(stale(&[]), "kept, somebody has it open\n", "{kind:?}");
+        drop(pipe);
+        assert_eq!(stale(&[]), "removed\n", "{kind:?}");
+    }
+    let memfd = Place::new(Kind::Memfd, "kinds-stale");
+    let finished = ask(&["rm", "--stale", &memfd]).code(0).quiet();
+    assert_eq!(finished.out, format!("{}: kept, somebody has it open\n", &*memfd).as_bytes());
+}
+
+#[test]
+fn posix_pipes_are_found_when_nobody_has_them_open_and_files_are_not() {
+    let Some(apart) = script_apart(
+        "cd /dev/shm; shmpipe create posix:/empty; echo x | shmpipe send posix:/full; mkdir sub; shmpipe create file:sub/file; \
+         echo shmpipe > other; ln -s empty link; mkfifo fifo; echo; shmpipe ls; shmpipe rm --stale; rm -r full sub other link fifo",
+    ) else {
+        return;
+    };
+    let finished = apart.finish().code(0).quiet();
+    let text = String::from_utf8(finished.out).unwrap();
+    let (_, text) = text.split_once("\n\n").unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(
+        lines.len() == 5 && lines[1].contains("posix:/empty") && lines[2].contains("posix:/full"),
+        "{text}"
+    );
+    assert_eq!(lines[3], "posix:/empty: removed");
+    assert!(lines[4].starts_with("posix:/full: kept, 1 message is unread"), "{text}");
+}
+
+#[test]
+fn a_file_that_was_removed_while_open_is_listed_by_who_has_it() {
+    for kind in [Kind::Posix, Kind::File] {
+        let place = Place::new(kind, "kinds-unlinked");
+        let recv = start(&["recv", &place]);
+        wait_for_holder(&place, Role::Consumer, recv.id());
+        recv.signal(libc::SIGSTOP);
+        fs::remove_file(place.path()).unwrap();
+        let all: Vec<Value> = serde_json::from_slice(&ask(&["ls", "--json"]).code(0).quiet().out).unwrap();
+        let at = format!("/proc/{}/fd/", recv.id());
+        let ours =
+            all.iter().find(|pipe| pipe["found_at"].as_str().is_some_and(|found| found.starts_with(&at)));
+        assert_eq!(ours.unwrap()["error"], "not_found");
+        // It has made the file, so that it knows no more than where.
+        let directory = std::path::Path::new(place.path()).parent().unwrap().to_str().unwrap();
+        let doctor = String::from_utf8(ask(&["doctor"]).code(10).quiet().out).unwrap();
+        let found = format!("removed from {directory} is still open: process {} ", recv.id());
+        assert!(doctor.contains(&found), "{doctor}");
+    }
+}
+
+#[test]
+fn a_pipe_from_before_the_last_start_is_7_and_is_made_anew_on_request() {
+    for kind in [Kind::Posix, Kind::File] {
+        let place = Place::new(kind, "kinds-boot");
+        run(&["send", &place], b"lost\n").code(0);
+        place.make_stale();
+        for command in ["send", "recv"] {
+            ask(&[command, &place]).code(7).wrote(b"").said(&["before the machine was last started"]);
+        }
+        let pipe = object(&["stat", &place, "--json"]);
+        assert_eq!((&pipe["stale"], &pipe["unread_messages"]), (&true.into(), &1.into()));
+        let kept = ask(&["rm", "--stale", &place]).code(0);
+        assert!(String::from_utf8(kept.out).unwrap().contains("1 message is unread"));
+        run(&["send", &place, "--remake-stale"], b"found\n").code(0);
+        ask(&["recv", &place]).code(0).wrote(b"found\n");
+        place.make_stale();
+        assert_eq!(ask(&["rm", "--stale", &place]).code(0).out, format!("{}: removed\n", &*place).as_bytes());
+    }
+}
+
+#[test]
+fn what_cannot_be_a_pipe_is_refused_with_the_reason() {
+    let place = Place::new(Kind::File, "kinds-odd");
+    let path = place.path().to_owned();
+    ask(&["create", &place]).code(0);
+    let link = format!("{path}-link");
+    symlink(&path, &link).unwrap();
+    let refused = ask(&["recv", &format!("file:{link}")]);
+    fs::remove_file(&link).unwrap();
+    refused.code(7).said(&["a symbolic link"]);
+    ask(&["recv", "file:/tmp"]).code(7).said(&["a directory"]);
+    ask(&["recv", "file:/dev/null"]).code(7).said(&["a device"]);
+    ask(&["stat", "file:/proc/version"]).code(7);
+    fs::write(&path, [b'x'; 10_000]).unwrap();
+    ask(&["recv", &place]).code(7).said(&["is no pipe"]);
+    for words in [
+        &["recv", "posix:ticks"][..],
+        &["recv", "posix:/a/b"],
+        &["recv", "file:"],
+        &["recv", "fd:x"],
+        &["create", "memfd"],
+        &["create", "fd:0"],
+        &["stat", "memfd"],
+    ] {
+        ask(words).code(2).wrote(b"");
+    }
+    ask(&["recv", "fd:999"]).code(3);
+    script("shmpipe recv fd:9 9< /dev/null").finish().code(7).said(&["memfd"]);
+}
+
+#[test]
+fn a_file_system_without_space_is_1_and_says_how_much_there_is() {
+    let Some(full) = script_apart(
+        "mount -t tmpfs -o size=1m tmpfs /mnt; (shmpipe create file:/mnt/x || echo $?); \
+         mount -o remount,size=1m /dev/shm; shmpipe create posix:/x || echo $?; ls /mnt /dev/shm",
+    ) else {
+        return;
+    };
+    let finished = full.finish().code(0);
+    assert_eq!(finished.out, b"1\n1\n/dev/shm:\n\n/mnt:\n");
+    assert_eq!(
+        finished.err.lines().filter(|line| line.contains("needs 1052672 bytes")).count(),
+        2,
+        "{}",
+        finished.err
+    );
+}
+
+#[test]
+fn a_memfd_that_nobody_can_find_is_told_how_it_can() {
+    let send = run(&["send", "memfd"], b"x\n").code(0).quiet_on_stdout();
+    send.said(&["nobody finds this pipe", "/proc/", "serve"]);
+}

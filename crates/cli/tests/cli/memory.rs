@@ -1,0 +1,103 @@
+//! `--huge-pages`, `--lock`, `--prefault`: done and shown, or refused with what stands in the way.
+
+use std::os::unix::process::CommandExt;
+
+use serde_json::Value;
+use shmpipe::Role;
+use shmpipe_measure::HugePages;
+
+use crate::codes::Copy;
+use crate::place::{Kind, Place};
+use crate::process::{Name, Running, ask, script_apart, start, wait_for_holder};
+
+fn stat(address: &str) -> Value {
+    serde_json::from_slice(&ask(&["stat", address, "--json"]).code(0).quiet().out).unwrap()
+}
+
+#[test]
+fn a_locked_pipe_is_shown_as_such() {
+    for kind in Kind::ALL {
+        let place = Place::made(kind, "memory-locked", &["--capacity", "64KiB"]);
+        let recv = start(&["recv", &place, "--lock"]);
+        wait_for_holder(&place, Role::Consumer, recv.id());
+        assert_eq!(stat(&place)["locked"], true, "{kind:?}");
+        let text = String::from_utf8(ask(&["stat", &place]).code(0).out).unwrap();
+        let row = text.lines().find(|row| row.starts_with("memory")).unwrap();
+        assert!(row.ends_with(", locked"), "{row}");
+    }
+}
+
+#[test]
+fn a_lock_that_the_limit_does_not_allow_is_refused_with_the_limit() {
+    // SAFETY: takes nothing and cannot fail.
+    if unsafe { libc::geteuid() } != 0 {
+        eprintln!("skipped: the tool has to be somebody who may not lock");
+        return;
+    }
+    let name = Name::new("memory-limit");
+    let copy = Copy::new(&name);
+    let mut command = copy.as_nobody(&["create", "sysv:private", "--lock"]);
+    // SAFETY: `setrlimit` may be called between fork and exec.
+    unsafe {
+        command.pre_exec(|| {
+            let limit = libc::rlimit { rlim_cur: 64 << 10, rlim_max: 64 << 10 };
+            libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit);
+            Ok(())
+        });
+    }
+    Running::start(&mut command).finish().code(1).quiet_on_stdout().said(&["RLIMIT_MEMLOCK", "65536"]);
+}
+
+#[test]
+fn pages_are_there_from_the_start_unless_that_is_not_wanted() {
+    for kind in Kind::NAMED {
+        let place = Place::made(kind, "memory-prefault", &["--capacity", "1MiB"]);
+        assert_eq!(stat(&place)["resident_bytes"], (1 << 20) + 4096, "{kind:?}");
+    }
+    // Of a file, space is taken in any case.
+    let place =
+        Place::made(Kind::Name, "memory-lazy", &["--capacity", "1MiB", "--prefault", "--no-prefault"]);
+    let lazy = stat(&place)["resident_bytes"].as_u64().unwrap();
+    assert!(lazy < 1 << 20, "{lazy}");
+}
+
+#[test]
+fn huge_pages_are_used_or_refused() {
+    let refused = ask(&["create", "sysv:private", "--huge-pages", "--capacity", "1TiB"]);
+    refused.code(1).quiet_on_stdout();
+    let pool = match HugePages::add(8) {
+        Ok(pool) => pool,
+        Err(error) => {
+            eprintln!("skipped: {error}");
+            return;
+        }
+    };
+    for kind in [Kind::Name, Kind::Memfd] {
+        let place = Place::made(kind, "memory-huge", &["--huge-pages", "--capacity", "1MiB"]);
+        let pipe = stat(&place);
+        assert_eq!((&pipe["page_bytes"], &pipe["locked"]), (&(2 << 20).into(), &true.into()), "{kind:?}");
+        let text = String::from_utf8(ask(&["stat", &place]).code(0).out).unwrap();
+        assert!(text.contains("pages of 2 MiB"), "{text}");
+        let listed: Vec<Value> = serde_json::from_slice(&ask(&["ls", "--json"]).code(0).quiet().out).unwrap();
+        assert_eq!(
+            listed.iter().filter(|found| found["segment_id"] == pipe["segment_id"]).count(),
+            1,
+            "{kind:?}"
+        );
+    }
+    drop(pool);
+}
+
+#[test]
+fn without_huge_pages_the_pool_is_named() {
+    let Some(apart) =
+        script_apart("cat /proc/sys/vm/nr_hugepages; shmpipe create sysv:private --huge-pages || echo $?")
+    else {
+        return;
+    };
+    let finished = apart.finish().code(0);
+    // Another test may have some at this moment.
+    if finished.out == b"0\n1\n" {
+        assert!(finished.err.contains("huge pages"), "{}", finished.err);
+    }
+}
