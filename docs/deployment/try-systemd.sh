@@ -16,7 +16,7 @@ SHMPIPE=${SHMPIPE:-$([ -x $built ] && realpath $built || command -v shmpipe)}
 export SHMPIPE
 export human=shmpipe-try system=shmpipe-try-sys
 useradd --create-home $human && useradd --system $system || exit 2
-trap 'bash -c "$prelude"; loginctl terminate-user $human; userdel --remove $human; userdel $system' EXIT 2>/dev/null
+trap '{ bash -c "$prelude"; loginctl terminate-user $human; userdel --remove $human; userdel $system; } 2>/dev/null' EXIT
 
 # unit [PROPERTY...] -- COMMAND...: the command as a service, with its exit code and its output.
 unit() { run --wait --pipe "$@"; }
@@ -42,7 +42,7 @@ clean() {
         awk -v uid="$(id -u $user)" '$8 == uid { print $2 }' /proc/sysvipc/shm | xargs -rn1 ipcrm --shmem-id
         awk -v uid="$(id -u $user)" '$5 == uid { print $2 }' /proc/sysvipc/sem | xargs -rn1 ipcrm --semaphore-id
     done
-    rm -rf /dev/shm/try /run/shmpipe-try /var/tmp/try /tmp/try
+    rm -rf /run/systemd/system/shmpipe-try-* /dev/shm/try /run/shmpipe-try /var/tmp/try /tmp/try
 } >/dev/null 2>&1
 prelude='clean; '
 export -f unit service run login as here clean
@@ -62,6 +62,25 @@ for pipe in try posix:/try file:/var/tmp/try; do
     otherwise 'as $human $SHMPIPE create $pipe --mode 0666; unit User=$system -- $SHMPIPE recv $pipe --timeout 100ms --trust-uid $(id -u $human)'
     gives 8 'user 65534'
 done
+
+# The units beside this file, with shmpipe for the two programs.
+units() {
+    local side
+    for side in producer consumer; do
+        sed "s,/usr/bin/shmpipe,$SHMPIPE,; s/^User=.*/User=$system/; s/ticks/try/" feed-$side.service >/run/systemd/system/shmpipe-try-$side.service
+    done
+    sed -i "s,^ExecStart=.*,ExecStart=sh -c 'i=0; while sleep 0.05; do i=\$((i + 1)); echo \$\$i; done | $SHMPIPE send try'," /run/systemd/system/shmpipe-try-producer.service
+    sed -i "s,^ExecStart=.*,ExecStart=$SHMPIPE recv try," /run/systemd/system/shmpipe-try-consumer.service
+    systemctl daemon-reload
+    systemctl start "$@"
+}
+received() { $SHMPIPE --json stat try | grep -oP '"consumer_messages":\K\d+'; }
+export -f units received
+
+claim "sysv: the pair of units: either may be killed, is restarted, and goes on; the other one too"
+where 'units shmpipe-try-consumer shmpipe-try-producer; sleep 1; systemctl kill -s KILL shmpipe-try-consumer; sleep 1; systemctl kill -s KILL shmpipe-try-producer; sleep 1.5; before=$(received); sleep 0.5; [ "$(received)" -gt "$before" ] && systemctl is-active shmpipe-try-consumer shmpipe-try-producer'
+otherwise 'units shmpipe-try-consumer; sleep 1; systemctl kill -s KILL shmpipe-try-consumer; sleep 1.5; before=$(received); sleep 0.5; [ "$(received)" -gt "$before" ] && systemctl is-active shmpipe-try-consumer shmpipe-try-producer'
+gives 0 'active'
 
 claim "sysv: PrivateIPC hides it"
 where 'as $system $SHMPIPE create try; unit User=$system PrivateIPC=yes -- $SHMPIPE stat try'
@@ -97,6 +116,16 @@ claim "file: a RuntimeDirectory, which stays, is a place that two strict units s
 where 'echo x | unit User=$system ProtectSystem=strict RuntimeDirectory=shmpipe-try RuntimeDirectoryPreserve=yes -- $SHMPIPE send file:/run/shmpipe-try/try; unit User=$system ProtectSystem=strict RuntimeDirectory=shmpipe-try RuntimeDirectoryPreserve=yes -- $SHMPIPE recv file:/run/shmpipe-try/try --timeout 1s'
 otherwise 'echo x | unit User=$system ProtectSystem=strict RuntimeDirectory=shmpipe-try -- $SHMPIPE send file:/run/shmpipe-try/try; unit User=$system ProtectSystem=strict RuntimeDirectory=shmpipe-try -- $SHMPIPE recv file:/run/shmpipe-try/try --timeout 1s'
 gives 0 x
+
+claim "file: so are ReadWritePaths"
+where 'as $system $SHMPIPE create file:/var/tmp/try; echo x | unit User=$system ProtectSystem=strict ReadWritePaths=/var/tmp -- $SHMPIPE send file:/var/tmp/try'
+otherwise 'as $system $SHMPIPE create file:/var/tmp/try; echo x | unit User=$system ProtectSystem=strict -- $SHMPIPE send file:/var/tmp/try'
+gives 0
+
+claim "posix: without /proc it says what it misses"
+where 'as $system $SHMPIPE create posix:/try; unit User=$system InaccessiblePaths=/proc -- $SHMPIPE recv posix:/try --timeout 100ms'
+otherwise 'as $system $SHMPIPE create posix:/try; unit User=$system -- $SHMPIPE recv posix:/try --timeout 100ms'
+gives '[18]' '/proc'
 
 claim "sysv: a filter without @ipc ends the process"
 where 'unit User=$system SystemCallFilter=~@ipc -- $SHMPIPE create try'

@@ -132,7 +132,13 @@ for pipe in ticks posix:/ticks "file:$PLACE/dir/ticks"; do
     needs "$can && alice unshare --user --map-root-user true"
     where 'shmpipe create $pipe; alice unshare --user --map-root-user shmpipe recv $pipe --timeout 100ms'
     otherwise 'alice shmpipe create $pipe; alice unshare --user --map-root-user shmpipe recv $pipe --timeout 100ms'
-    gives 8 'no permission'
+    gives 8 'no permission|only root.s and our own are trusted'
+
+    claim "$kind: user ids are those of the user namespace that one looks from"
+    needs "$can && alice unshare --user --map-root-user true"
+    where 'alice shmpipe create $pipe; alice unshare --user --map-root-user shmpipe stat $pipe'
+    otherwise 'alice shmpipe create $pipe; alice shmpipe stat $pipe'
+    gives 0 'owner .*uid 0,'
 
     claim "$kind: an owner without a number in the user namespace is seen as 65534"
     needs "$can && alice unshare --user --map-root-user true"
@@ -144,7 +150,7 @@ for pipe in ticks posix:/ticks "file:$PLACE/dir/ticks"; do
 
     claim "$kind: by default a pipe is for one user"
     needs "$can && alice true"
-    where 'alice shmpipe create $pipe; bob shmpipe recv $pipe --timeout 100ms'
+    where 'alice shmpipe create $pipe; bob shmpipe recv $pipe --timeout 100ms --trust-uid 2001'
     otherwise 'alice shmpipe create $pipe; alice shmpipe recv $pipe --timeout 100ms'
     gives 8 'no permission .*mode 0600'
 
@@ -178,7 +184,19 @@ for pipe in ticks posix:/ticks "file:$PLACE/dir/ticks"; do
     otherwise 'umask 077; shmpipe create $pipe; shmpipe stat $pipe'
     gives 0 'mode +0660'
 
+    claim "$kind: another user may take the name first; his pipe is refused"
+    needs "$can && alice true"
+    where 'bob shmpipe create $pipe --mode 0666; echo secret | alice shmpipe send $pipe'
+    otherwise 'alice shmpipe create $pipe --mode 0666; echo secret | alice shmpipe send $pipe'
+    gives 8 'made by user 2002'
+
     # -- one side at a time
+
+    claim "$kind: an existing pipe keeps its properties, and the opener is told"
+    needs "$can"
+    where 'shmpipe create $pipe --capacity 64KiB; echo x | shmpipe send $pipe --capacity 1MiB --mode 0660'
+    otherwise 'echo x | shmpipe send $pipe --capacity 1MiB --mode 0660'
+    gives 0 'kept 65536'
 
     claim "$kind: a second producer, an old one too, is refused while the first lives"
     needs "$can"
@@ -265,11 +283,11 @@ where 'shmpipe create posix:/ticks --capacity 16MiB'
 otherwise 'shmpipe create posix:/ticks --capacity 4MiB'
 gives 1 'needs 16781312 bytes'
 
-claim "posix: whoever may write to /dev/shm may take a name first; his pipe is refused"
-needs 'shmpipe create posix:/ticks && alice true'
-where 'bob shmpipe create posix:/ticks --mode 0666; echo secret | alice shmpipe send posix:/ticks'
-otherwise 'alice shmpipe create posix:/ticks --mode 0666; echo secret | alice shmpipe send posix:/ticks'
-gives 8 'made by user 2002'
+claim "posix: whoever may write to it may truncate it, and ends us"
+needs 'shmpipe create posix:/ticks'
+where 'shmpipe create posix:/ticks; (sleep 1; echo x) | shmpipe send posix:/ticks & sleep 0.5; truncate -s 4096 /dev/shm/ticks; wait $!'
+otherwise 'shmpipe create posix:/ticks; (sleep 1; echo x) | shmpipe send posix:/ticks & sleep 0.5; truncate -s 2M /dev/shm/ticks; wait $!'
+gives 135
 
 claim "posix: a symbolic link is not followed"
 needs 'shmpipe create posix:/ticks'
