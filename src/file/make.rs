@@ -125,7 +125,14 @@ fn complete(
     let align = pages::alignment(options).filter(|_| found.magic != HUGETLBFS);
     let size = (HEADER + wishes.capacity).next_multiple_of(align.unwrap_or(found.page));
     check_limit(size)?;
-    set_aside(asked, &file, size, found)?;
+    // Of nothing the kernel makes huge pages at once; what is set aside it has to copy.
+    let huge_of_holes = options.huge_pages && found.magic == TMPFS;
+    if huge_of_holes {
+        check_free(asked, size, found)?;
+        file.set_len(size).map_err(failed("ftruncate"))?;
+    } else {
+        set_aside(asked, &file, size, found)?;
+    }
     file.set_permissions(FileMode::from_mode(options.mode.unwrap_or(0o600))).map_err(failed("fchmod"))?;
     if options.uid.is_some() || options.gid.is_some() {
         fchown(&file, options.uid, options.gid).map_err(failed("fchown"))?;
@@ -135,6 +142,9 @@ fn complete(
     }
     let mapping = Mapping::of_file(file.as_fd(), size, Access::ReadWrite, align).map_err(failed("mmap"))?;
     pages::furnish(&mapping, options, found.magic == TMPFS, false)?;
+    if huge_of_holes {
+        set_aside(asked, &file, size, found)?;
+    }
     let identity = Identity::new(&wishes, None, NO_SET)?;
     identity.write(mapping.header());
     // ORDERING: Release, pairs with the Acquire load in `Ready::of`: who sees READY sees the identity.
@@ -168,17 +178,21 @@ pub(super) fn set_aside(
     size: u64,
     found: FileSystem,
 ) -> Result<(), SetupError> {
-    let no_space = || SetupError::NoSpace { address: asked.address.clone(), needed: size, free: found.free };
-    let from_pool = found.magic == HUGETLBFS;
-    // Not tried, since others would have nothing left meanwhile.
-    if size > found.free && !from_pool {
-        return Err(no_space());
-    }
+    check_free(asked, size, found)?;
     descriptor::allocate(file, size).map_err(|source| match source.raw_os_error() {
-        Some(libc::ENOSPC) if from_pool => pages::no_huge_pages("fallocate", source, size),
-        Some(libc::ENOSPC) => no_space(),
+        Some(libc::ENOSPC) if found.magic == HUGETLBFS => pages::no_huge_pages("fallocate", source, size),
+        Some(libc::ENOSPC) => no_space(asked, size, found),
         _ => SetupError::Os { call: "posix_fallocate", source },
     })
+}
+
+/// Refuses what is more than there is, which is not tried, since others would have nothing left meanwhile.
+fn check_free(asked: &Asked<'_>, size: u64, found: FileSystem) -> Result<(), SetupError> {
+    if size > found.free && found.magic != HUGETLBFS { Err(no_space(asked, size, found)) } else { Ok(()) }
+}
+
+fn no_space(asked: &Asked<'_>, needed: u64, found: FileSystem) -> SetupError {
+    SetupError::NoSpace { address: asked.address.clone(), needed, free: found.free }
 }
 
 pub(crate) fn permissions(metadata: &fs::Metadata) -> Permissions {

@@ -370,25 +370,29 @@ fn pages_from_the_pool_are_huge_and_stay() {
 #[test]
 fn small_pages_are_put_together() {
     let name = "small_pages_are_put_together";
-    let memory = Shared::new(4 * MIB, 0).unwrap();
-    let other = memory.again();
-    memory.word(3 * MIB).store(77, Ordering::Relaxed);
-    match memory.make_huge() {
-        Ok(()) => {}
-        Err(error @ SetupError::NoHugePages { .. }) => {
-            assert!(advise(memory.base, memory.len, MADV_COLLAPSE).is_err(), "and yet: {error}");
-            return eprintln!("{name}: left out, {error}");
+    for populated in [false, true] {
+        // Two huge pages and a remainder.
+        let memory = Shared::new(5 * MIB, 0).unwrap();
+        let other = memory.again();
+        memory.word(3 * MIB).store(77, Ordering::Relaxed);
+        if populated {
+            memory.populate().unwrap();
         }
-        Err(error) => panic!("{error:?}"),
+        match memory.make_huge() {
+            Ok(()) => {}
+            Err(error @ SetupError::NoHugePages { .. }) => {
+                assert!(advise(memory.base, memory.len, MADV_COLLAPSE).is_err(), "and yet: {error}");
+                return eprintln!("{name}: left out, {error}");
+            }
+            Err(error) => panic!("{error:?}"),
+        }
+        let expected = Memory { page_size: page_size(), resident: 5 * MIB, locked: false, huge: 4 * MIB };
+        assert_eq!(memory.state(), expected);
+        assert_eq!((memory.word(3 * MIB).load(Ordering::Relaxed), faults_of_stores(&memory)), (77, 0));
+        other.make_huge().unwrap();
+        assert_eq!(other.state().huge, 4 * MIB);
+        assert_eq!(faults_of_stores(&memory), 0, "who had them keeps them");
     }
-    assert_eq!(
-        memory.state(),
-        Memory { page_size: page_size(), resident: 4 * MIB, locked: false, huge: 4 * MIB }
-    );
-    assert_eq!((memory.word(3 * MIB).load(Ordering::Relaxed), faults_of_stores(&memory)), (77, 0));
-    other.make_huge().unwrap();
-    assert_eq!(other.state().huge, 4 * MIB);
-    assert_eq!(faults_of_stores(&memory), 0, "who had them keeps them");
 }
 
 #[test]
