@@ -1,7 +1,7 @@
 //! The first lap of a new ring, message by message: what it costs that pages are touched for the first time, and what is left
 //! of it where they were faulted in before.
 //!
-//! Messages are sent at a given rate and carry their time, as in [`paced`](crate::paced), slowly enough that each finds the one
+//! Messages are sent at a given rate and carry their time, as in [`paced`], slowly enough that each finds the one
 //! before received: so its delay has its own page faults in it, the sender's and the receiver's, and no other's.
 //! Each ring is used for two laps, the second to compare with, and for nothing else; then come a new session and a new ring.
 
