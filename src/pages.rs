@@ -265,7 +265,8 @@ impl Pool {
 ///
 /// Where the pages are not huge by themselves (`shmem_enabled` is `never` on most systems), the kernel puts them
 /// together at once (`MADV_COLLAPSE`). That empties the tables of others who have them mapped, who fault them in again; so it is
-/// for a creator. Pages that are huge already are left alone.
+/// for a creator. Pages that are huge already are left alone. On tmpfs it is some ten times as fast where nothing is allocated as yet:
+/// the kernel then takes huge pages, instead of copying small ones to them.
 ///
 /// # Errors
 /// [`SetupError::NoHugePages`] if some of it is not on huge pages in the end.
@@ -291,8 +292,12 @@ pub(crate) unsafe fn make_huge(base: NonNull<u8>, len: u64, on_tmpfs: bool) -> R
     }
     advise(base, len, libc::MADV_HUGEPAGE)
         .map_err(|source| SetupError::Os { call: "madvise(MADV_HUGEPAGE)", source })?;
-    // SAFETY: the caller's promises.
-    unsafe { populate(base, len)? };
+    // One small page in each: the kernel fills the rest with zeros, but does not begin with nothing.
+    for piece in (start..end).step_by(size as usize) {
+        let piece = NonNull::new(piece as *mut u8).expect("the range starts at or above its base");
+        // SAFETY: the caller's promises.
+        unsafe { populate(piece, page_size())? };
+    }
     let whole = NonNull::new(start as *mut u8).expect("the range starts at or above its base");
     let mut collapsed: io::Result<()> = Ok(());
     for _ in 0..8 {
@@ -303,6 +308,8 @@ pub(crate) unsafe fn make_huge(base: NonNull<u8>, len: u64, on_tmpfs: bool) -> R
             _ => break,
         }
     }
+    // SAFETY: the caller's promises.
+    unsafe { populate(base, len)? };
     // Whatever it says, the pages count: those of a file may be huge without it.
     let now = state(base, len, &[])
         .map_err(|source| SetupError::Os { call: "reading /proc/self/smaps", source })?;

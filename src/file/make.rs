@@ -97,7 +97,14 @@ fn complete(
     let align = pages::alignment(options).filter(|_| found.magic != HUGETLBFS);
     let size = (HEADER + wishes.capacity).next_multiple_of(align.unwrap_or(found.page));
     check_limit(size)?;
-    set_aside(asked, &file, size, found)?;
+    // Of nothing the kernel makes huge pages at once; what is set aside it has to copy.
+    let huge_of_holes = options.huge_pages && found.magic == TMPFS;
+    if huge_of_holes {
+        check_free(asked, &file, size, found)?;
+        file.set_len(size).map_err(failed("ftruncate"))?;
+    } else {
+        set_aside(asked, &file, size, found)?;
+    }
     file.set_permissions(FileMode::from_mode(options.mode.unwrap_or(0o600))).map_err(failed("fchmod"))?;
     if options.uid.is_some() || options.gid.is_some() {
         fchown(&file, options.uid, options.gid).map_err(failed("fchown"))?;
@@ -107,6 +114,9 @@ fn complete(
     }
     let mapping = Mapping::of_file(file.as_fd(), size, Access::ReadWrite, align).map_err(failed("mmap"))?;
     pages::furnish(&mapping, options, found.magic == TMPFS, false)?;
+    if huge_of_holes {
+        set_aside(asked, &file, size, found)?;
+    }
     let identity = Identity::new(&wishes, None, NO_SET)?;
     identity.write(mapping.header());
     // ORDERING: Release, pairs with the Acquire load in `Ready::of`: who sees READY sees the identity.
@@ -140,19 +150,26 @@ pub(super) fn set_aside(
     size: u64,
     found: FileSystem,
 ) -> Result<(), SetupError> {
-    let metadata = file.metadata().map_err(failed("fstat"))?;
-    let needed = size.saturating_sub(metadata.blocks() * 512);
-    let free = found.free;
-    let no_space = || SetupError::NoSpace { address: asked.address.clone(), needed, free: free.unwrap_or(0) };
-    // Not tried, since others would have nothing left meanwhile.
-    if free.is_some_and(|free| needed > free) {
-        return Err(no_space());
-    }
+    let no_space = check_free(asked, file, size, found)?;
     descriptor::allocate(file, size).map_err(|source| match source.raw_os_error() {
         Some(libc::ENOSPC) if found.magic == HUGETLBFS => pages::no_huge_pages("fallocate", source, size),
-        Some(libc::ENOSPC) => no_space(),
+        Some(libc::ENOSPC) => no_space,
         _ => SetupError::Os { call: "posix_fallocate", source },
     })
+}
+
+/// Refuses what is more than there is, which is not tried, since others would have nothing left meanwhile. Gives the error to
+/// say so later.
+fn check_free(
+    asked: &Asked<'_>,
+    file: &File,
+    size: u64,
+    found: FileSystem,
+) -> Result<SetupError, SetupError> {
+    let metadata = file.metadata().map_err(failed("fstat"))?;
+    let (needed, free) = (size.saturating_sub(metadata.blocks() * 512), found.free.unwrap_or(u64::MAX));
+    let error = SetupError::NoSpace { address: asked.address.clone(), needed, free };
+    if needed > free { Err(error) } else { Ok(error) }
 }
 
 pub(crate) fn permissions(metadata: &fs::Metadata) -> Permissions {

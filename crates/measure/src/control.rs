@@ -8,13 +8,14 @@ use std::sync::atomic::{
 };
 
 use crate::patience::Patience;
+use crate::scratch::{Directory, Scratch};
 use crate::segment::Segment;
 
 /// Something alone on its cache lines, with the neighbour that the prefetcher fetches along.
 #[repr(C, align(128))]
 pub(crate) struct Line<T>(pub(crate) T);
 
-/// System V objects that a transport makes under no name and that nobody removes by himself.
+/// What a transport makes and nobody removes by himself: System V objects, files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leftover {
     /// A shared memory segment, by its id.
@@ -23,16 +24,20 @@ pub enum Leftover {
     Semaphores(i32),
     /// A message queue, by its id.
     Queue(i32),
+    /// A file.
+    File(Scratch),
 }
 
 impl Leftover {
     fn to_word(self) -> u64 {
         let (kind, id) = match self {
-            Leftover::Segment(id) => (1, id),
-            Leftover::Semaphores(id) => (2, id),
-            Leftover::Queue(id) => (3, id),
+            Leftover::Segment(id) => (1, id as u32),
+            Leftover::Semaphores(id) => (2, id as u32),
+            Leftover::Queue(id) => (3, id as u32),
+            Leftover::File(Scratch { directory: Directory::Shm, number }) => (4, number),
+            Leftover::File(Scratch { directory: Directory::Disk, number }) => (5, number),
         };
-        kind << 32 | u64::from(id as u32)
+        kind << 32 | u64::from(id)
     }
 
     fn of_word(word: u64) -> Option<Leftover> {
@@ -41,6 +46,8 @@ impl Leftover {
             1 => Some(Leftover::Segment(id)),
             2 => Some(Leftover::Semaphores(id)),
             3 => Some(Leftover::Queue(id)),
+            4 => Some(Leftover::File(Scratch { directory: Directory::Shm, number: word as u32 })),
+            5 => Some(Leftover::File(Scratch { directory: Directory::Disk, number: word as u32 })),
             _ => None,
         }
     }
@@ -53,6 +60,7 @@ impl Leftover {
                 Leftover::Segment(id) => libc::shmctl(id, libc::IPC_RMID, ptr::null_mut()),
                 Leftover::Semaphores(id) => libc::semctl(id, 0, libc::IPC_RMID),
                 Leftover::Queue(id) => libc::msgctl(id, libc::IPC_RMID, ptr::null_mut()),
+                Leftover::File(file) => file.remove(),
             }
         };
     }
@@ -229,7 +237,7 @@ impl Control {
     pub(crate) fn list(&self, leftover: Leftover) -> io::Result<()> {
         // Relaxed, here and below: only the parent writes while both live
         let free = self.words().leftovers.0.iter().find(|slot| slot.load(Relaxed) == 0);
-        let free = free.ok_or_else(|| io::Error::other(format!("more than {LEFTOVERS} System V objects")))?;
+        let free = free.ok_or_else(|| io::Error::other(format!("more than {LEFTOVERS} objects")))?;
         free.store(leftover.to_word(), Relaxed);
         Ok(())
     }
@@ -314,6 +322,8 @@ mod tests {
             Leftover::Segment(i32::MAX),
             Leftover::Semaphores(32769),
             Leftover::Queue(7),
+            Leftover::File(Scratch { directory: Directory::Shm, number: u32::MAX }),
+            Leftover::File(Scratch::new(Directory::Disk)),
         ] {
             assert_eq!(Leftover::of_word(leftover.to_word()), Some(leftover));
         }

@@ -66,7 +66,8 @@ impl<'a> Invitation<'a> {
         }
     }
 
-    /// Has a System V object removed when the session ends, however it ends. To be called as soon as it is made.
+    /// Has a System V object or a file removed when the session ends, however it ends. To be called as soon as it is made;
+    /// for a file before that.
     ///
     /// # Errors
     /// When there are more of them than a session can list.

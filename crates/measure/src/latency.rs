@@ -180,14 +180,16 @@ pub(crate) fn heads() -> impl Iterator<Item = String> {
     PERCENTILES.iter().map(|percentile| format!("p{percentile}")).chain(["max".to_owned()])
 }
 
+/// A percentile, if there is evidence for it: if [`BEYOND`] values exceed it.
+pub(crate) fn percentile(histogram: &Histogram<u64>, percent: f64) -> Option<u64> {
+    let beyond = histogram.len() as f64 * (100.0 - percent) / 100.0;
+    (beyond >= BEYOND).then(|| histogram.value_at_quantile(percent / 100.0))
+}
+
 /// The percentiles, as far as there is evidence, and the maximum.
 pub(crate) fn cells(histogram: &Histogram<u64>) -> impl Iterator<Item = String> + '_ {
-    let shown = |percentile: f64| {
-        let beyond = histogram.len() as f64 * (100.0 - percentile) / 100.0;
-        (beyond >= BEYOND).then(|| histogram.value_at_quantile(percentile / 100.0))
-    };
     let max = (!histogram.is_empty()).then(|| histogram.max());
-    let cells = PERCENTILES.into_iter().map(shown).chain([max]);
+    let cells = PERCENTILES.into_iter().map(|percent| percentile(histogram, percent)).chain([max]);
     cells.map(|ns| ns.map_or("-".to_owned(), |ns| ns.to_string()))
 }
 

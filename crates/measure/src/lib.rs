@@ -42,7 +42,7 @@
 //!
 //! # What is measured
 //! [`collect`]: medians of round trips and of streams. [`latency`]: each round trip, for the tail. [`paced`]: one-way delays at
-//! a given rate, from when a message should have been sent. [`sleeping`]: waking a consumer that sleeps, and what one costs to
+//! a given rate, from when a message should have been sent. [`first_lap`]: the same in a new ring. [`sleeping`]: waking a consumer that sleeps, and what one costs to
 //! which nothing comes. [`limits`]: what the hardware and the kernel allow, with no transport in between.
 #![cfg(all(target_os = "linux", not(shmpipe_loom)))]
 
@@ -57,6 +57,7 @@ mod collected;
 mod control;
 mod endpoint;
 mod errors;
+pub mod first_lap;
 mod floor;
 mod futex;
 mod guard;
@@ -71,6 +72,7 @@ mod partner;
 mod patience;
 mod placement;
 mod pool;
+mod scratch;
 mod segment;
 mod session;
 mod settings;
@@ -97,6 +99,7 @@ pub use partner::{is_partner, serve_if_partner};
 pub use patience::Patience;
 pub use placement::{NEAR_BELOW_NS, Placement};
 pub use pool::HugePages;
+pub use scratch::{Directory, Scratch};
 pub use session::{Config, Experiment, FLOOR_TOLERANCE, FLOOR_TRIPS, Session, Slice};
 pub use settings::{Between, Settings};
 pub use slices::{Plan, Until, collect, collect_in_sessions};

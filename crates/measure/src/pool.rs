@@ -11,10 +11,10 @@ const FILE: &str = "/proc/sys/vm/nr_hugepages";
 
 /// Huge pages added to the system's pool, taken out again when this is dropped.
 ///
-/// Any number of processes may do so at the same time. One that is killed by SIGKILL leaves its pages in the pool; what a
-/// terminal sends waits until this is dropped.
+/// Any number of processes may do so at the same time, if each takes no more than it has added. One that is killed by SIGKILL
+/// leaves its pages in the pool; what a terminal sends waits until this is dropped.
 pub struct HugePages {
-    pages: u64,
+    added: u64,
     _held: SignalsHeld,
 }
 
@@ -25,11 +25,12 @@ impl HugePages {
     /// Those of writing to `/proc/sys/vm/nr_hugepages`; `InvalidInput` if the system has no memory for so many.
     pub fn add(pages: u64) -> io::Result<HugePages> {
         let held = SignalsHeld::new()?;
-        let before = change(|now| now + pages)?;
-        let huge_pages = HugePages { pages: number()?.saturating_sub(before), _held: held };
-        match huge_pages.pages {
-            got if got >= pages => Ok(huge_pages),
-            got => Err(unfit(format!("the system has memory for {got} of {pages} huge pages"))),
+        // Pages beyond the number, which somebody has kept while the pool shrank, are counted into it first.
+        let (before, after) = change(|number| number + surplus() + pages)?;
+        let huge_pages = HugePages { added: after.saturating_sub(before), _held: held };
+        match free() {
+            free if free >= pages => Ok(huge_pages),
+            free => Err(unfit(format!("the system has memory for {free} of {pages} huge pages"))),
         }
     }
 }
@@ -37,16 +38,13 @@ impl HugePages {
 impl Drop for HugePages {
     fn drop(&mut self) {
         // It was allowed before.
-        let _ = change(|now| now.saturating_sub(self.pages));
+        let _ = change(|number| number.saturating_sub(self.added));
     }
 }
 
-fn number() -> io::Result<u64> {
-    fs::read_to_string(FILE)?.trim().parse().map_err(|_| unfit(format!("what {FILE} holds")))
-}
-
-/// Changes the number while nobody else does, and gives what it was.
-fn change(change: impl FnOnce(u64) -> u64) -> io::Result<u64> {
+/// Changes the number while nobody else does, and gives what it was and what it has become.
+fn change(change: impl FnOnce(u64) -> u64) -> io::Result<(u64, u64)> {
+    let number = || fs::read_to_string(FILE)?.trim().parse().map_err(|_| unfit(format!("what {FILE} holds")));
     let file = File::options().write(true).open(FILE)?;
     // SAFETY: the descriptor is open; the lock goes with it.
     if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) } == -1 {
@@ -54,5 +52,19 @@ fn change(change: impl FnOnce(u64) -> u64) -> io::Result<u64> {
     }
     let before = number()?;
     fs::write(FILE, change(before).to_string())?;
-    Ok(before)
+    Ok((before, number()?))
+}
+
+fn surplus() -> u64 {
+    figure("HugePages_Surp:")
+}
+
+fn free() -> u64 {
+    figure("HugePages_Free:").saturating_sub(figure("HugePages_Rsvd:"))
+}
+
+fn figure(name: &str) -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let figure = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+    figure.unwrap_or(0)
 }

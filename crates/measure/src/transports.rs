@@ -1,5 +1,6 @@
 //! The ways from one process to the other that are compared.
 
+mod backends;
 mod bytestream;
 mod classic;
 mod eventfd;
@@ -23,6 +24,7 @@ use std::io;
 use crate::endpoint::Endpoint;
 use crate::invitation::{Invitation, Invited};
 
+pub use self::backends::{BACKENDS, FIRST_LAPS, Kind, LARGE, LargeRing};
 pub use self::classic::CLASSIC;
 pub use self::eventfd::EVENTFD;
 pub use self::fifo::FIFO;

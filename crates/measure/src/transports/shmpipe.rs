@@ -112,12 +112,12 @@ impl Transport for Shmpipe {
 }
 
 #[cold]
-fn refused(error: impl Error + Send + Sync + 'static) -> io::Error {
+pub(super) fn refused(error: impl Error + Send + Sync + 'static) -> io::Error {
     io::Error::other(error)
 }
 
 /// Tells the partner of a pipe, and has it removed with the session.
-fn announce(pipe: &::shmpipe::Pipe, invitation: &mut Invitation<'_>) -> io::Result<()> {
+pub(super) fn announce(pipe: &::shmpipe::Pipe, invitation: &mut Invitation<'_>) -> io::Result<()> {
     let snapshot = ::shmpipe::inspect(pipe.address()).map_err(refused)?;
     if let Object::SysV { shm_id, sem_id: Some(sem_id), .. } = snapshot.object {
         invitation.leaves(Leftover::Segment(shm_id))?;
@@ -128,9 +128,9 @@ fn announce(pipe: &::shmpipe::Pipe, invitation: &mut Invitation<'_>) -> io::Resu
 }
 
 /// The safe API: bytes are copied in by `send` and out by `copy_to`.
-struct Copying {
-    producer: Producer,
-    consumer: Consumer,
+pub(super) struct Copying {
+    pub(super) producer: Producer,
+    pub(super) consumer: Consumer,
 }
 
 impl Channel for Copying {

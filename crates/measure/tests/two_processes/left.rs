@@ -8,7 +8,7 @@ use std::ptr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use shmpipe_measure::{Session, Settings, transports};
+use shmpipe_measure::{Directory, Session, Settings, transports};
 
 /// Takes a namespace of its own for System V objects and message queues, where the kernel allows it: then no other program's
 /// objects are in the way.
@@ -47,7 +47,7 @@ pub struct System {
     segments: Vec<String>,
     semaphores: Vec<String>,
     queues: Vec<String>,
-    /// Of FIFOs, and of POSIX message queues where they can be seen.
+    /// Of FIFOs, of rings in files, and of POSIX message queues where they can be seen.
     names: Vec<String>,
 }
 
@@ -58,7 +58,8 @@ impl System {
             text.lines().skip(1).map(|line| line.split_whitespace().nth(1).unwrap().to_owned()).collect()
         };
         let mut names = Vec::new();
-        for directory in [env::temp_dir()].into_iter().chain(QUEUES.map(PathBuf::from)) {
+        let files = [Directory::Shm, Directory::Disk].map(|directory| PathBuf::from(directory.path()));
+        for directory in [env::temp_dir()].into_iter().chain(files).chain(QUEUES.map(PathBuf::from)) {
             let entries = fs::read_dir(directory).into_iter().flatten().flatten();
             names.extend(entries.map(|entry| entry.file_name().to_string_lossy().into_owned()));
         }

@@ -27,9 +27,9 @@ use shmpipe_measure::{
 use crate::left::{System, leave_the_namespace};
 use crate::own::PacketSockets;
 
-/// The crate's own transports, and one that it does not know.
+/// The crate's own transports, every kind of shared memory, and one that it does not know.
 fn all() -> Vec<&'static dyn Transport> {
-    let mut all = transports::ALL.to_vec();
+    let mut all = [transports::ALL, transports::BACKENDS].concat();
     all.push(&PacketSockets);
     all
 }
@@ -51,6 +51,7 @@ const TESTS: &[Test] = &[
         paced::a_sender_that_stops_delays_what_it_should_have_sent,
     ),
     ("a_lost_message_is_found", paced::a_lost_message_is_found),
+    ("both_laps_of_every_new_ring_are_counted", paced::both_laps_of_every_new_ring_are_counted),
     ("histograms_are_written_to_files", paced::histograms_are_written_to_files),
     ("a_cold_slice_does_not_lap_its_ring", a_cold_slice_does_not_lap_its_ring),
     (
@@ -84,7 +85,7 @@ const TESTS: &[Test] = &[
 
 fn main() {
     if std::env::var_os(VICTIM).is_none_or(|victim| victim != "forgetful") {
-        serve_if_partner(&all());
+        serve_if_partner(&[all(), transports::FIRST_LAPS.to_vec()].concat());
     }
     if let Ok(victim) = std::env::var(VICTIM) {
         return victimise(&victim);

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use shmpipe_measure::{Between, Session, Settings, latency, paced, transports};
+use shmpipe_measure::{Between, Session, Settings, first_lap, latency, paced, transports};
 
 use crate::faulty::{Losing, Pausing};
 use crate::{BOTH, all, session_between};
@@ -62,6 +62,23 @@ pub(crate) fn a_lost_message_is_found() {
     let settings = Settings { between: Between::Threads, ..Settings::default() };
     let error = paced::collect_in_sessions(&settings, &[&Losing], &[16], &[1e5], Duration::ZERO).unwrap_err();
     assert!(error.to_string().contains("expected message"), "{error}");
+}
+
+pub(crate) fn both_laps_of_every_new_ring_are_counted() {
+    let settings = Settings { capacity: 1 << 14, ..Settings::default() };
+    let rings = &transports::FIRST_LAPS[..3];
+    let collect =
+        |size| first_lap::collect(&settings, rings, transports::CLASSIC, (size, 1e5), Duration::ZERO);
+    let found = until_enough(|| collect(64).unwrap(), |found| found.left_out < found.laps);
+    assert_eq!(found.laps, 2 * rings.len() as u64);
+    let laps = || found.rows.iter().flat_map(|row| row.laps.iter().zip(row.rings));
+    assert_eq!(laps().map(|(_, rings)| rings).sum::<u64>(), found.laps - found.left_out);
+    for (lap, rings) in laps() {
+        assert_eq!(lap.len(), rings * ((1 << 14) / (64 + 24)));
+    }
+    let table = first_lap::table(&found.rows);
+    assert_eq!(table.lines().count(), 2 + found.rows.len(), "{table}");
+    assert_eq!(collect(15).unwrap_err().kind(), ErrorKind::InvalidInput);
 }
 
 pub(crate) fn histograms_are_written_to_files() {
