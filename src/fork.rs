@@ -5,15 +5,12 @@
 //! (`pthread_atfork`), until the moment is over. `posix_spawn` does not wait, but its child, which has a copy of the
 //! descriptors, closes these at its `exec`.
 
+use crate::process::wiped_on_fork;
 use std::hint;
 use std::sync::Once;
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
-
-/// The thread that keeps others out, 0 if none does; and how often it does so: a signal handler may fork in the very thread.
-static OWNER: AtomicI32 = AtomicI32::new(0);
-static DEPTH: AtomicU32 = AtomicU32::new(0);
 
 /// No thread of this process forks as long as this exists, unless by the bare system call.
 #[derive(Debug)]
@@ -38,39 +35,51 @@ impl Drop for NoFork {
     }
 }
 
-fn thread_id() -> i32 {
-    // SAFETY: the call has no arguments and cannot fail.
-    unsafe { libc::syscall(libc::SYS_gettid) as i32 }
+/// The thread that keeps others out, in the upper half, and how often it does so, since a signal handler may fork in the very
+/// thread. Zero if nobody does, and in every child, however it was made.
+fn owner() -> &'static AtomicU64 {
+    wiped_on_fork().forks
 }
 
+fn us() -> u64 {
+    // SAFETY: the call has no arguments and cannot fail.
+    (unsafe { libc::syscall(libc::SYS_gettid) as u64 }) << 32
+}
+
+const TIMES: u64 = u32::MAX as u64;
+
 extern "C" fn enter() {
-    let us = thread_id();
+    let (owner, us) = (owner(), us());
     let mut looks = 0;
-    // Relaxed: our own id is there only if we have stored it.
-    if OWNER.load(Ordering::Relaxed) != us {
-        // ORDERING: Acquire, pairs with the Release store in `leave`: what the last owner mapped is settled.
-        while OWNER.compare_exchange_weak(0, us, Ordering::Acquire, Ordering::Relaxed).is_err() {
-            looks += 1;
-            if looks < 100 { hint::spin_loop() } else { thread::sleep(Duration::from_micros(20)) }
+    loop {
+        // Relaxed: our own id is there only if we have stored it.
+        let now = owner.load(Ordering::Relaxed);
+        if now & !TIMES == us {
+            owner.store(now + 1, Ordering::Relaxed);
+            return;
         }
+        // ORDERING: Acquire, pairs with the Release store in `leave`: what the last owner mapped is settled.
+        if owner.compare_exchange_weak(0, us | 1, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+            return;
+        }
+        looks += 1;
+        if looks < 100 { hint::spin_loop() } else { thread::sleep(Duration::from_micros(20)) }
     }
-    // Relaxed: only the owner counts.
-    DEPTH.store(DEPTH.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
 }
 
 extern "C" fn leave() {
-    // Relaxed: as above. Zero in a child that was forked by a signal handler in the middle of it.
-    let depth = DEPTH.load(Ordering::Relaxed).saturating_sub(1);
-    DEPTH.store(depth, Ordering::Relaxed);
-    if depth == 0 {
+    let (owner, us) = (owner(), us());
+    // Relaxed: only the owner changes it.
+    let now = owner.load(Ordering::Relaxed);
+    // Another one's in a child that was made in the middle of it.
+    if now & !TIMES == us {
         // ORDERING: Release, pairs with the Acquire exchange in `enter`.
-        OWNER.store(0, Ordering::Release);
+        owner.store(if now & TIMES == 1 { 0 } else { now - 1 }, Ordering::Release);
     }
 }
 
-/// In the child, whose only thread has another id than it had.
+/// In a child, if the kernel has not seen to it.
 extern "C" fn start() {
     // Relaxed: there is one thread.
-    DEPTH.store(0, Ordering::Relaxed);
-    OWNER.store(0, Ordering::Relaxed);
+    owner().store(0, Ordering::Relaxed);
 }

@@ -3,6 +3,8 @@
 //! Everything here is asked of the kernel for an address range, whatever made the mapping. What a caller wants is done,
 //! or refused with the limit that stands in the way.
 
+mod groups;
+
 use crate::error::SetupError;
 use crate::options::Options;
 use crate::segment::Mapping;
@@ -194,9 +196,10 @@ fn segments_locked_by_us() -> u64 {
         .sum()
 }
 
-/// Bytes of memory that are there for the asking.
+/// Bytes of memory that are there for the asking, by the machine and by the control groups that we are in.
 pub(crate) fn available() -> Option<u64> {
-    figure("/proc/meminfo", "MemAvailable:").map(|kib| kib << 10)
+    let machine = figure("/proc/meminfo", "MemAvailable:").map(|kib| kib << 10);
+    [machine, groups::available()].into_iter().flatten().min()
 }
 
 /// Bytes of a page of the pool from which `SHM_HUGETLB` and `MFD_HUGETLB` take theirs; none if the kernel has no such pool.

@@ -16,11 +16,10 @@ pub(crate) struct Process(u64);
 
 impl Process {
     pub(crate) fn current() -> Self {
-        static PAGE: OnceLock<Option<&'static AtomicU64>> = OnceLock::new();
-        let Some(number) = PAGE.get_or_init(|| wiped_on_fork().ok()) else {
-            // A kernel before 4.14, which is before membarrier too.
+        let Wiped { number, wiped, .. } = wiped_on_fork();
+        if !wiped {
             return Process(std::process::id().into());
-        };
+        }
         // Relaxed, here and below: a number for ourselves, and nothing is read through it.
         match number.load(Ordering::Relaxed) {
             0 => {
@@ -54,8 +53,27 @@ fn namespace() -> u64 {
     std::fs::metadata("/proc/self/ns/pid").map_or(0, |found| found.ino() & u64::from(u32::MAX))
 }
 
-/// A word in a page of its own, zero, and zero again in every child.
-fn wiped_on_fork() -> io::Result<&'static AtomicU64> {
+/// Words that are zero, and zero again in every child, however it is made.
+#[derive(Debug)]
+pub(crate) struct Wiped {
+    number: &'static AtomicU64,
+    /// Of `fork.rs`.
+    pub(crate) forks: &'static AtomicU64,
+    /// Unless the kernel cannot do it: one before 4.14, which is before membarrier too.
+    wiped: bool,
+}
+
+pub(crate) fn wiped_on_fork() -> &'static Wiped {
+    static WIPED: OnceLock<Wiped> = OnceLock::new();
+    static INSTEAD: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+    WIPED.get_or_init(|| {
+        let (words, wiped) = page().map_or((&INSTEAD, false), |words| (words, true));
+        Wiped { number: &words[0], forks: &words[1], wiped }
+    })
+}
+
+/// Two words in a page of their own that the kernel wipes in children.
+fn page() -> io::Result<&'static [AtomicU64; 2]> {
     const PAGE: usize = 4096;
     // SAFETY: an anonymous mapping at an address that the kernel chooses, over nothing that exists.
     let page = unsafe {
@@ -78,6 +96,6 @@ fn wiped_on_fork() -> io::Result<&'static AtomicU64> {
         unsafe { libc::munmap(page, PAGE) };
         return Err(error);
     }
-    // SAFETY: a page is large enough and aligned for the word, is never unmapped, and is used as this word alone.
-    Ok(unsafe { AtomicU64::from_ptr(page.cast()) })
+    // SAFETY: a page is large enough and aligned for the words, is never unmapped, and is used as these words alone.
+    Ok(unsafe { &*page.cast() })
 }

@@ -21,6 +21,7 @@ use crate::peer::{Phase, Role, State};
 use crate::ring::Ring;
 use crate::sync::Ordering;
 use crate::{file, pages, process, sysv};
+use std::io;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 use std::thread;
@@ -113,6 +114,14 @@ impl Segment {
         match error {
             GuardError::Gone => SetupError::Removed { address: self.address.clone() },
             GuardError::Taken => SetupError::Busy { address: self.address.clone(), pid: None },
+            // The rights of when it was opened were others.
+            GuardError::Os { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                SetupError::PermissionDenied {
+                    address: self.address.clone(),
+                    key: None,
+                    permissions: Some(self.permissions),
+                }
+            }
             GuardError::Os { call, source } => SetupError::Os { call, source },
         }
     }

@@ -1,13 +1,13 @@
 //! The roles of a pipe in a file: locks on its bytes.
 
-use super::descriptor::{is_at, reopen};
-use super::lock::{Byte, Held, Mode, is_kept, lock};
+use super::descriptor::is_at;
+use super::lock::{Byte, Held, Mode, is_kept, lock, unlock};
 use crate::address::Address;
 use crate::error::SetupError;
 use crate::fork::NoFork;
 use crate::options::Options;
 use crate::peer::Role;
-use crate::segment::{Access, Guard, GuardError, Segment};
+use crate::segment::{Guard, GuardError, Segment};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -67,13 +67,14 @@ impl LockGuard {
         // come waiting, and they find the file gone.
         let deadline = Instant::now() + Duration::from_millis(100);
         loop {
+            // Held by a descriptor, of which children may have a copy: they are given back before forks are let in again.
             let _no_fork = NoFork::now();
-            let own = reopen(&self.file, Access::ReadWrite)?;
-            if !lock(&own, Byte::Guests, Mode::Exclusive)? {
+            let _locks = Given(&self.file);
+            if !lock(&self.file, Byte::Guests, Mode::Exclusive)? {
                 return Ok(());
             }
-            if lock(&own, Byte::Remover, Mode::Exclusive)? {
-                if is_over() && is_at(&own, path)? {
+            if lock(&self.file, Byte::Remover, Mode::Exclusive)? {
+                if is_over() && is_at(&self.file, path)? {
                     std::fs::remove_file(path)?;
                 }
                 return Ok(());
@@ -84,6 +85,16 @@ impl LockGuard {
             }
             thread::sleep(Duration::from_millis(1));
         }
+    }
+}
+
+/// Gives back the locks of a leaver.
+struct Given<'a>(&'a File);
+
+impl Drop for Given<'_> {
+    fn drop(&mut self) {
+        let _ = unlock(self.0, Byte::Guests);
+        let _ = unlock(self.0, Byte::Remover);
     }
 }
 

@@ -73,6 +73,17 @@ pub(super) fn lock(file: &File, byte: Byte, mode: Mode) -> io::Result<bool> {
     }
 }
 
+/// Gives a lock of the file's open description back.
+pub(super) fn unlock(file: &File, byte: Byte) -> io::Result<()> {
+    let mut range = range(byte, Mode::Shared);
+    range.l_type = libc::F_UNLCK as i16;
+    // SAFETY: the pointer is to a lock that lives until the call returns.
+    match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &range) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
 /// Whether other open descriptions than this file's keep it from locking a byte so. Asked for [`Mode::Shared`], only those who may
 /// write to the file can make it say so.
 pub(super) fn is_kept(file: &File, byte: Byte, mode: Mode) -> io::Result<bool> {
