@@ -73,10 +73,24 @@ fn bench_and_codes() -> String {
 
 const DOCTOR_OBJECTS: &str = "\
 Under --json, one object per line, told apart by \"kind\", with units in the keys; null is what is not known:
-  doctor              version, address, how many checks were made, findings, and checks that could not be made in full
-  check               what was looked at (\"check\"), \"verdict\" (ok, finding, unknown), \"summary\", \"unknown_because\",
-                      and what was seen, in keys of its own
-  finding             the \"check\" that made it, \"what\" was found, \"why\" it matters, the command that \"mend\"s it";
+  doctor              version, address, checks: how many were made, findings, unknown: how many could not be made in full
+  finding             the check that made it, what was found, why it matters, the command that mends it: mend
+  check               check: its name, verdict: ok, finding or unknown, summary, unknown_because, and what it saw:
+    namespaces        ipc, mount, pid, user: machine, own or unknown; container
+    limits            shmmax_bytes, shmall_pages, shmmni_segments, semmsl_semaphores_per_set, semmns_semaphores,
+                      semopm_operations, semmni_sets; used_segments, used_pages, used_sets, used_semaphores
+    /dev/shm          file_system, size_bytes, free_bytes, read_only, writable, mode
+    logind            logind_is_running, remove_ipc, uid, lingers
+    undo              undone
+    locks             held_while_mapped, freed_by_munmap
+    membarrier        global_expedited
+    locked memory     memlock_bytes, may_lock_all
+    huge pages        huge_page_bytes, reserved, free, shm_group_gid, transparent_for_shared_memory
+    leftovers         pipes, open, left_empty, left_with_messages, waiting_for_a_consumer
+    System V          wrong
+    pipe              used_bytes, capacity_bytes, unread_messages, age_seconds, owner_uid, creator_uid, mode, open_in_pids,
+                      or error
+    producer, consumer   state, pid, command, uid, process_age_seconds, claims, messages, position_bytes";
 
 fn doctor_and_codes() -> String {
     format!("{ADDRESSES}\n\n{DOCTOR_OBJECTS}\n\n{CODES}")

@@ -24,24 +24,25 @@ use crate::report::{self, Report};
 const PIPE: u64 = (1 << 20) + 4096;
 
 pub fn run(address: Option<&Address>, report: Report) -> Outcome {
-    // SAFETY: takes nothing and cannot fail.
-    let us = unsafe { libc::geteuid() };
     let shared = Shared::lasting();
-    let pipes = pipes::find(&shared)?;
+    let (pipes, trouble) = pipes::find(&shared);
     let asked = address.map(|address| pipes::at(address, &pipes));
     let one = asked.iter().flatten().filter(|one| pipes.iter().all(|known| known.id() != one.id()));
     let all: Vec<&Found> = pipes.iter().chain(one).collect();
+    // SAFETY: takes nothing and cannot fail.
+    let us = unsafe { libc::geteuid() };
+    let owner = asked.iter().flatten().next().map_or(us, |one| one.permissions.uid);
     let mut checks = vec![
         namespaces::check(),
         limits::check(),
         devshm::check(),
-        logind::check(us),
+        logind::check(owner),
         undo::check(),
         locks::check(),
         barrier::check(),
         memory::locking(),
         memory::huge_pages(),
-        leftovers::check(&all),
+        leftovers::check(&all, trouble),
         objects::check(&shared),
     ];
     if let (Some(address), Some(found)) = (address, asked) {

@@ -12,7 +12,10 @@ use crate::report::{self, Report};
 
 /// All pipes of this machine, by name.
 pub fn list(report: Report) -> Outcome {
-    let mut pipes = pipes::find(&Shared::now())?;
+    let (mut pipes, trouble) = pipes::find(&Shared::now());
+    if let Some(trouble) = trouble {
+        report.note(trouble);
+    }
     pipes.sort_by_cached_key(|pipe| {
         let name = pipe.snapshot.as_ref().ok().and_then(|snapshot| snapshot.name.clone());
         (name.is_none(), name, pipe.place.to_string())

@@ -56,11 +56,14 @@ impl Place {
 }
 
 /// All of them that can be found: System V segments, files in /dev/shm, and the files and memfds that processes have
-/// open into which we may look. Each is found once.
-pub fn find(shared: &Shared) -> Result<Vec<Found>, SetupError> {
-    let mut found = of_system_v(shared)?;
+/// open into which we may look. Each is found once. Also why System V segments could not be looked for.
+pub fn find(shared: &Shared) -> (Vec<Found>, Option<SetupError>) {
+    let (mut found, error) = match of_system_v(shared) {
+        Ok(found) => (found, None),
+        Err(error) => (vec![], Some(error)),
+    };
     found.extend(files::find(shared).into_iter().filter_map(of_file));
-    Ok(found)
+    (found, error)
 }
 
 fn of_system_v(shared: &Shared) -> Result<Vec<Found>, SetupError> {

@@ -32,7 +32,10 @@ enum Fate {
 /// also those with messages that nobody will read, but never what a process has open.
 pub fn remove(addresses: &[Address], force: bool, report: Report) -> Outcome {
     let mut failures = Failures::default();
-    let mut all = pipes::find(&Shared::now())?;
+    let (mut all, trouble) = pipes::find(&Shared::now());
+    if let Some(trouble) = trouble {
+        report.note(trouble);
+    }
     all.sort_by_cached_key(|found| found.place.to_string());
     if addresses.is_empty() {
         // What we cannot look into, or is not ours, is not ours to tidy up; what has no name goes by itself.

@@ -1,6 +1,6 @@
 //! What pairs that have ended left behind.
 
-use shmpipe::{Peer, Snapshot};
+use shmpipe::{Peer, SetupError, Snapshot};
 
 use super::check::Check;
 use crate::pipes::{self, Found, Place};
@@ -12,8 +12,8 @@ const NAME: &str = "leftovers";
 /// More names than these are not listed one by one.
 const NAMED: usize = 5;
 
-/// Looks for pipes that somebody has used and that nobody has open any more.
-pub fn check(pipes: &[&Found]) -> Check {
+/// Looks for pipes that somebody has used and that nobody has open any more. `trouble`: why not all could be found.
+pub fn check(pipes: &[&Found], trouble: Option<SetupError>) -> Check {
     let mut check = Check::new(NAME);
     let used = |found: &&Found| found.snapshot.as_ref().is_ok_and(has_been_used);
     let left: Vec<&Found> = pipes.iter().copied().filter(|found| !found.is_open).filter(used).collect();
@@ -71,6 +71,9 @@ pub fn check(pipes: &[&Found]) -> Check {
         (all, 0) => format!("{all} pipes, {open} open"),
         (all, _) => format!("{all} pipes, {open} open, {waiting} with messages for a consumer yet to come"),
     });
+    if let Some(trouble) = trouble {
+        check.cannot_tell(trouble.to_string());
+    }
     let is_told = |found: &&&Found| !matches!(found.place, Place::Removed { .. });
     if let Some((found, error)) =
         pipes.iter().filter(is_told).find_map(|found| Some((found, found.snapshot.as_ref().err()?)))

@@ -70,29 +70,55 @@ fn key_of(address: &str) -> Option<i32> {
 
 /// Why it cannot be used, and what helps.
 fn unusable(check: &mut Check, address: &Address, error: &SetupError) {
-    check.summary(format!("{address} cannot be used"));
     check.fact("error", exit::code_of(error).name());
-    let not_here = "neither side can use it before it is made; whoever sends or receives makes it";
+    if let SetupError::Os { .. } | SetupError::Busy { .. } = error {
+        return check.cannot_tell(error.to_string());
+    }
+    check.summary(format!("{address} cannot be used"));
+    let path = pipes::path_of(address).map(|path| path.display().to_string());
     let (why, mend) = match error {
-        SetupError::NotFound { .. } if !namespaces::ipc_is_the_machines() => (
-            "it may be in another IPC namespace: this process has one of its own, and sees only what is in it".to_owned(),
+        SetupError::NotFound { .. } if path.is_none() && !namespaces::ipc_is_the_machines() => (
+            "it may be in another IPC namespace: this process has one of its own, and sees only what is in it",
             "nsenter --ipc --target PID shmpipe doctor ...   # PID: a process that has the pipe; Docker: --ipc=host".to_owned(),
         ),
-        SetupError::NotFound { .. } => (not_here.to_owned(), format!("shmpipe create {address}")),
-        SetupError::Removed { .. } => ("nobody finds it any more".to_owned(), format!("shmpipe create {address}")),
+        SetupError::NotFound { .. } | SetupError::Removed { .. } => (
+            "neither side can use it before it is made; whoever sends or receives makes it",
+            match address.to_string().strip_prefix("memfd:") {
+                Some(path) => format!("shmpipe serve {path}"),
+                None => format!("shmpipe create {address}"),
+            },
+        ),
         SetupError::PermissionDenied { permissions, .. } => (
-            "both sides need to read and write it".to_owned(),
+            "both sides need to read and write it",
             match permissions {
                 Some(permissions) => format!("sudo -u {} shmpipe doctor {address}", users::name(permissions.uid)),
                 None => format!("sudo shmpipe doctor {address}"),
             },
         ),
-        SetupError::HalfMade { .. } => ("its creator died".to_owned(), format!("shmpipe rm {address}")),
-        SetupError::Foreign { .. } => (
-            "somebody else uses that place; it is left alone".to_owned(),
-            "ipcs -m -p   # shows whose it is; use another name or key".to_owned(),
+        SetupError::Untrusted { uid, .. } | SetupError::Stranger { uid, .. } => (
+            "whoever owns a pipe can remove it and take its roles; only root and ourselves are trusted unasked",
+            format!("shmpipe recv {address} --trust-uid {uid}"),
         ),
-        _ => ("it is refused to both sides".to_owned(), format!("shmpipe rm --force {address}")),
+        SetupError::HalfMade { .. } => ("its creator died", format!("shmpipe rm {address}")),
+        SetupError::Foreign { .. } | SetupError::NotAFile { .. } => (
+            "somebody else uses that place; it is left alone",
+            match &path {
+                Some(path) => format!("ls -l {path}   # shows what it is; use another path"),
+                None => "ipcs -m -p   # shows whose it is; use another name or key".to_owned(),
+            },
+        ),
+        SetupError::FileSystem { .. } => (
+            "two processes that map a file there need not see the same bytes",
+            format!("df -T {}   # use a path on a local disk, or posix:/NAME", path.unwrap_or_default()),
+        ),
+        SetupError::OtherName { .. } => {
+            ("two names with the same key cannot be used at the same time", "shmpipe ls   # and use another name".to_owned())
+        }
+        SetupError::Unsealed { .. } => (
+            "whoever has it could cut it, and end every process that touches what was cut",
+            "shmpipe serve PATH   # makes one that is sealed".to_owned(),
+        ),
+        _ => ("it is refused to both sides", format!("shmpipe rm --force {address}")),
     };
     check.find(error.to_string(), why, mend);
 }
@@ -124,18 +150,24 @@ fn itself(check: &mut Check, address: &Address, snapshot: &Snapshot, openers: &[
             more => format!("{more} processes"),
         },
     ));
-    if permissions.mode & 0o006 != 0 {
+    let path = pipes::path_of(address);
+    let is_reached = path.is_some() || matches!(snapshot.object, Object::SysV { .. });
+    // A memfd is for those who are given it, whatever its mode.
+    if permissions.mode & 0o006 != 0 && is_reached {
+        let mode = permissions.mode & 0o770;
         let (what, why) = match permissions.mode & 0o002 {
-            0 => ("read", "what is sent through it is nobody's secret"),
+            0 => ("read", "everybody sees what is sent through it"),
             _ => ("write", "every user of this machine may take a role, send nonsense or remove it"),
         };
         check.find(
             format!("everybody may {what} it (mode {:04o})", permissions.mode),
             why,
-            format!(
-                "shmpipe rm {address} && shmpipe create {address} --mode {:04o}",
-                permissions.mode & 0o770
-            ),
+            match path {
+                Some(path) => format!("chmod {mode:04o} {}", path.display()),
+                None => {
+                    format!("shmpipe rm {address} && shmpipe create {address} --mode {mode:04o}   # what is in it is lost")
+                }
+            },
         );
     }
     if snapshot.stale {

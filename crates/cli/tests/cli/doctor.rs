@@ -133,6 +133,24 @@ fn every_check_is_told_to_people_and_to_programs() {
 }
 
 #[test]
+fn every_key_is_documented() {
+    let help = String::from_utf8(ask(&["doctor", "--help"]).code(0).quiet().out).unwrap();
+    let (_, help) = help.split_once("Under --json").unwrap();
+    let words: Vec<&str> = help.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+    let place = Place::new(Kind::Name, "doctor-keys");
+    for said in [Said::about(&place), {
+        run(&["send", &place], b"").code(0);
+        Said::about(&place)
+    }] {
+        for object in &said.0 {
+            for key in object.as_object().unwrap().keys() {
+                assert!(["schema", "kind"].contains(&&**key) || words.contains(&&**key), "{key} of {object}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_machine_on_which_all_is_well_is_0_and_pipes_in_use_are() {
     let all_is_well = "shmpipe doctor --json > /dev/null; shmpipe recv apart & recv=$!; \
                        until shmpipe stat apart 2>&1 | grep -q 'consumer *alive'; do sleep 0.05; done; \
@@ -409,6 +427,8 @@ fn a_file_removed_under_a_side_is_found_with_who_has_it_open() {
 
 #[test]
 fn a_pipe_from_before_the_last_start_is_found() {
+    let memfd = Place::with(Kind::Memfd, "doctor-trusting", &["--mode", "666"]);
+    Said::about(&memfd).finds_nothing("pipe", &[]);
     let place = Place::made(Kind::File, "doctor-stale", &[]);
     Said::about(&place).finds_nothing("pipe", &[]);
     place.make_stale();
@@ -416,6 +436,24 @@ fn a_pipe_from_before_the_last_start_is_found() {
     let command = command.split('#').next().unwrap().trim().to_owned();
     script(&format!("{command} --timeout 100ms")).finish().code(5);
     Said::about(&place).finds_nothing("pipe", &[]);
+}
+
+#[test]
+fn what_cannot_be_used_is_found_with_what_helps() {
+    let place = Place::made(Kind::File, "doctor-odd", &[]);
+    let not_there = Place::new(Kind::Posix, "doctor-nothing");
+    std::fs::write(place.path(), [b'x'; 10_000]).unwrap();
+    for (address, error, what, helps) in [
+        (&*place, "unfit_segment", "is no pipe", "ls -l "),
+        ("file:/tmp", "unfit_segment", "a directory", "ls -l /tmp"),
+        (&*not_there, "not_found", "there is no pipe", "shmpipe create posix:/"),
+        ("memfd:/tmp/no-such-socket", "not_found", "there is no pipe", "shmpipe serve /tmp/no-such-socket"),
+    ] {
+        let said = Said::about(address);
+        assert_eq!(said.check("pipe")["error"], error, "{address}");
+        let command = said.mend("pipe", &[what]);
+        assert!(command.starts_with(helps), "{command}");
+    }
 }
 
 #[test]
