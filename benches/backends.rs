@@ -341,15 +341,14 @@ fn differences(collected: &Collected, experiments: &[Experiment]) -> String {
 
 /// The first lap of new rings.
 fn first_laps(extent: &Extent, time: Duration) -> Result<String, Box<dyn Error>> {
-    const RATE: f64 = 200_000.0;
     let settings = Settings { capacity: extent.lap as usize, ..Settings::default() };
-    let laps = first_lap::collect(&settings, FIRST_LAPS, BACKENDS[0], (MESSAGE, RATE), time)?;
+    let laps = first_lap::collect(&settings, FIRST_LAPS, BACKENDS[0], MESSAGE, time)?;
     Ok(format!(
         "### The first lap\n\n\
-         Rings of {}, used for two laps each and then made anew: messages of {MESSAGE} bytes at {RATE} a second, one in 56 the first in its\n\
-         page. The receiver has made the ring. *untouched*: nobody has faulted its pages in; *creator*: the maker has, as is the default;\n\
-         *both*: the sender has too, when it opened the ring. The delay counts from when a message should have been sent to when it was\n\
-         received. {} of {} laps are left out: the machine moved, or something else ran.\n\n```text\n{}\n```\n",
+         Round trips of {MESSAGE} bytes through two new rings of {}, each timed; after two laps come new rings. One round trip in 56 comes\n\
+         to a new page, in both rings: p99 is one of those. *untouched*: nobody has faulted the pages in; *creator*: who made the\n\
+         rings has, as is the default; *both*: who opened them has too. {} of {} laps are left out, since the machine moved.\n\n\
+         ```text\n{}\n```\n",
         bytes(extent.lap),
         laps.left_out,
         laps.laps,
@@ -367,8 +366,8 @@ fn large(extent: &Extent, time: Duration) -> Result<String, Box<dyn Error>> {
     let share = time / (2 * extent.large.len() as u32);
     for &capacity in extent.large {
         write!(report, "\n{}:\n\n```text\n", bytes(capacity))?;
-        // Two rings of the pool at a time, each with a small one for the way back, and some for rounding up.
-        let pool = HugePages::add(2 * (capacity.div_ceil(HUGE_PAGE) + 4));
+        // One large ring of the pool at a time, a small one for the way back, and some for rounding up.
+        let pool = HugePages::add(capacity.div_ceil(HUGE_PAGE) + 4);
         if let Err(error) = &pool {
             writeln!(report, "no pages for the pool: {error}")?;
         }
@@ -379,16 +378,33 @@ fn large(extent: &Extent, time: Duration) -> Result<String, Box<dyn Error>> {
                 Err(error) => writeln!(report, "{} is left out: {error}", ring.steady.name())?,
             }
         }
-        let steady: Vec<_> = usable.iter().map(|ring| ring.steady).collect();
-        let sizes = [MESSAGE, 1024];
-        let experiments = [(Experiment::Streaming, &sizes[..])];
-        let collected = collect_in_sessions(&settings(capacity), &steady, &experiments, share)?;
+        let collected = in_pairs(capacity, &usable, share)?;
         writeln!(report, "{}\n", collected.table(Experiment::Streaming, LARGE[0].steady.name()))?;
         let untouched: Vec<_> = usable.iter().filter_map(|ring| ring.untouched).collect();
         writeln!(report, "{}", laps(capacity, &untouched, share)?)?;
         writeln!(report, "{}```", makings(capacity, &usable, share / 4)?)?;
     }
     Ok(report)
+}
+
+/// Streams through each ring beside the first one, two at a time: all of them would take more memory than most machines have.
+fn in_pairs(capacity: u64, rings: &[&LargeRing], time: Duration) -> Result<Collected, Box<dyn Error>> {
+    let (first, others) = rings.split_first().ok_or("no kind of shared memory can be had")?;
+    let experiments = [(Experiment::Streaming, &[MESSAGE, 1024][..])];
+    let mut all: Option<Collected> = None;
+    for other in others {
+        let pair = [first.steady, other.steady];
+        let of_pair =
+            collect_in_sessions(&settings(capacity), &pair, &experiments, time / others.len() as u32)?;
+        match &mut all {
+            Some(all) => all.append(of_pair),
+            None => all = Some(of_pair),
+        }
+    }
+    let mut all = all.ok_or("nothing to compare with")?;
+    let place = |name| rings.iter().position(|ring| ring.steady.name() == name);
+    all.series.sort_by_key(|series| (series.config.size, place(series.transport)));
+    Ok(all)
 }
 
 /// Makes a small one of its kind.

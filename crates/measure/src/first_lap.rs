@@ -1,18 +1,17 @@
 //! The first lap of a new ring, message by message: what it costs that pages are touched for the first time, and what is left
 //! of it where they were faulted in before.
 //!
-//! Messages are sent at a given rate and carry their time, as in [`paced`], slowly enough that each finds the one
-//! before received: so its delay has its own page faults in it, the sender's and the receiver's, and no other's.
-//! Each ring is used for two laps, the second to compare with, and for nothing else; then come a new session and a new ring.
+//! Round trips through two new rings, each timed by itself as in [`latency`]: a message and its answer stand at the
+//! same place in their rings, so a round trip that comes to a new page does so in both, and has the page faults of both sides
+//! in it, twice. Each ring is used for two laps, the second to compare with, and for nothing else; then come a new session and new
+//! rings.
 
 use std::io;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use crate::cold;
 use crate::latency;
-use crate::paced::{self, Arrivals};
 use crate::placement::Placement;
 use crate::session::Session;
 use crate::settings::Settings;
@@ -34,7 +33,7 @@ pub struct FirstLap {
     pub placement: Placement,
     /// Rings, and the same for the second lap: the machine may move between the two.
     pub rings: [u64; LAPS],
-    /// Of the first and of the second lap, nanoseconds from when a message should have been sent to when it was received.
+    /// Of the first and of the second lap, nanoseconds of a round trip, the reading of the clock included.
     pub laps: [Histogram<u64>; LAPS],
 }
 
@@ -45,48 +44,47 @@ pub struct FirstLaps {
     pub rows: Vec<FirstLap>,
     /// All laps.
     pub laps: u64,
-    /// Laps that do not count: the machine moved, or the last message was late by a tenth of the lap, since something else ran
-    /// on one of the two processors.
+    /// Laps that do not count, since the machine moved.
     pub left_out: u64,
 }
 
-/// Sends messages of `size` bytes at `rate` a second through ring after ring of each of the `transports`, whose sessions must
-/// not [use](Transport::warm_up_bytes) their rings before. `warm` is a transport that has been used: its messages warm up the
-/// code, and the memory in which delays are noted.
+/// Sends messages of `size` bytes and gets them back, through pair after pair of new rings of each of the `transports`, whose
+/// sessions must not [use](Transport::warm_up_bytes) their rings before. `warm` is a transport that has been used: its messages
+/// warm up the code, and the memory in which times are noted.
 ///
 /// # Errors
-/// `InvalidInput` for a size or a rate that [`paced`] does not take; as [`Session::start`] and [`Session::slice`].
+/// As [`Session::start`] and [`Session::each_round_trip`].
 pub fn collect(
     settings: &Settings,
     transports: &[&'static dyn Transport],
     warm: &'static dyn Transport,
-    (size, rate): (usize, f64),
+    size: usize,
     duration: Duration,
 ) -> io::Result<FirstLaps> {
-    let interval = paced::interval(rate)?;
-    let count = cold::lap(settings.capacity, size);
+    let count = lap(settings.capacity, size);
     let mut all = FirstLaps::default();
     let mut order: Vec<usize> = (0..transports.len()).collect();
     let mut words = SplitMix64::new(1);
-    let mut arrivals = Arrivals::default();
+    let mut took = Vec::new();
     let joined: Vec<_> = transports.iter().copied().chain([warm]).collect();
     let start = Instant::now();
     while all.laps == 0 || start.elapsed() < duration {
         let mut session = Session::start(settings, &joined)?;
-        session.paced(Some(transports.len()), size, (count, interval), &mut arrivals)?;
+        session.each_round_trip(Some(transports.len()), size, count, &mut took)?;
         words.shuffle(&mut order);
         for &transport in &order {
             for lap in 0..LAPS {
-                let placement = session.paced(Some(transport), size, (count, interval), &mut arrivals)?;
+                took.clear();
+                let placement = session.each_round_trip(Some(transport), size, count, &mut took)?;
                 all.laps += 1;
-                let Some(placement) = placement.filter(|_| arrivals.kept_up(interval)) else {
+                let Some(placement) = placement else {
                     all.left_out += 1;
                     continue;
                 };
                 let row = row(&mut all.rows, transports[transport].name(), placement)?;
                 row.rings[lap] += 1;
-                for &delay in arrivals.delays() {
-                    row.laps[lap].saturating_record(delay);
+                for &ns in &took {
+                    row.laps[lap].saturating_record(ns);
                 }
             }
         }
@@ -94,6 +92,11 @@ pub fn collect(
     let place = |row: &FirstLap| transports.iter().position(|transport| transport.name() == row.transport);
     all.rows.sort_by_key(|row| (row.placement, place(row)));
     Ok(all)
+}
+
+/// Messages that go once around a ring: a record has a header of 8 bytes and is padded to 8.
+fn lap(capacity: usize, size: usize) -> u64 {
+    (capacity / (8 + size.next_multiple_of(8))) as u64
 }
 
 fn row<'a>(

@@ -41,9 +41,10 @@
 //! figures of threads and of processes are not put side by side.
 //!
 //! # What is measured
-//! [`collect`]: medians of round trips and of streams. [`latency`]: each round trip, for the tail. [`paced`]: one-way delays at
-//! a given rate, from when a message should have been sent. [`first_lap`]: the same in a new ring. [`sleeping`]: waking a consumer that sleeps, and what one costs to
-//! which nothing comes. [`limits`]: what the hardware and the kernel allow, with no transport in between.
+//! [`collect`]: medians of round trips and of streams. [`latency`]: each round trip, for the tail. [`first_lap`]: the same
+//! in a new ring. [`paced`]: one-way delays at a given rate, from when a message should have been sent. [`sleeping`]: waking
+//! a consumer that sleeps, and what one costs to which nothing comes. [`limits`]: what the hardware and the kernel allow, with
+//! no transport in between.
 #![cfg(all(target_os = "linux", not(shmpipe_loom)))]
 
 mod affinity;

@@ -151,7 +151,7 @@ impl Arrivals {
     }
 
     /// Whether they came about as fast as they should have been sent.
-    pub(crate) fn kept_up(&self, interval: u64) -> bool {
+    fn kept_up(&self, interval: u64) -> bool {
         let took = self.last.saturating_sub(self.first_intended) as f64;
         took <= BEHIND * (self.delays.len() as u64 * interval) as f64
     }
@@ -212,7 +212,7 @@ pub(crate) fn too_short(size: usize) -> io::Error {
 impl Session {
     /// Has the partner send `count` stamped messages, one every `interval` nanoseconds. Tells where the two ran, or gives
     /// `None` if the machine moved meanwhile. `transport` `None` has it throw the ball.
-    pub(crate) fn paced(
+    fn paced(
         &mut self,
         transport: Option<usize>,
         size: usize,

@@ -60,8 +60,10 @@ impl Kind {
 /// Which side faults the pages in before it begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Prefault {
+    /// As the options have it by default.
+    Default,
     Nobody,
-    /// Who makes the pipe: of the way that streams take, the receiver.
+    /// Who makes the pipe: the parent.
     Creator,
     Both,
 }
@@ -71,20 +73,22 @@ struct Backend {
     kind: Kind,
     prefault: Prefault,
     huge_pages: bool,
-    /// Whether the ring is used once before anything is timed, and has its full size both ways.
+    /// Whether the ring is used once before anything is timed.
     used: bool,
+    /// Whether only the way from the partner has a ring of full size.
+    one_way: bool,
 }
 
 const fn usual(name: &'static str, kind: Kind) -> Backend {
-    Backend { name, kind, prefault: Prefault::Creator, huge_pages: false, used: true }
+    Backend { name, kind, prefault: Prefault::Default, huge_pages: false, used: true, one_way: false }
 }
 
 const fn untouched(name: &'static str, kind: Kind, prefault: Prefault) -> Backend {
-    Backend { name, kind, prefault, huge_pages: false, used: false }
+    Backend { name, kind, prefault, huge_pages: false, used: false, one_way: false }
 }
 
 const fn large(name: &'static str, kind: Kind, prefault: Prefault, huge_pages: bool) -> Backend {
-    Backend { name, kind, prefault, huge_pages, used: false }
+    Backend { name, kind, prefault, huge_pages, used: false, one_way: true }
 }
 
 /// Every kind of shared memory, by default options.
@@ -161,13 +165,20 @@ pub const LARGE: &[LargeRing] = &[
 const SMALL: u64 = 64 << 10;
 
 impl Backend {
-    fn options(&self) -> Options {
-        Options::new().huge_pages(self.huge_pages)
+    /// How one side, the `creator` or the other, makes or opens a pipe.
+    fn options(&self, creator: bool) -> Options {
+        let options = Options::new().huge_pages(self.huge_pages);
+        match self.prefault {
+            Prefault::Default => options,
+            Prefault::Nobody => options.prefault(false),
+            Prefault::Creator => options.prefault(creator),
+            Prefault::Both => options.prefault(true),
+        }
     }
 
     /// A new pipe, of which the partner is told and which goes with the session.
     fn make_one(&self, invitation: &mut Invitation<'_>, capacity: u64) -> io::Result<Pipe> {
-        let options = self.options().capacity(capacity).prefault(self.prefault != Prefault::Nobody);
+        let options = self.options(true).capacity(capacity);
         let (address, file) = self.kind.fresh();
         if let Some(file) = file {
             invitation.leaves(Leftover::File(file))?;
@@ -187,7 +198,7 @@ impl Backend {
     }
 
     fn open_one(&self, invited: &mut Invited<'_>) -> io::Result<Pipe> {
-        let options = self.options().prefault(self.prefault == Prefault::Both);
+        let options = self.options(false);
         let open = |address: &dyn Display| options.open(address.to_string().as_str()).map_err(refused);
         if self.kind == Kind::Memfd {
             let descriptor = invited.descriptor()?;
@@ -225,7 +236,7 @@ impl Transport for Backend {
 
     fn make(&self, invitation: &mut Invitation<'_>) -> io::Result<Endpoint> {
         let capacity = invitation.capacity() as u64;
-        let out = self.make_one(invitation, if self.used { capacity } else { capacity.min(SMALL) })?;
+        let out = self.make_one(invitation, if self.one_way { capacity.min(SMALL) } else { capacity })?;
         let back = self.make_one(invitation, capacity)?;
         let (producer, consumer) = (out.producer().map_err(refused)?, back.consumer().map_err(refused)?);
         Ok(Endpoint::new(Copying { producer, consumer }))

@@ -67,18 +67,17 @@ pub(crate) fn a_lost_message_is_found() {
 pub(crate) fn both_laps_of_every_new_ring_are_counted() {
     let settings = Settings { capacity: 1 << 14, ..Settings::default() };
     let rings = &transports::FIRST_LAPS[..3];
-    let collect =
-        |size| first_lap::collect(&settings, rings, transports::CLASSIC, (size, 1e5), Duration::ZERO);
+    let collect = |size| first_lap::collect(&settings, rings, transports::CLASSIC, size, Duration::ZERO);
     let found = until_enough(|| collect(64).unwrap(), |found| found.left_out < found.laps);
     assert_eq!(found.laps, 2 * rings.len() as u64);
     let laps = || found.rows.iter().flat_map(|row| row.laps.iter().zip(row.rings));
     assert_eq!(laps().map(|(_, rings)| rings).sum::<u64>(), found.laps - found.left_out);
     for (lap, rings) in laps() {
-        assert_eq!(lap.len(), rings * ((1 << 14) / (64 + 24)));
+        assert_eq!(lap.len(), rings * ((1 << 14) / 72));
     }
     let table = first_lap::table(&found.rows);
     assert_eq!(table.lines().count(), 2 + found.rows.len(), "{table}");
-    assert_eq!(collect(15).unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(collect(1 << 14).unwrap_err().kind(), ErrorKind::InvalidInput);
 }
 
 pub(crate) fn histograms_are_written_to_files() {
