@@ -184,12 +184,19 @@ impl Found {
     }
 
     /// Whether what is in the file is from before the machine was started, as far as can be told: by the boot id, of which a
-    /// container may have one of its own. What is open now is not, whatever that says.
+    /// container may have one of its own. What somebody holds a role of now is not, whatever that says; mere guests and readers
+    /// may have come with us.
     fn is_stale(&self, identity: &Identity) -> Result<bool, SetupError> {
         let lasts = !matches!(self.filesystem.magic, TMPFS | HUGETLBFS);
-        Ok(lasts
-            && identity.is_of_another_boot()
-            && !is_kept(&self.file, Byte::Guests, Mode::Exclusive).map_err(failed("fcntl(F_OFD_GETLK)"))?)
+        if !lasts || !identity.is_of_another_boot() {
+            return Ok(false);
+        }
+        for role in [Byte::Producer, Byte::Consumer] {
+            if is_kept(&self.file, role, Mode::Shared).map_err(failed("fcntl(F_OFD_GETLK)"))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Bytes to map of a file that holds this pipe.
@@ -229,21 +236,19 @@ fn objection(metadata: &Metadata, names: u64) -> Option<&'static str> {
 fn open(asked: &Asked<'_>, options: &Options, existing: Existing, found: Found) -> Result<Segment, Trouble> {
     vet(asked)(&found.metadata, found.filesystem)?;
     let identity = asked.identify(&found.peek(asked)?, found.metadata.len())?;
-    let stale = found.is_stale(&identity)?;
+    if found.is_stale(&identity)? {
+        if existing == Existing::Required || !options.remake_stale {
+            return Err(SetupError::Stale { address: asked.address.clone() }.into());
+        }
+        unlink::remove(asked, found, false)?;
+        return Err(Trouble::Again);
+    }
     let guest = enter(asked, &found)?;
     if let Some(path) = &found.path {
         // From here on nobody removes it unless by force.
         if !is_at(&found.file, path).map_err(failed("stat"))? {
             return Err(Trouble::Again);
         }
-    }
-    if stale {
-        if existing == Existing::Required || !options.remake_stale {
-            return Err(SetupError::Stale { address: asked.address.clone() }.into());
-        }
-        drop(guest);
-        unlink::remove(asked, found, false)?;
-        return Err(Trouble::Again);
     }
     asked.check_wanted(&identity, options, existing)?;
     let align = pages::alignment(options).filter(|_| found.filesystem.magic != HUGETLBFS);
