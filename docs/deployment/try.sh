@@ -21,7 +21,7 @@ if [ -z "${INSIDE:-}" ]; then
     PLACE=$(mktemp -d) && chmod 0755 "$PLACE" || exit 2
     trap 'rm -rf "$PLACE"' EXIT
     export PLACE
-    INSIDE=yes unshare $user --ipc --mount --pid --fork --kill-child --mount-proc bash "$(realpath "$0")" "$@"
+    INSIDE=yes unshare $user --ipc --mount --pid --fork --kill-child --mount-proc bash "$PWD/${0##*/}" "$@"
     exit
 fi
 
