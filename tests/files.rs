@@ -13,14 +13,19 @@ use std::path::Path;
 use support::backend::{Backend, Place};
 use support::end::{self, NOBODY};
 use support::process::{Line, Process, part as play};
-use support::raw::Attached;
+use support::raw::{self, Attached};
 use support::rng::Rng;
 use support::seccomp::{self, Argument};
+use support::traced::{Traced, be_traced, mark};
 use support::{A_WHILE, is_root, within};
 
 #[test]
 fn part() {
-    play(&[("end", end::play), ("no unnamed files", without_unnamed_files)]);
+    play(&[
+        ("end", end::play),
+        ("no unnamed files", without_unnamed_files),
+        ("remove slowly", remove_slowly),
+    ]);
 }
 
 const BOTH: [Backend; 2] = [Backend::Posix, Backend::File];
@@ -185,7 +190,7 @@ fn a_copy_with_holes_is_filled_before_it_is_used() {
     let copy = File::options().write(true).open(place.path()).unwrap();
     copy.set_len(4096 + (1 << 20)).unwrap();
     assert!(copy.metadata().unwrap().blocks() * 512 < 1 << 20, "it has holes");
-    let pipe = Pipe::open(&place).unwrap();
+    let pipe = Options::new().prefault(false).open(&place).unwrap();
     assert!(copy.metadata().unwrap().blocks() * 512 >= 4096 + (1 << 20), "it has none");
     let (mut producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
     producer.send(b"good").unwrap();
@@ -318,16 +323,60 @@ fn who_loses_the_file_goes_on_until_it_waits_and_is_not_confused_with_a_new_one(
 
 #[test]
 fn the_last_to_leave_does_not_remove_what_somebody_else_has_put_in_the_place() {
-    for backend in BOTH {
-        let place = backend.place();
+    for removed in [true, false] {
+        let place = Backend::File.place();
         let pipe = small().remove_on_close(true).create(&place).unwrap();
         drop((pipe.producer().unwrap(), pipe.consumer().unwrap()));
-        fs::remove_file(place.path()).unwrap();
+        match removed {
+            true => fs::remove_file(place.path()).unwrap(),
+            false => fs::rename(place.path(), place.path().with_extension("old")).unwrap(),
+        }
         let new = small().create(&place).unwrap();
         drop(pipe);
-        assert_eq!(Pipe::open(&place).unwrap().id(), new.id());
+        assert_eq!(Pipe::open(&place).unwrap().id(), new.id(), "removed: {removed}");
     }
 }
+
+/// Removes a pipe, call by call.
+fn remove_slowly(mut line: Line) {
+    be_traced(&mut line);
+    mark();
+    // It succeeds, or finds what has come meanwhile.
+    let _ = unlink(line.words[0].as_str());
+    mark();
+}
+
+#[test]
+fn who_removes_a_pipe_takes_none_away_that_has_come_meanwhile() {
+    let (mut halves, mut tried) = (0, 0);
+    loop {
+        let place = Backend::File.place();
+        let old = small().create(&place).unwrap();
+        let Some(traced) = Traced::start("remove slowly", &[place.as_str()]) else { return };
+        if !(0..halves).all(|_| traced.next_call()) {
+            break;
+        }
+        halves += 1;
+        // Other removers are kept out from its lock on.
+        if place.exists() && raw::is_locked(old.fd().unwrap(), REMOVER) {
+            continue;
+        }
+        tried += 1;
+        match unlink_force(&place) {
+            Ok(()) | Err(SetupError::NotFound { .. }) => {}
+            Err(error) => panic!("after {halves} halves of system calls: {error:?}"),
+        }
+        let new = small().create(&place).unwrap();
+        let producer = new.producer().unwrap();
+        traced.go_on();
+        assert_eq!(Pipe::open(&place).unwrap().id(), new.id(), "after {halves} halves of system calls");
+        drop(producer);
+    }
+    assert!(tried > 10, "{tried} of {halves}");
+}
+
+/// The byte that a remover locks.
+const REMOVER: i64 = 4;
 
 /// Offsets of the identity.
 const CREATED: usize = 64;
@@ -457,19 +506,23 @@ fn a_pipe_for_which_there_is_no_space_is_refused_with_both_numbers_and_leaves_no
 
 #[test]
 fn a_pipe_that_is_made_needs_no_more_space() {
-    let place = Backend::File.place();
-    let directory = place.path().parent().unwrap().display();
-    let Some(mut end) = over(&place, ONE_MEBIBYTE) else { return };
-    end.ask("capacity 524288");
-    end.ask(format!("create {place}"));
-    assert_eq!(end.ask(format!("hog {directory}/hog")), "full");
-    for role in ["producer", "consumer"] {
-        assert_eq!(end.ask(role), "claimed");
-    }
-    // Every page of it. What is not there would be a SIGBUS.
-    for _ in 0..2 {
-        assert_eq!(end.ask("fill"), "full after 32767");
-        assert_eq!(end.ask("empty"), "empty after 32767");
+    for prefault in ["on", "off"] {
+        let place = Backend::File.place();
+        let directory = place.path().parent().unwrap().display();
+        let Some(mut end) = over(&place, ONE_MEBIBYTE) else { return };
+        end.ask("capacity 524288");
+        end.ask(format!("prefault {prefault}"));
+        let made = end.ask(format!("create {place}"));
+        assert!(made.ends_with(" made"), "{made}");
+        assert_eq!(end.ask(format!("hog {directory}/hog")), "full");
+        for role in ["producer", "consumer"] {
+            assert_eq!(end.ask(role), "claimed");
+        }
+        // Every page of it. What is not there would be a SIGBUS.
+        for _ in 0..2 {
+            assert_eq!(end.ask("fill"), "full after 32767");
+            assert_eq!(end.ask("empty"), "empty after 32767");
+        }
     }
 }
 
