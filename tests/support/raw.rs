@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd};
 
 /// A segment attached for writing; detached when dropped.
 #[derive(Debug)]
@@ -170,6 +170,16 @@ pub fn make_memfd(size: usize, seals: i32) -> File {
     let sealed = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) };
     assert_ne!(sealed, -1, "fcntl(F_ADD_SEALS): {}", io::Error::last_os_error());
     file
+}
+
+/// Whether somebody else has locked this byte of a file.
+pub fn is_locked(file: BorrowedFd<'_>, byte: i64) -> bool {
+    let (l_type, l_whence) = (libc::F_WRLCK as i16, libc::SEEK_SET as i16);
+    let mut lock = libc::flock { l_type, l_whence, l_start: byte, l_len: 1, l_pid: 0 };
+    // SAFETY: the pointer is to a lock.
+    let asked = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) };
+    assert_ne!(asked, -1, "fcntl(F_OFD_GETLK): {}", io::Error::last_os_error());
+    lock.l_type != libc::F_UNLCK as i16
 }
 
 /// The value of one semaphore.
