@@ -133,15 +133,15 @@ pub enum Command {
     },
     /// Removes pipes, with all that is in them
     ///
-    /// A pipe in use is refused. With --stale only those go that no process has open and in which there is nothing left
-    /// to read; those with messages are listed, and go with --force. Without addresses that looks at all pipes of this
+    /// A pipe in use is refused. With --stale only those go that were used, that no process has open and in which there is
+    /// nothing left to read; those with messages, and those not used yet, are listed, and go with --force. Without addresses that looks at all pipes of this
     /// user, for root at everybody's.
     #[command(after_help = addresses_and_codes())]
     Rm {
         /// The pipes
         #[arg(required_unless_present = "stale", value_name = "ADDRESS")]
         addresses: Vec<Address>,
-        /// Remove them even while a producer or a consumer is there, and say so; with --stale, even unread messages
+        /// Remove them even while a producer or a consumer is there, and say so; with --stale, even what is unread or unused
         #[arg(long, short)]
         force: bool,
         /// Only what was left behind: pipes that nobody has open
