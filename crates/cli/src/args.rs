@@ -133,15 +133,15 @@ pub enum Command {
     },
     /// Removes pipes, with all that is in them
     ///
-    /// A pipe in use is refused. With --stale only those go that no process has open and in which there is nothing left
-    /// to read; those with messages are listed, and go with --force. Without addresses that looks at all pipes of this
+    /// A pipe in use is refused. With --stale only those go that were used, that no process has open and in which there is
+    /// nothing left to read; those with messages, and those not used yet, are listed, and go with --force. Without addresses that looks at all pipes of this
     /// user, for root at everybody's.
     #[command(after_help = addresses_and_codes())]
     Rm {
         /// The pipes
         #[arg(required_unless_present = "stale", value_name = "ADDRESS")]
         addresses: Vec<Address>,
-        /// Remove them even while a producer or a consumer is there, and say so; with --stale, even unread messages
+        /// Remove them even while a producer or a consumer is there, and say so; with --stale, even what is unread or unused
         #[arg(long, short)]
         force: bool,
         /// Only what was left behind: pipes that nobody has open
@@ -223,11 +223,13 @@ pub struct PipeArgs {
     pub trust_uid: Vec<u32>,
     #[command(flatten)]
     pub making: Making,
+    #[command(flatten)]
+    pub lasting: Lasting,
 }
 
 impl PipeArgs {
     pub fn options(&self) -> Options {
-        let mut options = self.making.options();
+        let mut options = self.lasting.apply(self.making.options());
         if let Some(wait) = self.wait {
             options = options.wait(wait.into());
         }
@@ -250,9 +252,6 @@ pub struct Making {
     /// How sleepers are woken [default: membarrier where the kernel has it, else fence]
     #[arg(long, value_name = "MODE")]
     pub wake: Option<Waking>,
-    /// Remove the pipe when both sides have closed, with what was not received
-    #[arg(long)]
-    pub remove_on_close: bool,
     /// Put it on huge pages, or fail: less to look up in a large ring
     #[arg(long)]
     pub huge_pages: bool,
@@ -265,9 +264,6 @@ pub struct Making {
     /// Leave that to the first lap
     #[arg(long, overrides_with = "prefault")]
     pub no_prefault: bool,
-    /// Make a pipe anew whose file is from before the last start of the machine; what is in it is lost
-    #[arg(long)]
-    pub remake_stale: bool,
 }
 
 impl Making {
@@ -285,13 +281,28 @@ impl Making {
         if let Some(wake) = self.wake {
             options = options.wake_mode(wake.into());
         }
-        if self.remove_on_close {
-            options = options.remove_on_close(true);
-        }
         if self.prefault || self.no_prefault {
             options = options.prefault(self.prefault);
         }
-        options.huge_pages(self.huge_pages).lock_memory(self.lock).remake_stale(self.remake_stale)
+        options.huge_pages(self.huge_pages).lock_memory(self.lock)
+    }
+}
+
+/// How long a pipe with a name lasts.
+#[derive(Debug, Args)]
+pub struct Lasting {
+    /// Remove the pipe when both sides have closed, with what was not received
+    #[arg(long)]
+    pub remove_on_close: bool,
+    /// Make a pipe anew whose file is from before the last start of the machine; what is in it is lost
+    #[arg(long)]
+    pub remake_stale: bool,
+}
+
+impl Lasting {
+    fn apply(&self, options: Options) -> Options {
+        let options = if self.remove_on_close { options.remove_on_close(true) } else { options };
+        options.remake_stale(self.remake_stale)
     }
 }
 
@@ -301,6 +312,8 @@ pub struct Create {
     pub address: Address,
     #[command(flatten)]
     pub making: Making,
+    #[command(flatten)]
+    pub lasting: Lasting,
     /// Give it to this user (needs privilege)
     #[arg(long)]
     pub uid: Option<u32>,
@@ -311,7 +324,7 @@ pub struct Create {
 
 impl Create {
     pub fn options(&self) -> Options {
-        let mut options = self.making.options();
+        let mut options = self.lasting.apply(self.making.options());
         if let Some(uid) = self.uid {
             options = options.uid(uid);
         }

@@ -1,5 +1,7 @@
 //! `shmpipe rm --stale`: removes what no living process has open and in which nobody has anything left to read.
 
+use std::fmt;
+
 use serde::Serialize;
 use shmpipe::{Address, Options, RecvError, SetupError, Snapshot};
 
@@ -22,14 +24,52 @@ struct Kept {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Removed,
+    Kept(Reason),
+}
+
+/// Why a pipe was kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reason {
     /// Somebody has it open.
     InUse,
+    /// Somebody has made it for others, who have not come yet.
+    Unused,
     /// Somebody may want to read what is in it.
     Unread(u64),
 }
 
+impl Reason {
+    /// Under `--json`.
+    fn word(self) -> &'static str {
+        match self {
+            Reason::InUse => "in_use",
+            Reason::Unused => "unused",
+            Reason::Unread(_) => "unread",
+        }
+    }
+
+    fn messages(self) -> u64 {
+        match self {
+            Reason::InUse | Reason::Unused => 0,
+            Reason::Unread(messages) => messages,
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::InUse => return f.write_str("somebody has it open"),
+            Reason::Unused => f.write_str("nobody has used it yet")?,
+            Reason::Unread(1) => f.write_str("1 message is unread")?,
+            Reason::Unread(messages) => write!(f, "{messages} messages are unread")?,
+        }
+        f.write_str(" (--force removes it all the same)")
+    }
+}
+
 /// Looks at those pipes, or at all of this user's (of all users', for root), and removes the stale ones; with `force`
-/// also those with messages that nobody will read, but never what a process has open.
+/// also those with messages and those that nobody has used yet, but never what a process has open.
 pub fn remove(addresses: &[Address], force: bool, report: Report) -> Outcome {
     let mut failures = Failures::default();
     let (mut all, trouble) = pipes::find(&Shared::now());
@@ -42,7 +82,7 @@ pub fn remove(addresses: &[Address], force: bool, report: Report) -> Outcome {
         for found in all.into_iter().filter(may_remove) {
             let (Place::At(address), Ok(snapshot)) = (found.place, found.snapshot) else { continue };
             match decide(&address, &snapshot, found.is_open, force) {
-                Ok(Fate::InUse) => {}
+                Ok(Fate::Kept(Reason::InUse)) => {}
                 Ok(fate) => tell(&address, fate, report)?,
                 Err(failure) => failures.add(failure.about(&address), report),
             }
@@ -68,36 +108,26 @@ fn may_remove(found: &Found) -> bool {
 }
 
 fn tell(address: &Address, fate: Fate, report: Report) -> Result<(), Failure> {
-    let (because, unread_messages) = match fate {
-        Fate::Removed => {
-            let removed = Removed::new(address);
-            return report::answer(&match report {
-                Report::Programs => report::json(&removed) + "\n",
-                Report::People => format!("{address}: removed\n"),
-            });
+    report::answer(&match (fate, report) {
+        (Fate::Removed, Report::People) => format!("{address}: removed\n"),
+        (Fate::Removed, Report::Programs) => report::json(&Removed::new(address)) + "\n",
+        (Fate::Kept(reason), Report::People) => format!("{address}: kept, {reason}\n"),
+        (Fate::Kept(reason), Report::Programs) => {
+            let (because, unread_messages) = (reason.word(), reason.messages());
+            report::json(&Kept { schema: SCHEMA, kept: address.to_string(), because, unread_messages }) + "\n"
         }
-        Fate::InUse => ("in_use", 0),
-        Fate::Unread(messages) => ("unread", messages),
-    };
-    let kept = Kept { schema: SCHEMA, kept: address.to_string(), because, unread_messages };
-    report::answer(&match (report, fate) {
-        (Report::Programs, _) => report::json(&kept) + "\n",
-        (_, Fate::Unread(1)) => {
-            format!("{address}: kept, 1 message is unread (--force removes it all the same)\n")
-        }
-        (_, Fate::Unread(n)) => {
-            format!("{address}: kept, {n} messages are unread (--force removes it all the same)\n")
-        }
-        _ => format!("{address}: kept, somebody has it open\n"),
     })
 }
 
 fn decide(address: &Address, snapshot: &Snapshot, is_open: bool, force: bool) -> Result<Fate, Failure> {
     match pipes::unread(snapshot) {
-        _ if is_open => Ok(Fate::InUse),
-        messages if messages > 0 && !force => Ok(Fate::Unread(messages)),
+        _ if is_open => Ok(Fate::Kept(Reason::InUse)),
+        messages if messages > 0 && !force => Ok(Fate::Kept(Reason::Unread(messages))),
+        _ if snapshot.producer.epoch == 0 && snapshot.consumer.epoch == 0 && !force => {
+            Ok(Fate::Kept(Reason::Unused))
+        }
         _ => match remove_one(address, snapshot, force) {
-            Err(SetupError::RoleTaken { .. } | SetupError::Busy { .. }) => Ok(Fate::InUse),
+            Err(SetupError::RoleTaken { .. } | SetupError::Busy { .. }) => Ok(Fate::Kept(Reason::InUse)),
             // Somebody was quicker.
             Err(SetupError::NotFound { .. } | SetupError::Removed { .. }) => Ok(Fate::Removed),
             fate => Ok(fate?),
@@ -105,8 +135,8 @@ fn decide(address: &Address, snapshot: &Snapshot, is_open: bool, force: bool) ->
     }
 }
 
-/// Holds both roles while it looks and removes, so that nobody can send, or take, anything in between. Only now is it
-/// certain that there is nothing: a producer that is killed may leave one more message than its position tells.
+/// Holds both roles while it looks once more and removes: whoever has come, sent and gone since the first look is not robbed
+/// of what it sent, and nobody comes in between.
 fn remove_one(address: &Address, snapshot: &Snapshot, force: bool) -> Result<Fate, SetupError> {
     if snapshot.stale {
         // Nobody can have it open, and nobody can open it.
@@ -119,14 +149,15 @@ fn remove_one(address: &Address, snapshot: &Snapshot, force: bool) -> Result<Fat
     let address = pipes::exactly(address, snapshot);
     let pipe = options.open(&address)?;
     if pipe.id() != snapshot.segment_id {
-        return Ok(Fate::InUse);
+        return Ok(Fate::Kept(Reason::InUse));
     }
     let (_producer, mut consumer) = (pipe.producer()?, pipe.consumer()?);
     if !force {
         match consumer.try_recv() {
             Ok(message) => {
                 message.keep();
-                return Ok(Fate::Unread(pipes::unread(&shmpipe::inspect(&address)?).max(1)));
+                let unread = pipes::unread(&shmpipe::inspect(&address)?).max(1);
+                return Ok(Fate::Kept(Reason::Unread(unread)));
             }
             Err(RecvError::Corrupt(corruption)) => return Err(SetupError::Corrupt(corruption)),
             Err(_) => {}
@@ -134,7 +165,7 @@ fn remove_one(address: &Address, snapshot: &Snapshot, force: bool) -> Result<Fat
     }
     // By name somebody else's may have come to its place.
     if shmpipe::inspect(&address)?.segment_id != snapshot.segment_id {
-        return Ok(Fate::InUse);
+        return Ok(Fate::Kept(Reason::InUse));
     }
     shmpipe::unlink_force(&address).map(|()| Fate::Removed)
 }

@@ -46,11 +46,11 @@ fn judge(root: &Path, uid: u32, is_running: bool) -> Check {
         (false, ..) => "does not run here".to_owned(),
         (_, false, _) => "keeps what users leave behind (RemoveIPC=no)".to_owned(),
         (_, _, Some(spared)) => format!("removes what users leave behind (RemoveIPC=yes), but {spared}"),
-        (_, _, None) => format!("removes what {user} leaves behind (RemoveIPC=yes)"),
+        (_, _, None) => format!("removes what user {user} leaves behind (RemoveIPC=yes)"),
     });
     if is_running && removes && spared.is_none() {
         check.find(
-            format!("when {user} logs out everywhere, logind removes its semaphore sets and its files in /dev/shm, in use or not"),
+            format!("when user {user} has logged out everywhere, logind removes its semaphore sets and its files in /dev/shm, in use or not"),
             "a pair that goes on running loses its roles (System V) or its name (posix:) and ends with \"removed\"",
             format!("loginctl enable-linger {user}   # or RemoveIPC=no in /etc/systemd/logind.conf, then systemctl restart systemd-logind"),
         );

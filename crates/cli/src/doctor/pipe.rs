@@ -85,6 +85,10 @@ fn unusable(check: &mut Check, address: &Address, error: &SetupError) {
             "neither side can use it before it is made; whoever sends or receives makes it",
             match address.to_string().strip_prefix("memfd:") {
                 Some(path) => format!("shmpipe serve {path}"),
+                None if path.is_some() && namespaces::container().is_some() => format!(
+                    "shmpipe create {address}   # or, where it is in another mount namespace: nsenter --mount --target PID ...; \
+                     Docker: --ipc=container:NAME for posix:, a volume for file:"
+                ),
                 None => format!("shmpipe create {address}"),
             },
         ),

@@ -17,7 +17,7 @@ fn stat(address: &str) -> Value {
 #[test]
 fn a_locked_pipe_is_shown_as_such() {
     for kind in Kind::ALL {
-        let place = Place::made(kind, "memory-locked", &["--capacity", "64KiB"]);
+        let place = Place::new(kind, "memory-locked");
         let recv = start(&["recv", &place, "--lock"]);
         wait_for_holder(&place, Role::Consumer, recv.id());
         assert_eq!(stat(&place)["locked"], true, "{kind:?}");

@@ -87,11 +87,20 @@ impl Place {
         self.path.as_ref().unwrap().to_str().unwrap()
     }
 
-    /// Puts the making of the pipe before the last start of the machine: the time and the boot id that LAYOUT.md has.
-    pub fn make_stale(&self) {
+    /// Puts the making of the pipe before the last start of the machine: the boot id stands where LAYOUT.md has it. Tells
+    /// whether that can be: what is in memory alone does not outlive the machine.
+    pub fn make_stale(&self) -> bool {
         let file = fs::File::options().write(true).open(self.path()).unwrap();
-        file.write_all_at(&1_u64.to_ne_bytes(), 64).unwrap();
         file.write_all_at(&[0x5a; 16], 72).unwrap();
+        let on_disk = !fs::read_to_string("/proc/mounts").unwrap().lines().any(|mount| {
+            let mut words = mount.split(' ').skip(1);
+            let (at, kind) = (words.next().unwrap(), words.next().unwrap());
+            kind == "tmpfs" && at != "/" && std::path::Path::new(self.path()).starts_with(at)
+        });
+        if !on_disk {
+            eprintln!("skipped: {} is in memory", self.path());
+        }
+        on_disk
     }
 
     pub fn server(&self) -> &Running {

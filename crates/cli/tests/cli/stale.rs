@@ -68,13 +68,24 @@ fn a_pipe_that_is_open_without_a_role_is_in_use() {
     let pipe = shmpipe::Pipe::open_or_create(&*name).unwrap();
     assert_eq!(fate(&[&name]), ("in_use".to_owned(), 0));
     drop(pipe);
-    assert_eq!(fate(&[&name]), ("removed".to_owned(), 0));
+    assert_eq!(fate(&[&name]), ("unused".to_owned(), 0));
+}
+
+#[test]
+fn a_pipe_made_for_others_who_have_not_come_yet_is_spared() {
+    let name = Name::new("stale-unused");
+    ask(&["create", &name]).code(0);
+    assert_eq!(fate(&[&name]), ("unused".to_owned(), 0));
+    let text = String::from_utf8(ask(&["rm", "--stale", &name]).code(0).quiet().out).unwrap();
+    assert_eq!(text, format!("{}: kept, nobody has used it yet (--force removes it all the same)\n", &*name));
+    ask(&["stat", &name]).code(0);
+    assert_eq!(fate(&[&name, "--force"]), ("removed".to_owned(), 0));
 }
 
 #[test]
 fn a_pipe_with_another_schema_is_removed_all_the_same() {
     let name = Name::new("stale-schema");
-    ask(&["create", &name, "--schema", "7", "--wake", "never"]).code(0);
+    run(&["send", &name, "--schema", "7", "--wake", "never"], b"").code(0);
     assert_eq!(fate(&[&name]), ("removed".to_owned(), 0));
 }
 
@@ -100,7 +111,7 @@ fn a_message_that_was_committed_and_not_counted_is_not_thrown_away() {
 #[test]
 fn without_addresses_all_pipes_are_looked_at() {
     let Some(apart) = script_apart(
-        "shmpipe create empty; shmpipe create sysv:private; echo x | shmpipe send full; \
+        "shmpipe send empty < /dev/null; shmpipe create sysv:private; echo x | shmpipe send full; \
          shmpipe recv busy > /dev/null & busy=$!; until shmpipe stat busy 2>&1 | grep -q 'consumer *alive'; do sleep 0.05; done; \
          echo rm; shmpipe rm --stale; shmpipe rm --stale --force;  shmpipe ls; kill $busy",
     ) else {
