@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The statements of docs/deployment.md about containers, each tried with Docker, or with DOCKER=podman:
+# The statements of docs/deployment.md about containers, each tried with Docker (or what DOCKER names):
 #
 #   docs/deployment/try-docker.sh [--swapped]
 #
