@@ -1,10 +1,12 @@
+# shellcheck shell=bash
 # The words in which try.sh and its sisters are written; sourced by them.
 #
 #   claim STATEMENT       says what is claimed, as docs/deployment.md says it
 #   needs COMMAND         skips the claim where the command fails
 #   where COMMAND         runs what the claim is about
 #   otherwise COMMAND     runs the same without what the claim is about
-#   gives CODE [PATTERN]  the exit code, and what the output has to match, of the first and not of the second
+#   gives CODE [PATTERN]  the exit code ([18]: one of two), and what the output has to match, of the first and not of
+#                         the second
 #
 # The last one judges. A claim whose two commands end alike has failed: it would say nothing. So every claim is seen
 # to fail once, each time. `--swapped` exchanges the two commands; every claim that is run has to fail then.
@@ -57,6 +59,7 @@ gives() {
 # Reads `code` and `pattern` of gives.
 holds() {
     local found=$1_code output=$1_output
+    # shellcheck disable=SC2053 # a pattern, for where two codes will do
     [[ ${!found} = $code ]] && grep -qE -- "$pattern" <<<"${!output}"
 }
 

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# The statements of docs/deployment.md about containers, each tried with Docker, or with DOCKER=podman:
+# The statements of docs/deployment.md about containers, each tried with Docker (or what DOCKER names):
 #
 #   docs/deployment/try-docker.sh [--swapped]
 #
 # As try.sh; see there. Makes containers, a volume and an image whose names start with shmpipe-try, and removes them. The
 # image has shmpipe and its libraries in it and nothing else, not even a shell.
 set -uo pipefail
-cd "$(dirname "$0")"
+cd "$(dirname "$0")" || exit 2
 . ./claims.sh
 
 export DOCKER=${DOCKER:-docker} IMAGE=shmpipe-try:latest
 built=../../target/release/shmpipe
-SHMPIPE=${SHMPIPE:-$([ -x $built ] && realpath $built || command -v shmpipe)}
+SHMPIPE=${SHMPIPE:-$(realpath -e $built 2>/dev/null || command -v shmpipe)}
 [ -x "$SHMPIPE" ] || { echo "try-docker.sh: no shmpipe; build it (cargo build --release -p shmpipe-cli)" >&2; exit 2; }
 export SHMPIPE
 
@@ -35,7 +35,8 @@ consumer() {
     until $DOCKER exec "$name" /bin/shmpipe stat "$pipe" 2>/dev/null | grep -q 'consumer.*alive'; do sleep 0.05; done
 }
 volume() { $DOCKER volume create --driver local --opt type=tmpfs --opt device=tmpfs --opt o=size="$1",mode=1777 shmpipe-try >/dev/null; }
-clean() { $DOCKER rm -f shmpipe-try-a shmpipe-try-b; $DOCKER volume rm shmpipe-try; } >/dev/null 2>&1
+# The one that has joined the other goes first.
+clean() { $DOCKER rm -f shmpipe-try-b; $DOCKER rm -f shmpipe-try-a; $DOCKER volume rm shmpipe-try; } >/dev/null 2>&1
 prelude='clean; a=shmpipe-try-a; b=shmpipe-try-b; '
 export -f box consumer volume clean
 PATIENCE=60

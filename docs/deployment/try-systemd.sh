@@ -6,11 +6,11 @@
 # As try.sh; see there. For root of a machine, or of a booted container, that is there to be tried on: it adds a user
 # shmpipe-try with a login and one shmpipe-try-sys without, lets them in and out, and removes them and their pipes.
 set -uo pipefail
-cd "$(dirname "$0")"
+cd "$(dirname "$0")" || exit 2
 . ./claims.sh
 
 built=../../target/release/shmpipe
-SHMPIPE=${SHMPIPE:-$([ -x $built ] && realpath $built || command -v shmpipe)}
+SHMPIPE=${SHMPIPE:-$(realpath -e $built 2>/dev/null || command -v shmpipe)}
 [ -x "$SHMPIPE" ] && [ "$(id -u)" = 0 ] && [ -d /run/systemd/system ] ||
     { echo "try-systemd.sh: needs shmpipe, root and a systemd that runs" >&2; exit 2; }
 export SHMPIPE

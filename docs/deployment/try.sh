@@ -8,11 +8,11 @@
 # be several users; otherwise what needs them is skipped. Needs util-linux, perl-base and shmpipe: the one in
 # $SHMPIPE, or built here, or in the path. $KEEP=PATTERN runs the statements that match alone.
 set -uo pipefail
-cd "$(dirname "$0")"
+cd "$(dirname "$0")" || exit 2
 
 if [ -z "${INSIDE:-}" ]; then
     built=../../target/release/shmpipe
-    export SHMPIPE=${SHMPIPE:-$([ -x $built ] && realpath $built || command -v shmpipe)}
+    export SHMPIPE=${SHMPIPE:-$(realpath -e $built 2>/dev/null || command -v shmpipe)}
     [ -x "$SHMPIPE" ] || { echo "try.sh: no shmpipe; build it (cargo build --release -p shmpipe-cli)" >&2; exit 2; }
     user='--user --map-root-user'
     unshare $user --map-auto true 2>/dev/null && user="$user --map-auto"
@@ -28,7 +28,7 @@ fi
 mount -t tmpfs -o mode=1777,size=8m tmpfs /dev/shm || exit 2
 mkdir "$PLACE/bin" && cp "$SHMPIPE" forbid "$PLACE/bin/" && chmod 0755 "$PLACE"/bin/*
 export PATH=$PLACE/bin:$PATH
-cd "$PLACE"
+cd "$PLACE" || exit 2
 . "$OLDPWD/claims.sh"
 
 # ---- what the commands below are made of ---------------------------------------------------------------------------
