@@ -116,7 +116,7 @@ fn row<'a>(
     Ok(&mut all[at])
 }
 
-/// The percentiles of both laps in nanoseconds, a line for each transport and placement. One that fewer than
+/// The percentiles of both laps in nanoseconds, a line for each transport and placement that has both. One that fewer than
 /// [`BEYOND`](latency::BEYOND) messages exceed is a dash.
 pub fn table(rows: &[FirstLap]) -> String {
     let mut table = Table::new();
@@ -132,7 +132,8 @@ pub fn table(rows: &[FirstLap]) -> String {
         head.extend(["max", "n"].map(str::to_owned));
     }
     table.row(head);
-    for FirstLap { transport, placement, rings, laps } in rows {
+    // A placement in which one of the laps did not occur compares nothing.
+    for FirstLap { transport, placement, rings, laps } in rows.iter().filter(|row| !row.rings.contains(&0)) {
         let mut row = vec![placement.to_string(), (*transport).to_owned(), rings[0].to_string()];
         for lap in laps {
             row.extend(
