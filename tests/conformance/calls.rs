@@ -4,7 +4,7 @@ use crate::support::backend::Backend;
 use crate::support::end;
 use crate::support::process::Line;
 use crate::support::traced::{Traced, be_traced, mark};
-use shmpipe::{Options, Pipe, RecvError, SetupError, unlink};
+use shmpipe::{Options, Pipe, RecvError, SetupError, WakeMode, unlink};
 
 pub fn what_was_sent_or_released_before_a_death_counts_whenever_it_comes(backend: Backend) {
     let (abandoned, mut longest) = (RecvError::Abandoned.to_string(), 0);
@@ -42,12 +42,17 @@ pub fn what_was_sent_or_released_before_a_death_counts_whenever_it_comes(backend
     assert!(longest > 8, "{longest}");
 }
 
+/// A process of several threads registers for membarrier in ten milliseconds, and this takes hundreds of them.
+fn quickly() -> Options {
+    Options::new().capacity(4096).wake_mode(WakeMode::Fence)
+}
+
 /// Makes a pipe, uses it, and removes it.
 pub fn live(mut line: Line) {
     let address = line.words[0].clone();
     be_traced(&mut line);
     mark();
-    let pipe = Pipe::open_or_create(address.as_str()).unwrap();
+    let pipe = quickly().open_or_create(address.as_str()).unwrap();
     let (mut producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
     producer.send(b"alive").unwrap();
     consumer.recv().unwrap().release();
@@ -69,8 +74,8 @@ pub fn whoever_is_killed_before_or_after_any_system_call_leaves_what_the_next_on
         drop(traced);
         // Each time another one is the next one.
         match calls % 4 {
-            0 => drop(place.open_or_create(&Options::new()).unwrap()),
-            1 => match place.create(&Options::new()) {
+            0 => drop(place.open_or_create(&quickly()).unwrap()),
+            1 => match place.create(&quickly()) {
                 Ok(_) | Err(SetupError::Exists { .. }) => {}
                 Err(error) => panic!("create after {calls}: {error:?}"),
             },
@@ -85,7 +90,7 @@ pub fn whoever_is_killed_before_or_after_any_system_call_leaves_what_the_next_on
                 Err(error) => panic!("unlink after {calls}: {error:?}"),
             },
         }
-        let pipe = place.open_or_create(&Options::new()).unwrap();
+        let pipe = place.open_or_create(&quickly()).unwrap();
         let (mut producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
         while consumer.try_recv().is_ok() {}
         producer.send(b"well").unwrap();
