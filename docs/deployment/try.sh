@@ -313,17 +313,26 @@ where 'mkdir dir/feed; chgrp 2100 dir/feed; chmod 2770 dir/feed; shmpipe create 
 otherwise 'mkdir dir/feed; chgrp 2100 dir/feed; chmod 0770 dir/feed; shmpipe create file:dir/feed/ticks --mode 0660; bob shmpipe recv file:dir/feed/ticks --timeout 100ms'
 gives 5
 
-claim "file: from before the last start of the machine it is refused"
-needs 'shmpipe create file:$PLACE/dir/ticks'
-where 'echo kept | shmpipe send file:dir/ticks; scribble file:dir/ticks 68 0; unshare --mount sh -c "echo 0f0e0d0c-0b0a-4908-8706-050403020100 >id; mount --bind id /proc/sys/kernel/random/boot_id; shmpipe recv file:dir/ticks --timeout 100ms"'
-otherwise 'echo kept | shmpipe send file:dir/ticks; scribble file:dir/ticks 68 0; shmpipe recv file:dir/ticks --timeout 100ms'
+# id: a file that says that the machine was started anew.
+export other_boot='echo 0f0e0d0c-0b0a-4908-8706-050403020100 >id; mount --bind id /proc/sys/kernel/random/boot_id'
+
+claim "file: on a disk, from before the last start of the machine it is refused"
+needs 'shmpipe create file:$PLACE/dir/ticks && [ $(stat -f -c %T $PLACE) != tmpfs ]'
+where 'echo kept | shmpipe send file:dir/ticks; unshare --mount sh -c "$other_boot; shmpipe recv file:dir/ticks --timeout 100ms"'
+otherwise 'echo kept | shmpipe send file:dir/ticks; shmpipe recv file:dir/ticks --timeout 100ms'
 gives '[17]' 'before the machine was last started'
+
+claim "file: what somebody holds a role of is not, whatever boot id a container has"
+needs 'shmpipe create file:$PLACE/dir/ticks && [ $(stat -f -c %T $PLACE) != tmpfs ]'
+where 'shmpipe create file:dir/ticks; produces file:dir/ticks; unshare --mount sh -c "$other_boot; shmpipe recv file:dir/ticks --timeout 100ms"'
+otherwise 'shmpipe create file:dir/ticks; produces file:dir/ticks; kill9; unshare --mount sh -c "$other_boot; shmpipe recv file:dir/ticks --timeout 100ms"'
+gives 5
 
 claim "file: not on overlayfs, where a claim would be lost at once"
 needs 'shmpipe create file:$PLACE/dir/ticks && cd $PLACE/dir && mkdir l u w m && unshare --mount mount -t overlay overlay -o lowerdir=l,upperdir=u,workdir=w m'
 where 'cd dir; mkdir l u w m; unshare --mount sh -c "mount -t overlay overlay -o lowerdir=l,upperdir=u,workdir=w m; shmpipe create file:m/ticks"'
 otherwise 'cd dir; mkdir l u w m; shmpipe create file:m/ticks'
-gives 1 overlay
+gives 7 overlay
 
 claim "file: a mount that is read-only here lets a side watch and take no part"
 needs 'shmpipe create file:$PLACE/dir/ticks'
