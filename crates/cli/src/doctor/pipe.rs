@@ -68,6 +68,12 @@ fn key_of(address: &str) -> Option<i32> {
     (key != -1).then_some(key)
 }
 
+/// Whether an address leads to a System V segment.
+fn is_sysv(address: &Address) -> bool {
+    let text = address.to_string();
+    text.split_once(':').is_none_or(|(kind, _)| kind == "sysv") && text != "memfd"
+}
+
 /// Why it cannot be used, and what helps.
 fn unusable(check: &mut Check, address: &Address, error: &SetupError) {
     check.fact("error", exit::code_of(error).name());
@@ -77,7 +83,7 @@ fn unusable(check: &mut Check, address: &Address, error: &SetupError) {
     check.summary(format!("{address} cannot be used"));
     let path = pipes::path_of(address).map(|path| path.display().to_string());
     let (why, mend) = match error {
-        SetupError::NotFound { .. } if path.is_none() && !namespaces::ipc_is_the_machines() => (
+        SetupError::NotFound { .. } if is_sysv(address) && !namespaces::ipc_is_the_machines() => (
             "it may be in another IPC namespace: this process has one of its own, and sees only what is in it",
             "nsenter --ipc --target PID shmpipe doctor ...   # PID: a process that has the pipe; Docker: --ipc=host".to_owned(),
         ),

@@ -24,7 +24,14 @@ fn the_demo_shows_all_three_and_leaves_nothing() {
     for part in ["Throughput", "Round trips", "p50", "p99.99", "pipe", "unix"] {
         assert!(text.contains(part) || demo.err.contains("too busy"), "{part} is not in\n{text}");
     }
-    assert!(!made_by(pid), "a segment of the demo is left");
+    // Somebody who lists all pipes may be looking at one that is removed already.
+    for _ in 0..1000 {
+        if !made_by(pid) {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    panic!("a segment of the demo is left");
 }
 
 #[test]
