@@ -422,6 +422,11 @@ pub enum SetupError {
     },
 }
 
+/// Says of the error of a system call which call it was.
+pub(crate) fn failed(call: &'static str) -> impl Fn(io::Error) -> SetupError {
+    move |source| SetupError::Os { call, source }
+}
+
 /// "process 12" or "a process not visible from here".
 struct Who(Option<u32>);
 

@@ -10,15 +10,19 @@
 
 pub(crate) mod descriptor;
 mod filesystem;
+mod found;
 mod guard;
 mod lock;
 mod make;
 mod open;
 mod unlink;
+mod view;
 
+pub(crate) use found::denied;
 pub(crate) use make::permissions;
-pub(crate) use open::{attach, attach_received, denied, view};
+pub(crate) use open::{attach, attach_received};
 pub(crate) use unlink::unlink;
+pub(crate) use view::view;
 
 use crate::address::Place;
 use std::path::PathBuf;

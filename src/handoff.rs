@@ -25,7 +25,7 @@
 //! the memory away from under us.
 
 use crate::address::{Address, Place};
-use crate::error::SetupError;
+use crate::error::{SetupError, failed};
 use crate::file;
 use crate::file::descriptor::{exchange, set_mode, spot};
 use crate::identity::{self, READY};
@@ -49,10 +49,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Bytes that come with the descriptor, so that a stranger's socket is not taken for one of ours.
 const GREETING: [u8; 8] = READY.to_le_bytes();
-
-fn failed(call: &'static str) -> impl Fn(io::Error) -> SetupError {
-    move |source| SetupError::Os { call, source }
-}
 
 /// Device and number of a file.
 type Inode = (u64, u64);

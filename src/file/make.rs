@@ -5,7 +5,7 @@ use super::filesystem::check;
 use super::guard::LockGuard;
 use super::lock::{Byte, Held, Mode};
 use crate::address::{Address, Place};
-use crate::error::{Permissions, SetupError};
+use crate::error::{Permissions, SetupError, failed};
 use crate::identity::{Identity, NO_SET, READY};
 use crate::layout::HEADER;
 use crate::options::{Existing, Options};
@@ -19,10 +19,6 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
-
-fn failed(call: &'static str) -> impl Fn(io::Error) -> SetupError {
-    move |source| SetupError::Os { call, source }
-}
 
 /// Makes a file at `path`. It has no name until it is complete (`O_TMPFILE`), so that nothing is left if we die before.
 pub(super) fn named(

@@ -2,10 +2,11 @@
 
 use super::Source;
 use super::descriptor::is_at;
+use super::found::{Found, denied};
 use super::lock::{Byte, Mode, is_kept, lock};
-use super::open::{Found, PATIENCE, denied};
+use super::open::PATIENCE;
 use crate::address::Address;
-use crate::error::SetupError;
+use crate::error::{SetupError, failed};
 use crate::fork::NoFork;
 use crate::layout::Header;
 use crate::peer::Role;
@@ -16,10 +17,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 const LOCKING: &str = "locking a byte of the file";
-
-fn failed(call: &'static str) -> impl Fn(io::Error) -> SetupError {
-    move |source| SetupError::Os { call, source }
-}
 
 /// Removes the pipe at `address`; with `force` also while a role is held.
 pub(crate) fn unlink(address: &Address, force: bool) -> Result<(), SetupError> {
