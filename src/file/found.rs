@@ -48,6 +48,7 @@ impl Found {
     ) -> Result<Self, Trouble> {
         let spot = spot(path).map_err(|source| match source.raw_os_error() {
             Some(libc::ENOENT | libc::ENOTDIR) => asked.not_found(),
+            Some(libc::EACCES) => denied(asked, None),
             _ => failed("open")(source),
         })?;
         let metadata = spot.metadata().map_err(failed("fstat"))?;
