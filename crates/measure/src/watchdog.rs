@@ -125,12 +125,17 @@ impl Drop for Watchdog {
 #[cfg(test)]
 mod tests {
     use std::process::Command;
+    use std::sync::{Mutex, PoisonError};
     use std::time::Instant;
 
     use super::*;
 
+    /// A process has one disposition of the signal: one watchdog at a time.
+    static ALONE: Mutex<()> = Mutex::new(());
+
     #[test]
     fn the_end_of_a_child_interrupts_a_sleep() {
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let mut child = Command::new("sleep").arg("0.05").spawn().unwrap();
         let watchdog = Watchdog::over(child.id()).unwrap();
         let long = libc::timespec { tv_sec: 20, tv_nsec: 0 };
@@ -145,6 +150,7 @@ mod tests {
 
     #[test]
     fn a_child_that_was_waited_for_is_not_watched() {
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let mut child = Command::new("true").spawn().unwrap();
         child.wait().unwrap();
         drop(Watchdog::over(child.id()).unwrap());
