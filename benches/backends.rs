@@ -348,7 +348,7 @@ fn first_laps(extent: &Extent, time: Duration) -> Result<String, Box<dyn Error>>
         "### The first lap\n\n\
          Round trips of {MESSAGE} bytes through two new rings of {}, each timed; after two laps come new rings. One round trip in 56 comes\n\
          to a new page, in both rings: p99 is one of those. *untouched*: nobody has faulted the pages in; *creator*: who made the\n\
-         rings has; *both*: who opened them has too, as is the default. {} of {} laps are left out, since the machine moved.\n\n\
+         rings has, as is the default; *both*: who opened them has too. {} of {} laps are left out, since the machine moved.\n\n\
          ```text\n{}\n```\n",
         bytes(extent.lap),
         laps.left_out,

@@ -58,13 +58,13 @@ pub(crate) fn furnish(
     if options.lock_memory && !locked { lock(base, len) } else { Ok(()) }
 }
 
-/// Faults a segment in, unless that is not wanted, or is not asked for and would take much of the memory that is there.
+/// Faults a segment in, if that is asked for, or if we are `eager` and it does not take much of the memory that is there.
 ///
 /// # Errors
 /// As for [`populate`].
-pub(crate) fn prefault(mapping: &Mapping, options: &Options) -> Result<(), SetupError> {
+pub(crate) fn prefault(mapping: &Mapping, options: &Options, eager: bool) -> Result<(), SetupError> {
     let modest = || available().is_some_and(|bytes| mapping.size() <= bytes / 2);
-    if options.prefault.unwrap_or_else(modest) {
+    if options.prefault.unwrap_or_else(|| eager && modest()) {
         // SAFETY: as in `furnish`.
         unsafe { populate(mapping.base(), mapping.size()) }
     } else {

@@ -38,6 +38,8 @@ pub(crate) struct Segment {
     pub(crate) address: Address,
     pub(crate) created: bool,
     pub(crate) permissions: Permissions,
+    /// Whether every page is to be touched at once if the caller does not say.
+    pub(crate) eager: bool,
     pub(crate) guard: Box<dyn Guard>,
 }
 
@@ -57,7 +59,7 @@ impl Segment {
 
     /// Faults it in as was asked for. Done last, since it may take long: nobody waits for us.
     pub(crate) fn prefaulted(self, options: &Options) -> Result<Self, SetupError> {
-        pages::prefault(&self.mapping, options).inspect_err(|_| {
+        pages::prefault(&self.mapping, options, self.eager).inspect_err(|_| {
             if self.created {
                 let _ = unlink(&self.address, true);
             }

@@ -128,7 +128,15 @@ fn complete(
     };
     let permissions = permissions(&metadata);
     let guard = LockGuard::new(file, path.map(Path::to_owned), size, found.page, Some(guest));
-    Ok(Segment { mapping, identity, address, created: true, permissions, guard: Box::new(guard) })
+    Ok(Segment {
+        mapping,
+        identity,
+        address,
+        created: true,
+        permissions,
+        eager: true,
+        guard: Box::new(guard),
+    })
 }
 
 /// Has the file system set `size` bytes aside.

@@ -121,8 +121,11 @@ fn open(asked: &Asked<'_>, options: &Options, existing: Existing, found: Found) 
         Place::Descriptor(_) => Address(Place::Descriptor(found.file.as_raw_fd())),
         _ => asked.address.clone(),
     };
+    // A disk's file system gives who has only read a page a table entry for reading, and the processor then moves lines of it
+    // more slowly than those of a page that both may write.
+    let eager = !matches!(found.filesystem.magic, TMPFS | HUGETLBFS);
     let guard = LockGuard::new(found.file, found.path, size, found.filesystem.page, Some(guest));
-    Ok(Segment { mapping, identity, address, created: false, permissions, guard: Box::new(guard) })
+    Ok(Segment { mapping, identity, address, created: false, permissions, eager, guard: Box::new(guard) })
 }
 
 /// Becomes a guest of a file: who removes a pipe because nobody is left keeps others out for a moment.

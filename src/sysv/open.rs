@@ -300,5 +300,5 @@ fn finish(
     };
     let permissions = Permissions { uid: status.uid, gid: status.gid, mode: status.permissions() };
     let guard = Box::new(SetGuard::new(set, memory));
-    Ok(Segment { mapping, identity, address, created, permissions, guard })
+    Ok(Segment { mapping, identity, address, created, permissions, eager: created, guard })
 }

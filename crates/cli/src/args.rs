@@ -258,7 +258,7 @@ pub struct Making {
     /// Keep it in memory, or fail: nothing of it is swapped out
     #[arg(long)]
     pub lock: bool,
-    /// Touch all of it at once, so that the first lap is as fast as the others [default]
+    /// Touch all of it at once, so that the first lap is as fast as the others [default: when it is made]
     #[arg(long, overrides_with = "no_prefault")]
     pub prefault: bool,
     /// Leave that to the first lap
