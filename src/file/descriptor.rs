@@ -126,16 +126,9 @@ pub(super) fn filesystem(file: &impl AsRawFd) -> io::Result<FileSystem> {
     // SAFETY: zeroed, and then written by the kernel; all fields are integers.
     let found = unsafe { found.assume_init() };
     let magic = found.f_type as u32;
-    let space = found.f_bavail.saturating_mul(found.f_bsize as u64);
     Ok(FileSystem {
         magic,
-        // A tmpfs may have as much as there is memory, or less; what it is not limited to it calls 0 blocks.
-        free: match (magic, pages::available()) {
-            (TMPFS, memory) if found.f_blocks == 0 => memory,
-            (TMPFS, Some(memory)) => Some(memory.min(space)),
-            (HUGETLBFS, _) => None,
-            _ => Some(space),
-        },
+        space: (found.f_blocks != 0).then(|| found.f_bavail.saturating_mul(found.f_bsize as u64)),
         page: if magic == HUGETLBFS { found.f_bsize as u64 } else { HEADER },
     })
 }
@@ -144,9 +137,20 @@ pub(super) fn filesystem(file: &impl AsRawFd) -> io::Result<FileSystem> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FileSystem {
     pub(super) magic: u32,
-    /// Nothing if it cannot be told.
-    pub(super) free: Option<u64>,
+    /// Bytes that are free, if their number is limited.
+    space: Option<u64>,
     pub(super) page: u64,
+}
+
+impl FileSystem {
+    /// Bytes that can be had, if that can be told: of a tmpfs what there is of memory, too.
+    pub(super) fn free(&self) -> Option<u64> {
+        match self.magic {
+            TMPFS => [self.space, pages::available()].into_iter().flatten().min(),
+            HUGETLBFS => None,
+            _ => self.space,
+        }
+    }
 }
 
 /// The magic number of tmpfs, where `/dev/shm` and memfds lie.

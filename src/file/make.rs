@@ -163,9 +163,9 @@ fn check_free(
     found: FileSystem,
 ) -> Result<SetupError, SetupError> {
     let metadata = file.metadata().map_err(failed("fstat"))?;
-    let (needed, free) = (size.saturating_sub(metadata.blocks() * 512), found.free.unwrap_or(u64::MAX));
-    let error = SetupError::NoSpace { address: asked.address.clone(), needed, free };
-    if needed > free { Err(error) } else { Ok(error) }
+    let (needed, free) = (size.saturating_sub(metadata.blocks() * 512), found.free());
+    let error = SetupError::NoSpace { address: asked.address.clone(), needed, free: free.unwrap_or(0) };
+    if free.is_some_and(|free| needed > free) { Err(error) } else { Ok(error) }
 }
 
 pub(crate) fn permissions(metadata: &fs::Metadata) -> Permissions {

@@ -108,8 +108,10 @@ fn open(asked: &Asked<'_>, options: &Options, existing: Existing, found: Found) 
     let align = pages::alignment(options).filter(|_| found.filesystem.magic != HUGETLBFS);
     let size = found.size(&identity);
     let size = align.map_or(size, |align| size.next_multiple_of(align).min(found.metadata.len()));
-    if descriptor::has_hole(&found.file, size) {
-        // A copy, perhaps, with holes.
+    // A tmpfs tells by its blocks alone, and others look at extents, not at pages.
+    let filled = found.filesystem.magic == TMPFS && found.metadata.blocks() * 512 >= found.metadata.len();
+    if !filled && descriptor::has_hole(&found.file, size) {
+        // A copy, perhaps.
         make::set_aside(asked, &found.file, size, found.filesystem)?;
     }
     let mapping =
