@@ -1,14 +1,12 @@
 //! Addresses: each form leads to the segment it names, in this process and in another.
 
-mod support;
-
 use shmpipe::{Address, AddressError, Options, Pipe, SetupError, inspect, unlink};
+use shmpipe_testing::name::{Name, Objects, key_of};
+use shmpipe_testing::process::part as play;
+use shmpipe_testing::{end, raw};
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
-use support::name::{Name, Objects, key_of};
-use support::process::part as play;
-use support::{end, raw};
 
 #[test]
 fn part() {

@@ -1,8 +1,14 @@
 //! Pipes in files: what can be at a path, what can become of a file while a pipe is in it, and where a file can lie.
 
-mod support;
-
 use shmpipe::{Object, Options, Pipe, RecvError, SendError, SetupError, inspect, unlink, unlink_force};
+use shmpipe_testing::backend::{Backend, Place};
+use shmpipe_testing::end::{self, NOBODY};
+use shmpipe_testing::process::{Line, Process, part as play};
+use shmpipe_testing::raw::{self, Attached};
+use shmpipe_testing::rng::Rng;
+use shmpipe_testing::seccomp::{self, Argument};
+use shmpipe_testing::traced::{Traced, be_traced, mark};
+use shmpipe_testing::{A_WHILE, is_root, within};
 use std::ffi::CString;
 use std::fs::{self, File, Permissions};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -10,14 +16,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use support::backend::{Backend, Place};
-use support::end::{self, NOBODY};
-use support::process::{Line, Process, part as play};
-use support::raw::{self, Attached};
-use support::rng::Rng;
-use support::seccomp::{self, Argument};
-use support::traced::{Traced, be_traced, mark};
-use support::{A_WHILE, is_root, within};
 
 #[test]
 fn part() {

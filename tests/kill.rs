@@ -3,16 +3,14 @@
 //!
 //! `SHMPIPE_KILL_ROUNDS=100000 cargo test --release --test kill` kills a hundred thousand times.
 
-mod support;
-
 use shmpipe::{Consumer, Options, Pipe, Producer, Record, RecvError, SendError, Wait, WakeMode};
+use shmpipe_testing::LONG;
+use shmpipe_testing::backend::{Backend, Place};
+use shmpipe_testing::ledger::Ledger;
+use shmpipe_testing::process::{Line, Process, part as play};
+use shmpipe_testing::rng::Rng;
 use std::thread;
 use std::time::{Duration, Instant};
-use support::LONG;
-use support::backend::{Backend, Place};
-use support::ledger::Ledger;
-use support::process::{Line, Process, part as play};
-use support::rng::Rng;
 
 #[test]
 fn part() {
@@ -263,7 +261,7 @@ const PARTS: [&str; 2] = ["producer", "consumer"];
 impl Pair<'_> {
     fn start(&mut self, which: usize) {
         self.started[which] += 1;
-        let words = [self.rng.next(), self.started[which]].map(|word| word.to_string());
+        let words = [self.rng.word(), self.started[which]].map(|word| word.to_string());
         let wait = self.waits[self.rng.below(self.waits.len() as u64) as usize];
         let words = [self.place.as_str(), &self.ledger.path(), wait, &words[0], &words[1]];
         self.processes[which] = Some(Process::start(PARTS[which], &words));
@@ -343,7 +341,7 @@ fn nothing_is_lost_or_torn_whoever_is_killed_and_whenever(backend: Backend) {
         let mut pair = Pair {
             place: &place,
             ledger: &ledger,
-            rng: Rng(rng.next()),
+            rng: Rng(rng.word()),
             waits,
             started: [0; 2],
             processes: [None, None],

@@ -1,9 +1,12 @@
 //! Pipes in memfds: seals, descriptors, and handing them over.
 
-mod support;
-
 use shmpipe::handoff::{self, PeerProcess, Server};
 use shmpipe::{Options, Pipe, RecvError, SetupError, inspect, unlink, unlink_force};
+use shmpipe_testing::backend::{Backend, Place};
+use shmpipe_testing::end::{self, NOBODY};
+use shmpipe_testing::process::part as play;
+use shmpipe_testing::raw::{SEALS, make_memfd};
+use shmpipe_testing::{LONG, is_root, until, within};
 use std::fs::{self, File, Permissions};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -11,11 +14,6 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::thread::{self, JoinHandle};
-use support::backend::{Backend, Place};
-use support::end::{self, NOBODY};
-use support::process::part as play;
-use support::raw::{SEALS, make_memfd};
-use support::{LONG, is_root, until, within};
 
 #[test]
 fn part() {

@@ -1,13 +1,11 @@
 //! An end that is killed at each instruction, one after the other: it runs step by step under ptrace, and after every
 //! step that changed the segment, a copy of what it would leave if it were killed there is given to its successors.
 
-mod support;
-
 use shmpipe::{Consumer, Options, Pipe, Producer, RecvError};
-use support::name::{Name, Objects};
-use support::process::{Line, part as play};
-use support::raw::Attached;
-use support::traced::{Traced, be_asked, be_traced, mark, share_a_core};
+use shmpipe_testing::name::{Name, Objects};
+use shmpipe_testing::process::{Line, part as play};
+use shmpipe_testing::raw::Attached;
+use shmpipe_testing::traced::{Traced, be_asked, be_traced, mark, share_a_core};
 
 #[test]
 fn part() {

@@ -1,10 +1,10 @@
 //! An end that is stopped, or killed, before and after each system call that it makes.
 
-use crate::support::backend::Backend;
-use crate::support::end;
-use crate::support::process::Line;
-use crate::support::traced::{Traced, be_traced, mark};
 use shmpipe::{Options, Pipe, RecvError, SetupError, WakeMode, unlink};
+use shmpipe_testing::backend::Backend;
+use shmpipe_testing::end;
+use shmpipe_testing::process::Line;
+use shmpipe_testing::traced::{Traced, be_traced, mark};
 
 pub fn what_was_sent_or_released_before_a_death_counts_whenever_it_comes(backend: Backend) {
     let (abandoned, mut longest) = (RecvError::Abandoned.to_string(), 0);

@@ -1,10 +1,10 @@
 //! A peer that breaks the protocol: what it writes is noticed, said, and harms nobody.
 
-use crate::support::backend::{Backend, Place};
-use crate::support::raw::Attached;
-use crate::support::rng::Rng;
-use crate::support::within;
 use shmpipe::{Consumer, Corruption, Options, Pipe, Producer, RecvError, SendError, SetupError};
+use shmpipe_testing::backend::{Backend, Place};
+use shmpipe_testing::raw::Attached;
+use shmpipe_testing::rng::Rng;
+use shmpipe_testing::within;
 use std::time::{Duration, Instant};
 
 /// Offsets in the segment.
@@ -267,7 +267,7 @@ pub fn whatever_a_hostile_process_writes_every_call_returns(backend: Backend) {
         for _ in 0..200 {
             for _ in 0..rng.below(3) {
                 let value = match rng.below(4) {
-                    0 => rng.next(),
+                    0 => rng.word(),
                     1 => rng.below(2 * CAPACITY),
                     2 => rng.below(16),
                     _ => WRAP,

@@ -1,10 +1,10 @@
 //! Ends and deaths, between processes: every row of the table in the documentation of `Producer` and `Consumer`.
 
-use crate::support::backend::{Backend, Place};
-use crate::support::end::Meet;
-use crate::support::process::Process;
-use crate::support::{A_WHILE, at_once, end, until, within};
 use shmpipe::{Options, Pipe, RecvError, SendError, Wait};
+use shmpipe_testing::backend::{Backend, Place};
+use shmpipe_testing::end::Meet;
+use shmpipe_testing::process::Process;
+use shmpipe_testing::{A_WHILE, at_once, end, until, within};
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 

@@ -1,8 +1,8 @@
 //! What is no pipe, or none that this version can use, is refused with the reason and left as it was.
 
-use crate::support::backend::{Backend, Place};
-use crate::support::raw::Attached;
 use shmpipe::{Options, Pipe, SetupError, inspect, list, unlink, unlink_force};
+use shmpipe_testing::backend::{Backend, Place};
+use shmpipe_testing::raw::Attached;
 use std::fmt::Debug;
 
 /// Something that can be done at an address. The name says which attempt an error is of.

@@ -1,9 +1,9 @@
 //! Fork and exec: a forked child has neither the mapping nor the claim, and what it drops there does nothing here; another
 //! program has neither either.
 
-use crate::support::backend::Backend;
-use crate::support::{LONG, end, raw, until, within};
 use shmpipe::{Options, Peer, Pipe, RecvError, SendError, SetupError, inspect, unlink};
+use shmpipe_testing::backend::Backend;
+use shmpipe_testing::{LONG, end, raw, until, within};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};

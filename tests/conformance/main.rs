@@ -20,11 +20,8 @@ mod setup;
 mod stream;
 mod users;
 
-#[path = "../support/mod.rs"]
-mod support;
-
-use support::end;
-use support::process::part as play;
+use shmpipe_testing::end;
+use shmpipe_testing::process::part as play;
 
 #[test]
 fn part() {
@@ -33,7 +30,7 @@ fn part() {
         ("random", stream::send_at_random),
         ("steered", stream::send_steered),
         ("make and remove", setup::make_and_remove),
-        ("asked", support::traced::be_asked),
+        ("asked", shmpipe_testing::traced::be_asked),
         ("life", calls::live),
         ("no membarrier", setup::no_membarrier),
         ("sealed producer", no_syscalls::sealed_producer),
@@ -76,7 +73,7 @@ macro_rules! conformance {
     (@test $module:ident $backend:ident $topic:ident $test:ident []) => {
         #[test]
         fn $test() {
-            crate::$topic::$test(crate::support::backend::Backend::$backend);
+            crate::$topic::$test(shmpipe_testing::backend::Backend::$backend);
         }
     };
     (@ignored $test:ident $why:literal) => {

@@ -1,11 +1,11 @@
 //! Ends in different namespaces: of processes, where they share the memory, and of what the address names, where they
 //! do not.
 
-use crate::support::backend::Backend;
-use crate::support::end;
-use crate::support::process::Process;
-use crate::support::until;
 use shmpipe::{Pipe, inspect};
+use shmpipe_testing::backend::Backend;
+use shmpipe_testing::end;
+use shmpipe_testing::process::Process;
+use shmpipe_testing::until;
 use std::process::Command;
 
 /// Whether commands can be run under this one; says on stderr that a test is left out if not.

@@ -1,9 +1,9 @@
 //! A message costs no system call as long as nobody sleeps.
 
-use crate::support::backend::Backend;
-use crate::support::process::{Line, Process};
-use crate::support::{LONG, within};
 use shmpipe::{Options, Pipe, RecvError, SendError, Wait, inspect};
+use shmpipe_testing::backend::Backend;
+use shmpipe_testing::process::{Line, Process};
+use shmpipe_testing::{LONG, within};
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::os::fd::{AsRawFd, FromRawFd};

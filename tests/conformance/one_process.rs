@@ -1,11 +1,11 @@
 //! Both ends in one process: what the primitives do, message by message.
 
-use crate::support::backend::{Backend, Place};
-use crate::support::{A_WHILE, LONG, until, within};
 use shmpipe::{
     Consumer, Kept, Options, Peer, Pipe, Producer, RecvError, Role, SendError, SetupError, Stopper, Wait,
     WakeMode, inspect,
 };
+use shmpipe_testing::backend::{Backend, Place};
+use shmpipe_testing::{A_WHILE, LONG, until, within};
 use std::cell::{Cell, OnceCell};
 use std::thread;
 use std::time::{Duration, Instant};

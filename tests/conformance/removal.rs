@@ -1,9 +1,9 @@
 //! Removing a pipe: by hand, by its last user, and by others behind everybody's back.
 
-use crate::support::backend::Backend;
-use crate::support::end::Meet;
-use crate::support::{A_WHILE, at_once, end, within};
 use shmpipe::{Options, Pipe, RecvError, Role, SendError, SetupError, Wait, inspect, unlink, unlink_force};
+use shmpipe_testing::backend::Backend;
+use shmpipe_testing::end::Meet;
+use shmpipe_testing::{A_WHILE, at_once, end, within};
 use std::thread;
 use std::time::Duration;
 

@@ -1,11 +1,11 @@
 //! Making a pipe: any number of starters at once, creators that died on the way, wishes and limits of the system.
 
-use crate::support::backend::{Backend, Place};
-use crate::support::end::Meet;
-use crate::support::process::{Line, Process};
-use crate::support::rng::Rng;
-use crate::support::{LONG, end, is_root, seccomp, within};
 use shmpipe::{Options, Pipe, SetupError, WakeMode, inspect, unlink, unlink_force};
+use shmpipe_testing::backend::{Backend, Place};
+use shmpipe_testing::end::Meet;
+use shmpipe_testing::process::{Line, Process};
+use shmpipe_testing::rng::Rng;
+use shmpipe_testing::{LONG, end, is_root, seccomp, within};
 use std::collections::BTreeSet;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};

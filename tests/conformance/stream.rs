@@ -3,10 +3,10 @@
 //!
 //! `SHMPIPE_MESSAGES=10000000 cargo test --release --test conformance stream` sends ten million.
 
-use crate::support::backend::Backend;
-use crate::support::process::{Line, Process};
-use crate::support::rng::Rng;
 use shmpipe::{Consumer, Options, Producer, RecvError, SendError, Wait};
+use shmpipe_testing::backend::Backend;
+use shmpipe_testing::process::{Line, Process};
+use shmpipe_testing::rng::Rng;
 use std::collections::BTreeSet;
 
 /// What message number `number` of a stream is, whoever works it out.
@@ -248,7 +248,7 @@ pub fn a_stream_comes_in_order_and_whole(backend: Backend) {
     let each = total.div_ceil((rings.len() * strategies.len()) as u64);
     for capacity in rings {
         for wait in strategies {
-            let wraps = stream(backend, "random", capacity, wait, rng.next(), each);
+            let wraps = stream(backend, "random", capacity, wait, rng.word(), each);
             assert!(wraps.len() as u64 > each.min(1000) / 100, "{} wraps in {capacity} bytes", wraps.len());
         }
     }

@@ -1,9 +1,9 @@
 //! Other users: whom the system lets in, and whom we trust.
 
-use crate::support::backend::Backend;
-use crate::support::end::{self, NOBODY};
-use crate::support::is_root;
 use shmpipe::{Address, Options, Pipe, SetupError, inspect};
+use shmpipe_testing::backend::Backend;
+use shmpipe_testing::end::{self, NOBODY};
+use shmpipe_testing::is_root;
 
 pub fn who_has_no_permission_is_told_the_owner_and_the_mode(backend: Backend) {
     if !is_root("who_has_no_permission_is_told_the_owner_and_the_mode") {

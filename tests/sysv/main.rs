@@ -4,13 +4,10 @@ mod making;
 mod sets;
 mod watching;
 
-#[path = "../support/mod.rs"]
-mod support;
-
 use shmpipe::{Pipe, inspect};
-use support::end;
-use support::name::Name;
-use support::process::part as play;
+use shmpipe_testing::end;
+use shmpipe_testing::name::Name;
+use shmpipe_testing::process::part as play;
 
 #[test]
 fn part() {
@@ -30,7 +27,7 @@ fn is_good(name: &Name) {
     assert_eq!(consumer.recv().unwrap().to_vec(), b"good");
     let seen = inspect(name).unwrap();
     assert_eq!(
-        (Some(support::raw::ids(&seen).shm_id), Some(support::raw::ids(&seen).sem_id)),
+        (Some(shmpipe_testing::raw::ids(&seen).shm_id), Some(shmpipe_testing::raw::ids(&seen).sem_id)),
         (name.segment(), name.set())
     );
     assert_eq!(seen.segment_id, pipe.id());

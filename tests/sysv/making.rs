@@ -1,11 +1,11 @@
 //! Half-made pipes and how they are mended, the lock under which they are made, and the limits of the system.
 
 use crate::is_good;
-use crate::support::end;
-use crate::support::name::Name;
-use crate::support::process::{Line, Process};
-use crate::support::raw::{self, Attached};
 use shmpipe::{Options, Pipe, SetupError, inspect, unlink};
+use shmpipe_testing::end;
+use shmpipe_testing::name::Name;
+use shmpipe_testing::process::{Line, Process};
+use shmpipe_testing::raw::{self, Attached};
 use std::thread;
 use std::time::Duration;
 

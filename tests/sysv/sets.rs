@@ -1,10 +1,10 @@
 //! The semaphore set beside a segment: lost, made again, foreign, put there by a stranger.
 
-use crate::support::end::{self, NOBODY};
-use crate::support::is_root;
-use crate::support::name::{Name, Objects};
-use crate::support::raw;
 use shmpipe::{Options, Pipe, SetupError, inspect, unlink, unlink_force};
+use shmpipe_testing::end::{self, NOBODY};
+use shmpipe_testing::is_root;
+use shmpipe_testing::name::{Name, Objects};
+use shmpipe_testing::raw;
 
 #[test]
 fn a_private_pipe_to_be_removed_on_close_leaves_neither_segment_nor_set() {

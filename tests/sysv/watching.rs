@@ -1,8 +1,8 @@
 //! What only System V can be asked: which pipes there are, and who is attached.
 
-use crate::support::name::{Name, Objects};
-use crate::support::raw;
 use shmpipe::{Options, Pipe};
+use shmpipe_testing::name::{Name, Objects};
+use shmpipe_testing::raw;
 
 const CAPACITY: u64 = 4096;
 

@@ -1,6 +1,6 @@
 //! What the tests share: places that leave nothing behind, processes that play a part, shared memory by hand.
 
-#![allow(dead_code, reason = "each test uses some of it")]
+#![allow(missing_docs, reason = "names that say what they are, for tests alone")]
 
 pub mod backend;
 pub mod end;

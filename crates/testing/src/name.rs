@@ -10,6 +10,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 #[derive(Debug)]
 pub struct Name(String);
 
+impl Default for Name {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Name {
     pub fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);

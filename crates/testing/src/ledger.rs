@@ -15,6 +15,12 @@ pub struct Ledger {
     file: File,
 }
 
+impl Default for Ledger {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Ledger {
     pub fn new() -> Self {
         let name = CString::new("ledger").unwrap();
