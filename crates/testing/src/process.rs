@@ -40,10 +40,10 @@ impl Line {
 /// What a process does that was started for it.
 pub type Part = fn(Line);
 
-/// Plays the part that this process was started for, if it was. Every test program that starts processes has a test of
-/// the name `part` that does nothing else.
-pub fn part(parts: &[(&str, Part)]) {
-    let Ok(part) = env::var(PART) else { return };
+/// Plays the part that this process was started for, if it was, and says whether it was. Every test program that starts
+/// processes has a test of the name `part` that does nothing else.
+pub fn part(parts: &[(&str, Part)]) -> bool {
+    let Ok(part) = env::var(PART) else { return false };
     // Also if somebody stands between us and the process that started us.
     // SAFETY: no pointers.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
@@ -54,6 +54,7 @@ pub fn part(parts: &[(&str, Part)]) {
     let to = UnixStream::from(unsafe { OwnedFd::from_raw_fd(0) });
     let from = BufReader::new(to.try_clone().unwrap());
     play(Line { from, to, words: words.collect() });
+    true
 }
 
 /// A process that plays a part.
@@ -86,6 +87,8 @@ impl Process {
             .args(["--exact", "part", "--nocapture", "--test-threads=1", "--quiet"])
             .env(PART, [&[part], words].concat().join("\n"))
             .stdin(OwnedFd::from(theirs))
+            // What a terminal sends to whoever started it, it does not hear.
+            .process_group(0)
             .stdout(Stdio::null());
         // SAFETY: between fork and exec the closure makes one system call.
         unsafe {

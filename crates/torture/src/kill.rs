@@ -1,21 +1,42 @@
 //! Both ends of a pipe are killed at random instants, again and again, and a successor goes on each time: nothing that was
 //! committed is lost, nothing is torn, nothing comes twice but what was taken and not released, and nobody is stuck.
-//!
-//! `SHMPIPE_KILL_ROUNDS=100000 cargo test --release --test kill` kills a hundred thousand times.
 
+use crate::run::{Harness, Run};
+use crate::verdict::Outcome;
+use clap::Args;
 use shmpipe::{Consumer, Options, Pipe, Producer, Record, RecvError, SendError, Wait, WakeMode};
 use shmpipe_testing::LONG;
 use shmpipe_testing::backend::{Backend, Place};
 use shmpipe_testing::ledger::Ledger;
-use shmpipe_testing::process::{Line, Process, part as play};
+use shmpipe_testing::process::{Line, Part, Process};
 use shmpipe_testing::rng::Rng;
 use std::thread;
 use std::time::{Duration, Instant};
 
-#[test]
-fn part() {
-    play(&[("producer", produce), ("consumer", consume)]);
+/// Kills both ends of pipes, at random instants
+#[derive(Debug, Args)]
+pub struct Kill {
+    /// How often one or both are killed
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    rounds: u64,
 }
+
+impl Harness for Kill {
+    const PARTS: &'static [(&'static str, Part)] =
+        &[("kill: producer", produce), ("kill: consumer", consume)];
+
+    fn run(&self, run: &Run) -> Outcome {
+        run.goal(self.rounds, "rounds");
+        while run.done() < self.rounds && !run.is_over() {
+            let done = run.done();
+            lap(&mut run.rng(done), run, (self.rounds - done).min(LAP));
+        }
+        Ok(())
+    }
+}
+
+/// Rounds with one pipe.
+const LAP: u64 = 200;
 
 // The words of the ledger.
 
@@ -256,7 +277,7 @@ struct Pair<'a> {
     processes: [Option<Process>; 2],
 }
 
-const PARTS: [&str; 2] = ["producer", "consumer"];
+const PARTS: [&str; 2] = ["kill: producer", "kill: consumer"];
 
 impl Pair<'_> {
     fn start(&mut self, which: usize) {
@@ -321,12 +342,15 @@ impl Pair<'_> {
     }
 }
 
-fn nothing_is_lost_or_torn_whoever_is_killed_and_whenever(backend: Backend) {
-    let rounds: u64 = std::env::var("SHMPIPE_KILL_ROUNDS").map_or(2000, |text| text.parse().unwrap());
-    let mut rng = Rng::of_this_run(&format!("kill, {backend:?}"));
+/// As many rounds with one pipe.
+fn lap(rng: &mut Rng, run: &Run, rounds: u64) {
+    const BACKENDS: [Backend; 8] = {
+        use Backend::{File, Memfd, Posix, SysV};
+        [SysV, SysV, SysV, SysV, SysV, Posix, File, Memfd]
+    };
     // Who waits by spinning keeps a processor from all others, of which there are many here.
     let all = ["block", "block", "block", "block", "spin", "yield"].as_slice();
-    // The last number: how many of ten rounds. To register for membarrier takes a process of several threads ten
+    // The last number: how many of ten laps. To register for membarrier takes a process of several threads ten
     // milliseconds, more than all else that it does here.
     let rings = [
         (4096, WakeMode::Membarrier, all, 1),
@@ -334,53 +358,48 @@ fn nothing_is_lost_or_torn_whoever_is_killed_and_whenever(backend: Backend) {
         (16_384, WakeMode::Never, &all[4..], 1),
         (65_536, WakeMode::Fence, all, 4),
     ];
-    let (mut messages, mut duplicates) = (0, 0);
-    for (capacity, mode, waits, share) in rings {
-        let (place, ledger) = (backend.place(), Ledger::new());
-        place.create(&Options::new().capacity(capacity).wake_mode(mode)).unwrap();
-        let mut pair = Pair {
-            place: &place,
-            ledger: &ledger,
-            rng: Rng(rng.word()),
-            waits,
-            started: [0; 2],
-            processes: [None, None],
-        };
-        pair.start(0);
-        pair.start(1);
-        for round in 0..(rounds * share).div_ceil(10) {
-            pair.round();
-            if round % 50 == 49 {
-                let [taken, _] = ledger.entry(TAKEN);
-                pair.wait_until("messages come", |_| ledger.entry::<2>(TAKEN)[0] > taken);
-            }
-        }
-        ledger.set(STOP, 1);
-        for process in pair.processes {
-            let status = process.unwrap().wait();
-            assert!(status.success(), "{status}");
-        }
-        let [taken, _] = ledger.entry(TAKEN);
-        assert_eq!(taken, ledger.get(SENT), "taken, and sent");
-        assert_eq!(ledger.get(RELEASED), ledger.get(SENT), "released, and sent");
-        let seen = shmpipe::inspect(&place).unwrap();
-        assert_eq!(seen.used, 0);
-        messages += taken;
-        duplicates += ledger.get(DUPLICATES);
-    }
-    eprintln!("{backend:?}: {rounds} rounds, {messages} messages, {duplicates} came a second time");
-    assert!(messages > rounds, "hardly anything was sent");
-}
-
-macro_rules! over_each_backend {
-    ($($module:ident $backend:ident)*) => {
-        $(mod $module {
-            #[test]
-            fn nothing_is_lost_or_torn_whoever_is_killed_and_whenever() {
-                super::nothing_is_lost_or_torn_whoever_is_killed_and_whenever(super::Backend::$backend);
-            }
-        })*
+    let mut chosen = rng.below(10);
+    let (capacity, mode, waits, _) = rings
+        .into_iter()
+        .find(|(.., share)| {
+            let is_it = chosen < *share;
+            chosen = chosen.saturating_sub(*share);
+            is_it
+        })
+        .expect("ten in all");
+    let backend = BACKENDS[rng.below(8) as usize];
+    let (place, ledger) = (backend.place(), Ledger::new());
+    place.create(&Options::new().capacity(capacity).wake_mode(mode)).unwrap();
+    let mut pair = Pair {
+        place: &place,
+        ledger: &ledger,
+        rng: Rng(rng.word()),
+        waits,
+        started: [0; 2],
+        processes: [None, None],
     };
+    pair.start(0);
+    pair.start(1);
+    let mut done = 0;
+    while done < rounds && !run.is_over() {
+        pair.round();
+        done += 1;
+        if done % 50 == 0 {
+            let [taken, _] = ledger.entry(TAKEN);
+            pair.wait_until("messages come", |_| ledger.entry::<2>(TAKEN)[0] > taken);
+        }
+    }
+    ledger.set(STOP, 1);
+    for process in pair.processes {
+        let status = process.unwrap().wait();
+        assert!(status.success(), "{status}");
+    }
+    let [taken, _] = ledger.entry(TAKEN);
+    assert_eq!(taken, ledger.get(SENT), "taken, and sent");
+    assert_eq!(ledger.get(RELEASED), ledger.get(SENT), "released, and sent");
+    let seen = shmpipe::inspect(&place).unwrap();
+    assert_eq!(seen.used, 0);
+    run.count("messages", taken);
+    run.count("came a second time", ledger.get(DUPLICATES));
+    run.advance(done);
 }
-
-over_each_backend! { sysv SysV posix Posix file File memfd Memfd }

@@ -1,0 +1,81 @@
+//! Harnesses that try to break shmpipe. Each prints its seed, runs for as long as it is told, and ends with one line of verdict.
+//!
+//! ```sh
+//! cargo run --release -p shmpipe-torture -- kill --rounds 1000000
+//! ```
+//!
+//! A harness is a module with a type that implements [`Harness`](run::Harness), and a line below.
+
+mod kill;
+mod run;
+mod state;
+mod verdict;
+
+use clap::{Parser, Subcommand};
+use run::{Common, Harness};
+use shmpipe_testing::process::{Part, part};
+use std::process::ExitCode;
+
+/// Makes the subcommands, and what they have in common.
+macro_rules! harnesses {
+    ($($name:ident: $module:ident,)*) => {
+        #[derive(Debug, Subcommand)]
+        enum Chosen {
+            $($name($module::$name),)*
+        }
+
+        impl Chosen {
+            fn run(&self, common: &Common) -> ExitCode {
+                match self {
+                    $(Chosen::$name(harness) => run::run(stringify!($module), harness, common),)*
+                }
+            }
+        }
+
+        /// What the processes that harnesses start may be.
+        fn parts() -> Vec<(&'static str, Part)> {
+            [$(<$module::$name as Harness>::PARTS,)*].concat()
+        }
+    };
+}
+
+harnesses! {
+    Kill: kill,
+}
+
+/// Tries to break shmpipe.
+#[derive(Debug, Parser)]
+#[command(name = "shmpipe-torture", after_help = verdict::CODES)]
+struct Arguments {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    harness: Chosen,
+}
+
+fn main() -> ExitCode {
+    if part(&parts()) {
+        return ExitCode::SUCCESS;
+    }
+    let arguments = Arguments::parse();
+    arguments.harness.run(&arguments.common)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+    use std::collections::HashSet;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn no_two_parts_have_the_same_name() {
+        let parts = parts();
+        let names: HashSet<_> = parts.iter().map(|(name, _)| name).collect();
+        assert_eq!(names.len(), parts.len());
+    }
+}

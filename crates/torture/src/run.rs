@@ -1,0 +1,235 @@
+//! What every harness shares: a seed, a goal, counts, a bar that shows them, an end in good order.
+
+use crate::state::{self, State};
+use crate::verdict::{Failure, Outcome, Verdict};
+use clap::{Args, value_parser};
+use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use shmpipe_testing::process::Part;
+use shmpipe_testing::rng::Rng;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use std::fmt::Debug;
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Between two times that the state is saved.
+const SAVED_EVERY: Duration = Duration::from_secs(2);
+
+/// Options that every harness has.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// Repeat the run that has printed this seed
+    #[arg(long, global = true, value_name = "N", conflicts_with = "resume", value_parser = value_parser!(u64).range(..=i64::MAX as u64))]
+    seed: Option<u64>,
+    /// Go on where the last run with the same options was interrupted
+    #[arg(long, global = true)]
+    resume: bool,
+    /// Where it is kept how far the run has come [default: in $XDG_STATE_HOME/shmpipe-torture]
+    #[arg(long, global = true, value_name = "FILE")]
+    state: Option<PathBuf>,
+}
+
+/// A harness: its options, and what it does.
+pub trait Harness: Debug {
+    /// What the processes that it starts play, by name.
+    const PARTS: &'static [(&'static str, Part)] = &[];
+
+    /// Goes on from `run.done()` up to the goal that it sets, or until `run.is_over()`. Fails by error or panic.
+    fn run(&self, run: &Run) -> Outcome;
+}
+
+/// One run of a harness. Shared by its threads.
+#[derive(Debug)]
+pub struct Run {
+    seed: u64,
+    file: PathBuf,
+    bar: ProgressBar,
+    is_over: Arc<AtomicBool>,
+    progress: Mutex<Progress>,
+}
+
+#[derive(Debug)]
+struct Progress {
+    state: State,
+    /// What is to be done, of what.
+    goal: Option<(u64, &'static str)>,
+    /// How long it had run before.
+    before: f64,
+    since: Instant,
+    saved: Instant,
+}
+
+impl Run {
+    fn new(state: State, file: PathBuf, is_over: Arc<AtomicBool>) -> Self {
+        let now = Instant::now();
+        let (seed, before) = (state.seed, state.seconds);
+        let progress = Progress { state, goal: None, before, since: now, saved: now };
+        // It hides itself where standard error is no terminal.
+        Run { seed, file, bar: ProgressBar::no_length(), is_over, progress: Mutex::new(progress) }
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        // Also after another thread has failed.
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is to be done in all, also by the runs that this one goes on with: so many of `unit`.
+    pub fn goal(&self, number: u64, unit: &'static str) {
+        let template = "{elapsed_precise} [{wide_bar}] {human_pos}/{human_len} {msg} {per_sec} {eta}";
+        self.bar.set_style(ProgressStyle::with_template(template).expect("a template of known keys"));
+        self.bar.set_length(number);
+        self.bar.set_message(unit);
+        let mut progress = self.progress();
+        progress.goal = Some((number, unit));
+        let done = progress.state.done;
+        self.bar.set_position(done);
+        self.bar.reset_eta();
+    }
+
+    /// How much of the goal is done.
+    pub fn done(&self) -> u64 {
+        self.progress().state.done
+    }
+
+    /// So much more of the goal is done, with all that was counted for it.
+    pub fn advance(&self, more: u64) {
+        self.bar.inc(more);
+        let mut progress = self.progress();
+        progress.state.done += more;
+        if progress.saved.elapsed() >= SAVED_EVERY {
+            self.save(&mut progress);
+        }
+    }
+
+    fn save(&self, progress: &mut Progress) {
+        progress.saved = Instant::now();
+        progress.state.seconds = progress.before + progress.since.elapsed().as_secs_f64();
+        if let Err(error) = progress.state.save(&self.file) {
+            self.note(&format!("{}: {error}", self.file.display()));
+        }
+    }
+
+    /// Counts something for the verdict, which names the counts in the order in which they came.
+    pub fn count(&self, what: &str, more: u64) {
+        *self.progress().state.count(what) += more;
+    }
+
+    /// Keeps the largest of some values for the verdict.
+    #[allow(dead_code, reason = "for harnesses that measure")]
+    pub fn keep_largest(&self, what: &str, value: u64) {
+        let mut progress = self.progress();
+        let largest = progress.state.count(what);
+        *largest = value.max(*largest);
+    }
+
+    /// What was counted so far.
+    #[allow(dead_code, reason = "for harnesses whose goal hangs on it")]
+    pub fn counted(&self, what: &str) -> u64 {
+        *self.progress().state.count(what)
+    }
+
+    /// Whether it is to end early, since a signal came.
+    pub fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
+    }
+
+    /// The generator of one piece of the run: the same for the same seed and number.
+    pub fn rng(&self, number: u64) -> Rng {
+        Rng(Rng(self.seed ^ Rng(number).word()).word())
+    }
+
+    /// A line on standard error, above the bar.
+    pub fn note(&self, line: &str) {
+        self.bar.suspend(|| eprintln!("{line}"));
+    }
+
+    /// What was done, in words.
+    fn figures(&self) -> String {
+        let mut progress = self.progress();
+        let seconds = progress.before + progress.since.elapsed().as_secs_f64();
+        progress.state.seconds = seconds;
+        let goal = progress.goal.map(|(goal, unit)| match progress.state.done {
+            done if done == goal => format!("{} {unit}", HumanCount(done)),
+            done => format!("{} of {} {unit}", HumanCount(done), HumanCount(goal)),
+        });
+        let counts =
+            progress.state.counts.iter().map(|count| format!("{} {}", HumanCount(count.number), count.what));
+        let figures: Vec<String> =
+            goal.into_iter().chain(counts).chain([format!("{seconds:.1} s")]).collect();
+        figures.join(", ")
+    }
+
+    /// Ends the run.
+    fn end(&self, outcome: Outcome) -> Verdict {
+        self.bar.finish_and_clear();
+        let mut progress = self.progress();
+        let is_done = progress.goal.is_none_or(|(goal, _)| progress.state.done >= goal);
+        match outcome {
+            Ok(()) if !is_done => {
+                self.save(&mut progress);
+                if self.is_over() {
+                    Verdict::Interrupted
+                } else {
+                    Verdict::Not(Failure::Failed("it has ended before its goal".to_owned()))
+                }
+            }
+            outcome => {
+                let _ = std::fs::remove_file(&self.file);
+                outcome.map_or_else(Verdict::Not, |()| Verdict::Passed)
+            }
+        }
+    }
+}
+
+/// Runs a harness to its verdict.
+pub fn run<H: Harness>(name: &str, harness: &H, common: &Common) -> ExitCode {
+    let what = format!("{harness:?}");
+    let file = common.state.clone().unwrap_or_else(|| state::default_file(name, &what));
+    let state = match common.resume {
+        true => State::load(&file).map_err(|error| nothing_to_resume(&file, &error)),
+        false => Ok(State { what, seed: common.seed.unwrap_or_else(new_seed), ..State::default() }),
+    };
+    let is_over = Arc::new(AtomicBool::new(false));
+    let (state, ()) = match (state, hear_signals(&is_over)) {
+        (Ok(state), Ok(())) => (state, ()),
+        (Err(why), _) => {
+            eprintln!("{name}: {why}");
+            return ExitCode::from(2);
+        }
+        (_, Err(error)) => {
+            eprintln!("{name}: {error}");
+            return ExitCode::from(1);
+        }
+    };
+    eprintln!("{name}: seed {}", state.seed);
+    let run = Run::new(state, file, is_over);
+    let outcome = catch_unwind(AssertUnwindSafe(|| harness.run(&run)));
+    let outcome = outcome.unwrap_or_else(|payload| Err(Failure::of_panic(payload.as_ref())));
+    let verdict = run.end(outcome);
+    // Whoever closed the output does not want to know.
+    let _ = writeln!(std::io::stdout(), "{name}: {verdict}: {}; seed {}", run.figures(), run.seed);
+    verdict.code()
+}
+
+fn nothing_to_resume(file: &Path, error: &std::io::Error) -> String {
+    format!("nothing to go on with: {}: {error}", file.display())
+}
+
+fn new_seed() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    // Such as can be typed.
+    Rng(now.as_nanos() as u64 ^ u64::from(std::process::id())).word() >> 32
+}
+
+/// From here on SIGINT and the like say that the run is over; the second one ends it.
+fn hear_signals(is_over: &Arc<AtomicBool>) -> std::io::Result<()> {
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 130, is_over.clone())?;
+        signal_hook::flag::register(signal, is_over.clone())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! What is kept of a run that is interrupted, or killed: a small file, written every few seconds and removed at the verdict.
+
+use serde::{Deserialize, Serialize};
+use std::env;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// How far a run has come.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct State {
+    /// The harness and its options, for whoever reads the file.
+    pub what: String,
+    pub seed: u64,
+    /// How much of its goal it has done.
+    pub done: u64,
+    /// How long it ran.
+    pub seconds: f64,
+    /// What else it has counted, in the order of its verdict.
+    #[serde(default)]
+    pub counts: Vec<Count>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Count {
+    pub what: String,
+    pub number: u64,
+}
+
+impl State {
+    /// What was kept in the file.
+    pub fn load(file: &Path) -> io::Result<Self> {
+        let text = fs::read_to_string(file)?;
+        toml::from_str(&text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    }
+
+    /// Replaces the file at one go: whoever is killed meanwhile leaves the old one.
+    pub fn save(&self, file: &Path) -> io::Result<()> {
+        if let Some(directory) = file.parent() {
+            fs::create_dir_all(directory)?;
+        }
+        let next = file.with_extension(format!("{}", std::process::id()));
+        let text = toml::to_string(self).map_err(io::Error::other)?;
+        fs::write(&next, text)?;
+        fs::rename(&next, file)
+    }
+
+    /// The number of what is counted under that name.
+    pub fn count(&mut self, what: &str) -> &mut u64 {
+        let at = self.counts.iter().position(|count| count.what == what).unwrap_or_else(|| {
+            self.counts.push(Count { what: what.to_owned(), number: 0 });
+            self.counts.len() - 1
+        });
+        &mut self.counts[at].number
+    }
+}
+
+/// Where the state of this harness with these options is kept: two that differ in their options do not meet.
+pub fn default_file(name: &str, what: &str) -> PathBuf {
+    let home = env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let home = home.or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".local/state")));
+    let options = shmpipe_testing::name::key_of(what);
+    home.unwrap_or_else(env::temp_dir).join("shmpipe-torture").join(format!("{name}-{options:08x}.toml"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_saved_is_loaded() {
+        let file = env::temp_dir().join(format!("shmpipe-state-{}.toml", std::process::id()));
+        let mut state =
+            State { what: "Kill { rounds: 7 }".to_owned(), seed: i64::MAX as u64, ..State::default() };
+        state.done = 5;
+        *state.count("messages") += 3;
+        *state.count("sleeps") += 4;
+        *state.count("messages") += 3;
+        state.save(&file).unwrap();
+        let loaded = State::load(&file);
+        fs::remove_file(&file).unwrap();
+        assert_eq!(format!("{:?}", loaded.unwrap()), format!("{state:?}"));
+    }
+}

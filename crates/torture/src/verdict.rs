@@ -1,0 +1,77 @@
+//! How a harness ends: one line on standard output, and an exit code.
+
+use std::any::Any;
+use std::error::Error;
+use std::fmt;
+use std::process::ExitCode;
+
+/// The exit codes as `--help` prints them.
+pub const CODES: &str = "\
+Exit codes: 0 passed, 1 failed, 2 wrong usage, 3 cannot run here, 130 interrupted before the end (go on with --resume)";
+
+/// Why a harness did not pass.
+#[derive(Debug)]
+pub enum Failure {
+    /// What was to hold does not.
+    Failed(String),
+    /// This machine does not allow it: no ptrace, no root, no `membarrier`. Never said of what has failed.
+    #[allow(dead_code, reason = "for harnesses that need what is not there everywhere")]
+    CannotRunHere(String),
+}
+
+/// What a harness returns; what it has done is in the counts of its [`Run`](crate::run::Run).
+pub type Outcome = Result<(), Failure>;
+
+impl<E: Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        let mut text = error.to_string();
+        let mut cause = error.source();
+        while let Some(next) = cause {
+            text.push_str(&format!(": {next}"));
+            cause = next.source();
+        }
+        Failure::Failed(text)
+    }
+}
+
+impl Failure {
+    /// What a panic said.
+    pub fn of_panic(payload: &(dyn Any + Send)) -> Self {
+        let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
+        Failure::Failed(text.unwrap_or_else(|| "a panic without words".to_owned()))
+    }
+}
+
+/// The end of a run.
+#[derive(Debug)]
+pub enum Verdict {
+    Passed,
+    /// A signal came; nothing had failed by then.
+    Interrupted,
+    Not(Failure),
+}
+
+impl Verdict {
+    pub fn code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Verdict::Passed => 0,
+            Verdict::Not(Failure::Failed(_)) => 1,
+            Verdict::Not(Failure::CannotRunHere(_)) => 3,
+            Verdict::Interrupted => 130,
+        })
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A verdict is one line, whatever an assertion said.
+        let line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        match self {
+            Verdict::Passed => f.write_str("PASSED"),
+            Verdict::Interrupted => f.write_str("INTERRUPTED"),
+            Verdict::Not(Failure::Failed(why)) => write!(f, "FAILED: {}", line(why)),
+            Verdict::Not(Failure::CannotRunHere(why)) => write!(f, "CANNOT RUN HERE: {}", line(why)),
+        }
+    }
+}

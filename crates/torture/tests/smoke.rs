@@ -1,0 +1,28 @@
+//! Each harness for a moment: that it runs, and comes to its verdict.
+
+use std::env;
+use std::fs;
+use std::process::{Command, Output};
+
+/// Runs a harness, which keeps its state beside those of others.
+fn run(name: &str, options: &[&str]) -> Output {
+    let state = env::temp_dir().join(format!("shmpipe-torture-{name}-{}.toml", std::process::id()));
+    let mut harness = Command::new(env!("CARGO_BIN_EXE_shmpipe-torture"));
+    let output = harness.arg(name).args(options).arg("--state").arg(&state).output().unwrap();
+    assert!(fs::metadata(&state).is_err(), "a verdict leaves no state: {output:?}");
+    output
+}
+
+/// Runs a harness, which has to pass.
+fn passes(name: &str, options: &[&str]) {
+    let output = run(name, options);
+    let verdict = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{verdict}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(verdict.starts_with(&format!("{name}: PASSED: ")), "{verdict}");
+    assert_eq!(verdict.lines().count(), 1, "{verdict}");
+}
+
+#[test]
+fn kill() {
+    passes("kill", &["--rounds", "800"]);
+}
