@@ -1,6 +1,6 @@
 //! A claimed role, and what can be known through it: whether it still stands, and whether the peer is there.
 
-use crate::error::SetupError;
+use crate::error::{Loss, SetupError};
 use crate::peer::{Peer, Role, State};
 use crate::pipe::Pipe;
 use crate::segment::GuardError;
@@ -16,15 +16,11 @@ pub(crate) struct Claim {
     held: bool,
 }
 
-/// The pipe, or our claim, is gone.
-#[derive(Debug)]
-pub(crate) struct Gone;
-
 /// Why a wait for the peer ended without it.
 #[derive(Debug)]
 pub(crate) enum NoPeer {
     Ended(Ended),
-    Gone,
+    Lost(Loss),
 }
 
 impl Claim {
@@ -48,22 +44,23 @@ impl Claim {
         self.pipe.segment().release(self.role)
     }
 
-    fn is_free(&self, role: Role) -> Result<bool, Gone> {
-        match self.pipe.segment().guard.is_free(role) {
+    fn is_free(&self, role: Role) -> Result<bool, Loss> {
+        let guard = &self.pipe.segment().guard;
+        match guard.is_free(role) {
             Ok(free) => Ok(free),
-            Err(GuardError::Gone) => Err(Gone),
+            Err(GuardError::Gone) => Err(guard.loss()),
             // No answer is no news.
-            Err(GuardError::Taken | GuardError::Os { .. }) => Ok(false),
+            Err(GuardError::Taken | GuardError::Unaccounted(_) | GuardError::Os { .. }) => Ok(false),
         }
     }
 
     /// Makes sure that our own claim still stands.
-    pub(crate) fn check(&self) -> Result<(), Gone> {
-        if self.is_free(self.role)? { Err(Gone) } else { Ok(()) }
+    pub(crate) fn check(&self) -> Result<(), Loss> {
+        if self.is_free(self.role)? { Err(Loss::Claims { attached: 1 }) } else { Ok(()) }
     }
 
     /// Whether the kernel says that nobody holds the peer's role.
-    pub(crate) fn peer_is_gone(&self) -> Result<bool, Gone> {
+    pub(crate) fn peer_is_gone(&self) -> Result<bool, Loss> {
         self.is_free(self.role.peer())
     }
 
@@ -96,7 +93,7 @@ impl Claim {
                 Step::Yield => std::thread::yield_now(),
                 Step::Sleep(slice) => sleep(now, slice),
                 Step::Check => {
-                    self.check().map_err(|Gone| NoPeer::Gone)?;
+                    self.check().map_err(NoPeer::Lost)?;
                     // The kernel may have had no answer the last time.
                     seen = None;
                 }

@@ -1,6 +1,6 @@
 //! The receiving end.
 
-use crate::claim::{Claim, Gone, NoPeer};
+use crate::claim::{Claim, NoPeer};
 use crate::error::{RecvError, SetupError};
 use crate::peer::{Peer, Role};
 use crate::pipe::{Pipe, Position};
@@ -106,9 +106,8 @@ impl Inner {
                 Step::Yield => std::thread::yield_now(),
                 Step::Sleep(slice) => stopper.sleep(reader.bell(), || reader.sleep(slice)),
                 Step::Check => {
-                    claim.check().map_err(|Gone| RecvError::Removed)?;
-                    let looked =
-                        reader.look_for_death(|| claim.peer_is_gone()).map_err(|Gone| RecvError::Removed)?;
+                    claim.check()?;
+                    let looked = reader.look_for_death(|| claim.peer_is_gone())?;
                     if let Some(found) = looked.map_err(no_more)? {
                         return Ok(found);
                     }
@@ -182,7 +181,7 @@ impl<P> Consumer<P> {
     /// The producer cannot use the message's space again before the result is dropped.
     ///
     /// # Errors
-    /// `Closed`, `Abandoned`, `Stopped`, `Removed`, `Corrupt`.
+    /// `Closed`, `Abandoned`, `Stopped`, `Removed`, `Replaced`, `ClaimsLost`, `Corrupt`.
     #[inline]
     pub fn recv(&mut self) -> Result<Message<'_, P>, RecvError> {
         self.recv_one(Patience::Forever)
@@ -252,7 +251,7 @@ impl<P> Consumer<P> {
     /// there is something to receive or may be soon. For as long as `deadline` allows.
     ///
     /// # Errors
-    /// `TimedOut`, `Stopped`, `Removed`.
+    /// `TimedOut`, `Stopped`, `Removed`, `Replaced`, `ClaimsLost`.
     pub fn wait_for_peer(&mut self, deadline: Option<Instant>) -> Result<(), RecvError> {
         let patience = deadline.map_or(Patience::Forever, Patience::Until);
         let Inner { reader, stopper, .. } = &self.inner;
@@ -266,7 +265,7 @@ impl<P> Consumer<P> {
         );
         waited.map_err(|none| match none {
             NoPeer::Ended(ended) => self::ended(ended),
-            NoPeer::Gone => RecvError::Removed,
+            NoPeer::Lost(loss) => loss.into(),
         })
     }
 
@@ -279,7 +278,7 @@ impl<P> Consumer<P> {
     /// Closes: from now on the producer gets `Closed`. Dropping does the same and cannot say if it failed.
     ///
     /// # Errors
-    /// [`SetupError::Removed`] if the pipe was removed meanwhile.
+    /// [`SetupError::Removed`], [`SetupError::Replaced`] if the pipe was removed meanwhile.
     pub fn close(mut self) -> Result<(), SetupError> {
         self.inner.end()
     }

@@ -48,6 +48,43 @@ impl fmt::Display for Corruption {
     }
 }
 
+const REMOVED: &str = "the pipe was removed while in use; open it anew";
+const REPLACED: &str =
+    "the pipe was removed while in use, and another one is in its place; whoever opens it anew gets that one";
+const CLAIMS_LOST: &str = "the semaphore set that kept our role for us is gone (systemd's RemoveIPC? ipcrm?); \
+     end all that use the pipe, then open it anew";
+
+/// How a pipe was lost under those who use it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// It was removed.
+    Removed,
+    /// It was removed, and its address leads to another one.
+    Replaced,
+    /// It is there, and what guards its roles does not know of so many who are attached.
+    Claims { attached: u64 },
+}
+
+impl From<Loss> for SendError {
+    fn from(loss: Loss) -> Self {
+        match loss {
+            Loss::Removed => SendError::Removed,
+            Loss::Replaced => SendError::Replaced,
+            Loss::Claims { .. } => SendError::ClaimsLost,
+        }
+    }
+}
+
+impl From<Loss> for RecvError {
+    fn from(loss: Loss) -> Self {
+        match loss {
+            Loss::Removed => RecvError::Removed,
+            Loss::Replaced => RecvError::Replaced,
+            Loss::Claims { .. } => RecvError::ClaimsLost,
+        }
+    }
+}
+
 /// Why a message was not sent. Nothing of it is in the pipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -69,8 +106,12 @@ pub enum SendError {
     Closed,
     /// The consumer has died. Said once; the next call waits for its successor.
     Abandoned,
-    /// The pipe was removed, or its claims were, so that nothing keeps a second producer away any more.
+    /// The pipe was removed, so that nobody will come to it any more; or this process has left its IPC namespace.
     Removed,
+    /// The pipe was removed, and its address leads to another one now.
+    Replaced,
+    /// The pipe is there, and what kept a second producer away is not: its semaphore set was removed, or our claim in it.
+    ClaimsLost,
     /// The segment holds what no correct consumer writes.
     Corrupt(Corruption),
 }
@@ -93,7 +134,9 @@ impl fmt::Display for SendError {
             SendError::Abandoned => {
                 f.write_str("the consumer has died; send again to wait for its successor")
             }
-            SendError::Removed => f.write_str("the pipe was removed while in use; open it anew"),
+            SendError::Removed => f.write_str(REMOVED),
+            SendError::Replaced => f.write_str(REPLACED),
+            SendError::ClaimsLost => f.write_str(CLAIMS_LOST),
             SendError::Corrupt(corruption) => corruption.fmt(f),
         }
     }
@@ -115,8 +158,12 @@ pub enum RecvError {
     Closed,
     /// The producer has died and everything was received. Said once; the next call waits for its successor.
     Abandoned,
-    /// The pipe was removed, or its claims were, so that nothing keeps a second consumer away any more.
+    /// The pipe was removed, so that nobody will come to it any more; or this process has left its IPC namespace.
     Removed,
+    /// The pipe was removed, and its address leads to another one now.
+    Replaced,
+    /// The pipe is there, and what kept a second consumer away is not: its semaphore set was removed, or our claim in it.
+    ClaimsLost,
     /// The message has another size than the caller's value or slice.
     WrongSize {
         /// Bytes of the message.
@@ -140,7 +187,9 @@ impl fmt::Display for RecvError {
             RecvError::Abandoned => f.write_str(
                 "the producer has died and everything was received; receive again to wait for its successor",
             ),
-            RecvError::Removed => f.write_str("the pipe was removed while in use; open it anew"),
+            RecvError::Removed => f.write_str(REMOVED),
+            RecvError::Replaced => f.write_str(REPLACED),
+            RecvError::ClaimsLost => f.write_str(CLAIMS_LOST),
             RecvError::WrongSize { found, expected } => {
                 write!(
                     f,
@@ -377,13 +426,30 @@ pub enum SetupError {
         /// A hint at the holder: its process id, if it is visible from here.
         pid: Option<u32>,
     },
-    /// The semaphore set that guarded this segment is gone while others are attached, so that one of them may still
-    /// hold a role.
+    /// Somebody is attached to the segment of whom its semaphore set does not know, and may still use a role: the set was
+    /// removed under them, or they have left the IPC namespace, which gives their claims back and leaves them the segment.
+    /// Said after a second, since whoever looks at a segment is attached for a moment too.
     ClaimsLost {
         /// The pipe.
         address: Address,
-        /// How many others are attached.
+        /// How many are attached who are not accounted for.
         attached: u64,
+    },
+    /// Anybody may write to the segment, the file or the semaphore set: mode `..2`. Accepted if
+    /// [`Options::mode`](crate::Options::mode) asks for such a mode.
+    WorldWritable {
+        /// The pipe.
+        address: Address,
+        /// What anybody may write to.
+        what: &'static str,
+        /// Its owner and mode.
+        permissions: Permissions,
+    },
+    /// The kernel accepts `SEM_UNDO` and does not undo: the role of an end that is killed would stay taken for ever. See
+    /// [`Options::assume_exclusive`](crate::Options::assume_exclusive).
+    NoUndo {
+        /// The pipe.
+        address: Address,
     },
     /// Another process has been setting up or removing this pipe for longer than it should take.
     Busy {
@@ -403,6 +469,11 @@ pub enum SetupError {
     NeverSleeps,
     /// The pipe was removed while it was in use.
     Removed {
+        /// The pipe.
+        address: Address,
+    },
+    /// The pipe was removed while it was in use, and its address leads to another one now.
+    Replaced {
         /// The pipe.
         address: Address,
     },
@@ -592,8 +663,19 @@ impl fmt::Display for SetupError {
             }
             SetupError::ClaimsLost { address, attached } => write!(
                 f,
-                "the semaphore set of the pipe at {address} was removed while {attached} others are attached; \
-                 end them, then open it again"
+                "{attached} are attached to the pipe at {address} of whom its semaphore set does not know, so that one of them may \
+                 still use a role (the set was removed, or they left the IPC namespace); end them, then try again"
+            ),
+            SetupError::WorldWritable { address, what, permissions } => write!(
+                f,
+                "anybody may write to the {what} of the pipe at {address} ({permissions}); expected a mode without write \
+                 permission for others: make it anew, or ask for such a mode if that is meant"
+            ),
+            SetupError::NoUndo { address } => write!(
+                f,
+                "this kernel does not give back what a killed process held (SEM_UNDO), as gVisor does not, so that the roles of \
+                 the pipe at {address} could be lost for ever; use a memfd, posix: or file: address, or vouch for one producer and one \
+                 consumer at a time (assume_exclusive)"
             ),
             SetupError::Busy { address, pid } => {
                 write!(f, "{} is still setting up the pipe at {address}; end it, or try again", Who(*pid))
@@ -606,6 +688,10 @@ impl fmt::Display for SetupError {
                 f.write_str("on this pipe nobody sleeps (wake mode never); wait by spin or yield")
             }
             SetupError::Removed { address } => write!(f, "the pipe at {address} was removed; open it anew"),
+            SetupError::Replaced { address } => write!(
+                f,
+                "the pipe at {address} was removed, and another one is in its place; whoever opens it anew gets that one"
+            ),
             SetupError::Forked { address } => {
                 write!(f, "the pipe at {address} was opened before a fork; a child opens it anew")
             }

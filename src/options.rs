@@ -101,6 +101,7 @@ pub struct Options {
     pub(crate) huge_pages: bool,
     pub(crate) lock_memory: bool,
     pub(crate) prefault: Option<bool>,
+    pub(crate) assume_exclusive: bool,
 }
 
 /// Which segments a call accepts.
@@ -201,6 +202,17 @@ impl Options {
     #[must_use]
     pub fn lock_memory(mut self, lock: bool) -> Self {
         self.lock_memory = lock;
+        self
+    }
+
+    /// Uses System V pipes also where the kernel does not give back what a killed process held, as gVisor does not:
+    /// without this they are refused there ([`SetupError::NoUndo`]). The caller vouches that there is one producer at a time and
+    /// one consumer; so a role that seems to be held is taken over from a predecessor that must have died. That the peer has died
+    /// cannot be told there: `Abandoned` is never said, and waits for it end by their deadlines. On every other kernel this changes
+    /// nothing: a role that is held is refused.
+    #[must_use]
+    pub fn assume_exclusive(mut self, assume: bool) -> Self {
+        self.assume_exclusive = assume;
         self
     }
 

@@ -1,6 +1,6 @@
 //! The sending end.
 
-use crate::claim::{Claim, Gone, NoPeer};
+use crate::claim::{Claim, NoPeer};
 use crate::error::{SendError, SetupError};
 use crate::peer::{Peer, Role};
 use crate::pipe::{Pipe, Position};
@@ -108,7 +108,7 @@ impl<P> Producer<P> {
     /// Sends a message, and waits for space if there is none.
     ///
     /// # Errors
-    /// `TooLarge`, `Closed`, `Abandoned`, `Stopped`, `Removed`, `Corrupt`.
+    /// `TooLarge`, `Closed`, `Abandoned`, `Stopped`, `Removed`, `Replaced`, `ClaimsLost`, `Corrupt`.
     #[inline]
     pub fn send(&mut self, message: &[u8]) -> Result<Position, SendError> {
         self.send_one(0, message, Patience::Forever)
@@ -271,7 +271,7 @@ impl<P> Producer<P> {
     /// Waits until there is a consumer, for as long as `deadline` allows.
     ///
     /// # Errors
-    /// `TimedOut`, `Stopped`, `Removed`.
+    /// `TimedOut`, `Stopped`, `Removed`, `Replaced`, `ClaimsLost`.
     pub fn wait_for_peer(&mut self, deadline: Option<Instant>) -> Result<(), SendError> {
         let patience = deadline.map_or(Patience::Forever, Patience::Until);
         let Inner { writer, stopper, .. } = &self.inner;
@@ -280,7 +280,7 @@ impl<P> Producer<P> {
             self.inner.claim.wait_for_peer(patience, stopper, || writer.peer_state(), |_| false, sleep);
         waited.map_err(|none| match none {
             NoPeer::Ended(ended) => self::ended(ended),
-            NoPeer::Gone => SendError::Removed,
+            NoPeer::Lost(loss) => loss.into(),
         })
     }
 
@@ -293,7 +293,7 @@ impl<P> Producer<P> {
     /// Closes: the consumer gets what is left, then `Closed`. Dropping does the same and cannot say if it failed.
     ///
     /// # Errors
-    /// [`SetupError::Removed`] if the pipe was removed meanwhile.
+    /// [`SetupError::Removed`], [`SetupError::Replaced`] if the pipe was removed meanwhile.
     pub fn close(mut self) -> Result<(), SetupError> {
         self.inner.end()
     }
@@ -339,9 +339,9 @@ impl<P> Producer<P> {
                 Step::Yield => std::thread::yield_now(),
                 Step::Sleep(slice) => stopper.sleep(writer.bell(), || writer.sleep(at, length, slice)),
                 Step::Check => {
-                    claim.check().map_err(|Gone| SendError::Removed)?;
+                    claim.check()?;
                     let looked = writer.look_for_death(at, length, || claim.peer_is_gone());
-                    match looked.map_err(|Gone| SendError::Removed)? {
+                    match looked? {
                         Err(Refusal::Full) => {}
                         other => return other.map_err(refused),
                     }

@@ -12,7 +12,7 @@ pub(crate) use guard::{Guard, GuardError};
 pub(crate) use mapping::{Access, Mapping};
 
 use crate::address::{Address, Place};
-use crate::error::{Permissions, SetupError};
+use crate::error::{Loss, Permissions, SetupError};
 use crate::identity::Identity;
 use crate::inspect::Object;
 use crate::layout::{Counters, HEADER, Header, Quiet};
@@ -105,22 +105,24 @@ impl Segment {
         counters(self.mapping.header(), role).holder.store(0, Ordering::Relaxed);
         self.guard.release(role).map_err(|error| match error {
             // There was no claim of ours left to give back.
-            GuardError::Taken => SetupError::Removed { address: self.address.clone() },
+            GuardError::Taken => self.error(GuardError::Gone),
             error => self.error(error),
         })
     }
 
     fn error(&self, error: GuardError) -> SetupError {
+        let address = self.address.clone();
         match error {
-            GuardError::Gone => SetupError::Removed { address: self.address.clone() },
-            GuardError::Taken => SetupError::Busy { address: self.address.clone(), pid: None },
+            GuardError::Gone => match self.guard.loss() {
+                Loss::Removed => SetupError::Removed { address },
+                Loss::Replaced => SetupError::Replaced { address },
+                Loss::Claims { attached } => SetupError::ClaimsLost { address, attached },
+            },
+            GuardError::Taken => SetupError::Busy { address, pid: None },
+            GuardError::Unaccounted(attached) => SetupError::ClaimsLost { address, attached },
             // The rights of when it was opened were others.
             GuardError::Os { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-                SetupError::PermissionDenied {
-                    address: self.address.clone(),
-                    key: None,
-                    permissions: Some(self.permissions),
-                }
+                SetupError::PermissionDenied { address, key: None, permissions: Some(self.permissions) }
             }
             GuardError::Os { call, source } => SetupError::Os { call, source },
         }
@@ -141,7 +143,7 @@ impl Segment {
         if again.identity.segment_id == self.identity.segment_id {
             Ok(again)
         } else {
-            Err(SetupError::Removed { address: self.address.clone() })
+            Err(self.error(GuardError::Gone))
         }
     }
 

@@ -12,6 +12,7 @@ mod open;
 mod proc;
 mod semaphores;
 mod target;
+mod undo;
 mod unlink;
 mod view;
 

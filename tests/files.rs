@@ -307,12 +307,12 @@ fn who_loses_the_file_goes_on_until_it_waits_and_is_not_confused_with_a_new_one(
 
             producer.send(b"old").unwrap();
             assert_eq!(consumer.recv().unwrap().to_vec(), b"old", "{way}");
-            assert_eq!(consumer.recv_deadline(within(A_WHILE)).unwrap_err(), RecvError::Removed, "{way}");
+            assert_eq!(consumer.recv_deadline(within(A_WHILE)).unwrap_err(), RecvError::Replaced, "{way}");
             while producer.try_send(&[0; 100]).is_ok() {}
-            assert_eq!(producer.send(&[0; 100]), Err(SendError::Removed), "{way}");
+            assert_eq!(producer.send(&[0; 100]), Err(SendError::Replaced), "{way}");
             drop((producer, consumer));
             let error = pipe.producer().unwrap_err();
-            assert!(matches!(error, SetupError::Removed { .. }), "{way}: {error:?}");
+            assert!(matches!(error, SetupError::Replaced { .. }), "{way}: {error:?}");
             drop(pipe);
             assert_eq!(new_consumer.recv().unwrap().to_vec(), b"new", "{way}");
         }

@@ -95,10 +95,15 @@ pub(crate) fn exchange(a: &Path, b: &Path) -> io::Result<()> {
 
 /// Whether a path leads to this file.
 pub(super) fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    Ok(whether_at(file, path)? == Some(true))
+}
+
+/// Whether what is at `path` is this file, if there is anything.
+pub(super) fn whether_at(file: &File, path: &Path) -> io::Result<Option<bool>> {
     let ours = file.metadata()?;
     match std::fs::symlink_metadata(path) {
-        Ok(found) => Ok((found.dev(), found.ino()) == (ours.dev(), ours.ino())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Ok(found) => Ok(Some((found.dev(), found.ino()) == (ours.dev(), ours.ino()))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -1,9 +1,9 @@
 //! The roles of a pipe in a file: locks on its bytes.
 
-use super::descriptor::is_at;
+use super::descriptor::{is_at, whether_at};
 use super::lock::{Byte, Held, Mode, is_kept, lock, unlock};
 use crate::address::Address;
-use crate::error::SetupError;
+use crate::error::{Loss, SetupError};
 use crate::fork::NoFork;
 use crate::options::Options;
 use crate::peer::Role;
@@ -120,6 +120,13 @@ impl Guard for LockGuard {
         // Who may read the file alone can keep others from claiming a role, but cannot make a dead one live.
         let held = is_kept(&self.file, role.into(), Mode::Shared).map_err(failed("fcntl(F_OFD_GETLK)"))?;
         Ok(!held)
+    }
+
+    fn loss(&self) -> Loss {
+        match self.path.as_ref().map(|path| whether_at(&self.file, path)) {
+            Some(Ok(Some(false))) => Loss::Replaced,
+            _ => Loss::Removed,
+        }
     }
 
     fn holder(&self, _: Role) -> Option<u32> {

@@ -89,7 +89,11 @@ fn vet(asked: &Asked<'_>) -> impl Fn(&Metadata, FileSystem) -> Result<(), SetupE
 /// Opens a file that was found.
 fn open(asked: &Asked<'_>, options: &Options, existing: Existing, found: Found) -> Result<Segment, Trouble> {
     vet(asked)(&found.metadata, found.filesystem)?;
+    let permissions = make::permissions(&found.metadata);
     let identity = asked.identify(&found.peek(asked)?, found.metadata.len())?;
+    if found.path.is_some() {
+        asked.check_mode(options, "file", permissions)?;
+    }
     if found.is_stale(&identity)? {
         if existing == Existing::Required || !options.remake_stale {
             return Err(SetupError::Stale { address: asked.address.clone() }.into());
@@ -118,7 +122,6 @@ fn open(asked: &Asked<'_>, options: &Options, existing: Existing, found: Found) 
         Mapping::of_file(found.file.as_fd(), size, Access::ReadWrite, align).map_err(failed("mmap"))?;
     pages::furnish(&mapping, options, found.filesystem.magic == TMPFS, false)?;
     join(&identity, options)?;
-    let permissions = make::permissions(&found.metadata);
     let address = match asked.address.0 {
         Place::Descriptor(_) => Address(Place::Descriptor(found.file.as_raw_fd())),
         _ => asked.address.clone(),

@@ -3,7 +3,7 @@
 use super::Mapping;
 use crate::address::{Address, Name, Place};
 use crate::bell::WakeMode;
-use crate::error::SetupError;
+use crate::error::{Permissions, SetupError};
 use crate::identity::{Identity, READY, Ready, Wishes};
 use crate::membarrier;
 use crate::options::{Existing, Options};
@@ -44,6 +44,9 @@ pub(crate) fn persist<T>(
     Err(SetupError::Busy { address: address.clone(), pid: None })
 }
 
+/// The bit of a mode that lets anybody write.
+const OTHERS_WRITE: u32 = 0o002;
+
 /// How often a call starts again because somebody removed the pipe meanwhile.
 const ATTEMPTS: u32 = 1000;
 
@@ -83,6 +86,20 @@ impl<'a> Asked<'a> {
             return Ok(());
         }
         Err(SetupError::Untrusted { address: self.address.clone(), uid, creator })
+    }
+
+    /// Refuses what anybody may write to, unless a mode like that is asked for: whoever writes to it is the other end.
+    pub(crate) fn check_mode(
+        &self,
+        options: &Options,
+        what: &'static str,
+        permissions: Permissions,
+    ) -> Result<(), SetupError> {
+        let wanted = options.mode.is_some_and(|mode| mode & OTHERS_WRITE != 0);
+        if permissions.mode & OTHERS_WRITE == 0 || wanted {
+            return Ok(());
+        }
+        Err(SetupError::WorldWritable { address: self.address.clone(), what, permissions })
     }
 
     /// What `ready` tells, unless the segment is foreign.

@@ -2,7 +2,7 @@
 
 use super::Segment;
 use crate::address::Address;
-use crate::error::SetupError;
+use crate::error::{Loss, SetupError};
 use crate::options::Options;
 use crate::peer::Role;
 use std::fmt::Debug;
@@ -15,7 +15,7 @@ use std::os::fd::BorrowedFd;
 /// One guard belongs to one open handle. Asking and claiming cost system calls, which only a wait and a set-up make.
 pub(crate) trait Guard: Debug + Send + Sync {
     /// Claims a role until [`release`](Self::release) or our death. `Taken` if somebody holds it, `Gone` if the pipe was
-    /// removed.
+    /// removed, `Unaccounted` if somebody may use it without a claim.
     fn claim(&self, role: Role) -> Result<(), GuardError>;
 
     /// Gives our claim back.
@@ -23,6 +23,9 @@ pub(crate) trait Guard: Debug + Send + Sync {
 
     /// Whether nobody holds a role. `Gone` if the pipe was removed.
     fn is_free(&self, role: Role) -> Result<bool, GuardError>;
+
+    /// After `Gone`: what has become of the pipe.
+    fn loss(&self) -> Loss;
 
     /// A hint at who holds a role, if the kernel has one.
     fn holder(&self, role: Role) -> Option<u32>;
@@ -47,6 +50,8 @@ pub(crate) enum GuardError {
     Gone,
     /// Somebody has what was asked for.
     Taken,
+    /// So many have the segment mapped whose claims, if they had any, are not known any more.
+    Unaccounted(u64),
     Os {
         call: &'static str,
         source: io::Error,

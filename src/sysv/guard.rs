@@ -1,29 +1,35 @@
 //! The roles of a System V pipe: claims in the semaphore set.
 
-use super::memory::Memory;
+use super::LOOKING;
+use super::memory::{Memory, Status};
 use super::semaphores::Semaphores;
 use super::unlink::remove;
-use crate::address::{Address, Place};
-use crate::error::SetupError;
+use crate::address::{Address, Key, Place};
+use crate::error::{Loss, SetupError};
 use crate::options::{Existing, Options};
 use crate::peer::Role;
 use crate::segment::{Guard, GuardError, Segment};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// The set that guards a segment, as one open handle uses it.
 #[derive(Debug)]
 pub(super) struct SetGuard {
     set: Semaphores,
     memory: Memory,
+    /// The key under which both were found.
+    key: Option<Key>,
+    /// Whether a role that is held is taken over, since the kernel does not free it when its holder dies.
+    takes_over: bool,
     /// Whether a thread of this process holds the producer's and the consumer's role through this handle, or is about
     /// to.
     claimed: [AtomicBool; 2],
 }
 
 impl SetGuard {
-    pub(super) fn new(set: Semaphores, memory: Memory) -> Self {
-        SetGuard { set, memory, claimed: Default::default() }
+    pub(super) fn new(set: Semaphores, memory: Memory, key: Option<Key>, takes_over: bool) -> Self {
+        SetGuard { set, memory, key, takes_over, claimed: Default::default() }
     }
 
     fn claimed(&self, role: Role) -> &AtomicBool {
@@ -41,10 +47,43 @@ impl SetGuard {
     fn claim_stale(&self, role: Role) -> Result<(), GuardError> {
         // Held until we have claimed, so that nobody attaches meanwhile who might claim in between.
         let _lock = self.set.lock_patiently()?;
-        if self.memory.status().is_ok_and(|status| status.attached == 1) {
+        if self.takes_over || self.memory.status().is_ok_and(|status| status.attached == 1) {
             self.set.free_stale(role)?;
         }
         self.set.claim(role)
+    }
+
+    /// The status of the segment, as long as it is there.
+    fn status(&self) -> Result<Status, GuardError> {
+        match self.memory.status() {
+            Ok(status) if status.is_removed() => Err(GuardError::Gone),
+            Ok(status) => Ok(status),
+            Err(source) => match source.raw_os_error() {
+                Some(libc::EIDRM | libc::EINVAL) => Err(GuardError::Gone),
+                _ => Err(GuardError::Os { call: "shmctl(IPC_STAT)", source }),
+            },
+        }
+    }
+
+    /// Makes sure that everybody who has the segment mapped has entered it through this set: somebody who has not may use a
+    /// role whose claim the kernel has taken back, as it does when its holder leaves the IPC namespace. Who only takes a look
+    /// is given a moment to go.
+    fn account(&self) -> Result<(), GuardError> {
+        let deadline = Instant::now() + LOOKING;
+        let mut pause = Duration::from_micros(20);
+        loop {
+            let guests = self.set.guests()?;
+            let others = self.status()?.attached.saturating_sub(guests as u64);
+            // Nobody came or went between the two looks.
+            if others == 0 && self.set.guests()? == guests {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(GuardError::Unaccounted(others.max(1)));
+            }
+            thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(5));
+        }
     }
 }
 
@@ -59,10 +98,16 @@ impl Guard for SetGuard {
             Err(GuardError::Taken) => self.claim_stale(role),
             claimed => claimed,
         };
-        if claimed.is_err() {
+        let accounted = claimed.and_then(|()| {
+            self.account().inspect_err(|_| {
+                // It fails only if the set was removed, and the claim with it.
+                let _ = self.set.release(role);
+            })
+        });
+        if accounted.is_err() {
             self.unclaimed(role);
         }
-        claimed
+        accounted
     }
 
     fn release(&self, role: Role) -> Result<(), GuardError> {
@@ -72,7 +117,22 @@ impl Guard for SetGuard {
     }
 
     fn is_free(&self, role: Role) -> Result<bool, GuardError> {
-        self.set.is_free(role)
+        let free = self.set.is_free(role)?;
+        match self.status() {
+            Err(GuardError::Gone) => Err(GuardError::Gone),
+            // Who may no longer read the segment's status still has it mapped.
+            _ => Ok(free),
+        }
+    }
+
+    fn loss(&self) -> Loss {
+        if let Ok(status) = self.status() {
+            return Loss::Claims { attached: status.attached.saturating_sub(1) };
+        }
+        match self.key.map(Memory::find) {
+            Some(Ok(Some(found))) if found != self.memory => Loss::Replaced,
+            _ => Loss::Removed,
+        }
     }
 
     fn holder(&self, role: Role) -> Option<u32> {

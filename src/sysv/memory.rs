@@ -2,6 +2,7 @@
 
 use super::proc::LOCKED;
 use crate::address::Key;
+use crate::error::Permissions;
 use std::io;
 
 /// A segment, by its identifier.
@@ -37,8 +38,8 @@ impl Status {
         self.mode & LOCKED != 0
     }
 
-    pub(super) fn permissions(&self) -> u32 {
-        self.mode & 0o777
+    pub(super) fn permissions(&self) -> Permissions {
+        Permissions { uid: self.uid, gid: self.gid, mode: self.mode & 0o777 }
     }
 }
 

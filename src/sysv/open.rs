@@ -2,11 +2,11 @@
 
 use super::guard::SetGuard;
 use super::memory::{Memory, Status};
-use super::semaphores::{COUNT, InitLock, Semaphores, SetStatus, Stage};
+use super::semaphores::{COUNT, InitLock, Semaphores, Stage};
 use super::target::Target;
-use super::{limits, settled};
+use super::{limits, settled, undo};
 use crate::address::{Address, Key, Place};
-use crate::error::{Permissions, SetupError};
+use crate::error::SetupError;
 use crate::identity::{Identity, MAKING, READY, Ready};
 use crate::layout::HEADER;
 use crate::options::{Existing, Options};
@@ -47,7 +47,7 @@ fn make_private(target: &Target<'_>, options: &Options) -> Result<Segment, Troub
         .map_err(|error| target.set_error(None, error))?
         .expect("IPC_PRIVATE never finds one that exists");
     let lock = set.lock_patiently().map_err(|error| target.set_error(Some(set), error))?;
-    let made = make(target, options, None, set);
+    let made = check_undo(target, options, &lock).and_then(|()| make(target, options, None, set));
     drop(lock);
     if made.is_err() {
         let _ = set.remove();
@@ -55,13 +55,22 @@ fn make_private(target: &Target<'_>, options: &Options) -> Result<Segment, Troub
     made
 }
 
+/// Refuses to rest roles on a kernel that does not give them back, unless somebody vouches for them.
+fn check_undo(target: &Target<'_>, options: &Options, lock: &InitLock) -> Result<(), Trouble> {
+    if undo::is_kept(lock) || options.assume_exclusive {
+        return Ok(());
+    }
+    Err(SetupError::NoUndo { address: target.address().clone() }.into())
+}
+
 fn open_by_id(target: &Target<'_>, options: &Options, memory: Memory) -> Result<Segment, Trouble> {
     let status = target.status(memory)?;
     target.asked.check_trust(status.uid, status.creator)?;
     let (ready, mapping) = target.peek(memory, &status)?;
+    target.asked.check_mode(options, "segment", status.permissions())?;
     let (set, fresh) = match (Key::new(status.key), ready) {
         (Some(key), ready) => {
-            set_under(target, key, status.permissions(), (ready != Ready::Yes).then_some(memory))?
+            set_under(target, key, status.permissions().mode, (ready != Ready::Yes).then_some(memory))?
         }
         (None, Ready::Yes) => {
             set_of_private(target, &status, &target.asked.identify(&mapping, status.size)?, memory)?
@@ -70,7 +79,9 @@ fn open_by_id(target: &Target<'_>, options: &Options, memory: Memory) -> Result<
     };
     drop(mapping);
     let lock = set.lock_patiently().map_err(|error| target.set_error(Some(set), error))?;
-    unless_in_vain(set, fresh, open_locked(target, options, Existing::Required, memory, set, &lock))
+    let opened = check_undo(target, options, &lock)
+        .and_then(|()| open_locked(target, options, Existing::Required, memory, set, &lock));
+    unless_in_vain(set, fresh, opened)
 }
 
 /// Removes a set that we have made and that nothing came of; those who wait for its lock start again.
@@ -91,7 +102,8 @@ fn set_of_private(
     if let Some(named) = target.named_set(identity, status, memory) {
         return Ok((named, false));
     }
-    let made = Semaphores::make(None, status.permissions()).map_err(|error| target.set_error(None, error))?;
+    let made =
+        Semaphores::make(None, status.permissions().mode).map_err(|error| target.set_error(None, error))?;
     Ok((made.expect("IPC_PRIVATE never finds one that exists"), true))
 }
 
@@ -105,10 +117,13 @@ fn set_under(
 ) -> Result<(Semaphores, bool), Trouble> {
     let failed = |error| target.set_error(None, error);
     if let Some(set) = Semaphores::find(key).map_err(failed)? {
-        let SetStatus { count, uid, creator } = set.status().map_err(failed)?;
-        target.asked.check_trust(uid, creator)?;
-        if count != COUNT {
-            return Err(target.asked.foreign("the number of semaphores in the set", count, COUNT).into());
+        let status = set.status().map_err(failed)?;
+        target.asked.check_trust(status.permissions.uid, status.creator)?;
+        if status.count != COUNT {
+            return Err(target
+                .asked
+                .foreign("the number of semaphores in the set", status.count, COUNT)
+                .into());
         }
         if let Stage::Foreign(found) = set.stage().map_err(failed)? {
             return Err(target.asked.foreign("the fourth semaphore of the set", found as u64, 0).into());
@@ -138,19 +153,23 @@ fn open_by_key(
             let status = target.status(memory)?;
             target.asked.check_trust(status.uid, status.creator)?;
             let (ready, _) = target.peek(memory, &status)?;
-            (status.permissions(), (ready != Ready::Yes).then_some(memory))
+            target.asked.check_mode(options, "segment", status.permissions())?;
+            (status.permissions().mode, (ready != Ready::Yes).then_some(memory))
         }
         None if existing == Existing::Required => return Err(target.asked.not_found().into()),
         None => (options.mode.unwrap_or(0o600), None),
     };
     let (set, fresh) = set_under(target, key, mode, unready)?;
     let lock = set.lock_patiently().map_err(|error| target.set_error(Some(set), error))?;
-    let opened = match find()? {
-        Some(memory) => open_locked(target, options, existing, memory, set, &lock),
-        None if existing == Existing::Required => Err(target.asked.not_found().into()),
-        None => make(target, options, Some(key), set),
+    let opened = || {
+        check_undo(target, options, &lock)?;
+        match find()? {
+            Some(memory) => open_locked(target, options, existing, memory, set, &lock),
+            None if existing == Existing::Required => Err(target.asked.not_found().into()),
+            None => make(target, options, Some(key), set),
+        }
     };
-    unless_in_vain(set, fresh, opened)
+    unless_in_vain(set, fresh, opened())
 }
 
 /// Opens a segment while nobody else makes, opens or removes it.
@@ -182,6 +201,8 @@ fn open_locked(
     }
     let identity = target.asked.identify(&seen, status.size)?;
     drop(seen);
+    target.asked.check_mode(options, "segment", status.permissions())?;
+    target.asked.check_mode(options, "semaphore set", set.status().map_err(set_failed)?.permissions)?;
     target.asked.check_wanted(&identity, options, existing)?;
     // The set guards this segment, and the segment names this set. Anything else means that the set, or both, were
     // removed and made again; then only a segment that nobody is attached to has no holders of lost claims.
@@ -298,7 +319,8 @@ fn finish(
         Place::Private => Address(Place::Id(memory.id())),
         _ => target.address().clone(),
     };
-    let permissions = Permissions { uid: status.uid, gid: status.gid, mode: status.permissions() };
-    let guard = Box::new(SetGuard::new(set, memory));
+    let permissions = status.permissions();
+    let takes_over = options.assume_exclusive && undo::is_known_to_be_lost();
+    let guard = Box::new(SetGuard::new(set, memory, Key::new(status.key), takes_over));
     Ok(Segment { mapping, identity, address, created, permissions, eager: created, guard })
 }

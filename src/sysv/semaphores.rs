@@ -5,6 +5,7 @@
 //! on Linux, and zero is the value of everything that is free.
 
 use crate::address::Key;
+use crate::error::Permissions;
 use crate::peer::Role;
 use crate::segment::GuardError;
 use std::io;
@@ -96,7 +97,7 @@ pub(crate) struct Semaphores {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SetStatus {
     pub(super) count: u64,
-    pub(super) uid: u32,
+    pub(super) permissions: Permissions,
     pub(super) creator: u32,
 }
 
@@ -151,7 +152,9 @@ impl Semaphores {
 
     pub(super) fn status(self) -> Result<SetStatus, GuardError> {
         let status = self.read()?;
-        Ok(SetStatus { count: status.sem_nsems, uid: status.sem_perm.uid, creator: status.sem_perm.cuid })
+        let perm = status.sem_perm;
+        let permissions = Permissions { uid: perm.uid, gid: perm.gid, mode: u32::from(perm.mode) & 0o777 };
+        Ok(SetStatus { count: status.sem_nsems, permissions, creator: perm.cuid })
     }
 
     fn read(self) -> Result<libc::semid_ds, GuardError> {
@@ -324,6 +327,23 @@ impl Semaphores {
 #[derive(Debug)]
 pub(super) struct InitLock {
     set: Semaphores,
+}
+
+impl InitLock {
+    /// What the kernel has counted: 1, for us.
+    pub(super) fn count(&self) -> Result<i32, GuardError> {
+        self.set.get(Semaphore::Init)
+    }
+
+    /// Counts one more, until the process ends that does so.
+    pub(super) fn count_once_more(&self) -> Result<(), GuardError> {
+        self.set.operate(&mut [operation(Semaphore::Init, 1, true)])
+    }
+
+    /// Takes back what a process has counted that has ended.
+    pub(super) fn give_back_one(&self) -> Result<(), GuardError> {
+        self.set.operate(&mut [operation(Semaphore::Init, -1, false)])
+    }
 }
 
 impl Drop for InitLock {

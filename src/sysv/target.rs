@@ -67,6 +67,7 @@ impl<'a> Target<'a> {
                 address: self.address().clone(),
                 pid: set.and_then(Semaphores::locker),
             }),
+            GuardError::Unaccounted(attached) => Trouble::Failed(self.claims_lost(attached)),
             GuardError::Os { call, source } => match source.raw_os_error() {
                 Some(libc::EACCES | libc::EPERM) => Trouble::Failed(self.denied()),
                 Some(libc::ENOSPC | libc::EINVAL) => Trouble::Failed(limits::of_sets(source)),

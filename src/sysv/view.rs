@@ -6,7 +6,7 @@ use super::proc::Row;
 use super::semaphores::{COUNT, Semaphores, Stage};
 use super::target::Target;
 use crate::address::{Address, Key, Place};
-use crate::error::{Permissions, SetupError};
+use crate::error::SetupError;
 use crate::identity::{READY, Ready};
 use crate::inspect::Object;
 use crate::segment::{Guard, GuardError, View};
@@ -51,11 +51,12 @@ pub(crate) fn view(address: &Address, patience: Duration) -> Result<View, SetupE
         object: Object::SysV { key: status.key, shm_id: memory.id(), sem_id: set.map(Semaphores::id) },
         size: status.size,
         attached: Some(status.attached),
-        permissions: Permissions { uid: status.uid, gid: status.gid, mode: status.permissions() },
+        permissions: status.permissions(),
         creator: status.creator,
         locked: status.is_locked(),
         stale: false,
-        guard: set.map(|set| Box::new(SetGuard::new(set, memory)) as Box<dyn Guard>),
+        guard: set
+            .map(|set| Box::new(SetGuard::new(set, memory, Key::new(status.key), false)) as Box<dyn Guard>),
         mapping,
     })
 }

@@ -58,16 +58,16 @@ pub fn a_pipe_removed_by_force_goes_on_until_somebody_waits(backend: Backend) {
         producer.send(b"old").unwrap();
         assert_eq!(consumer.recv().unwrap().to_vec(), b"old");
         assert_eq!(consumer.try_recv().unwrap_err(), RecvError::Empty);
-        assert_eq!(consumer.recv().unwrap_err(), RecvError::Removed);
-        assert_eq!(consumer.recv_deadline(within(A_WHILE)).unwrap_err(), RecvError::Removed);
+        assert_eq!(consumer.recv().unwrap_err(), RecvError::Replaced);
+        assert_eq!(consumer.recv_deadline(within(A_WHILE)).unwrap_err(), RecvError::Replaced);
         while producer.try_send(&[0; 100]).is_ok() {}
-        assert_eq!(producer.send(&[0; 100]), Err(SendError::Removed));
+        assert_eq!(producer.send(&[0; 100]), Err(SendError::Replaced));
         assert_eq!(
-            consumer.wait_for_peer(None).map_or_else(|error| error, |()| RecvError::Removed),
-            RecvError::Removed
+            consumer.wait_for_peer(None).map_or_else(|error| error, |()| RecvError::Replaced),
+            RecvError::Replaced
         );
         for error in [producer.close().unwrap_err(), consumer.close().unwrap_err()] {
-            assert!(matches!(error, SetupError::Removed { .. }), "{error:?}");
+            assert!(matches!(error, SetupError::Replaced { .. }), "{error:?}");
         }
         assert_eq!(new_consumer.recv().unwrap().to_vec(), b"new");
         assert!(matches!(new.producer().unwrap_err(), SetupError::RoleTaken { .. }));
@@ -185,7 +185,7 @@ pub fn watchers_do_not_keep_a_pipe_from_being_removed_on_close(backend: Backend)
     let place = backend.place();
     let pipe = place.create(&Options::new().remove_on_close(true)).unwrap();
     drop((pipe.producer().unwrap(), pipe.consumer().unwrap()));
-    let watcher = place.segment();
+    let watcher = place.watched();
     drop(pipe);
     drop(watcher);
     assert!(place.is_unused());

@@ -105,7 +105,12 @@ pub fn starters_and_removers_at_once_never_see_half_a_pipe(backend: Backend) {
                     let pipe = place.open_or_create(&Options::new()).unwrap();
                     let claimed = if i == 0 { pipe.producer().map(drop) } else { pipe.consumer().map(drop) };
                     match claimed {
-                        Ok(()) | Err(SetupError::RoleTaken { .. } | SetupError::Removed { .. }) => {}
+                        Ok(())
+                        | Err(
+                            SetupError::RoleTaken { .. }
+                            | SetupError::Removed { .. }
+                            | SetupError::Replaced { .. },
+                        ) => {}
                         Err(error) => panic!("claim: {error:?}"),
                     }
                 }

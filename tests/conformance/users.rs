@@ -66,6 +66,7 @@ pub fn roots_pipe_is_everybodys_who_may(backend: Backend) {
     let pipe = place.create(&Options::new().mode(0o666)).unwrap();
     let mut consumer = pipe.consumer().unwrap();
     let mut producer = end::nobody();
+    producer.ask("mode 666");
     producer.ask(format!("open {place}"));
     assert_eq!(producer.ask("producer"), "claimed");
     assert_eq!(producer.ask("send hello"), "sent");
@@ -81,13 +82,14 @@ pub fn who_may_write_and_not_remove_leaves_the_pipe_as_it_was(backend: Backend) 
         return;
     }
     let place = backend.place();
-    let pipe = place.create(&Options::new().mode(0o666)).unwrap();
+    let open_to_all = Options::new().mode(0o666);
+    let pipe = place.create(&open_to_all).unwrap();
     pipe.producer().unwrap().send(b"still here").unwrap();
     let mut stranger = end::nobody();
     for attempt in ["unlink", "unlink_force"] {
         let refused = stranger.ask(format!("{attempt} {place}"));
         assert!(refused.starts_with("PermissionDenied"), "{attempt}: {refused}");
-        let again = Pipe::open(&place).unwrap();
+        let again = open_to_all.open(&place).unwrap();
         assert_eq!(again.id(), pipe.id());
         let mut consumer = again.consumer().unwrap();
         consumer.recv().unwrap().keep();
@@ -97,7 +99,10 @@ pub fn who_may_write_and_not_remove_leaves_the_pipe_as_it_was(backend: Backend) 
     let producer = pipe.producer().unwrap();
     let refused = stranger.ask(format!("unlink_force {place}"));
     assert!(refused.starts_with("PermissionDenied"), "{refused}");
-    assert!(matches!(Pipe::open(&place).unwrap().producer().unwrap_err(), SetupError::RoleTaken { .. }));
+    assert!(matches!(
+        open_to_all.open(&place).unwrap().producer().unwrap_err(),
+        SetupError::RoleTaken { .. }
+    ));
     drop(producer);
 }
 
@@ -119,12 +124,15 @@ pub fn only_roots_and_our_own_pipes_are_trusted_and_those_of_whom_we_name(backen
     place.attached_by(1);
     let error = Options::new().trust_uid(NOBODY - 1).open(&place).unwrap_err();
     assert!(matches!(error, SetupError::Untrusted { .. }), "{error:?}");
-    let pipe = Options::new().trust_uid(NOBODY - 1).trust_uid(NOBODY).open(&place).unwrap();
+    let trusting = Options::new().trust_uid(NOBODY - 1).trust_uid(NOBODY);
+    assert!(matches!(trusting.open(&place), Err(SetupError::WorldWritable { .. })));
+    let pipe = trusting.mode(0o666).open(&place).unwrap();
     assert_eq!(stranger.ask("producer"), "claimed");
     assert_eq!(stranger.ask("send hello"), "sent");
     assert_eq!(pipe.consumer().unwrap().recv().unwrap().to_vec(), b"hello");
     // To its maker it is its own.
     let mut second = end::nobody();
+    second.ask("mode 666");
     assert!(second.ask(format!("open {place}")).ends_with(" found"));
     // To look, no trust is needed.
     assert_eq!(inspect(&place).unwrap().creator, NOBODY);

@@ -2,6 +2,7 @@
 
 mod making;
 mod sets;
+mod undo;
 mod watching;
 
 use shmpipe::{Pipe, inspect};

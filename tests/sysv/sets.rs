@@ -40,9 +40,9 @@ fn a_pipe_that_lost_its_set_is_refused_while_anybody_is_attached_and_adopted_aft
     assert!(matches!(error, SetupError::ClaimsLost { attached: 2, .. }), "{error:?}");
     // They learn of it when they wait.
     assert_eq!(consumer.ask("recv"), "\"two\"");
-    assert_eq!(consumer.ask("recv"), "Removed");
+    assert_eq!(consumer.ask("recv"), "ClaimsLost");
     assert_eq!(producer.ask("send three"), "sent");
-    assert_eq!(producer.ask("close"), format!("Removed {{ address: {:?} }}", shmpipe::Address::from(&name)));
+    assert!(producer.ask("close").starts_with("ClaimsLost"));
     producer.end();
     let error = Pipe::open(&name).unwrap_err();
     assert!(matches!(error, SetupError::ClaimsLost { attached: 1, .. }), "{error:?}");

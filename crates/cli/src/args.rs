@@ -221,6 +221,10 @@ pub struct PipeArgs {
     /// Also accept a segment made or owned by this user; may be repeated
     #[arg(long, value_name = "UID")]
     pub trust_uid: Vec<u32>,
+    /// Where the kernel does not give back what a killed process held (gVisor), use System V pipes all the same; you vouch that
+    /// there is one sender and one receiver at a time
+    #[arg(long)]
+    pub assume_exclusive: bool,
     #[command(flatten)]
     pub making: Making,
     #[command(flatten)]
@@ -229,7 +233,7 @@ pub struct PipeArgs {
 
 impl PipeArgs {
     pub fn options(&self) -> Options {
-        let mut options = self.lasting.apply(self.making.options());
+        let mut options = self.lasting.apply(self.making.options()).assume_exclusive(self.assume_exclusive);
         if let Some(wait) = self.wait {
             options = options.wait(wait.into());
         }

@@ -105,11 +105,14 @@ pub fn code_of(error: &SetupError) -> Code {
         | SetupError::CannotMake { .. }
         | SetupError::CannotHandOver { .. }
         | SetupError::CapacityTooLarge { .. } => Code::Usage,
-        SetupError::NotFound { .. } | SetupError::Removed { .. } => Code::NotFound,
-        SetupError::Exists { .. } | SetupError::RoleTaken { .. } => Code::Taken,
-        SetupError::PermissionDenied { .. } | SetupError::Untrusted { .. } | SetupError::Stranger { .. } => {
-            Code::Denied
+        SetupError::NotFound { .. } | SetupError::Removed { .. } | SetupError::Replaced { .. } => {
+            Code::NotFound
         }
+        SetupError::Exists { .. } | SetupError::RoleTaken { .. } => Code::Taken,
+        SetupError::PermissionDenied { .. }
+        | SetupError::Untrusted { .. }
+        | SetupError::WorldWritable { .. }
+        | SetupError::Stranger { .. } => Code::Denied,
         SetupError::Foreign { .. }
         | SetupError::OtherName { .. }
         | SetupError::ByteOrder
@@ -125,6 +128,7 @@ pub fn code_of(error: &SetupError) -> Code {
         | SetupError::Unbacked { .. }
         | SetupError::HalfMade { .. }
         | SetupError::ClaimsLost { .. }
+        | SetupError::NoUndo { .. }
         | SetupError::CannotWake { .. }
         | SetupError::NeverSleeps
         | SetupError::Corrupt(_) => Code::Unfit,
@@ -149,8 +153,8 @@ impl From<SendError> for Failure {
         let code = match error {
             SendError::TimedOut | SendError::Full => Code::TimedOut,
             SendError::Closed | SendError::Abandoned => Code::PeerGone,
-            SendError::Removed => Code::NotFound,
-            SendError::Corrupt(_) => Code::Unfit,
+            SendError::Removed | SendError::Replaced => Code::NotFound,
+            SendError::Corrupt(_) | SendError::ClaimsLost => Code::Unfit,
             SendError::TooLarge { .. } | SendError::Stopped | _ => Code::Failure,
         };
         Failure::new(code, error)
@@ -162,8 +166,8 @@ impl From<RecvError> for Failure {
         let code = match error {
             RecvError::TimedOut | RecvError::Empty => Code::TimedOut,
             RecvError::Closed | RecvError::Abandoned => Code::PeerGone,
-            RecvError::Removed => Code::NotFound,
-            RecvError::Corrupt(_) => Code::Unfit,
+            RecvError::Removed | RecvError::Replaced => Code::NotFound,
+            RecvError::Corrupt(_) | RecvError::ClaimsLost => Code::Unfit,
             RecvError::WrongSize { .. } | RecvError::Stopped | _ => Code::Failure,
         };
         Failure::new(code, error)

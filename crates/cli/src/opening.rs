@@ -25,7 +25,7 @@ pub fn take_role<E>(
                 tell(&pipe, &arguments.address, report);
                 return Ok(endpoint);
             }
-            Err(SetupError::Removed { .. }) if attempts < ATTEMPTS => {}
+            Err(SetupError::Removed { .. } | SetupError::Replaced { .. }) if attempts < ATTEMPTS => {}
             Err(error) => return Err(error.into()),
         }
     }

@@ -230,6 +230,14 @@ impl Place {
         }
     }
 
+    /// The same for somebody who takes no part.
+    pub fn watched(&self) -> Attached {
+        match &self.at {
+            At::Key(name) => Attached::unaccounted(name.segment().expect("a segment")),
+            _ => self.segment(),
+        }
+    }
+
     /// What can be known from outside of what is there, other than its bytes.
     pub fn status(&self) -> impl fmt::Debug + PartialEq + use<> {
         let of_file = |status: &fs::Metadata| {

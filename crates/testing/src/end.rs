@@ -130,6 +130,7 @@ impl End {
             ["schema", id] => self.wish(options.schema(id.parse().unwrap())),
             ["remove_on_close"] => self.wish(options.remove_on_close(true)),
             ["trust", uid] => self.wish(options.trust_uid(uid.parse().unwrap())),
+            ["assume_exclusive"] => self.wish(options.assume_exclusive(true)),
             ["prefault", wish] => self.wish(options.prefault(*wish == "on")),
             ["remake_stale"] => self.wish(options.remake_stale(true)),
             ["wait", strategy] => self.wish(options.wait(strategy_of(strategy))),

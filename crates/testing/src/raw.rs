@@ -4,22 +4,53 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd};
 
+/// The word that begins a complete segment.
+const READY: u64 = 0x0065_7069_706d_6873;
+/// Where in the segment its set stands.
+const SEM_ID: usize = 88;
+/// The semaphore that counts the handles.
+const GUESTS: u16 = 7;
+
+/// Adds to a semaphore, until we end.
+pub fn change(set: i32, semaphore: u16, by: i16) -> io::Result<()> {
+    let flags = (libc::IPC_NOWAIT | libc::SEM_UNDO) as i16;
+    let mut operation = libc::sembuf { sem_num: semaphore, sem_op: by, sem_flg: flags };
+    // SAFETY: one operation, which is live.
+    match unsafe { libc::semop(set, &raw mut operation, 1) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
 /// A segment attached for writing; detached when dropped.
 #[derive(Debug)]
 pub struct Attached {
     base: *mut u8,
     size: usize,
+    /// The set in which we count as a guest.
+    set: Option<i32>,
     /// Of a file, and not a System V segment.
     is_mapped: bool,
 }
 
 impl Attached {
+    /// Attaches a segment, and enters it as a guest if it is a pipe: who is not accounted for keeps others from claiming.
     pub fn new(id: i32) -> Self {
+        let mut attached = Self::unaccounted(id);
+        if attached.size >= 4096 && attached.get(0) == READY {
+            let set = attached.get(SEM_ID) as i32;
+            attached.set = change(set, GUESTS, 1).is_ok().then_some(set);
+        }
+        attached
+    }
+
+    /// Attaches a segment and tells nobody.
+    pub fn unaccounted(id: i32) -> Self {
         let size = status(id).expect("a segment to attach").shm_segsz;
         // SAFETY: the kernel chooses the place.
         let base = unsafe { libc::shmat(id, std::ptr::null(), 0) };
         assert_ne!(base as isize, -1, "shmat: {}", io::Error::last_os_error());
-        Attached { base: base.cast(), size, is_mapped: false }
+        Attached { base: base.cast(), size, set: None, is_mapped: false }
     }
 
     /// All of a file.
@@ -29,7 +60,7 @@ impl Attached {
         // SAFETY: the kernel chooses the place.
         let base = unsafe { libc::mmap(none, size, protection, libc::MAP_SHARED, file.as_raw_fd(), 0) };
         assert_ne!(base, libc::MAP_FAILED, "mmap: {}", io::Error::last_os_error());
-        Attached { base: base.cast(), size, is_mapped: true }
+        Attached { base: base.cast(), size, set: None, is_mapped: true }
     }
 
     pub fn size(&self) -> usize {
@@ -85,6 +116,10 @@ impl Attached {
 
 impl Drop for Attached {
     fn drop(&mut self) {
+        if let Some(set) = self.set {
+            // The set may be gone.
+            let _ = change(set, GUESTS, -1);
+        }
         // SAFETY: nobody uses the mapping after this.
         unsafe {
             match self.is_mapped {
@@ -196,10 +231,7 @@ pub fn set_semaphore(set: i32, number: i32, value: i32) {
 
 /// Adds one to a semaphore until this process ends.
 pub fn hold_semaphore(set: i32, number: u16) {
-    let mut operation = libc::sembuf { sem_num: number, sem_op: 1, sem_flg: libc::SEM_UNDO as i16 };
-    // SAFETY: one operation, as said.
-    let done = unsafe { libc::semop(set, &raw mut operation, 1) };
-    assert_ne!(done, -1, "semop: {}", io::Error::last_os_error());
+    change(set, number, 1).expect("semop");
 }
 
 /// The numbers of a System V pipe.

@@ -109,6 +109,18 @@ fn unusable(check: &mut Check, address: &Address, error: &SetupError) {
             "whoever owns a pipe can remove it and take its roles; only root and ourselves are trusted unasked",
             format!("shmpipe recv {address} --trust-uid {uid}"),
         ),
+        SetupError::WorldWritable { permissions, .. } => (
+            "whoever may write to it can be the other end, and change every message",
+            format!("shmpipe rm {address}   # and make it anew; or, if that is meant: shmpipe recv {address} --mode {:o}", permissions.mode),
+        ),
+        SetupError::NoUndo { .. } => (
+            "the role of a side that is killed would stay taken for ever",
+            "shmpipe doctor   # says more; use a memfd:, posix: or file: address".to_owned(),
+        ),
+        SetupError::ClaimsLost { .. } => (
+            "one of them may still send or receive, and a second one would spoil what it does",
+            format!("shmpipe ls   # and end those who have it open; then shmpipe rm {address}"),
+        ),
         SetupError::HalfMade { .. } => ("its creator died", format!("shmpipe rm {address}")),
         SetupError::Foreign { .. } | SetupError::NotAFile { .. } => (
             "somebody else uses that place; it is left alone",

@@ -1,0 +1,96 @@
+//! A kernel that accepts SEM_UNDO and does not undo: every `semop` of a process goes through a library that leaves the flag out.
+
+use shmpipe::Pipe;
+use shmpipe_testing::name::Name;
+use shmpipe_testing::process::Process;
+use shmpipe_testing::{janitor, raw};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
+const WITHOUT_UNDO: &str = r"
+#define _GNU_SOURCE
+#include <sys/sem.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+int semop(int set, struct sembuf *operations, size_t count)
+{
+    struct sembuf copy[8];
+    for (size_t i = 0; i < count; i++) {
+        copy[i] = operations[i];
+        copy[i].sem_flg &= ~SEM_UNDO;
+    }
+    return syscall(SYS_semtimedop, set, copy, count, NULL);
+}
+";
+
+/// The library, made once.
+fn library() -> &'static PathBuf {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| {
+        let source = janitor::directory().join("without_undo.c");
+        let library = source.with_extension("so");
+        std::fs::write(&source, WITHOUT_UNDO).unwrap();
+        let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&library, &source]).status();
+        assert!(compiled.expect("a C compiler, as for linking").success());
+        library
+    })
+}
+
+/// An end on such a kernel.
+fn end() -> Process {
+    Process::start_under(&["env", &format!("LD_PRELOAD={}", library().display())], "end", &[])
+}
+
+#[test]
+fn a_kernel_that_does_not_undo_is_refused_and_nothing_is_left() {
+    let name = Name::new();
+    let mut end = end();
+    for attempt in ["create", "open_or_create"] {
+        let refused = end.ask(format!("{attempt} {name}"));
+        assert!(refused.starts_with("NoUndo"), "{attempt}: {refused}");
+        assert!(name.is_unused());
+    }
+    assert!(end.ask("create sysv:private").starts_with("NoUndo"));
+    // A pipe of somebody whose kernel does is left as it was.
+    let pipe = Pipe::open_or_create(&name).unwrap();
+    assert!(end.ask(format!("open {name}")).starts_with("NoUndo"));
+    assert!(end.ask(format!("open sysv:id:{}", name.segment().unwrap())).starts_with("NoUndo"));
+    assert_eq!(raw::semaphore(name.set().unwrap(), 0), 0, "its lock is free");
+    assert!(Pipe::open(&name).is_ok_and(|again| again.id() == pipe.id()));
+}
+
+#[test]
+fn who_vouches_takes_the_role_over_that_a_killed_process_holds_for_ever() {
+    let name = Name::new();
+    let [mut first, mut second] = [end(), end()];
+    for end in [&mut first, &mut second] {
+        end.ask("assume_exclusive");
+        assert!(end.ask(format!("open_or_create {name}")).starts_with("pipe"));
+    }
+    assert_eq!(first.ask("producer"), "claimed");
+    assert_eq!(first.ask("send first"), "sent");
+    first.kill();
+    assert_eq!(raw::semaphore(name.set().unwrap(), 1), 1, "it would be held for ever");
+    assert_eq!(second.ask("producer"), "claimed");
+    assert_eq!(second.ask("send second"), "sent");
+    assert_eq!(second.ask("consumer"), "claimed");
+    assert_eq!(second.ask("recv"), "\"first\"");
+    assert_eq!(second.ask("recv"), "\"second\"");
+}
+
+#[test]
+fn vouching_takes_no_role_over_where_the_kernel_undoes() {
+    let name = Name::new();
+    let mut holder = Process::start("end", &[]);
+    let mut other = Process::start("end", &[]);
+    for end in [&mut holder, &mut other] {
+        end.ask("assume_exclusive");
+        end.ask(format!("open_or_create {name}"));
+    }
+    assert_eq!(holder.ask("producer"), "claimed");
+    assert!(other.ask("producer").starts_with("RoleTaken"));
+    holder.kill();
+    assert_eq!(other.ask("producer"), "claimed");
+}
