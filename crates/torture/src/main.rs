@@ -7,6 +7,7 @@
 //! A harness is a module with a type that implements [`Harness`](run::Harness), and a line below.
 
 mod kill;
+mod planted;
 mod run;
 mod state;
 mod verdict;
@@ -41,6 +42,7 @@ macro_rules! harnesses {
 
 harnesses! {
     Kill: kill,
+    Planted: planted,
 }
 
 /// Tries to break shmpipe.

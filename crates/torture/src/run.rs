@@ -127,7 +127,6 @@ impl Run {
     }
 
     /// What was counted so far.
-    #[allow(dead_code, reason = "for harnesses whose goal hangs on it")]
     pub fn counted(&self, what: &str) -> u64 {
         *self.progress().state.count(what)
     }
