@@ -54,9 +54,11 @@ impl Claim {
         }
     }
 
-    /// Makes sure that our own claim still stands.
-    pub(crate) fn check(&self) -> Result<(), Loss> {
-        if self.is_free(self.role)? { Err(Loss::Claims { attached: 1 }) } else { Ok(()) }
+    /// Makes sure that our own claim still stands, and that nobody has claimed the role since: whoever may write to a semaphore
+    /// set can free a role, and the next one to come then holds it too.
+    pub(crate) fn check(&self, is_succeeded: bool) -> Result<(), Loss> {
+        let is_lost = self.is_free(self.role)? || is_succeeded;
+        if is_lost { Err(Loss::Claims { attached: 1 }) } else { Ok(()) }
     }
 
     /// Whether the kernel says that nobody holds the peer's role.
@@ -70,13 +72,14 @@ impl Claim {
     }
 
     /// Waits until there is a peer, or one that came and went and `is_news`. `state` loads its state word, `sleep` sleeps
-    /// while that stays what it was.
+    /// while that stays what it was; `is_succeeded` says whether somebody else has our role.
     pub(crate) fn wait_for_peer(
         &self,
         patience: Patience,
         stopper: &Stopper,
         state: impl Fn() -> State,
         is_news: impl Fn(State) -> bool,
+        is_succeeded: impl Fn() -> bool,
         sleep: impl Fn(State, Duration),
     ) -> Result<(), NoPeer> {
         let mut waiting = Waiting::new(self.pipe.wait(), patience, stopper);
@@ -93,7 +96,7 @@ impl Claim {
                 Step::Yield => std::thread::yield_now(),
                 Step::Sleep(slice) => sleep(now, slice),
                 Step::Check => {
-                    self.check().map_err(NoPeer::Lost)?;
+                    self.check(is_succeeded()).map_err(NoPeer::Lost)?;
                     // The kernel may have had no answer the last time.
                     seen = None;
                 }

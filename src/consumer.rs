@@ -106,7 +106,7 @@ impl Inner {
                 Step::Yield => std::thread::yield_now(),
                 Step::Sleep(slice) => stopper.sleep(reader.bell(), || reader.sleep(slice)),
                 Step::Check => {
-                    claim.check()?;
+                    claim.check(reader.is_succeeded())?;
                     let looked = reader.look_for_death(|| claim.peer_is_gone())?;
                     if let Some(found) = looked.map_err(no_more)? {
                         return Ok(found);
@@ -261,6 +261,7 @@ impl<P> Consumer<P> {
             stopper,
             || reader.peer_state(),
             |state| reader.is_news(state),
+            || reader.is_succeeded(),
             sleep,
         );
         waited.map_err(|none| match none {

@@ -6,6 +6,7 @@
 mod groups;
 
 use crate::error::SetupError;
+use crate::layout::HEADER;
 use crate::options::Options;
 use crate::segment::Mapping;
 use crate::sync::{AtomicU64, Ordering};
@@ -97,6 +98,20 @@ pub(crate) unsafe fn populate(base: NonNull<u8>, len: u64) -> Result<(), SetupEr
             Some(libc::EFAULT) => Err(SetupError::Unbacked { bytes: len }),
             _ => Err(SetupError::Os { call: "madvise(MADV_POPULATE_WRITE)", source: error }),
         },
+    }
+}
+
+/// Makes sure that there is memory behind the header of a segment that others have made: of one of huge pages it may be
+/// that none were left, and the first look would be a SIGBUS. Linux before 5.14 cannot tell.
+///
+/// # Errors
+/// [`SetupError::Unbacked`].
+pub(crate) fn check_start(mapping: &Mapping) -> Result<(), SetupError> {
+    match advise(mapping.base(), HEADER, libc::MADV_POPULATE_READ) {
+        Err(error) if error.raw_os_error() == Some(libc::EFAULT) => {
+            Err(SetupError::Unbacked { bytes: mapping.size() })
+        }
+        _ => Ok(()),
     }
 }
 

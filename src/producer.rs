@@ -276,8 +276,14 @@ impl<P> Producer<P> {
         let patience = deadline.map_or(Patience::Forever, Patience::Until);
         let Inner { writer, stopper, .. } = &self.inner;
         let sleep = |state, slice| stopper.sleep(writer.bell(), || writer.sleep_for_peer(state, slice));
-        let waited =
-            self.inner.claim.wait_for_peer(patience, stopper, || writer.peer_state(), |_| false, sleep);
+        let waited = self.inner.claim.wait_for_peer(
+            patience,
+            stopper,
+            || writer.peer_state(),
+            |_| false,
+            || writer.is_succeeded(),
+            sleep,
+        );
         waited.map_err(|none| match none {
             NoPeer::Ended(ended) => self::ended(ended),
             NoPeer::Lost(loss) => loss.into(),
@@ -339,7 +345,7 @@ impl<P> Producer<P> {
                 Step::Yield => std::thread::yield_now(),
                 Step::Sleep(slice) => stopper.sleep(writer.bell(), || writer.sleep(at, length, slice)),
                 Step::Check => {
-                    claim.check()?;
+                    claim.check(writer.is_succeeded())?;
                     let looked = writer.look_for_death(at, length, || claim.peer_is_gone());
                     match looked? {
                         Err(Refusal::Full) => {}

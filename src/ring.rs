@@ -613,6 +613,12 @@ impl Writer {
         })
     }
 
+    /// Whether somebody has claimed our role behind us: nobody but a producer writes its state.
+    pub(crate) fn is_succeeded(&self) -> bool {
+        // Relaxed: it is compared only.
+        self.own().state.load(Ordering::Relaxed) != self.state.0
+    }
+
     /// The consumer's state.
     pub(crate) fn peer_state(&self) -> State {
         State::of(self.peer())
@@ -898,6 +904,12 @@ impl Reader {
     /// Whether there is something to receive from the producer in this state, be it its end: see [`Watch::is_news`].
     pub(crate) fn is_news(&self, state: State) -> bool {
         self.watch.is_news(self.own(), state)
+    }
+
+    /// Whether somebody has claimed our role behind us: nobody but a consumer writes its state.
+    pub(crate) fn is_succeeded(&self) -> bool {
+        // Relaxed: it is compared only.
+        self.own().state.load(Ordering::Relaxed) != self.state.0
     }
 
     /// The producer's state.

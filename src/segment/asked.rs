@@ -8,6 +8,7 @@ use crate::identity::{Identity, READY, Ready, Wishes};
 use crate::membarrier;
 use crate::options::{Existing, Options};
 use crate::wait::Wait;
+use std::time::{Duration, Instant};
 
 /// What a call asks for: a pipe at an address, which root, we ourselves and the users named as trusted may have made.
 #[derive(Clone, Copy)]
@@ -34,7 +35,11 @@ pub(crate) fn persist<T>(
     address: &Address,
     mut attempt: impl FnMut() -> Result<T, Trouble>,
 ) -> Result<T, SetupError> {
+    let deadline = Instant::now() + PATIENCE;
     for _ in 0..ATTEMPTS {
+        if Instant::now() > deadline {
+            break;
+        }
         match attempt() {
             Ok(done) => return Ok(done),
             Err(Trouble::Failed(error)) => return Err(error),
@@ -47,8 +52,10 @@ pub(crate) fn persist<T>(
 /// The bit of a mode that lets anybody write.
 const OTHERS_WRITE: u32 = 0o002;
 
-/// How often a call starts again because somebody removed the pipe meanwhile.
+/// How often a call starts again because somebody removed the pipe meanwhile, and for how long: each time may have been a long
+/// wait.
 const ATTEMPTS: u32 = 1000;
+const PATIENCE: Duration = Duration::from_secs(10);
 
 impl<'a> Asked<'a> {
     pub(crate) fn new(address: &'a Address, trusted: &'a [u32]) -> Self {

@@ -33,6 +33,12 @@ impl Status {
         self.mode & DESTROYED != 0
     }
 
+    /// They are of one segment, of which they say the same.
+    pub(super) fn is_of_same(&self, other: &Status) -> bool {
+        (self.key, self.size, self.uid, self.creator, self.mode & 0o777)
+            == (other.key, other.size, other.uid, other.creator, other.mode & 0o777)
+    }
+
     /// It is locked in memory.
     pub(super) fn is_locked(&self) -> bool {
         self.mode & LOCKED != 0

@@ -210,6 +210,10 @@ fn open_locked(
     let align = pages::alignment(options);
     let mapping = Mapping::of_segment(memory.id(), status.size, Access::ReadWrite, align)
         .map_err(|source| target.memory_error("shmat", source))?;
+    if !target.status(memory)?.is_of_same(&status) {
+        // Another segment by now, which has got the identifier.
+        return Err(Trouble::Again);
+    }
     if !guards {
         // Counted with ourselves attached: of two who adopt at the same time, under a set each, one sees the other.
         let attached = settled(memory, 1);

@@ -9,6 +9,7 @@ use crate::address::{Address, AddressError, Key, Place, ftok};
 use crate::error::SetupError;
 use crate::identity::{Identity, Ready};
 use crate::layout::HEADER;
+use crate::pages;
 use crate::segment::{Access, Asked, GuardError, Mapping, Trouble};
 use std::io;
 
@@ -92,8 +93,12 @@ impl<'a> Target<'a> {
     ) -> Option<Semaphores> {
         let named = Semaphores::from_id(identity.sem_id);
         let SetStatus { count, creator, .. } = named.status().ok()?;
-        let is_known = creator == status.creator || self.asked.is_trusted(creator);
-        (count == COUNT && is_known && named.guards(memory.id()).ok()?).then_some(named)
+        (count == COUNT && self.is_known(status, creator) && named.guards(memory.id()).ok()?).then_some(named)
+    }
+
+    /// Whether who made a set is as good as who made the segment.
+    pub(super) fn is_known(&self, segment: &Status, creator: u32) -> bool {
+        creator == segment.creator || self.asked.is_trusted(creator)
     }
 
     /// Attaches a segment for reading alone and says what `ready` tells. A foreign one is not written to.
@@ -103,6 +108,8 @@ impl<'a> Target<'a> {
         }
         let mapping = Mapping::of_segment(memory.id(), status.size, Access::Read, None)
             .map_err(|source| self.memory_error("shmat", source))?;
+        // One of huge pages may have none behind it.
+        pages::check_start(&mapping)?;
         Ok((self.asked.readiness(&mapping)?, mapping))
     }
 

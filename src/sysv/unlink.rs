@@ -91,7 +91,7 @@ fn unlink_segment(target: &Target<'_>, memory: Memory, force: bool) -> Result<()
 fn set_beside(target: &Target<'_>, memory: Memory, status: &Status) -> Result<Option<Semaphores>, Trouble> {
     if let Some(key) = Key::new(status.key) {
         let found = Semaphores::find(key).map_err(|error| target.set_error(None, error))?;
-        return Ok(found.filter(|&set| is_ours(set)));
+        return Ok(found.filter(|&set| is_ours(target, set, status)));
     }
     let (ready, seen) = target.peek(memory, status)?;
     let identity = (ready == Ready::Yes).then(|| Identity::read(seen.header()));
@@ -123,9 +123,10 @@ fn check(
     Err(target.asked.foreign("the first word", 0, READY).into())
 }
 
-/// Whether a set under a pipe's key is a pipe's set.
-fn is_ours(set: Semaphores) -> bool {
-    set.status().is_ok_and(|status| status.count == COUNT)
+/// Whether a set under a pipe's key is a pipe's set, made by whom we trust or by who made the segment: a stranger's could be
+/// locked for ever.
+fn is_ours(target: &Target<'_>, set: Semaphores, segment: &Status) -> bool {
+    set.status().is_ok_and(|status| status.count == COUNT && target.is_known(segment, status.creator))
         && !set.stage().is_ok_and(|stage| matches!(stage, Stage::Foreign(_)))
 }
 

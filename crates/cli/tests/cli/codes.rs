@@ -257,8 +257,8 @@ fn what_belongs_to_somebody_else_is_8() {
     let theirs = Name::new("theirs");
     copy.run_as_nobody(&["create", &theirs, "--mode", "666"]).code(0);
     ask(&["recv", &theirs]).code(8).said(&["65534", "trusted"]);
-    run(&["send", &theirs, "--trust-uid", "65534"], b"hello\n").code(0).quiet();
-    copy.run_as_nobody(&["recv", &theirs]).code(0).quiet().wrote(b"hello\n");
+    run(&["send", &theirs, "--trust-uid", "65534", "--mode", "666"], b"hello\n").code(0).quiet();
+    copy.run_as_nobody(&["recv", &theirs, "--mode", "666"]).code(0).quiet().wrote(b"hello\n");
 }
 
 /// The one object on standard error.
