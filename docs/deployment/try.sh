@@ -175,7 +175,7 @@ for pipe in ticks posix:/ticks "file:$PLACE/dir/ticks"; do
     claim "$kind: who may only read may watch, and take no part"
     needs "$can && alice true"
     where 'alice shmpipe create $pipe --mode 0644; bob shmpipe stat $pipe >/dev/null || exit 99; bob shmpipe recv $pipe --trust-uid 2001 --timeout 100ms'
-    otherwise 'alice shmpipe create $pipe --mode 0666; bob shmpipe stat $pipe >/dev/null || exit 99; bob shmpipe recv $pipe --trust-uid 2001 --timeout 100ms'
+    otherwise 'alice shmpipe create $pipe --mode 0666; bob shmpipe stat $pipe >/dev/null || exit 99; bob shmpipe recv $pipe --mode 0666 --trust-uid 2001 --timeout 100ms'
     gives 8 'read and write permission'
 
     claim "$kind: the umask does not narrow the mode asked for"
@@ -187,8 +187,14 @@ for pipe in ticks posix:/ticks "file:$PLACE/dir/ticks"; do
     claim "$kind: another user may take the name first; his pipe is refused"
     needs "$can && alice true"
     where 'bob shmpipe create $pipe --mode 0666; echo secret | alice shmpipe send $pipe'
-    otherwise 'alice shmpipe create $pipe --mode 0666; echo secret | alice shmpipe send $pipe'
+    otherwise 'alice shmpipe create $pipe --mode 0666; echo secret | alice shmpipe send $pipe --mode 0666'
     gives 8 'made by user 2002'
+
+    claim "$kind: what anybody may write to is refused by who does not ask for that"
+    needs "$can"
+    where 'shmpipe create $pipe --mode 0666; echo secret | shmpipe send $pipe'
+    otherwise 'shmpipe create $pipe --mode 0666; echo secret | shmpipe send $pipe --mode 0666'
+    gives 8 'anybody may write'
 
     # -- one side at a time
 
@@ -360,12 +366,12 @@ gives 1 'reading /proc/sysvipc/shm failed'
 claim "sysv: RemoveIPC takes the semaphore set of a pipe in use; a side that waits hears of it"
 where 'shmpipe create ticks; consumes ticks; ipcrm --semaphore-id $(number ticks sem_id); wait $!; code=$?; cat heard; exit $code'
 otherwise 'shmpipe create ticks; consumes ticks; kill -INT $!; wait $!; code=$?; cat heard; exit $code'
-gives 3 'removed while in use'
+gives 7 'the semaphore set that kept our role for us is gone'
 
 claim "sysv: as long as one that lost its claim is attached, nobody else gets in"
 where 'shmpipe create ticks; produces ticks; kill -STOP $!; ipcrm --semaphore-id $(number ticks sem_id); shmpipe recv ticks --timeout 100ms'
 otherwise 'shmpipe create ticks; produces ticks; kill9; ipcrm --semaphore-id $(number ticks sem_id); shmpipe recv ticks --timeout 100ms'
-gives 7 'was removed while 1 others are attached'
+gives 7 '1 are attached to the pipe'
 
 claim "sysv: when all have gone, the next one opens it again and finds what was left"
 where 'echo kept | shmpipe send ticks; ipcrm --semaphore-id $(number ticks sem_id); shmpipe recv ticks --timeout 1s'
