@@ -44,6 +44,12 @@ impl Claim {
         self.pipe.segment().release(self.role)
     }
 
+    /// Leaves the role to whoever has claimed it behind us. To give it back would be to give theirs back.
+    pub(crate) fn forget(&mut self) -> SetupError {
+        self.held = false;
+        self.pipe.segment().forget(self.role)
+    }
+
     fn is_free(&self, role: Role) -> Result<bool, Loss> {
         let guard = &self.pipe.segment().guard;
         match guard.is_free(role) {

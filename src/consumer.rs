@@ -52,6 +52,10 @@ impl Inner {
         if !self.claim.is_ours() {
             return Ok(());
         }
+        if self.reader.is_succeeded() {
+            // It is another one's to close.
+            return Err(self.claim.forget());
+        }
         self.reader.close();
         self.claim.release()
     }

@@ -53,6 +53,10 @@ impl Inner {
         if !self.claim.is_ours() {
             return Ok(());
         }
+        if self.writer.is_succeeded() {
+            // It is another one's to close.
+            return Err(self.claim.forget());
+        }
         self.writer.close();
         self.claim.release()
     }

@@ -110,6 +110,12 @@ impl Segment {
         })
     }
 
+    /// Forgets a claim that somebody else seems to have taken over; the error that says so.
+    pub(crate) fn forget(&self, role: Role) -> SetupError {
+        self.guard.forget(role);
+        SetupError::ClaimsLost { address: self.address.clone(), attached: 1 }
+    }
+
     fn error(&self, error: GuardError) -> SetupError {
         let address = self.address.clone();
         match error {

@@ -97,8 +97,8 @@ otherwise 'dd if=/dev/zero of=/dev/shm/big bs=1M count=32'
 gives 0
 
 claim "sysv: nsenter --ipc joins another namespace"
-where 'unshare --ipc --fork sh -c "shmpipe create ticks; sleep 60" >/dev/null & sleep 0.3; nsenter --ipc --target $! shmpipe stat ticks'
-otherwise 'unshare --ipc --fork sh -c "shmpipe create ticks; sleep 60" >/dev/null & sleep 0.3; shmpipe stat ticks'
+where 'unshare --ipc --fork sh -c "shmpipe create ticks; sleep 60" >/dev/null 2>&1 & sleep 0.3; nsenter --ipc --target $! shmpipe stat ticks'
+otherwise 'unshare --ipc --fork sh -c "shmpipe create ticks; sleep 60" >/dev/null 2>&1 & sleep 0.3; shmpipe stat ticks'
 gives 0 'name +ticks'
 
 # ---- what holds for every kind of shared memory --------------------------------------------------------------------

@@ -21,6 +21,13 @@ pub(crate) trait Guard: Debug + Send + Sync {
     /// Gives our claim back.
     fn release(&self, role: Role) -> Result<(), GuardError>;
 
+    /// Forgets a claim that somebody else seems to have taken over, and gives back nothing that is theirs. Where that cannot happen,
+    /// it is given back.
+    fn forget(&self, role: Role) {
+        // It fails only if the pipe was removed, and the claim with it.
+        let _ = self.release(role);
+    }
+
     /// Whether nobody holds a role. `Gone` if the pipe was removed.
     fn is_free(&self, role: Role) -> Result<bool, GuardError>;
 

@@ -116,6 +116,14 @@ impl Guard for SetGuard {
         released
     }
 
+    fn forget(&self, role: Role) {
+        if self.set.holder(role) == Some(std::process::id()) {
+            // Nobody has claimed it since: whoever wrote that we have a successor was no successor.
+            let _ = self.set.release(role);
+        }
+        self.unclaimed(role);
+    }
+
     fn is_free(&self, role: Role) -> Result<bool, GuardError> {
         let free = self.set.is_free(role)?;
         match self.status() {
