@@ -7,13 +7,17 @@
 //! A harness is a module with a type that implements [`Harness`](run::Harness), and a line below.
 
 mod kill;
+mod lanes;
+mod nursery;
 mod planted;
 mod run;
 mod state;
+mod traffic;
 mod verdict;
 
 use clap::{Parser, Subcommand};
 use run::{Common, Harness};
+use shmpipe_testing::backend::Backend;
 use shmpipe_testing::process::{Part, part};
 use std::process::ExitCode;
 
@@ -53,6 +57,18 @@ struct Arguments {
     common: Common,
     #[command(subcommand)]
     harness: Chosen,
+}
+
+/// A kind of shared memory, as an option has it.
+fn backend(name: &str) -> Result<Backend, String> {
+    let known = [
+        ("sysv", Backend::SysV),
+        ("posix", Backend::Posix),
+        ("file", Backend::File),
+        ("memfd", Backend::Memfd),
+    ];
+    let found = known.into_iter().find(|(known, _)| *known == name);
+    found.map(|(_, backend)| backend).ok_or_else(|| "one of sysv, posix, file, memfd".to_owned())
 }
 
 fn main() -> ExitCode {

@@ -9,6 +9,7 @@ use shmpipe_testing::rng::Rng;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::fmt::Debug;
 use std::io::Write;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -38,7 +39,7 @@ pub trait Harness: Debug {
     /// What the processes that it starts play, by name.
     const PARTS: &'static [(&'static str, Part)] = &[];
 
-    /// Goes on from `run.done()` up to the goal that it sets, or until `run.is_over()`. Fails by error or panic.
+    /// Does what is left [to do](Run::to_do) of the goal that it sets, or as much until [`Run::is_over`]. Fails by error or panic.
     fn run(&self, run: &Run) -> Outcome;
 }
 
@@ -93,6 +94,12 @@ impl Run {
     /// How much of the goal is done.
     pub fn done(&self) -> u64 {
         self.progress().state.done
+    }
+
+    /// What of the goal is not done yet.
+    pub fn to_do(&self) -> Range<u64> {
+        let progress = self.progress();
+        progress.state.done..progress.goal.map_or(0, |(goal, _)| goal)
     }
 
     /// So much more of the goal is done, with all that was counted for it.

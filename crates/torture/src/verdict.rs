@@ -35,12 +35,21 @@ impl<E: Error> From<E> for Failure {
 }
 
 impl Failure {
-    /// What a panic said.
     pub fn of_panic(payload: &(dyn Any + Send)) -> Self {
-        let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
-        let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
-        Failure::Failed(text.unwrap_or_else(|| "a panic without words".to_owned()))
+        Failure::Failed(words_of_panic(payload))
     }
+}
+
+/// What a panic said, in one line.
+pub fn words_of_panic(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
+    one_line(&text.unwrap_or_else(|| "a panic without words".to_owned()))
+}
+
+/// A verdict is one line, whatever an assertion said.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The end of a run.
@@ -65,13 +74,11 @@ impl Verdict {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A verdict is one line, whatever an assertion said.
-        let line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         match self {
             Verdict::Passed => f.write_str("PASSED"),
             Verdict::Interrupted => f.write_str("INTERRUPTED"),
-            Verdict::Not(Failure::Failed(why)) => write!(f, "FAILED: {}", line(why)),
-            Verdict::Not(Failure::CannotRunHere(why)) => write!(f, "CANNOT RUN HERE: {}", line(why)),
+            Verdict::Not(Failure::Failed(why)) => write!(f, "FAILED: {}", one_line(why)),
+            Verdict::Not(Failure::CannotRunHere(why)) => write!(f, "CANNOT RUN HERE: {}", one_line(why)),
         }
     }
 }

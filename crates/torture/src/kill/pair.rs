@@ -1,0 +1,248 @@
+//! A producer and a consumer, and what is done to them.
+
+use crate::nursery::{Forked, Nursery};
+use crate::traffic::Orders;
+use crate::traffic::words::{ATTEMPT, BEGUN, HOLDER, LEAVE, RELEASED, SENT, STOP, TAKEN};
+use shmpipe::Wait;
+use shmpipe_testing::backend::Place;
+use shmpipe_testing::ledger::Ledger;
+use shmpipe_testing::rng::Rng;
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub const PRODUCER: &str = "producer";
+pub const CONSUMER: &str = "consumer";
+const NAMES: [&str; 2] = [PRODUCER, CONSUMER];
+
+/// What has not happened by then, on however busy a machine, will never happen.
+const STUCK: Duration = Duration::from_secs(30);
+
+/// Longer than it takes to begin.
+const FIRST_STEPS: u64 = 1500;
+
+pub struct Pair<'a> {
+    place: &'a Place,
+    ledger: &'a Ledger,
+    nursery: &'a mut Nursery,
+    rng: Rng,
+    waits: &'a [Wait],
+    /// How many of each were started.
+    started: [u64; 2],
+    processes: [Option<Forked>; 2],
+    rivals: u64,
+}
+
+impl<'a> Pair<'a> {
+    pub fn new(
+        place: &'a Place,
+        ledger: &'a Ledger,
+        nursery: &'a mut Nursery,
+        rng: Rng,
+        waits: &'a [Wait],
+    ) -> Self {
+        let mut pair =
+            Pair { place, ledger, nursery, rng, waits, started: [0; 2], processes: [None, None], rivals: 0 };
+        pair.start(0);
+        pair.start(1);
+        pair
+    }
+
+    /// How many were kept out as long as another one held the role.
+    pub fn rivals(&self) -> u64 {
+        self.rivals
+    }
+
+    fn chance(&mut self, one_in: u64) -> bool {
+        self.rng.below(one_in) == 0
+    }
+
+    fn bear(&mut self, which: usize, rival: bool) -> Forked {
+        self.started[which] += 1;
+        let orders = Orders {
+            address: self.place.as_str().to_owned(),
+            ledger: self.ledger.path(),
+            seed: self.rng.word(),
+            ordinal: self.started[which],
+            wait: self.waits[self.rng.below(self.waits.len() as u64) as usize],
+            rival,
+            trusting: self.chance(2),
+            dawdling: self.chance(3),
+        };
+        self.nursery.bear(NAMES[which], &orders.to_words().each_ref().map(String::as_str))
+    }
+
+    fn start(&mut self, which: usize) {
+        self.processes[which] = Some(self.bear(which, false));
+    }
+
+    fn process(&mut self, which: usize) -> &mut Forked {
+        self.processes[which].as_mut().expect("both are there between two rounds")
+    }
+
+    fn kill(&mut self, which: usize) {
+        self.must_live(which);
+        self.processes[which].take().expect("it lives").kill();
+    }
+
+    fn must_live(&mut self, which: usize) {
+        if let Some(status) = self.processes[which].as_mut().and_then(Forked::has_ended) {
+            let why = self.nursery.why(status);
+            self.describe();
+            panic!("the {} has ended by itself: {why}", NAMES[which]);
+        }
+    }
+
+    fn wait_until(&mut self, what: &str, reached: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + STUCK;
+        while !reached(self) {
+            (0..2).for_each(|which| self.must_live(which));
+            if Instant::now() >= deadline {
+                self.describe();
+                panic!("stuck: {what}: not within {STUCK:?}");
+            }
+            thread::sleep(Duration::from_micros(50));
+        }
+    }
+
+    fn pause(&mut self, micros: u64) {
+        thread::sleep(Duration::from_micros(self.rng.log_uniform(micros)));
+    }
+
+    fn has_begun(&self, which: usize) -> bool {
+        self.ledger.get(BEGUN[which]) == self.started[which]
+    }
+
+    fn must_begin(&mut self, which: usize) {
+        self.wait_until(&format!("the {} has not begun", NAMES[which]), |pair| pair.has_begun(which));
+    }
+
+    /// One or both are killed, or leave, and have a successor.
+    pub fn round(&mut self) {
+        if self.chance(8) {
+            // On the way to its role.
+            self.pause(FIRST_STEPS);
+        } else {
+            (0..2).for_each(|which| self.must_begin(which));
+            self.pause(1000);
+        }
+        let which = self.rng.below(2) as usize;
+        let stopped = self.chance(12).then(|| self.rng.below(2) as usize);
+        if let Some(stopped) = stopped {
+            self.process(stopped).signal(libc::SIGSTOP);
+            self.pause(2000);
+        }
+        match self.rng.below(24) {
+            0..=8 => self.replace(which),
+            9 if stopped.is_none() => self.take_turns(which),
+            9..=10 => self.outlive(which),
+            _ => self.replace_both(which),
+        }
+        if let Some(process) = stopped.and_then(|stopped| self.processes[stopped].as_ref()) {
+            process.signal(libc::SIGCONT);
+        }
+    }
+
+    fn replace(&mut self, which: usize) {
+        self.kill(which);
+        self.start(which);
+    }
+
+    fn replace_both(&mut self, first: usize) {
+        self.kill(first);
+        self.pause(200);
+        self.kill(1 - first);
+        let next = self.rng.below(2) as usize;
+        self.start(next);
+        self.start(1 - next);
+    }
+
+    /// A successor comes before its predecessor is dead, and has to wait for that.
+    fn outlive(&mut self, which: usize) {
+        self.wait_until(&format!("the {} has not begun", NAMES[which]), |pair| {
+            pair.has_begun(which) || pair.is_stopped(which)
+        });
+        if !self.has_begun(which) {
+            // Stopped before it had the role, which its successor may have then.
+            return self.replace(which);
+        }
+        let rival = self.bear(which, true);
+        self.pause(FIRST_STEPS);
+        self.must_live(which);
+        let begun = self.ledger.get(BEGUN[which]);
+        if begun == self.started[which] {
+            self.describe();
+            panic!("two hold the role: a second {} has begun, and the first one lives", NAMES[which]);
+        }
+        self.kill(which);
+        self.processes[which] = Some(rival);
+        self.rivals += 1;
+    }
+
+    /// One closes, and ends, and has a successor.
+    fn take_turns(&mut self, which: usize) {
+        (0..2).for_each(|which| self.must_begin(which));
+        self.ledger.set(LEAVE[which], self.started[which]);
+        self.must_end(which, "has not closed");
+        self.start(which);
+    }
+
+    fn must_end(&mut self, which: usize, what: &str) {
+        let Some(status) = self.process(which).ends_within(STUCK) else {
+            self.must_live(1 - which);
+            self.describe();
+            panic!("stuck: the {} {what}: not within {STUCK:?}", NAMES[which]);
+        };
+        if !status.success() {
+            self.must_live(which);
+        }
+    }
+
+    /// Both are left alone until both have done something.
+    pub fn must_progress(&mut self) {
+        (0..2).for_each(|which| self.must_begin(which));
+        let [before, ..] = self.ledger.entry::<3>(ATTEMPT);
+        self.wait_until("the producer sends nothing", |pair| pair.ledger.entry::<3>(ATTEMPT)[0] > before);
+        self.wait_until("the consumer takes nothing", |pair| pair.ledger.entry::<2>(TAKEN)[0] > before);
+    }
+
+    /// Both end in good order, with nothing left in the pipe.
+    pub fn end(&mut self) {
+        self.ledger.set(STOP, 1);
+        self.must_end(0, "has not closed");
+        self.must_end(1, "has not taken the last message");
+    }
+
+    fn is_stopped(&self, which: usize) -> bool {
+        let pid = self.processes[which].as_ref().map_or(0, Forked::pid);
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.contains(") T ")
+    }
+
+    /// What there is to know about a failure, on standard error.
+    fn describe(&self) {
+        let word = |word: usize| self.ledger.get(word);
+        eprintln!("pipe: {:#?}", shmpipe::inspect(self.place));
+        eprintln!(
+            "ledger: about to send, how many, from {:?}; sent {}; next to take, behind {:?}; released {}",
+            self.ledger.entry::<3>(ATTEMPT),
+            word(SENT),
+            self.ledger.entry::<2>(TAKEN),
+            word(RELEASED)
+        );
+        for which in 0..2 {
+            eprintln!(
+                "{}: {} started, begun {}, role used by {}",
+                NAMES[which],
+                self.started[which],
+                word(BEGUN[which]),
+                word(HOLDER[which])
+            );
+            let Some(process) = &self.processes[which] else { continue };
+            for file in ["wchan", "syscall", "stat", "stack"] {
+                let text = fs::read_to_string(format!("/proc/{}/{file}", process.pid())).unwrap_or_default();
+                eprintln!("  {file}: {}", text.trim_end().replace('\n', "; "));
+            }
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Numbered messages between two processes that may be killed at any instant: each notes in a ledger what it is about to do and
+//! what it has done, so that its successor knows what must be in the pipe, and what may come a second time.
+
+mod receiving;
+mod sending;
+pub mod words;
+
+pub use receiving::consume;
+pub use sending::produce;
+
+use shmpipe::{Options, Pipe, SetupError, Wait};
+use shmpipe_testing::ledger::Ledger;
+use shmpipe_testing::rng::Rng;
+use std::str::FromStr;
+use std::thread;
+use std::time::Duration;
+use words::HOLDER;
+
+/// What a process that sends or receives is told.
+#[derive(Clone, Debug)]
+pub struct Orders {
+    pub address: String,
+    pub ledger: String,
+    pub seed: u64,
+    /// Which of all that play its part it is.
+    pub ordinal: u64,
+    pub wait: Wait,
+    /// It comes while its predecessor lives, and has to wait until that is dead.
+    pub rival: bool,
+    /// It promises to believe the other side, and works in place.
+    pub trusting: bool,
+    /// Now and then it leaves the other side alone for long enough that it goes to sleep.
+    pub dawdling: bool,
+}
+
+const WAITS: [(&str, Wait); 3] = [("spin", Wait::Spin), ("yield", Wait::Yield), ("block", Wait::Block)];
+
+impl Orders {
+    pub fn to_words(&self) -> [String; 8] {
+        let (wait, _) = WAITS.into_iter().find(|(_, wait)| *wait == self.wait).expect("one of three");
+        [
+            self.address.clone(),
+            self.ledger.clone(),
+            self.seed.to_string(),
+            self.ordinal.to_string(),
+            wait.to_owned(),
+            self.rival.to_string(),
+            self.trusting.to_string(),
+            self.dawdling.to_string(),
+        ]
+    }
+
+    fn from_words(words: &[String]) -> Self {
+        fn parsed<T: FromStr>(word: &str) -> T {
+            word.parse().unwrap_or_else(|_| panic!("{word:?} is no order"))
+        }
+        let [address, ledger, seed, ordinal, wait, rival, trusting, dawdling] = words else {
+            panic!("{words:?} are no orders")
+        };
+        let (_, wait) = WAITS.into_iter().find(|(name, _)| name == wait).expect("one of three");
+        Orders {
+            address: address.clone(),
+            ledger: ledger.clone(),
+            seed: parsed(seed),
+            ordinal: parsed(ordinal),
+            wait,
+            rival: parsed(rival),
+            trusting: parsed(trusting),
+            dawdling: parsed(dawdling),
+        }
+    }
+
+    fn open(&self) -> Pipe {
+        Options::new().wait(self.wait).open(self.address.as_str()).expect("a pipe")
+    }
+
+    /// Claims a role. It is free, unless a predecessor is there that we have to outlive.
+    fn claim<T>(&self, claim: impl Fn() -> Result<T, SetupError>) -> T {
+        loop {
+            match claim() {
+                Ok(end) => return end,
+                Err(SetupError::RoleTaken { .. }) if self.rival => nap(50),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}
+
+/// Who holds a role, as its holders have it.
+///
+/// Each holder leaves its ordinal behind with everything that it does, and finds it there again the next time. If another one
+/// does the same meanwhile, either finds the other's.
+struct Tenure<'a> {
+    ledger: &'a Ledger,
+    word: usize,
+    ordinal: u64,
+}
+
+impl<'a> Tenure<'a> {
+    /// Begins when a role has been claimed.
+    fn new(ledger: &'a Ledger, role: usize, ordinal: u64) -> Self {
+        let word = HOLDER[role];
+        ledger.set(word, ordinal);
+        Tenure { ledger, word, ordinal }
+    }
+
+    /// While the role is held.
+    fn renew(&self) {
+        // Relaxed: only that each swap is one, and that they have an order.
+        let found = self.ledger.word(self.word).swap(self.ordinal, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(found, self.ordinal, "two hold the role: ours is {}, {found} was here", self.ordinal);
+    }
+}
+
+/// What message number `number` is: its length, and the generator of its content.
+fn message(number: u64, max: usize) -> (usize, Rng) {
+    let mut content = Rng(number.wrapping_mul(0xa076_1d64_78bd_642f));
+    (content.log_uniform(max as u64) as usize, content)
+}
+
+fn bytes(number: u64, max: usize) -> Vec<u8> {
+    let (length, mut content) = message(number, max);
+    let mut bytes = vec![0; length];
+    content.fill(&mut bytes);
+    bytes
+}
+
+/// Does nothing for a moment, now and then, for somebody to be killed in.
+fn hold(rng: &mut Rng) {
+    if rng.below(16) == 0 {
+        (0..rng.below(2000)).for_each(|_| std::hint::spin_loop());
+    }
+}
+
+/// Leaves the other side alone, now and then.
+fn dawdle(rng: &mut Rng) {
+    if rng.below(8) == 0 {
+        nap(rng.log_uniform(500));
+    }
+}
+
+fn nap(micros: u64) {
+    thread::sleep(Duration::from_micros(micros));
+}

@@ -1,0 +1,139 @@
+//! The consumer's side.
+
+use super::words::{BEGUN, DUPLICATES, LEAVE, RELEASED, STOP, TAKEN};
+use super::{Orders, Tenure, bytes, dawdle, hold, nap};
+use shmpipe::{Consumer, Record, RecvError};
+use shmpipe_testing::ledger::Ledger;
+use shmpipe_testing::rng::Rng;
+use std::time::{Duration, Instant};
+
+/// How long a consumer waits for a message before it looks whether it is to end.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+/// Takes message after message and checks each, until it is killed or told to end.
+pub fn consume(words: &[String]) {
+    let orders = Orders::from_words(words);
+    let ledger = Ledger::open(&orders.ledger);
+    let pipe = orders.open();
+    let consumer = orders.claim(|| pipe.consumer());
+    match orders.trusting {
+        false => take_all(consumer, &orders, &ledger),
+        // SAFETY: whoever opens this pipe is this program, and keeps to the protocol.
+        true => take_all(unsafe { consumer.trust_peer() }, &orders, &ledger),
+    }
+}
+
+fn take_all<P>(mut consumer: Consumer<P>, orders: &Orders, ledger: &Ledger) {
+    let mut rng = Rng(orders.seed);
+    let tenure = Tenure::new(ledger, 1, orders.ordinal);
+    let [next, last] = ledger.entry(TAKEN);
+    ledger.set(BEGUN[1], orders.ordinal);
+    let mut taker = Taker { ledger, max: consumer.max_len(), next, last, repeating: true };
+    while ledger.get(LEAVE[1]) != orders.ordinal {
+        tenure.renew();
+        let taken = match rng.below(8) {
+            0 => drain(&mut consumer, &mut taker, &mut rng),
+            _ => receive(&mut consumer, &mut taker, &mut rng),
+        };
+        match taken {
+            Ok(()) | Err(RecvError::Abandoned | RecvError::TimedOut) => {}
+            Err(RecvError::Closed) if ledger.get(STOP) != 0 => break,
+            // Another producer comes.
+            Err(RecvError::Closed) => nap(50),
+            Err(error) => panic!("{error}"),
+        }
+        if orders.dawdling {
+            dawdle(&mut rng);
+        }
+    }
+    consumer.close().expect("a pipe that is still there");
+}
+
+fn drain<P>(consumer: &mut Consumer<P>, taker: &mut Taker<'_>, rng: &mut Rng) -> Result<(), RecvError> {
+    let mut drain = consumer.drain(rng.below(20) as usize);
+    let mut last = None;
+    while let Some(record) = drain.next()? {
+        taker.take(&record);
+        last = Some(record.tag());
+    }
+    hold(rng);
+    if rng.below(8) == 0 {
+        drain.keep();
+        taker.repeating = true;
+    } else {
+        drain.release();
+        last.into_iter().for_each(|tag| taker.released(tag));
+    }
+    Ok(())
+}
+
+fn receive<P>(consumer: &mut Consumer<P>, taker: &mut Taker<'_>, rng: &mut Rng) -> Result<(), RecvError> {
+    let message = match rng.below(4) {
+        // It sleeps as long as it has to.
+        0 => consumer.recv_deadline(Instant::now() + PATIENCE)?,
+        _ => consumer.recv()?,
+    };
+    taker.take(&message);
+    let tag = message.tag();
+    hold(rng);
+    if rng.below(64) == 0 {
+        message.keep();
+        taker.repeating = true;
+    } else {
+        drop(message);
+        taker.released(tag);
+    }
+    Ok(())
+}
+
+/// What a consumer knows: its own words of the ledger, in private memory.
+struct Taker<'a> {
+    ledger: &'a Ledger,
+    max: usize,
+    next: u64,
+    /// The position of the last record taken, plus 1.
+    last: u64,
+    /// Every record since the last claim, or the last one that was kept, came a second time.
+    repeating: bool,
+}
+
+impl Taker<'_> {
+    /// Checks a record, and notes it if it is new.
+    fn take<P>(&mut self, record: &Record<'_, P>) {
+        let position = record.position().get();
+        let is_new = position >= self.last;
+        let number = self.number(record.tag());
+        assert_eq!(
+            number >= self.next,
+            is_new,
+            "{number} at {position}, expected {} behind {}",
+            self.next,
+            self.last
+        );
+        if is_new {
+            assert_eq!(number, self.next, "lost: {} at {position}", self.next);
+            self.repeating = false;
+        } else {
+            assert!(self.repeating, "{number} at {position} comes again after new ones");
+            let released = self.ledger.get(RELEASED);
+            assert!(number >= released, "{number} at {position} comes again and was released: {released}");
+            self.ledger.set(DUPLICATES, self.ledger.get(DUPLICATES) + 1);
+        }
+        assert!(record.to_vec() == bytes(number, self.max), "torn: {number} at {position}");
+        if is_new {
+            self.next = number + 1;
+            self.last = position + 1;
+            self.ledger.enter(TAKEN, [self.next, self.last]);
+        }
+    }
+
+    /// The number of the record with this tag: the one closest to the next, since a ring holds fewer than 2^31.
+    fn number(&self, tag: u32) -> u64 {
+        self.next.wrapping_add_signed(i64::from((tag as i32).wrapping_sub(self.next as i32)))
+    }
+
+    /// The record with this tag, and all before it, were released.
+    fn released(&self, tag: u32) {
+        self.ledger.set(RELEASED, self.number(tag) + 1);
+    }
+}

@@ -1,0 +1,119 @@
+//! The producer's side.
+
+use super::words::{ATTEMPT, BEGUN, LEAVE, SENT, STOP};
+use super::{Orders, Tenure, bytes, dawdle, hold, message, nap};
+use shmpipe::{Pipe, Producer, SendError};
+use shmpipe_testing::ledger::Ledger;
+use shmpipe_testing::rng::Rng;
+
+/// Sends message after message, until it is killed or told to end.
+pub fn produce(words: &[String]) {
+    let orders = Orders::from_words(words);
+    let ledger = Ledger::open(&orders.ledger);
+    let pipe = orders.open();
+    let producer = orders.claim(|| pipe.producer());
+    match orders.trusting {
+        false => send_all(producer, &orders, &ledger, &pipe),
+        // SAFETY: whoever opens this pipe is this program, and keeps to the protocol.
+        true => send_all(unsafe { producer.trust_peer() }, &orders, &ledger, &pipe),
+    }
+}
+
+fn send_all<P>(mut producer: Producer<P>, orders: &Orders, ledger: &Ledger, pipe: &Pipe) {
+    let mut rng = Rng(orders.seed);
+    let tenure = Tenure::new(ledger, 0, orders.ordinal);
+    // What our predecessor was about to send is in the pipe as a whole, or not at all: where the ring ends now tells.
+    let [first, count, before] = ledger.entry(ATTEMPT);
+    let now = producer.position().get();
+    assert!(now >= before, "the ring ends at {now}, and ended at {before} before");
+    let mut next = if now > before { first + count } else { first };
+    ledger.set(BEGUN[0], orders.ordinal);
+    while ledger.get(STOP) == 0 && ledger.get(LEAVE[0]) != orders.ordinal {
+        tenure.renew();
+        let position = producer.position().get();
+        let way = rng.below(8);
+        let count = if way == 0 { fitting(next, 1 + rng.below(12), pipe) } else { 1 };
+        ledger.enter(ATTEMPT, [next, count, position]);
+        send(&mut producer, next, count, way, &mut rng);
+        next += count;
+        if orders.dawdling {
+            dawdle(&mut rng);
+        }
+    }
+    ledger.enter(ATTEMPT, [next, 0, producer.position().get()]);
+    ledger.set(SENT, next);
+    producer.close().expect("a pipe that is still there");
+}
+
+/// How many messages from `first` on, of `count`, make a batch that fits into the ring wherever that stands.
+fn fitting(first: u64, count: u64, pipe: &Pipe) -> u64 {
+    let mut size = pipe.capacity() / 2 + 8;
+    let fits = |number: &u64| {
+        size += 8 + message(*number, pipe.max_len()).0.next_multiple_of(8) as u64;
+        size <= pipe.capacity()
+    };
+    ((first..first + count).take_while(fits).count() as u64).max(1)
+}
+
+/// What to do about an error: nothing if the consumer has died or left, since another one comes.
+fn insist(error: &SendError) {
+    match error {
+        SendError::Abandoned => {}
+        SendError::Closed => nap(50),
+        error => panic!("{error}"),
+    }
+}
+
+/// Sends something until that is done.
+fn until_sent<T>(mut send: impl FnMut() -> Result<T, SendError>) -> T {
+    loop {
+        match send() {
+            Ok(sent) => return sent,
+            Err(error) => insist(&error),
+        }
+    }
+}
+
+fn send<P>(producer: &mut Producer<P>, next: u64, count: u64, way: u64, rng: &mut Rng) {
+    let max = producer.max_len();
+    let tag = next as u32;
+    let content = bytes(next, max);
+    let length = content.len();
+    match way {
+        0 => {
+            let mut batch = producer.batch();
+            for number in next..next + count {
+                let content = bytes(number, max);
+                until_sent(|| batch.push_tagged(number as u32, &content));
+            }
+            hold(rng);
+            batch.commit();
+        }
+        1 | 2 => {
+            let reserved = length + rng.below((max - length) as u64 + 1) as usize;
+            let mut space = loop {
+                match producer.reserve(reserved) {
+                    Ok(space) => break space,
+                    Err(error) => insist(&error),
+                }
+            };
+            space.write(0, &vec![0xFF; reserved]);
+            space.tag(tag);
+            hold(rng);
+            space.write(0, &content);
+            if way == 1 {
+                space.commit_len(length);
+            } else {
+                drop(space);
+                until_sent(|| producer.send_tagged(tag, &content));
+            }
+        }
+        3 => {
+            let (first, second) = content.split_at(length / 2);
+            until_sent(|| producer.send_gathered(tag, &[first, second]));
+        }
+        _ => {
+            until_sent(|| producer.send_tagged(tag, &content));
+        }
+    };
+}
