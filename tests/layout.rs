@@ -98,6 +98,8 @@ fn set_value(set: i32, number: u16, value: i32) {
 struct Segment {
     base: *mut u8,
     size: usize,
+    /// The set in which we are a guest.
+    set: Option<i32>,
 }
 
 impl Segment {
@@ -109,8 +111,15 @@ impl Segment {
             let base = libc::shmat(id, null_mut(), 0);
             assert_ne!(base as isize, -1);
             assert_eq!(libc::madvise(base, status.shm_segsz, libc::MADV_DONTFORK), 0);
-            Segment { base: base.cast(), size: status.shm_segsz }
+            Segment { base: base.cast(), size: status.shm_segsz, set: None }
         }
+    }
+
+    /// Becomes a guest: the last step of opening and of making.
+    fn enter(mut self, set: i32) -> Self {
+        assert!(operate(set, [(GUESTS, 1)]));
+        self.set = Some(set);
+        self
     }
 
     fn word(&self, offset: usize) -> &AtomicU64 {
@@ -145,6 +154,10 @@ impl Segment {
 
 impl Drop for Segment {
     fn drop(&mut self) {
+        if let Some(set) = self.set {
+            // The set may be gone.
+            operate(set, [(GUESTS, -1)]);
+        }
         // SAFETY: it was attached by `attach`; references into it borrow from us.
         unsafe { libc::shmdt(self.base.cast::<c_void>()) };
     }
@@ -170,7 +183,7 @@ fn size(length: u64) -> u64 {
 
 impl ByHand {
     fn claim(name: &Name, role: u16) -> Self {
-        let segment = Segment::attach(name.segment());
+        let segment = Segment::attach(name.segment()).enter(name.set());
         assert_eq!(segment.word(0).load(Ordering::Acquire), READY);
         assert_eq!([8, 12, 92].map(|at| segment.half(at).load(Ordering::Relaxed)), [1, 0x0102_0304, 2]);
         let [header_size, capacity, features] =
@@ -393,7 +406,7 @@ fn segment_is_what_the_document_says_byte_by_byte() {
     let name = Name::new("golden");
     let options = Options::new().capacity(4096).schema(0xFEED_FACE_CAFE_BEEF).mode(0o640);
     let pipe = options.wake_mode(WakeMode::Fence).remove_on_close(true).create(&name.0).unwrap();
-    let segment = Segment::attach(name.segment());
+    let segment = Segment::attach(name.segment()).enter(name.set());
     let (mut producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
 
     producer.send_tagged(0xA1B2_C3D4, b"x").unwrap();
@@ -494,7 +507,7 @@ fn example_in_the_document_is_a_segment_as_it_is() {
     let last = producer.send_tagged(3, b"around the end of the ring, at the start").unwrap();
     assert_eq!(last.get(), 4096);
 
-    let segment = Segment::attach(name.segment());
+    let segment = Segment::attach(name.segment()).enter(name.set());
     let mut found = segment.bytes(0, segment.size);
     let boot_id = hex("00 11 22 33 44 55 66 77 88 99 aa bb cc dd ee ff");
     replace_what_varies(&mut found, &name, 0x0123_4567_89ab_cdef, 1_700_000_000_000_000_000, &boot_id, 7);
@@ -713,6 +726,7 @@ fn pipe_made_by_hand_is_opened() {
     }
     segment.word(0).store(READY, Ordering::Release);
     set_value(set, STAGE, STAGE_MADE);
+    let segment = segment.enter(set);
     give_back(set, INIT);
 
     assert!(matches!(Pipe::open(&name.0), Err(SetupError::Schema { found: 42, expected: 0 })));
