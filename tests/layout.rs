@@ -726,7 +726,7 @@ fn pipe_made_by_hand_is_opened() {
     }
     segment.word(0).store(READY, Ordering::Release);
     set_value(set, STAGE, STAGE_MADE);
-    let segment = segment.enter(set);
+    let _segment = segment.enter(set);
     give_back(set, INIT);
 
     assert!(matches!(Pipe::open(&name.0), Err(SetupError::Schema { found: 42, expected: 0 })));
