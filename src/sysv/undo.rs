@@ -1,10 +1,13 @@
 //! Whether the kernel takes back what a process did to a semaphore (`SEM_UNDO`) when it ends, which is what roles rest on.
 //! Sandboxes that make system calls of their own may accept the flag and do nothing; gVisor does so.
 
+use super::LOOKING;
 use super::semaphores::InitLock;
 use std::ffi::{c_int, c_void};
 use std::io;
 use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, Instant};
 
 static KEPT: OnceLock<bool> = OnceLock::new();
 
@@ -31,11 +34,16 @@ pub(super) fn is_known_to_be_lost() -> bool {
 /// Has a child count the lock once more, with undo, and end.
 fn look(lock: &InitLock) -> Option<bool> {
     in_child(lock).ok()?;
-    let count = lock.count().ok()?;
-    if count > 1 {
-        lock.give_back_one().ok()?;
+    // Ours was undone before we came here. But somebody may have been killed while he looked, whose child ends later.
+    let deadline = Instant::now() + LOOKING;
+    while lock.count().ok()? > 1 {
+        if Instant::now() >= deadline {
+            lock.give_back_one().ok()?;
+            return Some(false);
+        }
+        thread::sleep(Duration::from_micros(100));
     }
-    Some(count == 1)
+    Some(true)
 }
 
 extern "C" fn count_once_more(lock: *mut c_void) -> c_int {
