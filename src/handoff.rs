@@ -78,8 +78,13 @@ pub fn serve(path: impl AsRef<Path>, pipe: &Pipe) -> Result<Server, SetupError> 
         return Err(SetupError::CannotHandOver { address: pipe.address().clone() });
     }
     let listener = bind(&path)?;
-    let inode = inode_at(&path)
-        .ok_or_else(|| SetupError::Removed { address: Address(Place::Served(path.clone())) })?;
+    let inode = inode_at(&path).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => SetupError::Removed { address: Address(Place::Served(path.clone())) },
+        _ => {
+            let _ = fs::remove_file(&path);
+            failed("stat")(source)
+        }
+    })?;
     Ok(Server { listener, inode, path, process: Process::current(), pipe: pipe.clone(), trusted: vec![] })
 }
 
@@ -97,7 +102,7 @@ fn bind(path: &Path) -> Result<UnixListener, SetupError> {
     let beside = path.with_file_name(format!(".shmpipe.{number:016x}"));
     let listener = UnixListener::bind(&beside).map_err(failed("bind"))?;
     let replaced = exchange(path, &beside).map_err(failed("renameat2")).and_then(|()| {
-        if inode_at(&beside) == Some(dead) {
+        if inode_at(&beside).is_ok_and(|found| found == dead) {
             return Ok(listener);
         }
         exchange(path, &beside).map_err(failed("renameat2"))?;
@@ -115,8 +120,8 @@ fn is_dead(path: &Path) -> Option<Inode> {
 }
 
 /// Device and number of what is at a path, be it a link.
-fn inode_at(path: &Path) -> Option<Inode> {
-    fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()))
+fn inode_at(path: &Path) -> io::Result<Inode> {
+    fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
 }
 
 impl Server {
@@ -182,7 +187,7 @@ impl AsFd for Server {
 impl Drop for Server {
     fn drop(&mut self) {
         // A forked child that drops it leaves its parent's where it is.
-        if self.process == Process::current() && inode_at(&self.path) == Some(self.inode) {
+        if self.process == Process::current() && inode_at(&self.path).is_ok_and(|found| found == self.inode) {
             let _ = fs::remove_file(&self.path);
         }
     }

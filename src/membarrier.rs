@@ -2,7 +2,7 @@
 //! call on the side that wants to sleep. See membarrier(2), `MEMBARRIER_CMD_GLOBAL_EXPEDITED`.
 
 use std::io;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 // From include/uapi/linux/membarrier.h.
 const QUERY: libc::c_long = 0;
@@ -23,13 +23,15 @@ pub(crate) fn is_available() -> bool {
 
 /// Registers this process, once: from here on the barriers of others reach its processors too.
 pub(crate) fn register() -> io::Result<()> {
-    static RESULT: OnceLock<Result<(), i32>> = OnceLock::new();
-    RESULT
-        .get_or_init(|| match membarrier(REGISTER_GLOBAL_EXPEDITED) {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error().raw_os_error().unwrap_or(libc::ENOSYS)),
-        })
-        .map_err(io::Error::from_raw_os_error)
+    static REGISTERED: AtomicBool = AtomicBool::new(false);
+    // Relaxed, both: to register once more does no harm.
+    if !REGISTERED.load(Ordering::Relaxed) {
+        if membarrier(REGISTER_GLOBAL_EXPEDITED) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        REGISTERED.store(true, Ordering::Relaxed);
+    }
+    Ok(())
 }
 
 /// The barrier.

@@ -119,7 +119,8 @@ fn complete(
     mapping.header().ready.store(READY, Ordering::Release);
     let guest = Held::take(&file, found.page, Byte::Guests, Mode::Shared)
         .map_err(failed("fcntl(F_OFD_SETLK)"))?
-        .expect("nobody else knows of it");
+        // Nobody has been told of it; but who may look at this process's descriptors can find it.
+        .ok_or_else(|| SetupError::Busy { address: asked.address.clone(), pid: None })?;
     join(&identity, options)?;
     let metadata = file.metadata().map_err(failed("fstat"))?;
     let address = match path {

@@ -153,9 +153,9 @@ impl Guard for SetGuard {
             if let Ok(_lock) = self.set.lock(Duration::from_millis(100)) {
                 if self.set.guests().is_ok_and(|guests| guests == 1) && is_over() {
                     remove(self.memory, self.set);
-                } else {
-                    let _ = self.set.leave();
                 }
+                // It is there still if it is not ours to remove.
+                let _ = self.set.leave();
                 return;
             }
         }

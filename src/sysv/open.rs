@@ -46,13 +46,33 @@ fn make_private(target: &Target<'_>, options: &Options) -> Result<Segment, Troub
     let set = Semaphores::make(None, mode)
         .map_err(|error| target.set_error(None, error))?
         .expect("IPC_PRIVATE never finds one that exists");
-    let lock = set.lock_patiently().map_err(|error| target.set_error(Some(set), error))?;
-    let made = check_undo(target, options, &lock).and_then(|()| make(target, options, None, set));
-    drop(lock);
-    if made.is_err() {
+    locked(target, options, set, true, |_| make(target, options, None, set))
+}
+
+/// Does what nobody else may do at the same time. A set that we have just made goes again if nothing comes of it; those who wait
+/// for its lock start again.
+fn locked<T>(
+    target: &Target<'_>,
+    options: &Options,
+    set: Semaphores,
+    fresh: bool,
+    work: impl FnOnce(&InitLock) -> Result<T, Trouble>,
+) -> Result<T, Trouble> {
+    let failed = |error| target.set_error(Some(set), error);
+    let (lock, done) = match set.lock_patiently() {
+        // Somebody else has it, or has removed it.
+        Err(error @ (GuardError::Taken | GuardError::Gone)) => return Err(failed(error)),
+        Err(error) => (None, Err(failed(error))),
+        Ok(lock) => {
+            let done = check_undo(target, options, &lock).and_then(|()| work(&lock));
+            (Some(lock), done)
+        }
+    };
+    if done.is_err() && fresh && set.stage().is_ok_and(|stage| stage == Stage::Nothing) {
         let _ = set.remove();
     }
-    made
+    drop(lock);
+    done
 }
 
 /// Refuses to rest roles on a kernel that does not give them back, unless somebody vouches for them.
@@ -78,18 +98,9 @@ fn open_by_id(target: &Target<'_>, options: &Options, memory: Memory) -> Result<
         (None, _) => return Err(target.half_made(&status).into()),
     };
     drop(mapping);
-    let lock = set.lock_patiently().map_err(|error| target.set_error(Some(set), error))?;
-    let opened = check_undo(target, options, &lock)
-        .and_then(|()| open_locked(target, options, Existing::Required, memory, set, &lock));
-    unless_in_vain(set, fresh, opened)
-}
-
-/// Removes a set that we have made and that nothing came of; those who wait for its lock start again.
-fn unless_in_vain<T>(set: Semaphores, fresh: bool, result: Result<T, Trouble>) -> Result<T, Trouble> {
-    if result.is_err() && fresh && set.stage().is_ok_and(|stage| stage == Stage::Nothing) {
-        let _ = set.remove();
-    }
-    result
+    locked(target, options, set, fresh, |lock| {
+        open_locked(target, options, Existing::Required, memory, set, lock)
+    })
 }
 
 /// The set of a segment without a key, a new one if it has lost its own; and whether we made it.
@@ -160,16 +171,11 @@ fn open_by_key(
         None => (options.mode.unwrap_or(0o600), None),
     };
     let (set, fresh) = set_under(target, key, mode, unready)?;
-    let lock = set.lock_patiently().map_err(|error| target.set_error(Some(set), error))?;
-    let opened = || {
-        check_undo(target, options, &lock)?;
-        match find()? {
-            Some(memory) => open_locked(target, options, existing, memory, set, &lock),
-            None if existing == Existing::Required => Err(target.asked.not_found().into()),
-            None => make(target, options, Some(key), set),
-        }
-    };
-    unless_in_vain(set, fresh, opened())
+    locked(target, options, set, fresh, |lock| match find()? {
+        Some(memory) => open_locked(target, options, existing, memory, set, lock),
+        None if existing == Existing::Required => Err(target.asked.not_found().into()),
+        None => make(target, options, Some(key), set),
+    })
 }
 
 /// Opens a segment while nobody else makes, opens or removes it.

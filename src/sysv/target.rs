@@ -71,7 +71,9 @@ impl<'a> Target<'a> {
             GuardError::Unaccounted(attached) => Trouble::Failed(self.claims_lost(attached)),
             GuardError::Os { call, source } => match source.raw_os_error() {
                 Some(libc::EACCES | libc::EPERM) => Trouble::Failed(self.denied()),
-                Some(libc::ENOSPC | libc::EINVAL) => Trouble::Failed(limits::of_sets(source)),
+                Some(libc::ENOSPC | libc::EINVAL) if call == "semget" => {
+                    Trouble::Failed(limits::of_sets(source))
+                }
                 _ => Trouble::Failed(SetupError::Os { call, source }),
             },
         }

@@ -74,17 +74,15 @@ fn unlink_segment(target: &Target<'_>, memory: Memory, force: bool) -> Result<()
             }
         }
     }
-    if let Err(source) = memory.remove() {
+    let removed = memory.remove().map_err(|source| target.memory_error("shmctl(IPC_RMID)", source));
+    if removed.is_err() || set.is_some_and(|set| set.remove().is_err()) {
+        // A set that is not ours to remove stays for who makes the pipe anew.
         if let Some(set) = guard {
             let _ = set.release(Role::Producer);
             let _ = set.release(Role::Consumer);
         }
-        return Err(target.memory_error("shmctl(IPC_RMID)", source).into());
     }
-    if let Some(set) = set {
-        let _ = set.remove();
-    }
-    Ok(())
+    Ok(removed?)
 }
 
 /// The set of a pipe's kind that stands beside a segment.
