@@ -33,6 +33,12 @@ pub struct Attached {
     is_mapped: bool,
 }
 
+// SAFETY: an address range belongs to the process and not to a thread.
+unsafe impl Send for Attached {}
+// SAFETY: it is shared memory, which others write at any time anyway: bytes are touched by volatile accesses, or while the
+// caller knows that nobody else does.
+unsafe impl Sync for Attached {}
+
 impl Attached {
     /// Attaches a segment, and enters it as a guest if it is a pipe: who is not accounted for keeps others from claiming.
     pub fn new(id: i32) -> Self {
@@ -85,6 +91,14 @@ impl Attached {
         assert!(offset % 4 == 0 && offset + 4 <= self.size);
         // SAFETY: as in `get`.
         unsafe { self.base.add(offset).cast::<u32>().write_volatile(value) }
+    }
+
+    /// Takes the memory behind these bytes away: they are zero from then on.
+    pub fn punch(&self, offset: usize, length: usize) {
+        assert!(offset + length <= self.size);
+        // SAFETY: within the mapping.
+        let done = unsafe { libc::madvise(self.base.add(offset).cast(), length, libc::MADV_REMOVE) };
+        assert_eq!(done, 0, "madvise(MADV_REMOVE): {}", io::Error::last_os_error());
     }
 
     pub fn bytes(&self) -> Vec<u8> {

@@ -1,0 +1,75 @@
+//! What a hostile process has: the segment, mapped for writing.
+
+use shmpipe::{Consumer, Options, Pipe, Producer};
+use shmpipe_testing::backend::{Backend, Place};
+use shmpipe_testing::raw::Attached;
+
+pub const CAPACITY: u64 = 4096;
+/// The longest message.
+pub const MAX: u64 = 2040;
+pub const WRAP: u64 = u32::MAX as u64;
+
+/// Offsets in the segment.
+pub const TAIL: usize = 512;
+pub const PRODUCER: usize = 640;
+pub const PRODUCED: usize = 768;
+pub const HEAD: usize = 896;
+pub const CONSUMER: usize = 1024;
+pub const CONSUMED: usize = 1152;
+pub const RING: usize = 4096;
+
+/// Offsets in the line of a side.
+pub const STATE: usize = 0;
+pub const BELL: usize = 8;
+pub const WAITING: usize = 12;
+pub const WANTED: usize = 16;
+pub const REPORTED: usize = 24;
+
+/// A pipe of the smallest capacity, and its segment in the hands of somebody else.
+pub struct Attacked {
+    pub pipe: Pipe,
+    pub hostile: Attached,
+    pub place: Place,
+}
+
+impl Attacked {
+    pub fn new(backend: Backend) -> Self {
+        Self::with(backend, &Options::new())
+    }
+
+    pub fn with(backend: Backend, options: &Options) -> Self {
+        let place = backend.place();
+        let pipe = place.create(&options.clone().capacity(CAPACITY)).unwrap();
+        Attacked { pipe, hostile: place.segment(), place }
+    }
+
+    pub fn ends(&self) -> (Producer, Consumer) {
+        (self.pipe.producer().unwrap(), self.pipe.consumer().unwrap())
+    }
+
+    /// All bytes, to be put back with [`Attached::copy_from`].
+    pub fn image(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.hostile.size()];
+        self.hostile.copy_to(0, &mut bytes);
+        bytes
+    }
+}
+
+/// Values at which arithmetic goes wrong, and those near `now`.
+pub fn edges(now: u64) -> Vec<u64> {
+    let mut values = vec![0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 16];
+    for power in [12, 13, 31, 32, 40, 61, 62, 63] {
+        values.extend([
+            (1u64 << power) - 8,
+            (1 << power) - 1,
+            1 << power,
+            (1 << power) + 1,
+            (1 << power) + 8,
+        ]);
+    }
+    values.extend([u64::MAX, u64::MAX - 1, u64::MAX - 2, u64::MAX - 3, u64::MAX - 7]);
+    for distance in [1, 4, 8, 16, CAPACITY - 8, CAPACITY, CAPACITY + 8, 2 * CAPACITY] {
+        values.extend([now.wrapping_add(distance), now.wrapping_sub(distance)]);
+    }
+    values
+}

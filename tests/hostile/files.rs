@@ -1,0 +1,180 @@
+//! Files whose size or whose bytes are taken away.
+
+use crate::attacker::{Attacked, CAPACITY, RING};
+use crate::words::meanwhile;
+use shmpipe::{Options, Pipe, RecvError, SendError, SetupError};
+use shmpipe_testing::backend::Backend;
+use shmpipe_testing::process::{Line, Process};
+use shmpipe_testing::{LONG, end, within};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::process::ExitStatusExt;
+use std::time::{Duration, Instant};
+
+fn small() -> Options {
+    Options::new().capacity(CAPACITY)
+}
+
+/// Many times what it takes to find out.
+fn soon() -> Instant {
+    within(Duration::from_secs(5))
+}
+
+/// Sends when told so.
+pub fn be_truncated(mut line: Line) {
+    let pipe = Pipe::open(line.words[0].as_str()).unwrap();
+    let mut producer = pipe.producer().unwrap();
+    line.say("claimed");
+    while line.hear().is_some() {
+        line.say(format!("{:?}", producer.try_send(b"on")));
+    }
+}
+
+/// Row 9: not defended, and said so: whoever may write to the file may end everybody who has it mapped.
+pub fn a_file_cut_under_the_pair_is_a_sigbus(backend: Backend) {
+    let place = backend.place();
+    let _pipe = place.create(&small()).unwrap();
+    let mut victim = Process::start("victim of a truncation", &[place.as_str()]);
+    assert_eq!(victim.hear(), "claimed");
+    File::options().write(true).open(place.path()).unwrap().set_len(0).unwrap();
+    victim.say("send");
+    assert_eq!(victim.wait().signal(), Some(libc::SIGBUS));
+    // Who comes later finds out in time.
+    let error = Pipe::open(&place).unwrap_err();
+    assert!(matches!(error, SetupError::Foreign { found: 0, .. }), "{error:?}");
+}
+
+/// Row 10: cut and extended again, a file is full of zeros, and nobody gets a signal.
+pub fn a_file_cut_and_extended_again_is_noticed(backend: Backend) {
+    let cut = |file: &File| {
+        let size = file.metadata().unwrap().len();
+        file.set_len(0).unwrap();
+        file.set_len(size).unwrap();
+    };
+    // Not by the words of the peer, which has never come, but by our own.
+    for is_paired in [true, false] {
+        let place = backend.place();
+        let pipe = place.create(&small()).unwrap();
+        let file = File::options().read(true).write(true).open(place.path()).unwrap();
+        let mut producer = pipe.producer().unwrap();
+        let consumer = is_paired.then(|| pipe.consumer().unwrap());
+        producer.send(b"one").unwrap();
+        cut(&file);
+        let said = loop {
+            if let Err(error) = producer.send_deadline(&[0; 100], soon()) {
+                break error;
+            }
+        };
+        assert!(matches!(said, SendError::Corrupt(_) | SendError::ClaimsLost), "{said:?}");
+        drop((producer, consumer));
+
+        let place = backend.place();
+        let pipe = place.create(&small()).unwrap();
+        let file = File::options().read(true).write(true).open(place.path()).unwrap();
+        let mut consumer = pipe.consumer().unwrap();
+        if is_paired {
+            pipe.producer().unwrap().send(b"one").unwrap();
+            assert_eq!(consumer.recv().unwrap().to_vec(), b"one");
+        }
+        cut(&file);
+        let said = consumer.recv_deadline(soon()).unwrap_err();
+        assert!(matches!(said, RecvError::Corrupt(_) | RecvError::ClaimsLost), "{said:?}");
+    }
+}
+
+/// Row 9 for a memfd: the kernel refuses, whoever asks and whatever way to the file he has.
+pub fn a_sealed_memfd_cannot_be_cut(backend: Backend) {
+    let place = backend.place();
+    let pipe = place.create(&small()).unwrap();
+    let (mut producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
+    let descriptor = pipe.fd().unwrap();
+    let again =
+        File::options().read(true).write(true).open(format!("/proc/self/fd/{}", descriptor.as_raw_fd()));
+    for file in [File::from(descriptor.try_clone_to_owned().unwrap()), again.unwrap()] {
+        for size in [0, 4096, 8191, 1 << 20] {
+            assert_eq!(file.set_len(size).unwrap_err().kind(), io::ErrorKind::PermissionDenied, "{size}");
+        }
+        // SAFETY: no pointers.
+        let written = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, libc::F_SEAL_WRITE) };
+        assert_eq!(written, -1, "no more seals, by which our stores would fail");
+        producer.send(b"on").unwrap();
+        assert_eq!(consumer.recv().unwrap().to_vec(), b"on");
+    }
+}
+
+/// Row 12: holes are zeros, which are as good as any other nonsense. Nobody is ended by them, since there is memory to fill them.
+pub fn holes_punched_under_the_pair(backend: Backend) {
+    let attacked = Attacked::new(backend);
+    let mut rounds = 0;
+    let mut turn = 0;
+    let punch = || {
+        turn += 1;
+        match turn % 4 {
+            0 => attacked.hostile.punch(0, 4096),
+            _ => attacked.hostile.punch(RING, 4096),
+        }
+    };
+    let image = attacked.image();
+    meanwhile(punch, || {
+        let until = Instant::now() + Duration::from_millis(500);
+        while Instant::now() < until || rounds < 10 {
+            rounds += 1;
+            // What is left of a header may be no pipe's any more, and then nobody claims a role.
+            attacked.hostile.copy_from(512, &image[512..RING]);
+            let (producer, consumer) = (attacked.pipe.producer(), attacked.pipe.consumer());
+            let (Ok(mut producer), Ok(mut consumer)) = (producer, consumer) else { continue };
+            for _ in 0..200 {
+                let sent = producer.try_send(&[1; 300]);
+                assert!(
+                    matches!(sent, Ok(_) | Err(SendError::Full | SendError::Corrupt(_) | SendError::Closed)),
+                    "{sent:?}"
+                );
+                match consumer.try_recv() {
+                    // Whole, or zeros from where the hole was.
+                    Ok(message) => assert!(message.to_vec().iter().all(|&byte| byte <= 1)),
+                    Err(error) => assert!(
+                        matches!(error, RecvError::Empty | RecvError::Corrupt(_) | RecvError::Closed),
+                        "{error:?}"
+                    ),
+                }
+            }
+        }
+    });
+}
+
+/// Row 22: not defended, and said so: who may read a file can lock its bytes, and so keep a role from being claimed. It cannot take one
+/// away, nor make a dead holder look alive.
+#[test]
+fn a_role_locked_by_somebody_who_may_only_read() {
+    for backend in [Backend::Posix, Backend::File] {
+        let place = backend.place();
+        let pipe = place.create(&small().mode(0o644)).unwrap();
+        let mut consumer = pipe.consumer().unwrap();
+        let reader = File::open(place.path()).unwrap();
+        let lock = |kind: i32, byte: i64| {
+            let (l_type, l_whence) = (kind as i16, libc::SEEK_SET as i16);
+            let range = libc::flock { l_type, l_whence, l_start: byte, l_len: 1, l_pid: 0 };
+            // SAFETY: the pointer is to a lock.
+            unsafe { libc::fcntl(reader.as_raw_fd(), libc::F_OFD_SETLK, &raw const range) }
+        };
+        assert_eq!(lock(libc::F_RDLCK, 3), -1, "the consumer's is held");
+        assert_eq!(lock(libc::F_WRLCK, 2), -1, "who may only read has no lock for writing");
+        assert_eq!(lock(libc::F_RDLCK, 2), 0);
+        let error = pipe.producer().unwrap_err();
+        assert!(matches!(error, SetupError::RoleTaken { .. }), "{error:?}");
+        assert_eq!(consumer.peer(), shmpipe::Peer::NeverCame, "a reader's lock makes nobody live");
+        assert_eq!(lock(libc::F_UNLCK, 2), 0);
+        let mut producer = pipe.producer().unwrap();
+        assert_eq!(lock(libc::F_RDLCK, 2), -1, "nor does it take a role away");
+        producer.send(b"on").unwrap();
+        assert_eq!(consumer.recv().unwrap().to_vec(), b"on");
+        // A death is told although a reader waits for the lock.
+        drop(producer);
+        let holder = end::producer(&place);
+        consumer.wait_for_peer(Some(within(LONG))).unwrap();
+        holder.kill();
+        assert_eq!(lock(libc::F_RDLCK, 2), 0);
+        assert_eq!(consumer.recv_deadline(within(LONG)).unwrap_err(), RecvError::Abandoned);
+    }
+}

@@ -1,0 +1,81 @@
+//! What the ring shows to whoever reads it past the library.
+
+use crate::attacker::{Attacked, CAPACITY, MAX, RING};
+use shmpipe_testing::backend::Backend;
+
+/// Bytes that nobody has sent.
+const SECRET: u8 = 0xA7;
+
+fn shown(attacked: &Attacked) -> bool {
+    attacked.image()[RING..].contains(&SECRET)
+}
+
+/// Row 27: what stands behind a message in the sender's memory, and before it, does not come along, of any length and from any
+/// address; nor does what an earlier message has left where the padding of a later one is.
+pub fn padding_shows_nothing_of_the_senders_memory(backend: Backend) {
+    let attacked = Attacked::new(backend);
+    let (mut producer, mut consumer) = attacked.ends();
+    let mut memory = vec![SECRET; MAX as usize + 256];
+    // Not those whose header word looks the same.
+    let lengths = (0..300usize).chain([1000, 1023, 1500, 2033, 2039, 2040]);
+    for length in lengths.filter(|length| (length + 1).to_le_bytes()[0] != SECRET) {
+        for offset in [0, 1, 7, 8, 63, 100] {
+            memory[offset..offset + length].fill(1);
+            let message = &memory[offset..offset + length];
+            producer.send(message).unwrap();
+            // The other ways to send.
+            consumer.recv().unwrap().release();
+            let mut batch = producer.batch();
+            batch.push(message).unwrap();
+            batch.commit();
+            consumer.recv().unwrap().release();
+            producer.send_gathered(0, &[&message[..length / 2], &message[length / 2..]]).unwrap();
+            consumer.recv().unwrap().release();
+            let mut space = producer.reserve((length + 9).min(MAX as usize)).unwrap();
+            space.write(0, message);
+            space.commit_len(length);
+            consumer.recv().unwrap().release();
+            memory[offset..offset + length].fill(SECRET);
+        }
+        assert!(!shown(&attacked), "{length} bytes");
+    }
+    // Old bytes everywhere, and short messages in their place.
+    for (length, is_reserved) in (1..40usize).flat_map(|length| [(length, false), (length, true)]) {
+        for _ in 0..10 {
+            producer.send(&[2; 1000]).unwrap();
+            consumer.recv().unwrap().release();
+        }
+        let position = if is_reserved {
+            let mut space = producer.reserve(length).unwrap();
+            space.write(0, &vec![1; length]);
+            space.commit()
+        } else {
+            producer.send(&vec![1; length]).unwrap()
+        };
+        let index = RING + (position.get() % CAPACITY) as usize;
+        let record = &attacked.image()[index + 8..index + 8 + length.next_multiple_of(8)];
+        assert!(record[..length].iter().all(|&byte| byte == 1));
+        assert!(record[length..].iter().all(|&byte| byte == 0), "{length}: {record:?}");
+        consumer.recv().unwrap().release();
+    }
+}
+
+/// A reservation is shared memory from the start: what is written to it can be read by the peer, sent or not. What is never
+/// written is what the ring held before, and nothing of this process.
+pub fn a_reservation_shows_what_was_written_to_it_and_nothing_else(backend: Backend) {
+    let attacked = Attacked::new(backend);
+    let (mut producer, mut consumer) = attacked.ends();
+    // Something on the stack and on the heap that could come along.
+    let secret = std::hint::black_box(vec![SECRET; 4096]);
+    producer.reserve(MAX as usize).unwrap().commit();
+    assert_eq!(consumer.recv().unwrap().to_vec(), [0; MAX as usize]);
+    producer.reserve(600).unwrap().commit_len(500);
+    assert_eq!(consumer.recv().unwrap().to_vec(), [0; 500]);
+    drop(producer.reserve(700).unwrap());
+    assert!(!shown(&attacked), "{}", secret.len());
+    // What is written is there, whatever becomes of it: the documentation says so.
+    let mut space = producer.reserve(300).unwrap();
+    space.write(100, &[SECRET; 50]);
+    drop(space);
+    assert!(shown(&attacked));
+}

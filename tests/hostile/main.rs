@@ -1,0 +1,87 @@
+//! Attacks on a pipe, one test each: whoever has the segment mapped writes what it likes, whoever may touch the kernel's objects
+//! does so. `docs/attacks.md` lists them, with the defence against each.
+//!
+//! ```sh
+//! cargo test --test hostile                       # all of it
+//! cargo test --test hostile length_changed        # one attack, on every kind of shared memory
+//! ```
+
+mod attacker;
+mod fetch;
+mod files;
+mod header;
+mod leaks;
+mod objects;
+mod roles;
+mod steps;
+mod watchers;
+mod words;
+
+use shmpipe_testing::end;
+use shmpipe_testing::process::part as play;
+
+#[test]
+fn part() {
+    play(&[
+        ("end", end::play),
+        ("stepped", steps::be_stepped),
+        ("victim of a truncation", files::be_truncated),
+        ("looker", objects::look),
+        ("dumped", roles::be_dumped),
+        ("mover", roles::move_away),
+    ]);
+}
+
+/// Each of the attacks on every kind of shared memory, or on those that are named.
+macro_rules! attacks {
+    ($($topic:ident :: $test:ident $(on $($backend:ident)+)?;)*) => {
+        $(attacks!(@one $topic $test $($($backend)+)?);)*
+    };
+    (@one $topic:ident $test:ident) => {
+        attacks!(@one $topic $test sysv posix file memfd);
+    };
+    (@one $topic:ident $test:ident $($backend:ident)+) => {
+        mod $test {
+            $(attacks!(@on $backend $topic $test);)+
+        }
+    };
+    (@on sysv $topic:ident $test:ident) => { attacks!(@test sysv SysV $topic $test); };
+    (@on posix $topic:ident $test:ident) => { attacks!(@test posix Posix $topic $test); };
+    (@on file $topic:ident $test:ident) => { attacks!(@test file File $topic $test); };
+    (@on memfd $topic:ident $test:ident) => { attacks!(@test memfd Memfd $topic $test); };
+    (@test $name:ident $backend:ident $topic:ident $test:ident) => {
+        #[test]
+        fn $name() {
+            crate::$topic::$test(shmpipe_testing::backend::Backend::$backend);
+        }
+    };
+}
+
+attacks! {
+    // Words of the header, and of the ring.
+    words::any_edge_value_in_any_word_of_the_header on sysv memfd;
+    words::any_length_at_any_record;
+    words::a_chain_of_wraps;
+    words::a_stream_that_never_ends;
+    words::wake_words_that_are_always_set_or_never_stand_still;
+    words::a_peer_that_never_wakes;
+    fetch::a_length_changed_between_check_and_use;
+    fetch::a_position_changed_between_check_and_use;
+    header::the_header_rewritten_while_in_use;
+    steps::a_call_takes_a_bounded_number_of_steps_whatever_is_written_between_them;
+    steps::a_claim_takes_a_bounded_number_of_steps_in_a_ring_of_nothing_but_records on sysv memfd;
+    // What the ring shows.
+    leaks::padding_shows_nothing_of_the_senders_memory;
+    leaks::a_reservation_shows_what_was_written_to_it_and_nothing_else;
+    // Kernel objects.
+    files::a_file_cut_under_the_pair_is_a_sigbus on posix file;
+    files::a_file_cut_and_extended_again_is_noticed on posix file;
+    files::a_sealed_memfd_cannot_be_cut on memfd;
+    files::holes_punched_under_the_pair;
+    roles::a_role_freed_behind_its_holder_and_claimed_by_another on sysv;
+    roles::a_holder_that_moves_to_another_ipc_namespace on sysv;
+    roles::a_holder_that_became_another_program_beside_a_peer;
+    roles::a_holder_that_is_stopped;
+    roles::a_holder_that_dumps_core;
+    watchers::watching_what_a_hostile_process_writes;
+}

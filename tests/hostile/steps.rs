@@ -1,0 +1,139 @@
+//! A victim under ptrace, one instruction at a time, and between any two of them whatever a hostile process likes to write: a call
+//! takes a bounded number of steps all the same. No clock is looked at.
+
+use crate::attacker::{
+    Attacked, BELL, CAPACITY, CONSUMER, HEAD, PRODUCER, RING, STATE, TAIL, WAITING, WANTED, WRAP,
+};
+use shmpipe::{Options, Wait};
+use shmpipe_testing::backend::Backend;
+use shmpipe_testing::process::Line;
+use shmpipe_testing::raw::Attached;
+use shmpipe_testing::rng::Rng;
+use shmpipe_testing::traced::{Traced, be_traced, mark, share_a_core};
+
+/// Instructions of one call, as far as this is built without optimisation, errors put into words and all. The longest honest call
+/// here takes a fifth of it.
+const STEPS: u32 = 10_000;
+
+/// The victim: does one thing after the other, each between two marks.
+pub fn be_stepped(mut line: Line) {
+    let pipe = Options::new().wait(Wait::Spin).open(line.words[0].as_str()).unwrap();
+    let mut producer = None;
+    let mut consumer = None;
+    be_traced(&mut line);
+    mark();
+    while let Some(command) = line.hear() {
+        mark();
+        let done = match command.as_str() {
+            "producer" => {
+                producer = pipe.producer().ok();
+                producer.is_some()
+            }
+            "consumer" => {
+                consumer = pipe.consumer().ok();
+                consumer.is_some()
+            }
+            "try_send" => producer.as_mut().is_some_and(|producer| producer.try_send(&[1; 100]).is_ok()),
+            "try_reserve" => producer.as_mut().is_some_and(|producer| producer.try_reserve(900).is_ok()),
+            "free" => producer.as_mut().is_some_and(|producer| producer.free().is_ok()),
+            "try_recv" => consumer.as_mut().is_some_and(|consumer| consumer.try_recv().is_ok()),
+            "drain one" => consumer.as_mut().is_some_and(|consumer| {
+                let mut drain = consumer.drain(1);
+                drain.next().is_ok()
+            }),
+            command => panic!("{command}"),
+        };
+        mark();
+        line.say(done);
+        mark();
+    }
+}
+
+/// What is written between two instructions.
+type Attack = fn(&Attached, &mut Rng);
+
+/// A new claim, a new sleep, a new wish, another message.
+fn goes_on(hostile: &Attached, rng: &mut Rng) {
+    for side in [PRODUCER, CONSUMER] {
+        hostile.set(side + STATE, hostile.get(side + STATE).wrapping_add(4) | 1);
+        hostile.set_u32(side + BELL, rng.word() as u32);
+        hostile.set_u32(side + WAITING, rng.word() as u32 | 1);
+        hostile.set(side + WANTED, 0);
+    }
+    hostile.set(HEAD, hostile.get(HEAD).wrapping_add(8));
+    hostile.set(TAIL, hostile.get(TAIL).wrapping_add(8));
+}
+
+/// Nothing, something, a wrap, in turn.
+fn changes_its_mind(hostile: &Attached, rng: &mut Rng) {
+    for at in 0..4 {
+        hostile.set(RING + 8 * at, [0, 1, 109, WRAP, 0, 2][rng.below(6) as usize]);
+    }
+    hostile.set(HEAD, rng.below(4) * 8);
+    hostile.set(PRODUCER + STATE, [0, 5, 6, 9][rng.below(4) as usize]);
+    hostile.set(CONSUMER + STATE, [0, 5, 6, 9][rng.below(4) as usize]);
+}
+
+fn writes_anything(hostile: &Attached, rng: &mut Rng) {
+    for _ in 0..4 {
+        let at = 512 + 8 * rng.below((4096 - 512 + 64) / 8) as usize;
+        hostile.set(at, rng.word());
+    }
+}
+
+/// Rows 7 and 8: endless work, and a livelock in which the other side is always one step ahead.
+pub fn a_call_takes_a_bounded_number_of_steps_whatever_is_written_between_them(backend: Backend) {
+    share_a_core();
+    let attacks: [(&str, Attack); 3] =
+        [("goes on", goes_on), ("changes its mind", changes_its_mind), ("writes anything", writes_anything)];
+    let attacked = Attacked::new(backend);
+    drop(attacked.ends());
+    let image = attacked.image();
+    let mut rng = Rng::of_this_run("steps");
+    let mut longest = 0;
+    for (name, attack) in attacks {
+        for calls in [
+            ["producer", "try_send", "try_send", "free", "try_reserve"],
+            ["consumer", "try_recv", "try_recv", "drain one", "try_recv"],
+        ] {
+            attacked.hostile.copy_from(0, &image);
+            let Some(mut victim) = Traced::start("stepped", &[attacked.place.as_str()]) else { return };
+            for call in calls {
+                victim.prepare(call);
+                // A claim asks the kernel for this and that, and is looked at by itself.
+                if ["producer", "consumer"].contains(&call) {
+                    assert_eq!(victim.finish(), "true");
+                    continue;
+                }
+                let mut steps = 0;
+                while victim.step() {
+                    attack(&attacked.hostile, &mut rng);
+                    steps += 1;
+                    assert!(steps < STEPS, "{call}, and a peer that {name}");
+                }
+                longest = longest.max(steps);
+                victim.result();
+            }
+        }
+    }
+    eprintln!("{backend:?}: at most {longest} instructions");
+}
+
+/// A claim walks over what there is once, however it looks and however it grows meanwhile.
+pub fn a_claim_takes_a_bounded_number_of_steps_in_a_ring_of_nothing_but_records(backend: Backend) {
+    share_a_core();
+    let attacked = Attacked::new(backend);
+    (RING..RING + CAPACITY as usize).step_by(64).for_each(|at| attacked.hostile.set(at, 57));
+    let Some(mut victim) = Traced::start("stepped", &[attacked.place.as_str()]) else { return };
+    victim.prepare("producer");
+    let mut rng = Rng(8);
+    let mut steps = 0;
+    while victim.step() {
+        goes_on(&attacked.hostile, &mut rng);
+        steps += 1;
+        assert!(steps < 10 * STEPS, "on the way for ever");
+    }
+    eprintln!("{backend:?}: {steps} instructions for {} records", CAPACITY / 64);
+    // Corrupt, or not any more.
+    victim.result();
+}

@@ -1,0 +1,65 @@
+//! Watching a pipe whose words a hostile process writes.
+
+use crate::attacker::{Attacked, CAPACITY, RING, WRAP, edges};
+use crate::words::meanwhile;
+use shmpipe::{SetupError, inspect, list};
+use shmpipe_testing::backend::Backend;
+use shmpipe_testing::rng::Rng;
+use shmpipe_testing::within;
+use std::time::{Duration, Instant};
+
+/// What a watcher is told may be nonsense, and is told in good order: no word ends it, or keeps it.
+pub fn watching_what_a_hostile_process_writes(backend: Backend) {
+    let attacked = Attacked::new(backend);
+    let hostile = &attacked.hostile;
+    let image = attacked.image();
+    let look = |what: &dyn std::fmt::Debug| match inspect(&attacked.place) {
+        Ok(seen) => {
+            assert!(seen.used <= CAPACITY, "{what:?}: {} used", seen.used);
+            assert!(!format!("{seen:?}").is_empty());
+        }
+        Err(
+            SetupError::Foreign { .. }
+            | SetupError::Malformed { .. }
+            | SetupError::TooSmall { .. }
+            | SetupError::LayoutVersion { .. }
+            | SetupError::ByteOrder
+            | SetupError::Features { .. }
+            | SetupError::OtherName { .. }
+            | SetupError::HalfMade { .. }
+            | SetupError::Stale { .. },
+        ) => {}
+        Err(error) => panic!("{what:?}: {error:?}"),
+    };
+    // Every word that is not zero in any pipe, and the first ones of the ring.
+    for at in (8..168).chain(512..1200).step_by(8).chain([RING, RING + 8]) {
+        // Not all of them, since a look at all that a pipe is takes its time.
+        for value in edges(hostile.get(at)).into_iter().step_by(17).chain([u64::MAX]) {
+            hostile.set(at, value);
+            look(&(at, value));
+        }
+        hostile.copy_from(at, &image[at..at + 8]);
+    }
+    // Rings without an end.
+    for word in [1, WRAP, 9, 2041] {
+        (RING..RING + CAPACITY as usize).step_by(8).for_each(|at| hostile.set(at, word));
+        look(&word);
+    }
+    // All of it at the same time, and while somebody looks.
+    let mut rng = Rng::of_this_run("watching");
+    let scribble = || {
+        for _ in 0..20 {
+            let at = 8 + 8 * rng.below(1200 / 8) as usize;
+            let value = if rng.below(2) == 0 { rng.word() } else { rng.below(64) };
+            hostile.set(at, value);
+        }
+        hostile.copy_from(0, &image[..512]);
+    };
+    meanwhile(scribble, || {
+        let until = within(Duration::from_millis(300));
+        while Instant::now() < until {
+            look(&"scribbled");
+            list().unwrap();
+        }
+    });
+}
