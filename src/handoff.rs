@@ -30,20 +30,21 @@ use crate::address::{Address, Place};
 use crate::error::{SetupError, failed};
 use crate::file;
 use crate::file::descriptor::{exchange, set_mode, spot};
-use crate::identity::{self, READY};
+use crate::identity::READY;
 use crate::options::Options;
 use crate::pipe::Pipe;
 use crate::process::Process;
 use crate::segment::Asked;
 use socket::{Greeting, knock, option, send, take};
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::ptr::null_mut;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// How long a server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -95,21 +96,48 @@ fn bind(path: &Path) -> Result<UnixListener, SetupError> {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
         bound => return bound.map_err(failed("bind")),
     }
+    let _lock = lock_directory(path)?;
     let dead = is_dead(path).ok_or_else(exists)?;
-    // Ours takes its place in one step. Of two who do so at the same time the second finds the first one's in its hands, and
-    // puts it back.
-    let number = identity::random().map_err(failed("getrandom"))?;
-    let beside = path.with_file_name(format!(".shmpipe.{number:016x}"));
+    // Ours takes its place in one step. Who was killed here has left one beside; nobody else is here.
+    let beside = path.with_file_name(".shmpipe.next");
+    if is_dead(&beside).is_some() {
+        let _ = fs::remove_file(&beside);
+    }
     let listener = UnixListener::bind(&beside).map_err(failed("bind"))?;
     let replaced = exchange(path, &beside).map_err(failed("renameat2")).and_then(|()| {
         if inode_at(&beside).is_ok_and(|found| found == dead) {
             return Ok(listener);
         }
+        // Somebody has removed the dead one meanwhile, and serves there.
         exchange(path, &beside).map_err(failed("renameat2"))?;
         Err(exists())
     });
     let _ = fs::remove_file(&beside);
     replaced
+}
+
+/// Keeps other servers from replacing a dead one in the same directory, until it is dropped or we die.
+fn lock_directory(path: &Path) -> Result<File, SetupError> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let directory = File::open(directory).map_err(failed("open"))?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        // SAFETY: the call takes no pointers.
+        if unsafe { libc::flock(directory.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
+            return Ok(directory);
+        }
+        let source = io::Error::last_os_error();
+        match source.kind() {
+            io::ErrorKind::Interrupted => {}
+            io::ErrorKind::WouldBlock if Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(1));
+            }
+            io::ErrorKind::WouldBlock => {
+                return Err(SetupError::Busy { address: Address(Place::Served(path.to_owned())), pid: None });
+            }
+            _ => return Err(failed("flock")(source)),
+        }
+    }
 }
 
 /// The inode of a socket at a path where nobody listens any more.

@@ -22,6 +22,7 @@ use crate::ring::Ring;
 use crate::sync::Ordering;
 use crate::{file, pages, process, sysv};
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 use std::thread;
@@ -33,7 +34,8 @@ const SETTLING: Duration = Duration::from_millis(100);
 /// An open handle: the mapped segment, what it is, and what guards its roles.
 #[derive(Debug)]
 pub(crate) struct Segment {
-    pub(crate) mapping: Mapping,
+    /// Unmapped when it is dropped.
+    pub(crate) mapping: ManuallyDrop<Mapping>,
     pub(crate) identity: Identity,
     pub(crate) address: Address,
     pub(crate) created: bool,
@@ -163,11 +165,18 @@ impl Segment {
 impl Drop for Segment {
     /// Leaves; the last one to leave a pipe that is to go when both sides have closed removes it.
     fn drop(&mut self) {
-        if !self.mapping.is_ours() {
-            return;
+        let is_ours = self.mapping.is_ours();
+        let removes = is_ours && self.identity.remove_on_close();
+        if removes {
+            let is_over = || self.has_closed(Role::Producer) && self.has_closed(Role::Consumer);
+            self.guard.leave(Some(&is_over));
         }
-        let is_over = || self.has_closed(Role::Producer) && self.has_closed(Role::Consumer);
-        self.guard.leave(self.identity.remove_on_close().then_some(&is_over));
+        // SAFETY: nobody has the segment any more, and this is done once.
+        unsafe { ManuallyDrop::drop(&mut self.mapping) };
+        // Afterwards, so that whoever claims a role knows of everybody who has it mapped.
+        if is_ours && !removes {
+            self.guard.leave(None);
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use crate::segment::{Access, Asked, Mapping, Segment, Trouble, join, wishes};
 use crate::sync::Ordering;
 use std::fs::{self, File, Permissions as FileMode};
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::Path;
@@ -130,7 +131,7 @@ fn complete(
     let permissions = permissions(&metadata);
     let guard = LockGuard::new(file, path.map(Path::to_owned), size, found.page, Some(guest));
     Ok(Segment {
-        mapping,
+        mapping: ManuallyDrop::new(mapping),
         identity,
         address,
         created: true,

@@ -13,6 +13,7 @@ use crate::options::{Existing, Options};
 use crate::pages;
 use crate::segment::{Access, Asked, Mapping, Segment, Trouble, join, persist};
 use std::fs::{File, Metadata};
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -130,7 +131,15 @@ fn open(asked: &Asked<'_>, options: &Options, existing: Existing, found: Found) 
     // more slowly than those of a page that both may write.
     let eager = !matches!(found.filesystem.magic, TMPFS | HUGETLBFS);
     let guard = LockGuard::new(found.file, found.path, size, found.filesystem.page, Some(guest));
-    Ok(Segment { mapping, identity, address, created: false, permissions, eager, guard: Box::new(guard) })
+    Ok(Segment {
+        mapping: ManuallyDrop::new(mapping),
+        identity,
+        address,
+        created: false,
+        permissions,
+        eager,
+        guard: Box::new(guard),
+    })
 }
 
 /// Becomes a guest of a file: who removes a pipe because nobody is left keeps others out for a moment.

@@ -2,7 +2,7 @@
 
 use super::guard::SetGuard;
 use super::memory::{Memory, Status};
-use super::semaphores::{COUNT, InitLock, Semaphores, Stage};
+use super::semaphores::{COUNT, Guest, InitLock, Semaphores, Stage};
 use super::target::Target;
 use super::{limits, settled, undo};
 use crate::address::{Address, Key, Place};
@@ -13,6 +13,7 @@ use crate::options::{Existing, Options};
 use crate::pages;
 use crate::segment::{Access, GuardError, Mapping, Segment, Trouble, join, persist, wishes};
 use crate::sync::Ordering;
+use std::mem::ManuallyDrop;
 
 /// Opens, or makes, the pipe at `address`.
 pub(crate) fn attach(
@@ -163,7 +164,7 @@ fn open_by_key(
         Some(memory) => {
             let status = target.status(memory)?;
             target.asked.check_trust(status.uid, status.creator)?;
-            let (ready, _) = target.peek(memory, &status)?;
+            let ready = if is_made(key) { Ready::Yes } else { target.peek(memory, &status)?.0 };
             target.asked.check_mode(options, "segment", status.permissions())?;
             (status.permissions().mode, (ready != Ready::Yes).then_some(memory))
         }
@@ -176,6 +177,13 @@ fn open_by_key(
         None if existing == Existing::Required => Err(target.asked.not_found().into()),
         None => make(target, options, Some(key), set),
     })
+}
+
+/// Whether there is a set under a key that says of itself that it guards a segment. Then that is looked at when we are its
+/// guest, so that nobody has to wait until we have looked.
+fn is_made(key: Key) -> bool {
+    let set = Semaphores::find(key).ok().flatten();
+    set.is_some_and(|set| set.stage().is_ok_and(|stage| stage == Stage::Made))
 }
 
 /// Opens a segment while nobody else makes, opens or removes it.
@@ -191,9 +199,10 @@ fn open_locked(
     let key = status.key;
     let set_failed = |error| target.set_error(Some(set), error);
     target.asked.check_trust(status.uid, status.creator)?;
+    let guest = Guest::enter(set).map_err(set_failed)?;
     let (ready, seen) = target.peek(memory, &status)?;
     if ready != Ready::Yes {
-        drop(seen);
+        drop((seen, guest));
         // If it is one of ours, its creator died, since we hold the lock.
         let ours = target.is_half_made(&ready, &status, Some(set));
         return match Key::new(key) {
@@ -234,7 +243,7 @@ fn open_locked(
     let identity =
         if guards { identity } else { adopt(&mapping, identity, set, memory).map_err(set_failed)? };
     pages::furnish(&mapping, options, true, status.is_locked())?;
-    finish(target, options, mapping, identity, set, memory, false)
+    finish(target, options, (guest, mapping), identity, set, memory, false)
 }
 
 /// Puts a segment that has lost its set under a new one.
@@ -284,6 +293,7 @@ fn make(
     };
     let complete = || -> Result<Segment, Trouble> {
         let failed = |call| move |source| Trouble::Failed(SetupError::Os { call, source });
+        let guest = Guest::enter(set).map_err(set_failed)?;
         let mapping =
             Mapping::of_segment(memory.id(), size, Access::ReadWrite, None).map_err(failed("shmat"))?;
         if options.lock_memory {
@@ -302,7 +312,7 @@ fn make(
         // ORDERING: Release, pairs with the Acquire load in `Ready::of`: who sees READY sees the identity.
         header.ready.store(READY, Ordering::Release);
         set.set_stage(Stage::Made).map_err(set_failed)?;
-        finish(target, options, mapping, identity, set, memory, true)
+        finish(target, options, (guest, mapping), identity, set, memory, true)
     };
     let attachment = complete();
     if attachment.is_err() {
@@ -316,7 +326,7 @@ fn make(
 fn finish(
     target: &Target<'_>,
     options: &Options,
-    mapping: Mapping,
+    (guest, mapping): (Guest, Mapping),
     identity: Identity,
     set: Semaphores,
     memory: Memory,
@@ -324,7 +334,6 @@ fn finish(
 ) -> Result<Segment, Trouble> {
     join(&identity, options)?;
     let status = target.status(memory)?;
-    set.enter().map_err(|error| target.set_error(Some(set), error))?;
     let address = match target.address().0 {
         Place::Private => Address(Place::Id(memory.id())),
         _ => target.address().clone(),
@@ -332,5 +341,14 @@ fn finish(
     let permissions = status.permissions();
     let takes_over = options.assume_exclusive && undo::is_known_to_be_lost();
     let guard = Box::new(SetGuard::new(set, memory, Key::new(status.key), takes_over));
-    Ok(Segment { mapping, identity, address, created, permissions, eager: created, guard })
+    guest.stay();
+    Ok(Segment {
+        mapping: ManuallyDrop::new(mapping),
+        identity,
+        address,
+        created,
+        permissions,
+        eager: created,
+        guard,
+    })
 }

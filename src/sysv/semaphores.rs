@@ -309,7 +309,7 @@ impl Semaphores {
     }
 
     /// Counts one more open handle, until [`leave`](Self::leave) or our death.
-    pub(super) fn enter(self) -> Result<(), GuardError> {
+    fn enter(self) -> Result<(), GuardError> {
         self.operate(&mut [operation(Semaphore::Guests, 1, true)])
     }
 
@@ -320,6 +320,31 @@ impl Semaphores {
     /// How many handles are open.
     pub(super) fn guests(self) -> Result<i32, GuardError> {
         self.get(Semaphore::Guests)
+    }
+}
+
+/// An open handle that is being made: counted before it attaches, so that whoever claims a role meanwhile knows of it.
+#[derive(Debug)]
+pub(super) struct Guest {
+    set: Semaphores,
+}
+
+impl Guest {
+    pub(super) fn enter(set: Semaphores) -> Result<Self, GuardError> {
+        set.enter()?;
+        Ok(Guest { set })
+    }
+
+    /// The handle exists, and leaves when it goes.
+    pub(super) fn stay(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        // It fails only if the set was removed.
+        let _ = self.set.leave();
     }
 }
 

@@ -153,10 +153,11 @@ pub fn any_edge_value_in_any_word_of_the_header(backend: Backend) {
                         PRODUCER => (attacked.pipe.producer().map(Some), Ok(None)),
                         _ => (Ok(None), attacked.pipe.consumer().map(Some)),
                     };
-                    let (Ok(mut producer), Ok(mut consumer)) = (producer, consumer) else {
-                        assert!(!claims_first, "{}: not claimed", what());
+                    if let Some(error) = producer.as_ref().err().or(consumer.as_ref().err()) {
+                        assert!(!claims_first, "{}: not claimed: {error:?}", what());
                         continue;
-                    };
+                    }
+                    let (mut producer, mut consumer) = (producer.unwrap(), consumer.unwrap());
                     if claims_first {
                         word.set(&attacked, value);
                     }
