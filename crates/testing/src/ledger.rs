@@ -15,6 +15,11 @@ pub struct Ledger {
     file: File,
 }
 
+// SAFETY: all of the mapping is atomic, and it is of no thread in particular.
+unsafe impl Send for Ledger {}
+// SAFETY: as above.
+unsafe impl Sync for Ledger {}
+
 impl Default for Ledger {
     fn default() -> Self {
         Self::new()

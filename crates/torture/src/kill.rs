@@ -7,7 +7,7 @@ mod pair;
 use crate::lanes;
 use crate::nursery::{self, Child};
 use crate::run::{Harness, Run};
-use crate::traffic::words::{DUPLICATES, RELEASED, SENT, TAKEN};
+use crate::traffic::words::{DOUBTS, DUPLICATES, RELEASED, SENT, TAKEN};
 use crate::traffic::{consume, produce};
 use crate::verdict::{Failure, Outcome};
 use clap::Args;
@@ -125,6 +125,7 @@ impl Lap<'_> {
         self.run.count("messages", taken);
         self.run.count("came a second time", ledger.get(DUPLICATES));
         self.run.count("rivals kept out", pair.rivals());
+        self.run.count("told to try again", ledger.get(DOUBTS));
         self.run.advance(rounds);
         Ok(())
     }

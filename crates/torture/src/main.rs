@@ -11,6 +11,7 @@ mod lanes;
 mod nursery;
 mod planted;
 mod run;
+mod sleep;
 mod state;
 mod traffic;
 mod verdict;
@@ -46,6 +47,7 @@ macro_rules! harnesses {
 
 harnesses! {
     Kill: kill,
+    Sleep: sleep,
     Planted: planted,
 }
 

@@ -12,9 +12,10 @@ use shmpipe::{Options, Pipe, SetupError, Wait};
 use shmpipe_testing::ledger::Ledger;
 use shmpipe_testing::rng::Rng;
 use std::str::FromStr;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
-use words::HOLDER;
+use words::{DOUBTS, HOLDER};
 
 /// What a process that sends or receives is told.
 #[derive(Clone, Debug)]
@@ -70,16 +71,27 @@ impl Orders {
         }
     }
 
-    fn open(&self) -> Pipe {
-        Options::new().wait(self.wait).open(self.address.as_str()).expect("a pipe")
+    fn open(&self, ledger: &Ledger) -> Pipe {
+        let options = Options::new().wait(self.wait);
+        self.insist(ledger, || options.open(self.address.as_str()))
     }
 
     /// Claims a role. It is free, unless a predecessor is there that we have to outlive.
-    fn claim<T>(&self, claim: impl Fn() -> Result<T, SetupError>) -> T {
+    fn claim<T>(&self, ledger: &Ledger, claim: impl Fn() -> Result<T, SetupError>) -> T {
+        self.insist(ledger, claim)
+    }
+
+    /// Does it again as long as it cannot be done yet.
+    fn insist<T>(&self, ledger: &Ledger, act: impl Fn() -> Result<T, SetupError>) -> T {
         loop {
-            match claim() {
-                Ok(end) => return end,
+            match act() {
+                Ok(done) => return done,
                 Err(SetupError::RoleTaken { .. }) if self.rival => nap(50),
+                // Somebody is on his way through for longer than he is given: killed, or stopped, or without a processor. Whoever
+                // stays there will be noticed.
+                Err(SetupError::Busy { .. } | SetupError::ClaimsLost { .. }) => {
+                    ledger.word(DOUBTS).fetch_add(1, Ordering::Relaxed);
+                }
                 Err(error) => panic!("{error}"),
             }
         }
@@ -107,7 +119,7 @@ impl<'a> Tenure<'a> {
     /// While the role is held.
     fn renew(&self) {
         // Relaxed: only that each swap is one, and that they have an order.
-        let found = self.ledger.word(self.word).swap(self.ordinal, std::sync::atomic::Ordering::Relaxed);
+        let found = self.ledger.word(self.word).swap(self.ordinal, Ordering::Relaxed);
         assert_eq!(found, self.ordinal, "two hold the role: ours is {}, {found} was here", self.ordinal);
     }
 }

@@ -26,3 +26,8 @@ fn passes(name: &str, options: &[&str]) {
 fn kill() {
     passes("kill", &["--rounds", "800"]);
 }
+
+#[test]
+fn sleep() {
+    passes("sleep", &["--sleeps", "400"]);
+}

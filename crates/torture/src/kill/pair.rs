@@ -159,11 +159,8 @@ impl<'a> Pair<'a> {
 
     /// A successor comes before its predecessor is dead, and has to wait for that.
     fn outlive(&mut self, which: usize) {
-        self.wait_until(&format!("the {} has not begun", NAMES[which]), |pair| {
-            pair.has_begun(which) || pair.is_stopped(which)
-        });
         if !self.has_begun(which) {
-            // Stopped before it had the role, which its successor may have then.
+            // On its way still, or kept from it by the other one, which is stopped on its own way.
             return self.replace(which);
         }
         let rival = self.bear(which, true);
@@ -211,12 +208,6 @@ impl<'a> Pair<'a> {
         self.ledger.set(STOP, 1);
         self.must_end(0, "has not closed");
         self.must_end(1, "has not taken the last message");
-    }
-
-    fn is_stopped(&self, which: usize) -> bool {
-        let pid = self.processes[which].as_ref().map_or(0, Forked::pid);
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        stat.contains(") T ")
     }
 
     /// What there is to know about a failure, on standard error.

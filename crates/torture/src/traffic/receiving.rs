@@ -14,8 +14,8 @@ const PATIENCE: Duration = Duration::from_millis(20);
 pub fn consume(words: &[String]) {
     let orders = Orders::from_words(words);
     let ledger = Ledger::open(&orders.ledger);
-    let pipe = orders.open();
-    let consumer = orders.claim(|| pipe.consumer());
+    let pipe = orders.open(&ledger);
+    let consumer = orders.claim(&ledger, || pipe.consumer());
     match orders.trusting {
         false => take_all(consumer, &orders, &ledger),
         // SAFETY: whoever opens this pipe is this program, and keeps to the protocol.

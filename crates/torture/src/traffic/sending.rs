@@ -10,8 +10,8 @@ use shmpipe_testing::rng::Rng;
 pub fn produce(words: &[String]) {
     let orders = Orders::from_words(words);
     let ledger = Ledger::open(&orders.ledger);
-    let pipe = orders.open();
-    let producer = orders.claim(|| pipe.producer());
+    let pipe = orders.open(&ledger);
+    let producer = orders.claim(&ledger, || pipe.producer());
     match orders.trusting {
         false => send_all(producer, &orders, &ledger, &pipe),
         // SAFETY: whoever opens this pipe is this program, and keeps to the protocol.

@@ -4,6 +4,8 @@
 pub const STOP: usize = 0;
 /// The ordinal of the producer, and of the consumer, that is to close now and end.
 pub const LEAVE: [usize; 2] = [1, 2];
+/// How often somebody was told to try again, since others were on their way through for too long. Both sides count here.
+pub const DOUBTS: usize = 3;
 
 /// An entry: what the producer is about to send (the first number, how many messages) and where the ring ends before.
 pub const ATTEMPT: usize = 8;

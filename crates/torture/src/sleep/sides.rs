@@ -1,0 +1,209 @@
+//! The sleeper and the waker.
+
+use super::Delay;
+use super::clock::{self, Queue, now};
+use shmpipe::{Options, Producer, Wait};
+use shmpipe_testing::LONG;
+use shmpipe_testing::ledger::Ledger;
+use std::hint::spin_loop;
+use std::thread;
+use std::time::{Duration, Instant};
+
+// The words of the ledger: what one side writes has cache lines of its own.
+
+/// Set when a side has failed.
+pub const STOP: usize = 0;
+/// The sleeper's: the number of the wait that begins, [`OVER`] after the last one; when it begins; whether the one before slept.
+const BEGUN: usize = 8;
+const SINCE: usize = 9;
+const SLEPT: usize = 10;
+/// The waker's: the number of the wait for which everything was done; when that was.
+const WOKEN: usize = 16;
+const WHEN: usize = 17;
+/// What came of it: sleeps, waits, waits that the waker ended on the way to sleep, the longest time from publication to return.
+pub const SLEEPS: usize = 24;
+pub const WAITS: usize = 25;
+pub const RACES: usize = 26;
+pub const LATEST: usize = 27;
+
+const OVER: u64 = u64::MAX;
+
+/// What a wait may take before it is looked at closely, and asleep with everything done to wake it, in nanoseconds: half a slice.
+const TOO_LONG: u64 = 50_000_000;
+
+pub const CAPACITY: u64 = 4096;
+
+/// Sixteen such records fill the ring; fifteen of them leave space for the header word that comes next.
+const MESSAGE: [u8; 248] = [7; 248];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Sleeper,
+    Waker,
+}
+
+/// What a side is told.
+#[derive(Clone, Debug)]
+pub struct Order {
+    pub address: String,
+    pub ledger: String,
+    pub side: Side,
+    pub is_consumer: bool,
+    pub sleeps: u64,
+    pub seed: u64,
+}
+
+/// The part of a process.
+pub fn play(words: &[String]) {
+    Order::from_words(words).play();
+}
+
+impl Order {
+    pub fn to_words(&self) -> [String; 6] {
+        let is_sleeper = self.side == Side::Sleeper;
+        [
+            self.address.clone(),
+            self.ledger.clone(),
+            is_sleeper.to_string(),
+            self.is_consumer.to_string(),
+            self.sleeps.to_string(),
+            self.seed.to_string(),
+        ]
+    }
+
+    fn from_words(words: &[String]) -> Self {
+        let [address, ledger, is_sleeper, is_consumer, sleeps, seed] = words else {
+            panic!("{words:?} are no order")
+        };
+        Order {
+            address: address.clone(),
+            ledger: ledger.clone(),
+            side: if is_sleeper == "true" { Side::Sleeper } else { Side::Waker },
+            is_consumer: is_consumer == "true",
+            sleeps: sleeps.parse().expect("a number"),
+            seed: seed.parse().expect("a number"),
+        }
+    }
+
+    /// Plays this side to the end; panics at a wake-up that was lost.
+    pub fn play(&self) {
+        let ledger = Ledger::open(&self.ledger);
+        let pipe = Options::new().wait(Wait::Block).open(self.address.as_str()).expect("a pipe");
+        match (self.side, self.is_consumer) {
+            (Side::Sleeper, true) => {
+                let mut consumer = pipe.consumer().expect("a free role");
+                self.sleep(&ledger, || drop(consumer.recv().expect("a message")));
+            }
+            (Side::Sleeper, false) => {
+                let mut producer = pipe.producer().expect("a free role");
+                fill(&mut producer);
+                self.sleep(&ledger, || {
+                    producer.send(&MESSAGE).expect("space");
+                });
+            }
+            (Side::Waker, false) => {
+                let mut producer = pipe.producer().expect("a free role");
+                self.wake(&ledger, |at| {
+                    spin_until(at);
+                    producer.try_send(&MESSAGE).expect("an empty ring");
+                });
+            }
+            (Side::Waker, true) => {
+                let mut consumer = pipe.consumer().expect("a free role");
+                self.wake(&ledger, |at| {
+                    let message = consumer.try_recv().expect("a full ring");
+                    spin_until(at);
+                    drop(message);
+                });
+            }
+        }
+    }
+
+    /// Waits until it has slept so often.
+    fn sleep(&self, ledger: &Ledger, mut wait: impl FnMut()) {
+        let queue = Queue::new();
+        let in_queue = || queue.waited().expect("what the kernel knows of a thread");
+        let (mut sleeps, mut waits, mut races, mut latest) = (0, 0, 0, 0);
+        while sleeps < self.sleeps {
+            waits += 1;
+            let (queued, slept) = (in_queue(), clock::sleeps());
+            let since = now();
+            ledger.set(SINCE, since);
+            ledger.set(BEGUN, waits);
+            wait();
+            let end = now();
+            let has_slept = clock::sleeps() != slept;
+            ledger.set(SLEPT, has_slept.into());
+            if end - since > TOO_LONG {
+                // The waker may have been kept from it itself.
+                wait_for(ledger, WOKEN, |number| number == waits);
+                let ready = in_queue() - queued;
+                let asleep = end.saturating_sub(ledger.get(WHEN)).saturating_sub(ready);
+                let [asleep, ready] = [asleep, ready].map(Duration::from_nanos);
+                assert!(
+                    asleep < Duration::from_nanos(TOO_LONG),
+                    "a lost wake-up: wait {waits} was asleep for {asleep:?} after all was done to wake it, \
+                     besides {ready:?} in the queue for a processor"
+                );
+            }
+            if ledger.get(WOKEN) == waits {
+                latest = latest.max(end.saturating_sub(ledger.get(WHEN)));
+            }
+            sleeps += u64::from(has_slept);
+            // The way to sleep takes a tenth of a millisecond; who comes back after that without sleep had begun to.
+            races += u64::from(!has_slept && end - since > 100_000);
+        }
+        let results = [(SLEEPS, sleeps), (WAITS, waits), (RACES, races), (LATEST, latest)];
+        results.into_iter().for_each(|(word, number)| ledger.set(word, number));
+        ledger.set(BEGUN, OVER);
+    }
+
+    /// Wakes the other side each time that it waits. `publish` does so at a time.
+    fn wake(&self, ledger: &Ledger, mut publish: impl FnMut(u64)) {
+        let mut delay = Delay::new(self.seed);
+        let mut last = 0;
+        loop {
+            let begun = wait_for(ledger, BEGUN, |number| number != last);
+            if begun == OVER {
+                return;
+            }
+            if last > 0 {
+                delay.learn(ledger.get(SLEPT) != 0);
+            }
+            last = begun;
+            publish(ledger.get(SINCE) + delay.next());
+            ledger.set(WHEN, now());
+            ledger.set(WOKEN, begun);
+        }
+    }
+}
+
+fn fill(producer: &mut Producer) {
+    while producer.try_send(&MESSAGE).is_ok() {}
+}
+
+fn spin_until(at: u64) {
+    while now() < at {
+        spin_loop();
+    }
+}
+
+/// Waits for the other side to set a word.
+fn wait_for(ledger: &Ledger, word: usize, is_it: impl Fn(u64) -> bool) -> u64 {
+    let deadline = Instant::now() + LONG;
+    let mut looks = 0_u32;
+    loop {
+        let found = ledger.get(word);
+        if is_it(found) {
+            return found;
+        }
+        assert!(ledger.get(STOP) == 0, "the other side has failed");
+        looks += 1;
+        if looks % 1024 == 0 {
+            assert!(Instant::now() < deadline, "stuck: the other side does not go on");
+            // It has been kept from it for longer than all that it does takes: perhaps it needs this processor.
+            thread::sleep(Duration::from_micros(50));
+        }
+        spin_loop();
+    }
+}
