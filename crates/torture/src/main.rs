@@ -8,6 +8,7 @@
 
 mod kill;
 mod lanes;
+mod mutator;
 mod nursery;
 mod planted;
 mod run;
@@ -46,6 +47,7 @@ macro_rules! harnesses {
 
 harnesses! {
     Kill: kill,
+    Mutator: mutator,
     Planted: planted,
 }
 
