@@ -4,6 +4,7 @@
 
 pub mod backend;
 pub mod end;
+pub mod guarded;
 pub mod janitor;
 pub mod ledger;
 pub mod name;

@@ -8,6 +8,7 @@
 
 mod kill;
 mod lanes;
+mod mutator;
 mod nursery;
 mod planted;
 mod run;
@@ -48,6 +49,7 @@ macro_rules! harnesses {
 harnesses! {
     Kill: kill,
     Sleep: sleep,
+    Mutator: mutator,
     Planted: planted,
 }
 

@@ -1,7 +1,7 @@
 //! Genuine pipes, laid bare: the segment attached by hand, so that its bytes can be anything.
 
-use crate::model::{self, Image};
 use shmpipe::{Object, Options, Pipe, WakeMode};
+use shmpipe_fuzz::model::{self, Image};
 use std::io;
 use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
@@ -148,7 +148,10 @@ impl Bench {
         };
         bench.attach();
         bench.fresh = bench.image();
+        // Who is attached and no guest keeps others from claiming.
+        bench.detach();
         use_it(&pipe);
+        bench.attach();
         bench.used = bench.image();
         drop(pipe);
         bench.resting = values(bench.set).expect("the set is there");

@@ -86,7 +86,8 @@ pub fn size(length: u64) -> u64 {
     8 + length.div_ceil(8) * 8
 }
 
-fn word_at(ring: &[u8], position: u64) -> u64 {
+/// The word of the ring at a position.
+pub fn word_at(ring: &[u8], position: u64) -> u64 {
     let index = (position % ring.len() as u64) as usize;
     u64::from_ne_bytes(ring[index..index + 8].try_into().expect("8 bytes"))
 }

@@ -1,0 +1,110 @@
+//! Mappings that end in nothing: who touches a byte outside is killed by SIGSEGV.
+
+use std::fs;
+use std::ops::Range;
+use std::ptr::null_mut;
+
+const PAGE: usize = 4096;
+
+/// Has `open` map `size` bytes, shared and for writing, and puts a page without access on each side of them. Where the mapping
+/// has come to lie.
+pub fn guarded<T>(size: usize, mut open: impl FnMut() -> T) -> (T, Range<usize>) {
+    // Those that cannot be guarded where they are stay for as long, so that the next one comes to lie elsewhere.
+    let mut misplaced = vec![];
+    while misplaced.len() < 100 {
+        // The kernel maps from the top down: what comes next is mostly put right below.
+        guard(0, 0);
+        let before = shared(size);
+        let opened = open();
+        let place =
+            shared(size).into_iter().find(|place| !before.contains(place)).expect("a mapping of this size");
+        guard(place.start - PAGE, libc::MAP_FIXED_NOREPLACE);
+        guard(place.end, libc::MAP_FIXED_NOREPLACE);
+        if is_guard(place.start - PAGE) && is_guard(place.end) {
+            return (opened, place);
+        }
+        misplaced.push(opened);
+    }
+    panic!("no place for a mapping between two guards");
+}
+
+fn mappings() -> Vec<(Range<usize>, String)> {
+    let maps = fs::read_to_string("/proc/self/maps").expect("proc is mounted");
+    let number = |digits: &str| usize::from_str_radix(digits, 16).expect("an address");
+    let parse = |line: &str| {
+        let (range, rest) = line.split_once(' ')?;
+        let (start, end) = range.split_once('-')?;
+        Some((number(start)..number(end), rest.to_owned()))
+    };
+    maps.lines().filter_map(parse).collect()
+}
+
+/// The shared mappings for writing that have this size.
+fn shared(size: usize) -> Vec<Range<usize>> {
+    let all = mappings().into_iter();
+    all.filter(|(range, rest)| range.len() == size && rest.starts_with("rw-s"))
+        .map(|(range, _)| range)
+        .collect()
+}
+
+/// Maps a page without access at `address`, if nothing is there; or where the kernel likes.
+fn guard(address: usize, flags: i32) {
+    let flags = flags | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: where something is mapped the call fails, and a page without access is of no use to anybody.
+    unsafe { libc::mmap(std::ptr::without_provenance_mut(address), PAGE, libc::PROT_NONE, flags, -1, 0) };
+}
+
+/// Whether nobody can touch the byte at `address` for as long as the pipe is open: a page of ours is there, or the one by which
+/// the library is a guest of a file.
+fn is_guard(address: usize) -> bool {
+    mappings().iter().any(|(range, rest)| range.contains(&address) && rest.starts_with("---"))
+}
+
+/// Memory of one's own that ends where the memory ends.
+#[derive(Debug)]
+pub struct Brink {
+    base: std::ptr::NonNull<u8>,
+    size: usize,
+}
+
+/// What stands before the bytes that were lent.
+const CANARY: [u8; 64] = [0xc5; 64];
+
+impl Brink {
+    /// Lends at most `most` bytes at a time. Kept for good.
+    pub fn new(most: usize) -> Self {
+        let size = most.next_multiple_of(PAGE) + PAGE;
+        let (protection, flags) =
+            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: the kernel chooses the place; the last page is of the mapping just made.
+        let base = unsafe {
+            let base = libc::mmap(null_mut(), size + PAGE, protection, flags, -1, 0);
+            assert_ne!(base, libc::MAP_FAILED);
+            assert_eq!(libc::mprotect(base.byte_add(size), PAGE, libc::PROT_NONE), 0);
+            base
+        };
+        Brink { base: std::ptr::NonNull::new(base.cast()).expect("not at 0"), size }
+    }
+
+    fn bytes(&mut self) -> &mut [u8] {
+        // SAFETY: within the mapping, which nobody else uses; we are borrowed as long as the slice.
+        unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr(), self.size) }
+    }
+
+    /// The last `length` bytes, all of them `fill`.
+    pub fn lend(&mut self, length: usize, fill: u8) -> &mut [u8] {
+        let start = self.size - length;
+        let bytes = self.bytes();
+        bytes[start - CANARY.len()..start].copy_from_slice(&CANARY);
+        bytes[start..].fill(fill);
+        &mut bytes[start..]
+    }
+
+    /// The `length` bytes that were lent last. Nobody has written before them.
+    pub fn returned(&mut self, length: usize) -> &[u8] {
+        let start = self.size - length;
+        let bytes = self.bytes();
+        assert_eq!(bytes[start - CANARY.len()..start], CANARY, "written before the slice");
+        &bytes[start..]
+    }
+}

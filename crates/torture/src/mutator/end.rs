@@ -1,0 +1,276 @@
+//! An end that is attacked.
+
+use shmpipe::{
+    Consumer, Corruption, Options, Pipe, Producer, Record, RecvError, SendError, SetupError, Wait,
+};
+use shmpipe_testing::guarded::{Brink, guarded};
+use shmpipe_testing::ledger::Ledger;
+use shmpipe_testing::process::Line;
+use shmpipe_testing::rng::Rng;
+use std::fmt;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The word of the ledger that says what is to be done: odd, use the pipe; even, leave it.
+pub const ROUND: usize = 0;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Producer,
+    Consumer,
+}
+
+impl End {
+    /// The words of the ledger: the round in which it has given its role up,
+    pub fn parked(self) -> usize {
+        8 + self as usize
+    }
+
+    /// how many calls it has made,
+    pub fn calls(self) -> usize {
+        16 + self as usize
+    }
+
+    /// with how many messages,
+    pub fn messages(self) -> usize {
+        24 + self as usize
+    }
+
+    /// and how often it has found corruption.
+    pub fn poisons(self) -> usize {
+        32 + self as usize
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            End::Producer => "producer",
+            End::Consumer => "consumer",
+        })
+    }
+}
+
+pub fn produce(line: Line) {
+    play(line, End::Producer);
+}
+
+pub fn consume(line: Line) {
+    play(line, End::Consumer);
+}
+
+/// Comes and goes as the ledger says, until whoever started us has had enough.
+fn play(mut line: Line, end: End) {
+    let [address, ledger, capacity, seed] = line.words.clone().try_into().expect("four words");
+    let (ledger, capacity): (_, usize) = (Ledger::open(&ledger), capacity.parse().expect("a number"));
+    let mut rng = Rng(seed.parse().expect("a number"));
+    let (pipe, _) = guarded(4096 + capacity, || {
+        Options::new().wait(Wait::Yield).open(address.as_str()).expect("a good pipe")
+    });
+    line.say("ready");
+    thread::spawn(move || {
+        while line.hear().is_some() {}
+        std::process::exit(0);
+    });
+    let mut part = Attacked { end, ledger, pipe, brink: Brink::new(2 * capacity), rng: Rng(0), round: 0 };
+    loop {
+        let round = part.ledger.get(ROUND);
+        if round % 2 == 1 && part.ledger.get(end.parked()) != round {
+            part.rng = Rng(rng.word());
+            part.round = round;
+            part.take_part();
+        }
+        // What was said may have been followed by the next round.
+        part.ledger.set(end.parked(), round);
+        thread::sleep(Duration::from_micros(20));
+    }
+}
+
+struct Attacked {
+    end: End,
+    ledger: Ledger,
+    pipe: Pipe,
+    brink: Brink,
+    rng: Rng,
+    round: u64,
+}
+
+/// How a part in the traffic ends.
+enum Over {
+    /// The round is over, or the other side seems to have ended, or somebody else to have our role.
+    Left,
+    Corrupt(Corruption),
+}
+
+impl Attacked {
+    fn take_part(&mut self) {
+        self.count(self.end.calls());
+        let pipe = self.pipe.clone();
+        let over = match self.end {
+            End::Producer => pipe.producer().map(|producer| self.send_all(producer)),
+            End::Consumer => pipe.consumer().map(|consumer| self.receive_all(consumer)),
+        };
+        match over {
+            Ok(Over::Left) => {}
+            Ok(Over::Corrupt(corruption)) => self.poisoned(corruption),
+            Err(SetupError::Corrupt(corruption)) => self.poisoned(corruption),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn poisoned(&mut self, corruption: Corruption) {
+        assert!(["record header", "head", "tail", "state"].contains(&corruption.word()), "{corruption}");
+        self.count(self.end.poisons());
+    }
+
+    fn count(&self, word: usize) {
+        self.ledger.set(word, self.ledger.get(word) + 1);
+    }
+
+    fn is_over(&self) -> bool {
+        self.ledger.get(ROUND) != self.round
+    }
+
+    fn send_all(&mut self, mut producer: Producer) -> Over {
+        let capacity = producer.capacity();
+        while !self.is_over() {
+            let before = producer.position().get();
+            let length = self.rng.log_uniform(producer.max_len() as u64) as usize;
+            let mut messages = 1;
+            let message = self.brink.lend(length, self.rng.0 as u8);
+            let deadline = Instant::now() + Duration::from_millis(10);
+            let sent = match self.rng.below(8) {
+                0 => producer.send_deadline(message, deadline).map(Some),
+                1 => {
+                    let more = self.rng.below((producer.max_len() - length) as u64 + 1) as usize;
+                    producer.try_reserve(length + more).map(|mut space| {
+                        space.write(0, message);
+                        Some(space.commit_len(length))
+                    })
+                }
+                2 => {
+                    // It waits without a deadline: the first one that does not fit ends it.
+                    producer.stopper().stop();
+                    let mut batch = producer.batch();
+                    let sent = (0..8).map(|_| batch.push(message)).take_while(Result::is_ok).last();
+                    messages = batch.len() as u64;
+                    batch.commit();
+                    Ok(sent.and_then(Result::ok))
+                }
+                3 => producer.free().map(|free| {
+                    assert!(free <= capacity && free % 8 == 0, "{free} bytes free of {capacity}");
+                    messages = 0;
+                    None
+                }),
+                _ => producer.try_send(message).map(Some),
+            };
+            self.count(self.end.calls());
+            let after = producer.position().get();
+            match sent {
+                Ok(sent) => {
+                    let record = 8 + length.next_multiple_of(8) as u64;
+                    assert!(
+                        sent.is_none_or(|start| start.get().wrapping_add(record) == after),
+                        "{sent:?}, {after}"
+                    );
+                    let most = messages * record + capacity / 2;
+                    assert!(after.wrapping_sub(before) <= most.min(capacity - 8), "{before} to {after}");
+                    self.count_messages(messages);
+                }
+                Err(error) => {
+                    assert_eq!(after, before, "{error}");
+                    match error {
+                        SendError::Full | SendError::TimedOut | SendError::Stopped => {}
+                        SendError::Closed | SendError::Abandoned | SendError::ClaimsLost => {
+                            return Over::Left;
+                        }
+                        SendError::Corrupt(corruption) => {
+                            let again = [
+                                producer.try_send(b"once more"),
+                                producer.free().map(|_| producer.position()),
+                            ];
+                            assert_eq!(again, [Err(error); 2]);
+                            return Over::Corrupt(corruption);
+                        }
+                        error => panic!("{error}"),
+                    }
+                }
+            }
+        }
+        Over::Left
+    }
+
+    fn count_messages(&self, more: u64) {
+        let word = self.end.messages();
+        self.ledger.set(word, self.ledger.get(word) + more);
+    }
+
+    fn receive_all(&mut self, mut consumer: Consumer) -> Over {
+        let capacity = consumer.capacity();
+        while !self.is_over() {
+            let before = consumer.position().get();
+            let deadline = Instant::now() + Duration::from_millis(10);
+            let received = match self.rng.below(8) {
+                0 => consumer.recv_deadline(deadline).map(|message| (1, take(&message, &mut self.brink))),
+                1 => {
+                    let mut drain = consumer.drain(1 + self.rng.below(100) as usize);
+                    let (mut all, mut end) = (0, before);
+                    loop {
+                        match drain.next() {
+                            Ok(Some(record)) => end = take(&record, &mut self.brink),
+                            Ok(None) if all == 0 => break Err(RecvError::Empty),
+                            Ok(None) => break Ok((all, end)),
+                            Err(error) => {
+                                drain.keep();
+                                break Err(error);
+                            }
+                        }
+                        all += 1;
+                    }
+                }
+                2 => consumer.try_recv().map(|message| {
+                    take(&message, &mut self.brink);
+                    message.keep();
+                    (0, before)
+                }),
+                _ => consumer.try_recv().map(|message| (1, take(&message, &mut self.brink))),
+            };
+            self.count(self.end.calls());
+            let after = consumer.position().get();
+            match received {
+                Ok((messages, end)) => {
+                    assert_eq!(after, end, "from {before}");
+                    assert!(
+                        after % 8 == 0 && after.wrapping_sub(before) <= capacity - 8,
+                        "{before} to {after}"
+                    );
+                    self.count_messages(messages);
+                }
+                Err(error) => {
+                    assert_eq!(after, before, "{error}");
+                    match error {
+                        RecvError::Empty | RecvError::TimedOut => {}
+                        RecvError::Closed | RecvError::Abandoned | RecvError::ClaimsLost => {
+                            return Over::Left;
+                        }
+                        RecvError::Corrupt(corruption) => {
+                            assert_eq!(consumer.try_recv().err(), Some(error));
+                            assert_eq!(consumer.drain(1).next().err(), Some(error));
+                            return Over::Corrupt(corruption);
+                        }
+                        error => panic!("{error}"),
+                    }
+                }
+            }
+        }
+        Over::Left
+    }
+}
+
+/// Copies a record to where one byte more would be too much, and says where it ends.
+fn take(record: &Record<'_>, brink: &mut Brink) -> u64 {
+    let length = record.len();
+    assert_eq!(record.copy_to(brink.lend(length, 0)), Ok(length));
+    brink.returned(length);
+    record.position().get().wrapping_add(8 + length.next_multiple_of(8) as u64)
+}

@@ -1,0 +1,88 @@
+//! Which word is changed, and to what.
+
+use super::end::End;
+use shmpipe_testing::raw::Attached;
+use shmpipe_testing::rng::Rng;
+
+/// Bytes before the ring.
+const HEADER: usize = 4096;
+const TAIL: usize = 512;
+const PRODUCER: usize = 640;
+const PRODUCED: usize = 768;
+const HEAD: usize = 896;
+const CONSUMER: usize = 1024;
+const CONSUMED: usize = 1152;
+
+const WRAP: u64 = 0xffff_ffff;
+
+/// A word, and what it is to be.
+pub struct Spot {
+    pub offset: usize,
+    pub word: u64,
+}
+
+impl Spot {
+    /// One that `victim` looks at, more often than not.
+    pub fn choose(segment: &Attached, victim: End, rng: &mut Rng) -> Spot {
+        let size = segment.size() / 8 * 8;
+        let capacity = (size - HEADER) as u64;
+        let (head, tail) = (segment.get(HEAD), segment.get(TAIL));
+        let in_ring = |position: u64| HEADER + (position % capacity) as usize / 8 * 8;
+        let near = |position: u64, rng: &mut Rng| in_ring(position.wrapping_add(rng.below(6) * 8));
+        let (positions, line, counters) = match victim {
+            End::Consumer => ([head, tail], [PRODUCER, CONSUMER], PRODUCED),
+            End::Producer => ([tail, head], [CONSUMER, PRODUCER], CONSUMED),
+        };
+        let offset = match rng.below(20) {
+            0..7 => near(positions[0], rng),
+            7..9 => near(positions[1], rng),
+            9..11 => in_ring(rng.word()),
+            11 => HEADER,
+            12..15 if victim == End::Producer => HEAD,
+            12..15 => TAIL,
+            15 => [HEAD, TAIL][rng.below(2) as usize],
+            // The states less often: a side that seems to have closed ends the round.
+            16 => line[0] + 8 * rng.below(4) as usize,
+            17 => line[1] + 8 + 8 * rng.below(3) as usize,
+            18 => counters + 8 * rng.below(5) as usize,
+            _ => 8 * rng.below(64) as usize,
+        };
+        let now = segment.get(offset);
+        let length = rng.log_uniform(2 * capacity);
+        let word = match rng.below(16) {
+            0 => now.wrapping_add(8),
+            1 => now.wrapping_sub(8),
+            2 => now ^ 1 << rng.below(64),
+            3 => 0,
+            4 => u64::MAX,
+            5 => [1 << 31, 1 << 32, 1 << 63, (1 << 31) - 1, (1 << 63) - 8][rng.below(5) as usize],
+            6 => WRAP,
+            7 => [head, tail][rng.below(2) as usize],
+            8 => [head, tail][rng.below(2) as usize]
+                .wrapping_add(rng.below(2 * capacity))
+                .wrapping_sub(capacity),
+            9 => now.wrapping_add(capacity),
+            10 => now.wrapping_sub(capacity),
+            11 => rng.word(),
+            12 => capacity / 2 - 8 + rng.below(17),
+            // What could be a record.
+            _ => rng.word() << 32 | (length + 1),
+        };
+        Spot { offset, word }
+    }
+}
+
+/// Makes an empty pipe of it again, at a position where arithmetic could go wrong. Nobody uses it.
+pub fn put_right(segment: &Attached, fresh: &[u8], rng: &mut Rng) {
+    let mut bytes = fresh.to_vec();
+    if rng.below(2) == 0 {
+        bytes[HEADER..].fill(0xff);
+    }
+    let position = [0, 1 << 32, 1 << 63, 0u64][rng.below(4) as usize].wrapping_sub(8 * rng.below(2048));
+    for offset in [HEAD, TAIL] {
+        bytes[offset..offset + 8].copy_from_slice(&position.to_ne_bytes());
+    }
+    let index = HEADER + (position % (bytes.len() - HEADER) as u64) as usize;
+    bytes[index..index + 8].fill(0);
+    segment.copy_from(0, &bytes);
+}

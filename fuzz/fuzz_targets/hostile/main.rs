@@ -1,0 +1,561 @@
+//! Honest calls of both ends, while somebody changes any word of the segment: between the calls, and in the middle of them,
+//! between any two accesses that the library makes.
+//!
+//! One pipe in a memfd is kept for all runs. Checked at every step:
+//!
+//! * nothing panics or goes on for ever; nothing outside the segment is touched (the mapping lies between pages without
+//!   access), nor outside the caller's memory (that ends at such a page, and has a canary before it);
+//! * each result is what a second reading of LAYOUT.md (`model.rs`) says of the bytes before the change, or of those after
+//!   it: one word, read once. What is copied is as long as what was checked;
+//! * corruption is said to be where it is, with what stands there, and every later call says the same;
+//! * each end writes only to the words that LAYOUT.md gives to it, and a producer only to the part of the ring that it may
+//!   believe to be free; no older bytes are in what it has committed.
+
+#![no_main]
+
+mod input;
+mod receiving;
+mod sending;
+
+use input::{During, Input, Side, Spot, Step, When};
+use libfuzzer_sys::fuzz_target;
+use receiving::{Received, Receiving};
+use sending::{Room, Sending};
+use shmpipe::{Corruption, RecvError, SendError, SetupError};
+use shmpipe_fuzz::bare::Bare;
+use shmpipe_fuzz::model::{self, Found, Image};
+use shmpipe_fuzz::trap;
+use shmpipe_testing::guarded::Brink;
+use std::cell::RefCell;
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+/// Twice what a record can be is more than enough to see what happens at the end of the ring.
+const CAPACITY: u64 = 4096;
+
+/// Steps of a run that are looked at; more make it slow and find nothing new.
+const STEPS: usize = 40;
+
+/// Lengths that are asked for: some are more than a record can have.
+const LENGTHS: usize = 2200;
+
+/// What the two sides may write to.
+const PRODUCERS: Range<usize> = model::TAIL..model::HEAD;
+const CONSUMERS: Range<usize> = model::HEAD..model::END;
+
+thread_local! {
+    static BENCH: RefCell<Option<Bench>> = const { RefCell::new(None) };
+}
+
+fuzz_target!(|input: Input| {
+    BENCH.with_borrow_mut(|bench| {
+        let mut run = Run::new(bench.get_or_insert_with(Bench::make), &input);
+        input.steps.iter().take(STEPS).for_each(|step| run.step(step));
+        run.close(Side::Producer);
+        run.close(Side::Consumer);
+    });
+});
+
+/// What is kept from run to run.
+struct Bench {
+    bare: Bare,
+    brink: Brink,
+    /// The segment before a call, after it, and before it with the change that came in its middle.
+    before: Image,
+    after: Image,
+    changed: Image,
+}
+
+impl Bench {
+    fn make() -> Self {
+        let bare = Bare::make(CAPACITY);
+        let image = || bare.fresh.clone();
+        Bench { before: image(), after: image(), changed: image(), brink: Brink::new(LENGTHS), bare }
+    }
+}
+
+struct Run<'a> {
+    bench: &'a mut Bench,
+    producer: Option<Sending>,
+    consumer: Option<Receiving>,
+    /// Where a word has changed in the middle of the last call.
+    spot: Option<usize>,
+    /// One long wait per run is enough.
+    waited: bool,
+}
+
+/// The bytes that a call may have seen.
+fn images(bench: &Bench, spot: Option<usize>) -> Vec<&Image> {
+    let changed = spot.map(|_| &bench.changed);
+    [&bench.before].into_iter().chain(changed).collect()
+}
+
+impl<'a> Run<'a> {
+    fn new(bench: &'a mut Bench, input: &Input) -> Self {
+        let Bench { bare, before, .. } = bench;
+        input.start.prepare(bare, before);
+        let mut run = Run { bench, producer: None, consumer: None, spot: None, waited: false };
+        run.claim(Side::Producer, None);
+        run.claim(Side::Consumer, None);
+        run
+    }
+
+    fn step(&mut self, step: &Step) {
+        match *step {
+            Step::Change(spot) => self.change(spot),
+            Step::Claim(side, during) => self.claim(side, during),
+            Step::Close(side) => self.close(side),
+            Step::Send { length, fill, when } => self.send(length as usize % LENGTHS, fill, when),
+            Step::Reserve { length, commit, when } => {
+                self.reserve(length as usize % LENGTHS, commit as usize, when);
+            }
+            Step::Batch(ref lengths) => self.batch(lengths),
+            Step::Free(during) => self.free(during),
+            Step::Recv { keep, when } => self.receive(keep, when),
+            Step::Value(during) => self.receive_value(during),
+            Step::Drain { limit, keep, during } => self.drain(limit, keep, during),
+            Step::Peers => self.peers(),
+            Step::WaitForPeers(when) => self.wait_for_peers(when),
+        }
+    }
+
+    fn images(&self) -> Vec<&Image> {
+        images(self.bench, self.spot)
+    }
+
+    /// Somebody changes a word while nobody looks.
+    fn change(&mut self, spot: Spot) {
+        let (offset, word) = spot.of(&self.bench.before);
+        self.bench.before.write(offset, &word.to_ne_bytes());
+        self.bench.bare.set(offset, word);
+        self.was_overwritten();
+    }
+
+    fn was_overwritten(&mut self) {
+        if let Some(sending) = &mut self.producer {
+            sending.overwritten = true;
+        }
+    }
+
+    /// Makes a call, with a change in the middle of it if there is to be one.
+    fn call<T>(&mut self, during: Option<During>, call: impl FnOnce(&mut Brink) -> T) -> T {
+        let Bench { bare, brink, before, changed, .. } = &mut *self.bench;
+        self.spot = None;
+        let Some(during) = during else { return call(brink) };
+        let change = during.change(before);
+        let (result, seen) = trap::during(bare, change, || call(brink));
+        if seen.changed {
+            changed.0.copy_from_slice(&before.0);
+            changed.write(change.offset, &change.word.to_ne_bytes());
+            self.spot = Some(change.offset);
+            self.was_overwritten();
+        }
+        result
+    }
+
+    /// Takes note of what the last call did to the segment, which must lie within `allowed`.
+    fn wrote(&mut self, allowed: &[Range<usize>]) {
+        let Bench { bare, before, after, changed, .. } = &mut *self.bench;
+        bare.read(after);
+        let words = before.0.chunks_exact(8).zip(after.0.chunks_exact(8)).enumerate();
+        for (offset, (_, now)) in
+            words.filter(|(_, (before, now))| before != now).map(|(n, words)| (n * 8, words))
+        {
+            let is_allowed = allowed.iter().any(|range| range.contains(&offset));
+            let is_change = self.spot == Some(offset) && now == &changed.0[offset..offset + 8];
+            assert!(is_allowed || is_change, "wrote to byte {offset}, allowed {allowed:?}");
+        }
+        std::mem::swap(before, after);
+    }
+
+    fn claim(&mut self, side: Side, during: Option<During>) {
+        match side {
+            Side::Producer if self.producer.is_none() => self.claim_producer(during),
+            Side::Consumer if self.consumer.is_none() => self.claim_consumer(during),
+            _ => {}
+        }
+    }
+
+    /// The state that a side has entered at its claim: one of these.
+    fn states(&self, side: usize) -> Vec<u64> {
+        self.images().iter().map(|image| ((image.word(side) >> 2) + 1) << 2 | 1).collect()
+    }
+
+    fn claim_producer(&mut self, during: Option<During>) {
+        let pipe = self.bench.bare.pipe.clone();
+        let claimed = self.call(during, |_| pipe.producer());
+        let expected = |image: &Image| {
+            model::last_commit(image.ring(), image.word(model::HEAD), image.word(model::TAIL))
+        };
+        match claimed {
+            Ok(producer) => {
+                let tail = producer.position().get();
+                let images = self.images();
+                let heads = images.iter().filter(|image| expected(image) == Some(tail));
+                let heads: Vec<_> = heads.map(|image| image.word(model::HEAD)).collect();
+                assert!(!heads.is_empty(), "{tail:#x}");
+                let mut sending = Sending::new(producer, heads, self.states(model::PRODUCER));
+                sending.overwritten = self.spot.is_some();
+                self.producer = Some(sending);
+            }
+            Err(SetupError::Corrupt(corruption)) => {
+                let images = self.images();
+                let is_corrupt = images.iter().any(|image| expected(image).is_none());
+                assert!(corruption.word() == "state" || is_corrupt, "{corruption}");
+                names(&corruption, model::PRODUCER, &images);
+            }
+            Err(error) => panic!("{error}"),
+        }
+        self.wrote(&[PRODUCERS]);
+    }
+
+    fn claim_consumer(&mut self, during: Option<During>) {
+        let pipe = self.bench.bare.pipe.clone();
+        let claimed = self.call(during, |_| pipe.consumer());
+        let head = |image: &Image| image.word(model::HEAD);
+        // The write position is no business of a consumer's, but it is looked at.
+        let is_good = |image: &&&Image| {
+            head(image) % 8 == 0 && model::are_near(head(image), image.word(model::TAIL), CAPACITY)
+        };
+        let images = self.images();
+        match claimed {
+            Ok(consumer) => {
+                let position = consumer.position().get();
+                assert_eq!(position % 8, 0);
+                assert!(images.iter().any(|image| head(image) == position), "{position:#x}");
+                self.consumer = Some(Receiving::new(consumer, self.states(model::CONSUMER)));
+            }
+            Err(SetupError::Corrupt(corruption)) => {
+                let is_corrupt =
+                    !images.iter().all(|image| is_good(&image) && image.word(model::TAIL) % 8 == 0);
+                assert!(corruption.word() == "state" || is_corrupt, "{corruption}");
+                names(&corruption, model::CONSUMER, &images);
+            }
+            Err(error) => panic!("{error}"),
+        }
+        self.wrote(&[CONSUMERS]);
+    }
+
+    fn close(&mut self, side: Side) {
+        self.spot = None;
+        match side {
+            Side::Producer => {
+                if let Some(sending) = self.producer.take() {
+                    sending.producer.close().expect("a memfd cannot be removed");
+                    self.wrote(&[PRODUCERS]);
+                }
+            }
+            Side::Consumer => {
+                if let Some(receiving) = self.consumer.take() {
+                    receiving.consumer.close().expect("a memfd cannot be removed");
+                    self.wrote(&[CONSUMERS]);
+                }
+            }
+        }
+    }
+
+    /// Until when a call may wait; nothing for a call that does not, or that is stopped.
+    fn deadline(&mut self, when: When) -> Option<Instant> {
+        match when {
+            When::Now | When::During(_) | When::Stopped => None,
+            When::Soon(0..4) if !self.waited => {
+                self.waited = true;
+                Some(Instant::now() + Duration::from_micros(150))
+            }
+            When::Late | When::Soon(_) => Some(Instant::now()),
+        }
+    }
+
+    /// Checks what became of a message for which `length` bytes were asked and `committed` bytes of `fill` written.
+    fn sent(
+        &mut self,
+        mut sending: Sending,
+        sent: Result<u64, SendError>,
+        length: usize,
+        committed: usize,
+        fill: u8,
+    ) {
+        let (tail, overwritten) = (sending.tail, sending.overwritten || self.spot.is_some());
+        if sent == Err(SendError::Abandoned) {
+            assert!(self.consumer.is_none());
+        }
+        sending.check(&sent, tail, length, &self.images());
+        let [first, second] = sending.ranges();
+        if let Ok(start) = sent {
+            sending.tail = start.wrapping_add(model::size(committed as u64));
+        }
+        sending.overwritten = overwritten;
+        let end = sending.tail;
+        self.producer = Some(sending);
+        self.wrote(&[PRODUCERS, first, second]);
+        let (Ok(start), false) = (sent, self.spot.is_some_and(|spot| spot >= model::HEADER)) else { return };
+        let ring = self.bench.before.ring();
+        let found = model::look(ring, tail, end.wrapping_add(8));
+        assert_eq!(found, Found::Record { start, end, length: committed, tag: 0 });
+        if !overwritten {
+            assert_eq!(model::look(ring, end, end), Found::Nothing);
+        }
+        let padded = model::payload(ring, start, committed.next_multiple_of(8));
+        assert!(padded[..committed].iter().all(|&byte| byte == fill), "other bytes than were sent");
+        assert!(padded[committed..].iter().all(|&byte| byte == 0), "older bytes in the padding");
+    }
+
+    fn send(&mut self, length: usize, fill: u8, when: When) {
+        let deadline = self.deadline(when);
+        let Some(mut sending) = self.producer.take() else { return };
+        let sent = self.call(when.during(), |brink| {
+            let message = brink.lend(length, fill);
+            match (deadline, when) {
+                (Some(deadline), _) => sending.producer.send_deadline(message, deadline),
+                (None, When::Stopped) => {
+                    sending.stop();
+                    sending.producer.send(message)
+                }
+                _ => sending.producer.try_send(message),
+            }
+        });
+        self.sent(sending, sent.map(|position| position.get()), length, length, fill);
+    }
+
+    fn reserve(&mut self, length: usize, commit: usize, when: When) {
+        let deadline = self.deadline(when);
+        let Some(mut sending) = self.producer.take() else { return };
+        let sent = self.call(when.during(), |brink| {
+            let content = brink.lend(length, 0xff);
+            let reserved = match (deadline, when) {
+                (Some(deadline), _) => sending.producer.reserve_deadline(length, deadline),
+                (None, When::Stopped) => {
+                    sending.stop();
+                    sending.producer.reserve(length)
+                }
+                _ => sending.producer.try_reserve(length),
+            };
+            match reserved {
+                Ok(mut reservation) => {
+                    reservation.write(0, content);
+                    (commit <= length).then(|| Ok(reservation.commit_len(commit).get()))
+                }
+                Err(error) => Some(Err(error)),
+            }
+        });
+        match sent {
+            Some(sent) => self.sent(sending, sent, length, commit, 0xff),
+            None => {
+                let tail = sending.tail;
+                let start = if model::size(length as u64) > CAPACITY - tail % CAPACITY {
+                    tail.wrapping_add(CAPACITY - tail % CAPACITY)
+                } else {
+                    tail
+                };
+                sending.finds(&Room::At(start), tail, length, &self.images());
+                // Without a commit, all that may be seen of it is in the free part of the ring.
+                let [first, second] = sending.ranges();
+                self.producer = Some(sending);
+                if self.spot.is_some() {
+                    self.was_overwritten();
+                }
+                self.wrote(&[PRODUCERS, first, second]);
+            }
+        }
+    }
+
+    fn batch(&mut self, lengths: &[u16]) {
+        let Some(mut sending) = self.producer.take() else { return };
+        self.spot = None;
+        // Nothing else ends the wait of a batch.
+        sending.stop();
+        let mut pushed = vec![];
+        let mut batch = sending.producer.batch();
+        for &length in lengths.iter().take(8) {
+            let length = length as usize % LENGTHS;
+            let push = batch.push(self.bench.brink.lend(length, 0xee));
+            pushed.push((push, length));
+            if push.is_err() {
+                break;
+            }
+        }
+        batch.commit();
+        let (tail, overwritten) = (sending.tail, sending.overwritten);
+        let mut end = tail;
+        let (mut messages, mut whole) = (0, false);
+        for (push, length) in pushed {
+            whole = matches!(push, Err(SendError::TooLarge { max, .. }) if max as u64 == CAPACITY);
+            if !whole {
+                sending.check(&push.map(|position| position.get()), end, length, &self.images());
+            }
+            if let Ok(position) = push {
+                end = position.get().wrapping_add(model::size(length as u64));
+                messages += 1;
+            }
+        }
+        assert!(!whole || messages > 0, "a message alone is no batch that is too large");
+        let [first, second] = sending.ranges();
+        sending.tail = end;
+        self.producer = Some(sending);
+        self.wrote(&[PRODUCERS, first, second]);
+        if messages > 0 && !overwritten {
+            let found = model::last_commit(self.bench.before.ring(), tail, tail);
+            assert_eq!(found, Some(end), "{messages} messages");
+        }
+    }
+
+    fn free(&mut self, during: Option<During>) {
+        let Some(mut sending) = self.producer.take() else { return };
+        let free = self.call(during, |_| sending.producer.free());
+        let tail = sending.tail;
+        // As if more were asked for than there ever is.
+        let length = 2 * CAPACITY as usize;
+        match free {
+            Ok(free) => {
+                assert_eq!(sending.poison, None);
+                sending.finds(&Room::Full, tail, length, &self.images());
+                assert!(sending.free().any(|expected| expected == free), "{free}");
+            }
+            Err(SendError::Corrupt(corruption)) => {
+                sending.is_corrupt(corruption, tail, length, &self.images());
+            }
+            Err(error) => panic!("{error}"),
+        }
+        self.producer = Some(sending);
+        self.wrote(&[]);
+    }
+
+    fn receive(&mut self, keep: bool, when: When) {
+        let deadline = self.deadline(when);
+        let Some(mut receiving) = self.consumer.take() else { return };
+        let received = self.call(when.during(), |brink| {
+            let message = match (deadline, when) {
+                (Some(deadline), _) => receiving.consumer.recv_deadline(deadline),
+                (None, When::Stopped) => {
+                    receiving.consumer.stopper().stop();
+                    receiving.consumer.recv()
+                }
+                _ => receiving.consumer.try_recv(),
+            }?;
+            let received = take(&message, brink);
+            if keep {
+                message.keep();
+            } else {
+                message.release();
+            }
+            Ok(received)
+        });
+        let head = receiving.head;
+        match received {
+            Ok(received) => {
+                let end = receiving.takes(&received, head, &self.images());
+                if !keep {
+                    receiving.head = end;
+                }
+            }
+            Err(error) => {
+                assert!(error != RecvError::Abandoned || self.producer.is_none());
+                receiving.misses(&error, head, &self.images());
+            }
+        }
+        self.consumer = Some(receiving);
+        self.wrote(&[CONSUMERS]);
+    }
+
+    fn receive_value(&mut self, during: Option<During>) {
+        let Some(mut receiving) = self.consumer.take() else { return };
+        let received = self.call(during, |brink| {
+            let message = receiving.consumer.try_recv()?;
+            let value = message.value::<[u64; 3]>();
+            assert_eq!(value.is_ok(), message.len() == 24);
+            // A slice that is one byte too short is refused, whatever the header word says meanwhile.
+            if let Some(short) = message.len().checked_sub(1) {
+                assert!(message.copy_to(brink.lend(short, 0)).is_err());
+            }
+            message.keep();
+            Ok(())
+        });
+        if let Err(error) = received {
+            let head = receiving.head;
+            receiving.misses(&error, head, &self.images());
+        }
+        self.consumer = Some(receiving);
+        self.wrote(&[CONSUMERS]);
+    }
+
+    fn drain(&mut self, limit: u8, keep: bool, during: Option<During>) {
+        let Some(mut receiving) = self.consumer.take() else { return };
+        let (all, end) = self.call(during, |brink| {
+            let mut all = vec![];
+            let mut drain = receiving.consumer.drain(limit.into());
+            let end = loop {
+                // More than the ring can hold would be for ever.
+                assert!(all.len() as u64 <= CAPACITY / 8, "a drain without end");
+                match drain.next() {
+                    Ok(Some(record)) => all.push(take(&record, brink)),
+                    Ok(None) => break Ok(()),
+                    Err(error) => break Err(error),
+                }
+            };
+            if keep {
+                drain.keep();
+            } else {
+                drain.release();
+            }
+            (all, end)
+        });
+        let mut at = receiving.head;
+        for received in &all {
+            at = receiving.takes(received, at, &self.images());
+        }
+        match end {
+            Ok(()) if all.len() == limit.into() => {}
+            end => receiving.misses(&end.err().unwrap_or(RecvError::Empty), at, &self.images()),
+        }
+        if !keep {
+            receiving.head = at;
+        }
+        self.consumer = Some(receiving);
+        self.wrote(&[CONSUMERS]);
+    }
+
+    fn peers(&mut self) {
+        self.spot = None;
+        let producer = self.producer.as_ref().map(|sending| sending.producer.peer());
+        let consumer = self.consumer.as_ref().map(|receiving| receiving.consumer.peer());
+        std::hint::black_box((producer, consumer));
+        self.wrote(&[]);
+    }
+
+    fn wait_for_peers(&mut self, when: When) {
+        self.spot = None;
+        let deadline = self.deadline(when).or_else(|| Some(Instant::now()));
+        if let Some(sending) = &mut self.producer {
+            let _ = sending.producer.wait_for_peer(deadline);
+        }
+        if let Some(receiving) = &mut self.consumer {
+            let _ = receiving.consumer.wait_for_peer(deadline);
+        }
+        self.wrote(&[PRODUCERS, CONSUMERS]);
+    }
+}
+
+/// Copies a record to where one byte more would be too much.
+fn take(record: &shmpipe::Record<'_>, brink: &mut Brink) -> Received {
+    let length = record.len();
+    let copied = record.copy_to(brink.lend(length, 0x5a)).expect("it is as long");
+    assert_eq!(copied, length);
+    Received {
+        start: record.position().get(),
+        length,
+        tag: record.tag(),
+        bytes: brink.returned(length).to_vec(),
+    }
+}
+
+/// Checks that corruption found at a claim is where it is said to be.
+fn names(corruption: &Corruption, side: usize, images: &[&Image]) {
+    let holds = |image: &&Image| match corruption.word() {
+        "head" => image.word(model::HEAD),
+        "tail" => image.word(model::TAIL),
+        "state" => image.word(side),
+        "record header" => model::word_at(image.ring(), corruption.position()),
+        word => panic!("{word}"),
+    };
+    assert!(images.iter().any(|image| holds(image) == corruption.found()), "{corruption}");
+}

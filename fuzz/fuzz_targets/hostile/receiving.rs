@@ -1,0 +1,89 @@
+//! What a consumer may find, by LAYOUT.md.
+
+use shmpipe::{Consumer, Corruption, RecvError};
+use shmpipe_fuzz::model::{self, Found, Image};
+
+/// A consumer, and what is known about it.
+pub struct Receiving {
+    pub consumer: Consumer,
+    pub head: u64,
+    pub poison: Option<Corruption>,
+    /// What its state has been since it came, one of these.
+    states: Vec<u64>,
+}
+
+/// A record as it was received.
+#[derive(Debug)]
+pub struct Received {
+    pub start: u64,
+    pub length: usize,
+    pub tag: u32,
+    pub bytes: Vec<u8>,
+}
+
+impl Receiving {
+    pub fn new(consumer: Consumer, states: Vec<u64>) -> Self {
+        let head = consumer.position().get();
+        Receiving { consumer, head, poison: None, states }
+    }
+
+    /// What there may be at `at`.
+    fn candidates(&self, at: u64, images: &[&Image]) -> Vec<Found> {
+        let lap = self.head.wrapping_add(self.consumer.capacity());
+        images.iter().map(|image| model::look(image.ring(), at, lap)).collect()
+    }
+
+    /// Checks a record that was found at `at`; where it ends.
+    pub fn takes(&self, received: &Received, at: u64, images: &[&Image]) -> u64 {
+        assert_eq!(self.poison, None, "{received:?} after corruption");
+        let candidates = self.candidates(at, images);
+        let Received { start, length, tag, bytes } = received;
+        let end = start.wrapping_add(model::size(*length as u64));
+        let record = Found::Record { start: *start, end, length: *length, tag: *tag };
+        assert!(candidates.contains(&record), "{record:?}, not one of {candidates:?}");
+        assert_eq!(bytes.len(), *length);
+        // The bytes are those of one moment or the other, each for itself.
+        let payloads: Vec<_> =
+            images.iter().map(|image| model::payload(image.ring(), *start, *length)).collect();
+        for (i, byte) in bytes.iter().enumerate() {
+            assert!(payloads.iter().any(|payload| payload[i] == *byte), "byte {i} of {length}");
+        }
+        end
+    }
+
+    /// Checks that there may be no record at `at`, for this reason.
+    pub fn misses(&mut self, error: &RecvError, at: u64, images: &[&Image]) {
+        let candidates = self.candidates(at, images);
+        let RecvError::Corrupt(corruption) = error else {
+            assert_eq!(self.poison, None, "{error} after corruption");
+            assert!(candidates.contains(&Found::Nothing), "{error}, {candidates:?}");
+            if *error == RecvError::ClaimsLost {
+                let is_ours =
+                    |image: &&Image| self.states.iter().all(|state| *state == image.word(model::CONSUMER));
+                assert!(!images.iter().all(is_ours), "the role is still ours");
+            }
+            if *error == RecvError::Closed {
+                assert!(images.iter().any(|image| image.word(model::PRODUCER) % 4 == 2), "closed");
+            }
+            return;
+        };
+        if let Some(poison) = self.poison {
+            assert_eq!(poison, *corruption);
+        } else if corruption.word() == "state" {
+            assert_eq!(corruption.position(), 0);
+            assert!(candidates.contains(&Found::Nothing), "{corruption}, {candidates:?}");
+            assert!(
+                images.iter().any(|image| image.word(model::PRODUCER) == corruption.found()),
+                "{corruption}"
+            );
+        } else {
+            assert!(candidates.contains(&Found::Corrupt), "{corruption}, {candidates:?}");
+            assert_eq!(corruption.word(), "record header");
+            assert_eq!(corruption.position() % 8, 0);
+            let there =
+                |image: &&Image| model::word_at(image.ring(), corruption.position()) == corruption.found();
+            assert!(images.iter().any(there), "{corruption}");
+        }
+        self.poison = Some(*corruption);
+    }
+}

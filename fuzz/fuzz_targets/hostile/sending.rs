@@ -1,0 +1,130 @@
+//! What a producer may do, by LAYOUT.md.
+
+use shmpipe::{Corruption, Producer, SendError};
+use shmpipe_fuzz::model::{self, Image};
+use std::ops::Range;
+
+/// A producer, and what is known about it.
+pub struct Sending {
+    pub producer: Producer,
+    pub tail: u64,
+    /// The read position that it believes, one of these: where the word changed in the middle of a call, either may have been
+    /// read.
+    heads: Vec<u64>,
+    pub capacity: u64,
+    pub poison: Option<Corruption>,
+    /// What its state has been since it came, one of these.
+    states: Vec<u64>,
+    /// Somebody else has written to the segment since the claim: what the producer cleared ahead may be anything.
+    pub overwritten: bool,
+}
+
+/// What a producer finds that looks for space.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Room {
+    /// For a record at this position.
+    At(u64),
+    Full,
+    Corrupt,
+}
+
+impl Sending {
+    pub fn new(producer: Producer, heads: Vec<u64>, states: Vec<u64>) -> Self {
+        let (tail, capacity) = (producer.position().get(), producer.capacity());
+        Sending { producer, tail, heads, capacity, poison: None, states, overwritten: false }
+    }
+
+    pub fn stop(&self) {
+        self.producer.stopper().stop();
+    }
+
+    /// Looks for space behind `at`, believing in the read position `head`, while the header tells of `seen`; and what it
+    /// believes then.
+    fn look(&self, head: u64, at: u64, length: usize, seen: u64) -> (Room, u64) {
+        let (size, to_end) = (model::size(length as u64), self.capacity - at % self.capacity);
+        let start = if size > to_end { at.wrapping_add(to_end) } else { at };
+        let need = start.wrapping_add(size).wrapping_add(8);
+        let fits = |head: u64| need.wrapping_sub(head) <= self.capacity;
+        if fits(head) {
+            return (Room::At(start), head);
+        }
+        if seen % 8 != 0 || seen.wrapping_sub(head) > self.tail.wrapping_sub(head) {
+            return (Room::Corrupt, head);
+        }
+        (if fits(seen) { Room::At(start) } else { Room::Full }, seen)
+    }
+
+    /// Checks that somebody who looks for space may find this.
+    pub fn finds(&mut self, room: &Room, at: u64, length: usize, images: &[&Image]) {
+        let seen = || images.iter().map(|image| image.word(model::HEAD));
+        let looks = self.heads.iter().flat_map(|&head| seen().map(move |seen| (head, seen)));
+        let looks: Vec<_> = looks.map(|(head, seen)| self.look(head, at, length, seen)).collect();
+        let mut heads: Vec<_> =
+            looks.iter().filter(|(found, _)| found == room).map(|(_, head)| *head).collect();
+        assert!(!heads.is_empty(), "{room:?}, not one of {looks:x?}");
+        heads.sort_unstable();
+        heads.dedup();
+        self.heads = heads;
+    }
+
+    /// Checks what is said to be corrupt.
+    pub fn is_corrupt(&mut self, corruption: Corruption, at: u64, length: usize, images: &[&Image]) {
+        let holds = |offset| images.iter().any(|image| image.word(offset) == corruption.found());
+        if let Some(poison) = self.poison {
+            assert_eq!(poison, corruption);
+        } else if corruption.word() == "head" {
+            assert_eq!(corruption.position(), self.tail);
+            assert!(holds(model::HEAD), "{corruption}");
+            self.finds(&Room::Corrupt, at, length, images);
+        } else {
+            assert_eq!((corruption.word(), corruption.position()), ("state", 0));
+            assert!(holds(model::CONSUMER), "{corruption}");
+        }
+        self.poison = Some(corruption);
+    }
+
+    /// Checks what came of sending `length` bytes behind `at`.
+    pub fn check(&mut self, sent: &Result<u64, SendError>, at: u64, length: usize, images: &[&Image]) {
+        let longest = model::longest(self.capacity) as usize;
+        if *sent == Err(SendError::TooLarge { length, max: longest }) {
+            assert!(length > longest);
+            return;
+        }
+        assert!(length <= longest);
+        if let Err(SendError::Corrupt(corruption)) = sent {
+            return self.is_corrupt(*corruption, at, length, images);
+        }
+        assert_eq!(self.poison, None, "{sent:?} after corruption");
+        match sent {
+            Ok(start) => self.finds(&Room::At(*start), at, length, images),
+            Err(SendError::Closed) => {
+                assert!(images.iter().any(|image| image.word(model::CONSUMER) % 4 == 2), "closed");
+            }
+            Err(error) => {
+                if *error == SendError::ClaimsLost {
+                    let is_ours = |image: &&Image| {
+                        self.states.iter().all(|state| *state == image.word(model::PRODUCER))
+                    };
+                    assert!(!images.iter().all(is_ours), "the role is still ours");
+                }
+                self.finds(&Room::Full, at, length, images);
+            }
+        }
+    }
+
+    /// What it may believe to be free, in bytes.
+    pub fn free(&self) -> impl Iterator<Item = u64> {
+        self.heads.iter().map(|head| self.capacity - self.tail.wrapping_sub(*head).min(self.capacity))
+    }
+
+    /// The offsets in the segment of what may be free: from the tail to the read position one lap on, in two pieces.
+    pub fn ranges(&self) -> [Range<usize>; 2] {
+        let free = self.free().max().expect("it believes something");
+        let end = self.tail % self.capacity + free;
+        let offset = |index: u64| model::HEADER + index as usize;
+        [
+            offset(self.tail % self.capacity)..offset(end.min(self.capacity)),
+            offset(0)..offset(end.saturating_sub(self.capacity)),
+        ]
+    }
+}

@@ -1,0 +1,175 @@
+//! What a pipe is, without the memory: a queue of messages, two ends that come and go, and arithmetic on positions.
+
+use crate::input::Side;
+use shmpipe::Peer;
+use shmpipe_fuzz::model;
+use std::collections::VecDeque;
+
+/// A message that was sent and not released.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    pub position: u64,
+    pub tag: u32,
+    pub bytes: Vec<u8>,
+}
+
+impl Message {
+    pub fn end(&self) -> u64 {
+        self.position.wrapping_add(model::size(self.bytes.len() as u64))
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    #[default]
+    Never,
+    Open,
+    Closed,
+}
+
+/// A side, as LAYOUT.md has it in "Ends and deaths".
+#[derive(Clone, Copy, Debug, Default)]
+pub struct End {
+    pub epoch: u64,
+    pub phase: Phase,
+    /// The role is claimed.
+    pub is_held: bool,
+    /// Of the other side: up to this epoch its end counts as none. Private, lost in a death.
+    pub told: u64,
+    /// The same for the successors.
+    pub reported: u64,
+    /// Its waits are over.
+    pub is_stopped: bool,
+}
+
+impl End {
+    pub fn word(&self) -> u64 {
+        self.epoch << 2 | self.phase as u64
+    }
+}
+
+/// Why there is nothing to take, or no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    Not,
+    Closed,
+    Died,
+}
+
+#[derive(Debug)]
+pub struct Queue {
+    pub capacity: u64,
+    pub messages: VecDeque<Message>,
+    pub head: u64,
+    pub tail: u64,
+    pub producer: End,
+    pub consumer: End,
+    /// What the counters of the two sides say: messages and bytes.
+    pub produced: [u64; 2],
+    pub consumed: [u64; 2],
+}
+
+impl Queue {
+    pub fn new(capacity: u64, position: u64) -> Self {
+        Queue {
+            capacity,
+            messages: VecDeque::new(),
+            head: position,
+            tail: position,
+            producer: End::default(),
+            consumer: End::default(),
+            produced: [0; 2],
+            consumed: [0; 2],
+        }
+    }
+
+    /// A side, and the other one.
+    pub fn ends(&mut self, side: Side) -> (&mut End, &mut End) {
+        match side {
+            Side::Producer => (&mut self.producer, &mut self.consumer),
+            Side::Consumer => (&mut self.consumer, &mut self.producer),
+        }
+    }
+
+    pub fn claim(&mut self, side: Side) {
+        let (own, peer) = self.ends(side);
+        own.told = own.reported.min(peer.epoch);
+        if side == Side::Producer && peer.phase == Phase::Closed {
+            own.told = peer.epoch;
+        }
+        (own.epoch, own.phase, own.is_held, own.is_stopped) = (own.epoch + 1, Phase::Open, true, false);
+    }
+
+    /// What there is to say of the other side when a call comes to nothing; `asks` if it asks the kernel.
+    pub fn why(&mut self, side: Side, asks: bool) -> Why {
+        let (own, peer) = self.ends(side);
+        let is_news = peer.epoch > own.told;
+        if peer.phase == Phase::Closed && is_news {
+            own.reported = peer.epoch;
+            Why::Closed
+        } else if asks && peer.phase == Phase::Open && !peer.is_held && is_news {
+            (own.told, own.reported) = (peer.epoch, peer.epoch);
+            Why::Died
+        } else {
+            Why::Not
+        }
+    }
+
+    /// Whether the other side has closed, which a producer hears of first.
+    pub fn consumer_has_closed(&mut self) -> bool {
+        self.consumer.phase == Phase::Closed && self.why(Side::Producer, false) == Why::Closed
+    }
+
+    /// What the other side is said to be.
+    pub fn peer(&mut self, side: Side) -> Peer {
+        let (_, peer) = self.ends(side);
+        match (peer.phase, peer.is_held) {
+            (Phase::Never, _) => Peer::NeverCame,
+            (Phase::Closed, _) => Peer::Closed,
+            (Phase::Open, true) => Peer::Open,
+            (Phase::Open, false) => Peer::Died,
+        }
+    }
+
+    /// Whether a wait for the other side is over at once.
+    pub fn has_peer(&mut self, side: Side) -> bool {
+        let (own, peer) = self.ends(side);
+        let is_news = peer.phase != Phase::Never && peer.epoch > own.told.max(own.reported);
+        (side == Side::Consumer && is_news) || (peer.phase == Phase::Open && peer.is_held)
+    }
+
+    /// Where a record of `length` bytes behind `at` starts, and where it ends.
+    pub fn slot(&self, at: u64, length: usize) -> (u64, u64) {
+        let (size, to_end) = (model::size(length as u64), self.capacity - at % self.capacity);
+        let start = if size > to_end { at.wrapping_add(to_end) } else { at };
+        (start, start.wrapping_add(size))
+    }
+
+    /// Whether everything up to `end`, and the word there, may be written.
+    pub fn has_room(&self, end: u64) -> bool {
+        end.wrapping_add(8).wrapping_sub(self.head) <= self.capacity
+    }
+
+    pub fn used(&self) -> u64 {
+        self.tail.wrapping_sub(self.head)
+    }
+
+    /// All of these appear at once.
+    pub fn commit(&mut self, messages: Vec<Message>) {
+        for message in messages {
+            self.tail = message.end();
+            self.produced[0] += 1;
+            self.produced[1] += message.bytes.len() as u64;
+            self.messages.push_back(message);
+        }
+    }
+
+    /// The first `count` are released.
+    pub fn release(&mut self, count: usize) {
+        for message in self.messages.drain(..count) {
+            self.head = message.end();
+            self.consumed[0] += 1;
+            self.consumed[1] += message.bytes.len() as u64;
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Where in the stream a run starts, and what lies about in the ring.
+
+use crate::bare::Bare;
+use crate::model::{self, Image};
+use arbitrary::Arbitrary;
+
+/// The pipe as a run finds it: empty, and both sides have never come.
+#[derive(Clone, Copy, Debug, Arbitrary)]
+pub struct Start {
+    near: Near,
+    /// How many words before that.
+    before: u16,
+    litter: Litter,
+}
+
+/// A position at which arithmetic could go wrong.
+#[derive(Clone, Copy, Debug, Arbitrary)]
+enum Near {
+    Zero,
+    Two32,
+    Two63,
+    /// Which is 0 again.
+    Two64,
+}
+
+/// What is in the free part of the ring.
+#[derive(Clone, Copy, Debug, Arbitrary)]
+enum Litter {
+    Zeros,
+    Ones,
+    /// Records of this length, one behind the other.
+    Records(u8),
+}
+
+impl Start {
+    pub fn position(self) -> u64 {
+        let near = match self.near {
+            Near::Zero => return u64::from(self.before) * 8,
+            Near::Two32 => 1 << 32,
+            Near::Two63 => 1 << 63,
+            Near::Two64 => 0u64,
+        };
+        near.wrapping_sub(u64::from(self.before) * 8)
+    }
+
+    fn litter(self, bytes: &mut [u8]) {
+        match self.litter {
+            Litter::Zeros => bytes.fill(0),
+            Litter::Ones => bytes.fill(0xff),
+            Litter::Records(length) => {
+                let word = (u64::from(length) + 1).to_ne_bytes();
+                bytes.chunks_exact_mut(8).for_each(|chunk| chunk.copy_from_slice(&word));
+            }
+        }
+    }
+
+    /// Brings the pipe there; `image` is its size, and holds its bytes afterwards. Nobody holds a role.
+    pub fn prepare(self, bare: &Bare, image: &mut Image) {
+        let (header, ring) = image.0.split_at_mut(model::HEADER);
+        header.copy_from_slice(&bare.fresh.0[..model::HEADER]);
+        self.litter(ring);
+        let position = self.position();
+        for offset in [model::HEAD, model::TAIL] {
+            image.write(offset, &position.to_ne_bytes());
+        }
+        let index = position as usize % image.ring().len();
+        image.write(model::HEADER + index, &[0; 8]);
+        bare.write(image);
+    }
+}
