@@ -12,6 +12,7 @@ mod nursery;
 mod planted;
 mod run;
 mod sleep;
+mod soak;
 mod state;
 mod traffic;
 mod verdict;
@@ -48,6 +49,7 @@ macro_rules! harnesses {
 harnesses! {
     Kill: kill,
     Sleep: sleep,
+    Soak: soak,
     Planted: planted,
 }
 
