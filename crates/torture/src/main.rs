@@ -9,6 +9,7 @@
 mod kill;
 mod lanes;
 mod nursery;
+mod objects;
 mod planted;
 mod run;
 mod sleep;

@@ -1,8 +1,8 @@
 //! What a process uses, and whether it grows.
 
+use crate::objects;
 use crate::verdict::Failure;
 use procfs::process::Process;
-use std::fs;
 
 /// What is counted of a process: descriptors, mappings, KiB of its own memory (without what it shares), System V objects.
 type Counts = [u64; 4];
@@ -40,7 +40,7 @@ impl Usage {
         };
         let process = Process::new(self.pid)?;
         let own = process.status()?.rssanon.unwrap_or(0);
-        let found = [process.fd_count()? as u64, process.maps()?.len() as u64, own, objects()];
+        let found = [process.fd_count()? as u64, process.maps()?.len() as u64, own, objects::count()];
         for (most, found) in window.iter_mut().zip(found) {
             *most = found.max(*most);
         }
@@ -72,20 +72,4 @@ impl Usage {
     pub fn grown_kib(&self) -> u64 {
         self.late[2].saturating_sub(self.early[2])
     }
-}
-
-/// From here on this thread and those that it starts have an IPC namespace of their own, if we may have one.
-pub fn have_ipc_namespace() -> bool {
-    // SAFETY: no pointers.
-    unsafe { libc::unshare(libc::CLONE_NEWIPC) == 0 }
-}
-
-/// Segments and semaphore sets in our IPC namespace; none if it is everybody's.
-pub fn objects() -> u64 {
-    let own = |path| fs::read_link(path).unwrap_or_default();
-    if own("/proc/thread-self/ns/ipc") == own("/proc/1/ns/ipc") {
-        return 0;
-    }
-    let rows = |path| fs::read_to_string(path).map_or(0, |text| text.lines().skip(1).count() as u64);
-    rows("/proc/sysvipc/shm") + rows("/proc/sysvipc/sem")
 }
