@@ -6,6 +6,7 @@ mod pair;
 
 use crate::lanes;
 use crate::nursery::{self, Child};
+use crate::objects;
 use crate::run::{Harness, Run};
 use crate::traffic::words::{DOUBTS, DUPLICATES, RELEASED, SENT, TAKEN};
 use crate::traffic::{consume, produce};
@@ -37,10 +38,12 @@ impl Harness for Kill {
 
     fn run(&self, run: &Run) -> Outcome {
         run.goal(self.rounds, "rounds");
+        objects::keep_apart(run);
         lanes::run(run, self.pairs, LAP, |mut pieces| {
             let mut lap = Lap { run, backend: self.backend, nursery: nursery::Nursery::start("kill") };
             pieces.try_for_each(|piece| lap.run(run.rng(piece.first), piece.count))
-        })
+        })?;
+        objects::must_be_none()
     }
 }
 

@@ -10,9 +10,11 @@ mod kill;
 mod lanes;
 mod mutator;
 mod nursery;
+mod objects;
 mod planted;
 mod run;
 mod sleep;
+mod soak;
 mod state;
 mod traffic;
 mod verdict;
@@ -50,6 +52,7 @@ harnesses! {
     Kill: kill,
     Sleep: sleep,
     Mutator: mutator,
+    Soak: soak,
     Planted: planted,
 }
 

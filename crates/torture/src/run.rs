@@ -11,7 +11,7 @@ use std::fmt::Debug;
 use std::io::Write;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -196,7 +196,12 @@ pub fn run<H: Harness>(name: &str, harness: &H, common: &Common) -> ExitCode {
     let what = format!("{harness:?}");
     let file = common.state.clone().unwrap_or_else(|| state::default_file(name, &what));
     let state = match common.resume {
-        true => State::load(&file).map_err(|error| nothing_to_resume(&file, &error)),
+        true => State::load(&file)
+            .map_err(|error| format!("nothing to go on with: {}: {error}", file.display()))
+            .and_then(|state| match state.what == what {
+                true => Ok(state),
+                false => Err(format!("{} is of a run with other options: {}", file.display(), state.what)),
+            }),
         false => Ok(State { what, seed: common.seed.unwrap_or_else(new_seed), ..State::default() }),
     };
     let is_over = Arc::new(AtomicBool::new(false));
@@ -219,10 +224,6 @@ pub fn run<H: Harness>(name: &str, harness: &H, common: &Common) -> ExitCode {
     // Whoever closed the output does not want to know.
     let _ = writeln!(std::io::stdout(), "{name}: {verdict}: {}; seed {}", run.figures(), run.seed);
     verdict.code()
-}
-
-fn nothing_to_resume(file: &Path, error: &std::io::Error) -> String {
-    format!("nothing to go on with: {}: {error}", file.display())
 }
 
 fn new_seed() -> u64 {

@@ -22,6 +22,7 @@ mod sides;
 
 use crate::lanes;
 use crate::nursery::{self, Child, Nursery};
+use crate::objects;
 use crate::run::{Harness, Run};
 use crate::verdict::{Failure, Outcome};
 use clap::Args;
@@ -50,10 +51,12 @@ impl Harness for Sleep {
 
     fn run(&self, run: &Run) -> Outcome {
         run.goal(self.sleeps, "sleeps");
+        objects::keep_apart(run);
         lanes::run(run, self.pairs, LAP, |mut pieces| {
             let mut nursery = Nursery::start("sleep");
             pieces.try_for_each(|piece| lap(run, &mut nursery, piece))
-        })
+        })?;
+        objects::must_be_none()
     }
 }
 

@@ -2,10 +2,12 @@
 //! what it has done, so that its successor knows what must be in the pipe, and what may come a second time.
 
 mod receiving;
+mod report;
 mod sending;
 pub mod words;
 
 pub use receiving::consume;
+pub use report::describe;
 pub use sending::produce;
 
 use shmpipe::{Options, Pipe, SetupError, Wait};
@@ -14,8 +16,8 @@ use shmpipe_testing::rng::Rng;
 use std::str::FromStr;
 use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::Duration;
-use words::{DOUBTS, HOLDER};
+use std::time::{Duration, Instant};
+use words::{DOUBTS, HOLDER, STOP};
 
 /// What a process that sends or receives is told.
 #[derive(Clone, Debug)]
@@ -32,12 +34,14 @@ pub struct Orders {
     pub trusting: bool,
     /// Now and then it leaves the other side alone for long enough that it goes to sleep.
     pub dawdling: bool,
+    /// It closes now and then, opens the pipe anew and goes on, as its own successor, with the next ordinal.
+    pub staying: bool,
 }
 
 const WAITS: [(&str, Wait); 3] = [("spin", Wait::Spin), ("yield", Wait::Yield), ("block", Wait::Block)];
 
 impl Orders {
-    pub fn to_words(&self) -> [String; 8] {
+    pub fn to_words(&self) -> [String; 9] {
         let (wait, _) = WAITS.into_iter().find(|(_, wait)| *wait == self.wait).expect("one of three");
         [
             self.address.clone(),
@@ -48,6 +52,7 @@ impl Orders {
             self.rival.to_string(),
             self.trusting.to_string(),
             self.dawdling.to_string(),
+            self.staying.to_string(),
         ]
     }
 
@@ -55,7 +60,7 @@ impl Orders {
         fn parsed<T: FromStr>(word: &str) -> T {
             word.parse().unwrap_or_else(|_| panic!("{word:?} is no order"))
         }
-        let [address, ledger, seed, ordinal, wait, rival, trusting, dawdling] = words else {
+        let [address, ledger, seed, ordinal, wait, rival, trusting, dawdling, staying] = words else {
             panic!("{words:?} are no orders")
         };
         let (_, wait) = WAITS.into_iter().find(|(name, _)| name == wait).expect("one of three");
@@ -68,6 +73,7 @@ impl Orders {
             rival: parsed(rival),
             trusting: parsed(trusting),
             dawdling: parsed(dawdling),
+            staying: parsed(staying),
         }
     }
 
@@ -95,6 +101,36 @@ impl Orders {
                 Err(error) => panic!("{error}"),
             }
         }
+    }
+}
+
+/// Plays one holder of a role after the other; whether there is another one, it is told by the one before.
+fn play(words: &[String], hold: impl Fn(&Orders, &Ledger)) {
+    let mut orders = Orders::from_words(words);
+    let ledger = Ledger::open(&orders.ledger);
+    loop {
+        hold(&orders, &ledger);
+        if !orders.staying || ledger.get(STOP) != 0 {
+            break;
+        }
+        let mut rng = Rng(orders.seed);
+        orders.seed = rng.word();
+        orders.ordinal += 1;
+        orders.trusting = rng.below(2) == 0;
+    }
+}
+
+/// When one who stays is to close, and to begin anew.
+struct Term(Option<Instant>);
+
+impl Term {
+    fn new(orders: &Orders, rng: &mut Rng) -> Self {
+        let length = Duration::from_millis(20 + rng.below(100));
+        Term(orders.staying.then(|| Instant::now() + length))
+    }
+
+    fn is_over(&self) -> bool {
+        self.0.is_some_and(|end| Instant::now() >= end)
     }
 }
 

@@ -31,3 +31,8 @@ fn kill() {
 fn sleep() {
     passes("sleep", &["--sleeps", "400"]);
 }
+
+#[test]
+fn soak() {
+    passes("soak", &["--minutes", "0.1"]);
+}

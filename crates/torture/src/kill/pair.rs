@@ -1,13 +1,12 @@
 //! A producer and a consumer, and what is done to them.
 
 use crate::nursery::{Forked, Nursery};
-use crate::traffic::Orders;
-use crate::traffic::words::{ATTEMPT, BEGUN, HOLDER, LEAVE, RELEASED, SENT, STOP, TAKEN};
+use crate::traffic::words::{ATTEMPT, BEGUN, LEAVE, STOP, TAKEN};
+use crate::traffic::{Orders, describe};
 use shmpipe::Wait;
 use shmpipe_testing::backend::Place;
 use shmpipe_testing::ledger::Ledger;
 use shmpipe_testing::rng::Rng;
-use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -68,6 +67,7 @@ impl<'a> Pair<'a> {
             rival,
             trusting: self.chance(2),
             dawdling: self.chance(3),
+            staying: false,
         };
         self.nursery.bear(NAMES[which], &orders.to_words().each_ref().map(String::as_str))
     }
@@ -210,30 +210,8 @@ impl<'a> Pair<'a> {
         self.must_end(1, "has not taken the last message");
     }
 
-    /// What there is to know about a failure, on standard error.
     fn describe(&self) {
-        let word = |word: usize| self.ledger.get(word);
-        eprintln!("pipe: {:#?}", shmpipe::inspect(self.place));
-        eprintln!(
-            "ledger: about to send, how many, from {:?}; sent {}; next to take, behind {:?}; released {}",
-            self.ledger.entry::<3>(ATTEMPT),
-            word(SENT),
-            self.ledger.entry::<2>(TAKEN),
-            word(RELEASED)
-        );
-        for which in 0..2 {
-            eprintln!(
-                "{}: {} started, begun {}, role used by {}",
-                NAMES[which],
-                self.started[which],
-                word(BEGUN[which]),
-                word(HOLDER[which])
-            );
-            let Some(process) = &self.processes[which] else { continue };
-            for file in ["wchan", "syscall", "stat", "stack"] {
-                let text = fs::read_to_string(format!("/proc/{}/{file}", process.pid())).unwrap_or_default();
-                eprintln!("  {file}: {}", text.trim_end().replace('\n', "; "));
-            }
-        }
+        let pids = self.processes.each_ref().map(|process| process.as_ref().map(Forked::pid));
+        describe(self.place, self.ledger, self.started, pids);
     }
 }

@@ -1,7 +1,7 @@
 //! The consumer's side.
 
-use super::words::{BEGUN, DUPLICATES, LEAVE, RELEASED, STOP, TAKEN};
-use super::{Orders, Tenure, bytes, dawdle, hold, nap};
+use super::words::{BEGUN, DUPLICATES, ENDED, LEAVE, RELEASED, STOP, TAKEN};
+use super::{Orders, Tenure, Term, bytes, dawdle, hold, nap, play};
 use shmpipe::{Consumer, Record, RecvError};
 use shmpipe_testing::ledger::Ledger;
 use shmpipe_testing::rng::Rng;
@@ -12,15 +12,15 @@ const PATIENCE: Duration = Duration::from_millis(20);
 
 /// Takes message after message and checks each, until it is killed or told to end.
 pub fn consume(words: &[String]) {
-    let orders = Orders::from_words(words);
-    let ledger = Ledger::open(&orders.ledger);
-    let pipe = orders.open(&ledger);
-    let consumer = orders.claim(&ledger, || pipe.consumer());
-    match orders.trusting {
-        false => take_all(consumer, &orders, &ledger),
-        // SAFETY: whoever opens this pipe is this program, and keeps to the protocol.
-        true => take_all(unsafe { consumer.trust_peer() }, &orders, &ledger),
-    }
+    play(words, |orders, ledger| {
+        let pipe = orders.open(ledger);
+        let consumer = orders.claim(ledger, || pipe.consumer());
+        match orders.trusting {
+            false => take_all(consumer, orders, ledger),
+            // SAFETY: whoever opens this pipe is this program, and keeps to the protocol.
+            true => take_all(unsafe { consumer.trust_peer() }, orders, ledger),
+        }
+    });
 }
 
 fn take_all<P>(mut consumer: Consumer<P>, orders: &Orders, ledger: &Ledger) {
@@ -29,17 +29,18 @@ fn take_all<P>(mut consumer: Consumer<P>, orders: &Orders, ledger: &Ledger) {
     let [next, last] = ledger.entry(TAKEN);
     ledger.set(BEGUN[1], orders.ordinal);
     let mut taker = Taker { ledger, max: consumer.max_len(), next, last, repeating: true };
-    while ledger.get(LEAVE[1]) != orders.ordinal {
+    let term = Term::new(orders, &mut rng);
+    while ledger.get(LEAVE[1]) != orders.ordinal && (!term.is_over() || ledger.get(STOP) != 0) {
         tenure.renew();
         let taken = match rng.below(8) {
             0 => drain(&mut consumer, &mut taker, &mut rng),
-            _ => receive(&mut consumer, &mut taker, &mut rng),
+            _ => receive(&mut consumer, &mut taker, &mut rng, orders.staying),
         };
         match taken {
-            Ok(()) | Err(RecvError::Abandoned | RecvError::TimedOut) => {}
-            Err(RecvError::Closed) if ledger.get(STOP) != 0 => break,
+            Ok(()) | Err(RecvError::Abandoned) => {}
+            Err(RecvError::Closed | RecvError::TimedOut) if ledger.get(ENDED) != 0 => break,
             // Another producer comes.
-            Err(RecvError::Closed) => nap(50),
+            Err(RecvError::Closed | RecvError::TimedOut) => nap(50),
             Err(error) => panic!("{error}"),
         }
         if orders.dawdling {
@@ -67,10 +68,16 @@ fn drain<P>(consumer: &mut Consumer<P>, taker: &mut Taker<'_>, rng: &mut Rng) ->
     Ok(())
 }
 
-fn receive<P>(consumer: &mut Consumer<P>, taker: &mut Taker<'_>, rng: &mut Rng) -> Result<(), RecvError> {
+fn receive<P>(
+    consumer: &mut Consumer<P>,
+    taker: &mut Taker<'_>,
+    rng: &mut Rng,
+    staying: bool,
+) -> Result<(), RecvError> {
     let message = match rng.below(4) {
-        // It sleeps as long as it has to.
         0 => consumer.recv_deadline(Instant::now() + PATIENCE)?,
+        // Of an end that its predecessor was told it does not hear.
+        _ if staying => consumer.recv_deadline(Instant::now() + PATIENCE)?,
         _ => consumer.recv()?,
     };
     taker.take(&message);

@@ -1,22 +1,24 @@
 //! The producer's side.
 
-use super::words::{ATTEMPT, BEGUN, LEAVE, SENT, STOP};
-use super::{Orders, Tenure, bytes, dawdle, hold, message, nap};
+use super::words::{ATTEMPT, BEGUN, ENDED, LEAVE, SENT, STOP};
+use super::{Orders, Tenure, Term, bytes, dawdle, hold, message, nap, play};
 use shmpipe::{Pipe, Producer, SendError};
 use shmpipe_testing::ledger::Ledger;
 use shmpipe_testing::rng::Rng;
 
 /// Sends message after message, until it is killed or told to end.
 pub fn produce(words: &[String]) {
-    let orders = Orders::from_words(words);
-    let ledger = Ledger::open(&orders.ledger);
-    let pipe = orders.open(&ledger);
-    let producer = orders.claim(&ledger, || pipe.producer());
-    match orders.trusting {
-        false => send_all(producer, &orders, &ledger, &pipe),
-        // SAFETY: whoever opens this pipe is this program, and keeps to the protocol.
-        true => send_all(unsafe { producer.trust_peer() }, &orders, &ledger, &pipe),
-    }
+    play(words, |orders, ledger| {
+        let pipe = orders.open(ledger);
+        let producer = orders.claim(ledger, || pipe.producer());
+        match orders.trusting {
+            false => send_all(producer, orders, ledger, &pipe),
+            // SAFETY: whoever opens this pipe is this program, and keeps to the protocol.
+            true => send_all(unsafe { producer.trust_peer() }, orders, ledger, &pipe),
+        }
+        // Nobody comes after us who sends.
+        ledger.set(ENDED, ledger.get(STOP));
+    });
 }
 
 fn send_all<P>(mut producer: Producer<P>, orders: &Orders, ledger: &Ledger, pipe: &Pipe) {
@@ -28,7 +30,8 @@ fn send_all<P>(mut producer: Producer<P>, orders: &Orders, ledger: &Ledger, pipe
     assert!(now >= before, "the ring ends at {now}, and ended at {before} before");
     let mut next = if now > before { first + count } else { first };
     ledger.set(BEGUN[0], orders.ordinal);
-    while ledger.get(STOP) == 0 && ledger.get(LEAVE[0]) != orders.ordinal {
+    let term = Term::new(orders, &mut rng);
+    while ledger.get(STOP) == 0 && ledger.get(LEAVE[0]) != orders.ordinal && !term.is_over() {
         tenure.renew();
         let position = producer.position().get();
         let way = rng.below(8);

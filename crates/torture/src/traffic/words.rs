@@ -6,6 +6,8 @@ pub const STOP: usize = 0;
 pub const LEAVE: [usize; 2] = [1, 2];
 /// How often somebody was told to try again, since others were on their way through for too long. Both sides count here.
 pub const DOUBTS: usize = 3;
+/// Set when the last producer has closed.
+pub const ENDED: usize = 4;
 
 /// An entry: what the producer is about to send (the first number, how many messages) and where the ring ends before.
 pub const ATTEMPT: usize = 8;
