@@ -1,6 +1,10 @@
 //! What the types promise: who may be sent and shared, and what errors say.
 
-use shmpipe::{Consumer, Pipe, Producer, RecvError, Role, SendError, SetupError, Stopper};
+use shmpipe::{
+    Consumer, Message, Pipe, Producer, Record, RecvError, Reservation, Role, SendError, SetupError, Stopper,
+    Trusted,
+};
+use std::ops::Deref;
 
 #[test]
 fn an_endpoint_may_be_sent_to_another_thread_and_not_shared() {
@@ -32,6 +36,28 @@ fn an_endpoint_may_be_sent_to_another_thread_and_not_shared() {
     <Consumer as IsNotClone<_>>::checked();
     <Producer<shmpipe::Trusted> as IsNotClone<_>>::checked();
     <Consumer<shmpipe::Trusted> as IsNotClone<_>>::checked();
+}
+
+#[test]
+fn the_bytes_of_a_peer_that_is_not_trusted_are_never_behind_a_reference() {
+    // As above.
+    trait ShowsNoBytes<A> {
+        fn checked() {}
+    }
+    impl<T> ShowsNoBytes<()> for T {}
+    impl<T: Deref<Target = [u8]>> ShowsNoBytes<u8> for T {}
+    <Record<'static> as ShowsNoBytes<_>>::checked();
+    <Message<'static> as ShowsNoBytes<_>>::checked();
+    <Reservation<'static> as ShowsNoBytes<_>>::checked();
+    trait IsNoSlice<A> {
+        fn checked() {}
+    }
+    impl<T> IsNoSlice<()> for T {}
+    impl<T: AsRef<[u8]>> IsNoSlice<u8> for T {}
+    <Record<'static> as IsNoSlice<_>>::checked();
+    <Message<'static> as IsNoSlice<_>>::checked();
+    fn shows_bytes<T: Deref<Target = [u8]>>() {}
+    shows_bytes::<Record<'static, Trusted>>();
 }
 
 #[test]

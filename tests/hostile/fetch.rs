@@ -4,9 +4,64 @@ use crate::attacker::{Attacked, CAPACITY, HEAD, MAX, RING};
 use crate::words::meanwhile;
 use shmpipe::{Consumer, Record, RecvError, SendError};
 use shmpipe_testing::backend::Backend;
+use shmpipe_testing::rng::Rng;
+use shmpipe_testing::traced::{Traced, share_a_core};
 use shmpipe_testing::within;
 use std::hint::spin_loop;
 use std::time::{Duration, Instant};
+
+/// Enough for what goes wrong one time in four.
+const CALLS: u32 = 24;
+
+/// Does it again and again, with another of `values` at `offset` after each instruction; says what comes of it to `check`, and starts
+/// anew with `claim` where nothing did.
+fn stepped(
+    attacked: &Attacked,
+    [claim, call]: [&str; 2],
+    offset: usize,
+    values: &[u64],
+    check: impl Fn(&str) -> bool,
+) {
+    share_a_core();
+    let mut rng = Rng::of_this_run("fetch");
+    let Some(mut victim) = Traced::start("stepped", &[attacked.place.as_str()]) else { return };
+    let (mut good, mut bad) = (0, 0);
+    let mut is_claimed = false;
+    while good + bad < CALLS || good.min(bad) == 0 {
+        if !is_claimed {
+            attacked.hostile.set(offset, values[0]);
+            victim.prepare(claim);
+            assert_eq!(victim.finish(), "true");
+        }
+        victim.prepare(call);
+        while victim.step() {
+            attacked.hostile.set(offset, values[rng.below(values.len() as u64) as usize]);
+        }
+        let said = victim.result();
+        is_claimed = said != "false";
+        assert!(!is_claimed || check(&said), "{said}");
+        if is_claimed { good += 1 } else { bad += 1 }
+    }
+}
+
+/// Row 4 once more, by force: another word after each instruction.
+pub fn a_length_changed_between_any_two_instructions(backend: Backend) {
+    let attacked = Attacked::new(backend);
+    let values = [17, 50, 0x7FFF_FFFF, MAX + 2];
+    stepped(&attacked, ["consumer", "copy"], RING, &values, |said| {
+        ["16 bytes, as said", "49 bytes, as said"].contains(&said)
+    });
+}
+
+/// Row 2 in the same way.
+pub fn a_position_changed_between_any_two_instructions(backend: Backend) {
+    let attacked = Attacked::new(backend);
+    attacked.pipe.producer().unwrap().send(&[1; 1000]).unwrap();
+    let values = [0, 0, 1 << 20, u64::MAX - 7];
+    stepped(&attacked, ["producer", "free"], HEAD, &values, |said| {
+        said == format!("{} free", CAPACITY - 1008)
+    });
+}
 
 /// Writes one value after the other for as long as it takes the other side to look a few times.
 fn flip(set: impl Fn(u64), values: &[u64]) -> impl FnMut() {

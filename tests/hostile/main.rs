@@ -67,8 +67,10 @@ attacks! {
     words::a_peer_that_never_wakes;
     fetch::a_length_changed_between_check_and_use;
     fetch::a_position_changed_between_check_and_use;
+    fetch::a_length_changed_between_any_two_instructions on sysv;
+    fetch::a_position_changed_between_any_two_instructions on sysv;
     header::the_header_rewritten_while_in_use;
-    steps::a_call_takes_a_bounded_number_of_steps_whatever_is_written_between_them;
+    steps::a_call_takes_a_bounded_number_of_steps_whatever_is_written_between_them on sysv memfd;
     steps::a_claim_takes_a_bounded_number_of_steps_in_a_ring_of_nothing_but_records on sysv memfd;
     // What the ring shows.
     leaks::padding_shows_nothing_of_the_senders_memory;

@@ -85,6 +85,19 @@ fn a_strangers_set_does_not_keep_us_from_removing_our_segment() {
     assert_eq!(name.set(), Some(set));
 }
 
+/// Row 17: a set that anybody may write to lets anybody take roles away, whoever may write to the segment.
+#[test]
+fn a_set_that_anybody_may_write_to() {
+    let name = Name::new();
+    let pipe = Options::new().capacity(CAPACITY).mode(0o600).create(&name).unwrap();
+    raw::set_mode_of_set(name.set().unwrap(), 0o602);
+    for error in [Pipe::open(&name), Pipe::open_or_create(&name), pipe.reopen()].map(Result::unwrap_err) {
+        let SetupError::WorldWritable { what, permissions, .. } = error else { panic!("{error:?}") };
+        assert_eq!((what, permissions.mode), ("semaphore set", 0o602));
+    }
+    Options::new().mode(0o602).open(&name).unwrap();
+}
+
 /// Looks at a pipe, and opens it.
 pub fn look(mut line: Line) {
     let address = line.words[0].clone();

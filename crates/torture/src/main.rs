@@ -6,6 +6,7 @@
 //!
 //! A harness is a module with a type that implements [`Harness`](run::Harness), and a line below.
 
+mod deaths;
 mod kill;
 mod lanes;
 mod mutator;
@@ -49,6 +50,7 @@ macro_rules! harnesses {
 }
 
 harnesses! {
+    Deaths: deaths,
     Kill: kill,
     Sleep: sleep,
     Mutator: mutator,
