@@ -3,7 +3,11 @@
 //!
 //! ```text
 //! RUSTFLAGS="--cfg shmpipe_loom" cargo test --release --lib models
+//! RUSTFLAGS="--cfg shmpipe_loom" LOOM_MAX_PREEMPTIONS=3 cargo test --release --lib models -- --show-output
 //! ```
+//!
+//! The first explores each model as far as a minute or two allow for all of them: with two to four switches away from a thread
+//! that could go on. The second explores all with the same number of switches, and prints how many orders that were.
 //!
 //! The modelled futex has no timeout, so that a lost wake-up is a deadlock. Payloads are touched in place as well as
 //! copied, so that an access which is not ordered after the other side's is reported. A victim runs the real code
@@ -31,6 +35,9 @@
 //! | tail stored before the commit; recovery without walking, or of one record | `..._wherever_its_producer_is_killed` |
 //! | `open` Relaxed | `what_the_dead_producer_committed_is_seen_...` |
 //! | tail not stored by `recover` | `producers_killed_one_after_the_other_...` |
+//! | death told at every look; not looked at the ring first | `the_death_of_a_..._is_told_once_at_most...` |
+//! | records of a drain released one by one as they are found | `what_is_released_together_...` |
+//! | a batch keeps its claim to cleared lines when it is given up | `a_batch_that_is_given_up_leaves_nothing` |
 //! | consumer starts at the tail | `what_a_killed_consumer_did_not_release_...` |
 //!
 //! What loom cannot tell: a load that takes its value from a store behind it; what a thread that yields has seen
@@ -44,3 +51,4 @@ mod pipe;
 mod publishing;
 mod recovery;
 mod sleeping;
+mod succession;

@@ -4,8 +4,7 @@ use crate::claim::{Claim, NoPeer};
 use crate::error::{SendError, SetupError};
 use crate::peer::{Peer, Role};
 use crate::pipe::{Pipe, Position};
-use crate::record;
-use crate::ring::{Cleared, Payload, Refusal, Slot, Writer, count_wait};
+use crate::ring::{Cleared, Payload, Refusal, Slot, Uncommitted, Writer, count_wait};
 use crate::stop::Stopper;
 use crate::trust::{Trusted, Untrusted};
 use crate::wait::{Ended, Patience, Rest, Step, Waiting};
@@ -228,9 +227,8 @@ impl<P> Producer<P> {
 
     /// Begins a batch: messages that become visible all at once.
     pub fn batch(&mut self) -> Batch<'_, P> {
-        let at = self.inner.writer.tail();
-        let cleared = self.inner.writer.lend();
-        Batch { producer: self, at, cleared, first: 0, messages: 0, bytes: 0 }
+        let records = self.inner.writer.begin();
+        Batch { producer: self, records }
     }
 
     /// Bytes of the longest message.
@@ -486,14 +484,7 @@ impl DerefMut for Reservation<'_, Trusted> {
 #[must_use = "nothing is sent before commit"]
 pub struct Batch<'a, P = Untrusted> {
     producer: &'a mut Producer<P>,
-    /// Where the next record goes.
-    at: u64,
-    /// What is cleared behind the batch.
-    cleared: Cleared,
-    /// The word that commits the batch: that of its first record.
-    first: u64,
-    messages: u64,
-    bytes: u64,
+    records: Uncommitted,
 }
 
 impl<P> fmt::Debug for Batch<'_, P> {
@@ -524,45 +515,33 @@ impl<P> Batch<'_, P> {
         if length > max {
             return Err(SendError::TooLarge { length, max });
         }
-        let needed = self.producer.inner.writer.span(self.at, length);
+        let needed = self.producer.inner.writer.span(self.records.at, length);
         let capacity = self.producer.capacity();
         if needed > capacity {
             return Err(SendError::TooLarge { length: needed as usize, max: capacity as usize });
         }
-        let slot = self.producer.slot_at(self.at, length, Patience::Forever)?;
-        let writer = &self.producer.inner.writer;
-        writer.fill(slot, message);
-        if self.messages == 0 {
-            self.first = writer.link(self.at, slot, record::header(length, tag));
-        } else {
-            writer.append(self.at, slot, length, tag);
-        }
-        self.cleared = writer.keep_ahead(self.cleared, slot.end(), slot.end().wrapping_sub(self.at));
-        self.at = slot.end();
-        self.messages += 1;
-        self.bytes += length as u64;
+        let slot = self.producer.slot_at(self.records.at, length, Patience::Forever)?;
+        self.producer.inner.writer.append(&mut self.records, slot, message, tag);
         Ok(Position(slot.start))
     }
 
     /// Messages in the batch.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.messages as usize
+        self.records.messages as usize
     }
 
     /// Whether there is no message in the batch.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.messages == 0
+        self.records.messages == 0
     }
 
     /// Sends all of them at once: the consumer sees all or none, also if this process is killed meanwhile.
     #[inline]
     pub fn commit(self) {
-        if self.messages > 0 {
-            let writer = &mut self.producer.inner.writer;
-            writer.restore(self.cleared);
-            writer.commit_batch(self.first, self.at, self.messages, self.bytes);
+        if !self.is_empty() {
+            self.producer.inner.writer.commit_batch(self.records);
         }
     }
 }

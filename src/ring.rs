@@ -203,11 +203,17 @@ pub(crate) struct Slot {
     end: u64,
 }
 
-impl Slot {
-    /// Where the next record of a batch goes.
-    pub(crate) fn end(self) -> u64 {
-        self.end
-    }
+/// The records of a batch, behind the tail.
+#[derive(Debug)]
+pub(crate) struct Uncommitted {
+    /// Where the next record goes.
+    pub(crate) at: u64,
+    /// What is cleared behind the batch.
+    cleared: Cleared,
+    /// The word that commits the batch: that of its first record.
+    first: u64,
+    pub(crate) messages: u64,
+    bytes: u64,
 }
 
 /// Why the producer cannot have a slot now.
@@ -456,13 +462,13 @@ impl Writer {
     pub(crate) fn commit(&mut self, slot: Slot, length: usize, tag: u32) {
         let word = record::header(length, tag);
         let first = self.link(self.tail, slot, word);
-        self.commit_batch(first, slot.end, 1, length as u64);
+        self.commit_linked(first, slot.end, 1, length as u64);
     }
 
     /// Writes what is to stand at `at`, except for the word there, which it returns: the record's own, or WRAP
     /// with the record's word at the start of the ring.
     #[inline(always)]
-    pub(crate) fn link(&self, at: u64, slot: Slot, word: u64) -> u64 {
+    fn link(&self, at: u64, slot: Slot, word: u64) -> u64 {
         if slot.start == at {
             return word;
         }
@@ -471,17 +477,33 @@ impl Writer {
         WRAP
     }
 
-    /// Writes a later record of a batch: the word at `at` becomes visible with the batch's first.
+    /// Adds a record to a batch. Nothing of it is visible before [`commit_batch`](Self::commit_batch).
     #[inline(always)]
-    pub(crate) fn append(&self, at: u64, slot: Slot, length: usize, tag: u32) {
-        let word = self.link(at, slot, record::header(length, tag));
-        // Relaxed: the commit of the batch orders it.
-        self.ring.word(at).store(word, Ordering::Relaxed);
+    pub(crate) fn append(&self, batch: &mut Uncommitted, slot: Slot, message: &[u8], tag: u32) {
+        self.fill(slot, message);
+        let word = self.link(batch.at, slot, record::header(message.len(), tag));
+        if batch.messages == 0 {
+            batch.first = word;
+        } else {
+            // Relaxed: the commit of the batch orders it.
+            self.ring.word(batch.at).store(word, Ordering::Relaxed);
+        }
+        batch.cleared = self.keep_ahead(batch.cleared, slot.end, slot.end.wrapping_sub(batch.at));
+        batch.at = slot.end;
+        batch.messages += 1;
+        batch.bytes += message.len() as u64;
     }
 
-    /// Commits a batch, whose first word is `first` and whose last record ends at `end`.
+    /// Commits a batch that is not empty.
     #[inline(always)]
-    pub(crate) fn commit_batch(&mut self, first: u64, end: u64, messages: u64, bytes: u64) {
+    pub(crate) fn commit_batch(&mut self, batch: Uncommitted) {
+        self.restore(batch.cleared);
+        self.commit_linked(batch.first, batch.at, batch.messages, batch.bytes);
+    }
+
+    /// Commits records, of which the first one's word is `first` and the last one ends at `end`.
+    #[inline(always)]
+    fn commit_linked(&mut self, first: u64, end: u64, messages: u64, bytes: u64) {
         self.room = self.room.saturating_sub(end.wrapping_sub(self.tail));
         self.publish(first, end, messages, bytes);
     }
@@ -510,7 +532,7 @@ impl Writer {
 
     /// Has enough lines cleared behind `at`, where a record of `size` bytes has just ended.
     #[inline(always)]
-    pub(crate) fn keep_ahead(&self, cleared: Cleared, at: u64, size: u64) -> Cleared {
+    fn keep_ahead(&self, cleared: Cleared, at: u64, size: u64) -> Cleared {
         let ahead = cleared.0.wrapping_sub(at) as i64;
         if ahead < size.max(NEAR) as i64 { self.clear_ahead(cleared, at, size) } else { cleared }
     }
@@ -537,6 +559,11 @@ impl Writer {
             line = line.wrapping_add(LINE);
         }
         Cleared(line)
+    }
+
+    /// Begins a batch.
+    pub(crate) fn begin(&mut self) -> Uncommitted {
+        Uncommitted { at: self.tail, cleared: self.lend(), first: 0, messages: 0, bytes: 0 }
     }
 
     /// Before anything but a whole record, committed at once, is written behind the tail: until

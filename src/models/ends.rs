@@ -1,12 +1,10 @@
 //! Closing and dying: who hears of it, and what is found before.
 
-use super::pipe::{FOREVER, Nothing, Pipe, explore, explore_deaths};
+use super::pipe::{FOREVER, Nothing, Pipe, Role, explore, explore_deaths};
 use crate::bell::WakeMode::{Fence, Never};
 use crate::ring::{NoMore, Refusal};
-use crate::sync::{Ordering, killed_after, spin_loop};
-use loom::sync::atomic::AtomicBool;
+use crate::sync::{killed_after, spin_loop};
 use loom::thread;
-use std::sync::Arc;
 
 #[test]
 fn a_closing_producer_wakes_a_sleeping_consumer() {
@@ -81,25 +79,18 @@ fn the_last_release_is_seen_with_the_close() {
     });
 }
 
-/// A role, of which the kernel says that it is free once its holder has given it back or is dead.
-fn role() -> (impl FnOnce(), impl Fn() -> bool) {
-    let free = Arc::new(AtomicBool::new(false));
-    let role = free.clone();
-    // ORDERING: Release and Acquire, partners of each other: the kernel orders who finds a role free after its holder.
-    (move || free.store(true, Ordering::Release), move || role.load(Ordering::Acquire))
-}
-
 #[test]
 fn an_orderly_end_of_the_producer_is_not_taken_for_its_death() {
     explore(4, || {
         let (mut producer, mut consumer) = Pipe::used(Never, 32, &[]);
         assert_eq!(consumer.try_recv_or_end(), Err(Nothing::Yet));
-        let (give_back, is_free) = role();
+        let role = Role::held();
+        let held = role.clone();
         let closer = thread::spawn(move || {
             producer.writer.close();
-            give_back();
+            held.give_back();
         });
-        assert_eq!(consumer.look_for_death(is_free), Err(Nothing::Yet));
+        assert_eq!(consumer.look_for_death(|| role.is_free()), Err(Nothing::Yet));
         closer.join().unwrap();
     });
 }
@@ -109,12 +100,13 @@ fn an_orderly_end_of_the_consumer_is_not_taken_for_its_death() {
     explore(4, || {
         let (mut producer, mut consumer) = Pipe::used(Never, 32, &[]);
         producer.send(&[1; 8]);
-        let (give_back, is_free) = role();
+        let role = Role::held();
+        let held = role.clone();
         let closer = thread::spawn(move || {
             consumer.reader.close();
-            give_back();
+            held.give_back();
         });
-        assert_eq!(producer.look_for_death(8, is_free), Err(Refusal::Full));
+        assert_eq!(producer.look_for_death(8, || role.is_free()), Err(Refusal::Full));
         closer.join().unwrap();
     });
 }
@@ -124,14 +116,15 @@ fn what_the_dead_producer_committed_is_found_before_its_death_is_told() {
     explore_deaths(4, |steps| {
         let (mut producer, mut consumer) = Pipe::used(Never, 32, &[]);
         assert_eq!(consumer.try_recv_or_end(), Err(Nothing::Yet));
-        let (give_back, is_free) = role();
+        let role = Role::held();
+        let held = role.clone();
         let victim = thread::spawn(move || {
             let killed = killed_after(steps, || producer.send(&[1; 8]));
-            give_back();
+            held.give_back();
             (killed, producer.pipe)
         });
         let found = match consumer.try_recv() {
-            Err(Nothing::Yet) => consumer.look_for_death(is_free),
+            Err(Nothing::Yet) => consumer.look_for_death(|| role.is_free()),
             other => other,
         };
         let (killed, pipe) = victim.join().unwrap();
@@ -150,14 +143,15 @@ fn what_the_dead_consumer_released_is_found_before_its_death_is_told() {
     explore_deaths(4, |steps| {
         let (mut producer, mut consumer) = Pipe::used(Never, 32, &[]);
         producer.send(&[1; 8]);
-        let (give_back, is_free) = role();
+        let role = Role::held();
+        let held = role.clone();
         let victim = thread::spawn(move || {
             let killed = killed_after(steps, || drop(consumer.recv()));
-            give_back();
+            held.give_back();
             (killed, consumer.pipe)
         });
         let found = match producer.try_send(&[2; 8]) {
-            Err(Refusal::Full) => producer.look_for_death(8, is_free),
+            Err(Refusal::Full) => producer.look_for_death(8, || role.is_free()),
             sent => sent.map(|_| ()),
         };
         let (killed, pipe) = victim.join().unwrap();

@@ -4,7 +4,7 @@
 use crate::bell::WakeMode;
 use crate::layout::Header;
 use crate::record::{self, WORD};
-use crate::ring::{Found, NoMore, Reader, Refusal, Ring, Slot, Writer};
+use crate::ring::{Found, NoMore, Reader, Refusal, Ring, Slot, Uncommitted, Writer};
 use crate::sync::{AtomicU64, Ordering, spin_loop};
 use loom::cell::UnsafeCell;
 use std::convert::Infallible;
@@ -17,8 +17,15 @@ use std::time::Duration;
 /// `preemptions` switches away from a thread that could go on. LOOM_MAX_PREEMPTIONS overrides it.
 pub(super) fn explore(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound.get_or_insert(preemptions);
-    builder.check(model);
+    let bound = *builder.preemption_bound.get_or_insert(preemptions);
+    let orders = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let counted = orders.clone();
+    builder.check(move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        model();
+    });
+    // For `--show-output`.
+    println!("{} orders, at most {bound} switches", orders.load(Ordering::Relaxed));
 }
 
 /// Explores a model with a victim that is killed after no step, one, two, ..., until it is done before that in every
@@ -128,9 +135,15 @@ pub(super) struct Producer {
 
 impl Producer {
     pub(super) fn try_send(&mut self, message: &[u8]) -> Result<u64, Refusal> {
+        if let Some(slot) = self.writer.slot_here(message.len()) {
+            self.fill(slot, message);
+            self.writer.commit_here(slot, message.len(), 0);
+            return Ok(slot.start);
+        }
         let slot = self.writer.slot(self.writer.tail(), message.len())?;
         self.fill(slot, message);
         self.writer.commit(slot, message.len(), 0);
+        self.writer.renew_room();
         Ok(slot.start)
     }
 
@@ -180,24 +193,36 @@ impl Producer {
         self.writer.commit(slot, message.len(), 0);
     }
 
-    /// Sends a batch for which there is space.
+    /// Sends a batch, and polls while there is no space for the next message of it.
     pub(super) fn send_batch(&mut self, messages: &[&[u8]]) {
-        let (mut at, mut first, mut bytes) = (self.writer.tail(), None, 0);
-        let mut cleared = self.writer.lend();
+        let batch = self.batch(messages, |_, _, _| spin_loop());
+        self.writer.commit_batch(batch);
+    }
+
+    /// Sends a batch, and sleeps while there is no space for the next message of it.
+    pub(super) fn send_batch_or_sleep(&mut self, messages: &[&[u8]]) {
+        let batch = self.batch(messages, |writer, at, length| writer.sleep(at, length, FOREVER));
+        self.writer.commit_batch(batch);
+    }
+
+    /// Does all but commit a batch.
+    pub(super) fn give_up_batch(&mut self, messages: &[&[u8]]) {
+        self.batch(messages, |_, _, _| panic!("no space"));
+    }
+
+    fn batch(&mut self, messages: &[&[u8]], wait: impl Fn(&Writer, u64, usize)) -> Uncommitted {
+        let mut batch = self.writer.begin();
         for message in messages {
-            let slot = self.writer.slot(at, message.len()).expect("space");
-            self.fill(slot, message);
-            if first.is_none() {
-                first = Some(self.writer.link(at, slot, record::header(message.len(), 0)));
-            } else {
-                self.writer.append(at, slot, message.len(), 0);
-            }
-            cleared = self.writer.keep_ahead(cleared, slot.end(), slot.end() - at);
-            at = slot.end();
-            bytes += message.len();
+            let slot = loop {
+                match self.writer.slot(batch.at, message.len()) {
+                    Err(Refusal::Full) => wait(&self.writer, batch.at, message.len()),
+                    found => break found.expect("a peer that has not closed"),
+                }
+            };
+            self.pipe.write_in_place(slot.start, message.len());
+            self.writer.append(&mut batch, slot, message, 0);
         }
-        self.writer.restore(cleared);
-        self.writer.commit_batch(first.expect("a message"), at, messages.len() as u64, bytes as u64);
+        batch
     }
 
     fn fill(&self, slot: Slot, message: &[u8]) {
@@ -249,6 +274,33 @@ impl Consumer {
     pub(super) fn try_recv(&mut self) -> Result<Vec<u8>, Nothing> {
         let found = self.look(self.reader.head())?;
         Ok(self.take(found))
+    }
+
+    /// Takes all messages that are there, up to `limit`, and releases them together.
+    pub(super) fn drain(&mut self, limit: usize) -> Vec<Vec<u8>> {
+        let (mut end, mut messages, mut bytes) = (self.reader.head(), vec![], 0);
+        while messages.len() < limit {
+            let Some(found) = self.reader.look_further(end).expect("a correct pipe") else { break };
+            messages.push(self.read(found));
+            bytes += found.length() as u64;
+            end = found.end;
+        }
+        if !messages.is_empty() {
+            self.reader.release(end, messages.len() as u64, bytes);
+        }
+        messages
+    }
+
+    /// As [`drain`](Self::drain), and sleeps while the ring is empty.
+    pub(super) fn drain_or_sleep(&mut self, limit: usize) -> Vec<Vec<u8>> {
+        loop {
+            let taken = self.drain(limit);
+            if !taken.is_empty() {
+                return taken;
+            }
+            assert_eq!(self.reader.look_for_end(), Ok(None));
+            self.reader.sleep(FOREVER);
+        }
     }
 
     /// Polls while the ring is empty.
@@ -307,5 +359,31 @@ impl Consumer {
     pub(super) fn word(&self, position: u64) -> u64 {
         // Relaxed: what the model's reader has Acquired before is all that it asks for.
         self.pipe.0.words[(position / WORD) as usize % self.pipe.0.words.len()].load(Ordering::Relaxed)
+    }
+}
+
+/// A role as the kernel keeps it: held until its holder gives it back, or is dead.
+#[derive(Clone)]
+pub(super) struct Role(Arc<loom::sync::atomic::AtomicBool>);
+
+impl Role {
+    /// One that somebody holds.
+    pub(super) fn held() -> Self {
+        Role(Arc::new(loom::sync::atomic::AtomicBool::new(true)))
+    }
+
+    // ORDERING: Release and Acquire, partners of each other: the kernel orders whoever finds a role free, or claims it,
+    // after whoever held it.
+
+    pub(super) fn give_back(&self) {
+        self.0.store(false, Ordering::Release);
+    }
+
+    pub(super) fn claim(&self) {
+        assert!(!self.0.swap(true, Ordering::Acquire), "two holders");
+    }
+
+    pub(super) fn is_free(&self) -> bool {
+        !self.0.load(Ordering::Acquire)
     }
 }

@@ -131,3 +131,60 @@ fn a_batch_with_a_wrap_inside_arrives_all_at_once() {
 fn a_batch_with_a_wrap_before_its_first_record_arrives_all_at_once() {
     arrives_at_once(&[&[0xEE; 24], &[0xEE; 8]], &[&[1; 16], &[2; 8]], 104);
 }
+
+#[test]
+fn a_batch_waits_in_its_middle_for_what_is_released() {
+    explore(4, || {
+        // There is space for the first record of the batch; the second one goes where the message before it was.
+        let (mut producer, mut consumer) = Pipe::used(Never, 64, &[&[0xEE; 8]]);
+        producer.try_send(&[1; 16]).unwrap();
+        let sender = thread::spawn(move || {
+            producer.send_batch(&[&[2; 8], &[3; 24]]);
+            assert_eq!(producer.writer.tail(), 96);
+        });
+        assert_eq!(consumer.recv(), [1; 16]);
+        let mut taken = consumer.drain(9);
+        while taken.is_empty() {
+            spin_loop();
+            taken = consumer.drain(9);
+        }
+        assert_eq!(taken, [vec![2; 8], vec![3; 24]]);
+        sender.join().unwrap();
+    });
+}
+
+#[test]
+fn a_batch_that_is_given_up_leaves_nothing() {
+    explore(4, || {
+        // What is given up has the header word of a message where the next one's ends.
+        let phantom = record::header(0, 7).to_ne_bytes();
+        let (mut producer, mut consumer) = Pipe::used(Never, 64, &[]);
+        let sender = thread::spawn(move || {
+            producer.give_up_batch(&[&[0xFF; 8], &phantom]);
+            producer.send(&[1; 16]);
+            producer.send(&[2; 8]);
+        });
+        assert_eq!(consumer.recv(), [1; 16]);
+        assert_eq!(consumer.recv(), [2; 8]);
+        assert_eq!(consumer.try_recv(), Err(Nothing::Yet));
+        sender.join().unwrap();
+    });
+}
+
+#[test]
+fn what_is_released_together_is_written_again_only_then() {
+    explore(4, || {
+        // Two records are there; the third overlaps the first.
+        let (mut producer, mut consumer) = Pipe::used(Never, 64, &[&[]]);
+        producer.try_send(&[1; 16]).unwrap();
+        producer.try_send(&[2; 8]).unwrap();
+        let sender = thread::spawn(move || producer.send(&[3; 24]));
+        let mut taken = consumer.drain(2);
+        while taken.len() < 3 {
+            spin_loop();
+            taken.extend(consumer.drain(2));
+        }
+        assert_eq!(taken, [vec![1; 16], vec![2; 8], vec![3; 24]]);
+        sender.join().unwrap();
+    });
+}

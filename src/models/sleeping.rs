@@ -62,6 +62,24 @@ fn both_sides_sleep_and_wake_each_other() {
 }
 
 #[test]
+fn both_sides_sleep_over_batches_and_what_is_released_together() {
+    explore(3, || {
+        // The second batch needs the space of the first message at least, the third of all.
+        let (mut producer, mut consumer) = Pipe::used(Fence, 64, &[]);
+        let sender = thread::spawn(move || {
+            producer.send_batch_or_sleep(&[&[1; 8], &[2; 8]]);
+            producer.send_batch_or_sleep(&[&[3; 8], &[4; 16]]);
+        });
+        let mut taken = vec![];
+        while taken.len() < 4 {
+            taken.extend(consumer.drain_or_sleep(2));
+        }
+        assert_eq!(taken, [vec![1; 8], vec![2; 8], vec![3; 8], vec![4; 16]]);
+        sender.join().unwrap();
+    });
+}
+
+#[test]
 fn a_producer_that_slept_for_something_else_is_woken_for_space() {
     explore(4, || {
         let (mut producer, mut consumer) = Pipe::used(Fence, 32, &[]);
