@@ -12,13 +12,14 @@ mod nursery;
 mod planted;
 mod run;
 mod state;
+mod step;
 mod traffic;
 mod verdict;
 
 use clap::{Parser, Subcommand};
 use run::{Common, Harness};
 use shmpipe_testing::backend::Backend;
-use shmpipe_testing::process::{Part, part};
+use shmpipe_testing::process::{self, Part};
 use std::process::ExitCode;
 
 /// Makes the subcommands, and what they have in common.
@@ -47,6 +48,7 @@ macro_rules! harnesses {
 harnesses! {
     Kill: kill,
     Planted: planted,
+    Step: step,
 }
 
 /// Tries to break shmpipe.
@@ -72,11 +74,18 @@ fn backend(name: &str) -> Result<Backend, String> {
 }
 
 fn main() -> ExitCode {
-    if part(&parts()) {
+    if process::part(&parts()) {
         return ExitCode::SUCCESS;
     }
     let arguments = Arguments::parse();
     arguments.harness.run(&arguments.common)
+}
+
+/// Plays the parts of the processes that tests start.
+#[cfg(test)]
+#[test]
+fn part() {
+    process::part(&parts());
 }
 
 #[cfg(test)]

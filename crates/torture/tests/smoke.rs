@@ -26,3 +26,8 @@ fn passes(name: &str, options: &[&str]) {
 fn kill() {
     passes("kill", &["--rounds", "800"]);
 }
+
+#[test]
+fn step() {
+    passes("step", &["--boundaries", "3000"]);
+}
