@@ -6,6 +6,7 @@
 //!
 //! A harness is a module with a type that implements [`Harness`](run::Harness), and a line below.
 
+mod boundary;
 mod kill;
 mod lanes;
 mod nursery;
@@ -46,6 +47,7 @@ macro_rules! harnesses {
 }
 
 harnesses! {
+    Boundary: boundary,
     Kill: kill,
     Planted: planted,
     Step: step,

@@ -31,3 +31,8 @@ fn kill() {
 fn step() {
     passes("step", &["--boundaries", "3000"]);
 }
+
+#[test]
+fn boundary() {
+    passes("boundary", &["--kills", "100"]);
+}
