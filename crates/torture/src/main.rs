@@ -7,6 +7,11 @@
 //! A harness is a module with a type that implements [`Harness`](run::Harness), and a line below.
 
 mod boundary;
+#[cfg(target_arch = "x86_64")]
+mod errno;
+#[cfg(not(target_arch = "x86_64"))]
+#[path = "errno/elsewhere.rs"]
+mod errno;
 mod kill;
 mod lanes;
 mod nursery;
@@ -48,6 +53,7 @@ macro_rules! harnesses {
 
 harnesses! {
     Boundary: boundary,
+    Errno: errno,
     Kill: kill,
     Planted: planted,
     Step: step,

@@ -33,6 +33,11 @@ fn step() {
 }
 
 #[test]
+fn errno() {
+    passes("errno", &["--only", "ClaimProducer"]);
+}
+
+#[test]
 fn boundary() {
     passes("boundary", &["--kills", "100"]);
 }
