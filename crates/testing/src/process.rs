@@ -10,6 +10,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 /// The environment variable that names the part to play.
@@ -72,10 +73,8 @@ impl Process {
 
     /// Starts it as the last argument of another command.
     pub fn start_under(command: &[&str], part: &str, words: &[&str]) -> Self {
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        ours.set_read_timeout(Some(LONG)).unwrap();
         let program = env::current_exe().unwrap();
-        let mut start = match command {
+        let start = match command {
             [] => Command::new(program),
             [first, rest @ ..] => {
                 let mut start = Command::new(first);
@@ -83,6 +82,17 @@ impl Process {
                 start
             }
         };
+        Self::start_by(start, part, words)
+    }
+
+    /// Starts it from another build of this program.
+    pub fn start_from(program: &Path, part: &str, words: &[&str]) -> Self {
+        Self::start_by(Command::new(program), part, words)
+    }
+
+    fn start_by(mut start: Command, part: &str, words: &[&str]) -> Self {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_read_timeout(Some(LONG)).unwrap();
         start
             .args(["--exact", "part", "--nocapture", "--test-threads=1", "--quiet"])
             .env(PART, [&[part], words].concat().join("\n"))

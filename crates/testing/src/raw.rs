@@ -120,6 +120,13 @@ impl Attached {
         unsafe { self.base.add(offset).copy_from_nonoverlapping(from.as_ptr(), from.len()) }
     }
 
+    /// Whether the bytes from `offset` on are others than these. Nobody writes them meanwhile.
+    pub fn differs(&self, offset: usize, from: &[u8]) -> bool {
+        assert!(offset + from.len() <= self.size);
+        // SAFETY: as in `copy_to`.
+        unsafe { libc::memcmp(self.base.add(offset).cast(), from.as_ptr().cast(), from.len()) != 0 }
+    }
+
     pub fn fill(&self, pattern: impl Fn(usize) -> u8) {
         for i in 0..self.size {
             // SAFETY: within the mapping.

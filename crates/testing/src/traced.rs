@@ -1,5 +1,8 @@
 //! A process that runs step by step under ptrace, and stops where we want it to.
 
+#[cfg(target_arch = "x86_64")]
+pub mod calls;
+
 use super::process::{Line, Process};
 use shmpipe::Pipe;
 
@@ -39,7 +42,17 @@ pub fn mark() {
     unsafe { libc::raise(libc::SIGSTOP) };
 }
 
+/// Why a process has stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// It is about to make a system call, or has made one.
+    Call,
+    Mark,
+    Signal(i32),
+}
+
 /// A process that stops where we want it to.
+#[derive(Debug)]
 pub struct Traced {
     pub process: Process,
     thread: i32,
@@ -48,12 +61,16 @@ pub struct Traced {
 impl Traced {
     /// Starts it; nothing if tracing is forbidden here.
     pub fn start(part: &str, words: &[&str]) -> Option<Self> {
-        let mut process = Process::start(part, words);
-        let said = process.hear();
-        let Ok(thread) = said.parse() else {
+        let traced = Self::of(Process::start(part, words));
+        if traced.is_none() {
             eprintln!("steps: {part}: left out, since nobody may be traced here");
-            return None;
-        };
+        }
+        traced
+    }
+
+    /// A process that is going to [`be_traced`]; nothing if tracing is forbidden here.
+    pub fn of(mut process: Process) -> Option<Self> {
+        let thread = process.hear().parse().ok()?;
         let traced = Traced { process, thread };
         assert_eq!(traced.stopped_by(), libc::SIGSTOP);
         Some(traced)
@@ -107,8 +124,17 @@ impl Traced {
 
     /// Runs it until it enters or leaves a system call, or comes to its next mark.
     pub fn next_call(&self) -> bool {
+        self.next_stop() == Stop::Call
+    }
+
+    /// Runs it until it enters or leaves a system call, comes to its next mark, or gets a signal.
+    pub fn next_stop(&self) -> Stop {
         assert_eq!(ptrace(libc::PTRACE_SYSCALL, self.thread), 0);
-        self.stopped_by() == libc::SIGTRAP
+        match self.stopped_by() {
+            libc::SIGTRAP => Stop::Call,
+            libc::SIGSTOP => Stop::Mark,
+            signal => Stop::Signal(signal),
+        }
     }
 }
 

@@ -6,7 +6,13 @@
 //!
 //! A harness is a module with a type that implements [`Harness`](run::Harness), and a line below.
 
+mod boundary;
 mod deaths;
+#[cfg(target_arch = "x86_64")]
+mod errno;
+#[cfg(not(target_arch = "x86_64"))]
+#[path = "errno/elsewhere.rs"]
+mod errno;
 mod kill;
 mod lanes;
 mod mutator;
@@ -17,13 +23,14 @@ mod run;
 mod sleep;
 mod soak;
 mod state;
+mod step;
 mod traffic;
 mod verdict;
 
 use clap::{Parser, Subcommand};
 use run::{Common, Harness};
 use shmpipe_testing::backend::Backend;
-use shmpipe_testing::process::{Part, part};
+use shmpipe_testing::process::{self, Part};
 use std::process::ExitCode;
 
 /// Makes the subcommands, and what they have in common.
@@ -51,11 +58,14 @@ macro_rules! harnesses {
 
 harnesses! {
     Deaths: deaths,
+    Boundary: boundary,
+    Errno: errno,
     Kill: kill,
     Sleep: sleep,
     Mutator: mutator,
     Soak: soak,
     Planted: planted,
+    Step: step,
 }
 
 /// Tries to break shmpipe.
@@ -81,11 +91,18 @@ fn backend(name: &str) -> Result<Backend, String> {
 }
 
 fn main() -> ExitCode {
-    if part(&parts()) {
+    if process::part(&parts()) {
         return ExitCode::SUCCESS;
     }
     let arguments = Arguments::parse();
     arguments.harness.run(&arguments.common)
+}
+
+/// Plays the parts of the processes that tests start.
+#[cfg(test)]
+#[test]
+fn part() {
+    process::part(&parts());
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ fn kill() {
 }
 
 #[test]
+
 fn sleep() {
     passes("sleep", &["--sleeps", "400"]);
 }
@@ -35,4 +36,19 @@ fn sleep() {
 #[test]
 fn soak() {
     passes("soak", &["--minutes", "0.1"]);
+}
+
+#[test]
+fn step() {
+    passes("step", &["--boundaries", "3000"]);
+}
+
+#[test]
+fn errno() {
+    passes("errno", &["--only", "ClaimProducer"]);
+}
+
+#[test]
+fn boundary() {
+    passes("boundary", &["--kills", "100"]);
 }

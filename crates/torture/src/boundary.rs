@@ -1,0 +1,203 @@
+//! A process is killed at random instructions and system calls while it makes, opens, uses, leaves and removes a pipe, and there its end
+//! by SIGKILL is a real one: what the kernel holds counts, not the bytes alone. Whoever comes next gets what it asks for, at once,
+//! and nothing is left behind.
+
+mod life;
+
+use crate::lanes;
+use crate::run::{Harness, Run};
+use crate::verdict::{Failure, Outcome};
+use clap::Args;
+use life::Life;
+use shmpipe::{Options, Pipe, SetupError, handoff, unlink, unlink_force};
+use shmpipe_testing::backend::{Backend, Place};
+use shmpipe_testing::process::Part;
+use shmpipe_testing::rng::Rng;
+use shmpipe_testing::traced::Traced;
+use std::fs;
+use std::os::unix::net::UnixListener;
+use std::time::{Duration, Instant};
+
+/// Kills a process at random instructions while it makes, opens, uses and removes a pipe
+#[derive(Debug, Args)]
+pub struct Boundary {
+    /// How many processes are killed
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    kills: u64,
+    /// Only those who do this: `Make`, `Open`, ...
+    #[arg(long, value_name = "LIFE")]
+    only: Option<String>,
+}
+
+/// In which the next one has what it wants.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+/// The most instructions after a system call.
+const INSTRUCTIONS: u64 = 8192;
+
+impl Harness for Boundary {
+    const PARTS: &'static [(&'static str, Part)] = &[("boundary: life", life::play)];
+
+    fn run(&self, run: &Run) -> Outcome {
+        run.goal(self.kills, "kills");
+        let is_meant = |life: &Life| self.only.as_ref().is_none_or(|only| *only == format!("{life:?}"));
+        let lives = life::ALL.into_iter().filter(is_meant);
+        let lives = lives.flat_map(|life| life.backends().iter().map(move |&backend| (life, backend)));
+        let lives: Vec<_> =
+            lives.map(|life| Ok((life, length(life.0, life.1)?))).collect::<Result<_, Failure>>()?;
+        if lives.is_empty() {
+            return Err(Failure::Failed("nobody lives so".to_owned()));
+        }
+        // A process that is traced and the thread that traces it take turns.
+        lanes::run(run, lanes::processors(), 1, |pieces| {
+            for piece in pieces {
+                let mut rng = run.rng(piece.first);
+                let ((life, backend), length) = lives[piece.first as usize % lives.len()];
+                let (calls, instructions) = (rng.below(length), rng.log_uniform(INSTRUCTIONS));
+                let round = Round { life, backend, calls, instructions };
+                round.run(run, &mut rng).map_err(|failure| match failure {
+                    Failure::Failed(why) => {
+                        Failure::Failed(format!("kill {}, {round:?}: {why}", piece.first))
+                    }
+                    other => other,
+                })?;
+                run.advance(1);
+            }
+            Ok(())
+        })
+    }
+}
+
+/// How many entries to and exits from system calls there are in a life.
+fn length(life: Life, backend: Backend) -> Result<u64, Failure> {
+    let place = backend.place();
+    let traced = start(life, &place, "default")?;
+    let mut length = 1;
+    while traced.next_call() {
+        length += 1;
+    }
+    Ok(length)
+}
+
+/// Starts a life that can be killed.
+fn start(life: Life, place: &Place, wake_mode: &str) -> Result<Traced, Failure> {
+    if life.needs_pipe() {
+        place.create(&options())?;
+    }
+    if life == Life::Replace {
+        // The socket of a server that is dead.
+        drop(UnixListener::bind(place.path())?);
+    }
+    Traced::start("boundary: life", &[&format!("{life:?}"), place.as_str(), wake_mode])
+        .ok_or_else(|| Failure::CannotRunHere("nobody may be traced here".to_owned()))
+}
+
+/// Who is killed, and where: so many entries to and exits from system calls on, and so many instructions.
+#[derive(Clone, Copy, Debug)]
+struct Round {
+    life: Life,
+    backend: Backend,
+    calls: u64,
+    instructions: u64,
+}
+
+/// Made so that nothing takes long.
+fn options() -> Options {
+    Options::new().capacity(4096)
+}
+
+impl Round {
+    fn run(&self, run: &Run, rng: &mut Rng) -> Outcome {
+        let place = self.backend.place();
+        let traced = start(self.life, &place, if rng.below(2) == 0 { "fence" } else { "default" })?;
+        let lived =
+            (0..self.calls).all(|_| traced.next_call()) && (0..self.instructions).all(|_| traced.step());
+        drop(traced);
+        run.count(if lived { "in the middle of it" } else { "at the end" }, 1);
+        match self.life {
+            Life::Serve | Life::Replace => self.next_server(run, &place),
+            _ => self.next_end(run, rng, &place),
+        }
+    }
+
+    /// Somebody opens it, makes it, or removes it; then it is used, and removed.
+    fn next_end(&self, run: &Run, rng: &mut Rng, place: &Place) -> Outcome {
+        let at_once = |what: &str, since: Instant| {
+            let took = since.elapsed();
+            run.keep_largest("ms at most until the next one had it", took.as_millis() as u64);
+            match took <= AT_ONCE {
+                true => Ok(()),
+                false => Err(Failure::Failed(format!("{what} took {took:?}"))),
+            }
+        };
+        let since = Instant::now();
+        let (what, first) = match rng.below(if self.backend == Backend::Memfd { 1 } else { 5 }) {
+            0 => ("open", Pipe::open(place).map(drop)),
+            1 => ("create", place.create(&options()).map(drop)),
+            2 => ("unlink", unlink(place)),
+            3 => ("unlink_force", unlink_force(place)),
+            _ => ("inspect", shmpipe::inspect(place).map(drop)),
+        };
+        match first {
+            // It gives somebody who may still be making it a second.
+            Err(SetupError::HalfMade { .. }) if what == "inspect" => {}
+            Ok(())
+            | Err(SetupError::NotFound { .. } | SetupError::Exists { .. } | SetupError::HalfMade { .. }) => {
+                at_once(what, since)?;
+            }
+            Err(error) => return Err(Failure::Failed(format!("{what}: {error:?}"))),
+        }
+
+        let since = Instant::now();
+        let pipe = place.open_or_create(&options())?;
+        let (mut producer, mut consumer) = (pipe.producer()?, pipe.consumer()?);
+        at_once("opening and claiming", since)?;
+        while consumer.try_recv().is_ok() {}
+        producer.send(b"well")?;
+        if consumer.recv()?.to_vec() != b"well" {
+            return Err(Failure::Failed("another message".to_owned()));
+        }
+        drop((producer, consumer, pipe));
+        if self.backend == Backend::Memfd {
+            return Ok(());
+        }
+        // It is gone if it was to go when both sides have closed.
+        if place.exists() || self.life != Life::Leave {
+            place.attached_by(0);
+            unlink(place)?;
+        }
+        clean(place)
+    }
+
+    /// Somebody serves another memfd at the path of a server that was killed.
+    fn next_server(&self, run: &Run, place: &Place) -> Outcome {
+        let pipe = options().create("memfd")?;
+        drop(handoff::serve(place.path(), &pipe)?);
+        if self.life == Life::Replace {
+            // A socket has a name from its beginning: killed before that is exchanged for the dead one's, or before that is
+            // removed, it leaves one of the two.
+            let beside = fs::read_dir(place.path().parent().expect("a directory"))?.flatten();
+            for socket in beside.filter(|file| file.file_name().as_encoded_bytes().starts_with(b".shmpipe."))
+            {
+                fs::remove_file(socket.path())?;
+                run.count("sockets left beside one that is replaced", 1);
+            }
+        }
+        clean(place)
+    }
+}
+
+/// Nothing is left behind.
+fn clean(place: &Place) -> Outcome {
+    if place.is_unused() {
+        return Ok(());
+    }
+    let beside = match place.backend() {
+        Backend::SysV | Backend::Posix => vec![],
+        _ => fs::read_dir(place.path().parent().expect("a directory"))?
+            .flatten()
+            .map(|file| file.path())
+            .collect(),
+    };
+    Err(Failure::Failed(format!("something is left behind {beside:?}")))
+}

@@ -1,0 +1,262 @@
+//! A ring, one end of which runs step by step in a process of its own.
+
+use super::act::{Act, Message, Way};
+use super::judge::{CHANGING, Judge, changing, take_all};
+use crate::verdict::Failure;
+use shmpipe::{Consumer, Options, Pipe, Producer, Role, WakeMode};
+use shmpipe_testing::name::Name;
+use shmpipe_testing::process::Process;
+use shmpipe_testing::raw::Attached;
+use shmpipe_testing::traced::Traced;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+// Where positions stand in a segment: LAYOUT.md.
+const TAIL: usize = 0x200;
+const HEAD: usize = 0x380;
+
+/// How a ring is made, and by which build of this program it is used.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting<'a> {
+    pub program: &'a Path,
+    pub capacity: usize,
+    pub wake_mode: WakeMode,
+    /// Where the positions begin.
+    pub position: u64,
+}
+
+/// What was done in a ring.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Done {
+    /// Instructions after which the end might have been killed.
+    pub boundaries: u64,
+    /// Of these, those that left the segment in another state than the one before.
+    pub states: u64,
+}
+
+/// An end that is traced, and the memory that it changes.
+#[derive(Debug)]
+pub struct Ring<'a> {
+    traced: Traced,
+    memory: Attached,
+    judge: &'a Judge,
+    pub capacity: usize,
+    /// Where the end's process copies to what it receives.
+    copy: u64,
+    /// The state that was judged last.
+    state: Vec<u8>,
+    /// Instructions between two marks with nothing to do.
+    idle: u64,
+    pub done: Done,
+    pipe: Pipe,
+    _name: Name,
+}
+
+impl<'a> Ring<'a> {
+    pub fn new(setting: Setting<'_>, role: Role, judge: &'a Judge) -> Result<Self, Failure> {
+        let Setting { program, capacity, wake_mode, position } = setting;
+        let name = Name::new();
+        let pipe = Options::new().capacity(capacity as u64).wake_mode(wake_mode).create(&name)?;
+        let memory = Attached::new(name.segment().unwrap());
+        memory.set(HEAD, position);
+        memory.set(TAIL, position);
+        let process = Process::start_from(program, &format!("step: {role}"), &[name.as_str()]);
+        let mut traced = Traced::of(process)
+            .ok_or_else(|| Failure::CannotRunHere("nobody may be traced here".to_owned()))?;
+        let copy = traced.process.hear().parse()?;
+        let state = vec![0; changing(capacity)];
+        let mut ring = Ring {
+            traced,
+            memory,
+            judge,
+            capacity,
+            copy,
+            state,
+            idle: 0,
+            done: Done::default(),
+            pipe,
+            _name: name,
+        };
+        ring.traced.prepare(&Act::of(Way::Nothing).to_words());
+        while ring.traced.step() {
+            ring.idle += 1;
+        }
+        Ok(ring)
+    }
+
+    /// The index at which the next record stands, unless it wraps.
+    pub fn index(&self) -> usize {
+        self.memory.get(TAIL) as usize % self.capacity
+    }
+
+    /// Bytes of the ring that are in use.
+    pub fn used(&self) -> usize {
+        self.memory.get(TAIL).wrapping_sub(self.memory.get(HEAD)) as usize
+    }
+
+    /// Has the end do something unseen.
+    pub fn pass(&mut self, act: &Act) {
+        self.traced.prepare(&act.to_words());
+        self.traced.go_on();
+    }
+
+    /// Has the end do something, and judges every state of the segment on the way: that of the messages which successors find, they
+    /// are `before` first and `after` from some state on, when it has come to the end.
+    pub fn step(&mut self, act: &Act, before: &[Message], after: &[Message]) -> Result<(), String> {
+        let (mut steps, index) = (0, self.index());
+        let judged = self.each_step(act, before, after, &mut steps);
+        self.done.boundaries += steps.saturating_sub(self.idle);
+        judged.map_err(|why| {
+            let (what, capacity) = (act.to_words(), self.capacity);
+            format!("killed after instruction {steps} of \"{what}\" at index {index} of {capacity}: {why}")
+        })
+    }
+
+    fn each_step(
+        &mut self,
+        act: &Act,
+        before: &[Message],
+        after: &[Message],
+        steps: &mut u64,
+    ) -> Result<(), String> {
+        self.traced.prepare(&act.to_words());
+        let mut is_done = before == after;
+        self.judge_now(before, after, &mut is_done)?;
+        while self.traced.step() {
+            *steps += 1;
+            if self.memory.differs(CHANGING, &self.state) {
+                self.judge_now(before, after, &mut is_done)?;
+            }
+        }
+        if is_done { Ok(()) } else { Err("it has come to its end, and successors do not find it".to_owned()) }
+    }
+
+    fn judge_now(&mut self, before: &[Message], after: &[Message], is_done: &mut bool) -> Result<(), String> {
+        self.memory.copy_to(CHANGING, &mut self.state);
+        self.done.states += 1;
+        let found = self.judge.judge(&self.state)?;
+        if found == after {
+            let first = !std::mem::replace(is_done, true);
+            return if first { self.is_copied(before, after) } else { Ok(()) };
+        }
+        let named = |messages: &[Message]| -> String {
+            let named: Vec<String> =
+                messages.iter().map(|(tag, bytes)| format!("{tag} of {} bytes", bytes.len())).collect();
+            format!("[{}]", named.join(", "))
+        };
+        if *is_done || found != before {
+            let torn = found.iter().any(|message| !before.contains(message) && !after.contains(message));
+            let (found, before, after) = (named(&found), named(before), named(after));
+            let torn = if torn { ", one of them torn" } else { "" };
+            return Err(format!("{found} are there{torn}, which were {before} before and are {after} after"));
+        }
+        Ok(())
+    }
+
+    /// Whether the process has a copy of the last message that it has just released.
+    fn is_copied(&self, before: &[Message], after: &[Message]) -> Result<(), String> {
+        let Some(last) = before.len().checked_sub(after.len() + 1) else { return Ok(()) };
+        let (tag, bytes) = &before[last];
+        let mut copy = vec![0; bytes.len()];
+        let memory = File::open(format!("/proc/{}/mem", self.traced.process.pid()));
+        let read = memory.and_then(|memory| memory.read_exact_at(&mut copy, self.copy));
+        read.map_err(|error| format!("reading the memory of the process: {error}"))?;
+        match copy == *bytes {
+            true => Ok(()),
+            false => {
+                Err(format!("message {tag} of {} bytes is released and was not copied before", bytes.len()))
+            }
+        }
+    }
+}
+
+/// A ring whose producer is traced; we are its consumer.
+#[derive(Debug)]
+pub struct Sending<'a> {
+    pub ring: Ring<'a>,
+    consumer: Consumer,
+    /// What is in the ring.
+    there: Vec<Message>,
+}
+
+impl<'a> Sending<'a> {
+    pub fn new(setting: Setting<'_>, judge: &'a Judge) -> Result<Self, Failure> {
+        let ring = Ring::new(setting, Role::Producer, judge)?;
+        let consumer = ring.pipe.consumer()?;
+        Ok(Sending { ring, consumer, there: vec![] })
+    }
+
+    /// Makes the next record stand at an index of the ring, which is empty then.
+    pub fn move_to(&mut self, index: usize) -> Result<(), String> {
+        self.take()?;
+        for _ in 0..8 {
+            let (now, capacity) = (self.ring.index(), self.ring.capacity);
+            let to_go = (index + capacity - now) % capacity;
+            if to_go == 0 {
+                return Ok(());
+            }
+            let record = to_go.min(capacity - now).min(capacity / 2);
+            self.ring.pass(&Act::new(Way::Send, record as u32, [record - 8]));
+            take_all(&mut self.consumer)?;
+        }
+        Err(format!("the tail stays at index {}", self.ring.index()))
+    }
+
+    /// Receives what is there.
+    pub fn take(&mut self) -> Result<(), String> {
+        let taken = take_all(&mut self.consumer)?;
+        if taken == std::mem::take(&mut self.there) {
+            return Ok(());
+        }
+        Err("the consumer that lives has received something else".to_owned())
+    }
+
+    pub fn step(&mut self, act: &Act) -> Result<(), String> {
+        if self.ring.used() + act.room() > self.ring.capacity {
+            self.take()?;
+        }
+        let before = self.there.clone();
+        self.there.extend(act.sent());
+        self.ring.step(act, &before, &self.there)
+    }
+}
+
+/// A ring whose consumer is traced; we are its producer.
+#[derive(Debug)]
+pub struct Receiving<'a> {
+    pub ring: Ring<'a>,
+    producer: Producer,
+    there: Vec<Message>,
+}
+
+impl<'a> Receiving<'a> {
+    pub fn new(setting: Setting<'_>, judge: &'a Judge) -> Result<Self, Failure> {
+        let ring = Ring::new(setting, Role::Consumer, judge)?;
+        let producer = ring.pipe.producer()?;
+        Ok(Receiving { ring, producer, there: vec![] })
+    }
+
+    /// How many messages are there.
+    pub fn there(&self) -> usize {
+        self.there.len()
+    }
+
+    /// Sends a message, if there is room for it.
+    pub fn send(&mut self, message: Message) {
+        let sent = self.producer.try_reserve(message.1.len()).map(|mut space| {
+            space.write(0, &message.1);
+            space.tag(message.0);
+            space.commit();
+        });
+        if sent.is_ok() {
+            self.there.push(message);
+        }
+    }
+
+    pub fn step(&mut self, act: &Act) -> Result<(), String> {
+        let after = self.there[act.taken(self.there.len())..].to_vec();
+        let before = std::mem::replace(&mut self.there, after);
+        self.ring.step(act, &before, &self.there)
+    }
+}
