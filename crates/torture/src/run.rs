@@ -11,7 +11,7 @@ use std::fmt::Debug;
 use std::io::Write;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -65,12 +65,21 @@ struct Progress {
 }
 
 impl Run {
-    fn new(state: State, file: PathBuf, is_over: Arc<AtomicBool>) -> Self {
+    /// Begins a run, or goes on with one: `what` is the harness with its options.
+    fn begin(name: &str, what: &str, common: &Common) -> Result<Self, String> {
+        let file = common.state.clone().unwrap_or_else(|| state::default_file(name, what));
+        let seed = common.seed.unwrap_or_else(new_seed);
+        let state = match common.resume {
+            true => to_go_on_with(&file, what)?,
+            false => State { what: what.to_owned(), seed, ..State::default() },
+        };
+        let is_over = Arc::new(AtomicBool::new(false));
+        hear_signals(&is_over).map_err(|error| format!("no signal can be heard: {error}"))?;
         let now = Instant::now();
         let (seed, before) = (state.seed, state.seconds);
         let progress = Progress { state, goal: None, before, since: now, saved: now };
         // It hides itself where standard error is no terminal.
-        Run { seed, file, bar: ProgressBar::no_length(), is_over, progress: Mutex::new(progress) }
+        Ok(Run { seed, file, bar: ProgressBar::no_length(), is_over, progress: Mutex::new(progress) })
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
@@ -126,7 +135,6 @@ impl Run {
     }
 
     /// Keeps the largest of some values for the verdict.
-    #[allow(dead_code, reason = "for harnesses that measure")]
     pub fn keep_largest(&self, what: &str, value: u64) {
         let mut progress = self.progress();
         let largest = progress.state.count(what);
@@ -193,37 +201,30 @@ impl Run {
 
 /// Runs a harness to its verdict.
 pub fn run<H: Harness>(name: &str, harness: &H, common: &Common) -> ExitCode {
-    let what = format!("{harness:?}");
-    let file = common.state.clone().unwrap_or_else(|| state::default_file(name, &what));
-    let state = match common.resume {
-        true => State::load(&file)
-            .map_err(|error| format!("nothing to go on with: {}: {error}", file.display()))
-            .and_then(|state| match state.what == what {
-                true => Ok(state),
-                false => Err(format!("{} is of a run with other options: {}", file.display(), state.what)),
-            }),
-        false => Ok(State { what, seed: common.seed.unwrap_or_else(new_seed), ..State::default() }),
-    };
-    let is_over = Arc::new(AtomicBool::new(false));
-    let (state, ()) = match (state, hear_signals(&is_over)) {
-        (Ok(state), Ok(())) => (state, ()),
-        (Err(why), _) => {
+    let run = match Run::begin(name, &format!("{harness:?}"), common) {
+        Ok(run) => run,
+        Err(why) => {
             eprintln!("{name}: {why}");
             return ExitCode::from(2);
         }
-        (_, Err(error)) => {
-            eprintln!("{name}: {error}");
-            return ExitCode::from(1);
-        }
     };
-    eprintln!("{name}: seed {}", state.seed);
-    let run = Run::new(state, file, is_over);
+    eprintln!("{name}: seed {}", run.seed);
     let outcome = catch_unwind(AssertUnwindSafe(|| harness.run(&run)));
     let outcome = outcome.unwrap_or_else(|payload| Err(Failure::of_panic(payload.as_ref())));
     let verdict = run.end(outcome);
     // Whoever closed the output does not want to know.
     let _ = writeln!(std::io::stdout(), "{name}: {verdict}: {}; seed {}", run.figures(), run.seed);
     verdict.code()
+}
+
+/// The state of a run that was interrupted, with the same options.
+fn to_go_on_with(file: &Path, what: &str) -> Result<State, String> {
+    let state = State::load(file);
+    let state = state.map_err(|error| format!("nothing to go on with: {}: {error}", file.display()))?;
+    if state.what != what {
+        return Err(format!("{} is of a run with other options: {}", file.display(), state.what));
+    }
+    Ok(state)
 }
 
 fn new_seed() -> u64 {

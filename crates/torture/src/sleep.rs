@@ -26,7 +26,7 @@ use crate::objects;
 use crate::run::{Harness, Run};
 use crate::verdict::{Failure, Outcome};
 use clap::Args;
-use shmpipe::{Options, WakeMode};
+use shmpipe::{Options, SetupError, WakeMode};
 use shmpipe_testing::backend::Backend;
 use shmpipe_testing::ledger::Ledger;
 use shmpipe_testing::process::{Line, Part};
@@ -77,7 +77,10 @@ fn lap(run: &Run, nursery: &mut Nursery, piece: lanes::Piece) -> Outcome {
     let mode = if kind(4) { WakeMode::Membarrier } else { WakeMode::Fence };
     let mut rng = run.rng(number);
     let (place, ledger) = (Backend::SysV.place(), Ledger::new());
-    drop(place.create(&Options::new().capacity(sides::CAPACITY).wake_mode(mode))?);
+    match place.create(&Options::new().capacity(sides::CAPACITY).wake_mode(mode)) {
+        Err(error @ SetupError::CannotWake { .. }) => return Err(Failure::CannotRunHere(error.to_string())),
+        made => drop(made?),
+    }
     let mut order = |side| Order {
         address: place.as_str().to_owned(),
         ledger: ledger.path(),

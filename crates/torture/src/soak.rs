@@ -88,6 +88,7 @@ fn soak(run: &Run) -> Outcome {
         run.count("kills", done.kills);
         run.count("came a second time", done.duplicates);
         run.count("claims by those who stayed", done.claims);
+        run.count("told to try again", done.doubts);
     }
     if !run.is_over() {
         for usage in &usages {

@@ -38,6 +38,10 @@ pub struct Orders {
     pub staying: bool,
 }
 
+/// How long somebody who was killed may still be in the way: on a busy machine, as long as another process can be without a
+/// processor.
+const GONE: Duration = Duration::from_secs(20);
+
 const WAITS: [(&str, Wait); 3] = [("spin", Wait::Spin), ("yield", Wait::Yield), ("block", Wait::Block)];
 
 impl Orders {
@@ -82,21 +86,21 @@ impl Orders {
         self.insist(ledger, || options.open(self.address.as_str()))
     }
 
-    /// Claims a role. It is free, unless a predecessor is there that we have to outlive.
-    fn claim<T>(&self, ledger: &Ledger, claim: impl Fn() -> Result<T, SetupError>) -> T {
-        self.insist(ledger, claim)
-    }
-
-    /// Does it again as long as it cannot be done yet.
+    /// Opens the pipe, or claims a role, which is free unless a predecessor is there that we have to outlive: again as long as it
+    /// cannot be done yet.
     fn insist<T>(&self, ledger: &Ledger, act: impl Fn() -> Result<T, SetupError>) -> T {
+        let since = Instant::now();
         loop {
             match act() {
                 Ok(done) => return done,
                 Err(SetupError::RoleTaken { .. }) if self.rival => nap(50),
-                // Somebody is on his way through for longer than he is given: killed, or stopped, or without a processor. Whoever
-                // stays there will be noticed.
-                Err(SetupError::Busy { .. } | SetupError::ClaimsLost { .. }) => {
+                // Somebody is on his way through for longer than he is given: killed, or stopped, or without a processor. Or he is
+                // gone, but not his memory, since somebody else had a look at it (/proc) when he was killed.
+                Err(
+                    SetupError::Busy { .. } | SetupError::ClaimsLost { .. } | SetupError::RoleTaken { .. },
+                ) if since.elapsed() < GONE => {
                     ledger.word(DOUBTS).fetch_add(1, Ordering::Relaxed);
+                    nap(1000);
                 }
                 Err(error) => panic!("{error}"),
             }

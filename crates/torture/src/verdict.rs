@@ -15,7 +15,6 @@ pub enum Failure {
     /// What was to hold does not.
     Failed(String),
     /// This machine does not allow it: no ptrace, no root, no `membarrier`. Never said of what has failed.
-    #[allow(dead_code, reason = "for harnesses that need what is not there everywhere")]
     CannotRunHere(String),
 }
 

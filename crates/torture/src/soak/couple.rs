@@ -1,7 +1,7 @@
 //! Two processes at a pipe: one is killed again and again, the other one stays.
 
 use crate::nursery::{Forked, Nursery};
-use crate::traffic::words::{BEGUN, DUPLICATES, RELEASED, SENT, STOP, TAKEN};
+use crate::traffic::words::{BEGUN, DOUBTS, DUPLICATES, RELEASED, SENT, STOP, TAKEN};
 use crate::traffic::{Orders, describe};
 use crate::verdict::Failure;
 use shmpipe::{Options, Wait, WakeMode, unlink};
@@ -36,6 +36,7 @@ pub struct Done {
     pub duplicates: u64,
     pub kills: u64,
     pub claims: u64,
+    pub doubts: u64,
 }
 
 impl Couple {
@@ -118,7 +119,8 @@ impl Couple {
             }
         }
         let claims = self.ledger.get(BEGUN[1 - self.which]);
-        Ok(Done { messages: taken, duplicates: self.ledger.get(DUPLICATES), kills: self.kills, claims })
+        let [duplicates, doubts] = [DUPLICATES, DOUBTS].map(|word| self.ledger.get(word));
+        Ok(Done { messages: taken, duplicates, kills: self.kills, claims, doubts })
     }
 }
 

@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_millis(20);
 pub fn consume(words: &[String]) {
     play(words, |orders, ledger| {
         let pipe = orders.open(ledger);
-        let consumer = orders.claim(ledger, || pipe.consumer());
+        let consumer = orders.insist(ledger, || pipe.consumer());
         match orders.trusting {
             false => take_all(consumer, orders, ledger),
             // SAFETY: whoever opens this pipe is this program, and keeps to the protocol.

@@ -10,7 +10,7 @@ use shmpipe_testing::rng::Rng;
 pub fn produce(words: &[String]) {
     play(words, |orders, ledger| {
         let pipe = orders.open(ledger);
-        let producer = orders.claim(ledger, || pipe.producer());
+        let producer = orders.insist(ledger, || pipe.producer());
         match orders.trusting {
             false => send_all(producer, orders, ledger, &pipe),
             // SAFETY: whoever opens this pipe is this program, and keeps to the protocol.
