@@ -67,7 +67,7 @@ fn soak(run: &Run) -> Outcome {
         couples.push(Couple::new(backend, mode, mortal, run.rng(seconds.start + number as u64))?);
     }
     let (start, length) = (Instant::now(), Duration::from_secs(seconds.end - seconds.start));
-    let mut usages = vec![Usage::new(std::process::id() as i32, "this process")];
+    let mut usages = vec![Usage::new(std::process::id() as i32, "harness")];
     usages.extend(couples.iter().map(|couple| Usage::new(couple.survivor(), couple.name())));
     let mut next = start;
     while start.elapsed() < length && !run.is_over() {
@@ -81,6 +81,9 @@ fn soak(run: &Run) -> Outcome {
             run.advance(start.elapsed().as_secs().saturating_sub(run.done() - seconds.start));
         }
         thread::sleep(Duration::from_millis(5));
+    }
+    for usage in &mut usages {
+        usage.look(1.0)?;
     }
     for couple in couples {
         let done = couple.end()?;
