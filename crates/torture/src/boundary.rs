@@ -29,8 +29,11 @@ pub struct Boundary {
     only: Option<String>,
 }
 
-/// In which the next one has what it wants.
+/// In which the next one has what it wants, on a machine that has a processor for it.
 const AT_ONCE: Duration = Duration::from_secs(1);
+
+/// After which it is stuck, on any machine: what the library itself waits for others at most.
+const STUCK: Duration = Duration::from_secs(5);
 
 /// The most instructions after a system call.
 const INSTRUCTIONS: u64 = 8192;
@@ -125,7 +128,10 @@ impl Round {
         let at_once = |what: &str, since: Instant| {
             let took = since.elapsed();
             run.keep_largest("ms at most until the next one had it", took.as_millis() as u64);
-            match took <= AT_ONCE {
+            if took > AT_ONCE {
+                run.count("times it took more than a second", 1);
+            }
+            match took <= STUCK {
                 true => Ok(()),
                 false => Err(Failure::Failed(format!("{what} took {took:?}"))),
             }

@@ -207,6 +207,10 @@ impl Trial {
         })?;
         let told = self.traced.result();
         let end = judge(&told, case.errno)?;
+        let is_signal = case.errno == libc::EINTR && matches!(end, End::Told);
+        if is_signal && !table::TELL_SIGNALS.contains(&TABLE[case.entry].name) {
+            return Err(format!("a signal fails it: {told}"));
+        }
         if matches!((self.deed, &end), (Deed::Create | Deed::OpenOrCreate, End::Told))
             && !self.place.is_unused()
         {

@@ -77,7 +77,15 @@ fn built(level: u8) -> Result<PathBuf, Failure> {
     let profile = format!("step-{level}");
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
     let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--locked", "--message-format=json", "--profile", &profile, "--manifest-path"])
+        .args([
+            "build",
+            "--locked",
+            "--quiet",
+            "--message-format=json-render-diagnostics",
+            "--profile",
+            &profile,
+            "--manifest-path",
+        ])
         .arg(manifest)
         .output()?;
     let text = String::from_utf8_lossy(&output.stdout);

@@ -181,6 +181,18 @@ pub fn find(traced: &Traced, call: Call) -> Option<usize> {
     TABLE.iter().position(|entry| entry.number == call.number && (entry.is_meant)(traced, &call.arguments))
 }
 
+/// Calls of which an interruption by a signal may be told: those that never wait, and the one whose caller waits for signals too.
+pub const TELL_SIGNALS: [&str; 8] = [
+    "semop",
+    "semtimedop",
+    "fcntl(F_OFD_SETLK)",
+    "fcntl(F_OFD_GETLK)",
+    "getrandom",
+    "fstatfs",
+    "sendmsg",
+    "accept4",
+];
+
 /// Errors that say what the number says, without it.
 pub fn says(errno: i32, error: &str) -> bool {
     let variants: &[&str] = match errno {
