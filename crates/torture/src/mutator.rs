@@ -20,7 +20,7 @@ use shmpipe_testing::raw::Attached;
 use shmpipe_testing::rng::Rng;
 use std::thread;
 use std::time::{Duration, Instant};
-use words::{Spot, put_right};
+use words::{Spot, lay_trap, put_right};
 
 /// Changes words of a pipe while both ends use it
 #[derive(Debug, Args)]
@@ -127,6 +127,9 @@ fn disturb(
             }
             flips += 1;
             (0..rng.below(400)).for_each(|_| std::hint::spin_loop());
+        }
+        if rng.below(16) == 0 {
+            lay_trap(segment, rng);
         }
         watch.look(ledger, ends)?;
     }

@@ -27,6 +27,11 @@ impl Receiving {
         Receiving { consumer, head, poison: None, states }
     }
 
+    /// Whether its state is what it was when it came.
+    pub fn is_ours(&self, images: &[&Image]) -> bool {
+        images.iter().all(|image| self.states.iter().all(|state| *state == image.word(model::CONSUMER)))
+    }
+
     /// What there may be at `at`.
     fn candidates(&self, at: u64, images: &[&Image]) -> Vec<Found> {
         let lap = self.head.wrapping_add(self.consumer.capacity());
@@ -58,9 +63,7 @@ impl Receiving {
             assert_eq!(self.poison, None, "{error} after corruption");
             assert!(candidates.contains(&Found::Nothing), "{error}, {candidates:?}");
             if *error == RecvError::ClaimsLost {
-                let is_ours =
-                    |image: &&Image| self.states.iter().all(|state| *state == image.word(model::CONSUMER));
-                assert!(!images.iter().all(is_ours), "the role is still ours");
+                assert!(!self.is_ours(images), "the role is still ours");
             }
             if *error == RecvError::Closed {
                 assert!(images.iter().any(|image| image.word(model::PRODUCER) % 4 == 2), "closed");

@@ -34,6 +34,11 @@ impl Sending {
         Sending { producer, tail, heads, capacity, poison: None, states, overwritten: false }
     }
 
+    /// Whether its state is what it was when it came.
+    pub fn is_ours(&self, images: &[&Image]) -> bool {
+        images.iter().all(|image| self.states.iter().all(|state| *state == image.word(model::PRODUCER)))
+    }
+
     pub fn stop(&self) {
         self.producer.stopper().stop();
     }
@@ -102,10 +107,7 @@ impl Sending {
             }
             Err(error) => {
                 if *error == SendError::ClaimsLost {
-                    let is_ours = |image: &&Image| {
-                        self.states.iter().all(|state| *state == image.word(model::PRODUCER))
-                    };
-                    assert!(!images.iter().all(is_ours), "the role is still ours");
+                    assert!(!self.is_ours(images), "the role is still ours");
                 }
                 self.finds(&Room::Full, at, length, images);
             }

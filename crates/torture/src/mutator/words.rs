@@ -72,6 +72,18 @@ impl Spot {
     }
 }
 
+/// Lays a trap for who follows what he finds without counting: wraps that lead to wraps, or records all around the ring.
+pub fn lay_trap(segment: &Attached, rng: &mut Rng) {
+    let capacity = segment.size() - HEADER;
+    if rng.below(4) == 0 {
+        let record = rng.below(64) + 1;
+        (HEADER..HEADER + capacity).step_by(8).for_each(|offset| segment.set(offset, record));
+    } else {
+        segment.set(HEADER, WRAP);
+        segment.set(HEADER + segment.get(HEAD) as usize % capacity / 8 * 8, WRAP);
+    }
+}
+
 /// Makes an empty pipe of it again, at a position where arithmetic could go wrong. Nobody uses it.
 pub fn put_right(segment: &Attached, fresh: &[u8], rng: &mut Rng) {
     let mut bytes = fresh.to_vec();
