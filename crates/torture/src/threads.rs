@@ -30,7 +30,7 @@ pub struct Threads {
 const LAP: u64 = 100_000;
 
 /// Messages until an end is dropped and claimed again, at most.
-const STINT: u64 = 20_000;
+const STINT: u64 = 1000;
 
 /// In so many messages there is one pause, for the other side to fall asleep in.
 const PAUSE: u64 = 1500;
