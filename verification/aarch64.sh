@@ -27,11 +27,12 @@ skip() { # REASON NAME...
     for name in "$@"; do skipped+=(--skip "$name"); done
 }
 skip "MADV_DONTFORK is not passed on: a child has the mapping" fork:: a_fork \
-    a_private_pipe_that_lost_its_set_gets_another_when_nobody_is_attached
+    a_private_pipe_that_lost_its_set_gets_another_when_nobody_is_attached \
+    a_file_and_a_project_lead_to_the_key_of_ftok
 skip "no ptrace" calls:: who_removes_a_pipe_takes_none_away_that_has_come_meanwhile
 skip "no seccomp, no strace" no_syscalls:: membarrier where_no_file_can_be_without_a_name
 skip "a library compiled here is not one of the target's" undo::
-skip "prctl is qemu's own" a_process_that_has_switched_huge_pages_off_is_told_so
+skip "madvise, mincore and prctl of pages are qemu's own" pages::tests
 # tests/hostile, which is about single steps and forks, is left out as a whole.
 tests=(--lib --test addresses --test conformance --test files --test layout --test memfd --test sysv --test types)
 
