@@ -4,15 +4,16 @@
 //! reference and never copied by an ordinary load that the compiler may repeat, split or invent. On x86-64 each
 //! access is one instruction in an `asm!` block: the compiler knows neither how many bytes it moves nor what they
 //! are, so a racing peer can change the *data* that arrives and nothing else. Elsewhere, and under loom, the
-//! accesses are relaxed atomics.
+//! accesses are relaxed atomics; with `--cfg shmpipe_portable` on x86-64 too, for sanitizers, which do not see what is in
+//! an `asm!` block.
 
-#[cfg(all(target_arch = "x86_64", not(shmpipe_loom)))]
+#[cfg(all(target_arch = "x86_64", not(shmpipe_loom), not(shmpipe_portable)))]
 pub(crate) use x86_64::{from_shared, to_shared};
 
-#[cfg(not(all(target_arch = "x86_64", not(shmpipe_loom))))]
+#[cfg(not(all(target_arch = "x86_64", not(shmpipe_loom), not(shmpipe_portable))))]
 pub(crate) use words::{from_shared, to_shared};
 
-#[cfg(all(target_arch = "x86_64", not(shmpipe_loom)))]
+#[cfg(all(target_arch = "x86_64", not(shmpipe_loom), not(shmpipe_portable)))]
 mod x86_64 {
     use crate::sync::AtomicU64;
     use core::arch::asm;
@@ -282,7 +283,7 @@ mod x86_64 {
     }
 }
 
-#[cfg(not(all(target_arch = "x86_64", not(shmpipe_loom))))]
+#[cfg(not(all(target_arch = "x86_64", not(shmpipe_loom), not(shmpipe_portable))))]
 mod words {
     use crate::sync::{AtomicU64, Ordering};
 

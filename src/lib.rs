@@ -59,11 +59,16 @@
 //! [`Producer::trust_peer`].
 //!
 //! # What it is not
-//! No broadcast and no second producer; no network; no protection of the data against power loss; Linux only.
+//! No broadcast and no second producer; no network; no protection of the data against power loss; 64-bit Linux only.
 //!
 //! DESIGN.md has the protocol, the proofs and the memory orderings, LAYOUT.md the segment byte for byte.
 
 #![cfg_attr(shmpipe_loom, allow(dead_code, unused_imports))]
+
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
+compile_error!(
+    "shmpipe is for 64-bit Linux: positions are words of 64 bits, and its roles, futexes and barriers are the kernel's"
+);
 
 mod address;
 mod bell;

@@ -11,6 +11,7 @@ mod memory;
 mod open;
 mod proc;
 mod semaphores;
+mod structs;
 mod target;
 mod undo;
 mod unlink;

@@ -641,6 +641,9 @@ fn a_pipe_on_ext4_is_as_good_as_one_on_tmpfs() {
 fn without_unnamed_files(mut line: Line) {
     let flag = Argument { number: 2, mask: libc::O_TMPFILE as u32, value: libc::O_TMPFILE as u32 };
     seccomp::forbid(libc::SYS_openat, Some(flag), libc::EOPNOTSUPP);
+    // What musl calls.
+    #[cfg(target_arch = "x86_64")]
+    seccomp::forbid(libc::SYS_open, Some(Argument { number: 1, ..flag }), libc::EOPNOTSUPP);
     line.say("forbidden");
     end::play(line);
 }

@@ -35,10 +35,21 @@ pub(super) fn metadata(file: &impl AsRawFd) -> io::Result<Metadata> {
     std::fs::metadata(in_proc(file))
 }
 
+/// Opened by `O_PATH`: not by the standard library, which takes that flag for a part of the access mode where musl does,
+/// and drops it.
+fn unopened(path: &Path, flags: libc::c_int) -> io::Result<File> {
+    let path = c_path(path)?;
+    // SAFETY: a string with a terminator that lives until the call returns.
+    let file = unsafe { libc::open(path.as_ptr(), libc::O_PATH | libc::O_CLOEXEC | flags) };
+    done(file)?;
+    // SAFETY: nobody else has the descriptor.
+    Ok(unsafe { File::from_raw_fd(file) })
+}
+
 /// What is at a path, be it a link, a device or whatever else: nothing is done to it yet. Good for asking what it is and for
 /// [`reopen`].
 pub(crate) fn spot(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path)
+    unopened(path, libc::O_NOFOLLOW)
 }
 
 /// The same file with an open description of its own, and so with locks of its own. It does not wait for whoever has a lease of
@@ -54,7 +65,7 @@ pub(super) fn reopen(file: &impl AsRawFd, access: Access) -> io::Result<File> {
 
 /// What is at a path, behind links, for asking what it is.
 pub(super) fn place(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path)
+    unopened(path, 0)
 }
 
 /// Whether some byte before `size` has no space set aside for it, or is not known to.
@@ -124,6 +135,7 @@ pub(super) fn allocate(file: &File, size: u64) -> io::Result<()> {
 
 /// The magic number of the file system that a file is on, the bytes that are free there, and the size of the pages that
 /// a mapping of the file is made of, or [`HEADER`] where any length will do.
+#[allow(clippy::unnecessary_cast, reason = "f_bsize is an i64 in some C libraries")]
 pub(super) fn filesystem(file: &impl AsRawFd) -> io::Result<FileSystem> {
     let mut found = core::mem::MaybeUninit::<libc::statfs>::zeroed();
     // SAFETY: the call writes one statfs to the pointer.

@@ -31,7 +31,7 @@ impl Futex {
     /// Sleeps until the next [`wake`](Futex::wake), a signal or `timeout`, unless the count is no longer `seen`.
     pub(crate) fn wait(&self, seen: u32, timeout: Duration) {
         let timeout = libc::timespec {
-            tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
+            tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
             tv_nsec: timeout.subsec_nanos().into(),
         };
         // SAFETY: FUTEX_WAIT reads the word behind the first pointer, which `self` keeps valid, and the timespec,

@@ -1,6 +1,7 @@
 //! The segment itself: shmget, shmctl.
 
 use super::proc::LOCKED;
+use super::structs::{key_of, mode_of};
 use crate::address::Key;
 use crate::error::Permissions;
 use std::io;
@@ -93,14 +94,14 @@ impl Memory {
     pub(super) fn status(self) -> io::Result<Status> {
         let status = self.read()?;
         Ok(Status {
-            key: status.shm_perm.__key,
+            key: key_of(&status.shm_perm),
             size: status.shm_segsz as u64,
             attached: status.shm_nattch,
             creator_pid: status.shm_cpid as u32,
             uid: status.shm_perm.uid,
             gid: status.shm_perm.gid,
             creator: status.shm_perm.cuid,
-            mode: u32::from(status.shm_perm.mode),
+            mode: mode_of(&status.shm_perm),
         })
     }
 

@@ -4,6 +4,7 @@
 //! and whatever pid namespace it lived in; no process id is compared and no heartbeat is needed. A new set is zero
 //! on Linux, and zero is the value of everything that is free.
 
+use super::structs::{SemidDs, mode_of};
 use crate::address::Key;
 use crate::error::Permissions;
 use crate::peer::Role;
@@ -153,12 +154,12 @@ impl Semaphores {
     pub(super) fn status(self) -> Result<SetStatus, GuardError> {
         let status = self.read()?;
         let perm = status.sem_perm;
-        let permissions = Permissions { uid: perm.uid, gid: perm.gid, mode: u32::from(perm.mode) & 0o777 };
+        let permissions = Permissions { uid: perm.uid, gid: perm.gid, mode: mode_of(&perm) & 0o777 };
         Ok(SetStatus { count: status.sem_nsems, permissions, creator: perm.cuid })
     }
 
-    fn read(self) -> Result<libc::semid_ds, GuardError> {
-        let mut status = core::mem::MaybeUninit::<libc::semid_ds>::zeroed();
+    fn read(self) -> Result<SemidDs, GuardError> {
+        let mut status = core::mem::MaybeUninit::<SemidDs>::zeroed();
         // SAFETY: IPC_STAT writes one semid_ds to the pointer.
         if unsafe { libc::semctl(self.id, 0, libc::IPC_STAT, status.as_mut_ptr()) } == -1 {
             return Err(last("semctl(IPC_STAT)"));

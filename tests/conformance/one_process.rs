@@ -703,7 +703,7 @@ extern "C" fn count_it(_: libc::c_int) {
 }
 
 /// Installs a handler that system calls are not restarted after, and says which thread is to get the signal.
-fn handle(signal: i32, handler: extern "C" fn(libc::c_int)) -> libc::pthread_t {
+fn handle(signal: i32, handler: extern "C" fn(libc::c_int)) -> i32 {
     // SAFETY: all zero is an empty mask and no flags.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = handler as *const () as usize;
@@ -711,7 +711,12 @@ fn handle(signal: i32, handler: extern "C" fn(libc::c_int)) -> libc::pthread_t {
     // stopper.
     assert_eq!(unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) }, 0);
     // SAFETY: no arguments.
-    unsafe { libc::pthread_self() }
+    unsafe { libc::gettid() }
+}
+
+fn signal(thread: i32, signal: i32) {
+    // SAFETY: no pointers.
+    unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, signal) };
 }
 
 pub fn a_stopper_ends_a_wait_from_a_signal_handler(backend: Backend) {
@@ -720,8 +725,7 @@ pub fn a_stopper_ends_a_wait_from_a_signal_handler(backend: Backend) {
     let waiter = handle(libc::SIGUSR1, stop_it);
     let signalling = thread::spawn(move || {
         thread::sleep(Duration::from_millis(20));
-        // SAFETY: the waiting thread joins this one before it ends.
-        unsafe { libc::pthread_kill(waiter, libc::SIGUSR1) };
+        signal(waiter, libc::SIGUSR1);
     });
     assert_eq!(consumer.recv_deadline(within(LONG)).unwrap_err(), RecvError::Stopped);
     signalling.join().unwrap();
@@ -733,8 +737,7 @@ pub fn signals_that_stop_nothing_do_not_end_a_wait(backend: Backend) {
     let signalling = thread::spawn(move || {
         for _ in 0..20 {
             thread::sleep(Duration::from_millis(2));
-            // SAFETY: the waiting thread joins this one before it ends.
-            unsafe { libc::pthread_kill(waiter, libc::SIGUSR2) };
+            signal(waiter, libc::SIGUSR2);
         }
         producer.send(b"at last").unwrap();
         producer

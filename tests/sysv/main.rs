@@ -2,6 +2,8 @@
 
 mod making;
 mod sets;
+// By LD_PRELOAD, which a program that is linked statically does not heed.
+#[cfg(not(target_feature = "crt-static"))]
 mod undo;
 mod watching;
 

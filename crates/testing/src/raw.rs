@@ -177,9 +177,16 @@ pub fn make_set(key: i32, count: i32) -> i32 {
     id
 }
 
+/// A semid_ds, of which not every C library tells the libc crate: what it starts with, and more than enough for the rest.
+#[repr(C)]
+struct StatusOfSet {
+    sem_perm: libc::ipc_perm,
+    rest: [u64; 16],
+}
+
 pub fn set_mode_of_set(id: i32, mode: u16) {
     // SAFETY: all fields are integers.
-    let mut status: libc::semid_ds = unsafe { std::mem::zeroed() };
+    let mut status: StatusOfSet = unsafe { std::mem::zeroed() };
     // SAFETY: IPC_STAT writes one semid_ds, and IPC_SET reads one.
     let done = unsafe {
         libc::semctl(id, 0, libc::IPC_STAT, &raw mut status);

@@ -6,7 +6,12 @@ pub mod calls;
 use super::process::{Line, Process};
 use shmpipe::Pipe;
 
-fn ptrace(request: libc::c_uint, thread: i32) -> i64 {
+#[cfg(target_env = "musl")]
+type Request = libc::c_int;
+#[cfg(not(target_env = "musl"))]
+type Request = libc::c_uint;
+
+fn ptrace(request: Request, thread: i32) -> i64 {
     let null = std::ptr::null_mut::<libc::c_void>();
     // SAFETY: these requests use no pointers.
     unsafe { libc::ptrace(request, thread, null, null) }

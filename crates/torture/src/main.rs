@@ -24,6 +24,7 @@ mod sleep;
 mod soak;
 mod state;
 mod step;
+mod threads;
 mod traffic;
 mod verdict;
 
@@ -66,6 +67,7 @@ harnesses! {
     Soak: soak,
     Planted: planted,
     Step: step,
+    Threads: threads,
 }
 
 /// Tries to break shmpipe.

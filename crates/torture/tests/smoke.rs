@@ -28,9 +28,13 @@ fn kill() {
 }
 
 #[test]
-
 fn sleep() {
     passes("sleep", &["--sleeps", "400"]);
+}
+
+#[test]
+fn threads() {
+    passes("threads", &["--messages", "20000"]);
 }
 
 #[test]

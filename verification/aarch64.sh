@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Builds the tests for aarch64 and runs them under qemu-user: page size, layouts, system calls, code that only this target has
+# (the portable copies, a char without a sign). Not the memory order: qemu on x86-64 runs everything in x86's order. That
+# is what litmus.sh is for.
+#
+#   verification/aarch64.sh                     all of it
+#   verification/aarch64.sh --test conformance  what cargo test would take
+#
+# Needs rustup, and on Debian gcc-aarch64-linux-gnu, libc6-dev-arm64-cross and qemu-user, which it installs as root. Tests
+# start themselves as other processes, so the kernel has to know qemu for this machine type (binfmt_misc); if it does
+# not, it is told so, as root, for as long as the tests run. Tests that qemu-user cannot run are listed below.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+target=aarch64-unknown-linux-gnu
+binfmt=/proc/sys/fs/binfmt_misc
+
+for tool in qemu-aarch64:qemu-user aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu,libc6-dev-arm64-cross; do
+    command -v "${tool%%:*}" >/dev/null || { apt-get update -qq && apt-get install -y --no-install-recommends ${tool#*:}; }
+done
+rustup target add $target
+
+# What cannot be run under qemu-user, each with its reason: parts of names, as for libtest's --skip.
+skipped=()
+skip() { # REASON NAME...
+    shift
+    for name in "$@"; do skipped+=(--skip "$name"); done
+}
+skip "MADV_DONTFORK is not passed on: a child has the mapping" fork:: a_fork \
+    a_private_pipe_that_lost_its_set_gets_another_when_nobody_is_attached \
+    a_file_and_a_project_lead_to_the_key_of_ftok
+skip "no ptrace" calls:: who_removes_a_pipe_takes_none_away_that_has_come_meanwhile
+skip "no seccomp, no strace" no_syscalls:: membarrier where_no_file_can_be_without_a_name
+skip "a library compiled here is not one of the target's" undo::
+skip "madvise, mincore and prctl of pages are qemu's own" pages::tests
+# tests/hostile, which is about single steps and forks, is left out as a whole.
+tests=(--lib --test addresses --test conformance --test files --test layout --test memfd --test sysv --test types)
+
+if ! [ -e $binfmt/qemu-aarch64 ]; then
+    [ -e $binfmt/register ] || mount -t binfmt_misc none $binfmt
+    name=shmpipe-aarch64-$$
+    magic='\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00'
+    mask='\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff'
+    printf '%s' ":$name:M::$magic:$mask:$(readlink -f "$(command -v qemu-aarch64)"):F" >$binfmt/register
+    trap 'echo -1 >$binfmt/$name' EXIT
+fi
+
+export QEMU_LD_PREFIX=/usr/aarch64-linux-gnu
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
+# qemu has been seen to hang: no test program takes longer.
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="timeout -k 5 1200"
+[ $# -gt 0 ] || set -- "${tests[@]}"
+cargo test --locked --no-fail-fast --target $target -p shmpipe --target-dir "${CARGO_TARGET_DIR:-target/verification/aarch64}" \
+    "$@" -- "${skipped[@]}"

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# The targets besides x86_64-unknown-linux-gnu, and the oldest compiler.
+#
+#   verification/targets.sh          all of it
+#   verification/targets.sh check    the library and the command line compile for what is supported, and 32 bits say why not
+#   verification/targets.sh musl     the tests, linked with musl, run here
+#   verification/targets.sh oldest   the library's tests, by the oldest compiler that is supported
+#
+# Needs rustup, which gets compilers and targets, and a C linker. aarch64's tests are run by aarch64.sh.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target/verification/targets}
+
+# Little-endian all of them: nothing here can run, or would show, the other order.
+supported="aarch64-unknown-linux-gnu aarch64-unknown-linux-musl riscv64gc-unknown-linux-gnu x86_64-unknown-linux-musl"
+refused=i686-unknown-linux-gnu
+oldest=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+
+step() { printf '\n== %s\n' "$*"; }
+
+check() {
+    for target in $supported; do
+        step "$target: check"
+        rustup target add "$target"
+        cargo check --locked -p shmpipe -p shmpipe-cli --target "$target"
+    done
+    step "$refused: refused"
+    rustup target add "$refused"
+    if said=$(cargo check --locked -p shmpipe --target "$refused" 2>&1); then
+        echo "it compiles"
+        exit 1
+    fi
+    grep 'error: shmpipe is for 64-bit Linux' <<<"$said"
+}
+
+musl() {
+    step "x86_64-unknown-linux-musl: tests"
+    rustup target add x86_64-unknown-linux-musl
+    cargo test --locked -p shmpipe -p shmpipe-cli --lib --bins --tests --target x86_64-unknown-linux-musl
+}
+
+oldest() {
+    step "Rust $oldest: tests"
+    rustup toolchain list | grep -q "^$oldest" || rustup toolchain install "$oldest" --profile minimal
+    cargo "+$oldest" test --locked -p shmpipe --lib --tests
+}
+
+case ${1:-all} in
+all) check; musl; oldest ;;
+check | musl | oldest) "$1" ;;
+*) sed -n '2,/^$/s/^# \?//p' "$0" && exit 2 ;;
+esac
