@@ -98,6 +98,32 @@ fn a_set_that_anybody_may_write_to() {
     Options::new().mode(0o602).open(&name).unwrap();
 }
 
+/// Somebody is attached who has not entered through the set, and might use a role. Claims wait for a second, since it may be
+/// somebody who only takes a look, and fail then: not defended, as a service goes. What is claimed stays so.
+#[test]
+fn an_attachment_that_is_not_accounted_for() {
+    let name = Name::new();
+    let pipe = Options::new().capacity(CAPACITY).create(&name).unwrap();
+    let mut consumer = pipe.consumer().unwrap();
+    let attached = raw::Attached::unaccounted(name.segment().unwrap());
+    let error = pipe.producer().unwrap_err();
+    // And of those who look just now.
+    assert!(matches!(error, SetupError::ClaimsLost { attached: 1.., .. }), "{error:?}");
+    assert_eq!(raw::semaphore(name.set().unwrap(), 1), 0, "given back");
+    let error = consumer.recv_deadline(within(A_WHILE)).unwrap_err();
+    assert_eq!(error, RecvError::TimedOut, "the consumer holds its role");
+    // Who goes in time is waited for.
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(A_WHILE);
+            drop(attached);
+        });
+        let mut producer = pipe.producer().unwrap();
+        producer.send(b"on").unwrap();
+        assert_eq!(consumer.recv().unwrap().to_vec(), b"on");
+    });
+}
+
 /// Looks at a pipe, and opens it.
 pub fn look(mut line: Line) {
     let address = line.words[0].clone();

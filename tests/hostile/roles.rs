@@ -117,7 +117,7 @@ pub fn a_holder_that_moves_to_another_ipc_namespace(backend: Backend) {
         };
         // It still writes, or reads, and so nobody takes its place, or any.
         let error = claim().unwrap_err();
-        assert!(matches!(error, SetupError::ClaimsLost { attached: 1, .. }), "{error:?}");
+        assert!(matches!(error, SetupError::ClaimsLost { attached: 1.., .. }), "{error:?}");
         assert_eq!(raw::semaphore(place.set().unwrap(), semaphore), 0, "given back");
         // It finds out when it waits.
         assert_eq!(holder.ask("wait"), "Err(Removed)");

@@ -144,7 +144,8 @@ impl Scene {
             if start.elapsed() > LONG {
                 return Err(Failure::Failed(format!("{:?} on {}: {what}: never", self.death, self.place)));
             }
-            thread::yield_now();
+            // Not all the time: somebody has to write the core.
+            thread::sleep(Duration::from_micros(20));
         }
         Ok(())
     }
