@@ -51,8 +51,8 @@ impl fmt::Display for Corruption {
 const REMOVED: &str = "the pipe was removed while in use; open it anew";
 const REPLACED: &str =
     "the pipe was removed while in use, and another one is in its place; whoever opens it anew gets that one";
-const CLAIMS_LOST: &str = "the semaphore set that kept our role for us is gone (systemd's RemoveIPC? ipcrm?); \
-     end all that use the pipe, then open it anew";
+const CLAIMS_LOST: &str = "our role is no longer kept for us: the semaphore set is gone (systemd's RemoveIPC? ipcrm?), or somebody \
+     else has taken the role; end all that use the pipe, then open it anew";
 
 /// How a pipe was lost under those who use it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,7 +110,8 @@ pub enum SendError {
     Removed,
     /// The pipe was removed, and its address leads to another one now.
     Replaced,
-    /// The pipe is there, and what kept a second producer away is not: its semaphore set was removed, or our claim in it.
+    /// The pipe is there, and what kept a second producer away is not: its semaphore set was removed, or our claim in it, or
+    /// there is a second one.
     ClaimsLost,
     /// The segment holds what no correct consumer writes.
     Corrupt(Corruption),
@@ -162,7 +163,8 @@ pub enum RecvError {
     Removed,
     /// The pipe was removed, and its address leads to another one now.
     Replaced,
-    /// The pipe is there, and what kept a second consumer away is not: its semaphore set was removed, or our claim in it.
+    /// The pipe is there, and what kept a second consumer away is not: its semaphore set was removed, or our claim in it, or
+    /// there is a second one.
     ClaimsLost,
     /// The message has another size than the caller's value or slice.
     WrongSize {

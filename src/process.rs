@@ -48,6 +48,15 @@ pub(crate) fn pid_of(hint: u64) -> Option<u32> {
     (pid != 0 && hint >> 32 == namespace()).then_some(pid)
 }
 
+/// Whether the process in a hint was seen to be gone.
+pub(crate) fn is_gone(hint: u64) -> bool {
+    pid_of(hint).is_some_and(|pid| {
+        // SAFETY: no pointers; the signal 0 is not sent.
+        let known = unsafe { libc::kill(pid as i32, 0) } == 0;
+        !known && io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH)
+    })
+}
+
 /// The number of our pid namespace, 0 if it cannot be told.
 fn namespace() -> u64 {
     std::fs::metadata("/proc/self/ns/pid").map_or(0, |found| found.ino() & u64::from(u32::MAX))

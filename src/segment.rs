@@ -28,8 +28,19 @@ use std::ptr::NonNull;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long it may take until it is clear whether a role is held.
+/// Whether it may be that nobody holds a role that was found taken, since nobody says that he does: he has just come, or is gone,
+/// and a program that he is starting has a copy of his lock until its exec; or he has died, and somebody who looks at his memory
+/// (`ps` does) keeps it, and with it the mapping that carries his lock, for a moment more.
+fn is_settling(noted: u64, since: Instant) -> bool {
+    let patience = match noted {
+        0 => SETTLING,
+        _ => OUTLIVING,
+    };
+    since.elapsed() < patience && (noted == 0 || process::is_gone(noted))
+}
+
 const SETTLING: Duration = Duration::from_millis(100);
+const OUTLIVING: Duration = Duration::from_secs(1);
 
 /// An open handle: the mapped segment, what it is, and what guards its roles.
 #[derive(Debug)]
@@ -87,11 +98,7 @@ impl Segment {
                     noted.store(process::hint(), Ordering::Relaxed);
                     return Ok(());
                 }
-                // Nobody says that he holds it: he has just come, or is gone, and a program that he is starting has a
-                // copy of his lock until its exec.
-                Err(GuardError::Taken)
-                    if noted.load(Ordering::Relaxed) == 0 && start.elapsed() < SETTLING =>
-                {
+                Err(GuardError::Taken) if is_settling(noted.load(Ordering::Relaxed), start) => {
                     thread::sleep(Duration::from_millis(1));
                 }
                 Err(GuardError::Taken) => {

@@ -366,7 +366,7 @@ gives 1 'reading /proc/sysvipc/shm failed'
 claim "sysv: RemoveIPC takes the semaphore set of a pipe in use; a side that waits hears of it"
 where 'shmpipe create ticks; consumes ticks; ipcrm --semaphore-id $(number ticks sem_id); wait $!; code=$?; cat heard; exit $code'
 otherwise 'shmpipe create ticks; consumes ticks; kill -INT $!; wait $!; code=$?; cat heard; exit $code'
-gives 7 'the semaphore set that kept our role for us is gone'
+gives 7 'our role is no longer kept for us'
 
 claim "sysv: as long as one that lost its claim is attached, nobody else gets in"
 where 'shmpipe create ticks; produces ticks; kill -STOP $!; ipcrm --semaphore-id $(number ticks sem_id); shmpipe recv ticks --timeout 100ms'
