@@ -85,5 +85,5 @@ attacks! {
     roles::a_holder_that_became_another_program_beside_a_peer;
     roles::a_holder_that_is_stopped;
     roles::a_holder_that_dumps_core;
-    watchers::watching_what_a_hostile_process_writes;
+    watchers::watching_what_a_hostile_process_writes on sysv posix memfd;
 }

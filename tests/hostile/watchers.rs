@@ -34,7 +34,7 @@ pub fn watching_what_a_hostile_process_writes(backend: Backend) {
     // Every word that is not zero in any pipe, and the first ones of the ring.
     for at in (8..168).chain(512..1200).step_by(8).chain([RING, RING + 8]) {
         // Not all of them, since a look at all that a pipe is takes its time.
-        for value in edges(hostile.get(at)).into_iter().step_by(17).chain([u64::MAX]) {
+        for value in edges(hostile.get(at)).into_iter().step_by(31).chain([u64::MAX]) {
             hostile.set(at, value);
             look(&(at, value));
         }
