@@ -89,7 +89,8 @@ fn built(level: u8) -> Result<PathBuf, Failure> {
         .arg(manifest)
         .output()?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let program = text.split('"').skip_while(|word| *word != "executable").nth(2);
+    // It is what is built last; libraries have none.
+    let program = text.rsplit_once(r#""executable":""#).and_then(|(_, path)| path.split('"').next());
     match program {
         Some(program) if output.status.success() => Ok(program.into()),
         _ => Err(Failure::Failed(format!("{profile}: {}", String::from_utf8_lossy(&output.stderr)))),
