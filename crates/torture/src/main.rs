@@ -4,7 +4,7 @@
 //! cargo run --release -p shmpipe-torture -- kill --rounds 1000000
 //! ```
 //!
-//! A harness is a module with a type that implements [`Harness`](run::Harness), and a line below.
+//! A harness is a module with a type that implements [`Harness`], and a line below.
 
 mod boundary;
 mod deaths;
