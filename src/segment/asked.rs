@@ -36,8 +36,8 @@ pub(crate) fn persist<T>(
     mut attempt: impl FnMut() -> Result<T, Trouble>,
 ) -> Result<T, SetupError> {
     let deadline = Instant::now() + PATIENCE;
-    for _ in 0..ATTEMPTS {
-        if Instant::now() > deadline {
+    for attempts in 0..ATTEMPTS {
+        if attempts >= FEW && Instant::now() > deadline {
             break;
         }
         match attempt() {
@@ -52,9 +52,10 @@ pub(crate) fn persist<T>(
 /// The bit of a mode that lets anybody write.
 const OTHERS_WRITE: u32 = 0o002;
 
-/// How often a call starts again because somebody removed the pipe meanwhile, and for how long: each time may have been a long
-/// wait.
+/// How often a call starts again because somebody removed or made the pipe meanwhile, and for how long, since each time may have
+/// been a long wait; but a few times in any case, since it may have been long for want of a processor.
 const ATTEMPTS: u32 = 1000;
+const FEW: u32 = 10;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl<'a> Asked<'a> {
