@@ -15,7 +15,7 @@ cd "$(dirname "$0")/.."
 target=aarch64-unknown-linux-gnu
 binfmt=/proc/sys/fs/binfmt_misc
 
-if ! command -v qemu-aarch64 aarch64-linux-gnu-gcc >/dev/null; then
+if ! { command -v qemu-aarch64 && command -v aarch64-linux-gnu-gcc; } >/dev/null; then
     apt-get update -qq
     apt-get install -y --no-install-recommends qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 fi
