@@ -16,6 +16,7 @@ use shmpipe_testing::rng::Rng;
 use shmpipe_testing::traced::Traced;
 use std::fs;
 use std::os::unix::net::UnixListener;
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// Kills a process at random instructions while it makes, opens, uses and removes a pipe
@@ -178,7 +179,17 @@ impl Round {
     /// Somebody serves another memfd at the path of a server that was killed.
     fn next_server(&self, run: &Run, place: &Place) -> Outcome {
         let pipe = options().create("memfd")?;
-        drop(handoff::serve(place.path(), &pipe)?);
+        let since = Instant::now();
+        // A process that another lane has just forked holds a copy of the dead socket until its exec.
+        let server = loop {
+            match handoff::serve(place.path(), &pipe) {
+                Err(SetupError::Exists { .. }) if since.elapsed() < STUCK => {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                served => break served?,
+            }
+        };
+        drop(server);
         if self.life == Life::Replace {
             // A socket has a name from its beginning: killed before that is exchanged for the dead one's, or before that is
             // removed, it leaves one of the two.
