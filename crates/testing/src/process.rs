@@ -12,6 +12,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 /// The environment variable that names the part to play.
 const PART: &str = "SHMPIPE_TEST_PART";
@@ -142,6 +143,20 @@ impl Process {
     pub fn signal(&self, signal: i32) {
         // SAFETY: no pointers; the process is ours and not waited for yet, so that the number is still its own.
         unsafe { libc::kill(self.child.id() as i32, signal) };
+    }
+
+    /// The processor time that it has used.
+    pub fn processor_time(&self) -> Duration {
+        let mut clock = 0;
+        // SAFETY: all zero is a time.
+        let mut time: libc::timespec = unsafe { std::mem::zeroed() };
+        // SAFETY: the pointers are to a clock and to a time.
+        unsafe {
+            if libc::clock_getcpuclockid(self.child.id() as i32, &raw mut clock) == 0 {
+                libc::clock_gettime(clock, &raw mut time);
+            }
+        }
+        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
     }
 
     /// Whether it has ended by itself.
