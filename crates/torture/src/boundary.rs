@@ -184,6 +184,7 @@ impl Round {
         let server = loop {
             match handoff::serve(place.path(), &pipe) {
                 Err(SetupError::Exists { .. }) if since.elapsed() < STUCK => {
+                    run.count("times a dead socket was alive in a child of another lane", 1);
                     thread::sleep(Duration::from_millis(1));
                 }
                 served => break served?,
@@ -192,12 +193,12 @@ impl Round {
         drop(server);
         if self.life == Life::Replace {
             // A socket has a name from its beginning: killed before that is exchanged for the dead one's, or before that is
-            // removed, it leaves one of the two.
+            // removed, a server leaves one of the two, which the next one takes along.
             let beside = fs::read_dir(place.path().parent().expect("a directory"))?.flatten();
-            for socket in beside.filter(|file| file.file_name().as_encoded_bytes().starts_with(b".shmpipe."))
+            if let Some(left) =
+                beside.into_iter().find(|file| file.file_name().as_encoded_bytes().starts_with(b".shmpipe."))
             {
-                fs::remove_file(socket.path())?;
-                run.count("sockets left beside one that is replaced", 1);
+                return Err(Failure::Failed(format!("{} was left", left.path().display())));
             }
         }
         clean(place)
