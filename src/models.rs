@@ -36,7 +36,6 @@
 //! | `open` Relaxed | `what_the_dead_producer_committed_is_seen_...` |
 //! | tail not stored by `recover` | `producers_killed_one_after_the_other_...` |
 //! | death told at every look; not looked at the ring first | `the_death_of_a_..._is_told_once_at_most...` |
-//! | records of a drain released one by one as they are found | `what_is_released_together_...` |
 //! | a batch keeps its claim to cleared lines when it is given up | `a_batch_that_is_given_up_leaves_nothing` |
 //! | consumer starts at the tail | `what_a_killed_consumer_did_not_release_...` |
 //!
