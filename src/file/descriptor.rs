@@ -39,11 +39,16 @@ pub(super) fn metadata(file: &impl AsRawFd) -> io::Result<Metadata> {
 /// and drops it.
 fn unopened(path: &Path, flags: libc::c_int) -> io::Result<File> {
     let path = c_path(path)?;
-    // SAFETY: a string with a terminator that lives until the call returns.
-    let file = unsafe { libc::open(path.as_ptr(), libc::O_PATH | libc::O_CLOEXEC | flags) };
-    done(file)?;
-    // SAFETY: nobody else has the descriptor.
-    Ok(unsafe { File::from_raw_fd(file) })
+    loop {
+        // SAFETY: a string with a terminator that lives until the call returns.
+        let file = unsafe { libc::open(path.as_ptr(), libc::O_PATH | libc::O_CLOEXEC | flags) };
+        match done(file) {
+            // SAFETY: nobody else has the descriptor.
+            Ok(_) => return Ok(unsafe { File::from_raw_fd(file) }),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// What is at a path, be it a link, a device or whatever else: nothing is done to it yet. Good for asking what it is and for
