@@ -17,7 +17,7 @@ const STACK: usize = 64 << 10;
 /// Whether it does; looked at once in a process. The caller holds the lock of a set, which is what is looked at, so that nothing
 /// has to be made, and nothing is left behind wherever we are killed. If no child can be had, nothing speaks against it.
 ///
-/// Costs about what starting and ending a process of one page costs: 60 us.
+/// Costs about what starting and ending a process costs: 80 us.
 pub(super) fn is_kept(lock: &InitLock) -> bool {
     if let Some(&kept) = KEPT.get() {
         return kept;
