@@ -85,6 +85,8 @@ mod claim;
 #[cfg(not(shmpipe_loom))]
 mod consumer;
 #[cfg(not(shmpipe_loom))]
+mod distance;
+#[cfg(not(shmpipe_loom))]
 mod file;
 #[cfg(not(shmpipe_loom))]
 mod fork;
