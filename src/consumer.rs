@@ -63,26 +63,17 @@ impl Inner {
     /// The next record, if it is simply there.
     #[inline(always)]
     fn glance(&self) -> Option<Found> {
-        self.reader.glance(self.reader.head())
+        self.reader.glance(self.reader.head(), self.reader.limit())
     }
 
-    /// Polls for a moment, and tells whether something has come. The next message of a stream, or the answer to the one
-    /// just sent, is there soon: nothing but its own word is looked at until then, and as little as possible is done
-    /// from there on.
+    /// Begins a wait: leaves a streaming producer alone for a while.
     #[cold]
     #[inline(never)]
-    fn comes_soon(&mut self) -> bool {
+    fn rest(&mut self) {
         let Inner { reader, rest, .. } = self;
         count_wait(reader.counters());
         let spins = rest.after(reader.counters().messages(), reader.head());
         (0..spins).for_each(|_| crate::sync::spin_loop());
-        for _ in 0..LOOKS {
-            if !reader.is_dry() {
-                return true;
-            }
-            crate::sync::spin_loop();
-        }
-        false
     }
 
     /// Finds the next record when it is not simply there, nor soon.
@@ -122,7 +113,7 @@ impl Inner {
 }
 
 fn look(reader: &mut Reader) -> Result<Option<Found>, RecvError> {
-    reader.look(reader.head()).map_err(RecvError::Corrupt)
+    reader.look().map_err(RecvError::Corrupt)
 }
 
 fn no_more(why: NoMore) -> RecvError {
@@ -203,8 +194,17 @@ impl<P> Consumer<P> {
     #[inline(always)]
     fn recv_one(&mut self, patience: Patience) -> Result<Message<'_, P>, RecvError> {
         let mut found = self.inner.glance();
-        if found.is_none() && !matches!(patience, Patience::None) && self.inner.comes_soon() {
-            found = self.inner.glance();
+        if found.is_none() && !matches!(patience, Patience::None) {
+            self.inner.rest();
+            // The next message of a stream, or the answer to the one just sent, is there soon. In line, so that the processor
+            // can go on ahead of the arrival into what the caller does with it.
+            for _ in 0..LOOKS {
+                found = self.inner.glance();
+                if found.is_some() {
+                    break;
+                }
+                crate::sync::spin_loop();
+            }
         }
         match found {
             Some(found) => Ok(Message { record: Record::new(&self.inner.reader, found), consumer: self }),
@@ -217,8 +217,8 @@ impl<P> Consumer<P> {
 
     /// Takes the messages that are there now, up to `limit`, and releases them together. Never waits.
     pub fn drain(&mut self, limit: usize) -> Drain<'_, P> {
-        let end = self.inner.reader.head();
-        Drain { consumer: self, limit, end, messages: 0, bytes: 0 }
+        let (end, end_limit) = (self.inner.reader.head(), self.inner.reader.limit());
+        Drain { consumer: self, limit, end, end_limit, messages: 0, bytes: 0 }
     }
 
     /// Bytes of the longest message.
@@ -452,7 +452,7 @@ impl<P> Drop for Message<'_, P> {
     #[inline(always)]
     fn drop(&mut self) {
         let found = self.record.found;
-        self.consumer.inner.reader.release(found.end, 1, found.length() as u64);
+        self.consumer.inner.reader.release(found.end, found.limit, 1, found.length() as u64);
     }
 }
 
@@ -461,8 +461,9 @@ impl<P> Drop for Message<'_, P> {
 pub struct Drain<'a, P = Untrusted> {
     consumer: &'a mut Consumer<P>,
     limit: usize,
-    /// The position behind what was taken.
+    /// The position behind what was taken, and the reader's limit there.
     end: u64,
+    end_limit: u64,
     messages: u64,
     bytes: u64,
 }
@@ -492,8 +493,9 @@ impl<P> Drain<'_, P> {
             return Ok(None);
         }
         let reader = &mut self.consumer.inner.reader;
-        let Some(found) = reader.look_further(self.end).map_err(RecvError::Corrupt)? else { return Ok(None) };
-        self.end = found.end;
+        let looked = reader.look_further(self.end, self.end_limit).map_err(RecvError::Corrupt);
+        let Some(found) = looked? else { return Ok(None) };
+        (self.end, self.end_limit) = (found.end, found.limit);
         self.messages += 1;
         self.bytes += found.length() as u64;
         Ok(Some(Record::new(reader, found)))
@@ -519,7 +521,7 @@ impl<P> Drop for Drain<'_, P> {
     #[inline(always)]
     fn drop(&mut self) {
         if self.messages > 0 {
-            self.consumer.inner.reader.release(self.end, self.messages, self.bytes);
+            self.consumer.inner.reader.release(self.end, self.end_limit, self.messages, self.bytes);
         }
     }
 }

@@ -1,10 +1,14 @@
 //! The sending end.
 
 use crate::claim::{Claim, NoPeer};
+use crate::copy;
+use crate::distance::Distance;
 use crate::error::{SendError, SetupError};
+use crate::layout::MIN_CAPACITY;
 use crate::peer::{Peer, Role};
 use crate::pipe::{Pipe, Position};
-use crate::ring::{Cleared, Payload, Refusal, Slot, Uncommitted, Writer, count_wait};
+use crate::record;
+use crate::ring::{Payload, Refusal, Slot, Uncommitted, Writer, count_wait};
 use crate::stop::Stopper;
 use crate::trust::{Trusted, Untrusted};
 use crate::wait::{Ended, Patience, Rest, Step, Waiting};
@@ -37,16 +41,36 @@ pub struct Producer<P = Untrusted> {
     promise: PhantomData<(P, Cell<()>)>,
 }
 
+/// Bytes of the longest message that is sent in line with the caller's code: such a one costs little more than a call. Every
+/// ring takes it.
+const SHORT: usize = record::max_length(MIN_CAPACITY) as usize;
+
 #[derive(Debug)]
 struct Inner {
     writer: Writer,
     max: usize,
     rest: Rest,
+    distance: Distance,
     stopper: Stopper,
     claim: Claim,
 }
 
 impl Inner {
+    /// Whether a message of so many bytes is better written past the caches.
+    #[inline(always)]
+    fn is_streaming(&mut self, length: usize) -> bool {
+        length >= copy::LONG && self.is_far()
+    }
+
+    fn is_far(&mut self) -> bool {
+        let Inner { writer, distance, .. } = self;
+        if distance.is_due() {
+            let (last, load) = writer.last_and_next_head();
+            distance.read(last, load);
+        }
+        distance.is_far()
+    }
+
     /// Closes, if it is ours to close and not closed yet.
     fn end(&mut self) -> Result<(), SetupError> {
         if !self.claim.is_ours() {
@@ -82,7 +106,8 @@ impl Producer {
         let claim = Claim::take(pipe, Role::Producer)?;
         let writer = Writer::recover(pipe.ring(), pipe.wake_mode()).map_err(SetupError::Corrupt)?;
         let rest = Rest::new(writer.ring().capacity(), writer.counters().messages(), writer.tail());
-        let inner = Inner { writer, max: pipe.max_len(), rest, stopper: Stopper::new(), claim };
+        let distance = Distance::new(copy::has_streaming_stores());
+        let inner = Inner { writer, max: pipe.max_len(), rest, distance, stopper: Stopper::new(), claim };
         Ok(Producer { inner, promise: PhantomData })
     }
 
@@ -162,26 +187,46 @@ impl<P> Producer<P> {
 
     #[inline(always)]
     fn send_one(&mut self, tag: u32, message: &[u8], patience: Patience) -> Result<Position, SendError> {
-        let Inner { writer, max, .. } = &mut self.inner;
-        if message.len() <= *max {
-            if let Some(slot) = writer.slot_here(message.len()) {
-                writer.fill(slot, message);
-                writer.commit_here(slot, message.len(), tag);
-                return Ok(Position(slot.start));
+        if message.len() <= SHORT {
+            if let Some(position) = self.send_here(tag, message) {
+                return Ok(position);
             }
         }
-        self.send_slowly(tag, message, patience)
+        self.send_out_of_line(tag, message, patience)
+    }
+
+    /// Sends a message for which there is space where there mostly is. At most `max_len` bytes.
+    #[inline(always)]
+    fn send_here(&mut self, tag: u32, message: &[u8]) -> Option<Position> {
+        let writer = &mut self.inner.writer;
+        let here = writer.slot_here(writer.front(), message.len())?;
+        here.fill(message);
+        writer.commit_here(here, message.len(), tag);
+        Some(Position(here.start))
     }
 
     /// Sends a message in any case.
-    #[cold]
     #[inline(never)]
-    fn send_slowly(&mut self, tag: u32, message: &[u8], patience: Patience) -> Result<Position, SendError> {
+    fn send_out_of_line(
+        &mut self,
+        tag: u32,
+        message: &[u8],
+        patience: Patience,
+    ) -> Result<Position, SendError> {
+        let is_streaming = self.inner.is_streaming(message.len());
+        if message.len() <= self.inner.max && !is_streaming {
+            if let Some(position) = self.send_here(tag, message) {
+                return Ok(position);
+            }
+        }
         let slot = self.slot(message.len(), patience)?;
         let writer = &mut self.inner.writer;
-        writer.fill(slot, message);
+        if is_streaming {
+            writer.fill_streaming(slot, message);
+        } else {
+            writer.fill(slot, message);
+        }
         writer.commit(slot, message.len(), tag);
-        writer.renew_room();
         Ok(Position(slot.start))
     }
 
@@ -219,10 +264,15 @@ impl<P> Producer<P> {
 
     #[inline(always)]
     fn reserve_one(&mut self, length: usize, patience: Patience) -> Result<Reservation<'_, P>, SendError> {
-        let slot = self.slot(length, patience)?;
+        let writer = &self.inner.writer;
+        let here = if length <= self.inner.max { writer.slot_here(writer.front(), length) } else { None };
+        let slot = match here {
+            Some(here) => here.slot(),
+            None => self.slot(length, patience)?,
+        };
         let payload = self.inner.writer.payload(slot, length);
-        let cleared = self.inner.writer.lend();
-        Ok(Reservation { producer: self, slot, payload, cleared, written: 0, tag: 0 })
+        let runway = self.inner.writer.take_runway();
+        Ok(Reservation { producer: self, slot, payload, runway, written: 0, tag: 0 })
     }
 
     /// Begins a batch: messages that become visible all at once.
@@ -385,8 +435,8 @@ pub struct Reservation<'a, P = Untrusted> {
     producer: &'a mut Producer<P>,
     slot: Slot,
     payload: Payload,
-    /// What was cleared behind the tail before the reservation.
-    cleared: Cleared,
+    /// What was known of the bytes behind the tail before the reservation.
+    runway: u64,
     /// Bytes from the start that may have been written.
     written: usize,
     tag: u32,
@@ -428,7 +478,13 @@ impl<P> Reservation<'_, P> {
         );
         self.written = self.written.max(offset + bytes.len());
         // SAFETY: the producer keeps the ring mapped, and offset + length was checked against the payload's.
-        unsafe { self.payload.write(offset, bytes) }
+        unsafe {
+            if self.producer.inner.is_streaming(bytes.len()) {
+                self.payload.write_streaming(offset, bytes);
+            } else {
+                self.payload.write(offset, bytes);
+            }
+        }
     }
 
     /// Sets the message's tag; 0 without it.
@@ -450,13 +506,10 @@ impl<P> Reservation<'_, P> {
     #[inline]
     pub fn commit_len(self, length: usize) -> Position {
         assert!(length <= self.len(), "committed {length} of {} bytes", self.len());
-        let writer = &mut self.producer.inner.writer;
-        let slot = writer.finish(self.slot, length);
-        if self.written <= length {
-            writer.restore(self.cleared);
-        }
-        writer.commit(slot, length, self.tag);
-        Position(slot.start)
+        // What was written beyond the end is not zero any more.
+        let runway = if self.written <= length { self.runway } else { 0 };
+        self.producer.inner.writer.commit_reserved(runway, self.slot, length, self.tag);
+        Position(self.slot.start)
     }
 }
 
@@ -511,17 +564,33 @@ impl<P> Batch<'_, P> {
     #[inline]
     pub fn push_tagged(&mut self, tag: u32, message: &[u8]) -> Result<Position, SendError> {
         let length = message.len();
+        if length <= SHORT {
+            let writer = &self.producer.inner.writer;
+            if let Some(here) = writer.slot_here(&self.records.front, length) {
+                writer.append_here(&mut self.records, here, message, tag);
+                return Ok(Position(here.start));
+            }
+        }
+        self.push_out_of_line(tag, message)
+    }
+
+    /// Adds a message in any case.
+    #[inline(never)]
+    fn push_out_of_line(&mut self, tag: u32, message: &[u8]) -> Result<Position, SendError> {
+        let length = message.len();
         let max = self.producer.inner.max;
         if length > max {
             return Err(SendError::TooLarge { length, max });
         }
-        let needed = self.producer.inner.writer.span(self.records.at, length);
+        let at = self.records.front.at;
+        let needed = self.producer.inner.writer.span(at, length);
         let capacity = self.producer.capacity();
         if needed > capacity {
             return Err(SendError::TooLarge { length: needed as usize, max: capacity as usize });
         }
-        let slot = self.producer.slot_at(self.records.at, length, Patience::Forever)?;
-        self.producer.inner.writer.append(&mut self.records, slot, message, tag);
+        let slot = self.producer.slot_at(at, length, Patience::Forever)?;
+        let is_streaming = self.producer.inner.is_streaming(length);
+        self.producer.inner.writer.append(&mut self.records, slot, message, tag, is_streaming);
         Ok(Position(slot.start))
     }
 

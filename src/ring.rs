@@ -48,7 +48,7 @@ const NEAR: u64 = if cfg!(shmpipe_loom) { 16 } else { 128 };
 const AT_ONCE: u64 = if cfg!(shmpipe_loom) { 16 } else { 448 };
 
 /// The longest record (with its header word) of which all lines are taken in advance, for the next one like it.
-const LONGEST_TAKEN: u64 = 8192;
+const LONGEST_TAKEN: u64 = 2048;
 
 /// The shared words of a pipe, and the private copy of its geometry.
 #[derive(Clone, Copy, Debug)]
@@ -182,6 +182,15 @@ impl Payload {
         unsafe { copy::to_shared(bytes.as_ptr(), self.words, offset, bytes.len()) }
     }
 
+    /// [`write`](Self::write), by non-temporal stores where there are such.
+    ///
+    /// # Safety
+    /// As [`write`](Self::write), and it is at least [`copy::LONG`] bytes.
+    pub(crate) unsafe fn write_streaming(&self, offset: usize, bytes: &[u8]) {
+        // SAFETY: as in `write`.
+        unsafe { copy::to_shared_streaming(bytes.as_ptr(), self.words, offset, bytes.len()) }
+    }
+
     /// Clears the bytes between the end of the payload and the end of the record, so that nothing older is shown.
     ///
     /// # Safety
@@ -203,13 +212,97 @@ pub(crate) struct Slot {
     end: u64,
 }
 
+/// Where the next record goes, and what is known of the bytes from there on.
+///
+/// Its words are stored and loaded one by one, never copied together: a load that is wider than the stores before it waits until
+/// those are in the cache, and so for every line that was taken ahead of them.
+#[derive(Debug)]
+pub(crate) struct Front {
+    pub(crate) at: u64,
+    /// Bytes from `at` on that records may take without a further look: they are free, the ring does not end among
+    /// them, and every word that starts a line there, up to and including the one behind them, is zero. If 0, nothing is
+    /// known, and `cleared` says nothing either.
+    runway: u64,
+    /// A position: every word behind `at` and before it that starts a line is zero.
+    cleared: u64,
+}
+
+impl Front {
+    fn unknown(at: u64) -> Self {
+        Front { at, runway: 0, cleared: at }
+    }
+
+    /// Takes what is known away, before anything but a whole record, committed at once, is written from `at` on. It comes back
+    /// when that is committed, if it ever is.
+    #[inline(always)]
+    fn take(&mut self) -> u64 {
+        std::mem::replace(&mut self.runway, 0)
+    }
+}
+
+/// Where a record of `size` bytes goes that lies on a runway.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Here {
+    /// A copy: the compiler cannot know that stores to the ring leave the writer's alone.
+    ring: Ring,
+    /// The record's first word.
+    first: *const AtomicU64,
+    pub(crate) start: u64,
+    size: u64,
+}
+
+impl Here {
+    #[inline(always)]
+    fn end(&self) -> u64 {
+        self.start.wrapping_add(self.size)
+    }
+
+    /// The word so many bytes from the record's start: one of its own, or the one behind it if that does not start a line.
+    #[inline(always)]
+    fn word(&self, bytes: u64) -> &AtomicU64 {
+        debug_assert!(bytes % WORD == 0 && bytes < self.ring.until_end(self.start));
+        // SAFETY: the ring does not end within the runway, and where it ends a line starts. Loom's words are larger than 8 bytes.
+        unsafe { &*self.first.add((bytes / WORD) as usize) }
+    }
+
+    /// Writes the record, padding and all, but not its header word; and clears the one behind it. In the order of
+    /// [`Writer::fill`].
+    #[inline(always)]
+    pub(crate) fn fill(&self, message: &[u8]) {
+        self.clear_next();
+        // The padding is in the record's last word, the header word of an empty one. Relaxed: the commit orders it.
+        self.word(self.size - WORD).store(0, Ordering::Relaxed);
+        // SAFETY: the ring is mapped as long as the writer is there (`Ring::new`); the payload has the message's length.
+        unsafe { self.payload(message.len()).write(0, message) }
+    }
+
+    pub(crate) fn slot(&self) -> Slot {
+        Slot { start: self.start, end: self.end() }
+    }
+
+    #[inline(always)]
+    pub(crate) fn payload(&self, length: usize) -> Payload {
+        debug_assert!(record::size(length as u64) <= self.size);
+        // SAFETY: a record is a word long at least, and lies within the ring.
+        Payload { words: unsafe { self.first.add(1) }, length }
+    }
+
+    /// Clears the header word behind the record.
+    #[inline(always)]
+    fn clear_next(&self) {
+        // One that starts a line is zero: that is what a runway is.
+        if self.end() % LINE != 0 {
+            // Relaxed: the commit orders it, so that who sees the record sees nothing behind it.
+            self.word(self.size).store(NOTHING, Ordering::Relaxed);
+        }
+    }
+}
+
 /// The records of a batch, behind the tail.
 #[derive(Debug)]
 pub(crate) struct Uncommitted {
     /// Where the next record goes.
-    pub(crate) at: u64,
-    /// What is cleared behind the batch.
-    cleared: Cleared,
+    pub(crate) front: Front,
     /// The word that commits the batch: that of its first record.
     first: u64,
     pub(crate) messages: u64,
@@ -237,22 +330,16 @@ pub(crate) enum NoMore {
 #[derive(Debug)]
 pub(crate) struct Writer {
     ring: Ring,
-    tail: u64,
+    /// At the tail. Nothing is known there while a reservation or a batch, which may be given up, is being written.
+    front: Front,
     /// The latest `head` seen, checked.
     head: u64,
-    /// Bytes right behind the tail, as far as the ring goes without wrapping, that are known to be free for records.
-    room: u64,
-    cleared: Cleared,
     rung: Rung,
     wake_mode: WakeMode,
     watch: Watch,
     state: State,
     poison: Option<Corruption>,
 }
-
-/// A position: every word behind the tail and before it that starts a line is zero.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Cleared(u64);
 
 impl Writer {
     /// Takes over the ring where the last producer left it. The caller holds the producer's role.
@@ -269,10 +356,8 @@ impl Writer {
         let watch = Watch::new(own, &header.consumer.0, true);
         let mut writer = Writer {
             ring,
-            tail,
+            front: Front::unknown(tail),
             head,
-            room: 0,
-            cleared: Cleared(tail),
             rung: Rung::new(wake_mode),
             wake_mode,
             watch,
@@ -303,25 +388,29 @@ impl Writer {
     }
 
     pub(crate) fn tail(&self) -> u64 {
-        self.tail
+        self.front.at
     }
 
-    /// Space for a record of `length` bytes, at most `max_length`, if it is where it mostly is: right behind the tail,
-    /// and known to be free.
+    /// The front, for [`slot_here`](Self::slot_here).
     #[inline(always)]
-    pub(crate) fn slot_here(&self, length: usize) -> Option<Slot> {
+    pub(crate) fn front(&self) -> &Front {
+        &self.front
+    }
+
+    /// Space for a record of `length` bytes, at most `max_length`, if it is where it mostly is: on the runway of `front`,
+    /// the writer's own or a batch's.
+    #[inline(always)]
+    pub(crate) fn slot_here(&self, front: &Front, length: usize) -> Option<Here> {
         debug_assert!(length as u64 <= self.ring.max_length());
-        let need = record::size(length as u64);
+        let size = record::size(length as u64);
         // Relaxed: it is compared only; `look_at_peer` loads again.
         let is_settled = self.peer().state.load(Ordering::Relaxed) == self.watch.settled.0;
-        (is_settled && need <= self.room)
-            .then_some(Slot { start: self.tail, end: self.tail.wrapping_add(need) })
+        (is_settled && size <= front.runway).then(|| self.here(front.at, size))
     }
 
-    /// Lets the next messages have a [`slot_here`](Self::slot_here).
-    pub(crate) fn renew_room(&mut self) {
-        let used = self.tail.wrapping_sub(self.head);
-        self.room = self.ring.until_end(self.tail).min((self.ring.capacity() - WORD).saturating_sub(used));
+    #[inline(always)]
+    fn here(&self, start: u64, size: u64) -> Here {
+        Here { ring: self.ring, first: self.ring.word_at(start), start, size }
     }
 
     /// Finds space for a record of `length` bytes, at most `max_length`, behind `at`: the tail, or the end of a batch.
@@ -356,7 +445,7 @@ impl Writer {
         let need = record::size(length as u64);
         let to_end = self.ring.until_end(at);
         let skipped = if need > to_end { to_end } else { 0 };
-        at.wrapping_sub(self.tail) + skipped + need + WORD
+        at.wrapping_sub(self.front.at) + skipped + need + WORD
     }
 
     #[cold]
@@ -369,17 +458,25 @@ impl Writer {
         // released before we overwrite it.
         let head = self.ring.header().head.0.load(Ordering::Acquire);
         // It moves forward, up to what was published, in whole records.
-        if head.wrapping_sub(self.head) > self.tail.wrapping_sub(self.head) || head % WORD != 0 {
-            return Err(self.poison(Corruption { word: "head", position: self.tail, found: head }));
+        if head.wrapping_sub(self.head) > self.front.at.wrapping_sub(self.head) || head % WORD != 0 {
+            return Err(self.poison(Corruption { word: "head", position: self.front.at, found: head }));
         }
         self.head = head;
         Ok(())
     }
 
+    /// The read position as last seen, and a load of it, to be timed.
+    #[cfg(not(shmpipe_loom))]
+    pub(crate) fn last_and_next_head(&self) -> (u64, impl FnOnce() -> u64) {
+        let head = &self.ring.header().head.0;
+        // Relaxed: nothing is believed of it.
+        (self.head, || head.load(Ordering::Relaxed))
+    }
+
     /// Bytes that are free now.
     pub(crate) fn free(&mut self) -> Result<u64, Refusal> {
         self.refresh_head()?;
-        Ok(self.ring.capacity() - self.tail.wrapping_sub(self.head))
+        Ok(self.ring.capacity() - self.front.at.wrapping_sub(self.head))
     }
 
     #[cold]
@@ -402,8 +499,8 @@ impl Writer {
     /// From here on every call fails with `corruption`.
     fn poison(&mut self, corruption: Corruption) -> Refusal {
         // With a head that far back there is never room, so that every call ends in `refresh_head`.
-        self.head = self.tail.wrapping_sub(self.ring.capacity());
-        self.room = 0;
+        self.head = self.front.at.wrapping_sub(self.ring.capacity());
+        self.front.runway = 0;
         Refusal::Corrupt(*self.poison.get_or_insert(corruption))
     }
 
@@ -431,38 +528,71 @@ impl Writer {
     /// Clears the header word behind a record.
     #[inline(always)]
     fn clear_next(&self, slot: Slot) {
-        let is_cleared = slot.end % LINE == 0 && self.cleared.0.wrapping_sub(slot.end) as i64 > 0;
-        if !is_cleared {
-            // Relaxed: the commit orders it, so that who sees the record sees nothing behind it.
-            self.ring.word(slot.end).store(NOTHING, Ordering::Relaxed);
-        }
+        // Relaxed: the commit orders it, so that who sees the record sees nothing behind it.
+        self.ring.word(slot.end).store(NOTHING, Ordering::Relaxed);
     }
 
-    /// Shortens a slot to what its record needs now that `length` is final, clears the padding and the header word behind
-    /// it.
-    #[inline(always)]
-    pub(crate) fn finish(&self, slot: Slot, length: usize) -> Slot {
-        debug_assert!(record::size(length as u64) <= slot.end.wrapping_sub(slot.start));
-        let slot = Slot { start: slot.start, end: slot.start.wrapping_add(record::size(length as u64)) };
+    /// [`fill`](Self::fill), by non-temporal stores where there are such.
+    pub(crate) fn fill_streaming(&self, slot: Slot, message: &[u8]) {
         self.clear_next(slot);
-        // SAFETY: the ring is mapped as long as we are (`Ring::new`).
-        unsafe { self.payload(slot, length).clear_padding() };
-        slot
+        let payload = self.payload(slot, message.len());
+        // SAFETY: as in `fill`.
+        unsafe {
+            payload.clear_padding();
+            payload.write_streaming(0, message);
+        }
     }
 
     /// Commits a record in a [`slot_here`](Self::slot_here): from here on it is in the pipe.
     #[inline(always)]
-    pub(crate) fn commit_here(&mut self, slot: Slot, length: usize, tag: u32) {
-        self.room -= record::size(length as u64);
-        self.publish(record::header(length, tag), slot.end, 1, length as u64);
+    pub(crate) fn commit_here(&mut self, here: Here, length: usize, tag: u32) {
+        debug_assert!(here.start == self.front.at && here.size == record::size(length as u64));
+        let Here { ring, first, size, .. } = here;
+        let runway = self.front.runway - size;
+        self.front.runway = runway;
+        // SAFETY: it points to one of the ring's words, which are atomic.
+        self.publish(ring, unsafe { &*first }, record::header(length, tag), here.end(), 1, length as u64);
+        // The next one is probably as long as this one.
+        if runway < size || !self.rung.is_last(&ring.header().consumer.0) {
+            self.follow_up(size);
+        }
+    }
+
+    /// Before a reservation is written: takes what is known of the front away.
+    #[inline(always)]
+    pub(crate) fn take_runway(&mut self) -> u64 {
+        self.front.take()
+    }
+
+    /// Commits the first `length` bytes of what was reserved in `slot`; `runway` is what was taken, or 0 if what was written
+    /// reaches further.
+    #[inline(always)]
+    pub(crate) fn commit_reserved(&mut self, runway: u64, slot: Slot, length: usize, tag: u32) {
+        let size = record::size(length as u64);
+        debug_assert!(size <= slot.end.wrapping_sub(slot.start));
+        self.front.runway = runway;
+        if size <= runway {
+            let here = self.here(slot.start, size);
+            // SAFETY: the ring is mapped as long as we are (`Ring::new`).
+            unsafe { here.payload(length).clear_padding() };
+            here.clear_next();
+            self.commit_here(here, length, tag);
+        } else {
+            let slot = Slot { start: slot.start, end: slot.start.wrapping_add(size) };
+            // SAFETY: as above.
+            unsafe { self.payload(slot, length).clear_padding() };
+            self.clear_next(slot);
+            self.commit(slot, length, tag);
+        }
     }
 
     /// Commits one record: from here on it is in the pipe.
     #[inline(always)]
     pub(crate) fn commit(&mut self, slot: Slot, length: usize, tag: u32) {
-        let word = record::header(length, tag);
-        let first = self.link(self.tail, slot, word);
+        let first = self.link(self.front.at, slot, record::header(length, tag));
+        let size = slot.end.wrapping_sub(self.front.at);
         self.commit_linked(first, slot.end, 1, length as u64);
+        self.follow_up(size);
     }
 
     /// Writes what is to stand at `at`, except for the word there, which it returns: the record's own, or WRAP
@@ -479,104 +609,106 @@ impl Writer {
 
     /// Adds a record to a batch. Nothing of it is visible before [`commit_batch`](Self::commit_batch).
     #[inline(always)]
-    pub(crate) fn append(&self, batch: &mut Uncommitted, slot: Slot, message: &[u8], tag: u32) {
-        self.fill(slot, message);
-        let word = self.link(batch.at, slot, record::header(message.len(), tag));
+    pub(crate) fn append(
+        &self,
+        batch: &mut Uncommitted,
+        slot: Slot,
+        message: &[u8],
+        tag: u32,
+        is_streaming: bool,
+    ) {
+        if is_streaming {
+            self.fill_streaming(slot, message);
+        } else {
+            self.fill(slot, message);
+        }
+        let word = self.link(batch.front.at, slot, record::header(message.len(), tag));
+        if batch.front.take() == 0 {
+            batch.front.cleared = slot.end;
+        }
+        self.appended(batch, word, slot.end, message.len());
+    }
+
+    /// [`append`](Self::append), for a [`slot_here`](Self::slot_here) of the batch's front.
+    #[inline(always)]
+    pub(crate) fn append_here(&self, batch: &mut Uncommitted, here: Here, message: &[u8], tag: u32) {
+        here.fill(message);
+        batch.front.runway -= here.size;
+        self.appended(batch, record::header(message.len(), tag), here.end(), message.len());
+    }
+
+    /// Notes a record that was added to a batch.
+    #[inline(always)]
+    fn appended(&self, batch: &mut Uncommitted, word: u64, end: u64, length: usize) {
         if batch.messages == 0 {
             batch.first = word;
         } else {
             // Relaxed: the commit of the batch orders it.
-            self.ring.word(batch.at).store(word, Ordering::Relaxed);
+            self.ring.word(batch.front.at).store(word, Ordering::Relaxed);
         }
-        batch.cleared = self.keep_ahead(batch.cleared, slot.end, slot.end.wrapping_sub(batch.at));
-        batch.at = slot.end;
+        let size = end.wrapping_sub(batch.front.at);
+        batch.front.at = end;
         batch.messages += 1;
-        batch.bytes += message.len() as u64;
+        batch.bytes += length as u64;
+        if batch.front.runway < size {
+            extend(&self.ring, self.head, &mut batch.front, size);
+        }
     }
 
     /// Commits a batch that is not empty.
     #[inline(always)]
     pub(crate) fn commit_batch(&mut self, batch: Uncommitted) {
-        self.restore(batch.cleared);
-        self.commit_linked(batch.first, batch.at, batch.messages, batch.bytes);
+        self.commit_linked(batch.first, batch.front.at, batch.messages, batch.bytes);
+        if batch.front.runway > 0 {
+            self.front.cleared = batch.front.cleared;
+        }
+        self.follow_up(WORD);
     }
 
-    /// Commits records, of which the first one's word is `first` and the last one ends at `end`.
+    /// Commits records, of which the first one's word is `first` and the last one ends at `end`. There is no runway then.
     #[inline(always)]
     fn commit_linked(&mut self, first: u64, end: u64, messages: u64, bytes: u64) {
-        self.room = self.room.saturating_sub(end.wrapping_sub(self.tail));
-        self.publish(first, end, messages, bytes);
+        if self.front.take() == 0 {
+            self.front.cleared = end;
+        }
+        // A copy: the compiler cannot know that the stores leave the original alone.
+        let ring = self.ring;
+        self.publish(ring, ring.word(self.front.at), first, end, messages, bytes);
     }
 
-    /// Makes everything from the tail to `end` visible at once by storing `first` at the tail.
+    /// Makes everything from the tail to `end` visible at once by storing `first` in the word at the tail.
     #[inline(always)]
-    fn publish(&mut self, first: u64, end: u64, messages: u64, bytes: u64) {
-        let start = self.tail;
-        // A copy: the compiler cannot know that the stores below leave the original alone.
-        let ring = self.ring;
+    fn publish(&mut self, ring: Ring, word: &AtomicU64, first: u64, end: u64, messages: u64, bytes: u64) {
         let header = ring.header();
         // ORDERING: Release, the commit. Pairs with the Acquire load in `Reader::look`: who sees the word sees the
         // payload, the later records of a batch and the cleared word behind them.
-        ring.word(start).store(first, Ordering::Release);
-        self.tail = end;
+        word.store(first, Ordering::Release);
+        self.front.at = end;
         // ORDERING: Release, pairs with the Acquire load in `last_commit`, and, more to the point, not to be moved
         // above the commit: killed between the two, a producer must not leave a tail ahead of a hole.
         header.tail.0.store(end, Ordering::Release);
         count(&header.produced.0.messages, messages);
         count(&header.produced.0.bytes, bytes);
-        if !self.rung.is_last(&header.consumer.0) {
+    }
+
+    /// After a commit of `size` bytes: rings if the consumer goes to sleep, and extends the runway for another one like it.
+    #[cold]
+    #[inline(never)]
+    fn follow_up(&mut self, size: u64) {
+        if !self.rung.is_last(self.peer()) {
             self.answer();
         }
-        self.cleared = self.keep_ahead(self.cleared, end, end.wrapping_sub(start));
-    }
-
-    /// Has enough lines cleared behind `at`, where a record of `size` bytes has just ended.
-    #[inline(always)]
-    fn keep_ahead(&self, cleared: Cleared, at: u64, size: u64) -> Cleared {
-        let ahead = cleared.0.wrapping_sub(at) as i64;
-        if ahead < size.max(NEAR) as i64 { self.clear_ahead(cleared, at, size) } else { cleared }
-    }
-
-    /// Clears the first word of some lines behind `at`, as far as there is space: of all those for another record of
-    /// `size` bytes, and more. Nothing has been written from `at` on since `cleared` was.
-    ///
-    /// What this is for is not the zero but the line. The consumer has read it, a lap ago, or its core's prefetcher has:
-    /// both caches share it, and the first store to it waits until the other one has let go of it, with all later
-    /// stores behind it, since stores become visible in order. Here this happens after a commit, for several lines at
-    /// once, while the consumer is busy with what it got, instead of in the middle of the next message. Prefetching for
-    /// writing does not do it: some processors (AMD's among them) leave a line shared that is in the cache already.
-    #[inline(never)]
-    fn clear_ahead(&self, cleared: Cleared, at: u64, size: u64) -> Cleared {
-        let distance = AT_ONCE + if size < LONGEST_TAKEN { size.max(NEAR) } else { NEAR };
-        // None, with the head of a poisoned end.
-        let free = self.ring.capacity().saturating_sub(at.wrapping_sub(self.head));
-        let first = at.wrapping_add(LINE - 1) & !(LINE - 1);
-        let end = at.wrapping_add(distance.min(free)) & !(LINE - 1);
-        let mut line = if is_reached(cleared.0, first) { cleared.0 } else { first };
-        while !is_reached(line, end) {
-            // Relaxed: a free word, like those of the next payload; the commits order it.
-            self.ring.word(line).store(NOTHING, Ordering::Relaxed);
-            line = line.wrapping_add(LINE);
+        if self.front.runway < size {
+            extend(&self.ring, self.head, &mut self.front, size);
         }
-        Cleared(line)
     }
 
     /// Begins a batch.
     pub(crate) fn begin(&mut self) -> Uncommitted {
-        Uncommitted { at: self.tail, cleared: self.lend(), first: 0, messages: 0, bytes: 0 }
-    }
-
-    /// Before anything but a whole record, committed at once, is written behind the tail: until
-    /// [`restore`](Self::restore), if that ever comes, nothing there counts as cleared.
-    #[inline(always)]
-    pub(crate) fn lend(&mut self) -> Cleared {
-        std::mem::replace(&mut self.cleared, Cleared(self.tail))
-    }
-
-    /// All that was written since `lend` is about to be committed.
-    #[inline(always)]
-    pub(crate) fn restore(&mut self, cleared: Cleared) {
-        self.cleared = cleared;
+        let Front { at, cleared, .. } = self.front;
+        let runway = self.front.take();
+        let front = if runway > 0 { Front { at, runway, cleared } } else { Front::unknown(at) };
+        Uncommitted { front, first: 0, messages: 0, bytes: 0 }
     }
 
     /// Rings for a consumer that is going to sleep, once per ticket.
@@ -598,7 +730,7 @@ impl Writer {
 
     /// Sleeps until the consumer has released enough for a record of `length` behind `at`, or something else happened.
     pub(crate) fn sleep(&self, at: u64, length: usize, timeout: Duration) {
-        let wanted = self.tail.wrapping_add(self.span(at, length)).wrapping_sub(self.ring.capacity());
+        let wanted = self.front.at.wrapping_add(self.span(at, length)).wrapping_sub(self.ring.capacity());
         // Relaxed: the ticket's Release store in `bell::sleep` publishes it.
         self.own().wanted.store(wanted, Ordering::Relaxed);
         let nothing_yet = || {
@@ -612,7 +744,7 @@ impl Writer {
     /// Sleeps until the consumer's state is no longer `seen`.
     pub(crate) fn sleep_for_peer(&self, seen: State, timeout: Duration) {
         // No head comes this far without us. Relaxed: as in `sleep`.
-        self.own().wanted.store(self.tail.wrapping_add(self.ring.capacity()), Ordering::Relaxed);
+        self.own().wanted.store(self.front.at.wrapping_add(self.ring.capacity()), Ordering::Relaxed);
         bell::sleep(self.own(), self.peer(), self.wake_mode, timeout, || self.peer_state() == seen);
     }
 
@@ -658,6 +790,46 @@ impl Writer {
     }
 }
 
+/// Gives a front as much runway as there is, for another record of `size` bytes if possible, and clears enough lines for it.
+/// The read position is `head` or further.
+#[inline(never)]
+fn extend(ring: &Ring, head: u64, front: &mut Front, size: u64) {
+    // The runway ends short of what is cleared, so that more is cleared in time.
+    let margin = NEAR.saturating_sub(size).max(WORD);
+    let ahead = front.cleared.wrapping_sub(front.at) as i64;
+    if ahead < (size + margin) as i64 {
+        front.cleared = clear_ahead(ring, head, front, size);
+    }
+    let cleared = front.cleared.wrapping_sub(front.at).saturating_sub(margin);
+    // None, with the head of a poisoned end.
+    let free = (ring.capacity() - WORD).saturating_sub(front.at.wrapping_sub(head));
+    front.runway = cleared.min(free).min(ring.until_end(front.at));
+}
+
+/// Clears the first word of some lines behind the front, as far as there is space: of all those for another record of `size`
+/// bytes, and more. Returns how far.
+///
+/// What this is for is not the zero but the line. The consumer has read it, a lap ago, or its core's prefetcher has:
+/// both caches share it, and the first store to it waits until the other one has let go of it, with all later
+/// stores behind it, since stores become visible in order. Here this happens after a commit, for several lines at
+/// once, while the consumer is busy with what it got, instead of in the middle of the next message. Prefetching for
+/// writing does not do it: some processors (AMD's among them) leave a line shared that is in the cache already.
+fn clear_ahead(ring: &Ring, head: u64, front: &Front, size: u64) -> u64 {
+    let Front { at, cleared, .. } = *front;
+    let distance = AT_ONCE + if size < LONGEST_TAKEN { size.max(NEAR) } else { NEAR };
+    // None, with the head of a poisoned end.
+    let free = ring.capacity().saturating_sub(at.wrapping_sub(head));
+    let first = at.wrapping_add(LINE - 1) & !(LINE - 1);
+    let end = at.wrapping_add(distance.min(free)) & !(LINE - 1);
+    let mut line = if is_reached(cleared, first) { cleared } else { first };
+    while !is_reached(line, end) {
+        // Relaxed: a free word, like those of the next payload; the commits order it.
+        ring.word(line).store(NOTHING, Ordering::Relaxed);
+        line = line.wrapping_add(LINE);
+    }
+    line
+}
+
 /// A record that the consumer found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
@@ -665,6 +837,8 @@ pub(crate) struct Found {
     pub(crate) start: u64,
     /// The position behind it.
     pub(crate) end: u64,
+    /// The [`Reader::limit`] behind it.
+    pub(crate) limit: u64,
     /// Its header word: read once, checked, never read again.
     word: u64,
 }
@@ -686,8 +860,8 @@ impl Found {
 pub(crate) struct Reader {
     ring: Ring,
     head: u64,
-    /// Bytes of the longest record that is accepted; 0 once poisoned.
-    longest: u64,
+    /// A record at the head of so many bytes at most is correct: it fits before the ring's end and is not too long.
+    limit: u64,
     rung: Rung,
     wake_mode: WakeMode,
     watch: Watch,
@@ -715,7 +889,7 @@ impl Reader {
         let mut reader = Reader {
             ring,
             head,
-            longest: record::size(ring.max_length()),
+            limit: limit(&ring, head),
             rung: Rung::new(wake_mode),
             wake_mode,
             watch,
@@ -751,25 +925,30 @@ impl Reader {
         self.head
     }
 
-    /// Looks for a record at `at`: the head, or the end of the records already taken. Finds the one that is simply
-    /// there; whatever else is the case, [`look`](Self::look) finds out.
+    /// The limit at the head.
     #[inline(always)]
-    pub(crate) fn glance(&self, at: u64) -> Option<Found> {
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// Looks for a record at `at`: the head, or the end of the records already taken, each with its limit. Finds the one
+    /// that is simply there; whatever else is the case, [`look`](Self::look) finds out.
+    #[inline(always)]
+    pub(crate) fn glance(&self, at: u64, limit: u64) -> Option<Found> {
         // ORDERING: Acquire, pairs with the commit, the Release store in `Writer::publish`: what the record holds is
         // there when its word is.
         let word = self.ring.word(at).load(Ordering::Acquire);
         let size = record::size(record::length(word));
-        // Nothing, a wrap and nonsense all fail one of these two.
-        let is_there = size <= self.longest && size <= self.ring.until_end(at);
-        is_there.then_some(Found { start: at, end: at.wrapping_add(size), word })
+        // Nothing, a wrap and nonsense are all too long.
+        (size <= limit).then(|| Found { start: at, end: at.wrapping_add(size), limit: limit - size, word })
     }
 
-    /// Looks for a record at `at`, as [`glance`](Self::glance) does, also behind a wrap, and tells nothing from nonsense.
+    /// Looks for a record at the head, as [`glance`](Self::glance) does, also behind a wrap, and tells nothing from nonsense.
     #[inline]
-    pub(crate) fn look(&mut self, at: u64) -> Result<Option<Found>, Corruption> {
-        match self.glance(at) {
+    pub(crate) fn look(&mut self) -> Result<Option<Found>, Corruption> {
+        match self.glance(self.head, self.limit) {
             Some(found) => Ok(Some(found)),
-            None => self.look_closer(at),
+            None => self.look_closer(self.head),
         }
     }
 
@@ -791,8 +970,8 @@ impl Reader {
 
     /// Looks for the next record of several that are released together.
     #[inline]
-    pub(crate) fn look_further(&mut self, at: u64) -> Result<Option<Found>, Corruption> {
-        let found = match self.glance(at) {
+    pub(crate) fn look_further(&mut self, at: u64, limit: u64) -> Result<Option<Found>, Corruption> {
+        let found = match self.glance(at, limit) {
             Some(found) => found,
             None => match self.look_closer(at)? {
                 Some(found) => found,
@@ -813,15 +992,8 @@ impl Reader {
     /// From here on every call fails with `corruption`.
     #[cold]
     fn poison(&mut self, corruption: Corruption) -> Corruption {
-        self.longest = 0;
+        self.limit = 0;
         *self.poison.get_or_insert(corruption)
-    }
-
-    /// Whether there is nothing at the head: one load, for polling.
-    #[inline(always)]
-    pub(crate) fn is_dry(&self) -> bool {
-        // Relaxed: `glance` and `look` load again before anything is believed.
-        self.ring.word(self.head).load(Ordering::Relaxed) == NOTHING
     }
 
     /// The payload of a record that was found.
@@ -830,11 +1002,12 @@ impl Reader {
         self.ring.payload(found.start, found.length())
     }
 
-    /// Gives the space of `messages` records, up to `end`, back to the producer.
+    /// Gives the space of `messages` records, up to `end` with this limit, back to the producer.
     #[inline(always)]
-    pub(crate) fn release(&mut self, end: u64, messages: u64, bytes: u64) {
+    pub(crate) fn release(&mut self, end: u64, limit: u64, messages: u64, bytes: u64) {
         let header = self.ring.header();
         self.head = end;
+        self.limit = limit;
         // ORDERING: Release, pairs with the Acquire loads in `Writer::refresh_head` and `Writer::recover`: we have
         // read what we release before the producer overwrites it.
         header.head.0.store(end, Ordering::Release);
@@ -900,7 +1073,7 @@ impl Reader {
         }
         match self.watch.look(&self.ring.header().producer.0) {
             Ok(Ok(())) => Ok(None),
-            Ok(Err(HasClosed(state))) => match self.look(self.head).map_err(NoMore::Corrupt)? {
+            Ok(Err(HasClosed(state))) => match self.look().map_err(NoMore::Corrupt)? {
                 Some(found) => Ok(Some(found)),
                 None => {
                     Watch::report(self.own(), state);
@@ -918,7 +1091,7 @@ impl Reader {
         role_is_free: impl FnOnce() -> Result<bool, E>,
     ) -> Result<Result<Option<Found>, NoMore>, E> {
         let Some(state) = self.watch.died(self.peer(), role_is_free)? else { return Ok(Ok(None)) };
-        Ok(match self.look(self.head) {
+        Ok(match self.look() {
             Ok(Some(found)) => Ok(Some(found)),
             Ok(None) => {
                 self.watch.report_death(&self.ring.header().consumer.0, state);
@@ -971,7 +1144,13 @@ fn record_at(ring: &Ring, at: u64, word: u64) -> Result<Found, Corruption> {
     if length > ring.max_length() || size > room {
         return Err(corrupt(start, word));
     }
-    Ok(Found { start, end: start.wrapping_add(size), word })
+    let end = start.wrapping_add(size);
+    Ok(Found { start, end, limit: limit(ring, end), word })
+}
+
+/// The [`Reader::limit`] at a position.
+fn limit(ring: &Ring, at: u64) -> u64 {
+    record::size(ring.max_length()).min(ring.until_end(at))
 }
 
 /// Walks over the committed records to the first word that is zero: the tail, of which the word in the header may

@@ -135,15 +135,15 @@ pub(super) struct Producer {
 
 impl Producer {
     pub(super) fn try_send(&mut self, message: &[u8]) -> Result<u64, Refusal> {
-        if let Some(slot) = self.writer.slot_here(message.len()) {
-            self.fill(slot, message);
-            self.writer.commit_here(slot, message.len(), 0);
-            return Ok(slot.start);
+        if let Some(here) = self.writer.slot_here(self.writer.front(), message.len()) {
+            self.pipe.write_in_place(here.start, message.len());
+            here.fill(message);
+            self.writer.commit_here(here, message.len(), 0);
+            return Ok(here.start);
         }
         let slot = self.writer.slot(self.writer.tail(), message.len())?;
         self.fill(slot, message);
         self.writer.commit(slot, message.len(), 0);
-        self.writer.renew_room();
         Ok(slot.start)
     }
 
@@ -181,16 +181,13 @@ impl Producer {
 
     /// Reserves `reserved` bytes, fills them with `filler`, writes a shorter message over its start and commits that.
     pub(super) fn send_shorter(&mut self, reserved: usize, filler: u8, message: &[u8]) {
-        let reserved_slot = self.writer.slot(self.writer.tail(), reserved).expect("space");
-        let cleared = self.writer.lend();
-        self.fill(reserved_slot, &vec![filler; reserved]);
+        let slot = self.writer.slot(self.writer.tail(), reserved).expect("space");
+        let runway = self.writer.take_runway();
+        self.fill(slot, &vec![filler; reserved]);
         // SAFETY: the ring is there; the message is not longer than the payload.
-        unsafe { self.writer.payload(reserved_slot, reserved).write(0, message) };
-        let slot = self.writer.finish(reserved_slot, message.len());
-        if message.len() == reserved {
-            self.writer.restore(cleared);
-        }
-        self.writer.commit(slot, message.len(), 0);
+        unsafe { self.writer.payload(slot, reserved).write(0, message) };
+        let runway = if message.len() == reserved { runway } else { 0 };
+        self.writer.commit_reserved(runway, slot, message.len(), 0);
     }
 
     /// Sends a batch, and polls while there is no space for the next message of it.
@@ -213,14 +210,20 @@ impl Producer {
     fn batch(&mut self, messages: &[&[u8]], wait: impl Fn(&Writer, u64, usize)) -> Uncommitted {
         let mut batch = self.writer.begin();
         for message in messages {
+            if let Some(here) = self.writer.slot_here(&batch.front, message.len()) {
+                self.pipe.write_in_place(here.start, message.len());
+                self.writer.append_here(&mut batch, here, message, 0);
+                continue;
+            }
+            let at = batch.front.at;
             let slot = loop {
-                match self.writer.slot(batch.at, message.len()) {
-                    Err(Refusal::Full) => wait(&self.writer, batch.at, message.len()),
+                match self.writer.slot(at, message.len()) {
+                    Err(Refusal::Full) => wait(&self.writer, at, message.len()),
                     found => break found.expect("a peer that has not closed"),
                 }
             };
             self.pipe.write_in_place(slot.start, message.len());
-            self.writer.append(&mut batch, slot, message, 0);
+            self.writer.append(&mut batch, slot, message, 0, false);
         }
         batch
     }
@@ -252,7 +255,9 @@ impl Consumer {
     }
 
     fn look(&mut self, at: u64) -> Result<Found, Nothing> {
-        let looked = self.reader.look(at).map_err(|corruption| Nothing::Ever(NoMore::Corrupt(corruption)))?;
+        let looked =
+            if at == self.reader.head() { self.reader.look() } else { self.reader.look_further(at, 0) };
+        let looked = looked.map_err(|corruption| Nothing::Ever(NoMore::Corrupt(corruption)))?;
         looked.ok_or(Nothing::Yet)
     }
 
@@ -267,7 +272,7 @@ impl Consumer {
 
     fn take(&mut self, found: Found) -> Vec<u8> {
         let message = self.read(found);
-        self.reader.release(found.end, 1, message.len() as u64);
+        self.reader.release(found.end, found.limit, 1, message.len() as u64);
         message
     }
 
@@ -279,14 +284,16 @@ impl Consumer {
     /// Takes all messages that are there, up to `limit`, and releases them together.
     pub(super) fn drain(&mut self, limit: usize) -> Vec<Vec<u8>> {
         let (mut end, mut messages, mut bytes) = (self.reader.head(), vec![], 0);
+        let mut end_limit = self.reader.limit();
         while messages.len() < limit {
-            let Some(found) = self.reader.look_further(end).expect("a correct pipe") else { break };
+            let looked = self.reader.look_further(end, end_limit);
+            let Some(found) = looked.expect("a correct pipe") else { break };
             messages.push(self.read(found));
             bytes += found.length() as u64;
-            end = found.end;
+            (end, end_limit) = (found.end, found.limit);
         }
         if !messages.is_empty() {
-            self.reader.release(end, messages.len() as u64, bytes);
+            self.reader.release(end, end_limit, messages.len() as u64, bytes);
         }
         messages
     }

@@ -111,7 +111,7 @@ fn arrives_at_once(before: &'static [&'static [u8]], batch: &'static [&'static [
             }
         }
         assert_eq!(consumer.peek(found.end), Err(Nothing::Yet));
-        consumer.reader.release(found.end, batch.len() as u64, 0);
+        consumer.reader.release(found.end, found.limit, batch.len() as u64, 0);
         assert_eq!(found.end, end);
         sender.join().unwrap();
     });
