@@ -1,0 +1,195 @@
+//! The last table: how long this tree takes, as a multiple of what another takes.
+
+use std::fmt;
+
+use hdrhistogram::Histogram;
+
+use super::record::{Measured, Report};
+use crate::latency;
+use crate::placement::Placement;
+use crate::statistics::{self, Spread};
+use crate::table::{self, Table};
+
+/// The percentiles that are compared where there are percentiles.
+const PERCENTILES: [f64; 2] = [50.0, 99.0];
+
+/// What is compared of one transport, rate, size and placement.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Point {
+    pub(super) transport: &'static str,
+    /// Messages a second; 0 where they follow one another.
+    pub(super) rate: u64,
+    pub(super) size: usize,
+    pub(super) placement: Placement,
+    /// Slices, or messages.
+    pub(super) n: u64,
+    /// Nanoseconds: the median, or the percentiles. `None` of too few.
+    pub(super) figures: Vec<Option<f64>>,
+}
+
+impl Point {
+    pub(super) fn of_histogram(
+        transport: &'static str,
+        rate: u64,
+        size: usize,
+        placement: Placement,
+        histogram: &Histogram<u64>,
+    ) -> Point {
+        let figures = PERCENTILES.iter().map(|&percent| {
+            let ns = latency::percentile(histogram, percent)?;
+            Some(ns as f64)
+        });
+        Point { transport, rate, size, placement, n: histogram.len(), figures: figures.collect() }
+    }
+}
+
+/// One session.
+pub(super) struct Run {
+    /// Which program it was: how the code is placed.
+    pub(super) program: usize,
+    pub(super) points: Vec<Point>,
+}
+
+/// One row: which two, of what.
+struct Row<'a> {
+    this: &'a str,
+    other: &'a str,
+    rate: u64,
+    size: usize,
+    figure: usize,
+}
+
+impl Row<'_> {
+    /// The ratio of the two, and how many slices or messages the fewer of them have.
+    fn ratio(&self, points: &[Point], placement: Placement) -> Option<(u64, f64)> {
+        let find = |name| {
+            points.iter().find(|point| {
+                (point.transport, point.rate, point.size, point.placement)
+                    == (name, self.rate, self.size, placement)
+            })
+        };
+        let (this, other) = (find(self.this)?, find(self.other)?);
+        let ratio = (*this.figures.get(self.figure)?)? / (*other.figures.get(self.figure)?)?;
+        Some((this.n.min(other.n), ratio))
+    }
+
+    fn cells(&self, all: &[Point], runs: &[Run], programs: usize, placement: Placement) -> Vec<String> {
+        let Some((n, ratio)) = self.ratio(all, placement) else {
+            return vec!["-".to_owned(); if programs > 1 { 5 } else { 3 }];
+        };
+        let of_runs = |wanted: &dyn Fn(&Run) -> bool| {
+            let runs = runs.iter().filter(|run| wanted(run));
+            runs.filter_map(|run| Some(self.ratio(&run.points, placement)?.1)).collect::<Vec<f64>>()
+        };
+        let mut cells = vec![n.to_string(), table::ratio(Some(ratio))];
+        let quartiles = Spread::of(of_runs(&|_| true));
+        cells.push(quartiles.map_or("-".to_owned(), |spread| range(spread.lower, spread.upper)));
+        if programs > 1 {
+            let each = (0..programs)
+                .filter_map(|program| statistics::median(of_runs(&|run: &Run| run.program == program)));
+            let mut each: Vec<f64> = each.collect();
+            each.sort_by(f64::total_cmp);
+            cells.push(table::ratio(statistics::median(each.iter().copied())));
+            cells.push(match each[..] {
+                [least, .., most] => range(least, most),
+                _ => "-".to_owned(),
+            });
+        }
+        cells
+    }
+}
+
+fn range(from: f64, to: f64) -> String {
+    format!("{from:.2}..{to:.2}")
+}
+
+/// The table and its legend.
+pub(super) struct Ratios {
+    table: Table,
+    kind: &'static str,
+    programs: usize,
+}
+
+impl Ratios {
+    pub(super) fn new(all: &Report, runs: &[Run], programs: usize) -> Ratios {
+        let points = all.measured.points();
+        let mut placements: Vec<Placement> = points.iter().map(|point| point.placement).collect();
+        placements.sort();
+        placements.dedup();
+        let mut rows: Vec<(u64, usize)> = Vec::new();
+        for point in points.iter().filter(|point| all.pairs.iter().any(|(this, _)| this == point.transport)) {
+            if !rows.contains(&(point.rate, point.size)) {
+                rows.push((point.rate, point.size));
+            }
+        }
+        let (paced, figures) = match &all.measured {
+            Measured::Slices(_) => (false, vec![String::new()]),
+            Measured::Latency(_) => {
+                (false, PERCENTILES.iter().map(|percent| format!("p{percent}")).collect())
+            }
+            Measured::Paced(_) => (true, PERCENTILES.iter().map(|percent| format!("p{percent}")).collect()),
+        };
+        let percentiles = figures.len() > 1;
+        let mut table = Table::new();
+        let mut head = vec!["bytes", "this tree", "against"];
+        if paced {
+            head.insert(0, "rate");
+        }
+        if percentiles {
+            head.push("of");
+        }
+        let mut columns = vec!["n", "ratio", "q1..q3"];
+        if programs > 1 {
+            columns.extend(["placed", "min..max"]);
+        }
+        let mut groups = vec![(String::new(), head.len())];
+        groups.extend(placements.iter().map(|placement| (placement.to_string(), columns.len())));
+        table.groups(&groups);
+        head.extend(placements.iter().flat_map(|_| columns.iter().copied()));
+        table.row(head.into_iter().map(str::to_owned).collect());
+        for &(rate, size) in &rows {
+            for (this, other) in &all.pairs {
+                for (figure, name) in figures.iter().enumerate() {
+                    let row = Row { this, other, rate, size, figure };
+                    let mut cells = vec![size.to_string(), this.clone(), other.clone()];
+                    if paced {
+                        cells.insert(0, rate.to_string());
+                    }
+                    if percentiles {
+                        cells.push(name.clone());
+                    }
+                    for &placement in &placements {
+                        cells.extend(row.cells(&points, runs, programs, placement));
+                    }
+                    table.row(cells);
+                }
+            }
+        }
+        let kind = if percentiles { "messages" } else { "slices" };
+        Ratios { table, kind, programs }
+    }
+}
+
+impl fmt::Display for Ratios {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Ratios { table, kind, programs } = self;
+        write!(
+            f,
+            "{table}\n\n\
+             ratio: this tree's time divided by the other's, over all {kind}; below 1 this tree is faster. n: {kind} of the\n\
+             one with fewer. q1..q3: quartiles of the ratios of single sessions."
+        )?;
+        if *programs > 1 {
+            write!(
+                f,
+                "\nplaced: the median over {programs} builds that differ in code placement only, of each build's median session;\n\
+                 min..max: over the same. A range that includes 1 shows no difference."
+            )
+        } else {
+            write!(
+                f,
+                "\nCode placement alone is worth up to 20 %: believe no small difference without --placements."
+            )
+        }
+    }
+}
