@@ -2,44 +2,50 @@
 //!
 //! ```text
 //! cargo bench --bench ping_pong -- --against HEAD
-//! cargo bench --bench throughput -- --against old=v1,../copy --placements 5 --seconds 60 --transports shmpipe,shmpipe-batch
+//! cargo bench --bench throughput -- --against old=HEAD~3,../copy --placements 5 --seconds 60 --transports shmpipe,shmpipe-batch
 //! ```
 //!
-//! Two builds measured one after the other differ by more than most changes do: the machine moved, or the memory lies
-//! elsewhere. So one program holds the library of this tree and those of the others, and their slices alternate.
+//! Two programs measured one after the other differ by more than most changes do: the machine moves, and the memory lies
+//! elsewhere. Here one program contains the library of this tree and those of the revisions, and their slices alternate.
 //!
-//! # How
-//! 1. Each revision is a commit, whose files are exported, or a directory, which is used as it is ([`revision`]).
-//! 2. `target/against` gets a small workspace ([`workspace`]): for each tree a package `shmpipe-against-N` around its
-//!    `src/lib.rs`, for each an adapter around `crates/measure/src/transports/shmpipe.rs`, and one program that links them
-//!    all. Tree 0 is this one. It is built like the others, so that equal sources make equal code.
-//! 3. This process starts the program for one session after another, some seconds long, and puts together what the program
-//!    writes to its standard output ([`session`], [`record`]). The memory lies elsewhere in each session.
-//! 4. The tables show all transports; the last one shows the ratios of this tree to each revision ([`ratios`]).
+//! # How it works
+//! 1. A revision is a commit, whose files are exported, or a directory, which is used as it is (`revision`).
+//! 2. A workspace in `target/against` has, for each tree, a package `shmpipe-against-N` around its `src/lib.rs` and an adapter
+//!    around its `crates/measure/src/transports/shmpipe.rs` (`manifest`, `workspace`). The head of that file says which
+//!    adapter a revision gets. Tree 0 is this one: it is built as the others are, so equal sources give equal machine
+//!    code. The compiler's flags, the profile and the lock file are those of this tree.
+//! 3. One program links all adapters. This process starts it for one session after another, of a second or two, and merges
+//!    what it writes to its standard output (`program`, `record`). Each session has its memory elsewhere and creates its
+//!    rings in another order.
+//! 4. The usual tables show all transports. The last one shows the ratio of this tree to each revision (`ratios`).
 //!
 //! # Code placement
-//! Where a function lies in memory is worth up to a fifth of a small figure, and any change to any function moves all those
-//! behind it. With `--placements N` the program is linked N times: as usual, and N - 1 times with its functions in random
-//! order (`--shuffle-sections` of lld, by which rustc links on x86-64 Linux). Nothing else differs, and only the link is done
-//! anew. The sessions of the programs alternate. A ratio whose range over the placements includes 1 shows no difference.
+//! The address of a function is worth up to a fifth of a small figure, and a change to one function moves all those behind
+//! it. `--placements N` links the program N times: once as usual, and N - 1 times with its functions in a random order, by the
+//! linker's option `--shuffle-sections`. The linker must be lld, which rustc uses by default on x86-64 Linux. Nothing else
+//! differs. The sessions of the N programs alternate.
 //!
 //! # To check by hand
-//! - `--against HEAD` without changes: ratios of about 1.00.
-//! - `--against` a copy with a `std::hint::spin_loop()` too many on its hot path: below 1.
-//! - `nm target/against/target/release/placement-*`: the same functions at different addresses modulo 64.
+//! The tests do not build the workspace, which takes half a minute.
+//!
+//! - `--against HEAD --placements 5`, without changes: the range of each ratio includes 1.
+//! - `--against slow=DIR`, where DIR is a copy of the repository with `std::hint::spin_loop()` added to `Writer::publish`: the
+//!   ratios are below 1.
+//! - `nm target/against/target/release/placement-*`: the functions have other addresses modulo 64 in each program.
+//! - `--against DIR`, where DIR has an adapter that does not compile: the error names the file.
 
 mod manifest;
+mod program;
 mod ratios;
 mod record;
 mod revision;
-mod session;
 mod workspace;
 
 use std::env;
 use std::io;
 use std::time::Duration;
 
-pub use self::session::serve;
+pub use self::program::serve;
 
 use self::ratios::{Ratios, Run};
 use self::record::{Measured, Report};
@@ -49,12 +55,16 @@ use crate::errors::unfit;
 use crate::machine::Machine;
 use crate::session::{Experiment, Session};
 
-/// How long the program measures in one session. Shorter ones lie in more places.
+/// How long the program measures in one session. The shorter, the more places the memory lies in.
 const SESSION: Duration = Duration::from_secs(1);
-/// The same where a slice takes longer.
+/// The same where a slice takes 10 ms.
 const PACED_SESSION: Duration = Duration::from_secs(2);
 
-/// What the program is told to measure.
+/// The benches that compare, by their names on the program's command line.
+const BENCHES: [(&str, Bench); 3] =
+    [("ping_pong", Bench::RoundTrip), ("throughput", Bench::Streaming), ("paced", Bench::Paced)];
+
+/// What a session measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum What {
     Slices(Experiment),
@@ -63,36 +73,27 @@ enum What {
 }
 
 impl What {
-    fn of(bench: Bench, options: &Options) -> What {
+    fn of(bench: Bench, options: &Options) -> io::Result<What> {
         match bench {
-            Bench::RoundTrip if options.latency => What::Latency,
-            Bench::RoundTrip => What::Slices(Experiment::RoundTrip),
-            Bench::Streaming => What::Slices(Experiment::Streaming),
-            Bench::Paced | Bench::Limits | Bench::Sleeping => What::Paced,
+            Bench::RoundTrip if options.latency => Ok(What::Latency),
+            Bench::RoundTrip => Ok(What::Slices(Experiment::RoundTrip)),
+            Bench::Streaming => Ok(What::Slices(Experiment::Streaming)),
+            Bench::Paced => Ok(What::Paced),
+            Bench::Limits | Bench::Sleeping => Err(unfit("--against: this bench does not compare")),
         }
-    }
-}
-
-/// The name of a bench on the program's command line.
-fn bench_name(bench: Bench) -> &'static str {
-    match bench {
-        Bench::RoundTrip => "ping_pong",
-        Bench::Streaming => "throughput",
-        Bench::Paced => "paced",
-        Bench::Limits => "limits",
-        Bench::Sleeping => "sleeping",
     }
 }
 
 /// Builds the program, measures and reports.
 pub(super) fn run(bench: Bench, options: &Options) -> io::Result<()> {
-    let what = What::of(bench, options);
+    let what = What::of(bench, options)?;
     let duration = options.duration()?;
     let revisions = revision::parse_all(&options.against)?;
     let workspace = Workspace::open()?;
     let trees = revisions.iter().map(|revision| workspace.tree(revision)).collect::<io::Result<Vec<_>>>()?;
     let programs = workspace.build(&revisions, &trees, options.placements)?;
 
+    // shown first, and this process's session has ended when those of the program start
     println!("{}\n", Machine::of(&Session::start(&options.settings, &[])?));
     let length = if what == What::Paced { PACED_SESSION } else { SESSION };
     let rounds = duration.div_duration_f64(length * programs.len() as u32).round().max(1.0) as u32;
@@ -102,7 +103,7 @@ pub(super) fn run(bench: Bench, options: &Options) -> io::Result<()> {
     let mut all: Option<Report> = None;
     for round in 0..rounds {
         for (number, program) in programs.iter().enumerate() {
-            let text = session::start(program, bench, round, &words, length)?;
+            let text = program::start(program, bench, round, &words, length)?;
             let found = Report::read(&text, what, &options.settings, all.as_ref())?;
             runs.push(Run { program: number, points: found.measured.points() });
             match &mut all {

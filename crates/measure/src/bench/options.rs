@@ -137,7 +137,7 @@ impl Options {
                 "--rate" if paced => options.rates = numbers(&word, &value()?)?,
                 "--pause" if sleeping => options.pause = Duration::from_micros(number(&word, &value()?)?),
                 "--idle" if sleeping => options.idle = seconds(number(&word, &value()?)?)?,
-                _ => refused = Some(word),
+                _ => refused = refused.or(Some(word)),
             }
         }
         // `cargo test` hands the options of its own harness to every target: a smoke run is not the one to complain
@@ -237,6 +237,22 @@ mod tests {
         let micros = Duration::from_micros;
         assert_eq!((options.pause, options.idle), (micros(700), micros(500_000)));
         assert!(parse(Bench::Limits, &["--bench", "--pause", "700"]).is_err());
+    }
+
+    #[test]
+    fn revisions_are_listed_and_repeated() {
+        let words = ["--bench", "--against", "HEAD,a=../copy", "--against", "v1", "--placements", "3"];
+        for bench in [Bench::RoundTrip, Bench::Streaming, Bench::Paced] {
+            let options = parse(bench, &words).unwrap();
+            let against: Vec<&str> = options.against.iter().map(|word| &word[..]).collect();
+            assert_eq!((&against[..], options.placements), (&["HEAD", "a=../copy", "v1"][..], 3));
+        }
+        for bench in [Bench::Limits, Bench::Sleeping] {
+            let error = parse(bench, &words).unwrap_err().to_string();
+            assert!(error.starts_with("--against: not an option"), "{error}");
+        }
+        assert!(parse(Bench::RoundTrip, &["--bench", "--placements", "3"]).is_err());
+        assert!(parse(Bench::RoundTrip, &["--bench", "--against", "HEAD", "--placements", "0"]).is_err());
     }
 
     #[test]

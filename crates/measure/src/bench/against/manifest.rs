@@ -1,4 +1,4 @@
-//! Manifests as text: what is taken from a tree's, and what is written.
+//! The generated files as text, and what they copy from the manifest of a tree.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -9,7 +9,7 @@ fn sections(manifest: &str) -> Vec<(&str, Vec<&str>)> {
     for line in manifest.lines() {
         let header = line.trim().strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         match (header, sections.last_mut()) {
-            // an array that goes over several lines is no header: its lines are indented
+            // the lines of an array are indented: an inner array is no header
             (Some(header), _) if line.starts_with('[') => sections.push((header, Vec::new())),
             (_, Some((_, lines))) => lines.push(line),
             (_, None) => {}
@@ -45,17 +45,17 @@ fn copied(manifest: &str, wanted: impl Fn(&str) -> bool) -> String {
     text
 }
 
+/// Whether it is `dependencies`, of any target, or one of them.
 fn is_dependencies(header: &str) -> bool {
-    let section = header.rsplit_once("'.").map_or(header, |(_, section)| section);
-    let section =
-        section.strip_prefix("target.").map_or(section, |rest| rest.split_once('.').map_or(rest, |(_, s)| s));
-    section == "dependencies" || section.starts_with("dependencies.")
+    header == "dependencies"
+        || header.starts_with("dependencies.")
+        || (header.starts_with("target.") && header.contains(".dependencies"))
 }
 
 /// The package around the library of one tree.
 ///
 /// # Errors
-/// What the manifest of the tree has that is not understood here.
+/// What is missing in the manifest of the tree, or not supported.
 pub(super) fn library(number: usize, root: &Path, manifest: &str) -> Result<String, String> {
     let edition = edition(manifest)?;
     let dependencies = copied(manifest, |header| is_dependencies(header) || header == "features");
@@ -95,7 +95,7 @@ fn edition(manifest: &str) -> Result<&str, String> {
     found.ok_or_else(|| "no edition in [package] or [workspace.package]".to_owned())
 }
 
-/// What is said of a tree is not of interest here: it has its own lints.
+/// A package without lints: each tree has its own.
 fn package(name: &str, edition: &str, file: &Path, crate_name: &str) -> String {
     format!(
         "[package]
@@ -116,7 +116,7 @@ warnings = \"allow\"
     )
 }
 
-/// The program and the workspace. Its profile is that of the manifest of this tree.
+/// The workspace, and the package of the program. The profile is that of this tree's manifest.
 pub(super) fn program(trees: usize, placements: usize, this: &str, measure: &Path) -> String {
     let mut text = String::from(
         "[workspace]
@@ -142,12 +142,12 @@ autobins = false
     text + &copied(this, |header| header == "profile.release" || header.starts_with("profile.release."))
 }
 
-/// The file of the program of that placement.
+/// The name of the program with that code placement.
 pub(super) fn program_name(placement: usize) -> String {
     format!("placement-{placement}")
 }
 
-/// The library of the program: its main function. `labels` are those of the trees, an empty one for this tree.
+/// The library of the program: its main function. The label of this tree is empty.
 pub(super) fn main_function(labels: &[&str]) -> String {
     let sides = labels
         .iter()
@@ -165,7 +165,7 @@ pub(super) fn main_function(labels: &[&str]) -> String {
 
 pub(super) const BIN: &str = "fn main() -> std::process::ExitCode {\n    shmpipe_against::run()\n}\n";
 
-/// The build script: every placement but the first has its functions in another order.
+/// The build script: every program but the first has its functions in an order of its own.
 pub(super) fn build_script(placements: usize) -> String {
     let mut text = String::from("fn main() {\n    println!(\"cargo::rerun-if-changed=build.rs\");\n");
     for placement in 1..placements {

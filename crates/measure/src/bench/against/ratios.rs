@@ -1,4 +1,4 @@
-//! The last table: how long this tree takes, as a multiple of what another takes.
+//! The last table: the time that this tree takes, divided by the time that another one takes.
 
 use std::fmt;
 
@@ -140,7 +140,7 @@ impl Ratios {
         }
         let mut columns = vec!["n", "ratio", "q1..q3"];
         if programs > 1 {
-            columns.extend(["placed", "min..max"]);
+            columns.extend(["builds", "min..max"]);
         }
         let mut groups = vec![(String::new(), head.len())];
         groups.extend(placements.iter().map(|placement| (placement.to_string(), columns.len())));
@@ -176,20 +176,77 @@ impl fmt::Display for Ratios {
         write!(
             f,
             "{table}\n\n\
-             ratio: this tree's time divided by the other's, over all {kind}; below 1 this tree is faster. n: {kind} of the\n\
-             one with fewer. q1..q3: quartiles of the ratios of single sessions."
+             ratio: this tree's time divided by the other's, over all {kind}; below 1 this tree is faster.\n\
+             n: {kind} of the one with fewer. q1..q3: quartiles of the ratios of the single sessions."
         )?;
         if *programs > 1 {
             write!(
                 f,
-                "\nplaced: the median over {programs} builds that differ in code placement only, of each build's median session;\n\
-                 min..max: over the same. A range that includes 1 shows no difference."
+                "\nbuilds: the median over {programs} builds that differ in code placement only; each counts with its median session.\n\
+                 min..max: the range over these builds. If it includes 1, this shows no difference."
             )
         } else {
             write!(
                 f,
-                "\nCode placement alone is worth up to 20 %: believe no small difference without --placements."
+                "\nCode placement alone is worth up to 20 %. Use --placements before you believe a smaller difference."
             )
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn points(this: f64, other: f64) -> Vec<Point> {
+        let point = |transport, n, ns| Point {
+            transport,
+            rate: 0,
+            size: 64,
+            placement: Placement::Near,
+            n,
+            figures: vec![Some(ns)],
+        };
+        vec![point("shmpipe", 70, this), point("shmpipe@old", 60, other)]
+    }
+
+    fn run(program: usize, this: f64) -> Run {
+        Run { program, points: points(this, 100.0) }
+    }
+
+    const ROW: Row<'_> = Row { this: "shmpipe", other: "shmpipe@old", rate: 0, size: 64, figure: 0 };
+
+    #[test]
+    fn a_ratio_is_this_tree_by_the_other() {
+        let runs = [run(0, 80.0), run(0, 90.0), run(0, 70.0), run(0, 60.0)];
+        let cells = ROW.cells(&points(75.0, 100.0), &runs, 1, Placement::Near);
+        assert_eq!(cells, ["60", "0.75", "0.70..0.90"]);
+    }
+
+    #[test]
+    fn each_build_counts_once() {
+        // build 0 ran more often than the others
+        let runs = [run(0, 90.0), run(0, 91.0), run(0, 92.0), run(1, 110.0), run(2, 100.0)];
+        let cells = ROW.cells(&points(95.0, 100.0), &runs, 3, Placement::Near);
+        assert_eq!(cells, ["60", "0.95", "0.91..1.00", "1.00", "0.91..1.10"]);
+    }
+
+    #[test]
+    fn what_was_not_measured_is_a_dash() {
+        assert_eq!(ROW.cells(&points(75.0, 100.0), &[], 1, Placement::Far), ["-"; 3]);
+        let without = Row { size: 8, ..ROW };
+        assert_eq!(without.cells(&points(75.0, 100.0), &[], 2, Placement::Near), ["-"; 5]);
+        let cells = ROW.cells(&points(75.0, 100.0), &[], 2, Placement::Near);
+        assert_eq!(cells, ["60", "0.75", "-", "-", "-"]);
+    }
+
+    #[test]
+    fn a_percentile_without_evidence_is_no_figure() {
+        let mut histogram = latency::histogram().unwrap();
+        for ns in 1..=100 {
+            histogram.saturating_record(ns);
+        }
+        let point = Point::of_histogram("shmpipe", 1000, 64, Placement::Far, &histogram);
+        assert_eq!((point.n, point.figures), (100, vec![Some(50.0), None]));
     }
 }

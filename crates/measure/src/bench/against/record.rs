@@ -1,4 +1,4 @@
-//! What the program writes and its parent reads: a line for each transport, pair and series, its fields parted by tabs.
+//! What the program writes and its parent reads: lines of fields, separated by tabs.
 
 use std::cmp::Reverse;
 use std::fmt::Write;
@@ -15,7 +15,7 @@ use crate::session::{Config, Slice};
 use crate::settings::Settings;
 use crate::transports::{Mode, Transport};
 
-/// What the tables say of a transport.
+/// A transport, as the tables describe it.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Named {
     pub(super) name: &'static str,
@@ -130,7 +130,7 @@ impl<'a> Fields<'a> {
 }
 
 impl Report {
-    /// Understands what [`write`] has written. `before` is what an earlier session wrote, if there was one.
+    /// Reads what [`write`] wrote. `before` is the report of an earlier session, if there was one.
     pub(super) fn read(
         text: &str,
         what: What,
@@ -155,7 +155,6 @@ impl Report {
         for line in text.lines() {
             report.line(line, what)?;
         }
-        // the order of the tables is that of the transports, the session's was another
         report.sort();
         Ok(report)
     }
@@ -168,7 +167,7 @@ impl Report {
                 let mode = fields.one_of(&[Mode::Polls, Mode::PollsThenSleeps, Mode::Sleeps])?;
                 let about = fields.text()?.to_owned();
                 if !self.transports.iter().any(|found| found.name == name) {
-                    // there are a few of them, for as long as this process runs
+                    // leaked on purpose: there are a few of them, used until this process ends
                     let name = Box::leak(name.to_owned().into_boxed_str());
                     self.transports.push(Named { name, mode, about });
                 }
@@ -223,6 +222,7 @@ impl Report {
         Ok(())
     }
 
+    /// From the order of the session to that of the tables.
     fn sort(&mut self) {
         let number = |name: &str| self.transports.iter().position(|found| found.name == name);
         match &mut self.measured {
@@ -305,5 +305,123 @@ impl Measured {
                 rows.collect()
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::Experiment;
+    use crate::transports::{CLASSIC, SHMPIPE};
+
+    const SETTINGS: fn() -> Settings = Settings::default;
+
+    fn slice(cost_ns: f64, placement: Placement) -> Slice {
+        Slice { cost_ns, floor_ns: 60.25, placement }
+    }
+
+    fn slices() -> Measured {
+        let series = |number, transport: &dyn Transport, slices: &[Slice]| Series {
+            config: Config { experiment: Experiment::Streaming, transport: number, size: 64 },
+            transport: transport.name(),
+            mode: transport.mode(),
+            slices: slices.to_vec(),
+            discarded: 3,
+        };
+        // the session measured in another order than that of the tables
+        let shmpipe = [slice(0.1 + 0.2, Placement::Near), slice(1e6, Placement::Far)];
+        Measured::Slices(Collected {
+            series: vec![series(0, SHMPIPE, &shmpipe), series(1, CLASSIC, &[])],
+            placements: Placement::OF_TWO_CPUS.to_vec(),
+            near_below_ns: SETTINGS().near_below_ns,
+            sessions: 1,
+        })
+    }
+
+    fn through_text(measured: &Measured, what: What) -> Report {
+        let text = write(&[CLASSIC, SHMPIPE], &[("shmpipe", "classic")], measured);
+        Report::read(&text, what, &SETTINGS(), None).unwrap()
+    }
+
+    #[test]
+    fn slices_survive_their_way_through_text() {
+        let report = through_text(&slices(), What::Slices(Experiment::Streaming));
+        assert_eq!(report.pairs, [("shmpipe".to_owned(), "classic".to_owned())]);
+        let about: Vec<&str> = report.transports.iter().map(|transport| &transport.about[..]).collect();
+        assert_eq!(about, [CLASSIC.about(), SHMPIPE.about()]);
+        let Measured::Slices(found) = report.measured else { panic!("not slices") };
+        assert_eq!(found.placements, Placement::OF_TWO_CPUS);
+        let names: Vec<&str> = found.series.iter().map(|series| series.transport).collect();
+        assert_eq!(names, ["classic", "shmpipe"]);
+        let Series { config, mode, slices, discarded, .. } = &found.series[1];
+        assert_eq!(*config, Config { experiment: Experiment::Streaming, transport: 1, size: 64 });
+        assert_eq!((*mode, *discarded), (SHMPIPE.mode(), 3));
+        assert_eq!(*slices, [slice(0.1 + 0.2, Placement::Near), slice(1e6, Placement::Far)]);
+    }
+
+    #[test]
+    fn sessions_are_merged() {
+        let what = What::Slices(Experiment::Streaming);
+        let mut report = through_text(&slices(), what);
+        report.append(through_text(&slices(), what)).unwrap();
+        let Measured::Slices(all) = &report.measured else { panic!("not slices") };
+        assert_eq!((all.sessions, all.series.len(), all.series[1].slices.len()), (2, 2, 4));
+        assert!(report.append(through_text(&Measured::Paced(Vec::new()), What::Paced)).is_err());
+    }
+
+    #[test]
+    fn histograms_survive_their_way_through_text() {
+        let mut histogram = latency::histogram().unwrap();
+        for ns in [0, 1, 17, 17, 4711, 123_456_789] {
+            histogram.saturating_record(ns);
+        }
+        let (transport, mode, placement) = (SHMPIPE.name(), SHMPIPE.mode(), Placement::Far);
+        let row = Paced {
+            transport,
+            mode,
+            size: 64,
+            interval: 1000,
+            placement,
+            histogram: histogram.clone(),
+            early: 5,
+            slices: 6,
+            kept_up: 4,
+        };
+        let floor = Paced { transport: FLOOR, mode: Mode::Polls, size: 0, ..row.clone() };
+        let slow = Paced { interval: 100_000, ..row.clone() };
+        // from low rates to high ones, as the tables have them
+        let report = through_text(&Measured::Paced(vec![row, floor, slow]), What::Paced);
+        let Measured::Paced(found) = report.measured else { panic!("not paced") };
+        let keys: Vec<_> = found.iter().map(|row| (row.interval, row.transport)).collect();
+        assert_eq!(keys, [(100_000, "shmpipe"), (1000, FLOOR), (1000, "shmpipe")]);
+        let Paced { histogram: its, early, slices, kept_up, .. } = &found[2];
+        assert_eq!((its, *early, *slices, *kept_up), (&histogram, 5, 6, 4));
+
+        let row = Latency { transport, mode, size: 8, placement, histogram: histogram.clone(), slices: 2 };
+        let report = through_text(&Measured::Latency(vec![row]), What::Latency);
+        let Measured::Latency(found) = report.measured else { panic!("not latency") };
+        assert_eq!((&found[0].histogram, found[0].size, found[0].slices), (&histogram, 8, 2));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_told() {
+        let read = |text: &str| {
+            let report = Report::read(text, What::Paced, &SETTINGS(), None);
+            report.err().expect("an error").to_string()
+        };
+        assert!(read("nonsense").contains("nonsense"));
+        assert!(read("paced\tunknown\t1").contains("unknown"));
+        assert!(read("transport\tx\tflies\tabout").contains("flies"));
+        assert!(read("series\tfloor\t8\t0").contains("series"));
+        assert!(read("pair\tx").contains("a field too few"));
+    }
+
+    #[test]
+    fn the_baseline_is_the_classic_ring_or_the_first_other() {
+        let mut report = through_text(&slices(), What::Slices(Experiment::Streaming));
+        assert_eq!(report.default_baseline(), "classic");
+        report.transports.remove(0);
+        report.pairs = vec![("shmpipe".to_owned(), "shmpipe@HEAD".to_owned())];
+        assert_eq!(report.default_baseline(), "shmpipe@HEAD");
     }
 }

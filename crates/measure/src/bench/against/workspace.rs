@@ -15,12 +15,12 @@ use crate::errors::{about, failed, unfit};
 
 /// Where a tree has its adapter.
 const ADAPTER: &str = "crates/measure/src/transports/shmpipe.rs";
-/// How a line of an adapter starts that is a crate of its own.
+/// How a line of an adapter starts that can be a crate of its own.
 const CONVENTION: &str = "use shmpipe_measure::";
 
 const BUILD: [&str; 3] = ["build", "--release", "--locked"];
 
-/// The folder, which is this process's alone.
+/// The folder, locked for this process.
 pub(super) struct Workspace {
     root: PathBuf,
     this: Tree,
@@ -47,14 +47,14 @@ impl Tree {
         Ok(Tree { root, manifest, adapter, own })
     }
 
-    /// Says so if the tree has no adapter.
+    /// Tells if the tree has no adapter of its own.
     pub(super) fn adapter_note(&self) -> &'static str {
-        if self.own { "" } else { ", by the adapter of this tree" }
+        if self.own { "" } else { ", with the adapter of this tree" }
     }
 }
 
 impl Workspace {
-    /// Waits until no other process uses it.
+    /// Locks the folder. Waits while another process uses it.
     pub(super) fn open() -> io::Result<Workspace> {
         let this = Path::new(THIS_TREE);
         let this = this.canonicalize().map_err(|error| about(format_args!("{THIS_TREE}"), error))?;
@@ -64,8 +64,12 @@ impl Workspace {
         fs::create_dir_all(&root).map_err(describe)?;
         let lock = File::create(root.join("lock")).map_err(describe)?;
         // SAFETY: flock takes numbers only.
-        if unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX) } == -1 {
-            return Err(failed(format_args!("{}", root.join("lock").display())));
+        let flock = |how| unsafe { libc::flock(lock.as_raw_fd(), how) };
+        if flock(libc::LOCK_EX | libc::LOCK_NB) == -1 {
+            eprintln!("another process measures in {}: waiting until it ends", root.display());
+            if flock(libc::LOCK_EX) == -1 {
+                return Err(failed(format_args!("{}", root.join("lock").display())));
+            }
         }
         Ok(Workspace { root, this, _lock: lock })
     }
@@ -80,7 +84,7 @@ impl Workspace {
             .map_err(|error| about(format_args!("--against {}", revision.label), error))
     }
 
-    /// Builds the program in so many placements and gives their files.
+    /// Builds the program with so many code placements and returns the files.
     pub(super) fn build(
         &self,
         revisions: &[Revision],
@@ -91,7 +95,7 @@ impl Workspace {
         let labels: Vec<&str> =
             std::iter::once("").chain(revisions.iter().map(|revision| &revision.label[..])).collect();
         self.generate(&all, &labels, placements)?;
-        // the lock file gets the packages of this workspace: without the network, if the index is there
+        // adds the packages of this workspace to the lock file, without the network if the local index suffices
         let resolve = ["update", "--workspace", "--quiet", "--offline"];
         if !self.cargo(&resolve, Stdio::null())? {
             self.cargo(&resolve[..3], Stdio::inherit())?;
@@ -121,7 +125,7 @@ impl Workspace {
         self.write("Cargo.toml", &program)?;
         self.write("src/lib.rs", &manifest::main_function(labels))?;
         self.write("build.rs", &manifest::build_script(placements))?;
-        // the versions of this tree, so that what was downloaded for it will do
+        // the versions of this tree: those are downloaded already
         let lock = self.this.root.join("Cargo.lock");
         fs::copy(&lock, self.root.join("Cargo.lock"))
             .map_err(|error| about(format_args!("{}", lock.display()), error))?;
@@ -140,7 +144,7 @@ impl Workspace {
         write().map_err(|error| about(format_args!("{}", path.display()), error))
     }
 
-    /// Whether cargo did it. Its configuration is that of this tree.
+    /// Whether cargo succeeds, with the configuration of this tree.
     fn cargo(&self, words: &[&str], told: Stdio) -> io::Result<bool> {
         let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut command = Command::new(cargo);
@@ -148,12 +152,14 @@ impl Workspace {
         if words[0] == "build" {
             command.arg("--target-dir").arg(self.root.join("target"));
         }
+        // the programs would lie elsewhere
+        command.env_remove("CARGO_BUILD_TARGET");
         command.current_dir(&self.this.root).stdin(Stdio::null()).stdout(Stdio::null()).stderr(told);
         let status = command.status().map_err(|error| about(format_args!("cargo {}", words[0]), error))?;
         Ok(status.success())
     }
 
-    /// What did not compile.
+    /// The error of a build that failed: finds the package at fault.
     fn culprit(&self, trees: &[&Tree], labels: &[&str], placements: usize) -> io::Result<io::Error> {
         let builds = |package: &str| {
             self.cargo(&[&BUILD[..], &["--quiet", "--package", package]].concat(), Stdio::null())
@@ -169,10 +175,10 @@ impl Workspace {
             if !builds(&manifest::adapter_package(number))? {
                 let file = tree.adapter.display();
                 let why = if tree.own {
-                    "it should fit the library of its own revision and the public API of crates/measure of this tree"
+                    "it must fit the library of its own revision and the public API of crates/measure of this tree"
                 } else {
-                    "that revision has none of its own, so the one of this tree should fit its library: compare with a \
-                     later revision, or put an adapter that fits into a working copy and name that"
+                    "the revision has no adapter of its own, and its library does not fit the one of this tree; check the \
+                     revision out, put an adapter that fits into that working copy and name the working copy"
                 };
                 return Ok(io::Error::other(format!(
                     "the adapter of {whose} does not compile: {file}; {why}"

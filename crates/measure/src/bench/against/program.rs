@@ -1,4 +1,4 @@
-//! One session of the program, from both sides: how it is started, and what it does.
+//! The generated program: how this process starts it, and what it does, one session each time.
 
 use std::env;
 use std::io::{self, Write};
@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use super::record::{self, Measured};
-use super::{What, bench_name};
+use super::{BENCHES, What};
 use crate::bench::{Bench, Options, check, choose, is_known, with_all};
 use crate::collected::Collected;
 use crate::endpoint::Endpoint;
@@ -24,7 +24,7 @@ use crate::transports::{Mode, Transport};
 /// What is compared unless transports are named.
 const DEFAULT: &str = "shmpipe";
 
-/// Has `program` measure in one session for `length`, and gives what it writes.
+/// Starts `program`, which measures for `length`, and returns what it writes.
 pub(super) fn start(
     program: &Path,
     bench: Bench,
@@ -33,7 +33,9 @@ pub(super) fn start(
     length: Duration,
 ) -> io::Result<String> {
     let mut command = Command::new(program);
-    command.args([bench_name(bench), &round.to_string()]).args(words);
+    let named = BENCHES.iter().find(|(_, its)| *its == bench);
+    let (name, _) = named.ok_or_else(|| unfit("--against: this bench does not compare"))?;
+    command.args([*name, &round.to_string()]).args(words);
     command.args(["--seconds", &length.as_secs_f64().to_string()]);
     let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
     let output = output.map_err(|error| about(format_args!("{}", program.display()), error))?;
@@ -43,10 +45,10 @@ pub(super) fn start(
     String::from_utf8(output.stdout).map_err(|_| record::unreadable("text that is no UTF-8"))
 }
 
-/// The main function of the program. `sides` has the transports of each tree, that of this tree first and without a name.
+/// The main function of the program. `sides` has a label and the transports of each tree: first this one, whose label is empty.
 pub fn serve(sides: &[(&'static str, &'static [&'static dyn Transport])]) -> ExitCode {
     let sides: Vec<Side> = sides.iter().map(|(label, transports)| Side::new(label, transports)).collect();
-    // those of the trees first: by their names, those of this crate's own copy of the library are not found
+    // those of the trees come first and hide the transports over this crate's own copy of the library
     let ours: Vec<&'static dyn Transport> = sides.iter().flat_map(|side| side.transports.clone()).collect();
     let known = with_all(&ours);
     partner::serve_if_partner(&known);
@@ -59,7 +61,7 @@ pub fn serve(sides: &[(&'static str, &'static [&'static dyn Transport])]) -> Exi
     }
 }
 
-/// The transports of one tree, under the names that they have here.
+/// The transports of one tree, renamed unless it is this tree.
 struct Side {
     label: &'static str,
     transports: Vec<&'static dyn Transport>,
@@ -81,7 +83,7 @@ pub(super) fn name_at(transport: &str, label: &str) -> String {
 }
 
 fn renamed(inner: &'static dyn Transport, label: &str) -> &'static dyn Transport {
-    // there are a few of them, for as long as the program runs
+    // leaked on purpose: there are a few of them, used until the program ends
     let name = Box::leak(name_at(inner.name(), label).into_boxed_str());
     Box::leak(Box::new(Renamed { name, inner }))
 }
@@ -122,7 +124,7 @@ impl Transport for Renamed {
     }
 }
 
-/// The transports that are measured, in the order of the tables, and which of them is compared with which.
+/// The transports that are measured, in the order of the tables, and the pairs that are compared.
 struct Chosen {
     transports: Vec<&'static dyn Transport>,
     /// The name in this tree, and the name in the other.
@@ -161,12 +163,12 @@ impl Chosen {
     }
 }
 
-/// Measures as the command line says, and gives the lines that [`Report::read`](record::Report::read) understands.
+/// Measures what the command line says, and returns the lines that [`Report::read`](record::Report::read) understands.
 fn measure(sides: &[Side], known: &[&'static dyn Transport]) -> io::Result<String> {
     let mut words = env::args().skip(1);
-    let bench = words.next().and_then(|word| BENCHES.into_iter().find(|bench| bench_name(*bench) == word));
+    let bench = words.next().and_then(|word| BENCHES.into_iter().find(|(name, _)| *name == word));
     let round: Option<u64> = words.next().and_then(|word| word.parse().ok());
-    let (Some(bench), Some(round)) = (bench, round) else {
+    let (Some((_, bench)), Some(round)) = (bench, round) else {
         return Err(unfit(
             "this program is started by the option --against of ping_pong, throughput and paced",
         ));
@@ -181,7 +183,7 @@ fn measure(sides: &[Side], known: &[&'static dyn Transport]) -> io::Result<Strin
     let mut session = Session::start(&options.settings, &order)?;
     check(&mut session, &options.sizes)?;
     let (sizes, duration) = (&options.sizes[..], options.duration()?);
-    let measured = match What::of(bench, &options) {
+    let measured = match What::of(bench, &options)? {
         What::Slices(experiment) => {
             Measured::Slices(slices_of(&mut session, experiment, sizes, duration, round)?)
         }
@@ -191,11 +193,8 @@ fn measure(sides: &[Side], known: &[&'static dyn Transport]) -> io::Result<Strin
     Ok(record::write(&chosen.transports, &chosen.pairs, &measured))
 }
 
-/// The benches that compare.
-const BENCHES: [Bench; 3] = [Bench::RoundTrip, Bench::Streaming, Bench::Paced];
-
-/// The order in which the rings are made decides which memory they get. So it is another one in each round, and each is
-/// followed by its reverse.
+/// The order in which the rings are created decides which memory they get. So each round has an order of its own, and
+/// every second round has the reverse of the one before.
 fn shuffle<T>(items: &mut [T], round: u64) {
     SplitMix64::new(round / 2).shuffle(items);
     if round % 2 == 1 {
