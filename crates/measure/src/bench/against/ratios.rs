@@ -5,6 +5,7 @@ use std::fmt;
 use hdrhistogram::Histogram;
 
 use super::record::{Measured, Report};
+use crate::collected::FEWEST;
 use crate::latency;
 use crate::placement::Placement;
 use crate::statistics::{self, Spread};
@@ -21,9 +22,9 @@ pub(super) struct Point {
     pub(super) rate: u64,
     pub(super) size: usize,
     pub(super) placement: Placement,
-    /// Slices, or messages.
-    pub(super) n: u64,
-    /// Nanoseconds: the median, or the percentiles. `None` of too few.
+    /// Slices.
+    pub(super) n: usize,
+    /// Nanoseconds: the median, or the percentiles. `None` of too few slices or messages.
     pub(super) figures: Vec<Option<f64>>,
 }
 
@@ -33,13 +34,14 @@ impl Point {
         rate: u64,
         size: usize,
         placement: Placement,
+        n: usize,
         histogram: &Histogram<u64>,
     ) -> Point {
         let figures = PERCENTILES.iter().map(|&percent| {
-            let ns = latency::percentile(histogram, percent)?;
+            let ns = latency::percentile(histogram, percent).filter(|_| n >= FEWEST)?;
             Some(ns as f64)
         });
-        Point { transport, rate, size, placement, n: histogram.len(), figures: figures.collect() }
+        Point { transport, rate, size, placement, n, figures: figures.collect() }
     }
 }
 
@@ -60,8 +62,8 @@ struct Row<'a> {
 }
 
 impl Row<'_> {
-    /// The ratio of the two, and how many slices or messages the fewer of them have.
-    fn ratio(&self, points: &[Point], placement: Placement) -> Option<(u64, f64)> {
+    /// The ratio of the two, and how many slices the one with fewer has.
+    fn ratio(&self, points: &[Point], placement: Placement) -> Option<(usize, f64)> {
         let find = |name| {
             points.iter().find(|point| {
                 (point.transport, point.rate, point.size, point.placement)
@@ -106,7 +108,6 @@ fn range(from: f64, to: f64) -> String {
 /// The table and its legend.
 pub(super) struct Ratios {
     table: Table,
-    kind: &'static str,
     programs: usize,
 }
 
@@ -165,19 +166,18 @@ impl Ratios {
                 }
             }
         }
-        let kind = if percentiles { "messages" } else { "slices" };
-        Ratios { table, kind, programs }
+        Ratios { table, programs }
     }
 }
 
 impl fmt::Display for Ratios {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Ratios { table, kind, programs } = self;
+        let Ratios { table, programs } = self;
         write!(
             f,
             "{table}\n\n\
-             ratio: this tree's time divided by the other's, over all {kind}; below 1 this tree is faster.\n\
-             n: {kind} of the one with fewer. q1..q3: quartiles of the ratios of the single sessions."
+             ratio: this tree's time divided by the other's, over all sessions; below 1 this tree is faster.\n\
+             n: slices of the one with fewer. q1..q3: quartiles of the ratios of the single sessions."
         )?;
         if *programs > 1 {
             write!(
@@ -246,7 +246,8 @@ mod tests {
         for ns in 1..=100 {
             histogram.saturating_record(ns);
         }
-        let point = Point::of_histogram("shmpipe", 1000, 64, Placement::Far, &histogram);
-        assert_eq!((point.n, point.figures), (100, vec![Some(50.0), None]));
+        let figures = |n| Point::of_histogram("shmpipe", 1000, 64, Placement::Far, n, &histogram).figures;
+        assert_eq!(figures(FEWEST), [Some(50.0), None]);
+        assert_eq!(figures(FEWEST - 1), [None, None]);
     }
 }

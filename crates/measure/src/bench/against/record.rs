@@ -283,7 +283,7 @@ impl Measured {
                             rate: 0,
                             size: series.config.size,
                             placement,
-                            n: cell.n as u64,
+                            n: cell.n,
                             figures: vec![Some(median)],
                         })
                     })
@@ -292,15 +292,16 @@ impl Measured {
             }
             Measured::Latency(latencies) => {
                 let rows = latencies.iter().map(|row| {
-                    let Latency { transport, size, placement, histogram, .. } = row;
-                    Point::of_histogram(transport, 0, *size, *placement, histogram)
+                    let Latency { transport, size, placement, slices, histogram, .. } = row;
+                    Point::of_histogram(transport, 0, *size, *placement, *slices, histogram)
                 });
                 rows.collect()
             }
             Measured::Paced(paced) => {
                 let rows = paced.iter().map(|row| {
-                    let Paced { transport, size, placement, histogram, .. } = row;
-                    Point::of_histogram(transport, row.rate().round() as u64, *size, *placement, histogram)
+                    let Paced { transport, size, placement, slices, histogram, .. } = row;
+                    let rate = row.rate().round() as u64;
+                    Point::of_histogram(transport, rate, *size, *placement, *slices as usize, histogram)
                 });
                 rows.collect()
             }
