@@ -1,5 +1,6 @@
 //! What the benches have in common: their options, the smoke run, and the report.
 
+pub mod against;
 mod hardware;
 mod options;
 mod sleeping;
@@ -11,10 +12,11 @@ use std::time::Duration;
 
 pub use self::options::SIZES;
 use self::options::{Options, usage};
+use crate::collected::Collected;
 use crate::errors::{about, unfit};
-use crate::latency;
+use crate::latency::{self, Latency};
 use crate::machine::Machine;
-use crate::paced;
+use crate::paced::{self, Paced};
 use crate::partner;
 use crate::session::{Experiment, Session};
 use crate::slices::{self, Plan, Until, collect_in_sessions};
@@ -41,12 +43,7 @@ pub enum Bench {
 /// it checks that every transport delivers every byte both ways at every size, and that slices can be taken; it reports no
 /// figures.
 pub fn main(bench: Bench, transports: &[&'static dyn Transport]) -> ExitCode {
-    let mut known = transports.to_vec();
-    for other in transports::ALL {
-        if !known.iter().any(|transport| transport.name() == other.name()) {
-            known.push(*other);
-        }
-    }
+    let known = with_all(transports);
     partner::serve_if_partner(&known);
     let options = Options::parse(bench, env::args().skip(1));
     match options.and_then(|options| run(bench, transports, &known, &options)) {
@@ -56,6 +53,21 @@ pub fn main(bench: Bench, transports: &[&'static dyn Transport]) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The transports, and all those of this crate with other names.
+fn with_all(transports: &[&'static dyn Transport]) -> Vec<&'static dyn Transport> {
+    let mut known = transports.to_vec();
+    for other in transports::ALL {
+        if !is_known(&known, other.name()) {
+            known.push(*other);
+        }
+    }
+    known
+}
+
+fn is_known(transports: &[&dyn Transport], name: &str) -> bool {
+    transports.iter().any(|transport| transport.name() == name)
 }
 
 fn run(
@@ -70,6 +82,9 @@ fn run(
     }
     if options.list {
         return Ok(()); // no tests with names of their own
+    }
+    if options.measure && !options.against.is_empty() {
+        return against::run(bench, options);
     }
     let chosen = choose(transports, known, &options.transports)?;
     if let Some(baseline) = &options.baseline {
@@ -122,6 +137,11 @@ fn measure(experiment: Experiment, chosen: &[&'static dyn Transport], options: &
     let baseline = options.baseline.as_deref().unwrap_or(BASELINE);
     let experiments = [(experiment, &options.sizes[..])];
     let collected = collect_in_sessions(&options.settings, chosen, &experiments, options.duration()?)?;
+    report(experiment, &collected, baseline, options);
+    Ok(())
+}
+
+fn report(experiment: Experiment, collected: &Collected, baseline: &str, options: &Options) {
     let what = match experiment {
         Experiment::RoundTrip => "one round trip: a message there and one of the same size back",
         Experiment::Streaming => "one message of many sent in a row, timed where they are received",
@@ -141,16 +161,18 @@ fn measure(experiment: Experiment, chosen: &[&'static dyn Transport], options: &
              To see what that costs, compare with --burst of as many messages as fit the ring."
         );
     }
-    Ok(())
 }
 
 fn measure_latency(chosen: &[&'static dyn Transport], options: &Options) -> io::Result<()> {
     let (settings, sizes) = (&options.settings, &options.sizes[..]);
-    let latencies = latency::collect_in_sessions(settings, chosen, sizes, options.duration()?)?;
+    report_latency(&latency::collect_in_sessions(settings, chosen, sizes, options.duration()?)?, options)
+}
+
+fn report_latency(latencies: &[Latency], options: &Options) -> io::Result<()> {
     if let Some(directory) = &options.hgrm {
-        latency::save(&latencies, directory)?;
+        latency::save(latencies, directory)?;
     }
-    println!("{}\n", latency::table(&latencies));
+    println!("{}\n", latency::table(latencies));
     println!(
         "Each round trip is timed by itself and starts when the one before has ended. The clock's reading is included\n\
          and delays the next: compare within this table. A percentile that fewer than {} exceed is not shown.",
@@ -161,11 +183,14 @@ fn measure_latency(chosen: &[&'static dyn Transport], options: &Options) -> io::
 
 fn measure_paced(chosen: &[&'static dyn Transport], options: &Options) -> io::Result<()> {
     let Options { settings, sizes, rates, .. } = options;
-    let paced = paced::collect_in_sessions(settings, chosen, sizes, rates, options.duration()?)?;
+    report_paced(&paced::collect_in_sessions(settings, chosen, sizes, rates, options.duration()?)?, options)
+}
+
+fn report_paced(paced: &[Paced], options: &Options) -> io::Result<()> {
     if let Some(directory) = &options.hgrm {
-        paced::save(&paced, directory)?;
+        paced::save(paced, directory)?;
     }
-    println!("{}\n", paced::table(&paced));
+    println!("{}\n", paced::table(paced));
     println!(
         "rate: messages a second. Each carries the time at which it should be sent, and its delay counts from then, also if\n\
          the sender came late. kept up: the part of the slices whose last message arrived about when it should; in the\n\
@@ -174,7 +199,7 @@ fn measure_paced(chosen: &[&'static dyn Transport], options: &Options) -> io::Re
         paced::SLICE.as_millis(),
         latency::BEYOND
     );
-    if paced::disturbed(&paced) {
+    if paced::disturbed(paced) {
         println!(
             "Not even the floor kept up: something else ran on the two CPUs, and these delays are the scheduler's."
         );

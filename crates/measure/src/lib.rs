@@ -47,6 +47,9 @@
 //! no transport in between.
 #![cfg(all(target_os = "linux", not(shmpipe_loom)))]
 
+// `transports/shmpipe.rs` names this crate as other crates do: it is compiled as one of them, too.
+extern crate self as shmpipe_measure;
+
 mod affinity;
 pub mod bench;
 mod both_ends;

@@ -33,7 +33,9 @@ pub use self::futex::FUTEX;
 pub use self::packets::{DATAGRAM, SEQPACKET};
 pub use self::pipe::{PIPE, PIPE_SPIN};
 pub use self::posixqueue::POSIX_QUEUE;
-pub use self::shmpipe::{SHMPIPE, SHMPIPE_BATCH, SHMPIPE_RESERVE, SHMPIPE_SPIN, SHMPIPE_TRUSTED};
+pub use self::shmpipe::{
+    SHMPIPE, SHMPIPE_BATCH, SHMPIPE_RESERVE, SHMPIPE_SPIN, SHMPIPE_TRUSTED, TRANSPORTS as SHMPIPES,
+};
 pub use self::sysvqueue::SYSV_QUEUE;
 pub use self::tcp::{TCP, TCP_SPIN};
 pub use self::unix::{UNIX, UNIX_SPIN};

@@ -45,6 +45,11 @@ const HGRM_USAGE: &str =
 const PACED_USAGE: &str = "  --rate A,B           messages a second (default 10000,100000,1000000)
 ";
 
+const AGAINST_USAGE: &str =
+    "  --against A,B        measure other revisions or working copies as well; NAME=A names one in the tables
+  --placements N       with --against: N builds that differ in code placement (default 1)
+";
+
 const SLEEPING_USAGE: &str = "\
   --pause N            microseconds before each message (default 500, 300 at least)
   --idle N             seconds for which nothing comes, for each transport (default 2)
@@ -66,6 +71,10 @@ pub(super) struct Options {
     pub(super) pause: Duration,
     pub(super) idle: Duration,
     pub(super) hgrm: Option<PathBuf>,
+    /// With which other revisions this tree is compared, as they were written.
+    pub(super) against: Vec<String>,
+    /// Builds that differ in code placement.
+    pub(super) placements: usize,
     pub(super) settings: Settings,
 }
 
@@ -89,11 +98,14 @@ impl Options {
             pause: sleeping::PAUSE,
             idle: Duration::from_secs(2),
             hgrm: None,
+            against: Vec::new(),
+            placements: 1,
             settings: Settings::default(),
         };
         let paced = bench == Bench::Paced;
         let slices = matches!(bench, Bench::RoundTrip | Bench::Streaming);
         let sleeping = bench == Bench::Sleeping;
+        let compares = paced || slices;
         let mut refused = None;
         while let Some(word) = words.next() {
             let mut value =
@@ -120,10 +132,12 @@ impl Options {
                 "--hgrm" if matches!(bench, Bench::RoundTrip | Bench::Paced) => {
                     options.hgrm = Some(value()?.into())
                 }
+                "--against" if compares => options.against.extend(value()?.split(',').map(str::to_owned)),
+                "--placements" if compares => options.placements = number(&word, &value()?)?,
                 "--rate" if paced => options.rates = numbers(&word, &value()?)?,
                 "--pause" if sleeping => options.pause = Duration::from_micros(number(&word, &value()?)?),
                 "--idle" if sleeping => options.idle = seconds(number(&word, &value()?)?)?,
-                _ => refused = Some(word),
+                _ => refused = refused.or(Some(word)),
             }
         }
         // `cargo test` hands the options of its own harness to every target: a smoke run is not the one to complain
@@ -135,6 +149,12 @@ impl Options {
         }
         if options.latency && options.settings.burst.is_some() {
             return Err(unfit("--burst does not go with --latency"));
+        }
+        if options.placements == 0 {
+            return Err(unfit("--placements 0: at least one build is measured"));
+        }
+        if options.placements > 1 && options.against.is_empty() {
+            return Err(unfit("--placements needs --against"));
         }
         for &rate in &options.rates {
             paced::interval(rate)?;
@@ -163,6 +183,9 @@ pub(super) fn usage(bench: Bench) -> String {
         Bench::Paced => usage += &[PACED_USAGE, HGRM_USAGE].concat(),
         Bench::Limits => {}
         Bench::Sleeping => usage += SLEEPING_USAGE,
+    }
+    if matches!(bench, Bench::RoundTrip | Bench::Streaming | Bench::Paced) {
+        usage += AGAINST_USAGE;
     }
     usage.truncate(usage.trim_end().len());
     usage
@@ -214,6 +237,22 @@ mod tests {
         let micros = Duration::from_micros;
         assert_eq!((options.pause, options.idle), (micros(700), micros(500_000)));
         assert!(parse(Bench::Limits, &["--bench", "--pause", "700"]).is_err());
+    }
+
+    #[test]
+    fn revisions_are_listed_and_repeated() {
+        let words = ["--bench", "--against", "HEAD,a=../copy", "--against", "v1", "--placements", "3"];
+        for bench in [Bench::RoundTrip, Bench::Streaming, Bench::Paced] {
+            let options = parse(bench, &words).unwrap();
+            let against: Vec<&str> = options.against.iter().map(|word| &word[..]).collect();
+            assert_eq!((&against[..], options.placements), (&["HEAD", "a=../copy", "v1"][..], 3));
+        }
+        for bench in [Bench::Limits, Bench::Sleeping] {
+            let error = parse(bench, &words).unwrap_err().to_string();
+            assert!(error.starts_with("--against: not an option"), "{error}");
+        }
+        assert!(parse(Bench::RoundTrip, &["--bench", "--placements", "3"]).is_err());
+        assert!(parse(Bench::RoundTrip, &["--bench", "--against", "HEAD", "--placements", "0"]).is_err());
     }
 
     #[test]

@@ -1,14 +1,24 @@
 //! Two shmpipes, one each way.
+//!
+//! This file is also a crate of its own: `--against REV` (see [`bench::against`](crate::bench::against)) compiles it once
+//! for every revision that it compares, each time against the library of that revision, under the name `shmpipe`. Each
+//! revision brings its own copy of this file, which fits the API of its library. A revision from before this convention
+//! has none: it gets the copy of the tree that compares. Hence three rules for this file:
+//!
+//! - It uses `shmpipe`, `shmpipe_measure` and `std` only, by these names, never `crate::` or `super::`.
+//! - A line of it starts with `use shmpipe_measure::`. By this line the tool recognizes the convention.
+//! - It exports [`TRANSPORTS`].
+//!
+//! All revisions use the measuring crate of the tree that compares. If you rename what this file imports from there,
+//! `--against` no longer compiles older revisions.
 
 use std::error::Error;
 use std::io;
 
 use shmpipe::{Consumer, Object, Options, Producer, Trusted, Wait};
-
-use super::{Invitation, Invited, Mode, Transport};
-use crate::channel::{Channel, Incoming, Outgoing};
-use crate::control::Leftover;
-use crate::endpoint::Endpoint;
+use shmpipe_measure::{
+    Channel, Endpoint, Incoming, Invitation, Invited, Leftover, Mode, Outgoing, Transport,
+};
 
 /// A shmpipe each way as a user gets it: the safe API, the default wait strategy (it blocks).
 pub const SHMPIPE: &dyn Transport = &Shmpipe { name: "shmpipe", wait: Wait::Block, api: Api::Copying };
@@ -25,6 +35,10 @@ pub const SHMPIPE_BATCH: &dyn Transport =
 /// The zero-copy API of a trusted peer, used to copy into and out of the ring in place; it blocks.
 pub const SHMPIPE_TRUSTED: &dyn Transport =
     &Shmpipe { name: "shmpipe-trusted", wait: Wait::Block, api: Api::InPlace };
+
+/// All of them.
+pub const TRANSPORTS: &[&dyn Transport] =
+    &[SHMPIPE, SHMPIPE_SPIN, SHMPIPE_TRUSTED, SHMPIPE_RESERVE, SHMPIPE_BATCH];
 
 struct Shmpipe {
     name: &'static str,
@@ -112,12 +126,12 @@ impl Transport for Shmpipe {
 }
 
 #[cold]
-pub(super) fn refused(error: impl Error + Send + Sync + 'static) -> io::Error {
+pub(crate) fn refused(error: impl Error + Send + Sync + 'static) -> io::Error {
     io::Error::other(error)
 }
 
 /// Tells the partner of a pipe, and has it removed with the session.
-pub(super) fn announce(pipe: &::shmpipe::Pipe, invitation: &mut Invitation<'_>) -> io::Result<()> {
+pub(crate) fn announce(pipe: &::shmpipe::Pipe, invitation: &mut Invitation<'_>) -> io::Result<()> {
     let snapshot = ::shmpipe::inspect(pipe.address()).map_err(refused)?;
     if let Object::SysV { shm_id, sem_id: Some(sem_id), .. } = snapshot.object {
         invitation.leaves(Leftover::Segment(shm_id))?;
@@ -128,9 +142,9 @@ pub(super) fn announce(pipe: &::shmpipe::Pipe, invitation: &mut Invitation<'_>) 
 }
 
 /// The safe API: bytes are copied in by `send` and out by `copy_to`.
-pub(super) struct Copying {
-    pub(super) producer: Producer,
-    pub(super) consumer: Consumer,
+pub(crate) struct Copying {
+    pub(crate) producer: Producer,
+    pub(crate) consumer: Consumer,
 }
 
 impl Channel for Copying {
