@@ -73,6 +73,7 @@ mod partner;
 mod patience;
 mod placement;
 mod pool;
+pub mod report;
 mod scratch;
 mod segment;
 mod session;
