@@ -7,25 +7,32 @@
 //! * [`main`] is the whole of `cargo bench --bench report`: it measures, and writes one file for each placement it has seen.
 //! * [`Gathered`] makes rows from sessions; other tools that measure use it to write the same rows.
 
+mod archive;
+mod check;
 mod gathered;
 mod identity;
 mod json;
 mod measure;
 mod options;
+mod page;
 mod partial;
 mod peers;
 mod plan;
 mod row;
+mod summary;
 
 use std::env;
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
+use self::archive::Archive;
 pub use self::gathered::{Gathered, Part};
 pub use self::identity::{Cpu, Topology};
 use self::options::{Options, USAGE};
+pub use self::plan::CAPACITY;
 pub use self::row::{Accepted, Kind, PlacedRows, Report, Row, Run, SCHEMA, Source};
+pub use self::summary::{Cell, Summary};
 use crate::partner;
 use crate::transports;
 
@@ -55,5 +62,30 @@ fn run(root: &Path, options: &Options) -> io::Result<()> {
     if !options.measure {
         return measure::smoke();
     }
-    measure::run(root, options)
+    if !options.page && !options.check {
+        return measure::run(root, options);
+    }
+    let archive = Archive::read(&root.join(measure::RESULTS))?;
+    if options.page {
+        for path in page::write(root, &archive)? {
+            println!("{path}");
+        }
+    }
+    if options.check { check(root, &archive) } else { Ok(()) }
+}
+
+/// Fails with a list of what is wrong.
+fn check(root: &Path, archive: &Archive) -> io::Result<()> {
+    let mut wrong = check::regressions(archive);
+    let stale = page::stale(root, archive)?;
+    let remedy = "is not what the archive makes: cargo bench --bench report -- --page";
+    wrong.extend(stale.into_iter().map(|path| format!("{path} {remedy}")));
+    if wrong.is_empty() {
+        println!(
+            "{} files; nothing is worse than it was, and what is made from them is current",
+            archive.entries.len()
+        );
+        return Ok(());
+    }
+    Err(io::Error::other(wrong.join("\n")))
 }

@@ -105,6 +105,36 @@ impl Cpu {
         slug
     }
 
+    /// The name of its design, of those that are known here.
+    pub fn architecture(&self) -> Option<&'static str> {
+        Some(match (self.vendor.as_str(), self.family?, self.model?) {
+            ("AuthenticAMD", 23, 0x00..=0x2f) => "Zen",
+            ("AuthenticAMD", 23, 0x30..) => "Zen 2",
+            ("AuthenticAMD", 25, 0x10..=0x1f | 0x60..=0xaf) => "Zen 4",
+            ("AuthenticAMD", 25, _) => "Zen 3",
+            ("AuthenticAMD", 26, 0x00..=0x4f | 0x60..=0x7f) => "Zen 5",
+            ("GenuineIntel", 6, 79 | 86) => "Broadwell",
+            ("GenuineIntel", 6, 85) => "Skylake or Cascade Lake",
+            ("GenuineIntel", 6, 106 | 108) => "Ice Lake",
+            ("GenuineIntel", 6, 143) => "Sapphire Rapids",
+            ("GenuineIntel", 6, 151 | 154) => "Alder Lake",
+            ("GenuineIntel", 6, 167) => "Rocket Lake",
+            ("GenuineIntel", 6, 173 | 174) => "Granite Rapids",
+            ("GenuineIntel", 6, 183 | 186) => "Raptor Lake",
+            ("GenuineIntel", 6, 207) => "Emerald Rapids",
+            ("0x41", _, 0xd0c) => "Neoverse N1",
+            ("0x41", _, 0xd40) => "Neoverse V1",
+            ("0x41", _, 0xd49) => "Neoverse N2",
+            ("0x41", _, 0xd4f) => "Neoverse V2",
+            _ => return None,
+        })
+    }
+
+    /// For a table: `Zen 3`, or as in file names where the design is not known.
+    pub fn short(&self) -> String {
+        self.architecture().map_or_else(|| self.slug(), str::to_owned)
+    }
+
     /// For people: `AMD EPYC (family 25, model 1)`.
     pub fn told(&self) -> String {
         let name = self.name.as_deref().unwrap_or(&self.vendor);
@@ -206,6 +236,19 @@ mod tests {
     fn what_is_not_told_is_not_made_up() {
         let cpu = Cpu::parse("");
         assert_eq!((cpu.slug(), cpu.name), ("unknown-x-x".to_owned(), None));
+    }
+
+    #[test]
+    fn designs_have_names() {
+        let cpu = |vendor: &str, family, model| {
+            Cpu { vendor: vendor.into(), family: Some(family), model: Some(model), ..Cpu::default() }.short()
+        };
+        let amd = |family, model| cpu("AuthenticAMD", family, model);
+        assert_eq!(
+            [amd(25, 1), amd(25, 17), amd(26, 2), amd(27, 0)],
+            ["Zen 3", "Zen 4", "Zen 5", "amd-27-0"]
+        );
+        assert_eq!(cpu("GenuineIntel", 6, 167), "Rocket Lake");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::slices::{Plan, Until, collect};
 use crate::transports::{CLASSIC, FUTEX, SHMPIPE, SHMPIPE_BATCH, SHMPIPE_SPIN, SHMPIPE_TRUSTED, Transport};
 
 /// Bytes of the ring, each way, that most is measured in.
-pub(super) const CAPACITY: usize = 1 << 20;
+pub const CAPACITY: usize = 1 << 20;
 
 /// A word, half a line, a line with a record's header and without, one byte more, and up from there.
 pub(super) const SIZES: &[usize] = &[8, 32, 56, 64, 65, 128, 256, 1024, 4096, 8192, 16384, 65536, 262_144];
