@@ -7,11 +7,19 @@ use super::row::{Kind, PlacedRows, Row};
 use crate::collected::{Collected, FEWEST};
 use crate::limits::Measured;
 use crate::paced::Paced;
-use crate::placement::Placement;
+use crate::placement::{NEAR_BELOW_NS, Placement};
 use crate::session::{Experiment, Slice};
 use crate::sleeping::WakeUps;
 use crate::statistics::{Spread, median};
 use crate::transports::CLASSIC;
+
+/// The border between near and far may be moved up from where it usually is, to here, in steps.
+const HIGHEST_BORDER_NS: f64 = 160.0;
+const BORDER_STEP_NS: f64 = 5.0;
+/// Floors that are closer than this factor to a border may be of either side.
+const UNCLEAR: f64 = 1.1;
+/// One floor in so many may be unclear.
+const RARE: usize = 50;
 
 /// Significant digits of a figure in a file.
 const DIGITS: i32 = 4;
@@ -152,6 +160,17 @@ impl Part {
         }
     }
 
+    /// What this session knows of that subject there; nothing yet, if it is new.
+    fn sample(&mut self, subject: &Subject, placement: Placement) -> &mut Sample {
+        let is_it = |sample: &Sample| (&sample.subject, sample.placement) == (subject, placement);
+        let at = self.samples.iter().position(is_it).unwrap_or(self.samples.len());
+        if at == self.samples.len() {
+            let (subject, slices, delays) = (subject.clone(), Vec::new(), Vec::new());
+            self.samples.push(Sample { subject, placement, slices, delays });
+        }
+        &mut self.samples[at]
+    }
+
     /// What this session knows of that subject there.
     fn find(&self, subject: &Subject, placement: Placement) -> Option<&Sample> {
         self.samples.iter().find(|sample| (&sample.subject, sample.placement) == (subject, placement))
@@ -185,6 +204,45 @@ impl Gathered {
     /// Adds a session.
     pub fn add(&mut self, part: Part) {
         self.parts.push(part);
+    }
+
+    /// The border between near and far, in nanoseconds of the floor: [`NEAR_BELOW_NS`], unless it runs through the middle of one
+    /// placement of this machine; then where there are fewest floors about it, a little further up.
+    pub(super) fn border(&self) -> f64 {
+        let floors = || {
+            let samples = self.parts.iter().flat_map(|part| &part.samples);
+            let placed = samples.filter(|sample| sample.placement != Placement::OneCpu);
+            placed.flat_map(|sample| &sample.slices).map(|[_, floor]| *floor)
+        };
+        let unclear = |border: f64| {
+            floors().filter(|floor| (border / UNCLEAR..border * UNCLEAR).contains(floor)).count()
+        };
+        if RARE * unclear(NEAR_BELOW_NS) <= floors().count() {
+            return NEAR_BELOW_NS;
+        }
+        let steps = ((HIGHEST_BORDER_NS - NEAR_BELOW_NS) / BORDER_STEP_NS) as u32;
+        let borders = (0..=steps).map(|step| NEAR_BELOW_NS + BORDER_STEP_NS * f64::from(step));
+        borders.min_by_key(|&border| unclear(border)).unwrap_or(NEAR_BELOW_NS)
+    }
+
+    /// The same, with each slice near or far by another border. Delays have no floor of their own and stay where they were.
+    pub(super) fn with_border(self, near_below_ns: f64) -> Gathered {
+        let parts = self.parts.into_iter().map(|part| {
+            let mut placed = Part { samples: Vec::new(), discarded: part.discarded };
+            for sample in part.samples {
+                let Sample { subject, placement, slices, delays } = sample;
+                let one_cpu = placement == Placement::OneCpu;
+                for [cost, floor] in slices {
+                    let placement = Placement::of(floor, near_below_ns, one_cpu);
+                    placed.sample(&subject, placement).slices.push([cost, floor]);
+                }
+                if !delays.is_empty() {
+                    placed.sample(&subject, placement).delays.extend(delays);
+                }
+            }
+            placed
+        });
+        Gathered { parts: parts.collect() }
     }
 
     /// Slices that did not count.
@@ -222,14 +280,23 @@ impl Gathered {
 
     /// What is known of one placement. Fewer than five slices make no row.
     pub fn rows(&self, placement: Placement) -> Vec<Row> {
+        // transports in the order in which they were compared, in whatever placement that was
+        let mut transports: Vec<&str> = Vec::new();
+        for sample in self.parts.iter().flat_map(|part| &part.samples) {
+            if !transports.contains(&sample.subject.transport.as_str()) {
+                transports.push(&sample.subject.transport);
+            }
+        }
         let mut subjects: Vec<&Subject> = Vec::new();
         for sample in self.samples(placement) {
             if !subjects.contains(&&sample.subject) {
                 subjects.push(&sample.subject);
             }
         }
-        // one after another as they came: so transports stay in the order in which they were compared
-        subjects.sort_by_key(|subject| (subject.kind, subject.capacity, subject.rate, subject.bytes));
+        subjects.sort_by_key(|subject| {
+            let transport = transports.iter().position(|its| *its == subject.transport);
+            (subject.kind, subject.capacity, subject.rate, subject.bytes, transport)
+        });
         let mut rows = Vec::new();
         rows.extend(self.floor(placement));
         rows.extend(subjects.into_iter().filter_map(|subject| self.row(subject, placement)));
@@ -378,6 +445,35 @@ mod tests {
         let far = gathered.rows(Placement::Far);
         assert!(far.iter().all(|row| row.transport != "shmpipe"), "four slices make no row: {far:?}");
         assert_eq!(gathered.rows(Placement::Near)[2].to_classic, Some(0.8));
+    }
+
+    #[test]
+    fn a_border_in_the_middle_of_one_placement_is_moved() {
+        let at = |floor: f64, costs: &[f64]| session(&[("shmpipe", costs)], floor);
+        let usual = gathered(vec![at(64.0, &[90.0; 100]), at(330.0, &[424.0; 100]), at(82.0, &[1.0; 2])]);
+        assert_eq!(usual.border(), 80.0, "a few do not matter");
+        let parts = [72.0, 76.0, 79.0, 82.0, 85.0, 410.0].map(|floor| at(floor, &[1.3 * floor; 20]));
+        let straddling = gathered(parts.into());
+        assert_eq!(straddling.rows(Placement::Far)[1].n, Some(60));
+        let border = straddling.border();
+        assert!((90.0..=120.0).contains(&border), "{border}");
+        let mended = straddling.with_border(border);
+        assert_eq!(
+            (mended.rows(Placement::Near)[1].n, mended.rows(Placement::Far)[1].n),
+            (Some(100), Some(20))
+        );
+        assert_eq!(gathered(vec![at(121.0, &[326.0; 100])]).border(), 80.0, "far as ever");
+    }
+
+    #[test]
+    fn transports_stay_in_order_where_one_is_rare() {
+        let first = session(&[("classic", &[9.0; 5]), ("shmpipe", &[8.0; 5]), ("pipe", &[7.0; 5])], 50.0);
+        let part = session(&[("pipe", &[900.0; 5]), ("classic", &[900.0; 5])], 300.0);
+        let rows = gathered(vec![first, part]).rows(Placement::Far);
+        assert_eq!(
+            rows.iter().map(|row| row.transport.as_str()).collect::<Vec<_>>(),
+            ["floor", "classic", "pipe"]
+        );
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::row::{PlacedRows, Report, Run, SCHEMA, Source};
 use crate::affinity;
 use crate::errors::{about, unfit};
 use crate::machine::Machine;
-use crate::placement::Placement;
+use crate::placement::{NEAR_BELOW_NS, Placement};
 use crate::session::Session;
 use crate::settings::Settings;
 
@@ -32,7 +32,7 @@ pub(super) const RESULTS: &str = "benches/results";
 pub(super) fn run(root: &Path, options: &Options) -> io::Result<()> {
     let settings = Settings {
         cpus: options.cpus,
-        near_below_ns: options.near_below_ns,
+        near_below_ns: options.near_below_ns.unwrap_or(NEAR_BELOW_NS),
         capacity: CAPACITY,
         ..Settings::default()
     };
@@ -66,9 +66,17 @@ pub(super) fn run(root: &Path, options: &Options) -> io::Result<()> {
     let (mut partial, before) =
         Partial::open(&root.join("target/report/partial.jsonl"), &key, options.fresh)?;
     let (gathered, sessions) = measure(&settings, options, &mut partial, before)?;
+    let near_below_ns = options.near_below_ns.unwrap_or_else(|| gathered.border());
+    let gathered = gathered.with_border(near_below_ns);
+    eprintln!(
+        "report: near is below {near_below_ns} ns; near {}, far {} slices and messages, {} discarded",
+        gathered.n(Placement::Near),
+        gathered.n(Placement::Far),
+        gathered.discarded()
+    );
     let (mut peers, mut peers_missing) = (Vec::new(), None);
     if options.peers {
-        match peers::measure(root, options) {
+        match peers::measure(root, options, near_below_ns) {
             Ok(rows) => peers = rows,
             Err(error) => {
                 eprintln!("report: no peers: {error}");
@@ -108,7 +116,7 @@ pub(super) fn run(root: &Path, options: &Options) -> io::Result<()> {
                 seconds: options.seconds,
                 sessions,
                 discarded: gathered.discarded(),
-                near_below_ns: options.near_below_ns,
+                near_below_ns,
             }),
             accepted: Vec::new(),
             rows,
@@ -156,7 +164,10 @@ fn measure(
         let its = &GROUPS[group];
         progress.says(number, its.name, spent);
         let named = |error| about(format_args!("{}", its.name), error);
-        let mut session = its.start(settings).map_err(named)?;
+        // delays are placed when they are measured: by the border that the floors until now suggest
+        let near_below_ns = options.near_below_ns.unwrap_or_else(|| gathered.border());
+        let settings = Settings { near_below_ns, ..settings.clone() };
+        let mut session = its.start(&settings).map_err(named)?;
         if !checked[group] {
             its.check(&mut session).map_err(named)?;
             checked[group] = true;
@@ -174,12 +185,7 @@ fn measure(
         sessions += 1;
     }
     progress.done();
-    let near = gathered.n(Placement::Near);
-    eprintln!(
-        "report: {sessions} sessions in {spent:.0} s; near {near}, far {} slices and messages, {} discarded",
-        gathered.n(Placement::Far),
-        gathered.discarded()
-    );
+    eprintln!("report: {sessions} sessions in {spent:.0} s");
     Ok((gathered, sessions as u32))
 }
 

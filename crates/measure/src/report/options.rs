@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::errors::unfit;
-use crate::placement::NEAR_BELOW_NS;
 
 pub(super) const USAGE: &str = "\
 options after `cargo bench --bench report --`:
@@ -14,7 +13,8 @@ options after `cargo bench --bench report --`:
   --out DIR            where the files go (default benches/results)
   --fresh              forget what an interrupted run has left, and begin anew
   --cpus A,B           on which CPUs (default: the first two allowed)
-  --near-below N       floors below so many nanoseconds count as near (default 80)
+  --near-below N       floors below so many nanoseconds count as near (default 80, or up to 160 where that
+                       runs through the middle of one placement)
   --commit NAME        the commit, where git does not tell
 instead of measuring:
   --page               make docs/machines.md, the table in README.md and the summary for `shmpipe bench` from all files
@@ -33,7 +33,7 @@ pub(super) struct Options {
     pub(super) seconds: f64,
     pub(super) out: Option<PathBuf>,
     pub(super) cpus: Option<(usize, usize)>,
-    pub(super) near_below_ns: f64,
+    pub(super) near_below_ns: Option<f64>,
     pub(super) commit: Option<String>,
 }
 
@@ -50,7 +50,7 @@ impl Options {
             seconds: 330.0,
             out: None,
             cpus: None,
-            near_below_ns: NEAR_BELOW_NS,
+            near_below_ns: None,
             commit: None,
         };
         let mut refused = None;
@@ -66,7 +66,7 @@ impl Options {
                 "--fresh" => options.fresh = true,
                 "--seconds" => options.seconds = number(&word, &value()?)?,
                 "--out" => options.out = Some(value()?.into()),
-                "--near-below" => options.near_below_ns = number(&word, &value()?)?,
+                "--near-below" => options.near_below_ns = Some(number(&word, &value()?)?),
                 "--commit" => options.commit = Some(value()?),
                 "--cpus" => {
                     let text = value()?;

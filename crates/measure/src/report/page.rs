@@ -26,7 +26,7 @@ const HEAD: &str = "\
 # Machines
 
 Every processor on which the ring was ever measured, in each placement of the two processes: *near* where one cache line goes to and
-fro in less than 80 ns, else *far*. The newest file of each counts. Where a table does not say otherwise, a figure is the ratio to the *classic
+fro in less than 80 ns (or a little more, where that runs through the middle of one placement: the file says so), else *far*. The newest file of each counts. Where a table does not say otherwise, a figure is the ratio to the *classic
 ring* in the same run, a ratio of medians; below 1 is faster than the classic ring. The ring has 1 MiB each way. The worst ratio of each table is in
 bold. [benchmarks.md](benchmarks.md#the-archive) says how to add a machine and when a newer result counts as worse.
 ";
@@ -156,7 +156,11 @@ fn identities(machines: &[Machine<'_>]) -> String {
     let rows = machines.iter().filter_map(|machine| {
         let entry = machine.newest(|_| true)?;
         let Report { cpu, rows, source_note, .. } = &entry.report;
-        let floor = rows.iter().find(|row| row.experiment == Kind::OneLine).and_then(|row| row.median_ns);
+        let floor = rows.iter().find(|row| row.experiment == Kind::OneLine);
+        let floor = floor.and_then(|row| {
+            let quartiles = row.quartiles_ns.map(|[low, high]| format!(" ({} to {})", time(low), time(high)));
+            Some(time(row.median_ns?) + &quartiles.unwrap_or_default())
+        });
         if let Some(note) = source_note {
             notes += &format!("* {}: {note}.\n", machine.told());
         }
@@ -164,7 +168,7 @@ fn identities(machines: &[Machine<'_>]) -> String {
             cpu.architecture().unwrap_or("-").to_owned(),
             cpu.told(),
             machine.placement.to_string(),
-            floor.map_or("-".to_owned(), time),
+            floor.unwrap_or_else(|| "-".to_owned()),
             entry.code(),
             entry.report.date.clone(),
             format!(

@@ -23,7 +23,7 @@ pub(super) struct Key {
     pub(super) compiler: String,
     pub(super) seconds: f64,
     pub(super) cpus: Option<(usize, usize)>,
-    pub(super) near_below_ns: f64,
+    pub(super) near_below_ns: Option<f64>,
 }
 
 /// One session: which group of the plan, how long it took with its start, what it found.
@@ -104,7 +104,7 @@ mod tests {
             compiler: "rustc 1.85".to_owned(),
             seconds: 330.0,
             cpus: None,
-            near_below_ns: 80.0,
+            near_below_ns: None,
         }
     }
 

@@ -21,7 +21,7 @@ const KEPT: usize = 3;
 ///
 /// # Errors
 /// Why there are no rows, in few lines.
-pub(super) fn measure(root: &Path, options: &Options) -> io::Result<Vec<PlacedRows>> {
+pub(super) fn measure(root: &Path, options: &Options, near_below_ns: f64) -> io::Result<Vec<PlacedRows>> {
     let manifest = root.join("crates/peers/Cargo.toml");
     let rows = root.join("target/report/peers.json");
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
@@ -34,7 +34,7 @@ pub(super) fn measure(root: &Path, options: &Options) -> io::Result<Vec<PlacedRo
     let mut measure = Command::new(&cargo);
     measure.args(["run", "--quiet", "--release", "--no-default-features", "--manifest-path"]).arg(&manifest);
     measure.args(["--", "--company", "processes", "--peers", PEERS, "--sizes", SIZES, "--seconds"]);
-    measure.arg(seconds.to_string()).arg("--near-below").arg(options.near_below_ns.to_string());
+    measure.arg(seconds.to_string()).arg("--near-below").arg(near_below_ns.to_string());
     if let Some((a, b)) = options.cpus {
         measure.arg("--cpus").arg(format!("{a},{b}"));
     }
