@@ -13,6 +13,9 @@ const SIZES: [usize; 4] = [8, 64, 1024, 65536];
 /// What the others' ratios are to.
 const TEXTBOOK: &str = "classic";
 
+/// By this factor a ratio may be above another and still be the same.
+const NOISE: f64 = 1.1;
+
 const OFFER: &str = "\
 To have this machine in the archive, send in what `shmpipe bench --json` prints, or, from a checkout of the source, the files that
 `cargo bench --bench report` writes.
@@ -34,12 +37,13 @@ impl Standing {
         (100.0 * self.ratio).round() > 100.0
     }
 
+    /// Beyond what differs from run to run.
     fn is_worst(&self) -> bool {
-        self.archive.is_some_and(|(_, high, _)| self.ratio > high)
+        self.archive.is_some_and(|(_, high, _)| self.ratio > NOISE * high)
     }
 
     fn told(&self) -> String {
-        format!("{} of {} {}", self.experiment, show_size(self.size as u64), self.place)
+        format!("{} {} {}", self.experiment, show_size(self.size as u64), self.place)
     }
 }
 
@@ -187,9 +191,11 @@ mod tests {
         assert!(words("far:").ends_with("archive: 0.50 to 0.70 (1 processor)"), "{text}");
         assert!(line(&text, "near:", "streaming 8 B").contains("archive: nothing"), "{text}");
         assert!(!text.contains("SLOWER") && !text.contains("is slower"), "{text}");
-        assert!(text.contains(
-            "No machine of the archive is as slow beside the textbook ring: round trip of 64 B far."
-        ));
+        assert!(
+            text.contains(
+                "No machine of the archive is as slow beside the textbook ring: round trip 64 B far."
+            )
+        );
         assert!(
             text.contains("`shmpipe bench --json`") && text.contains("`cargo bench --bench report`"),
             "{text}"
@@ -200,7 +206,7 @@ mod tests {
     fn what_is_slower_than_the_textbook_ring_is_said_plainly() {
         let text = compared(&results(&[Placement::Near], 1.25), &summary());
         assert!(line(&text, "near:", "round trip 64 B").ends_with("SLOWER"), "{text}");
-        let plain = "On this machine shmpipe is slower than the textbook ring: round trip of 64 B near.";
+        let plain = "On this machine shmpipe is slower than the textbook ring: round trip 64 B near.";
         assert!(text.contains(plain), "{text}");
         assert!(!text.contains("far"), "a placement that did not occur: {text}");
         let text = compared(&results(&[Placement::Near], 1.004), &summary());

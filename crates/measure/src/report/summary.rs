@@ -116,7 +116,7 @@ mod tests {
         let summary = Summary::of(&archive);
         let (placement, experiment) = (Placement::Far, Kind::Streaming);
         let cell = Cell { placement, experiment, bytes: 64, low: 0.5, high: 1.0, machines: 3 };
-        assert_eq!(summary.cells, [cell.clone()]);
+        assert_eq!(summary.cells, std::slice::from_ref(&cell));
         assert_eq!(summary.find(placement, experiment, 64), Some(&cell));
         assert_eq!(summary.find(Placement::Near, experiment, 64), None);
         assert_eq!(serde_json::from_str::<Summary>(&summary.to_json().unwrap()).unwrap(), summary);
