@@ -129,8 +129,9 @@ pub(super) fn run(root: &Path, options: &Options) -> io::Result<()> {
     write(&folder, &reports)?;
     for placement in Placement::OF_TWO_CPUS {
         if !reports.iter().any(|report| report.placement == placement) {
-            let n = gathered.n(placement);
-            eprintln!("report: no file for {placement}: {n} slices and messages are too few");
+            eprintln!(
+                "report: no file for {placement}: fewer than half of the round trips and streams were seen there"
+            );
         }
     }
     partial.remove()

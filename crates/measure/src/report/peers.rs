@@ -72,6 +72,9 @@ fn why(words: &[String]) -> String {
         return errors.join("; ");
     }
     let full: Vec<&str> = words.iter().map(|line| line.trim()).filter(|line| !line.is_empty()).collect();
+    if full.is_empty() {
+        return "without a word on standard error".to_owned();
+    }
     full[full.len().saturating_sub(KEPT)..].join("; ")
 }
 
@@ -85,7 +88,7 @@ mod tests {
         let text = "   Compiling a\nerror: failed to get `shaq`\nCaused by:\n  no network\nerror: and more\n";
         assert_eq!(words(text), "error: failed to get `shaq`; error: and more");
         assert_eq!(words("a\nb\nc\n\nd\n"), "b; c; d");
-        assert_eq!(words(""), "");
+        assert_eq!(words(""), "without a word on standard error");
     }
 
     #[test]
