@@ -1,5 +1,6 @@
 //! `shmpipe bench`: the ring beside what else there is, on this machine.
 
+mod archive;
 mod bar;
 mod chart;
 mod glance;

@@ -76,6 +76,7 @@ mod partner;
 mod patience;
 mod placement;
 mod pool;
+pub mod report;
 mod scratch;
 mod segment;
 mod session;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// Floors below this many nanoseconds per round trip count as [`Placement::Near`].
 ///
 /// The floor has modes. On virtual machines of two kinds it was 47 or 365 ns (AMD Zen 5), and 35 or 105 to 215 ns (Intel
@@ -11,7 +13,8 @@ use std::fmt;
 pub const NEAR_BELOW_NS: f64 = 80.0;
 
 /// How far apart the two processes ran during one slice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Placement {
     /// The floor was below the border: two hardware threads of one core, or cores that share a near cache.
     Near,

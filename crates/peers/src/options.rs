@@ -1,5 +1,7 @@
 //! The command line.
 
+use std::path::PathBuf;
+
 use clap::{Parser, ValueEnum};
 use shmpipe_measure::{NEAR_BELOW_NS, bench};
 
@@ -36,6 +38,9 @@ pub struct Options {
     /// Floors below so many nanoseconds count as near
     #[arg(long, default_value_t = NEAR_BELOW_NS, value_name = "NS")]
     pub near_below: f64,
+    /// Also write the round trips and streams of one company to that file, as rows for the archive in benches/results
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
     /// Only check that every byte arrives, at every size and both ways
     #[arg(long)]
     pub check: bool,

@@ -3,9 +3,12 @@
 //! A queue of values has to be made for one size, so a session has one size. The turns are short and come round again, so
 //! that every size sees the machine in all its moods.
 
+use std::fs;
 use std::io;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use shmpipe_measure::report::{Gathered, Part};
 use shmpipe_measure::{
     Collected, Experiment, Machine, Mode, Session, Settings, Transport, collect_in_sessions, latency, paced,
 };
@@ -45,6 +48,14 @@ pub fn run(options: &Options) -> io::Result<()> {
     }
     let duration = Duration::try_from_secs_f64(options.seconds);
     let duration = duration.map_err(|error| unfit(format!("--seconds {}: {error}", options.seconds)))?;
+    if let (Some(path), true) = (&options.json, fields.len() != 1) {
+        let count = fields.len();
+        return Err(unfit(format!(
+            "--json {}: a file is of one company, these are {count}; choose by --company",
+            path.display()
+        )));
+    }
+    let mut gathered = Gathered::default();
     let _scratch = Scratch::open()?;
     for field in &fields {
         check(&settings(options, field.company)?, field)?;
@@ -61,15 +72,34 @@ pub fn run(options: &Options) -> io::Result<()> {
         println!("\n{}\n", Machine::of(&Session::start(&settings, &[])?));
         for what in experiments {
             match what {
-                What::RoundTrip => in_slices(Experiment::RoundTrip, &settings, field, duration)?,
-                What::Streaming => in_slices(Experiment::Streaming, &settings, field, duration)?,
+                What::RoundTrip => {
+                    in_slices(Experiment::RoundTrip, &settings, field, duration, &mut gathered)?
+                }
+                What::Streaming => {
+                    in_slices(Experiment::Streaming, &settings, field, duration, &mut gathered)?
+                }
                 What::Latency => one_by_one(&settings, field, duration)?,
                 What::Paced => at_rates(&options.rates, &settings, field, duration)?,
             }
         }
         report::legend(field);
     }
-    Ok(())
+    match &options.json {
+        Some(path) => {
+            write(&gathered, path).map_err(|error| about(format_args!("{}", path.display()), error))
+        }
+        None => Ok(()),
+    }
+}
+
+fn write(gathered: &Gathered, path: &Path) -> io::Result<()> {
+    let placed = gathered.placed();
+    if placed.is_empty() {
+        return Err(io::Error::other(
+            "too few slices of round trips and streams for any row; measure longer",
+        ));
+    }
+    fs::write(path, serde_json::to_string(&placed)?)
 }
 
 /// What the command line names.
@@ -131,10 +161,17 @@ fn check(settings: &Settings, field: &Field) -> io::Result<()> {
     Ok(())
 }
 
-fn in_slices(experiment: Experiment, settings: &Settings, field: &Field, time: Duration) -> io::Result<()> {
+fn in_slices(
+    experiment: Experiment,
+    settings: &Settings,
+    field: &Field,
+    time: Duration,
+    gathered: &mut Gathered,
+) -> io::Result<()> {
     let mut all: Option<Collected> = None;
     turns(field, time, |(size, transports), turn| {
         let collected = collect_in_sessions(settings, transports, &[(experiment, &[*size])], turn)?;
+        gathered.add(Part::of_slices(&collected, settings.capacity));
         match &mut all {
             Some(all) => all.append(collected),
             None => all = Some(collected),

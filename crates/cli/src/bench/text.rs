@@ -2,6 +2,7 @@
 
 use shmpipe_measure::Placement;
 
+use super::archive;
 use super::glance::{Figure, Headline, headlines, show_percent};
 use super::results::{Cost, Floor, Group, OneWay, Percentiles, Results, Subject};
 use crate::columns;
@@ -27,7 +28,7 @@ pub fn render(results: &Results) -> String {
             text += &one_way(results, group, place);
         }
     }
-    text + &waiting(results) + &glance(results) + &legend(results)
+    text + &waiting(results) + &glance(results) + &legend(results) + &archive::render(results)
 }
 
 /// Where the placement stands in a title; nothing where there is but one.
