@@ -4,7 +4,7 @@ use crate::claim::{Claim, NoPeer};
 use crate::error::{RecvError, SetupError};
 use crate::peer::{Peer, Role};
 use crate::pipe::{Pipe, Position};
-use crate::ring::{Found, NoMore, Payload, Reader, count_wait};
+use crate::ring::{Found, NoMore, Reader, count_wait};
 use crate::stop::Stopper;
 use crate::trust::{Trusted, Untrusted};
 use crate::wait::{Ended, LOOKS, Patience, Rest, Step, Waiting};
@@ -82,7 +82,7 @@ impl Inner {
     fn find(&mut self, patience: Patience) -> Result<Found, RecvError> {
         let Inner { reader, rest, stopper, claim } = self;
         if matches!(patience, Patience::None) {
-            if let Some(found) = look(reader)? {
+            if let Some(found) = reader.look_closer(reader.head()).map_err(RecvError::Corrupt)? {
                 return Ok(found);
             }
             rest.after(reader.counters().messages(), reader.head());
@@ -207,10 +207,10 @@ impl<P> Consumer<P> {
             }
         }
         match found {
-            Some(found) => Ok(Message { record: Record::new(&self.inner.reader, found), consumer: self }),
+            Some(found) => Ok(Message { record: Record::new(found), consumer: self }),
             None => {
                 let found = self.inner.find(patience)?;
-                Ok(Message { record: Record::new(&self.inner.reader, found), consumer: self })
+                Ok(Message { record: Record::new(found), consumer: self })
             }
         }
     }
@@ -302,7 +302,6 @@ fn ended(ended: Ended) -> RecvError {
 /// [`Trusted`] producer, the record is a `&[u8]`. Neither `Copy` nor `Clone`: a copy could outlive the release.
 pub struct Record<'a, P = Untrusted> {
     found: Found,
-    payload: Payload,
     promise: PhantomData<(&'a Cell<()>, P)>,
 }
 
@@ -318,15 +317,15 @@ impl<P> fmt::Debug for Record<'_, P> {
 
 impl<P> Record<'_, P> {
     #[inline(always)]
-    fn new(reader: &Reader, found: Found) -> Self {
-        Record { found, payload: reader.payload(&found), promise: PhantomData }
+    fn new(found: Found) -> Self {
+        Record { found, promise: PhantomData }
     }
 
     /// Bytes of the message.
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
-        self.payload.length()
+        self.found.length()
     }
 
     /// Whether the message is an empty one, which is not the same as no message.
@@ -361,7 +360,7 @@ impl<P> Record<'_, P> {
             return Err(RecvError::WrongSize { found: length, expected: to.len() });
         }
         // SAFETY: the consumer, which 'a borrows, keeps the ring mapped; `to` has the payload's length at least.
-        unsafe { self.payload.read(to.as_mut_ptr()) };
+        unsafe { self.found.payload().read(to.as_mut_ptr()) };
         Ok(length)
     }
 
@@ -372,7 +371,7 @@ impl<P> Record<'_, P> {
         to.reserve(length);
         // SAFETY: as in `copy_to`, with the spare capacity just reserved; it is written before it counts.
         unsafe {
-            self.payload.read(to.as_mut_ptr().add(to.len()));
+            self.found.payload().read(to.as_mut_ptr().add(to.len()));
             to.set_len(to.len() + length);
         }
     }
@@ -397,7 +396,7 @@ impl<P> Record<'_, P> {
         let mut value = MaybeUninit::<T>::zeroed();
         // SAFETY: as in `copy_to`, with a value of the payload's length; every bit pattern makes a T.
         unsafe {
-            self.payload.read_start(value.as_mut_ptr().cast(), size_of::<T>());
+            self.found.payload().read_start(value.as_mut_ptr().cast(), size_of::<T>());
             Ok(value.assume_init())
         }
     }
@@ -410,7 +409,7 @@ impl Deref for Record<'_, Trusted> {
     fn deref(&self) -> &[u8] {
         // SAFETY: the payload lies within the ring, which the consumer that 'a borrows keeps mapped; by the promise
         // of `trust_peer` nobody writes there before the release, which ends 'a.
-        unsafe { std::slice::from_raw_parts(self.payload.as_ptr(), self.payload.length()) }
+        unsafe { std::slice::from_raw_parts(self.found.payload().as_ptr(), self.found.payload().length()) }
     }
 }
 
@@ -498,7 +497,7 @@ impl<P> Drain<'_, P> {
         (self.end, self.end_limit) = (found.end, found.limit);
         self.messages += 1;
         self.bytes += found.length() as u64;
-        Ok(Some(Record::new(reader, found)))
+        Ok(Some(Record::new(found)))
     }
 
     /// Messages taken so far.

@@ -265,13 +265,16 @@ impl<P> Producer<P> {
     #[inline(always)]
     fn reserve_one(&mut self, length: usize, patience: Patience) -> Result<Reservation<'_, P>, SendError> {
         let writer = &self.inner.writer;
-        let here = if length <= self.inner.max { writer.slot_here(writer.front(), length) } else { None };
+        let here = if length <= SHORT { writer.slot_here(writer.front(), length) } else { None };
         let slot = match here {
             Some(here) => here.slot(),
             None => self.slot(length, patience)?,
         };
-        let payload = self.inner.writer.payload(slot, length);
-        let runway = self.inner.writer.take_runway();
+        let writer = &mut self.inner.writer;
+        // Now, for what is written later writes to no byte of it.
+        writer.clear_padding(slot);
+        let payload = writer.payload(slot, length);
+        let runway = writer.take_runway();
         Ok(Reservation { producer: self, slot, payload, runway, written: 0, tag: 0 })
     }
 
@@ -357,7 +360,7 @@ impl<P> Producer<P> {
     }
 
     /// A slot for a message of `length` bytes behind the tail.
-    #[inline(always)]
+    #[inline(never)]
     fn slot(&mut self, length: usize, patience: Patience) -> Result<Slot, SendError> {
         if length > self.inner.max {
             return Err(SendError::TooLarge { length, max: self.inner.max });
@@ -468,7 +471,7 @@ impl<P> Reservation<'_, P> {
     ///
     /// # Panics
     /// If they reach beyond [`len`](Self::len).
-    #[inline]
+    #[inline(always)]
     pub fn write(&mut self, offset: usize, bytes: &[u8]) {
         let end = offset.checked_add(bytes.len());
         assert!(
@@ -493,10 +496,12 @@ impl<P> Reservation<'_, P> {
     }
 
     /// Sends the message.
-    #[inline]
+    // Always in line: a reservation in memory is loaded by wider loads than it was stored, which takes longer than the rest.
+    #[inline(always)]
     pub fn commit(self) -> Position {
         let length = self.len();
-        self.commit_len(length)
+        self.producer.inner.writer.commit_reserved(self.runway, self.slot, length, self.tag);
+        Position(self.slot.start)
     }
 
     /// Sends the first `length` bytes of the message and gives the rest of the space back.
@@ -506,10 +511,12 @@ impl<P> Reservation<'_, P> {
     #[inline]
     pub fn commit_len(self, length: usize) -> Position {
         assert!(length <= self.len(), "committed {length} of {} bytes", self.len());
-        // What was written beyond the end is not zero any more.
-        let runway = if self.written <= length { self.runway } else { 0 };
-        self.producer.inner.writer.commit_reserved(runway, self.slot, length, self.tag);
-        Position(self.slot.start)
+        if length == self.len() {
+            return self.commit();
+        }
+        let Reservation { producer, slot, runway, written, tag, .. } = self;
+        producer.inner.writer.commit_shortened(runway, slot, written, length, tag);
+        Position(slot.start)
     }
 }
 
@@ -607,10 +614,11 @@ impl<P> Batch<'_, P> {
     }
 
     /// Sends all of them at once: the consumer sees all or none, also if this process is killed meanwhile.
-    #[inline]
+    // Always in line: see `Reservation::commit`.
+    #[inline(always)]
     pub fn commit(self) {
         if !self.is_empty() {
-            self.producer.inner.writer.commit_batch(self.records);
+            self.producer.inner.writer.commit_batch(&self.records);
         }
     }
 }

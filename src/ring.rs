@@ -309,6 +309,22 @@ pub(crate) struct Uncommitted {
     bytes: u64,
 }
 
+impl Uncommitted {
+    /// Adds a record that was written up to `end`, all but what is to stand in the word at the front.
+    #[inline(always)]
+    fn add(&mut self, at_front: &AtomicU64, word: u64, end: u64, length: usize) {
+        if self.messages == 0 {
+            self.first = word;
+        } else {
+            // Relaxed: the commit of the batch orders it.
+            at_front.store(word, Ordering::Relaxed);
+        }
+        self.front.at = end;
+        self.messages += 1;
+        self.bytes += length as u64;
+    }
+}
+
 /// Why the producer cannot have a slot now.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
@@ -564,26 +580,51 @@ impl Writer {
         self.front.take()
     }
 
-    /// Commits the first `length` bytes of what was reserved in `slot`; `runway` is what was taken, or 0 if what was written
-    /// reaches further.
+    /// Clears the padding of a record that is going to fill its slot.
+    #[inline(always)]
+    pub(crate) fn clear_padding(&self, slot: Slot) {
+        // It is in the record's last word, the header word of an empty one. Relaxed: the commit orders it.
+        self.ring.word(slot.end.wrapping_sub(WORD)).store(0, Ordering::Relaxed);
+    }
+
+    /// Commits a reservation of `length` bytes, which fills its slot; `runway` is what was taken for it.
     #[inline(always)]
     pub(crate) fn commit_reserved(&mut self, runway: u64, slot: Slot, length: usize, tag: u32) {
         let size = record::size(length as u64);
-        debug_assert!(size <= slot.end.wrapping_sub(slot.start));
         self.front.runway = runway;
         if size <= runway {
             let here = self.here(slot.start, size);
-            // SAFETY: the ring is mapped as long as we are (`Ring::new`).
-            unsafe { here.payload(length).clear_padding() };
             here.clear_next();
             self.commit_here(here, length, tag);
         } else {
-            let slot = Slot { start: slot.start, end: slot.start.wrapping_add(size) };
-            // SAFETY: as above.
-            unsafe { self.payload(slot, length).clear_padding() };
             self.clear_next(slot);
-            self.commit(slot, length, tag);
+            self.commit_out_of_line(slot, length, tag);
         }
+    }
+
+    /// Commits the first `length` bytes of a reservation, of which `written` at most were written; `runway` is what was taken for
+    /// it.
+    #[inline(never)]
+    pub(crate) fn commit_shortened(
+        &mut self,
+        runway: u64,
+        slot: Slot,
+        written: usize,
+        length: usize,
+        tag: u32,
+    ) {
+        let size = record::size(length as u64);
+        debug_assert!(size <= slot.end.wrapping_sub(slot.start));
+        let slot = Slot { start: slot.start, end: slot.start.wrapping_add(size) };
+        // SAFETY: the ring is mapped as long as we are (`Ring::new`).
+        unsafe { self.payload(slot, length).clear_padding() };
+        // What was written beyond the end is not zero any more.
+        self.commit_reserved(if written <= length { runway } else { 0 }, slot, length, tag);
+    }
+
+    #[inline(never)]
+    fn commit_out_of_line(&mut self, slot: Slot, length: usize, tag: u32) {
+        self.commit(slot, length, tag);
     }
 
     /// Commits one record: from here on it is in the pipe.
@@ -626,38 +667,27 @@ impl Writer {
         if batch.front.take() == 0 {
             batch.front.cleared = slot.end;
         }
-        self.appended(batch, word, slot.end, message.len());
+        let size = slot.end.wrapping_sub(batch.front.at);
+        batch.add(self.ring.word(batch.front.at), word, slot.end, message.len());
+        extend(&self.ring, self.head, &mut batch.front, size);
     }
 
     /// [`append`](Self::append), for a [`slot_here`](Self::slot_here) of the batch's front.
     #[inline(always)]
     pub(crate) fn append_here(&self, batch: &mut Uncommitted, here: Here, message: &[u8], tag: u32) {
         here.fill(message);
-        batch.front.runway -= here.size;
-        self.appended(batch, record::header(message.len(), tag), here.end(), message.len());
-    }
-
-    /// Notes a record that was added to a batch.
-    #[inline(always)]
-    fn appended(&self, batch: &mut Uncommitted, word: u64, end: u64, length: usize) {
-        if batch.messages == 0 {
-            batch.first = word;
-        } else {
-            // Relaxed: the commit of the batch orders it.
-            self.ring.word(batch.front.at).store(word, Ordering::Relaxed);
-        }
-        let size = end.wrapping_sub(batch.front.at);
-        batch.front.at = end;
-        batch.messages += 1;
-        batch.bytes += length as u64;
-        if batch.front.runway < size {
-            extend(&self.ring, self.head, &mut batch.front, size);
+        let runway = batch.front.runway - here.size;
+        batch.front.runway = runway;
+        // SAFETY: it points to one of the ring's words, which are atomic.
+        batch.add(unsafe { &*here.first }, record::header(message.len(), tag), here.end(), message.len());
+        if runway < here.size {
+            extend(&self.ring, self.head, &mut batch.front, here.size);
         }
     }
 
     /// Commits a batch that is not empty.
     #[inline(always)]
-    pub(crate) fn commit_batch(&mut self, batch: Uncommitted) {
+    pub(crate) fn commit_batch(&mut self, batch: &Uncommitted) {
         self.commit_linked(batch.first, batch.front.at, batch.messages, batch.bytes);
         if batch.front.runway > 0 {
             self.front.cleared = batch.front.cleared;
@@ -841,9 +871,17 @@ pub(crate) struct Found {
     pub(crate) limit: u64,
     /// Its header word: read once, checked, never read again.
     word: u64,
+    /// Its payload, as long as the header word says.
+    payload: *const AtomicU64,
 }
 
 impl Found {
+    /// The payload.
+    #[inline(always)]
+    pub(crate) fn payload(&self) -> Payload {
+        Payload { words: self.payload, length: self.length() }
+    }
+
     #[inline(always)]
     pub(crate) fn length(&self) -> usize {
         record::length(self.word) as usize
@@ -937,10 +975,19 @@ impl Reader {
     pub(crate) fn glance(&self, at: u64, limit: u64) -> Option<Found> {
         // ORDERING: Acquire, pairs with the commit, the Release store in `Writer::publish`: what the record holds is
         // there when its word is.
-        let word = self.ring.word(at).load(Ordering::Acquire);
+        let first = self.ring.word_at(at);
+        // SAFETY: it points to one of the ring's words, which are atomic.
+        let word = unsafe { &*first }.load(Ordering::Acquire);
         let size = record::size(record::length(word));
         // Nothing, a wrap and nonsense are all too long.
-        (size <= limit).then(|| Found { start: at, end: at.wrapping_add(size), limit: limit - size, word })
+        (size <= limit).then(|| Found {
+            start: at,
+            end: at.wrapping_add(size),
+            limit: limit - size,
+            word,
+            // SAFETY: a record that fits is a word long at least.
+            payload: unsafe { first.add(1) },
+        })
     }
 
     /// Looks for a record at the head, as [`glance`](Self::glance) does, also behind a wrap, and tells nothing from nonsense.
@@ -953,7 +1000,7 @@ impl Reader {
     }
 
     #[inline(never)]
-    fn look_closer(&mut self, at: u64) -> Result<Option<Found>, Corruption> {
+    pub(crate) fn look_closer(&mut self, at: u64) -> Result<Option<Found>, Corruption> {
         if let Some(corruption) = self.poison {
             return Err(corruption);
         }
@@ -971,22 +1018,25 @@ impl Reader {
     /// Looks for the next record of several that are released together.
     #[inline]
     pub(crate) fn look_further(&mut self, at: u64, limit: u64) -> Result<Option<Found>, Corruption> {
-        let found = match self.glance(at, limit) {
-            Some(found) => found,
-            None => match self.look_closer(at)? {
-                Some(found) => found,
-                None => return Ok(None),
-            },
-        };
-        // More than the ring holds would be the same records once more.
-        if found.end.wrapping_add(WORD).wrapping_sub(self.head) > self.ring.capacity() {
-            return Err(self.poison(Corruption {
-                word: "record header",
-                position: found.start,
-                found: found.word,
-            }));
+        match self.glance(at, limit) {
+            Some(found) => Ok(Some(found)),
+            None => self.look_further_closely(at),
         }
-        Ok(Some(found))
+    }
+
+    #[inline(never)]
+    fn look_further_closely(&mut self, at: u64) -> Result<Option<Found>, Corruption> {
+        let Some(found) = self.look_closer(at)? else { return Ok(None) };
+        // More than the ring holds would be the same records once more: from here on, and by the limit, further on.
+        let taken = found.end.wrapping_add(WORD).wrapping_sub(self.head);
+        match self.ring.capacity().checked_sub(taken) {
+            Some(left) => Ok(Some(Found { limit: found.limit.min(left), ..found })),
+            None => {
+                let corruption =
+                    Corruption { word: "record header", position: found.start, found: found.word };
+                Err(self.poison(corruption))
+            }
+        }
     }
 
     /// From here on every call fails with `corruption`.
@@ -994,12 +1044,6 @@ impl Reader {
     fn poison(&mut self, corruption: Corruption) -> Corruption {
         self.limit = 0;
         *self.poison.get_or_insert(corruption)
-    }
-
-    /// The payload of a record that was found.
-    #[inline(always)]
-    pub(crate) fn payload(&self, found: &Found) -> Payload {
-        self.ring.payload(found.start, found.length())
     }
 
     /// Gives the space of `messages` records, up to `end` with this limit, back to the producer.
@@ -1145,7 +1189,13 @@ fn record_at(ring: &Ring, at: u64, word: u64) -> Result<Found, Corruption> {
         return Err(corrupt(start, word));
     }
     let end = start.wrapping_add(size);
-    Ok(Found { start, end, limit: limit(ring, end), word })
+    Ok(Found {
+        start,
+        end,
+        limit: limit(ring, end),
+        word,
+        payload: ring.payload(start, length as usize).words,
+    })
 }
 
 /// The [`Reader::limit`] at a position.

@@ -186,20 +186,19 @@ impl Producer {
         self.fill(slot, &vec![filler; reserved]);
         // SAFETY: the ring is there; the message is not longer than the payload.
         unsafe { self.writer.payload(slot, reserved).write(0, message) };
-        let runway = if message.len() == reserved { runway } else { 0 };
-        self.writer.commit_reserved(runway, slot, message.len(), 0);
+        self.writer.commit_shortened(runway, slot, reserved, message.len(), 0);
     }
 
     /// Sends a batch, and polls while there is no space for the next message of it.
     pub(super) fn send_batch(&mut self, messages: &[&[u8]]) {
         let batch = self.batch(messages, |_, _, _| spin_loop());
-        self.writer.commit_batch(batch);
+        self.writer.commit_batch(&batch);
     }
 
     /// Sends a batch, and sleeps while there is no space for the next message of it.
     pub(super) fn send_batch_or_sleep(&mut self, messages: &[&[u8]]) {
         let batch = self.batch(messages, |writer, at, length| writer.sleep(at, length, FOREVER));
-        self.writer.commit_batch(batch);
+        self.writer.commit_batch(&batch);
     }
 
     /// Does all but commit a batch.
@@ -262,7 +261,7 @@ impl Consumer {
     }
 
     fn read(&self, found: Found) -> Vec<u8> {
-        let payload = self.reader.payload(&found);
+        let payload = found.payload();
         let mut message = vec![0; payload.length()];
         // SAFETY: the ring is there, and `message` has the payload's length.
         unsafe { payload.read(message.as_mut_ptr()) };
