@@ -1,6 +1,6 @@
 //! Reads the machine code of the calls that a message costs, as a program gets it, and fails if there is anything in
 //! it that does not belong there: a locked instruction, a fence, a system call, a division, a panic, or a call of
-//! anything but the functions that are out of line on purpose.
+//! anything but the functions that are out of line on purpose and `memcpy`.
 //!
 //! `cargo bench --bench hot_path` disassembles this very program with objdump and looks at the functions below. It
 //! follows what they call, except for what is named cold.
@@ -104,29 +104,38 @@ const HOT: [&str; 11] = [
 
 /// Functions of the library that a message calls only if something is out of the ordinary, by type and name. What they
 /// do is their affair.
-const COLD: [&str; 13] = [
-    "Inner::comes_soon",        // nothing is simply there
+const COLD: [&str; 11] = [
+    "Inner::rest",              // nothing is simply there
     "Inner::find",              // nor soon
-    "Producer::send_slowly",    // no slot is simply there
-    "Producer::wait_for_space", // nor after a look at the consumer
+    "Producer::wait_for_space", // the ring is full, or the consumer has gone
     "Reader::answer",           // the producer has gone to sleep, or got up
-    "Reader::look_closer",      // a wrap, nothing, or nonsense
+    "Reader::look_closer",      // a wrap, nothing, nonsense, or half a ring since the last look
     "Reader::poison",           // nonsense
     "Writer::answer",           // the consumer has gone to sleep, or got up
     "Writer::look_at_peer",     // the consumer has come or gone
     "Writer::refresh_head",     // the space last seen is used up
-    // From 2 KiB on: what the processor is.
-    "long::has_avx",
-    // From 8 KiB on: that again, and non-temporal stores with a store fence.
-    "long::write_around",
-    "long::around_is_faster",
+    // From 4 KiB on, and there once in 16 messages: two looks at the clock.
+    "Distance::read",
+    // From 4 KiB on, to a consumer that is far: non-temporal stores with a store fence.
+    "machine::to_shared_streaming",
+];
+
+/// What the C library is called for. Its code is not looked at.
+const LIBRARY: [&str; 1] = [
+    "memcpy", // more than 64 bytes
 ];
 
 /// Functions that are out of line and are looked at all the same.
-const OUT_OF_LINE: [&str; 5] = [
-    "Writer::clear_ahead",
-    "long::read",
-    "long::write",
+const OUT_OF_LINE: [&str; 10] = [
+    "Producer::send_out_of_line", // longer messages, and those for which there is no runway
+    "Batch::push_out_of_line",
+    "Writer::follow_up", // after the last message on a runway
+    "ring::extend",
+    "ring::clear_ahead",
+    // From 4 KiB on.
+    "Inner::is_far",
+    "Writer::fill_streaming",
+    "Payload::write_streaming",
     // In landing pads.
     "drop of shmpipe::consumer::Message",
     "drop of shmpipe::consumer::Drain",
@@ -250,7 +259,7 @@ impl Look<'_> {
             for (name, callee) in callees {
                 let name = plain(name);
                 let is_named = |known: &&&str| name == **known || name.ends_with(&format!("::{known}"));
-                if let Some(known) = COLD.iter().chain(&UNWINDING).find(is_named) {
+                if let Some(known) = COLD.iter().chain(&LIBRARY).chain(&UNWINDING).find(is_named) {
                     self.called.insert(known);
                 } else if let Some(known) = OUT_OF_LINE.iter().find(is_named) {
                     self.called.insert(known);

@@ -492,8 +492,15 @@ impl<P> Drain<'_, P> {
             return Ok(None);
         }
         let reader = &mut self.consumer.inner.reader;
-        let looked = reader.look_further(self.end, self.end_limit).map_err(RecvError::Corrupt);
-        let Some(found) = looked? else { return Ok(None) };
+        let found = match reader.look_further(self.end, self.end_limit) {
+            Ok(Some(found)) => found,
+            Ok(None) => return Ok(None),
+            Err(corruption) => {
+                // The reader accepts nothing more, and the release must not change that.
+                self.end_limit = 0;
+                return Err(RecvError::Corrupt(corruption));
+            }
+        };
         (self.end, self.end_limit) = (found.end, found.limit);
         self.messages += 1;
         self.bytes += found.length() as u64;

@@ -37,6 +37,10 @@
 //! | tail not stored by `recover` | `producers_killed_one_after_the_other_...` |
 //! | death told at every look; not looked at the ring first | `the_death_of_a_..._is_told_once_at_most...` |
 //! | a batch keeps its claim to cleared lines when it is given up | `a_batch_that_is_given_up_leaves_nothing` |
+//! | a reservation keeps its runway when it is given up; `cleared` kept where nothing is known | `a_reservation_that_is_given_up_...` |
+//! | runway up to the line that is not cleared | `what_lies_behind_the_runway_...` |
+//! | runway over the end of the ring | `a_shorter_commit_behind_a_wrap_...`, `messages_arrive_whole_...` |
+//! | runway before a wrap taken for one behind it | `a_shorter_commit_behind_a_wrap_...` |
 //! | consumer starts at the tail | `what_a_killed_consumer_did_not_release_...` |
 //!
 //! What loom cannot tell: a load that takes its value from a store behind it; what a thread that yields has seen

@@ -595,7 +595,14 @@ impl<P> Batch<'_, P> {
         if needed > capacity {
             return Err(SendError::TooLarge { length: needed as usize, max: capacity as usize });
         }
-        let slot = self.producer.slot_at(at, length, Patience::Forever)?;
+        let slot = match self.producer.slot_at(at, length, Patience::Forever) {
+            Ok(slot) => slot,
+            Err(error) => {
+                // After corruption there is no space for shorter messages either.
+                self.records.front.take();
+                return Err(error);
+            }
+        };
         let is_streaming = self.producer.inner.is_streaming(length);
         self.producer.inner.writer.append(&mut self.records, slot, message, tag, is_streaming);
         Ok(Position(slot.start))

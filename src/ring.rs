@@ -235,7 +235,7 @@ impl Front {
     /// Takes what is known away, before anything but a whole record, committed at once, is written from `at` on. It comes back
     /// when that is committed, if it ever is.
     #[inline(always)]
-    fn take(&mut self) -> u64 {
+    pub(crate) fn take(&mut self) -> u64 {
         std::mem::replace(&mut self.runway, 0)
     }
 }
@@ -592,7 +592,8 @@ impl Writer {
     pub(crate) fn commit_reserved(&mut self, runway: u64, slot: Slot, length: usize, tag: u32) {
         let size = record::size(length as u64);
         self.front.runway = runway;
-        if size <= runway {
+        // What was reserved may stand behind a wrap, where the runway does not lead.
+        if slot.start == self.front.at && size <= runway {
             let here = self.here(slot.start, size);
             here.clear_next();
             self.commit_here(here, length, tag);

@@ -181,12 +181,36 @@ impl Producer {
 
     /// Reserves `reserved` bytes, fills them with `filler`, writes a shorter message over its start and commits that.
     pub(super) fn send_shorter(&mut self, reserved: usize, filler: u8, message: &[u8]) {
-        let slot = self.writer.slot(self.writer.tail(), reserved).expect("space");
-        let runway = self.writer.take_runway();
+        let (slot, runway) = self.reserve(reserved);
         self.fill(slot, &vec![filler; reserved]);
         // SAFETY: the ring is there; the message is not longer than the payload.
         unsafe { self.writer.payload(slot, reserved).write(0, message) };
         self.writer.commit_shortened(runway, slot, reserved, message.len(), 0);
+    }
+
+    /// Reserves `reserved` bytes, writes a shorter message there and nothing else, and commits that.
+    pub(super) fn send_part(&mut self, reserved: usize, message: &[u8]) {
+        let (slot, runway) = self.reserve(reserved);
+        self.pipe.write_in_place(slot.start, message.len());
+        // SAFETY: the ring is there; the message is not longer than the payload.
+        unsafe { self.writer.payload(slot, reserved).write(0, message) };
+        self.writer.commit_reserved(runway, slot, message.len(), 0);
+    }
+
+    /// Reserves `reserved` bytes, fills them with `filler`, and commits nothing.
+    pub(super) fn give_up_reservation(&mut self, reserved: usize, filler: u8) {
+        let (slot, _) = self.reserve(reserved);
+        self.pipe.write_in_place(slot.start, reserved);
+        // SAFETY: the ring is there; it is the payload's length.
+        unsafe { self.writer.payload(slot, reserved).write(0, &vec![filler; reserved]) };
+    }
+
+    fn reserve(&mut self, length: usize) -> (Slot, u64) {
+        let slot = match self.writer.slot_here(self.writer.front(), length) {
+            Some(here) => here.slot(),
+            None => self.writer.slot(self.writer.tail(), length).expect("space"),
+        };
+        (slot, self.writer.take_runway())
     }
 
     /// Sends a batch, and polls while there is no space for the next message of it.

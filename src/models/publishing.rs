@@ -90,6 +90,64 @@ fn a_shorter_commit_leaves_nothing_of_the_longer_reservation() {
     });
 }
 
+/// Four records that fill a ring of 128 bytes, and of which no word is zero that starts a line.
+const A_LAP: &[&[u8]] = &[&[0xEE_u8; 24] as &[u8]; 4];
+
+#[test]
+fn what_lies_behind_the_runway_is_not_taken_for_a_message() {
+    explore(3, || {
+        let (mut producer, mut consumer) = Pipe::used(Never, 128, A_LAP);
+        let sender = thread::spawn(move || {
+            // The first one sees to a runway for the second one, at the end of which a third one would end where a line starts.
+            (1..=3).for_each(|n| producer.send(&[n; 8]));
+        });
+        for n in 1..=3 {
+            assert_eq!(consumer.recv(), [n; 8]);
+        }
+        assert_eq!(consumer.try_recv(), Err(Nothing::Yet));
+        sender.join().unwrap();
+    });
+}
+
+#[test]
+fn a_reservation_that_is_given_up_leaves_nothing() {
+    explore(3, || {
+        let (mut producer, mut consumer) = Pipe::used(Never, 128, A_LAP);
+        let sender = thread::spawn(move || {
+            // The lines behind it are cleared with this one.
+            producer.send(&[1; 8]);
+            producer.give_up_reservation(24, 0xFF);
+            // The second one ends where a line starts to which the reservation has written.
+            producer.send(&[]);
+            producer.send(&[]);
+        });
+        assert_eq!(consumer.recv(), [1; 8]);
+        assert_eq!(consumer.recv(), []);
+        assert_eq!(consumer.recv(), []);
+        assert_eq!(consumer.try_recv(), Err(Nothing::Yet));
+        sender.join().unwrap();
+    });
+}
+
+#[test]
+fn a_shorter_commit_behind_a_wrap_is_found_there() {
+    explore(3, || {
+        // The next record stands at 112, where there is a runway of one word.
+        let before: &[&[u8]] = &[&[0xEE; 24], &[0xEE; 24], &[0xEE; 8], &[0xEE; 8], &[0xEE; 8]];
+        let (mut producer, mut consumer) = Pipe::used(Never, 64, before);
+        let sender = thread::spawn(move || {
+            // The reservation does not fit before the end of the ring. What is committed would.
+            producer.send_part(16, &[]);
+            producer.send(&[2; 8]);
+            assert_eq!(producer.writer.tail(), 152);
+        });
+        assert_eq!(consumer.recv(), []);
+        assert_eq!(consumer.reader.head(), 136);
+        assert_eq!(consumer.recv(), [2; 8]);
+        sender.join().unwrap();
+    });
+}
+
 /// The batch arrives whole as soon as any of it does.
 fn arrives_at_once(before: &'static [&'static [u8]], batch: &'static [&'static [u8]], end: u64) {
     explore(4, move || {

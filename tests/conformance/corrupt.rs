@@ -215,6 +215,50 @@ pub fn what_was_sent_before_the_poison_is_received_also_from_a_batch(backend: Ba
     assert_eq!(pair.consumer.try_recv().unwrap_err(), RecvError::Empty);
 }
 
+pub fn a_batch_that_met_corruption_takes_nothing_more(backend: Backend) {
+    let mut pair = pair(backend);
+    pair.producer.send(b"sent").unwrap();
+    let mut batch = pair.producer.batch();
+    batch.push(&[1; MAX as usize]).unwrap();
+    pair.hostile.set(HEAD, 4);
+    // There is no space for this one, and the look at `head` tells why not; for the next one there would be.
+    let error = batch.push(&[2; 2024]).unwrap_err();
+    assert!(matches!(error, SendError::Corrupt(_)), "{error:?}");
+    pair.hostile.set(HEAD, 0);
+    for _ in 0..3 {
+        assert_eq!(batch.push(b"3"), Err(error));
+    }
+    batch.commit();
+    poisoned_producer(&mut pair.producer, error);
+    assert_eq!(pair.consumer.try_recv().unwrap().to_vec(), b"sent");
+    assert_eq!(pair.consumer.try_recv().unwrap().to_vec(), [1; MAX as usize]);
+    assert_eq!(pair.consumer.try_recv().unwrap_err(), RecvError::Empty);
+}
+
+pub fn a_drain_that_met_corruption_takes_nothing_more(backend: Backend) {
+    for keep in [false, true] {
+        let mut pair = pair(backend);
+        pair.producer.send(b"first").unwrap();
+        pair.producer.send(b"second").unwrap();
+        let good = pair.hostile.get(RING + 16);
+        pair.hostile.set(RING + 16, u64::MAX);
+        let mut drain = pair.consumer.drain(10);
+        assert_eq!(drain.next().unwrap().unwrap().to_vec(), b"first");
+        let error = drain.next().unwrap_err();
+        // It looks right again, and is not believed any more.
+        pair.hostile.set(RING + 16, good);
+        for _ in 0..3 {
+            assert_eq!(drain.next().unwrap_err(), error);
+        }
+        if keep {
+            drain.keep();
+        } else {
+            drain.release();
+        }
+        poisoned(&mut pair.consumer, "record header", 16, u64::MAX);
+    }
+}
+
 pub fn a_role_is_not_had_on_words_that_no_correct_peer_writes(backend: Backend) {
     type Claim = fn(&Pipe) -> Result<(), SetupError>;
     let producer: Claim = |pipe| pipe.producer().map(drop);

@@ -92,6 +92,7 @@ conformance! {
             a_reservation_is_sent_by_its_commit
             a_shorter_commit_sends_that_much_and_gives_the_rest_back
             a_shorter_commit_is_right_at_every_place_of_the_ring
+            a_shorter_commit_stays_where_its_reservation_was
             a_reservation_dropped_publishes_nothing
             what_was_never_sent_is_never_received
             messages_in_the_pipe_stay_as_they_are_however_full_it_is
@@ -257,6 +258,8 @@ conformance! {
             a_consumers_state_that_is_none_poisons_the_producer
             a_read_position_that_is_none_poisons_the_producer
             what_was_sent_before_the_poison_is_received_also_from_a_batch
+            a_batch_that_met_corruption_takes_nothing_more
+            a_drain_that_met_corruption_takes_nothing_more
             a_role_is_not_had_on_words_that_no_correct_peer_writes
             a_ring_of_nothing_but_records_is_corrupt_to_a_producer
             whatever_a_hostile_process_writes_every_call_returns

@@ -128,6 +128,30 @@ pub fn a_shorter_commit_is_right_at_every_place_of_the_ring(backend: Backend) {
     }
 }
 
+pub fn a_shorter_commit_stays_where_its_reservation_was(backend: Backend) {
+    // So many bytes before the end of the ring, the reservation goes to its start; what is committed would fit before.
+    for left in (16..=512).step_by(8) {
+        let (mut producer, mut consumer, _place) = pair(backend);
+        producer.send(&[0; 2000]).unwrap();
+        producer.send(&vec![0; 2056 - left]).unwrap();
+        received(&mut consumer);
+        received(&mut consumer);
+        // The producer knows what lies ahead once it has sent something there.
+        producer.send(&[1; 16]).unwrap();
+        received(&mut consumer);
+        assert_eq!(producer.position().get(), CAPACITY - left as u64);
+        let mut space = producer.reserve(600).unwrap();
+        space.write(0, &[2; 8]);
+        let sent = space.commit_len(8);
+        assert_eq!(sent.get(), CAPACITY);
+        let message = consumer.try_recv().unwrap();
+        assert_eq!((message.position(), message.to_vec()), (sent, vec![2; 8]));
+        message.release();
+        producer.send(b"next").unwrap();
+        assert_eq!(received(&mut consumer), b"next");
+    }
+}
+
 pub fn a_reservation_dropped_publishes_nothing(backend: Backend) {
     let (mut producer, mut consumer, _place) = pair(backend);
     for round in 0..1000 {
