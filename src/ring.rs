@@ -825,6 +825,11 @@ impl Writer {
 /// The read position is `head` or further.
 #[inline(never)]
 fn extend(ring: &Ring, head: u64, front: &mut Front, size: u64) {
+    if size > LONGEST_TAKEN {
+        // The next one is looked at closely in any case.
+        *front = Front::unknown(front.at);
+        return;
+    }
     // The runway ends short of what is cleared, so that more is cleared in time.
     let margin = NEAR.saturating_sub(size).max(WORD);
     let ahead = front.cleared.wrapping_sub(front.at) as i64;
@@ -847,7 +852,7 @@ fn extend(ring: &Ring, head: u64, front: &mut Front, size: u64) {
 /// writing does not do it: some processors (AMD's among them) leave a line shared that is in the cache already.
 fn clear_ahead(ring: &Ring, head: u64, front: &Front, size: u64) -> u64 {
     let Front { at, cleared, .. } = *front;
-    let distance = AT_ONCE + if size < LONGEST_TAKEN { size.max(NEAR) } else { NEAR };
+    let distance = AT_ONCE + size.max(NEAR);
     // None, with the head of a poisoned end.
     let free = ring.capacity().saturating_sub(at.wrapping_sub(head));
     let first = at.wrapping_add(LINE - 1) & !(LINE - 1);
