@@ -39,7 +39,7 @@
 //! | a batch keeps its claim to cleared lines when it is given up | `a_batch_that_is_given_up_leaves_nothing` |
 //! | a reservation keeps its runway when it is given up; `cleared` kept where nothing is known | `a_reservation_that_is_given_up_...` |
 //! | runway up to the line that is not cleared | `what_lies_behind_the_runway_...` |
-//! | runway over the end of the ring | `a_shorter_commit_behind_a_wrap_...`, `messages_arrive_whole_...` |
+//! | runway over the end of the ring | `a_shorter_commit_behind_a_wrap_...` |
 //! | runway before a wrap taken for one behind it | `a_shorter_commit_behind_a_wrap_...` |
 //! | consumer starts at the tail | `what_a_killed_consumer_did_not_release_...` |
 //!
