@@ -30,5 +30,4 @@ pub(crate) use machine::{from_shared, has_streaming_stores, to_shared, to_shared
 pub(crate) const LONG: usize = 4096;
 
 #[cfg(all(test, not(shmpipe_loom)))]
-#[path = "copy/tests.rs"]
 mod tests;

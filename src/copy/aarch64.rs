@@ -106,7 +106,12 @@ pub(crate) fn has_streaming_stores() -> bool {
 ///
 /// # Safety
 /// As [`to_shared`].
-pub(crate) unsafe fn to_shared_streaming(from: *const u8, words: *const AtomicU64, offset: usize, length: usize) {
+pub(crate) unsafe fn to_shared_streaming(
+    from: *const u8,
+    words: *const AtomicU64,
+    offset: usize,
+    length: usize,
+) {
     // SAFETY: the caller's promises.
     unsafe { to_shared(from, words, offset, length) }
 }
