@@ -30,41 +30,4 @@ pub(crate) use machine::{from_shared, has_streaming_stores, to_shared, to_shared
 pub(crate) const LONG: usize = 4096;
 
 #[cfg(all(test, not(shmpipe_loom)))]
-mod tests {
-    use super::*;
-    use crate::sync::{AtomicU64, Ordering};
-
-    const WORDS: usize = 1100;
-
-    fn shared(fill: u8) -> Vec<AtomicU64> {
-        (0..WORDS).map(|_| AtomicU64::new(u64::from_ne_bytes([fill; 8]))).collect()
-    }
-
-    fn bytes(words: &[AtomicU64]) -> Vec<u8> {
-        words.iter().flat_map(|w| w.load(Ordering::Relaxed).to_ne_bytes()).collect()
-    }
-
-    #[test]
-    fn every_length_and_offset_copies_exactly() {
-        let source: Vec<u8> = (0..WORDS * 8).map(|i| (i * 7 + 1) as u8).collect();
-        for length in (0..300).chain(2000..2200).chain([4000, 8191, 8192, 8193, 8600]) {
-            for offset in [0, 1, 3, 8, 13] {
-                let ring = shared(0xEE);
-                // SAFETY: offset + length is at most 8613 bytes of the 8800 there are.
-                unsafe { to_shared(source.as_ptr(), ring.as_ptr(), offset, length) };
-                let after = bytes(&ring);
-                assert_eq!(
-                    after[offset..offset + length],
-                    source[..length],
-                    "length {length}, offset {offset}"
-                );
-                assert!(after[..offset].iter().chain(&after[offset + length..]).all(|&b| b == 0xEE));
-                let mut back = vec![0x11; length + 16];
-                // SAFETY: as above, and `back` holds length bytes and 16 more.
-                unsafe { from_shared(ring.as_ptr(), offset, back.as_mut_ptr(), length) };
-                assert_eq!(back[..length], source[..length]);
-                assert!(back[length..].iter().all(|&b| b == 0x11));
-            }
-        }
-    }
-}
+mod tests;

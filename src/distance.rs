@@ -15,23 +15,28 @@ const FAR: Duration = Duration::from_nanos(100);
 /// A clock that takes as long as this to be read is a system call, and says nothing.
 const SLOW_CLOCK: Duration = Duration::from_nanos(200);
 
-/// Long messages between two readings: they cost less than one in a hundred of them.
-const EVERY: u32 = 16;
+/// Bytes of long messages between two readings: a reading takes as long as 2 % of them at most.
+const EVERY: usize = 256 << 10;
 
 /// So many readings in a row that say otherwise change our mind: an interrupt makes a line come late, and now and then one has come
 /// before it is asked for.
 const IN_A_ROW: u32 = 2;
 
+/// After so many readings in a row by a slow clock there are no more. So many interrupts in a row there are not.
+const GIVEN_UP: u32 = 8;
+
 /// How far the other side is.
 #[derive(Debug)]
 pub(crate) struct Distance {
-    /// Whether it matters here.
+    /// Whether it matters here, and can be known.
     matters: bool,
     is_far: bool,
     /// Readings in a row that say otherwise.
     doubts: u32,
-    /// Long messages until the next reading.
-    due: u32,
+    /// Readings in a row by a slow clock.
+    slow: u32,
+    /// Bytes of long messages until the next reading.
+    due: usize,
     /// What was loaded last.
     seen: u64,
 }
@@ -39,7 +44,7 @@ pub(crate) struct Distance {
 impl Distance {
     /// Not known: near, so that plain stores are used, from which no processor suffers much.
     pub(crate) fn new(matters: bool) -> Self {
-        Distance { matters, is_far: false, doubts: 0, due: 0, seen: 0 }
+        Distance { matters, is_far: false, doubts: 0, slow: 0, due: 0, seen: 0 }
     }
 
     /// Whether the other side is far.
@@ -47,13 +52,13 @@ impl Distance {
         self.is_far
     }
 
-    /// Before a long message: whether a reading is due.
-    pub(crate) fn is_due(&mut self) -> bool {
+    /// Before a long message of so many bytes: whether a reading is due.
+    pub(crate) fn is_due(&mut self, length: usize) -> bool {
         if !self.matters {
             return false;
         }
         let due = self.due == 0;
-        self.due = if due { EVERY - 1 } else { self.due - 1 };
+        self.due = if due { EVERY } else { self.due }.saturating_sub(length);
         due
     }
 
@@ -72,13 +77,15 @@ impl Distance {
     /// Learns from a reading: what the clock itself takes, what clock and load take together, and whether the line came from the
     /// other side.
     fn learn(&mut self, clock: Duration, both: Duration, is_fresh: bool) {
-        let says_far = if clock >= SLOW_CLOCK {
-            false
-        } else if is_fresh {
-            both.saturating_sub(clock) >= FAR
-        } else {
+        let is_slow = clock >= SLOW_CLOCK;
+        self.slow = if is_slow { self.slow + 1 } else { 0 };
+        if self.slow == GIVEN_UP {
+            *self = Distance::new(false);
+        }
+        if is_slow || !is_fresh {
             return;
-        };
+        }
+        let says_far = both.saturating_sub(clock) >= FAR;
         if says_far == self.is_far {
             self.doubts = 0;
         } else {
@@ -87,7 +94,10 @@ impl Distance {
             self.due = 0;
         }
         if self.doubts == IN_A_ROW {
-            *self = Distance { is_far: says_far, doubts: 0, due: EVERY - 1, ..*self };
+            *self = Distance { is_far: says_far, doubts: 0, due: EVERY, ..*self };
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

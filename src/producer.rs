@@ -59,12 +59,12 @@ impl Inner {
     /// Whether a message of so many bytes is better written past the caches.
     #[inline(always)]
     fn is_streaming(&mut self, length: usize) -> bool {
-        length >= copy::LONG && self.is_far()
+        length >= copy::LONG && self.is_far(length)
     }
 
-    fn is_far(&mut self) -> bool {
+    fn is_far(&mut self, length: usize) -> bool {
         let Inner { writer, distance, .. } = self;
-        if distance.is_due() {
+        if distance.is_due(length) {
             let (last, load) = writer.last_and_next_head();
             distance.read(last, load);
         }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the tests for aarch64 and runs them under qemu-user: page size, layouts, system calls, code that only this target has
-# (the portable copies, a char without a sign). Not the memory order: qemu on x86-64 runs everything in x86's order. That
+# (copies by its own instructions, a char without a sign). Not the memory order: qemu on x86-64 runs everything in x86's order. That
 # is what litmus.sh is for.
 #
 #   verification/aarch64.sh                     all of it

@@ -149,23 +149,3 @@ pub(crate) unsafe extern "C" fn to_shared_streaming(
         copy(from, to, before);
     }
 }
-
-#[cfg(test)]
-#[test]
-fn every_length_is_streamed_exactly() {
-    let source: Vec<u8> = (0..1000).map(|i| (i * 7 + 1) as u8).collect();
-    for length in 64..400 {
-        for offset in 0..64 {
-            let ring: Vec<AtomicU64> =
-                (0..64).map(|_| AtomicU64::new(u64::from_ne_bytes([0xEE; 8]))).collect();
-            // SAFETY: offset + length is less than 512, and 64 + 400 less than 1000.
-            unsafe { to_shared_streaming(source[64 - offset..].as_ptr(), ring.as_ptr(), offset, length) };
-            let to: Vec<u8> = ring
-                .iter()
-                .flat_map(|word| word.load(crate::sync::Ordering::Relaxed).to_ne_bytes())
-                .collect();
-            assert_eq!(to[offset..offset + length], source[64 - offset..][..length]);
-            assert!(to[..offset].iter().chain(&to[offset + length..]).all(|&byte| byte == 0xEE));
-        }
-    }
-}
