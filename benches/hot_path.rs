@@ -104,16 +104,17 @@ const HOT: [&str; 11] = [
 
 /// Functions of the library that a message calls only if something is out of the ordinary, by type and name. What they
 /// do is their affair.
-const COLD: [&str; 11] = [
-    "Inner::rest",              // nothing is simply there
-    "Inner::find",              // nor soon
-    "Producer::wait_for_space", // the ring is full, or the consumer has gone
-    "Reader::answer",           // the producer has gone to sleep, or got up
-    "Reader::look_closer",      // a wrap, nothing, nonsense, or half a ring since the last look
-    "Reader::poison",           // nonsense
-    "Writer::answer",           // the consumer has gone to sleep, or got up
-    "Writer::look_at_peer",     // the consumer has come or gone
-    "Writer::refresh_head",     // the space last seen is used up
+const COLD: [&str; 12] = [
+    "Inner::rest",                  // nothing is simply there
+    "Inner::find",                  // nor soon
+    "Producer::wait_for_space",     // the ring is full, or the consumer has gone
+    "Reader::answer",               // the producer has gone to sleep, or got up
+    "Reader::look_closer",          // a wrap, nothing, nonsense, or half a ring since the last look
+    "Reader::look_further_closely", // the same, of a drain
+    "Reader::poison",               // nonsense
+    "Writer::answer",               // the consumer has gone to sleep, or got up
+    "Writer::look_at_peer",         // the consumer has come or gone
+    "Writer::refresh_head",         // the space last seen is used up
     // From 4 KiB on, and there once in 16 messages: two looks at the clock.
     "Distance::read",
     // From 4 KiB on, to a consumer that is far: non-temporal stores with a store fence.
@@ -126,9 +127,11 @@ const LIBRARY: [&str; 1] = [
 ];
 
 /// Functions that are out of line and are looked at all the same.
-const OUT_OF_LINE: [&str; 10] = [
+const OUT_OF_LINE: [&str; 12] = [
     "Producer::send_out_of_line", // longer messages, and those for which there is no runway
     "Batch::push_out_of_line",
+    "Producer::slot",
+    "Writer::commit_out_of_line",
     "Writer::follow_up", // after the last message on a runway
     "ring::extend",
     "ring::clear_ahead",
