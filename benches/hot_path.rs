@@ -115,7 +115,7 @@ const COLD: [&str; 12] = [
     "Writer::answer",               // the consumer has gone to sleep, or got up
     "Writer::look_at_peer",         // the consumer has come or gone
     "Writer::refresh_head",         // the space last seen is used up
-    // From 4 KiB on, and there once in 16 messages: two looks at the clock.
+    // From 4 KiB on, once in 256 KiB: three looks at the clock.
     "Distance::read",
     // From 4 KiB on, to a consumer that is far: non-temporal stores with a store fence.
     "machine::to_shared_streaming",

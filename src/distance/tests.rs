@@ -218,8 +218,8 @@ fn steady_machines_are_found_out() {
     }
 }
 
-/// Who flips every 50 messages of 4 KiB flips every 10 us: there learning is worse than non-temporal stores alone, and still
-/// better than plain ones.
+/// Who flips every 50 messages of 4 KiB flips every 10 us: there learning is worse than non-temporal stores alone, and on a Zen 3 worse than
+/// plain ones.
 #[test]
 fn flips_are_followed_if_they_are_not_too_many() {
     headings("disturbed");
