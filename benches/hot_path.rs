@@ -104,7 +104,7 @@ const HOT: [&str; 11] = [
 
 /// Functions of the library that a message calls only if something is out of the ordinary, by type and name. What they
 /// do is their affair.
-const COLD: [&str; 12] = [
+const COLD: [&str; 13] = [
     "Inner::rest",                  // nothing is simply there
     "Inner::find",                  // nor soon
     "Producer::wait_for_space",     // the ring is full, or the consumer has gone
@@ -115,6 +115,8 @@ const COLD: [&str; 12] = [
     "Writer::answer",               // the consumer has gone to sleep, or got up
     "Writer::look_at_peer",         // the consumer has come or gone
     "Writer::refresh_head",         // the space last seen is used up
+    // From 4 KiB on: what the processor is.
+    "machine::has_avx",
     // From 4 KiB on, once in 256 KiB: three looks at the clock.
     "Distance::read",
     // From 4 KiB on, to a consumer that is far: non-temporal stores with a store fence.
@@ -127,7 +129,7 @@ const LIBRARY: [&str; 1] = [
 ];
 
 /// Functions that are out of line and are looked at all the same.
-const OUT_OF_LINE: [&str; 12] = [
+const OUT_OF_LINE: [&str; 13] = [
     "Producer::send_out_of_line", // longer messages, and those for which there is no runway
     "Batch::push_out_of_line",
     "Producer::slot",
@@ -136,6 +138,7 @@ const OUT_OF_LINE: [&str; 12] = [
     "ring::extend",
     "ring::clear_ahead",
     // From 4 KiB on.
+    "machine::read_long",
     "Inner::is_far",
     "Writer::fill_streaming",
     "Payload::write_streaming",
