@@ -105,7 +105,7 @@ const HOT: [&str; 11] = [
 /// Functions of the library that a message calls only if something is out of the ordinary, by type and name. What they
 /// do is their affair.
 const COLD: [&str; 13] = [
-    "Inner::rest",                  // nothing is simply there
+    "Inner::begins_to_wait",        // nothing is simply there
     "Inner::find",                  // nor soon
     "Producer::wait_for_space",     // the ring is full, or the consumer has gone
     "Reader::answer",               // the producer has gone to sleep, or got up

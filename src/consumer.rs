@@ -66,14 +66,19 @@ impl Inner {
         self.reader.glance(self.reader.head(), self.reader.limit())
     }
 
-    /// Begins a wait: leaves a streaming producer alone for a while.
+    /// Begins a wait, if there is nothing: leaves a streaming producer alone for a while. Otherwise what is there wants a closer
+    /// look, not a wait.
     #[cold]
     #[inline(never)]
-    fn rest(&mut self) {
+    fn begins_to_wait(&mut self) -> bool {
         let Inner { reader, rest, .. } = self;
+        if !reader.is_dry() {
+            return false;
+        }
         count_wait(reader.counters());
         let spins = rest.after(reader.counters().messages(), reader.head());
         (0..spins).for_each(|_| crate::sync::spin_loop());
+        true
     }
 
     /// Finds the next record when it is not simply there, nor soon.
@@ -194,8 +199,7 @@ impl<P> Consumer<P> {
     #[inline(always)]
     fn recv_one(&mut self, patience: Patience) -> Result<Message<'_, P>, RecvError> {
         let mut found = self.inner.glance();
-        if found.is_none() && !matches!(patience, Patience::None) {
-            self.inner.rest();
+        if found.is_none() && !matches!(patience, Patience::None) && self.inner.begins_to_wait() {
             // The next message of a stream, or the answer to the one just sent, is there soon. In line, so that the processor
             // can go on ahead of the arrival into what the caller does with it.
             for _ in 0..LOOKS {

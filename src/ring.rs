@@ -1021,6 +1021,13 @@ impl Reader {
         }
     }
 
+    /// Whether there is nothing at the head: one load.
+    #[inline(always)]
+    pub(crate) fn is_dry(&self) -> bool {
+        // Relaxed: what is there is loaded again before it is believed.
+        self.ring.word(self.head).load(Ordering::Relaxed) == NOTHING
+    }
+
     /// Looks for the next record of several that are released together.
     #[inline]
     pub(crate) fn look_further(&mut self, at: u64, limit: u64) -> Result<Option<Found>, Corruption> {
