@@ -39,7 +39,11 @@ pub(super) struct Machine<'a> {
 
 impl Archive {
     pub(super) fn new(mut entries: Vec<Entry>) -> Archive {
-        entries.sort_by(|a, b| (&a.report.date, &a.file).cmp(&(&b.report.date, &b.file)));
+        entries.sort_by(|a, b| {
+            let key =
+                |entry: &Entry| (entry.report.date.clone(), entry.report.time.clone(), entry.file.clone());
+            key(a).cmp(&key(b))
+        });
         Archive { entries }
     }
 

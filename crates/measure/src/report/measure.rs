@@ -104,6 +104,7 @@ pub(super) fn run(root: &Path, options: &Options) -> io::Result<()> {
             source: Source::Measured,
             source_note: None,
             date: date(SystemTime::now()),
+            time: Some(time(SystemTime::now())),
             commit: code.commit.clone(),
             dirty: code.dirty,
             placement,
@@ -282,6 +283,12 @@ fn write(folder: &Path, reports: &[Report]) -> io::Result<Vec<PathBuf>> {
         Ok(path)
     };
     reports.iter().map(write).collect()
+}
+
+/// The time of the day (UTC), as 23:59.
+fn time(now: SystemTime) -> String {
+    let seconds = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    format!("{:02}:{:02}", seconds / 3600 % 24, seconds / 60 % 60)
 }
 
 /// The day in UTC, as 2026-11-29.

@@ -184,6 +184,9 @@ pub struct Report {
     pub source_note: Option<String>,
     /// The day on which they were measured, as 2026-11-29 (UTC).
     pub date: String,
+    /// The time of that day, as 23:59 (UTC): which of two files of one day is the newer one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<String>,
     /// The commit of the code that was measured.
     pub commit: String,
     /// `src/` differed from that commit.
@@ -271,6 +274,7 @@ pub(super) mod tests {
             source: Source::Measured,
             source_note: None,
             date: date.to_owned(),
+            time: None,
             commit: commit.to_owned(),
             dirty: false,
             placement,
