@@ -13,10 +13,12 @@
 //!    falls short).
 //! 2. Clear the header word after the record, as committed: a reservation may have been longer. Where it starts a
 //!    cache line it has been cleared before (6), and the record's own lines are the only ones that a commit writes to.
-//! 3. Write the payload, from the end to the start.
+//! 3. Write the payload.
 //! 4. Store word(record): the commit.
 //! 5. Store `tail`, a hint for recovery.
-//! 6. Clear the first word of the lines ahead, a few lines at a time: see [`Writer::clear_ahead`].
+//! 6. Clear the first word of the lines ahead, a few lines at a time: see [`clear_ahead`].
+//!
+//! What has to be known for 1 and 2 is one number, the [`Front::runway`]; what a reader has to know is one, its limit.
 //!
 //! A record that would cross the end of the ring stands at index 0, and the commit stores [`record::WRAP`] at the old
 //! tail. A batch is committed by its first record's word: all or nothing.
