@@ -194,7 +194,7 @@ impl Producer {
         self.pipe.write_in_place(slot.start, message.len());
         // SAFETY: the ring is there; the message is not longer than the payload.
         unsafe { self.writer.payload(slot, reserved).write(0, message) };
-        self.writer.commit_reserved(runway, slot, message.len(), 0);
+        self.writer.commit_shortened(runway, slot, message.len(), message.len(), 0);
     }
 
     /// Reserves `reserved` bytes, fills them with `filler`, and commits nothing.
