@@ -402,18 +402,20 @@ impl Role {
         Role(Arc::new(loom::sync::atomic::AtomicBool::new(true)))
     }
 
-    // ORDERING: Release and Acquire, partners of each other: the kernel orders whoever finds a role free, or claims it,
-    // after whoever held it.
+    // The kernel orders a process that finds a role free, or claims it, after the one that held it.
 
     pub(super) fn give_back(&self) {
+        // ORDERING: Release, pairs with the Acquire loads in `claim` and `is_free`.
         self.0.store(false, Ordering::Release);
     }
 
     pub(super) fn claim(&self) {
+        // ORDERING: Acquire, pairs with the Release store in `give_back`.
         assert!(!self.0.swap(true, Ordering::Acquire), "two holders");
     }
 
     pub(super) fn is_free(&self) -> bool {
+        // ORDERING: Acquire, pairs with the Release store in `give_back`.
         !self.0.load(Ordering::Acquire)
     }
 }
