@@ -8,8 +8,8 @@
 
 use std::time::{Duration, Instant};
 
-/// A line that takes as long as this comes from farther away than memory. Loads from memory take 80 to 110 ns on today's
-/// servers, lines of another core 15 to 60 ns near and 150 to 220 ns far.
+/// A line that takes as long as this comes from farther away than memory. Half a round trip of one line takes 15 to 60 ns near and
+/// 165 to 215 ns far on the processors of the archive (`benches/results`).
 const FAR: Duration = Duration::from_nanos(100);
 
 /// A clock that takes as long as this to be read is a system call, and says nothing.

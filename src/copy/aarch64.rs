@@ -97,7 +97,7 @@ unsafe fn memcpy(from: *const u8, to: *mut u8, length: usize) {
     }
 }
 
-/// Whether [`to_shared_streaming`] is of use: nobody has measured.
+/// Whether [`to_shared_streaming`] is of use: not measured.
 pub(crate) fn has_streaming_stores() -> bool {
     false
 }

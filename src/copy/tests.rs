@@ -15,7 +15,7 @@ const ROOM: usize = 32 << 10;
 /// Bytes on each side of a destination that are compared after each copy.
 const MARGIN: usize = 64;
 
-/// Memory between two pages that nobody may touch.
+/// Memory between two inaccessible pages.
 struct Guarded {
     start: NonNull<u8>,
     size: usize,
@@ -40,7 +40,7 @@ impl Guarded {
     }
 
     fn bytes(&self) -> &[u8] {
-        // SAFETY: mapped until we are dropped; nobody writes while the slice is used: one thread, and no copy runs.
+        // SAFETY: mapped until we are dropped; one thread, and no copy runs while the slice is used.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.size) }
     }
 

@@ -161,8 +161,8 @@ unsafe fn memcpy(from: *const u8, to: *mut u8, length: usize) {
     }
 }
 
-/// Whether [`to_shared_streaming`] is of use on this processor: on those of AMD where it was measured, Zen 3 to Zen 5. What
-/// nobody has measured gets plain stores.
+/// Whether [`to_shared_streaming`] is of use on this processor: on those of AMD where it was measured, Zen 3 to Zen 5. An
+/// unmeasured processor gets plain stores.
 pub(crate) fn has_streaming_stores() -> bool {
     #[allow(unused_unsafe, reason = "unsafe in older versions of Rust")]
     // SAFETY: every x86-64 processor has the instruction, and leaves 0 and 1 of it.

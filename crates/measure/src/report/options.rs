@@ -11,7 +11,7 @@ options after `cargo bench --bench report --`:
   --seconds N          how long to measure, all in all (default 330)
   --peers              build crates/peers and have it measure the best other queues, in two fifths of the time more
   --out DIR            where the files go (default benches/results)
-  --fresh              forget what an interrupted run has left, and begin anew
+  --fresh              forget what an interrupted run has left, and start over
   --cpus A,B           on which CPUs (default: the first two allowed)
   --near-below N       floors below so many nanoseconds count as near (default 80, or up to 160 where that
                        runs through the middle of one placement)

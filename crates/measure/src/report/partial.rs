@@ -133,7 +133,7 @@ mod tests {
         assert_eq!(before, [step(1), step(2), step(3)]);
         drop(partial);
         let (_, before) = Partial::open(&path, &key("a"), true).unwrap();
-        assert_eq!(before, [], "begun anew");
+        assert_eq!(before, [], "started over");
         let (partial, before) = Partial::open(&path, &key("b"), false).unwrap();
         assert_eq!(before, [], "another commit");
         partial.remove().unwrap();

@@ -20,7 +20,7 @@ pub const CAPACITY: usize = 1 << 20;
 pub(super) const SIZES: &[usize] = &[8, 32, 56, 64, 65, 128, 256, 1024, 4096, 8192, 16384, 65536, 262_144];
 /// In rings of other sizes.
 const FEW_SIZES: &[usize] = &[64, 1024, 4096, 16384, 65536];
-/// Of what is paced or wakes somebody.
+/// Of paced messages and of wake-ups.
 const SHORT: &[usize] = &[64];
 /// Messages a second.
 const RATES: &[f64] = &[10_000.0];
