@@ -116,11 +116,11 @@ const COLD: [&str; 13] = [
     "Writer::look_at_peer",         // the consumer has come or gone
     "Writer::refresh_head",         // the space last seen is used up
     // From 4 KiB on: what the processor is.
-    "machine::has_avx",
+    "blocks::has_avx",
     // From 4 KiB on, once in 256 KiB: three looks at the clock.
     "Distance::read",
     // From 4 KiB on, to a consumer that is far: non-temporal stores with a store fence.
-    "machine::to_shared_streaming",
+    "streaming::to_shared_streaming",
 ];
 
 /// What the C library is called for. Its code is not looked at.
@@ -138,7 +138,7 @@ const OUT_OF_LINE: [&str; 13] = [
     "ring::extend",
     "ring::clear_ahead",
     // From 4 KiB on.
-    "machine::read_long",
+    "blocks::read_long",
     "Inner::is_far",
     "Writer::fill_streaming",
     "Payload::write_streaming",

@@ -13,19 +13,33 @@
 //! | [`LONG`] and more, out of the ring | AVX, where there is such | `memcpy` uses `rep movsb`, which is slow at some alignments |
 //! | [`LONG`] and more, into the ring | non-temporal stores, if [`Distance`](crate::distance::Distance) says so | they do not wait for the other core |
 
-#[cfg(all(target_arch = "x86_64", not(shmpipe_loom), not(shmpipe_portable)))]
-#[path = "copy/x86_64.rs"]
-mod machine;
-
-#[cfg(all(target_arch = "aarch64", not(shmpipe_loom), not(shmpipe_portable)))]
-#[path = "copy/aarch64.rs"]
-mod machine;
-
-#[cfg(any(not(any(target_arch = "x86_64", target_arch = "aarch64")), shmpipe_loom, shmpipe_portable))]
+#[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(shmpipe_loom), not(shmpipe_portable)))]
+#[path = "copy/direct.rs"]
+mod bytes;
+#[cfg(not(all(
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    not(shmpipe_loom),
+    not(shmpipe_portable)
+)))]
 #[path = "copy/words.rs"]
-mod machine;
+mod bytes;
 
-pub(crate) use machine::{from_shared, has_streaming_stores, to_shared, to_shared_streaming};
+#[cfg(all(target_arch = "x86_64", not(shmpipe_loom), not(shmpipe_portable)))]
+mod streaming;
+#[cfg(not(all(target_arch = "x86_64", not(shmpipe_loom), not(shmpipe_portable))))]
+mod streaming {
+    //! There are no other stores here.
+
+    /// Whether [`to_shared_streaming`] is of use.
+    pub(crate) fn has_streaming_stores() -> bool {
+        false
+    }
+
+    pub(crate) use super::to_shared as to_shared_streaming;
+}
+
+pub(crate) use bytes::{from_shared, to_shared};
+pub(crate) use streaming::{has_streaming_stores, to_shared_streaming};
 
 /// Bytes from where on a message may be written by [`to_shared_streaming`].
 pub(crate) const LONG: usize = 4096;

@@ -1,57 +1,6 @@
-//! Copies on AArch64.
+//! Blocks of bytes on AArch64.
 
-use crate::sync::AtomicU64;
 use core::arch::asm;
-
-/// Copies `length` bytes out of the ring, from `offset` bytes after `words`.
-///
-/// # Safety
-/// * `length` bytes from there are readable; they may change meanwhile.
-/// * `to` is writable for `length` bytes and is not shared memory.
-#[inline(always)]
-pub(crate) unsafe fn from_shared(words: *const AtomicU64, offset: usize, to: *mut u8, length: usize) {
-    // SAFETY: the caller's promises.
-    unsafe { copy(words.cast::<u8>().add(offset), to, length) }
-}
-
-/// Copies `length` bytes into the ring, to `offset` bytes after `words`; never a byte further.
-///
-/// # Safety
-/// * `from` is readable for `length` bytes and is not shared memory.
-/// * `length` bytes from there on are writable.
-#[inline(always)]
-pub(crate) unsafe fn to_shared(from: *const u8, words: *const AtomicU64, offset: usize, length: usize) {
-    // SAFETY: the caller's promises.
-    unsafe { copy(from, words.cast_mut().cast::<u8>().add(offset), length) }
-}
-
-/// Copies `length` bytes. Up to 64, the block at the end is written before the one at the start.
-///
-/// # Safety
-/// `from` is readable and `to` writable for `length` bytes, and they do not overlap.
-#[inline(always)]
-unsafe fn copy(from: *const u8, to: *mut u8, length: usize) {
-    // SAFETY: each pair of blocks is of n bytes for a length of n to 2 n.
-    unsafe {
-        if length.wrapping_sub(8) <= 8 {
-            ends_8(from, to, length);
-        } else if length > 16 {
-            if length > 64 {
-                memcpy(from, to, length);
-            } else if length >= 32 {
-                ends_32(from, to, length);
-            } else {
-                ends_16(from, to, length);
-            }
-        } else if length >= 4 {
-            ends_4(from, to, length);
-        } else if length > 0 {
-            let middle = length / 2;
-            ends_1(from, to, length);
-            ends_1(from.add(middle), to.add(middle), 1);
-        }
-    }
-}
 
 macro_rules! ends {
     ($name:ident, $bytes:literal, $class:ident, $($register:ident)+, $($code:literal)+) => {
@@ -60,7 +9,7 @@ macro_rules! ends {
         /// # Safety
         #[doc = concat!("`from` is readable and `to` writable for `length` bytes, ", $bytes, " at least, wherever they lie.")]
         #[inline(always)]
-        unsafe fn $name(from: *const u8, to: *mut u8, length: usize) {
+        pub(super) unsafe fn $name(from: *const u8, to: *mut u8, length: usize) {
             // SAFETY: the last block starts at the first byte or later. Loads and stores of just these bytes; no stack, no
             // flags, no other effect. Memory that is no device's takes any alignment.
             unsafe {
@@ -87,9 +36,9 @@ ends!(ends_32, 32, vreg, a b c d,
 /// Copies `length` bytes by the C library, whose code the compiler does not see either.
 ///
 /// # Safety
-/// As [`copy`].
+/// `from` is readable and `to` writable for `length` bytes, and they do not overlap.
 #[inline(always)]
-unsafe fn memcpy(from: *const u8, to: *mut u8, length: usize) {
+pub(super) unsafe fn memcpy(from: *const u8, to: *mut u8, length: usize) {
     // SAFETY: a call by the C ABI with the arguments that it asks for; the caller's promises are memcpy's.
     unsafe {
         asm!("bl {memcpy}", memcpy = sym libc::memcpy, inout("x0") to => _, inout("x1") from => _,
@@ -97,21 +46,12 @@ unsafe fn memcpy(from: *const u8, to: *mut u8, length: usize) {
     }
 }
 
-/// Whether [`to_shared_streaming`] is of use: not measured.
-pub(crate) fn has_streaming_stores() -> bool {
-    false
-}
-
-/// [`to_shared`]: there are no other stores here.
+/// Copies out of the ring: nothing is known to be faster than `memcpy` here.
 ///
 /// # Safety
-/// As [`to_shared`].
-pub(crate) unsafe fn to_shared_streaming(
-    from: *const u8,
-    words: *const AtomicU64,
-    offset: usize,
-    length: usize,
-) {
+/// As [`memcpy`].
+#[inline(always)]
+pub(super) unsafe fn read_long(from: *const u8, to: *mut u8, length: usize) {
     // SAFETY: the caller's promises.
-    unsafe { to_shared(from, words, offset, length) }
+    unsafe { memcpy(from, to, length) }
 }

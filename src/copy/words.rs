@@ -45,22 +45,3 @@ pub(crate) unsafe fn to_shared(from: *const u8, words: *const AtomicU64, offset:
         at += count;
     }
 }
-
-/// Whether [`to_shared_streaming`] is of use here.
-pub(crate) fn has_streaming_stores() -> bool {
-    false
-}
-
-/// [`to_shared`]: there are no other stores here.
-///
-/// # Safety
-/// As [`to_shared`].
-pub(crate) unsafe fn to_shared_streaming(
-    from: *const u8,
-    words: *const AtomicU64,
-    offset: usize,
-    length: usize,
-) {
-    // SAFETY: the caller's promises.
-    unsafe { to_shared(from, words, offset, length) }
-}
