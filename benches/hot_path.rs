@@ -129,7 +129,7 @@ const LIBRARY: [&str; 1] = [
 ];
 
 /// Functions that are out of line and are looked at all the same.
-const OUT_OF_LINE: [&str; 13] = [
+const OUT_OF_LINE: [&str; 11] = [
     "Producer::send_out_of_line", // longer messages, and those for which there is no runway
     "Batch::push_out_of_line",
     "Producer::slot",
@@ -140,8 +140,6 @@ const OUT_OF_LINE: [&str; 13] = [
     // From 4 KiB on.
     "blocks::read_long",
     "Inner::is_far",
-    "Writer::fill_streaming",
-    "Payload::write_streaming",
     // In landing pads.
     "drop of shmpipe::consumer::Message",
     "drop of shmpipe::consumer::Drain",

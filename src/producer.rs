@@ -213,19 +213,15 @@ impl<P> Producer<P> {
         message: &[u8],
         patience: Patience,
     ) -> Result<Position, SendError> {
-        let is_streaming = self.inner.is_streaming(message.len());
-        if message.len() <= self.inner.max && !is_streaming {
+        let streaming = self.inner.is_streaming(message.len());
+        if message.len() <= self.inner.max && !streaming {
             if let Some(position) = self.send_here(tag, message) {
                 return Ok(position);
             }
         }
         let slot = self.slot(message.len(), patience)?;
         let writer = &mut self.inner.writer;
-        if is_streaming {
-            writer.fill_streaming(slot, message);
-        } else {
-            writer.fill(slot, message);
-        }
+        writer.fill(slot, message, streaming);
         writer.commit(slot, message.len(), tag);
         Ok(Position(slot.start))
     }
@@ -481,13 +477,7 @@ impl<P> Reservation<'_, P> {
         );
         self.written = self.written.max(offset + bytes.len());
         // SAFETY: the producer keeps the ring mapped, and offset + length was checked against the payload's.
-        unsafe {
-            if self.producer.inner.is_streaming(bytes.len()) {
-                self.payload.write_streaming(offset, bytes);
-            } else {
-                self.payload.write(offset, bytes);
-            }
-        }
+        unsafe { self.payload.write(offset, bytes, self.producer.inner.is_streaming(bytes.len())) }
     }
 
     /// Sets the message's tag; 0 without it.
@@ -603,8 +593,8 @@ impl<P> Batch<'_, P> {
                 return Err(error);
             }
         };
-        let is_streaming = self.producer.inner.is_streaming(length);
-        self.producer.inner.writer.append(&mut self.records, slot, message, tag, is_streaming);
+        let streaming = self.producer.inner.is_streaming(length);
+        self.producer.inner.writer.append(&mut self.records, slot, message, tag, streaming);
         Ok(Position(slot.start))
     }
 

@@ -173,24 +173,23 @@ impl Payload {
         unsafe { copy::from_shared(self.words, 0, to, length) }
     }
 
-    /// Copies bytes in, from `offset` on.
+    /// Copies bytes in, from `offset` on: past the caches if `streaming`.
     ///
     /// # Safety
     /// * The ring is still mapped.
     /// * `offset + bytes.len()` is at most `length()`.
+    /// * If `streaming`, there are at least [`copy::LONG`] bytes.
     #[inline(always)]
-    pub(crate) unsafe fn write(&self, offset: usize, bytes: &[u8]) {
+    pub(crate) unsafe fn write(&self, offset: usize, bytes: &[u8], streaming: bool) {
+        let (from, length) = (bytes.as_ptr(), bytes.len());
         // SAFETY: the payload lies within the ring (`Ring::payload`); the rest is the caller's promise.
-        unsafe { copy::to_shared(bytes.as_ptr(), self.words, offset, bytes.len()) }
-    }
-
-    /// [`write`](Self::write), by non-temporal stores where there are such.
-    ///
-    /// # Safety
-    /// As [`write`](Self::write), and it is at least [`copy::LONG`] bytes.
-    pub(crate) unsafe fn write_streaming(&self, offset: usize, bytes: &[u8]) {
-        // SAFETY: as in `write`.
-        unsafe { copy::to_shared_streaming(bytes.as_ptr(), self.words, offset, bytes.len()) }
+        unsafe {
+            if streaming {
+                copy::to_shared_streaming(from, self.words, offset, length);
+            } else {
+                copy::to_shared(from, self.words, offset, length);
+            }
+        }
     }
 
     /// Clears the bytes between the end of the payload and the end of the record, so that nothing older is shown.
@@ -267,15 +266,14 @@ impl Here {
         unsafe { &*self.first.add((bytes / WORD) as usize) }
     }
 
-    /// Writes the record, padding and all, but not its header word; and clears the one behind it. In the order of
-    /// [`Writer::fill`].
+    /// Writes the record, padding and all, but not its header word; and clears the one behind it.
     #[inline(always)]
     pub(crate) fn fill(&self, message: &[u8]) {
         self.clear_next();
         // The padding is in the record's last word, the header word of an empty one. Relaxed: the commit orders it.
         self.word(self.size - WORD).store(0, Ordering::Relaxed);
         // SAFETY: the ring is mapped as long as the writer is there (`Ring::new`); the payload has the message's length.
-        unsafe { self.payload(message.len()).write(0, message) }
+        unsafe { self.payload(message.len()).write(0, message, false) }
     }
 
     pub(crate) fn slot(&self) -> Slot {
@@ -528,19 +526,14 @@ impl Writer {
         self.ring.payload(slot.start, length)
     }
 
-    /// Writes a record into its slot, padding and all, but not its header word; and clears the one behind it.
-    ///
-    /// From the end to the start: the consumer polls the line with the header word, and takes it away while we store to
-    /// others. So those come first, and the polled line is written at one go with the commit.
+    /// [`Here::fill`], for any slot: past the caches if `streaming`.
     #[inline(always)]
-    pub(crate) fn fill(&self, slot: Slot, message: &[u8]) {
+    pub(crate) fn fill(&self, slot: Slot, message: &[u8], streaming: bool) {
+        debug_assert!(!streaming || message.len() >= copy::LONG);
         self.clear_next(slot);
-        if message.len() % WORD as usize != 0 {
-            // The padding is in the record's last word. Relaxed: the commit orders it.
-            self.ring.word(slot.end.wrapping_sub(WORD)).store(0, Ordering::Relaxed);
-        }
+        self.clear_padding(slot);
         // SAFETY: the ring is mapped as long as we are (`Ring::new`); the payload has the message's length.
-        unsafe { self.payload(slot, message.len()).write(0, message) }
+        unsafe { self.payload(slot, message.len()).write(0, message, streaming) }
     }
 
     /// Clears the header word behind a record.
@@ -548,17 +541,6 @@ impl Writer {
     fn clear_next(&self, slot: Slot) {
         // Relaxed: the commit orders it, so that who sees the record sees nothing behind it.
         self.ring.word(slot.end).store(NOTHING, Ordering::Relaxed);
-    }
-
-    /// [`fill`](Self::fill), by non-temporal stores where there are such.
-    pub(crate) fn fill_streaming(&self, slot: Slot, message: &[u8]) {
-        self.clear_next(slot);
-        let payload = self.payload(slot, message.len());
-        // SAFETY: as in `fill`.
-        unsafe {
-            payload.clear_padding();
-            payload.write_streaming(0, message);
-        }
     }
 
     /// Commits a record in a [`slot_here`](Self::slot_here): from here on it is in the pipe.
@@ -659,13 +641,9 @@ impl Writer {
         slot: Slot,
         message: &[u8],
         tag: u32,
-        is_streaming: bool,
+        streaming: bool,
     ) {
-        if is_streaming {
-            self.fill_streaming(slot, message);
-        } else {
-            self.fill(slot, message);
-        }
+        self.fill(slot, message, streaming);
         let word = self.link(batch.front.at, slot, record::header(message.len(), tag));
         if batch.front.take() == 0 {
             batch.front.cleared = slot.end;

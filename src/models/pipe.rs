@@ -184,7 +184,7 @@ impl Producer {
         let (slot, runway) = self.reserve(reserved);
         self.fill(slot, &vec![filler; reserved]);
         // SAFETY: the ring is there; the message is not longer than the payload.
-        unsafe { self.writer.payload(slot, reserved).write(0, message) };
+        unsafe { self.writer.payload(slot, reserved).write(0, message, false) };
         self.writer.commit_shortened(runway, slot, reserved, message.len(), 0);
     }
 
@@ -193,7 +193,7 @@ impl Producer {
         let (slot, runway) = self.reserve(reserved);
         self.pipe.write_in_place(slot.start, message.len());
         // SAFETY: the ring is there; the message is not longer than the payload.
-        unsafe { self.writer.payload(slot, reserved).write(0, message) };
+        unsafe { self.writer.payload(slot, reserved).write(0, message, false) };
         self.writer.commit_shortened(runway, slot, message.len(), message.len(), 0);
     }
 
@@ -202,7 +202,7 @@ impl Producer {
         let (slot, _) = self.reserve(reserved);
         self.pipe.write_in_place(slot.start, reserved);
         // SAFETY: the ring is there; it is the payload's length.
-        unsafe { self.writer.payload(slot, reserved).write(0, &vec![filler; reserved]) };
+        unsafe { self.writer.payload(slot, reserved).write(0, &vec![filler; reserved], false) };
     }
 
     fn reserve(&mut self, length: usize) -> (Slot, u64) {
@@ -253,7 +253,7 @@ impl Producer {
 
     fn fill(&self, slot: Slot, message: &[u8]) {
         self.pipe.write_in_place(slot.start, message.len());
-        self.writer.fill(slot, message);
+        self.writer.fill(slot, message, false);
     }
 }
 
