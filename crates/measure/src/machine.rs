@@ -61,7 +61,8 @@ fn read(path: &str) -> Option<String> {
     Some(text.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
-fn read_cpu(cpu: usize, file: &str) -> Option<String> {
+/// What the kernel tells of a processor in a file below `/sys/devices/system/cpu/cpuN`.
+pub(crate) fn read_cpu(cpu: usize, file: &str) -> Option<String> {
     read(&format!("/sys/devices/system/cpu/cpu{cpu}/{file}"))
 }
 
@@ -122,16 +123,19 @@ fn list_has(list: &str, number: usize) -> bool {
     })
 }
 
+/// Whether the processor says that a hypervisor is below; nothing where processors do not say.
+pub(crate) fn hypervisor() -> Option<bool> {
+    let text = read("/proc/cpuinfo")?;
+    let flags = text.lines().find(|line| line.starts_with("flags"))?;
+    Some(flags.split_whitespace().any(|flag| flag == "hypervisor"))
+}
+
 fn virtual_or_not() -> String {
-    let flagged = read("/proc/cpuinfo").is_some_and(|text| {
-        text.lines()
-            .any(|line| line.starts_with("flags") && line.split_whitespace().any(|flag| flag == "hypervisor"))
-    });
     let kind = read("/sys/hypervisor/type");
     let product = read("/sys/class/dmi/id/product_name");
     let told = [kind, product].into_iter().flatten().collect::<Vec<_>>().join(", ");
     let told = if told.is_empty() { told } else { format!(" ({told})") };
-    if flagged {
+    if hypervisor() == Some(true) {
         format!("virtual{told}; which cores the CPUs are may change at any moment")
     } else {
         format!("no hypervisor announced{told}")

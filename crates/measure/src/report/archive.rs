@@ -24,7 +24,7 @@ impl Entry {
     }
 }
 
-/// Every file, in the order of their days and names.
+/// Every file, in the order of their days, times and names.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Archive {
     pub(super) entries: Vec<Entry>,
@@ -39,10 +39,8 @@ pub(super) struct Machine<'a> {
 
 impl Archive {
     pub(super) fn new(mut entries: Vec<Entry>) -> Archive {
-        entries.sort_by(|a, b| {
-            let key =
-                |entry: &Entry| (entry.report.date.clone(), entry.report.time.clone(), entry.file.clone());
-            key(a).cmp(&key(b))
+        entries.sort_by_cached_key(|Entry { file, report }| {
+            (report.date.clone(), report.time.clone(), file.clone())
         });
         Archive { entries }
     }
@@ -124,7 +122,7 @@ impl<'a> Machine<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::row::tests::{report, row};
+    use super::super::row::tests::{Folder, report, row};
     use super::*;
 
     #[test]
@@ -149,8 +147,7 @@ mod tests {
 
     #[test]
     fn a_file_with_the_wrong_name_is_told() {
-        let folder = std::env::temp_dir().join(format!("shmpipe-archive-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
+        let folder = Folder::new("archive");
         let report = report("2026-11-29", "abc", Placement::Near, Vec::new());
         let path = folder.join("amd.json");
         fs::write(&path, report.to_json().unwrap()).unwrap();
@@ -163,7 +160,6 @@ mod tests {
         assert_eq!(Archive::read(&folder).unwrap().entries.len(), 1);
         fs::write(folder.join(report.file_name()), "{").unwrap();
         assert!(Archive::read(&folder).unwrap_err().to_string().contains("abc.json: "));
-        fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

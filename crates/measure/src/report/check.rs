@@ -124,6 +124,17 @@ mod tests {
     }
 
     #[test]
+    fn of_one_day_the_later_file_is_the_newer_one() {
+        let at = |time: &str, commit: &str, ratio| Report {
+            time: Some(time.into()),
+            commit: commit.into(),
+            ..older(ratio, [ratio, ratio])
+        };
+        assert_eq!(check(&[at("22:51", "bbbbbbb", 0.9), at("23:25", "aaaaaaa", 0.7)]), [""; 0], "better");
+        assert_eq!(check(&[at("22:51", "bbbbbbb", 0.7), at("23:25", "aaaaaaa", 0.9)]).len(), 1, "worse");
+    }
+
+    #[test]
     fn noise_is_none() {
         assert_eq!(check(&[older(0.7, [0.69, 0.71]), newer(0.76, [0.75, 0.77])]), [""; 0], "below a tenth");
         assert_eq!(check(&[older(0.7, [0.6, 0.88]), newer(0.9, [0.87, 0.95])]), [""; 0], "sessions meet");

@@ -6,6 +6,7 @@ use std::fs;
 use serde::{Deserialize, Serialize};
 
 use crate::affinity;
+use crate::machine::read_cpu;
 
 /// Flags that say which ways to copy and to wait a processor has.
 const FLAGS: [&str; 20] = [
@@ -170,10 +171,7 @@ impl Topology {
     /// That of the two processors.
     pub(super) fn of(cpus: Option<(usize, usize)>) -> Topology {
         let Some((first, second)) = cpus else { return Topology::default() };
-        let read = |file: String| {
-            let text = fs::read_to_string(format!("/sys/devices/system/cpu/cpu{first}/{file}")).ok()?;
-            Some(text.trim().to_owned()).filter(|text| !text.is_empty())
-        };
+        let read = |file: String| read_cpu(first, &file);
         let caches = (0..5).filter_map(|index| {
             let cache = |file: &str| read(format!("cache/index{index}/{file}"));
             let (level, kind) = (cache("level")?, cache("type")?);
@@ -196,13 +194,6 @@ impl Topology {
     pub(super) fn is_empty(&self) -> bool {
         *self == Topology::default()
     }
-}
-
-/// Whether the processor says that a hypervisor is below; nothing where processors do not say.
-pub(super) fn hypervisor() -> Option<bool> {
-    let text = fs::read_to_string("/proc/cpuinfo").ok()?;
-    let flags = text.lines().find(|line| line.starts_with("flags"))?;
-    Some(flags.split_whitespace().any(|flag| flag == "hypervisor"))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::gathered::Gathered;
-use super::identity::{self, Cpu, Topology};
+use super::identity::{Cpu, Topology};
 use super::options::Options;
 use super::partial::{Key, Partial, Step};
 use super::peers;
@@ -17,7 +17,7 @@ use super::plan::{self, CAPACITY, GROUPS};
 use super::row::{PlacedRows, Report, Run, SCHEMA, Source};
 use crate::affinity;
 use crate::errors::{about, unfit};
-use crate::machine::Machine;
+use crate::machine::{self, Machine};
 use crate::placement::{NEAR_BELOW_NS, Placement};
 use crate::session::Session;
 use crate::settings::Settings;
@@ -110,7 +110,7 @@ pub(super) fn run(root: &Path, options: &Options) -> io::Result<()> {
             placement,
             cpu: key.cpu.clone(),
             topology: Topology::of(cpus),
-            hypervisor: identity::hypervisor(),
+            hypervisor: machine::hypervisor(),
             capacity: CAPACITY,
             machine: lines(&machine),
             run: Some(Run {

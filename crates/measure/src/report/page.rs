@@ -371,7 +371,7 @@ fn peers(machines: &[Machine<'_>]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::row::tests::{report, row};
+    use super::super::row::tests::{Folder, report, row};
     use super::*;
 
     fn archive() -> Archive {
@@ -445,7 +445,7 @@ mod tests {
 
     #[test]
     fn a_page_that_is_out_of_date_is_found() {
-        let root = std::env::temp_dir().join(format!("shmpipe-page-{}", std::process::id()));
+        let root = Folder::new("page");
         for folder in [Path::new(PAGE), Path::new(summary::PATH)].map(|path| path.parent().unwrap()) {
             fs::create_dir_all(root.join(folder)).unwrap();
         }
@@ -461,6 +461,5 @@ mod tests {
         assert_eq!(stale(&root, &archive).unwrap(), [""; 0]);
         fs::remove_file(root.join(summary::PATH)).unwrap();
         assert_eq!(stale(&root, &archive).unwrap(), [summary::PATH]);
-        fs::remove_dir_all(&root).unwrap();
     }
 }

@@ -92,6 +92,7 @@ fn parse(text: &str, key: &Key) -> (Vec<Step>, usize) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::row::tests::Folder;
     use super::*;
 
     fn key(commit: &str) -> Key {
@@ -114,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_run_goes_on_where_it_stopped() {
-        let folder = std::env::temp_dir().join(format!("shmpipe-report-{}", std::process::id()));
+        let folder = Folder::new("report");
         let path = folder.join("partial");
         let (mut partial, before) = Partial::open(&path, &key("a"), false).unwrap();
         assert_eq!(before, []);
@@ -138,7 +139,6 @@ mod tests {
         assert_eq!(before, [], "another commit");
         partial.remove().unwrap();
         assert!(!path.exists());
-        fs::remove_dir(&folder).unwrap();
     }
 
     #[test]

@@ -266,6 +266,34 @@ impl Report {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use std::ops::Deref;
+    use std::path::{Path, PathBuf};
+    use std::{env, fs, process};
+
+    /// An empty folder that goes with the test, also with one that fails.
+    pub struct Folder(PathBuf);
+
+    impl Folder {
+        pub fn new(name: &str) -> Folder {
+            let path = env::temp_dir().join(format!("shmpipe-{name}-{}", process::id()));
+            fs::create_dir_all(&path).unwrap();
+            Folder(path)
+        }
+    }
+
+    impl Deref for Folder {
+        type Target = Path;
+
+        fn deref(&self) -> &Path {
+            &self.0
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
 
     /// A report of a machine that does not exist.
     pub fn report(date: &str, commit: &str, placement: Placement, rows: Vec<Row>) -> Report {
