@@ -1,8 +1,9 @@
 //! What a hostile process has: the segment, mapped for writing.
 
-use shmpipe::{Consumer, Options, Pipe, Producer};
+use shmpipe::{Consumer, Listed, Options, Pipe, Producer, SetupError};
 use shmpipe_testing::backend::{Backend, Place};
 use shmpipe_testing::raw::Attached;
+use std::sync::{Mutex, PoisonError};
 
 pub const CAPACITY: u64 = 4096;
 /// The longest message.
@@ -24,6 +25,14 @@ pub const BELL: usize = 8;
 pub const WAITING: usize = 12;
 pub const WANTED: usize = 16;
 pub const REPORTED: usize = 24;
+
+/// All System V pipes, those of the other tests too. A claim waits until nobody looks at its pipe, for a second: with tests that look
+/// one at a time, somebody who waits for a processor does not make it wait longer.
+pub fn list_alone() -> Result<Vec<Listed>, SetupError> {
+    static LOOKING: Mutex<()> = Mutex::new(());
+    let _alone = LOOKING.lock().unwrap_or_else(PoisonError::into_inner);
+    shmpipe::list()
+}
 
 /// A pipe of the smallest capacity, and its segment in the hands of somebody else.
 pub struct Attacked {

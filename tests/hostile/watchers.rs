@@ -1,8 +1,8 @@
 //! Watching a pipe whose words a hostile process writes.
 
-use crate::attacker::{Attacked, CAPACITY, RING, WRAP, edges};
+use crate::attacker::{Attacked, CAPACITY, RING, WRAP, edges, list_alone};
 use crate::words::meanwhile;
-use shmpipe::{SetupError, inspect, list};
+use shmpipe::{SetupError, inspect};
 use shmpipe_testing::backend::Backend;
 use shmpipe_testing::rng::Rng;
 use shmpipe_testing::within;
@@ -60,7 +60,6 @@ pub fn watching_what_a_hostile_process_writes(backend: Backend) {
         while Instant::now() < until {
             look(&"scribbled");
         }
-        // Seldom: it looks at all pipes, those of other tests too.
-        (0..5).for_each(|_| drop(list().unwrap()));
+        (0..5).for_each(|_| drop(list_alone().unwrap()));
     });
 }
