@@ -549,7 +549,8 @@ impl<P> Batch<'_, P> {
     /// # Errors
     /// As [`Producer::send`]; `TooLarge` also if the whole batch would not fit into an empty ring. The messages added
     /// before stay in the batch.
-    #[inline]
+    // Always in line: a call, and a result in memory, cost as much as a short message.
+    #[inline(always)]
     pub fn push(&mut self, message: &[u8]) -> Result<Position, SendError> {
         self.push_tagged(0, message)
     }
@@ -558,7 +559,7 @@ impl<P> Batch<'_, P> {
     ///
     /// # Errors
     /// As [`push`](Self::push).
-    #[inline]
+    #[inline(always)]
     pub fn push_tagged(&mut self, tag: u32, message: &[u8]) -> Result<Position, SendError> {
         let length = message.len();
         if length <= SHORT {
