@@ -29,17 +29,11 @@ mod streaming;
 #[cfg(not(all(target_arch = "x86_64", not(shmpipe_loom), not(shmpipe_portable))))]
 mod streaming {
     //! There are no other stores here.
-
-    /// Whether [`to_shared_streaming`] is of use.
-    pub(crate) fn has_streaming_stores() -> bool {
-        false
-    }
-
     pub(crate) use super::to_shared as to_shared_streaming;
 }
 
 pub(crate) use bytes::{from_shared, to_shared};
-pub(crate) use streaming::{has_streaming_stores, to_shared_streaming};
+pub(crate) use streaming::to_shared_streaming;
 
 /// Bytes from where on a message may be written by [`to_shared_streaming`].
 pub(crate) const LONG: usize = 4096;

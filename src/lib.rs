@@ -107,6 +107,8 @@ mod pipe;
 #[cfg(not(shmpipe_loom))]
 mod process;
 #[cfg(not(shmpipe_loom))]
+mod processor;
+#[cfg(not(shmpipe_loom))]
 mod producer;
 #[cfg(not(shmpipe_loom))]
 mod segment;

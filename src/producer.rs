@@ -7,6 +7,7 @@ use crate::error::{SendError, SetupError};
 use crate::layout::MIN_CAPACITY;
 use crate::peer::{Peer, Role};
 use crate::pipe::{Pipe, Position};
+use crate::processor::Processor;
 use crate::record;
 use crate::ring::{Payload, Refusal, Slot, Uncommitted, Writer, count_wait};
 use crate::stop::Stopper;
@@ -104,9 +105,12 @@ impl<P> fmt::Debug for Producer<P> {
 impl Producer {
     pub(crate) fn claim(pipe: &Pipe) -> Result<Self, SetupError> {
         let claim = Claim::take(pipe, Role::Producer)?;
-        let writer = Writer::recover(pipe.ring(), pipe.wake_mode()).map_err(SetupError::Corrupt)?;
+        let processor = Processor::this();
+        let longest_taken = processor.longest_taken();
+        let writer =
+            Writer::recover(pipe.ring(), pipe.wake_mode(), longest_taken).map_err(SetupError::Corrupt)?;
         let rest = Rest::new(writer.ring().capacity(), writer.counters().messages(), writer.tail());
-        let distance = Distance::new(copy::has_streaming_stores());
+        let distance = Distance::new(processor.has_use_for_streaming_stores());
         let inner = Inner { writer, max: pipe.max_len(), rest, distance, stopper: Stopper::new(), claim };
         Ok(Producer { inner, promise: PhantomData })
     }

@@ -49,9 +49,6 @@ const LINE: u64 = if cfg!(shmpipe_loom) { 16 } else { 64 };
 const NEAR: u64 = if cfg!(shmpipe_loom) { 16 } else { 128 };
 const AT_ONCE: u64 = if cfg!(shmpipe_loom) { 16 } else { 448 };
 
-/// The longest record (with its header word) of which all lines are taken in advance, for the next one like it.
-const LONGEST_TAKEN: u64 = 2048;
-
 /// The shared words of a pipe, and the private copy of its geometry.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ring {
@@ -350,6 +347,8 @@ pub(crate) struct Writer {
     front: Front,
     /// The latest `head` seen, checked.
     head: u64,
+    /// Bytes of the longest record of which all lines are taken ahead.
+    longest_taken: u64,
     rung: Rung,
     wake_mode: WakeMode,
     watch: Watch,
@@ -358,8 +357,9 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Takes over the ring where the last producer left it. The caller holds the producer's role.
-    pub(crate) fn recover(ring: Ring, wake_mode: WakeMode) -> Result<Self, Corruption> {
+    /// Takes over the ring where the last producer left it. The caller holds the producer's role. Of messages of up to `longest_taken`
+    /// bytes, all lines are taken ahead for another one like it.
+    pub(crate) fn recover(ring: Ring, wake_mode: WakeMode, longest_taken: u64) -> Result<Self, Corruption> {
         let header = ring.header();
         let own = &header.producer.0;
         // ORDERING: Acquire, pairs with the Release store in `Reader::release`: what the consumer has released is
@@ -374,6 +374,7 @@ impl Writer {
             ring,
             front: Front::unknown(tail),
             head,
+            longest_taken: record::size(longest_taken),
             rung: Rung::new(wake_mode),
             wake_mode,
             watch,
@@ -650,7 +651,7 @@ impl Writer {
         }
         let size = slot.end.wrapping_sub(batch.front.at);
         batch.add(self.ring.word(batch.front.at), word, slot.end, message.len());
-        extend(&self.ring, self.head, &mut batch.front, size);
+        extend(&self.ring, self.head, self.longest_taken, &mut batch.front, size);
     }
 
     /// [`append`](Self::append), for a [`slot_here`](Self::slot_here) of the batch's front.
@@ -662,7 +663,7 @@ impl Writer {
         // SAFETY: it points to one of the ring's words, which are atomic.
         batch.add(unsafe { &*here.first }, record::header(message.len(), tag), here.end(), message.len());
         if runway < here.size {
-            extend(&self.ring, self.head, &mut batch.front, here.size);
+            extend(&self.ring, self.head, self.longest_taken, &mut batch.front, here.size);
         }
     }
 
@@ -710,7 +711,7 @@ impl Writer {
             self.answer();
         }
         if self.front.runway < size {
-            extend(&self.ring, self.head, &mut self.front, size);
+            extend(&self.ring, self.head, self.longest_taken, &mut self.front, size);
         }
     }
 
@@ -802,10 +803,10 @@ impl Writer {
 }
 
 /// Gives a front as much runway as there is, for another record of `size` bytes if possible, and clears enough lines for it.
-/// The read position is `head` or further.
+/// The read position is `head` or further. The lines of records of more than `longest` bytes are not taken.
 #[inline(never)]
-fn extend(ring: &Ring, head: u64, front: &mut Front, size: u64) {
-    if size > LONGEST_TAKEN {
+fn extend(ring: &Ring, head: u64, longest: u64, front: &mut Front, size: u64) {
+    if size > longest {
         // The next one is looked at closely in any case.
         *front = Front::unknown(front.at);
         return;

@@ -3,18 +3,6 @@
 use super::bytes::copy;
 use crate::sync::AtomicU64;
 use core::arch::asm;
-use core::arch::x86_64::__cpuid;
-
-/// Whether [`to_shared_streaming`] is of use on this processor: on those of AMD where it was measured, Zen 3 to Zen 5. An
-/// unmeasured processor gets plain stores.
-pub(crate) fn has_streaming_stores() -> bool {
-    #[allow(unused_unsafe, reason = "unsafe in older versions of Rust")]
-    // SAFETY: every x86-64 processor has the instruction, and leaves 0 and 1 of it.
-    let (vendor, signature) = unsafe { (__cpuid(0), __cpuid(1).eax) };
-    let name = [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes);
-    let family = (signature >> 8 & 0xF) + (signature >> 20 & 0xFF);
-    name == [*b"Auth", *b"enti", *b"cAMD"] && (family == 0x19 || family == 0x1A)
-}
 
 /// Copies `length` bytes into the ring by non-temporal stores.
 ///

@@ -88,7 +88,7 @@ impl Pipe {
     /// The caller takes care that there is one producer at a time, and that what the last one did happened before:
     /// outside the models, the kernel does.
     pub(super) fn producer(&self) -> Producer {
-        let writer = Writer::recover(self.ring(), self.0.wake_mode).expect("a correct pipe");
+        let writer = Writer::recover(self.ring(), self.0.wake_mode, 2048).expect("a correct pipe");
         Producer { pipe: self.clone(), writer }
     }
 
