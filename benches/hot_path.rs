@@ -116,7 +116,7 @@ const COLD: [&str; 13] = [
     "Writer::look_at_peer",         // the consumer has come or gone
     "Writer::refresh_head",         // the space last seen is used up
     // From 4 KiB on: what the processor is.
-    "blocks::has_avx",
+    "blocks::prefers_avx",
     // From 4 KiB on, once in 256 KiB: three looks at the clock.
     "Distance::read",
     // From 4 KiB on, to a consumer that is far: non-temporal stores with a store fence.

@@ -7,6 +7,8 @@ mod blocks;
 #[path = "x86_64.rs"]
 mod blocks;
 
+#[cfg(all(test, target_arch = "x86_64"))]
+pub(super) use self::blocks::copy_by_avx;
 use self::blocks::{ends_1, ends_4, ends_8, ends_16, ends_32, memcpy, read_long};
 use super::LONG;
 use crate::sync::AtomicU64;

@@ -65,15 +65,39 @@ enum Arm {
     From,
     To,
     Streaming,
+    /// What long messages are read by on some processors, also where this is another one.
+    Avx,
 }
 
-const ARMS: [Arm; 3] = [Arm::From, Arm::To, Arm::Streaming];
+const ARMS: [Arm; 4] = [Arm::From, Arm::To, Arm::Streaming, Arm::Avx];
 
 impl Arm {
-    /// Bytes that it asks for at least.
-    fn least(self) -> usize {
-        if self == Arm::Streaming { 64 } else { 0 }
+    /// Whether this processor can do it, for so many bytes.
+    fn takes(self, length: usize) -> bool {
+        match self {
+            Arm::From | Arm::To => true,
+            Arm::Streaming => length >= 64,
+            Arm::Avx => length >= 256 && has_avx(),
+        }
     }
+}
+
+#[cfg(all(target_arch = "x86_64", not(shmpipe_portable)))]
+fn has_avx() -> bool {
+    std::is_x86_feature_detected!("avx")
+}
+
+#[cfg(not(all(target_arch = "x86_64", not(shmpipe_portable))))]
+fn has_avx() -> bool {
+    false
+}
+
+#[cfg(all(target_arch = "x86_64", not(shmpipe_portable)))]
+use bytes::copy_by_avx;
+
+#[cfg(not(all(target_arch = "x86_64", not(shmpipe_portable))))]
+unsafe fn copy_by_avx(_: *const u8, _: *mut u8, _: usize) {
+    unreachable!("there is no AVX here");
 }
 
 /// A place in a buffer, so that it works for every length.
@@ -121,6 +145,7 @@ impl Buffers {
                     let words = source.add(words).cast::<AtomicU64>();
                     from_shared(words, offset, destination.add(to), length);
                 }
+                Arm::Avx => copy_by_avx(source.add(from), destination.add(to), length),
                 Arm::To | Arm::Streaming => {
                     let (words, offset) = split(to);
                     let words = destination.add(words).cast::<AtomicU64>();
@@ -174,7 +199,7 @@ unsafe fn streaming(from: *const u8, words: *const AtomicU64, offset: usize, len
 fn every_length_copies_exactly_and_touches_nothing_else() {
     let (mut buffers, mut rng) = (Buffers::new(), Rng(2));
     for length in 0..=20_000 {
-        for arm in ARMS.into_iter().filter(|arm| length >= arm.least()) {
+        for arm in ARMS.into_iter().filter(|arm| arm.takes(length)) {
             buffers.copy(arm, Place::Front(0), Place::Front(0), length);
             buffers.copy(arm, Place::Back(0), Place::Back(0), length);
             let mut anywhere = || Place::Front(rng.below((ROOM - length) as u64 + 1) as usize);
@@ -188,7 +213,7 @@ fn every_length_copies_exactly_and_touches_nothing_else() {
 fn every_pair(offsets: RangeInclusive<usize>, place: fn(usize) -> Place) {
     let mut buffers = Buffers::new();
     for length in (1..=130).chain([2040, 4095, 4096, 4097, 8192]) {
-        for arm in ARMS.into_iter().filter(|arm| length >= arm.least()) {
+        for arm in ARMS.into_iter().filter(|arm| arm.takes(length)) {
             for from in offsets.clone() {
                 for to in offsets.clone() {
                     buffers.copy(arm, place(from), place(to), length);

@@ -1,5 +1,6 @@
 //! Blocks of bytes on x86-64.
 
+use crate::processor::Processor;
 use core::arch::asm;
 
 macro_rules! ends {
@@ -48,21 +49,33 @@ pub(super) unsafe fn memcpy(from: *const u8, to: *mut u8, length: usize) {
     }
 }
 
-/// Copies out of the ring by AVX, where there is such.
+/// Copies out of the ring.
 ///
-/// Not by `memcpy`, which uses `rep movsb` for so much. That takes up to fifteen times as long on some processors where the
+/// On AMD's processors not by `memcpy`, which uses `rep movsb` for so much: that takes up to fifteen times as long on Zen 3 where the
 /// destination's offset in its page is a little above the source's, and a payload stands 8 bytes above a line.
 ///
 /// # Safety
 /// As [`memcpy`], and `length` is at least 256.
 #[inline(never)]
 pub(super) unsafe extern "C" fn read_long(from: *const u8, to: *mut u8, length: usize) {
+    // SAFETY: the caller's promises.
+    unsafe { if prefers_avx() { copy_by_avx(from, to, length) } else { memcpy(from, to, length) } }
+}
+
+#[inline(never)]
+fn prefers_avx() -> bool {
+    Processor::this() == Processor::Zen && std::is_x86_feature_detected!("avx")
+}
+
+/// Copies by AVX.
+///
+/// # Safety
+/// As [`memcpy`], the processor has AVX, and `length` is at least 256.
+#[inline(always)]
+pub(in crate::copy) unsafe fn copy_by_avx(from: *const u8, to: *mut u8, length: usize) {
     // SAFETY: whole blocks of 128 bytes from where `to` is aligned, at most 63 bytes after the start; the last 128 bytes, over
     // those before; and the first 64: all within `length`.
     unsafe {
-        if !has_avx() {
-            return memcpy(from, to, length);
-        }
         ends_32(from, to, 64);
         let before = to.align_offset(64);
         copy_128s(from.add(before), to.add(before), (length - before) / 128 * 128);
@@ -71,12 +84,7 @@ pub(super) unsafe extern "C" fn read_long(from: *const u8, to: *mut u8, length: 
     }
 }
 
-#[inline(never)]
-fn has_avx() -> bool {
-    std::is_x86_feature_detected!("avx")
-}
-
-/// Copies by AVX.
+/// Copies whole blocks by AVX.
 ///
 /// # Safety
 /// As [`memcpy`], and the processor has AVX; `length` is a multiple of 128, and more than 0.
