@@ -266,15 +266,19 @@ impl<P> Producer<P> {
     fn reserve_one(&mut self, length: usize, patience: Patience) -> Result<Reservation<'_, P>, SendError> {
         let writer = &self.inner.writer;
         let here = if length <= SHORT { writer.slot_here(writer.front(), length) } else { None };
-        let slot = match here {
-            Some(here) => here.slot(),
-            None => self.slot(length, patience)?,
+        // The padding is cleared now, for what is written later writes to no byte of it.
+        let (slot, payload) = match here {
+            Some(here) => {
+                here.clear_padding();
+                (here.slot(), here.payload(length))
+            }
+            None => {
+                let slot = self.slot(length, patience)?;
+                self.inner.writer.clear_padding(slot);
+                (slot, self.inner.writer.payload(slot, length))
+            }
         };
-        let writer = &mut self.inner.writer;
-        // Now, for what is written later writes to no byte of it.
-        writer.clear_padding(slot);
-        let payload = writer.payload(slot, length);
-        let runway = writer.take_runway();
+        let runway = self.inner.writer.take_runway();
         Ok(Reservation { producer: self, slot, payload, runway, written: 0, tag: 0 })
     }
 
@@ -493,8 +497,7 @@ impl<P> Reservation<'_, P> {
     // Always in line: a reservation in memory is loaded by wider loads than it was stored, which takes longer than the rest.
     #[inline(always)]
     pub fn commit(self) -> Position {
-        let length = self.len();
-        self.producer.inner.writer.commit_reserved(self.runway, self.slot, length, self.tag);
+        self.producer.inner.writer.commit_reserved(self.runway, self.slot, self.payload, self.tag);
         Position(self.slot.start)
     }
 

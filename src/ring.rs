@@ -267,8 +267,7 @@ impl Here {
     #[inline(always)]
     pub(crate) fn fill(&self, message: &[u8]) {
         self.clear_next();
-        // The padding is in the record's last word, the header word of an empty one. Relaxed: the commit orders it.
-        self.word(self.size - WORD).store(0, Ordering::Relaxed);
+        self.clear_padding();
         // SAFETY: the ring is mapped as long as the writer is there (`Ring::new`); the payload has the message's length.
         unsafe { self.payload(message.len()).write(0, message, false) }
     }
@@ -282,6 +281,13 @@ impl Here {
         debug_assert!(record::size(length as u64) <= self.size);
         // SAFETY: a record is a word long at least, and lies within the ring.
         Payload { words: unsafe { self.first.add(1) }, length }
+    }
+
+    /// Clears the padding of a record that is going to fill its place.
+    #[inline(always)]
+    pub(crate) fn clear_padding(&self) {
+        // It is in the record's last word, the header word of an empty one. Relaxed: the commit orders it.
+        self.word(self.size - WORD).store(0, Ordering::Relaxed);
     }
 
     /// Clears the header word behind the record.
@@ -547,9 +553,15 @@ impl Writer {
     /// Commits a record in a [`slot_here`](Self::slot_here): from here on it is in the pipe.
     #[inline(always)]
     pub(crate) fn commit_here(&mut self, here: Here, length: usize, tag: u32) {
+        self.commit_on(self.front.runway, here, length, tag);
+    }
+
+    /// Commits a record on this runway, which begins at the tail.
+    #[inline(always)]
+    fn commit_on(&mut self, runway: u64, here: Here, length: usize, tag: u32) {
         debug_assert!(here.start == self.front.at && here.size == record::size(length as u64));
         let Here { ring, first, size, .. } = here;
-        let runway = self.front.runway - size;
+        let runway = runway - size;
         self.front.runway = runway;
         // SAFETY: it points to one of the ring's words, which are atomic.
         self.publish(ring, unsafe { &*first }, record::header(length, tag), here.end(), 1, length as u64);
@@ -568,21 +580,24 @@ impl Writer {
     /// Clears the padding of a record that is going to fill its slot.
     #[inline(always)]
     pub(crate) fn clear_padding(&self, slot: Slot) {
-        // It is in the record's last word, the header word of an empty one. Relaxed: the commit orders it.
+        // As in `Here::clear_padding`.
         self.ring.word(slot.end.wrapping_sub(WORD)).store(0, Ordering::Relaxed);
     }
 
-    /// Commits a reservation of `length` bytes, which fills its slot; `runway` is what was taken for it.
+    /// Commits a reservation that its message fills, with the runway that was taken for it.
     #[inline(always)]
-    pub(crate) fn commit_reserved(&mut self, runway: u64, slot: Slot, length: usize, tag: u32) {
+    pub(crate) fn commit_reserved(&mut self, runway: u64, slot: Slot, payload: Payload, tag: u32) {
+        let length = payload.length;
         let size = record::size(length as u64);
-        self.front.runway = runway;
-        // What was reserved may stand behind a wrap, where the runway does not lead.
-        if slot.start == self.front.at && size <= runway {
-            let here = self.here(slot.start, size);
+        if size <= runway {
+            // Then it is not behind a wrap, or there would not be as much runway.
+            // SAFETY: a payload stands one word behind its record's first.
+            let first = unsafe { payload.words.sub(1) };
+            let here = Here { ring: self.ring, first, start: slot.start, size };
             here.clear_next();
-            self.commit_here(here, length, tag);
+            self.commit_on(runway, here, length, tag);
         } else {
+            self.front.runway = runway;
             self.clear_next(slot);
             self.commit_out_of_line(slot, length, tag);
         }
@@ -602,10 +617,12 @@ impl Writer {
         let size = record::size(length as u64);
         debug_assert!(size <= slot.end.wrapping_sub(slot.start));
         let slot = Slot { start: slot.start, end: slot.start.wrapping_add(size) };
+        let payload = self.payload(slot, length);
         // SAFETY: the ring is mapped as long as we are (`Ring::new`).
-        unsafe { self.payload(slot, length).clear_padding() };
-        // What was written beyond the end is not zero any more.
-        self.commit_reserved(if written <= length { runway } else { 0 }, slot, length, tag);
+        unsafe { payload.clear_padding() };
+        // What was written beyond the end is not zero any more, and the runway does not lead behind a wrap.
+        let is_known = written <= length && slot.start == self.front.at;
+        self.commit_reserved(if is_known { runway } else { 0 }, slot, payload, tag);
     }
 
     #[inline(never)]
