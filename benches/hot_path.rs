@@ -135,14 +135,14 @@ const OUT_OF_LINE: [&str; 11] = [
     "Producer::slot",
     "Writer::commit_out_of_line",
     "Writer::follow_up", // after the last message on a runway
-    "ring::extend",
-    "ring::clear_ahead",
+    "front::extend",
+    "front::clear_ahead",
     // From 4 KiB on.
     "blocks::read_long",
     "Inner::is_far",
     // In landing pads.
-    "drop of shmpipe::consumer::Message",
-    "drop of shmpipe::consumer::Drain",
+    "drop of shmpipe::endpoint::consumer::Message",
+    "drop of shmpipe::endpoint::consumer::Drain",
 ];
 
 /// What a landing pad ends in. No code leads there: only a panic in a function that was called does.

@@ -2,51 +2,13 @@
 //! what to do.
 
 use crate::address::{Address, AddressError};
-use crate::bell::WakeMode;
-use crate::peer::Role;
+use crate::permissions::Permissions;
+use crate::protocol::bell::WakeMode;
+use crate::protocol::corruption::Corruption;
+use crate::protocol::peer::Role;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
-
-/// A word in the segment that no correct peer writes.
-///
-/// The endpoint that found it is poisoned: every later call returns the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Corruption {
-    pub(crate) word: &'static str,
-    pub(crate) position: u64,
-    pub(crate) found: u64,
-}
-
-impl Corruption {
-    /// Which word it is: `record header`, `head`, `tail` or `state`.
-    #[must_use]
-    pub fn word(&self) -> &'static str {
-        self.word
-    }
-
-    /// The position in the stream at which it was found.
-    #[must_use]
-    pub fn position(&self) -> u64 {
-        self.position
-    }
-
-    /// What the word held.
-    #[must_use]
-    pub fn found(&self) -> u64 {
-        self.found
-    }
-}
-
-impl fmt::Display for Corruption {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "the {} at position {} holds {:#x}, which no correct peer writes; make the pipe anew",
-            self.word, self.position, self.found
-        )
-    }
-}
 
 const REMOVED: &str = "the pipe was removed while in use; open it anew";
 const REPLACED: &str =
@@ -204,23 +166,6 @@ impl fmt::Display for RecvError {
 }
 
 impl std::error::Error for RecvError {}
-
-/// Who may use a segment, as far as the caller may know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Permissions {
-    /// The owner.
-    pub uid: u32,
-    /// The owner's group.
-    pub gid: u32,
-    /// Permission bits.
-    pub mode: u32,
-}
-
-impl fmt::Display for Permissions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "owner {}, group {}, mode {:04o}", self.uid, self.gid, self.mode)
-    }
-}
 
 /// Why a pipe could not be made, opened, claimed, closed or removed.
 #[derive(Debug)]

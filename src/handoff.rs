@@ -24,18 +24,16 @@
 //! trusted are given a pipe, or believed. What is received has to be sealed against resizing, so that nobody can pull
 //! the memory away from under us.
 
-mod socket;
-
 use crate::address::{Address, Place};
+use crate::backend::file::attach_received;
+use crate::backend::file::descriptor::{exchange, set_mode, spot};
+pub use crate::backend::file::served::PeerProcess;
+use crate::backend::file::served::{greet, knock, receive};
 use crate::error::{SetupError, failed};
-use crate::file;
-use crate::file::descriptor::{exchange, set_mode, spot};
-use crate::identity::READY;
 use crate::options::Options;
+use crate::os::process::Process;
 use crate::pipe::Pipe;
-use crate::process::Process;
 use crate::segment::Asked;
-use socket::{Greeting, knock, option, send, take};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -46,11 +44,8 @@ use std::ptr::null_mut;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long a server may take to answer.
+/// How long another server may take to make its socket.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Bytes that come with the descriptor, so that a stranger's socket is not taken for one of ours.
-const GREETING: Greeting = READY.to_le_bytes();
 
 /// Device and number of a file.
 type Inode = (u64, u64);
@@ -194,7 +189,7 @@ impl Server {
         let peer = PeerProcess::of(&stream).map_err(failed("getsockopt(SO_PEERCRED)"))?;
         peer.check(&Asked::new(&address, &self.trusted))?;
         let descriptor = self.pipe.fd().expect("checked for in `serve`");
-        send(&stream, GREETING, descriptor).map_err(failed("sendmsg"))?;
+        greet(&stream, descriptor).map_err(failed("sendmsg"))?;
         Ok(peer)
     }
 
@@ -230,96 +225,7 @@ pub fn connect(path: impl AsRef<Path>, options: &Options) -> Result<(Pipe, PeerP
     let address = Address(Place::Served(path.as_ref().to_owned()));
     let asked = Asked::new(&address, &options.trusted);
     let (descriptor, peer) = receive(&asked, path.as_ref())?;
-    let segment = file::attach_received(&asked, options, &descriptor)?.prefaulted(options)?;
+    let segment = attach_received(&asked, options, &descriptor)?;
+    segment.prefault(options)?;
     Ok((Pipe::of(segment, options), peer))
-}
-
-/// A descriptor from whoever serves at a path.
-pub(crate) fn receive(asked: &Asked<'_>, path: &Path) -> Result<(OwnedFd, PeerProcess), SetupError> {
-    let stream = knock(path).map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => asked.not_found(),
-        io::ErrorKind::PermissionDenied => {
-            file::denied(asked, fs::metadata(path).ok().map(|found| file::permissions(&found)))
-        }
-        io::ErrorKind::WouldBlock => SetupError::Busy { address: asked.address.clone(), pid: None },
-        _ => failed("connect")(source),
-    })?;
-    let peer = PeerProcess::of(&stream).map_err(failed("getsockopt(SO_PEERCRED)"))?;
-    peer.check(asked)?;
-    let (greeting, mut descriptors) = take(&stream).map_err(|source| match source.kind() {
-        io::ErrorKind::WouldBlock => SetupError::Busy { address: asked.address.clone(), pid: Some(peer.pid) },
-        // It closes without a word to whom it does not trust.
-        io::ErrorKind::UnexpectedEof => file::denied(asked, None),
-        _ => failed("recvmsg")(source),
-    })?;
-    if greeting != GREETING {
-        return Err(asked.foreign("the greeting", u64::from_le_bytes(greeting), READY));
-    }
-    match (descriptors.pop(), descriptors.len()) {
-        (Some(descriptor), 0) => Ok((descriptor, peer)),
-        (last, others) => {
-            let found = others as u64 + u64::from(last.is_some());
-            Err(asked.foreign("the number of descriptors", found, 1))
-        }
-    }
-}
-
-/// The process at the other end of a hand-over, as the kernel has seen it.
-#[derive(Debug)]
-pub struct PeerProcess {
-    pid: u32,
-    uid: u32,
-    gid: u32,
-    pidfd: Option<OwnedFd>,
-}
-
-/// A descriptor of the process at the other end, since Linux 6.5.
-const SO_PEERPIDFD: libc::c_int = 77;
-
-impl PeerProcess {
-    fn of(stream: &UnixStream) -> io::Result<Self> {
-        let credentials: libc::ucred = option(stream, libc::SO_PEERCRED)?;
-        let pidfd = option::<libc::c_int>(stream, SO_PEERPIDFD).ok();
-        Ok(PeerProcess {
-            pid: credentials.pid as u32,
-            uid: credentials.uid,
-            gid: credentials.gid,
-            // SAFETY: the kernel has just opened the descriptor for us.
-            pidfd: pidfd.map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor) }),
-        })
-    }
-
-    fn check(&self, asked: &Asked<'_>) -> Result<(), SetupError> {
-        if asked.is_trusted(self.uid) {
-            return Ok(());
-        }
-        Err(SetupError::Stranger { address: asked.address.clone(), uid: self.uid, pid: self.pid })
-    }
-
-    /// Its process id, as seen from here; 0 if it is not visible.
-    #[must_use]
-    pub fn pid(&self) -> u32 {
-        self.pid
-    }
-
-    /// Its user.
-    #[must_use]
-    pub fn uid(&self) -> u32 {
-        self.uid
-    }
-
-    /// Its group.
-    #[must_use]
-    pub fn gid(&self) -> u32 {
-        self.gid
-    }
-
-    /// A descriptor that becomes readable when the process ends (a pidfd), for an event loop. It cannot be fooled by a
-    /// process that gets the same id, nor by children. `None` on kernels before 6.5.
-    ///
-    /// The roles do not need it: a wait notices within a tenth of a second that the peer has died.
-    #[must_use]
-    pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
-        self.pidfd.as_ref().map(AsFd::as_fd)
-    }
 }

@@ -1,17 +1,20 @@
 //! Watching pipes without taking part: read only, without a role, without disturbing the pair.
 
 use crate::address::{Address, Key, Name, Place};
-use crate::bell::WakeMode;
-use crate::error::{Permissions, SetupError};
-use crate::identity::Identity;
-use crate::layout::Header;
-use crate::pages::{self, Memory};
-use crate::peer::{Peer, Role, State};
-use crate::pipe::SegmentId;
-use crate::ring;
-use crate::segment::{self, View};
-use crate::sync::{AtomicU64, Ordering};
-use crate::sysv::{self, Guarded, Row};
+use crate::backend;
+use crate::backend::sysv::{self, Guarded};
+use crate::error::SetupError;
+use crate::os::sysvipc::{self, Row};
+use crate::permissions::Permissions;
+use crate::position::SegmentId;
+use crate::protocol::bell::WakeMode;
+use crate::protocol::layout::Header;
+use crate::protocol::peer::{Peer, Role, State};
+use crate::protocol::recovery;
+use crate::protocol::sync::{AtomicU64, Ordering};
+use crate::segment::identity::Identity;
+use crate::segment::pages::{self, Memory};
+use crate::segment::{self, Object, View};
 use std::time::{Duration, SystemTime};
 
 /// What a pipe was like at one moment. The two sides go on meanwhile, so that the numbers need not agree to the byte.
@@ -55,28 +58,6 @@ pub struct Snapshot {
     pub producer: Side,
     /// The consumer's side.
     pub consumer: Side,
-}
-
-/// What the kernel knows a segment as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Object {
-    /// A System V segment.
-    SysV {
-        /// The key; 0 for a segment without one.
-        key: i32,
-        /// The identifier of the segment (`shmid`).
-        shm_id: i32,
-        /// The identifier of the semaphore set (`semid`), unless that is gone.
-        sem_id: Option<i32>,
-    },
-    /// A file, be it a named one or a memfd.
-    File {
-        /// The device that it is on (`st_dev`).
-        device: u64,
-        /// Its number there (`st_ino`).
-        inode: u64,
-    },
 }
 
 /// One side of a pipe at one moment.
@@ -125,7 +106,7 @@ where
     SetupError: From<A::Error>,
 {
     let address = address.try_into()?;
-    Ok(snapshot(&View::of(&address, sysv::LOOKING)?, address))
+    Ok(snapshot(&backend::view(&address, sysv::LOOKING)?, address))
 }
 
 /// All System V pipes of this IPC namespace. Pipes are recognised by their semaphore sets; segments that are none are not
@@ -137,8 +118,8 @@ where
 /// [`SetupError::Os`] if `/proc/sysvipc` cannot be read.
 pub fn list() -> Result<Vec<Listed>, SetupError> {
     let proc = |call| move |source| SetupError::Os { call, source };
-    let segments = sysv::segments().map_err(proc("reading /proc/sysvipc/shm"))?;
-    let sets = sysv::sets().map_err(proc("reading /proc/sysvipc/sem"))?;
+    let segments = sysvipc::segments().map_err(proc("reading /proc/sysvipc/shm"))?;
+    let sets = sysvipc::sets().map_err(proc("reading /proc/sysvipc/sem"))?;
     let listed = sets.iter().filter_map(|set| {
         let guarded = sysv::guarded_by(set);
         // Anybody can make a set that names any segment: the two must have been made together.
@@ -151,7 +132,7 @@ pub fn list() -> Result<Vec<Listed>, SetupError> {
         let segment = segments.iter().find(belongs)?;
         let by_id = Address(Place::Id(segment.id));
         let snapshot = match guarded {
-            Guarded::Segment(_) => View::of(&by_id, Duration::ZERO).map(|view| {
+            Guarded::Segment(_) => backend::view(&by_id, Duration::ZERO).map(|view| {
                 let address = address_of(&view, segment);
                 snapshot(&view, address)
             }),
@@ -196,7 +177,7 @@ fn snapshot(view: &View, address: Address) -> Snapshot {
     let lagging = producer.position.wrapping_sub(consumer.position);
     // It stays behind if the producer was killed just then; now nobody writes.
     let there = producer.peer == Peer::Open;
-    let unread = || view.ring().and_then(|ring| ring::unread(&ring).ok());
+    let unread = || view.ring().and_then(|ring| recovery::unread(&ring).ok());
     let used = if there { None } else { unread() }.unwrap_or(lagging);
     Snapshot {
         address,

@@ -70,83 +70,52 @@ compile_error!(
     "shmpipe is for 64-bit Linux: positions are words of 64 bits, and its roles, futexes and barriers are the kernel's"
 );
 
+#[cfg(not(shmpipe_loom))]
 mod address;
-mod bell;
-mod copy;
+#[cfg(not(shmpipe_loom))]
+mod backend;
+#[cfg(not(shmpipe_loom))]
+mod endpoint;
+#[cfg(not(shmpipe_loom))]
 mod error;
-mod layout;
-mod peer;
-mod record;
-mod ring;
-mod sync;
-
-#[cfg(not(shmpipe_loom))]
-mod claim;
-#[cfg(not(shmpipe_loom))]
-mod consumer;
-#[cfg(not(shmpipe_loom))]
-mod distance;
-#[cfg(not(shmpipe_loom))]
-mod file;
-#[cfg(not(shmpipe_loom))]
-mod fork;
 #[cfg(not(shmpipe_loom))]
 pub mod handoff;
 #[cfg(not(shmpipe_loom))]
-mod identity;
-#[cfg(not(shmpipe_loom))]
 mod inspect;
-#[cfg(not(shmpipe_loom))]
-mod membarrier;
 #[cfg(not(shmpipe_loom))]
 mod options;
 #[cfg(not(shmpipe_loom))]
-mod pages;
+mod os;
+#[cfg(not(shmpipe_loom))]
+mod permissions;
 #[cfg(not(shmpipe_loom))]
 mod pipe;
 #[cfg(not(shmpipe_loom))]
-mod process;
-#[cfg(not(shmpipe_loom))]
-mod processor;
-#[cfg(not(shmpipe_loom))]
-mod producer;
+mod position;
+mod protocol;
 #[cfg(not(shmpipe_loom))]
 mod segment;
-#[cfg(not(shmpipe_loom))]
-mod stop;
-#[cfg(not(shmpipe_loom))]
-mod sysv;
-#[cfg(not(shmpipe_loom))]
-mod trust;
-#[cfg(not(shmpipe_loom))]
-mod wait;
 
-#[cfg(all(test, shmpipe_loom))]
-mod models;
-
-pub use address::{Address, AddressError};
-pub use bell::WakeMode;
-pub use error::{Corruption, Permissions, RecvError, SendError, SetupError};
-pub use peer::{Peer, Role};
+pub use protocol::bell::WakeMode;
+pub use protocol::corruption::Corruption;
+pub use protocol::peer::{Peer, Role};
 
 #[cfg(not(shmpipe_loom))]
-pub use consumer::{Consumer, Drain, Message, Record};
-#[cfg(not(shmpipe_loom))]
-pub use inspect::{Listed, Object, Side, Snapshot, inspect, list};
-#[cfg(not(shmpipe_loom))]
-pub use options::{Kept, Options};
-#[cfg(not(shmpipe_loom))]
-pub use pages::Memory;
-#[cfg(not(shmpipe_loom))]
-pub use pipe::{Pipe, Position, SegmentId, unlink, unlink_force};
-#[cfg(not(shmpipe_loom))]
-pub use producer::{Batch, Producer, Reservation};
-#[cfg(not(shmpipe_loom))]
-pub use stop::Stopper;
-#[cfg(not(shmpipe_loom))]
-pub use trust::{Trusted, Untrusted};
-#[cfg(not(shmpipe_loom))]
-pub use wait::Wait;
+pub use {
+    address::{Address, AddressError},
+    endpoint::consumer::{Consumer, Drain, Message, Record},
+    endpoint::producer::{Batch, Producer, Reservation},
+    endpoint::stop::Stopper,
+    endpoint::trust::{Trusted, Untrusted},
+    error::{RecvError, SendError, SetupError},
+    inspect::{Listed, Side, Snapshot, inspect, list},
+    options::{Kept, Options, Wait},
+    permissions::Permissions,
+    pipe::{Pipe, unlink, unlink_force},
+    position::{Position, SegmentId},
+    segment::Object,
+    segment::pages::Memory,
+};
 
 /// The README's code, compiled.
 #[cfg(all(doctest, not(shmpipe_loom)))]

@@ -1,15 +1,22 @@
 //! How a pipe is made and opened.
 
-use crate::address::Address;
-use crate::bell::WakeMode;
 use crate::error::SetupError;
-use crate::identity::Wishes;
-use crate::layout::{MAX_CAPACITY, MIN_CAPACITY};
-use crate::pipe::Pipe;
-use crate::wait::Wait;
+use crate::protocol::bell::WakeMode;
+use crate::protocol::layout::{MAX_CAPACITY, MIN_CAPACITY};
 use std::fmt;
 
-/// A wish that an existing segment does not fulfil; it keeps what it has. See [`Pipe::kept`].
+/// How a call waits, named by what the processor does meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Wait {
+    /// Poll without pause: the lowest latency, a whole core.
+    Spin,
+    /// Poll for a moment, then offer the core to others between two looks.
+    Yield,
+    /// Poll for a moment, offer the core for a moment, then sleep until the other side wakes this one.
+    Block,
+}
+
+/// A wish that an existing segment does not fulfil; it keeps what it has. See [`Pipe::kept`](crate::Pipe::kept).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kept {
@@ -235,43 +242,6 @@ impl Options {
         self
     }
 
-    /// Makes a new pipe.
-    ///
-    /// # Errors
-    /// [`SetupError::Exists`] if there is one already, and whatever else stands in the way.
-    pub fn create<A>(&self, address: A) -> Result<Pipe, SetupError>
-    where
-        A: TryInto<Address>,
-        SetupError: From<A::Error>,
-    {
-        Pipe::attach(address.try_into()?, self, Existing::Refused)
-    }
-
-    /// Opens a pipe that somebody has made.
-    ///
-    /// # Errors
-    /// [`SetupError::NotFound`] if there is none, and whatever else stands in the way.
-    pub fn open<A>(&self, address: A) -> Result<Pipe, SetupError>
-    where
-        A: TryInto<Address>,
-        SetupError: From<A::Error>,
-    {
-        Pipe::attach(address.try_into()?, self, Existing::Required)
-    }
-
-    /// Opens a pipe, or makes it if there is none. Any number of processes may do this at the same time and all get
-    /// the same one. An existing pipe keeps its properties; [`Pipe::kept`] tells which wishes it does not fulfil.
-    ///
-    /// # Errors
-    /// Whatever stands in the way; see [`SetupError`].
-    pub fn open_or_create<A>(&self, address: A) -> Result<Pipe, SetupError>
-    where
-        A: TryInto<Address>,
-        SetupError: From<A::Error>,
-    {
-        Pipe::attach(address.try_into()?, self, Existing::Welcome)
-    }
-
     /// The capacity asked for as a ring has it.
     pub(crate) fn rounded_capacity(&self) -> Option<Result<u64, SetupError>> {
         self.capacity.map(|bytes| {
@@ -279,16 +249,6 @@ impl Options {
                 return Err(SetupError::CapacityTooLarge { asked: bytes, largest: MAX_CAPACITY });
             }
             Ok(bytes.next_power_of_two().max(MIN_CAPACITY))
-        })
-    }
-
-    /// What a segment is made with.
-    pub(crate) fn wishes(&self, default_wake_mode: WakeMode) -> Result<Wishes, SetupError> {
-        Ok(Wishes {
-            capacity: self.rounded_capacity().unwrap_or(Ok(1 << 20))?,
-            schema: self.schema,
-            wake_mode: self.wake_mode.unwrap_or(default_wake_mode),
-            remove_on_close: self.remove_on_close.unwrap_or(false),
         })
     }
 }

@@ -1,17 +1,15 @@
 //! An open pipe, of which the two roles can be claimed.
 
 use crate::address::Address;
-use crate::bell::WakeMode;
-use crate::consumer::Consumer;
+use crate::backend;
 use crate::error::SetupError;
-use crate::layout::HEADER;
-use crate::options::{Existing, Kept, Options};
-use crate::producer::Producer;
-use crate::record;
-use crate::ring::Ring;
-use crate::segment::{self, Segment};
-use crate::wait::Wait;
-use std::fmt;
+use crate::options::{Existing, Kept, Options, Wait};
+use crate::position::SegmentId;
+use crate::protocol::bell::WakeMode;
+use crate::protocol::layout::HEADER;
+use crate::protocol::record;
+use crate::protocol::ring::Ring;
+use crate::segment::Segment;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
@@ -29,43 +27,6 @@ pub struct Pipe {
     options: Options,
     wait: Wait,
     kept: Vec<Kept>,
-}
-
-/// The random number of a segment, which tells it from every other that ever had its address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SegmentId(pub(crate) u64);
-
-impl SegmentId {
-    /// The number.
-    #[must_use]
-    pub fn get(self) -> u64 {
-        self.0
-    }
-}
-
-impl fmt::Display for SegmentId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
-
-/// Where a record stands in the stream: bytes since the pipe was made. Together with the [`SegmentId`] it identifies
-/// a record for ever, so that a sink which stores both with its own data takes each record exactly once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Position(pub(crate) u64);
-
-impl Position {
-    /// The number of bytes.
-    #[must_use]
-    pub fn get(self) -> u64 {
-        self.0
-    }
-}
-
-impl fmt::Display for Position {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
 }
 
 impl Pipe {
@@ -99,7 +60,7 @@ impl Pipe {
         existing: Existing,
     ) -> Result<Pipe, SetupError> {
         options.rounded_capacity().transpose()?;
-        Ok(Self::of(Segment::attach(&address, options, existing)?, options))
+        Ok(Self::of(backend::attach(&address, options, existing)?, options))
     }
 
     pub(crate) fn of(segment: Segment, options: &Options) -> Pipe {
@@ -110,28 +71,6 @@ impl Pipe {
         let kept = if segment.created { vec![] } else { kept(&segment, options) };
         let wait = options.wait.unwrap_or(default);
         Pipe { segment: Arc::new(segment), options: options.clone(), wait, kept }
-    }
-
-    /// Claims the producer's role and goes on where the last producer stopped: what it committed is in the pipe,
-    /// what it did not commit is gone.
-    ///
-    /// Walks over the records committed since the last producer noted its position, at most one batch.
-    ///
-    /// # Errors
-    /// [`SetupError::RoleTaken`] while there is a producer, in this process or another; [`SetupError::Corrupt`] if
-    /// the ring holds what no correct peer writes.
-    pub fn producer(&self) -> Result<Producer, SetupError> {
-        Producer::claim(self)
-    }
-
-    /// Claims the consumer's role and goes on where the last consumer stopped: what it took and did not release
-    /// comes again, with the same positions.
-    ///
-    /// # Errors
-    /// [`SetupError::RoleTaken`] while there is a consumer, in this process or another; [`SetupError::Corrupt`] if
-    /// the header holds what no correct peer writes.
-    pub fn consumer(&self) -> Result<Consumer, SetupError> {
-        Consumer::claim(self)
     }
 
     /// Opens the same segment once more, with a mapping and claims of its own. This is what a child made by `fork` calls to
@@ -284,7 +223,7 @@ where
     A: TryInto<Address>,
     SetupError: From<A::Error>,
 {
-    segment::unlink(&address.try_into()?, false)
+    backend::unlink(&address.try_into()?, false)
 }
 
 /// Removes a pipe even while its roles are held: its ends go on with what is mapped until one of them waits, and then
@@ -297,5 +236,44 @@ where
     A: TryInto<Address>,
     SetupError: From<A::Error>,
 {
-    segment::unlink(&address.try_into()?, true)
+    backend::unlink(&address.try_into()?, true)
+}
+
+impl Options {
+    /// Makes a new pipe.
+    ///
+    /// # Errors
+    /// [`SetupError::Exists`] if there is one already, and whatever else stands in the way.
+    pub fn create<A>(&self, address: A) -> Result<Pipe, SetupError>
+    where
+        A: TryInto<Address>,
+        SetupError: From<A::Error>,
+    {
+        Pipe::attach(address.try_into()?, self, Existing::Refused)
+    }
+
+    /// Opens a pipe that somebody has made.
+    ///
+    /// # Errors
+    /// [`SetupError::NotFound`] if there is none, and whatever else stands in the way.
+    pub fn open<A>(&self, address: A) -> Result<Pipe, SetupError>
+    where
+        A: TryInto<Address>,
+        SetupError: From<A::Error>,
+    {
+        Pipe::attach(address.try_into()?, self, Existing::Required)
+    }
+
+    /// Opens a pipe, or makes it if there is none. Any number of processes may do this at the same time and all get
+    /// the same one. An existing pipe keeps its properties; [`Pipe::kept`] tells which wishes it does not fulfil.
+    ///
+    /// # Errors
+    /// Whatever stands in the way; see [`SetupError`].
+    pub fn open_or_create<A>(&self, address: A) -> Result<Pipe, SetupError>
+    where
+        A: TryInto<Address>,
+        SetupError: From<A::Error>,
+    {
+        Pipe::attach(address.try_into()?, self, Existing::Welcome)
+    }
 }

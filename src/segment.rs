@@ -1,26 +1,30 @@
 //! An open handle of a segment, of whatever kind of shared memory it is.
 //!
-//! Nothing above this file knows which kind is in use. A kind is a way to find, make and remove a segment, and a
+//! Nothing here knows which kind it is. A kind is a way to find, make and remove a segment, and a
 //! [`Guard`] that says who holds which role of it.
 
 mod asked;
 mod guard;
+pub(crate) mod identity;
 mod mapping;
+pub(crate) mod pages;
+mod view;
 
 pub(crate) use asked::{Asked, Trouble, join, persist, wishes};
 pub(crate) use guard::{Guard, GuardError};
 pub(crate) use mapping::{Access, Mapping};
+pub use view::Object;
+pub(crate) use view::View;
 
-use crate::address::{Address, Place};
-use crate::error::{Loss, Permissions, SetupError};
-use crate::identity::Identity;
-use crate::inspect::Object;
-use crate::layout::{Counters, HEADER, Header, Quiet};
-use crate::options::{Existing, Options};
-use crate::peer::{Phase, Role, State};
-use crate::ring::Ring;
-use crate::sync::Ordering;
-use crate::{file, pages, process, sysv};
+use crate::address::Address;
+use crate::error::{Loss, SetupError};
+use crate::options::Options;
+use crate::os::process;
+use crate::permissions::Permissions;
+use crate::protocol::layout::{Counters, Header, Quiet};
+use crate::protocol::peer::{Phase, Role, State};
+use crate::protocol::sync::Ordering;
+use identity::Identity;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::BorrowedFd;
@@ -57,27 +61,9 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    /// Opens, or makes, the pipe at `address`.
-    pub(crate) fn attach(
-        address: &Address,
-        options: &Options,
-        existing: Existing,
-    ) -> Result<Self, SetupError> {
-        let segment = match kind(address) {
-            Kind::SysV => sysv::attach(address, options, existing)?,
-            Kind::File => file::attach(address, options, existing)?,
-        };
-        segment.prefaulted(options)
-    }
-
     /// Faults it in as was asked for. Done last, since it may take long: nobody waits for us.
-    pub(crate) fn prefaulted(self, options: &Options) -> Result<Self, SetupError> {
-        pages::prefault(&self.mapping, options, self.eager).inspect_err(|_| {
-            if self.created {
-                let _ = unlink(&self.address, true);
-            }
-        })?;
-        Ok(self)
+    pub(crate) fn prefault(&self, options: &Options) -> Result<(), SetupError> {
+        pages::prefault(&self.mapping, options, self.eager)
     }
 
     pub(crate) fn header(&self) -> NonNull<Header> {
@@ -154,7 +140,8 @@ impl Segment {
 
     /// The same segment once more, with a mapping and claims of its own.
     pub(crate) fn again(&self, options: &Options) -> Result<Self, SetupError> {
-        let again = self.guard.again(&self.address, options)?.prefaulted(options)?;
+        let again = self.guard.again(&self.address, options)?;
+        again.prefault(options)?;
         if again.identity.segment_id == self.identity.segment_id {
             Ok(again)
         } else {
@@ -187,66 +174,6 @@ impl Drop for Segment {
     }
 }
 
-/// Removes the pipe at `address`; with `force` also while a role is held.
-pub(crate) fn unlink(address: &Address, force: bool) -> Result<(), SetupError> {
-    match kind(address) {
-        Kind::SysV => sysv::unlink(address, force),
-        Kind::File => file::unlink(address, force),
-    }
-}
-
-/// A segment mapped for reading alone, for watchers.
-pub(crate) struct View {
-    pub(crate) mapping: Mapping,
-    pub(crate) identity: Identity,
-    pub(crate) object: Object,
-    pub(crate) size: u64,
-    pub(crate) attached: Option<u64>,
-    pub(crate) permissions: Permissions,
-    pub(crate) creator: u32,
-    /// Whether the segment as such is locked in memory.
-    pub(crate) locked: bool,
-    /// Whether it is from before the machine was started.
-    pub(crate) stale: bool,
-    /// What guards its roles, unless that is gone.
-    pub(crate) guard: Option<Box<dyn Guard>>,
-}
-
-impl View {
-    /// Maps the pipe at `address` for reading alone, without a claim and without a lock. One that is being made is given
-    /// `patience`.
-    pub(crate) fn of(address: &Address, patience: Duration) -> Result<Self, SetupError> {
-        match kind(address) {
-            Kind::SysV => sysv::view(address, patience),
-            Kind::File => file::view(address),
-        }
-    }
-
-    /// Whether all of it is mapped, and not a copy of its header.
-    pub(crate) fn is_whole(&self) -> bool {
-        self.mapping.size() >= HEADER + self.identity.capacity
-    }
-
-    /// Its ring, for looking.
-    pub(crate) fn ring(&self) -> Option<Ring> {
-        if !self.is_whole() {
-            return None;
-        }
-        let base = self.mapping.base();
-        // SAFETY: the header is at the start of the mapping and the ring HEADER bytes on, mappings are aligned to pages, and
-        // this one outlives the ring where it is used. Nobody stores to what is mapped for reading alone.
-        let ring = unsafe {
-            let words = base.add(HEADER as usize).cast();
-            Ring::new(base.cast(), words, self.identity.capacity)
-        };
-        Some(ring)
-    }
-
-    pub(crate) fn holder(&self, role: Role) -> Option<u32> {
-        self.guard.as_ref().and_then(|guard| holder(&**guard, self.mapping.header(), role))
-    }
-}
-
 /// A hint at who holds a role: what the guard can tell, or else what the holder has noted.
 fn holder(guard: &dyn Guard, header: &Header, role: Role) -> Option<u32> {
     guard.holder(role).or_else(|| noted(header, role))
@@ -269,21 +196,5 @@ pub(crate) fn counters(header: &Header, role: Role) -> &Counters {
     match role {
         Role::Producer => &header.produced.0,
         Role::Consumer => &header.consumed.0,
-    }
-}
-
-enum Kind {
-    /// A System V segment, guarded by a semaphore set.
-    SysV,
-    /// A file, with or without a name, guarded by locks on its bytes.
-    File,
-}
-
-fn kind(address: &Address) -> Kind {
-    match address.0 {
-        Place::Name(_) | Place::Key(_) | Place::Ftok { .. } | Place::Id(_) | Place::Private => Kind::SysV,
-        Place::Posix(_) | Place::File(_) | Place::Memfd | Place::Descriptor(_) | Place::Served(_) => {
-            Kind::File
-        }
     }
 }

@@ -2,12 +2,12 @@
 
 use super::Mapping;
 use crate::address::{Address, Name, Place};
-use crate::bell::WakeMode;
-use crate::error::{Permissions, SetupError};
-use crate::identity::{Identity, READY, Ready, Wishes};
-use crate::membarrier;
-use crate::options::{Existing, Options};
-use crate::wait::Wait;
+use crate::error::SetupError;
+use crate::options::{Existing, Options, Wait};
+use crate::os::membarrier;
+use crate::permissions::Permissions;
+use crate::protocol::bell::WakeMode;
+use crate::segment::identity::{Identity, READY, Ready, Wishes};
 use std::time::{Duration, Instant};
 
 /// What a call asks for: a pipe at an address, which root, we ourselves and the users named as trusted may have made.
@@ -151,7 +151,13 @@ impl<'a> Asked<'a> {
 
 /// What a new segment is made with.
 pub(crate) fn wishes(options: &Options) -> Result<Wishes, SetupError> {
-    options.wishes(if membarrier::is_available() { WakeMode::Membarrier } else { WakeMode::Fence })
+    let default = || if membarrier::is_available() { WakeMode::Membarrier } else { WakeMode::Fence };
+    Ok(Wishes {
+        capacity: options.rounded_capacity().unwrap_or(Ok(1 << 20))?,
+        schema: options.schema,
+        wake_mode: options.wake_mode.unwrap_or_else(default),
+        remove_on_close: options.remove_on_close.unwrap_or(false),
+    })
 }
 
 /// Makes this process ready to wake and to be woken as a pipe demands.

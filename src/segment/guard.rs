@@ -4,7 +4,7 @@ use super::Segment;
 use crate::address::Address;
 use crate::error::{Loss, SetupError};
 use crate::options::Options;
-use crate::peer::Role;
+use crate::protocol::peer::Role;
 use std::fmt::Debug;
 use std::io;
 use std::os::fd::BorrowedFd;

@@ -1,9 +1,9 @@
 //! A mapped segment.
 
-use crate::fork::NoFork;
-use crate::layout::{HEADER, Header};
-use crate::pages::Place;
-use crate::process::Process;
+use crate::os::fork::NoFork;
+use crate::os::process::Process;
+use crate::protocol::layout::{HEADER, Header};
+use crate::segment::pages::Place;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::{NonNull, null, null_mut};

@@ -12,7 +12,7 @@
 //! [[bug]]
 //! name = "tail-before-commit"
 //! why = "The tail is stored before the commit: killed between them, a producer leaves a tail ahead of a hole."
-//! file = "src/ring.rs"
+//! file = "src/protocol/ring.rs"
 //! find = """
 //!         ring.word(start).store(first, Ordering::Release);
 //! """              # occurs exactly once
@@ -21,7 +21,7 @@
 //! hangs = true     # a run that takes longer has caught it; else it has not
 //!
 //! [[bug.edit]]     # another place, and as many more as it takes; a bug may do with these alone
-//! file = "src/ring.rs"
+//! file = "src/protocol/ring.rs"
 //! find = "..."
 //! replace = "..."
 //!

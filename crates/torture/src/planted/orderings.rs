@@ -7,7 +7,12 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// What is not the library: the models, and what stands for the kernel and for death in them.
-const MODELS: [&str; 4] = ["src/models", "src/models.rs", "src/sync/loom.rs", "src/sync/mortal.rs"];
+const MODELS: [&str; 4] = [
+    "src/protocol/models",
+    "src/protocol/models.rs",
+    "src/protocol/sync/loom.rs",
+    "src/protocol/sync/mortal.rs",
+];
 
 const ORDERINGS: [(&str, u32); 4] =
     [("Ordering::Acquire", 1), ("Ordering::Release", 1), ("Ordering::AcqRel", 2), ("Ordering::SeqCst", 3)];

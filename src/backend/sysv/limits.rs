@@ -1,0 +1,69 @@
+//! Which of the system's limits stands in the way: the kernel only says ENOSPC, EINVAL or ENOMEM.
+
+use crate::error::SetupError;
+use crate::os::sysvipc::{segments, sets};
+use std::fs;
+use std::io;
+
+const SHMMAX: &str = "/proc/sys/kernel/shmmax";
+const SHMALL: &str = "/proc/sys/kernel/shmall";
+const SHMMNI: &str = "/proc/sys/kernel/shmmni";
+/// Four numbers: SEMMSL, SEMMNS, SEMOPM, SEMMNI.
+const SEM: &str = "/proc/sys/kernel/sem";
+
+/// Why a segment of `size` bytes could not be made.
+pub(super) fn of_segments(source: io::Error, size: u64) -> SetupError {
+    let exceeded = match source.raw_os_error() {
+        Some(libc::EINVAL) => {
+            number(SHMMAX, 0).filter(|&max| size > max).map(|max| ("SHMMAX", max, size, SHMMAX))
+        }
+        Some(libc::ENOSPC) => {
+            let count = segments().map_or(0, |rows| rows.len() as u64);
+            match number(SHMMNI, 0) {
+                Some(max) if count >= max => Some(("SHMMNI", max, count + 1, SHMMNI)),
+                _ => number(SHMALL, 0).map(|pages| ("SHMALL", pages, all_pages() + pages_of(size), SHMALL)),
+            }
+        }
+        _ => None,
+    };
+    limit(exceeded, "shmget", source)
+}
+
+/// Why a semaphore set could not be made.
+pub(super) fn of_sets(source: io::Error) -> SetupError {
+    let rows = sets().unwrap_or_default();
+    let semaphores: u64 = rows.iter().map(|row| row.size).sum();
+    let exceeded = match number(SEM, 3) {
+        _ if source.raw_os_error() == Some(libc::EINVAL) => {
+            number(SEM, 0).filter(|&max| max < super::COUNT).map(|max| ("SEMMSL", max, super::COUNT, SEM))
+        }
+        Some(max) if rows.len() as u64 >= max => Some(("SEMMNI", max, rows.len() as u64 + 1, SEM)),
+        _ => number(SEM, 1).map(|max| ("SEMMNS", max, semaphores + super::COUNT, SEM)),
+    };
+    limit(exceeded, "semget", source)
+}
+
+fn limit(
+    exceeded: Option<(&'static str, u64, u64, &'static str)>,
+    call: &'static str,
+    source: io::Error,
+) -> SetupError {
+    match exceeded {
+        Some((name, value, asked, place)) => SetupError::Limit { name, value, asked, place },
+        None => SetupError::Os { call, source },
+    }
+}
+
+/// The number in column `index` of a file.
+fn number(file: &str, index: usize) -> Option<u64> {
+    fs::read_to_string(file).ok()?.split_whitespace().nth(index)?.parse().ok()
+}
+
+fn pages_of(size: u64) -> u64 {
+    size.div_ceil(4096)
+}
+
+/// Pages of all segments together.
+fn all_pages() -> u64 {
+    segments().map_or(0, |rows| rows.iter().map(|row| pages_of(row.size)).sum())
+}

@@ -1,0 +1,127 @@
+//! The segment itself: shmget, shmctl.
+
+use super::structs::{key_of, mode_of};
+use crate::address::Key;
+use crate::os::sysvipc::LOCKED;
+use crate::permissions::Permissions;
+use std::io;
+
+/// A segment, by its identifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Memory {
+    id: i32,
+}
+
+/// What `IPC_STAT` tells of a segment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Status {
+    pub(super) key: i32,
+    pub(super) size: u64,
+    pub(super) attached: u64,
+    pub(super) creator_pid: u32,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) creator: u32,
+    pub(super) mode: u32,
+}
+
+/// Bit of a segment's mode that says that it goes when the last process detaches (SHM_DEST of linux/shm.h).
+const DESTROYED: u32 = 0o1000;
+
+impl Status {
+    /// It was removed, and lives on for those who are attached.
+    pub(super) fn is_removed(&self) -> bool {
+        self.mode & DESTROYED != 0
+    }
+
+    /// They are of one segment, of which they say the same.
+    pub(super) fn is_of_same(&self, other: &Status) -> bool {
+        (self.key, self.size, self.uid, self.creator, self.mode & 0o777)
+            == (other.key, other.size, other.uid, other.creator, other.mode & 0o777)
+    }
+
+    /// It is locked in memory.
+    pub(super) fn is_locked(&self) -> bool {
+        self.mode & LOCKED != 0
+    }
+
+    pub(super) fn permissions(&self) -> Permissions {
+        Permissions { uid: self.uid, gid: self.gid, mode: self.mode & 0o777 }
+    }
+}
+
+impl Memory {
+    pub(super) fn from_id(id: i32) -> Self {
+        Memory { id }
+    }
+
+    pub(super) fn id(self) -> i32 {
+        self.id
+    }
+
+    pub(super) fn find(key: Key) -> io::Result<Option<Self>> {
+        // SAFETY: the call takes no pointers.
+        match unsafe { libc::shmget(key.get(), 0, 0) } {
+            -1 => {
+                let error = io::Error::last_os_error();
+                if error.raw_os_error() == Some(libc::ENOENT) { Ok(None) } else { Err(error) }
+            }
+            id => Ok(Some(Memory { id })),
+        }
+    }
+
+    /// Makes a segment of zeros, of huge pages if asked for; fails with EEXIST if there is one under that key.
+    pub(super) fn make(key: Option<Key>, size: u64, mode: u32, huge: bool) -> io::Result<Self> {
+        let size = usize::try_from(size).map_err(|_| io::Error::from_raw_os_error(libc::ENOMEM))?;
+        let flags = libc::IPC_CREAT | libc::IPC_EXCL | mode as i32 | if huge { libc::SHM_HUGETLB } else { 0 };
+        // SAFETY: the call takes no pointers.
+        match unsafe { libc::shmget(key.map_or(libc::IPC_PRIVATE, Key::get), size, flags) } {
+            -1 => Err(io::Error::last_os_error()),
+            id => Ok(Memory { id }),
+        }
+    }
+
+    fn read(self) -> io::Result<libc::shmid_ds> {
+        let mut status = core::mem::MaybeUninit::<libc::shmid_ds>::zeroed();
+        // SAFETY: IPC_STAT writes one shmid_ds to the pointer.
+        if unsafe { libc::shmctl(self.id, libc::IPC_STAT, status.as_mut_ptr()) } == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: zeroed, and then written by the kernel; all fields are integers.
+        Ok(unsafe { status.assume_init() })
+    }
+
+    pub(super) fn status(self) -> io::Result<Status> {
+        let status = self.read()?;
+        Ok(Status {
+            key: key_of(&status.shm_perm),
+            size: status.shm_segsz as u64,
+            attached: status.shm_nattch,
+            creator_pid: status.shm_cpid as u32,
+            uid: status.shm_perm.uid,
+            gid: status.shm_perm.gid,
+            creator: status.shm_perm.cuid,
+            mode: mode_of(&status.shm_perm),
+        })
+    }
+
+    /// Gives the segment to another user or group.
+    pub(super) fn give(self, uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
+        let mut status = self.read()?;
+        status.shm_perm.uid = uid.unwrap_or(status.shm_perm.uid);
+        status.shm_perm.gid = gid.unwrap_or(status.shm_perm.gid);
+        // SAFETY: IPC_SET reads one shmid_ds from the pointer.
+        match unsafe { libc::shmctl(self.id, libc::IPC_SET, &raw mut status) } {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn remove(self) -> io::Result<()> {
+        // SAFETY: IPC_RMID takes no pointer.
+        match unsafe { libc::shmctl(self.id, libc::IPC_RMID, std::ptr::null_mut()) } {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    }
+}

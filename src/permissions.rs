@@ -1,0 +1,20 @@
+//! The owner, the group and the mode of what the kernel keeps.
+
+use std::fmt;
+
+/// Who may use a segment, as far as the caller may know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Permissions {
+    /// The owner.
+    pub uid: u32,
+    /// The owner's group.
+    pub gid: u32,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+impl fmt::Display for Permissions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "owner {}, group {}, mode {:04o}", self.uid, self.gid, self.mode)
+    }
+}

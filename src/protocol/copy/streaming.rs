@@ -1,0 +1,44 @@
+//! Non-temporal stores, on x86-64.
+
+use super::bytes::copy;
+use crate::protocol::sync::AtomicU64;
+use core::arch::asm;
+
+/// Copies `length` bytes into the ring by non-temporal stores.
+///
+/// A plain store to a line that the consumer's cache holds takes it away from there first, one line after the other; whole
+/// lines that are written past the caches do not wait for that.
+///
+/// # Safety
+/// As [`to_shared`](super::to_shared); `length` is 64 or more.
+#[inline(never)]
+pub(crate) unsafe extern "C" fn to_shared_streaming(
+    from: *const u8,
+    words: *const AtomicU64,
+    offset: usize,
+    length: usize,
+) {
+    // SAFETY: `before` is less than 64, the lines end at the last byte or earlier, and the rest is less than 64; all within
+    // the `length` bytes of the caller's promise.
+    unsafe {
+        let to = words.cast_mut().cast::<u8>().add(offset);
+        let before = to.align_offset(64);
+        let lines = (length - before) / 64;
+        for at in (0..lines).map(|line| before + 64 * line) {
+            asm!(
+                "movups {a}, [{from}]", "movups {b}, [{from} + 16]",
+                "movups {c}, [{from} + 32]", "movups {d}, [{from} + 48]",
+                "movntps [{to}], {a}", "movntps [{to} + 16], {b}",
+                "movntps [{to} + 32], {c}", "movntps [{to} + 48], {d}",
+                a = out(xmm_reg) _, b = out(xmm_reg) _, c = out(xmm_reg) _, d = out(xmm_reg) _,
+                from = in(reg) from.add(at), to = in(reg) to.add(at), options(nostack, preserves_flags));
+        }
+        let rest = before + 64 * lines;
+        copy(from.add(rest), to.add(rest), length - rest);
+        // ORDERING: non-temporal stores are ordered by this alone; the commit that follows is an ordinary store, which
+        // publishes only what became visible before it.
+        asm!("sfence", options(nostack, preserves_flags));
+        // The line that the consumer polls, right before the commit.
+        copy(from, to, before);
+    }
+}

@@ -1,0 +1,248 @@
+//! Publishing and releasing: what one side may believe of what it finds of the other's.
+
+use super::pipe::{Nothing, Pipe, explore};
+use crate::protocol::bell::WakeMode::Never;
+use crate::protocol::record;
+use crate::protocol::sync::spin_loop;
+use loom::thread;
+
+#[test]
+fn messages_arrive_whole_and_in_order_across_the_wrap() {
+    explore(4, || {
+        // The next record stands at 32, and one of 24 bytes does not fit behind it.
+        let (mut producer, mut consumer) = Pipe::used(Never, 64, &[&[0xEE; 24]]);
+        let sender = thread::spawn(move || {
+            producer.send(&[1; 13]);
+            producer.send(&[2; 16]);
+            assert_eq!(producer.writer.tail(), 88);
+        });
+        assert_eq!(consumer.recv(), [1; 13]);
+        assert_eq!(consumer.recv(), [2; 16]);
+        assert_eq!(consumer.reader.head(), 88);
+        sender.join().unwrap();
+    });
+}
+
+#[test]
+fn a_full_ring_is_written_again_only_behind_what_was_released() {
+    explore(4, || {
+        // The second record does not fit behind the first, and at the start of the ring it overlaps it.
+        let (mut producer, mut consumer) = Pipe::used(Never, 64, &[&[]]);
+        producer.try_send(&[1; 24]).unwrap();
+        let sender = thread::spawn(move || {
+            producer.send(&[2; 24]);
+            assert_eq!(producer.writer.tail(), 96);
+        });
+        for n in 1..=2 {
+            assert_eq!(consumer.recv(), [n; 24]);
+        }
+        sender.join().unwrap();
+    });
+}
+
+#[test]
+fn one_record_at_a_time_goes_through_the_smallest_ring() {
+    explore(4, || {
+        // One record and the header word behind it fill the ring.
+        let (mut producer, mut consumer) = Pipe::used(Never, 32, &[]);
+        let sender = thread::spawn(move || {
+            for n in 1..=3 {
+                producer.send(&[n; 8]);
+            }
+        });
+        for n in 1..=3 {
+            assert_eq!(consumer.recv(), [n; 8]);
+        }
+        sender.join().unwrap();
+    });
+}
+
+#[test]
+fn what_the_last_lap_left_behind_is_not_taken_for_a_message() {
+    explore(4, || {
+        // The payload of the first message is a header word, at index 8.
+        let phantom = record::header(0, 7).to_ne_bytes();
+        let (mut producer, mut consumer) = Pipe::used(Never, 32, &[&phantom, &[], &[]]);
+        let sender = thread::spawn(move || {
+            producer.send(&[]);
+            producer.send(&[2; 8]);
+        });
+        assert_eq!(consumer.recv(), []);
+        assert_eq!(consumer.recv(), [2; 8]);
+        assert_eq!(consumer.try_recv(), Err(Nothing::Yet));
+        sender.join().unwrap();
+    });
+}
+
+#[test]
+fn a_shorter_commit_leaves_nothing_of_the_longer_reservation() {
+    explore(4, || {
+        let (mut producer, mut consumer) = Pipe::used(Never, 64, &[]);
+        let sender = thread::spawn(move || {
+            producer.send_shorter(24, 0xFF, &[1; 3]);
+            producer.send(&[2; 8]);
+        });
+        assert_eq!(consumer.recv(), [1; 3]);
+        // The padding is clear as well.
+        assert_eq!(consumer.word(8).to_ne_bytes(), [1, 1, 1, 0, 0, 0, 0, 0]);
+        assert_eq!(consumer.recv(), [2; 8]);
+        sender.join().unwrap();
+    });
+}
+
+/// Four records that fill a ring of 128 bytes, and of which no word is zero that starts a line.
+const A_LAP: &[&[u8]] = &[&[0xEE_u8; 24] as &[u8]; 4];
+
+#[test]
+fn what_lies_behind_the_runway_is_not_taken_for_a_message() {
+    explore(3, || {
+        let (mut producer, mut consumer) = Pipe::used(Never, 128, A_LAP);
+        let sender = thread::spawn(move || {
+            // The first one sees to a runway for the second one, at the end of which a third one would end where a line starts.
+            (1..=3).for_each(|n| producer.send(&[n; 8]));
+        });
+        for n in 1..=3 {
+            assert_eq!(consumer.recv(), [n; 8]);
+        }
+        assert_eq!(consumer.try_recv(), Err(Nothing::Yet));
+        sender.join().unwrap();
+    });
+}
+
+#[test]
+fn a_reservation_that_is_given_up_leaves_nothing() {
+    explore(3, || {
+        let (mut producer, mut consumer) = Pipe::used(Never, 128, A_LAP);
+        let sender = thread::spawn(move || {
+            // The lines behind it are cleared with this one.
+            producer.send(&[1; 8]);
+            producer.give_up_reservation(24, 0xFF);
+            // The second one ends where a line starts to which the reservation has written.
+            producer.send(&[]);
+            producer.send(&[]);
+        });
+        assert_eq!(consumer.recv(), [1; 8]);
+        assert_eq!(consumer.recv(), []);
+        assert_eq!(consumer.recv(), []);
+        assert_eq!(consumer.try_recv(), Err(Nothing::Yet));
+        sender.join().unwrap();
+    });
+}
+
+#[test]
+fn a_shorter_commit_behind_a_wrap_is_found_there() {
+    explore(3, || {
+        // The next record stands at 112, where there is a runway of one word.
+        let before: &[&[u8]] = &[&[0xEE; 24], &[0xEE; 24], &[0xEE; 8], &[0xEE; 8], &[0xEE; 8]];
+        let (mut producer, mut consumer) = Pipe::used(Never, 64, before);
+        let sender = thread::spawn(move || {
+            // The reservation does not fit before the end of the ring. What is committed would.
+            producer.send_part(16, &[]);
+            producer.send(&[2; 8]);
+            assert_eq!(producer.writer.tail(), 152);
+        });
+        assert_eq!(consumer.recv(), []);
+        assert_eq!(consumer.reader.head(), 136);
+        assert_eq!(consumer.recv(), [2; 8]);
+        sender.join().unwrap();
+    });
+}
+
+/// The batch arrives whole as soon as any of it does.
+fn arrives_at_once(before: &'static [&'static [u8]], batch: &'static [&'static [u8]], end: u64) {
+    explore(4, move || {
+        let (mut producer, mut consumer) = Pipe::used(Never, 64, before);
+        let sender = thread::spawn(move || {
+            producer.send_batch(batch);
+            assert_eq!(producer.writer.tail(), end);
+        });
+        let mut taken = consumer.peek(consumer.reader.head());
+        while taken == Err(Nothing::Yet) {
+            spin_loop();
+            taken = consumer.peek(consumer.reader.head());
+        }
+        let (mut found, mut message) = taken.unwrap();
+        for (n, expected) in batch.iter().enumerate() {
+            assert_eq!(message, *expected);
+            if n + 1 < batch.len() {
+                (found, message) = consumer.peek(found.end).expect("the rest of the batch");
+            }
+        }
+        assert_eq!(consumer.peek(found.end), Err(Nothing::Yet));
+        consumer.reader.release(found.end, found.limit, batch.len() as u64, 0);
+        assert_eq!(found.end, end);
+        sender.join().unwrap();
+    });
+}
+
+#[test]
+fn a_batch_arrives_all_at_once() {
+    arrives_at_once(&[], &[&[1; 8], &[], &[3; 8]], 40);
+}
+
+#[test]
+fn a_batch_with_a_wrap_inside_arrives_all_at_once() {
+    arrives_at_once(&[&[0xEE; 24]], &[&[1; 8], &[2; 16]], 88);
+}
+
+#[test]
+fn a_batch_with_a_wrap_before_its_first_record_arrives_all_at_once() {
+    arrives_at_once(&[&[0xEE; 24], &[0xEE; 8]], &[&[1; 16], &[2; 8]], 104);
+}
+
+#[test]
+fn a_batch_waits_in_its_middle_for_what_is_released() {
+    explore(4, || {
+        // There is space for the first record of the batch; the second one goes where the message before it was.
+        let (mut producer, mut consumer) = Pipe::used(Never, 64, &[&[0xEE; 8]]);
+        producer.try_send(&[1; 16]).unwrap();
+        let sender = thread::spawn(move || {
+            producer.send_batch(&[&[2; 8], &[3; 24]]);
+            assert_eq!(producer.writer.tail(), 96);
+        });
+        assert_eq!(consumer.recv(), [1; 16]);
+        let mut taken = consumer.drain(9);
+        while taken.is_empty() {
+            spin_loop();
+            taken = consumer.drain(9);
+        }
+        assert_eq!(taken, [vec![2; 8], vec![3; 24]]);
+        sender.join().unwrap();
+    });
+}
+
+#[test]
+fn a_batch_that_is_given_up_leaves_nothing() {
+    explore(4, || {
+        let (mut producer, mut consumer) = Pipe::used(Never, 64, &[]);
+        let sender = thread::spawn(move || {
+            // The lines behind it are cleared with this one.
+            producer.send(&[1; 8]);
+            // The second record of what is given up begins a line, where the next message ends.
+            producer.give_up_batch(&[&[0xFF; 8], &[0xFF; 8]]);
+            producer.send(&[2; 8]);
+        });
+        assert_eq!(consumer.recv(), [1; 8]);
+        assert_eq!(consumer.recv(), [2; 8]);
+        assert_eq!(consumer.try_recv(), Err(Nothing::Yet));
+        sender.join().unwrap();
+    });
+}
+
+#[test]
+fn what_is_released_together_is_written_again_only_then() {
+    explore(4, || {
+        // Two records are there; the third overlaps the first.
+        let (mut producer, mut consumer) = Pipe::used(Never, 64, &[&[]]);
+        producer.try_send(&[1; 16]).unwrap();
+        producer.try_send(&[2; 8]).unwrap();
+        let sender = thread::spawn(move || producer.send(&[3; 24]));
+        let mut taken = consumer.drain(2);
+        while taken.len() < 3 {
+            spin_loop();
+            taken.extend(consumer.drain(2));
+        }
+        assert_eq!(taken, [vec![1; 16], vec![2; 8], vec![3; 24]]);
+        sender.join().unwrap();
+    });
+}

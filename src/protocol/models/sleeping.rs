@@ -1,0 +1,193 @@
+//! Sleeping and waking: the modelled futex has no timeout, so that a wake-up that is lost is a deadlock, which loom
+//! reports.
+
+use super::pipe::{FOREVER, Nothing, Pipe, explore};
+use crate::protocol::bell::WakeMode::Fence;
+use crate::protocol::peer::{Phase, State};
+use crate::protocol::sync::{Ordering, killed_after};
+use loom::thread;
+
+#[test]
+fn messages_wake_a_sleeping_consumer() {
+    explore(4, || {
+        let (mut producer, mut consumer) = Pipe::used(Fence, 64, &[]);
+        let sender = thread::spawn(move || {
+            producer.send(&[1; 8]);
+            producer.send(&[2; 8]);
+        });
+        for n in 1..=2 {
+            assert_eq!(consumer.recv_or_sleep().unwrap(), [n; 8]);
+        }
+        sender.join().unwrap();
+        let wakeups = consumer.pipe.header().produced.0.wakeups.load(Ordering::Relaxed);
+        assert!(wakeups <= consumer.sleeps, "more than one wake-up for a sleep");
+    });
+}
+
+#[test]
+fn released_space_wakes_a_sleeping_producer() {
+    explore(4, || {
+        let (mut producer, mut consumer) = Pipe::used(Fence, 64, &[]);
+        for n in 1..=3 {
+            producer.send(&[n; 8]);
+        }
+        let sender = thread::spawn(move || {
+            // It goes to the start of the ring, for which the first message must go as well as the second.
+            assert_eq!(producer.send_or_sleep(&[4; 16]), Ok(64));
+        });
+        for n in 1..=2 {
+            assert_eq!(consumer.recv(), [n; 8]);
+        }
+        sender.join().unwrap();
+        let wakeups = consumer.pipe.header().consumed.0.wakeups.load(Ordering::Relaxed);
+        assert!(wakeups <= 1, "woken before there was space");
+    });
+}
+
+#[test]
+fn both_sides_sleep_and_wake_each_other() {
+    explore(3, || {
+        // There is space for one message at a time.
+        let (mut producer, mut consumer) = Pipe::used(Fence, 32, &[]);
+        let sender = thread::spawn(move || {
+            for n in 1..=3 {
+                producer.send_or_sleep(&[n; 8]).unwrap();
+            }
+        });
+        for n in 1..=3 {
+            assert_eq!(consumer.recv_or_sleep().unwrap(), [n; 8]);
+        }
+        sender.join().unwrap();
+    });
+}
+
+#[test]
+fn both_sides_sleep_over_batches_and_what_is_released_together() {
+    explore(3, || {
+        // The second batch needs the space of the first message at least, the third of all.
+        let (mut producer, mut consumer) = Pipe::used(Fence, 64, &[]);
+        let sender = thread::spawn(move || {
+            producer.send_batch_or_sleep(&[&[1; 8], &[2; 8]]);
+            producer.send_batch_or_sleep(&[&[3; 8], &[4; 16]]);
+        });
+        let mut taken = vec![];
+        while taken.len() < 4 {
+            taken.extend(consumer.drain_or_sleep(2));
+        }
+        assert_eq!(taken, [vec![1; 8], vec![2; 8], vec![3; 8], vec![4; 16]]);
+        sender.join().unwrap();
+    });
+}
+
+#[test]
+fn a_producer_that_slept_for_something_else_is_woken_for_space() {
+    explore(4, || {
+        let (mut producer, mut consumer) = Pipe::used(Fence, 32, &[]);
+        producer.send(&[1; 8]);
+        // It has waited for a consumer before, for which no head is enough.
+        producer.writer.sleep_for_peer(State::IMPOSSIBLE, FOREVER);
+        let sender = thread::spawn(move || {
+            producer.send_or_sleep(&[2; 8]).unwrap();
+        });
+        assert_eq!(consumer.recv(), [1; 8]);
+        sender.join().unwrap();
+    });
+}
+
+#[test]
+fn a_newcomer_wakes_a_producer_that_waits_for_it() {
+    explore(4, || {
+        let pipe = Pipe::new(Fence, 32);
+        let producer = pipe.producer();
+        let waiting = thread::spawn(move || {
+            let never = State::new(0, Phase::Never);
+            while producer.writer.peer_state() == never {
+                producer.writer.sleep_for_peer(never, FOREVER);
+            }
+        });
+        let _consumer = pipe.consumer();
+        waiting.join().unwrap();
+    });
+}
+
+#[test]
+fn a_newcomer_wakes_a_consumer_that_waits_for_it() {
+    explore(4, || {
+        let pipe = Pipe::new(Fence, 32);
+        let consumer = pipe.consumer();
+        let waiting = thread::spawn(move || {
+            let never = State::new(0, Phase::Never);
+            while consumer.reader.peer_state() == never {
+                consumer.reader.sleep_for_peer(never, FOREVER);
+            }
+        });
+        let _producer = pipe.producer();
+        waiting.join().unwrap();
+    });
+}
+
+#[test]
+fn a_consumer_sleeps_well_after_a_predecessor_died_asleep() {
+    explore(4, || {
+        let (mut producer, mut consumer) = Pipe::used(Fence, 64, &[]);
+        assert_eq!(consumer.try_recv_or_end(), Err(Nothing::Yet));
+        // Killed after it has stored its ticket.
+        assert!(killed_after(1, || consumer.reader.sleep(FOREVER)));
+        let sender = thread::spawn(move || {
+            producer.send(&[1; 8]);
+            producer.send(&[2; 8]);
+        });
+        let mut successor = consumer.pipe.consumer();
+        for n in 1..=2 {
+            assert_eq!(successor.recv_or_sleep().unwrap(), [n; 8]);
+        }
+        sender.join().unwrap();
+    });
+}
+
+#[test]
+fn a_producer_sleeps_well_after_a_predecessor_died_asleep() {
+    explore(4, || {
+        let (mut producer, mut consumer) = Pipe::used(Fence, 32, &[]);
+        producer.send(&[1; 8]);
+        // Killed after it has stored what it waits for, and its ticket.
+        let at = producer.writer.tail();
+        assert!(killed_after(2, || producer.writer.sleep(at, 8, FOREVER)));
+        let receiver = thread::spawn(move || {
+            for n in 1..=3 {
+                assert_eq!(consumer.recv(), [n; 8]);
+            }
+        });
+        let mut successor = producer.pipe.producer();
+        for n in 2..=3 {
+            successor.send_or_sleep(&[n; 8]).unwrap();
+        }
+        receiver.join().unwrap();
+    });
+}
+
+#[test]
+fn nobody_is_woken_for_the_ticket_of_a_predecessor() {
+    explore(4, || {
+        let (mut producer, mut consumer) = Pipe::used(Fence, 32, &[]);
+        assert_eq!(consumer.try_recv_or_end(), Err(Nothing::Yet));
+        assert!(killed_after(1, || consumer.reader.sleep(FOREVER)));
+        let sender = thread::spawn(move || {
+            // It rings for the dead consumer, or for nobody. Then it dies in its sleep as well.
+            producer.send(&[1; 8]);
+            let at = producer.writer.tail();
+            killed_after(2, || producer.writer.sleep(at, 8, FOREVER));
+            producer.pipe.producer()
+        });
+        let pipe = consumer.pipe.clone();
+        let mut consumer = pipe.consumer();
+        let mut producer = sender.join().unwrap();
+        let header = pipe.header();
+        let wakeups =
+            || [&header.produced.0, &header.consumed.0].map(|side| side.wakeups.load(Ordering::Relaxed));
+        let before = wakeups();
+        assert_eq!(consumer.recv(), [1; 8]);
+        producer.send(&[2; 8]);
+        assert_eq!(wakeups(), before);
+    });
+}

@@ -1,0 +1,217 @@
+//! Taking over: what the other side hears of two that hold a role one after the other, epoch by epoch.
+
+use super::pipe::{Consumer, FOREVER, Nothing, Pipe, Role, explore, explore_deaths};
+use crate::protocol::bell::WakeMode::{Fence, Never};
+use crate::protocol::peer::Phase;
+use crate::protocol::reader::NoMore;
+use crate::protocol::sync::{Ordering, killed_after, spin_loop};
+use crate::protocol::writer::Refusal;
+use loom::thread;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
+const LAST: [u8; 5] = [9; 5];
+
+/// Takes messages up to `LAST`, and asks about the producer's death whenever there is none. Returns them, and how many of
+/// them had come when the death was told.
+fn receive_and_mourn(consumer: &mut Consumer, role: &Role) -> (Vec<Vec<u8>>, Option<usize>) {
+    let (mut received, mut death) = (vec![], None);
+    loop {
+        let found = match consumer.try_recv_or_end() {
+            Err(Nothing::Yet) => consumer.look_for_death(|| role.is_free()),
+            found => found,
+        };
+        match found {
+            Ok(message) if message == LAST => return (received, death),
+            Ok(message) => received.push(message),
+            Err(Nothing::Yet) => spin_loop(),
+            Err(Nothing::Ever(NoMore::Abandoned)) => {
+                assert_eq!(death, None, "told twice");
+                death = Some(received.len());
+            }
+            Err(nothing) => panic!("{nothing:?}"),
+        }
+    }
+}
+
+#[test]
+fn the_death_of_a_producer_is_told_once_at_most_and_behind_its_messages() {
+    let told = Arc::new(AtomicU32::new(0));
+    let count = told.clone();
+    explore_deaths(3, move |steps| {
+        let (mut producer, mut consumer) = Pipe::used(Never, 64, &[]);
+        assert_eq!(consumer.try_recv_or_end(), Err(Nothing::Yet));
+        let role = Role::held();
+        let held = role.clone();
+        let victim = thread::spawn(move || {
+            let killed = killed_after(steps, || producer.send(&[1; 8]));
+            held.give_back();
+            held.claim();
+            let mut successor = producer.pipe.producer();
+            let tail = successor.writer.tail();
+            successor.send(&LAST);
+            (killed, tail)
+        });
+        let (received, death) = receive_and_mourn(&mut consumer, &role);
+        let (killed, tail) = victim.join().unwrap();
+        assert_eq!(received, vec![vec![1; 8]; tail as usize / 16]);
+        if let Some(before) = death {
+            assert_eq!(before, received.len(), "told before its last message");
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        killed
+    });
+    assert!(told.load(Ordering::Relaxed) > 0);
+}
+
+#[test]
+fn the_death_of_a_consumer_is_told_once_at_most() {
+    let told = Arc::new(AtomicU32::new(0));
+    let count = told.clone();
+    explore_deaths(3, move |steps| {
+        let (mut producer, mut consumer) = Pipe::used(Never, 32, &[]);
+        producer.send(&[1; 8]);
+        let role = Role::held();
+        let held = role.clone();
+        let victim = thread::spawn(move || {
+            let killed = killed_after(steps, || drop(consumer.recv()));
+            held.give_back();
+            held.claim();
+            let mut successor = consumer.pipe.consumer();
+            // What was not released comes again.
+            if successor.reader.head() == 0 {
+                assert_eq!(successor.recv(), [1; 8]);
+            }
+            assert_eq!(successor.recv(), [2; 8]);
+            killed
+        });
+        let mut deaths = 0;
+        loop {
+            let sent = match producer.try_send(&[2; 8]) {
+                Err(Refusal::Full) => producer.look_for_death(8, || role.is_free()).and(Err(Refusal::Full)),
+                sent => sent,
+            };
+            match sent {
+                Ok(_) => break,
+                Err(Refusal::Full) => spin_loop(),
+                Err(Refusal::Abandoned) => deaths += 1,
+                Err(refusal) => panic!("{refusal:?}"),
+            }
+        }
+        assert!(deaths <= 1, "told twice");
+        count.fetch_add(deaths, Ordering::Relaxed);
+        victim.join().unwrap()
+    });
+    assert!(told.load(Ordering::Relaxed) > 0);
+}
+
+#[test]
+fn a_successor_is_heard_after_a_close() {
+    explore(4, || {
+        let (mut producer, mut consumer) = Pipe::used(Never, 64, &[]);
+        let sender = thread::spawn(move || {
+            producer.send(&[1; 8]);
+            producer.writer.close();
+            let mut successor = producer.pipe.producer();
+            successor.send(&[2; 8]);
+            successor.writer.close();
+        });
+        for n in 1..=2 {
+            let mut found = consumer.recv_or_end();
+            while found == Err(Nothing::Ever(NoMore::Closed)) {
+                // By the first, whose message has been received.
+                assert_eq!(n, 2);
+                spin_loop();
+                found = consumer.recv_or_end();
+            }
+            assert_eq!(found.unwrap(), [n; 8]);
+        }
+        assert_eq!(consumer.reader.peer_state().epoch(), 2, "who has its message has its epoch");
+        sender.join().unwrap();
+        assert_eq!(consumer.recv_or_end(), Err(Nothing::Ever(NoMore::Closed)));
+    });
+}
+
+#[test]
+fn a_successor_wakes_whoever_was_told_of_a_close() {
+    explore(4, || {
+        let (mut producer, mut consumer) = Pipe::used(Fence, 64, &[]);
+        producer.writer.close();
+        assert_eq!(consumer.recv_or_sleep(), Err(Nothing::Ever(NoMore::Closed)));
+        let closed = consumer.reader.peer_state();
+        let successor = thread::spawn(move || {
+            let mut successor = producer.pipe.producer();
+            successor.send(&[1; 8]);
+        });
+        while consumer.reader.peer_state() == closed {
+            consumer.reader.sleep_for_peer(closed, FOREVER);
+        }
+        assert_eq!(consumer.recv_or_sleep().unwrap(), [1; 8]);
+        successor.join().unwrap();
+    });
+}
+
+#[test]
+fn a_consumer_that_closes_as_a_producer_comes_does_not_leave_it_asleep() {
+    explore(3, || {
+        let (mut producer, mut consumer) = Pipe::used(Fence, 32, &[]);
+        producer.send(&[1; 8]);
+        producer.writer.close();
+        let pipe = producer.pipe.clone();
+        let closer = thread::spawn(move || {
+            consumer.reader.close();
+            let mut successor = consumer.pipe.consumer();
+            assert_eq!(successor.recv(), [1; 8]);
+        });
+        // It is told of the close, or came after it; in either case there is a next consumer.
+        let mut successor = pipe.producer();
+        match successor.send_or_sleep(&[2; 8]) {
+            Ok(at) => assert_eq!(at, 16),
+            Err(refusal) => {
+                assert_eq!(refusal, Refusal::Closed);
+                assert_ne!(successor.writer.peer_state().phase(), Some(Phase::Never));
+            }
+        }
+        closer.join().unwrap();
+    });
+}
+
+/// Both are killed, the consumer after so many steps of receiving, and both have successors at the same time.
+fn both_are_succeeded_at_once(consumers_steps: u32) {
+    explore_deaths(2, move |steps| {
+        let (mut producer, mut consumer) = Pipe::used(Never, 64, &[]);
+        producer.send(&[1; 8]);
+        let victim = thread::spawn(move || {
+            let killed = killed_after(steps, || producer.send(&[2; 8]));
+            let mut successor = producer.pipe.producer();
+            let tail = successor.writer.tail();
+            successor.send(&LAST);
+            (killed, tail)
+        });
+        assert!(killed_after(consumers_steps, || drop(consumer.recv())));
+        let mut successor = consumer.pipe.consumer();
+        let mut n = successor.reader.head() / 16 + 1;
+        assert_eq!(n, if consumers_steps == 0 { 1 } else { 2 });
+        loop {
+            let message = successor.recv();
+            if message == LAST {
+                break;
+            }
+            assert_eq!(message, [n as u8; 8]);
+            n += 1;
+        }
+        let (killed, tail) = victim.join().unwrap();
+        assert_eq!(tail, 16 * (n - 1));
+        killed
+    });
+}
+
+#[test]
+fn both_are_succeeded_at_once_before_the_release() {
+    both_are_succeeded_at_once(0);
+}
+
+#[test]
+fn both_are_succeeded_at_once_after_the_release() {
+    both_are_succeeded_at_once(1);
+}

@@ -1,0 +1,227 @@
+//! Who a segment is: the cold words that its creator writes once. They are copied into private memory at attach,
+//! checked there, and never read again.
+
+use crate::address::Name;
+use crate::error::SetupError;
+use crate::protocol::bell::WakeMode;
+use crate::protocol::layout::{HEADER, Header, IDENTITY_WORDS, MAX_CAPACITY, MIN_CAPACITY, VERSION};
+
+use crate::protocol::sync::Ordering;
+use bytemuck::{Pod, Zeroable};
+
+/// `ready` of a complete segment: the bytes `shmpipe\0`, which read backwards on a machine of the other byte order.
+pub(crate) const READY: u64 = u64::from_le_bytes(*b"shmpipe\0");
+
+/// `ready` of a segment that is being made: the bytes `shmmake\0`.
+pub(crate) const MAKING: u64 = u64::from_le_bytes(*b"shmmake\0");
+
+/// `byte_order` as its writer sees it.
+pub(crate) const BYTE_ORDER: u32 = 0x0102_0304;
+
+/// `sem_id` of a segment that no semaphore set guards.
+pub(crate) const NO_SET: i32 = -1;
+
+/// Bit of `flags`: the segment is removed when both sides have closed.
+const REMOVE_ON_CLOSE: u32 = 1;
+
+/// The cold words, from byte 8 to byte 512 of the segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub(crate) struct Identity {
+    pub(crate) layout_version: u32,
+    pub(crate) byte_order: u32,
+    pub(crate) header_size: u64,
+    pub(crate) capacity: u64,
+    /// Features that a reader must know to take part. None is defined yet.
+    pub(crate) features: u64,
+    /// Features that a reader may ignore. None is defined yet.
+    pub(crate) hints: u64,
+    pub(crate) segment_id: u64,
+    pub(crate) schema: u64,
+    pub(crate) created_ns: u64,
+    pub(crate) boot_id: [u8; 16],
+    pub(crate) sem_id: i32,
+    pub(crate) wake_mode: u32,
+    pub(crate) flags: u32,
+    pub(crate) name_length: u32,
+    pub(crate) name: [u8; 64],
+    pub(crate) reserved: [u64; 43],
+}
+
+// SAFETY: `repr(C)`, every field is an integer or an array of integers, and the assertion below shows that their
+// sizes add up to the size of the whole, so that there is no padding.
+unsafe impl Zeroable for Identity {}
+// SAFETY: as above; Copy, no pointers, every bit pattern is valid.
+unsafe impl Pod for Identity {}
+
+const _: () = {
+    use memoffset::offset_of;
+    assert!(4 * 2 + 8 * 7 + 16 + 4 * 4 + 64 + 8 * 43 == size_of::<Identity>());
+    assert!(size_of::<Identity>() == 8 * IDENTITY_WORDS);
+    assert!(offset_of!(Identity, layout_version) == 0);
+    assert!(offset_of!(Identity, header_size) == 8);
+    assert!(offset_of!(Identity, capacity) == 16);
+    assert!(offset_of!(Identity, features) == 24);
+    assert!(offset_of!(Identity, hints) == 32);
+    assert!(offset_of!(Identity, segment_id) == 40);
+    assert!(offset_of!(Identity, schema) == 48);
+    assert!(offset_of!(Identity, created_ns) == 56);
+    assert!(offset_of!(Identity, boot_id) == 64);
+    assert!(offset_of!(Identity, sem_id) == 80);
+    assert!(offset_of!(Identity, wake_mode) == 84);
+    assert!(offset_of!(Identity, flags) == 88);
+    assert!(offset_of!(Identity, name_length) == 92);
+    assert!(offset_of!(Identity, name) == 96);
+    assert!(offset_of!(Identity, reserved) == 160);
+};
+
+/// What the creator of a segment decides.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wishes {
+    pub(crate) capacity: u64,
+    pub(crate) schema: u64,
+    pub(crate) wake_mode: WakeMode,
+    pub(crate) remove_on_close: bool,
+}
+
+impl Identity {
+    /// The identity of a segment made now, guarded by the semaphore set `sem_id`, or by [`NO_SET`].
+    pub(crate) fn new(wishes: &Wishes, name: Option<&Name>, sem_id: i32) -> Result<Self, SetupError> {
+        let name = name.map_or("", Name::as_str);
+        let mut identity = Identity {
+            layout_version: VERSION,
+            byte_order: BYTE_ORDER,
+            header_size: HEADER,
+            capacity: wishes.capacity,
+            segment_id: random().map_err(|source| SetupError::Os { call: "getrandom", source })?,
+            schema: wishes.schema,
+            created_ns: std::time::SystemTime::now()
+                .duration_since(std::time::UNIX_EPOCH)
+                .map_or(0, |since| since.as_nanos() as u64),
+            boot_id: boot_id(),
+            sem_id,
+            wake_mode: wishes.wake_mode.code(),
+            flags: if wishes.remove_on_close { REMOVE_ON_CLOSE } else { 0 },
+            name_length: name.len() as u32,
+            ..Identity::zeroed()
+        };
+        identity.name[..name.len()].copy_from_slice(name.as_bytes());
+        Ok(identity)
+    }
+
+    /// Copies the words out of a header; the copy is what everything later goes by.
+    pub(crate) fn read(header: &Header) -> Self {
+        // Relaxed: the Acquire load of `ready` that precedes this orders it; see `check_ready`.
+        bytemuck::cast(core::array::from_fn::<u64, IDENTITY_WORDS, _>(|i| {
+            header.identity[i].load(Ordering::Relaxed)
+        }))
+    }
+
+    /// Writes the words into a header that nobody uses yet.
+    pub(crate) fn write(self, header: &Header) {
+        let words: [u64; IDENTITY_WORDS] = bytemuck::cast(self);
+        for (to, word) in header.identity.iter().zip(words) {
+            // Relaxed: the Release store of `ready` that follows publishes them.
+            to.store(word, Ordering::Relaxed);
+        }
+    }
+
+    /// Refuses what this version of the crate cannot take part in; `size` is the size of the segment in bytes.
+    pub(crate) fn check(&self, size: u64) -> Result<(), SetupError> {
+        if self.byte_order != BYTE_ORDER {
+            return Err(SetupError::ByteOrder);
+        }
+        if self.layout_version != VERSION {
+            return Err(SetupError::LayoutVersion { found: self.layout_version, expected: VERSION });
+        }
+        if self.features != 0 {
+            return Err(SetupError::Features { unknown: self.features });
+        }
+        let bad = |word, found| Err(SetupError::Malformed { word, found });
+        if self.header_size != HEADER {
+            return bad("header size", self.header_size);
+        }
+        if !self.capacity.is_power_of_two() || !(MIN_CAPACITY..=MAX_CAPACITY).contains(&self.capacity) {
+            return bad("capacity", self.capacity);
+        }
+        if size < HEADER + self.capacity {
+            return Err(SetupError::TooSmall { size, needed: HEADER + self.capacity });
+        }
+        if self.wake_mode().is_none() {
+            return bad("wake mode", self.wake_mode.into());
+        }
+        if self.name().is_none() {
+            return bad("name length, or the name,", self.name_length.into());
+        }
+        Ok(())
+    }
+
+    /// How sleepers are woken, or nothing if the word holds no mode that is known.
+    pub(crate) fn wake_mode(&self) -> Option<WakeMode> {
+        WakeMode::from_code(self.wake_mode)
+    }
+
+    /// The name under which the segment was made; empty if it was made under a key. `None` if it is no name, which
+    /// might for instance confuse the terminal that it is printed on.
+    pub(crate) fn name(&self) -> Option<&str> {
+        let name = core::str::from_utf8(self.name.get(..self.name_length as usize)?).ok()?;
+        (name.is_empty() || Name::new(name).is_ok()).then_some(name)
+    }
+
+    /// Whether it was made under another boot id than that of the machine now.
+    pub(crate) fn is_of_another_boot(&self) -> bool {
+        let now = boot_id();
+        self.boot_id != now && self.boot_id != [0; 16] && now != [0; 16]
+    }
+
+    pub(crate) fn remove_on_close(&self) -> bool {
+        self.flags & REMOVE_ON_CLOSE != 0
+    }
+}
+
+/// What `ready` says about a segment.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Ready {
+    Yes,
+    /// The creator is at work, or died at it. Not yet `marked`, all zero, it might also be anybody else's.
+    NotYet {
+        marked: bool,
+    },
+    OtherByteOrder,
+    Foreign(u64),
+}
+
+impl Ready {
+    pub(crate) fn of(header: &Header) -> Self {
+        // ORDERING: Acquire, pairs with the Release store of whoever makes a segment: a reader that sees READY sees the
+        // whole identity and the cleared words behind it.
+        match header.ready.load(Ordering::Acquire) {
+            READY => Ready::Yes,
+            0 => Ready::NotYet { marked: false },
+            MAKING => Ready::NotYet { marked: true },
+            other if other == READY.swap_bytes() => Ready::OtherByteOrder,
+            other => Ready::Foreign(other),
+        }
+    }
+}
+
+/// A random number.
+pub(crate) fn random() -> std::io::Result<u64> {
+    let mut bytes = [0u8; 8];
+    // SAFETY: the buffer is writable for the 8 bytes asked for.
+    let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    if got != bytes.len() as isize {
+        return Err(std::io::Error::last_os_error());
+    }
+    Ok(u64::from_ne_bytes(bytes))
+}
+
+/// The kernel's boot id, or zeros where it has none to tell.
+fn boot_id() -> [u8; 16] {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let mut digits = text.bytes().filter_map(|b| (b as char).to_digit(16));
+    core::array::from_fn(|_| match (digits.next(), digits.next()) {
+        (Some(high), Some(low)) => (high << 4 | low) as u8,
+        _ => 0,
+    })
+}
