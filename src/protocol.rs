@@ -31,6 +31,7 @@ pub(crate) mod bell;
 pub(crate) mod copy;
 pub(crate) mod corruption;
 pub(crate) mod front;
+pub(crate) mod half;
 pub(crate) mod layout;
 pub(crate) mod peer;
 pub(crate) mod processor;

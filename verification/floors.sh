@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 # From the ground up. `//` and what follows it is no code.
 library="permissions position os protocol address error options segment backend pipe inspect handoff endpoint"
-protocol="sync record corruption layout processor copy bell peer ring front reader recovery writer models"
+protocol="sync record corruption layout processor copy bell peer half ring front reader recovery writer models"
 
 # Prints the arrows of the modules in a folder: who names whom.
 arrows() { # FOLDER PREFIX

@@ -1,12 +1,14 @@
 //! A claimed role, and what can be known through it: whether it still stands, and whether the peer is there.
 
 use crate::endpoint::stop::Stopper;
-use crate::endpoint::wait::{Ended, Patience, Step, Waiting};
+use crate::endpoint::wait::{Awaited, Ended, Patience, wait_for};
 use crate::error::{Loss, SetupError};
 use crate::pipe::Pipe;
+use crate::protocol::half::Half;
 use crate::protocol::peer::{Peer, Role, State};
 use crate::segment::GuardError;
-use std::time::Duration;
+use std::marker::PhantomData;
+use std::time::{Duration, Instant};
 
 /// A claimed role: given back when dropped, or by the kernel when we die.
 #[derive(Debug)]
@@ -14,13 +16,6 @@ pub(crate) struct Claim {
     pipe: Pipe,
     role: Role,
     held: bool,
-}
-
-/// Why a wait for the peer ended without it.
-#[derive(Debug)]
-pub(crate) enum NoPeer {
-    Ended(Ended),
-    Lost(Loss),
 }
 
 impl Claim {
@@ -77,37 +72,67 @@ impl Claim {
         Peer::of(state, self.pipe.segment().guard.is_free(self.role.peer()).ok())
     }
 
-    /// Waits until there is a peer, or one that came and went and `is_news`. `state` loads its state word, `sleep` sleeps
-    /// while that stays what it was; `is_succeeded` says whether somebody else has our role.
-    pub(crate) fn wait_for_peer(
+    /// Waits until there is a peer, or one that came and went and of whose end nobody was told.
+    pub(crate) fn wait_for_peer<E: From<Ended> + From<Loss>>(
         &self,
-        patience: Patience,
+        half: &impl Half,
+        deadline: Option<Instant>,
         stopper: &Stopper,
-        state: impl Fn() -> State,
-        is_news: impl Fn(State) -> bool,
-        is_succeeded: impl Fn() -> bool,
-        sleep: impl Fn(State, Duration),
-    ) -> Result<(), NoPeer> {
-        let mut waiting = Waiting::new(self.pipe.wait(), patience, stopper);
-        let mut seen = None;
-        loop {
-            let now = state();
-            // The kernel is asked once for each change.
-            if seen != Some(now) && (is_news(now) || self.peer(now) == Peer::Open) {
-                return Ok(());
-            }
-            seen = Some(now);
-            match waiting.next().map_err(NoPeer::Ended)? {
-                Step::Look => crate::protocol::sync::spin_loop(),
-                Step::Yield => std::thread::yield_now(),
-                Step::Sleep(slice) => sleep(now, slice),
-                Step::Check => {
-                    self.check(is_succeeded()).map_err(NoPeer::Lost)?;
-                    // The kernel may have had no answer the last time.
-                    seen = None;
-                }
-            }
+    ) -> Result<(), E> {
+        let patience = deadline.map_or(Patience::Forever, Patience::Until);
+        let now = half.peer_state();
+        let coming = Coming { claim: self, half, stopper, now, asked_about: None, error: PhantomData };
+        wait_for(coming, self.pipe.wait(), patience, stopper)
+    }
+
+    /// Closes, if it is ours to close and not closed yet.
+    pub(crate) fn end(&mut self, half: &mut impl Half) -> Result<(), SetupError> {
+        if !self.is_ours() {
+            return Ok(());
         }
+        if half.is_succeeded() {
+            // It is another one's to close.
+            return Err(self.forget());
+        }
+        half.close();
+        self.release()
+    }
+}
+
+/// A peer that is to come.
+struct Coming<'a, H, E> {
+    claim: &'a Claim,
+    half: &'a H,
+    stopper: &'a Stopper,
+    /// Its state at the last look.
+    now: State,
+    /// The state about which the kernel was asked last: once for each change.
+    asked_about: Option<State>,
+    error: PhantomData<E>,
+}
+
+impl<H: Half, E: From<Ended> + From<Loss>> Awaited for Coming<'_, H, E> {
+    type Found = ();
+    type Error = E;
+
+    fn look(&mut self) -> Result<Option<()>, E> {
+        self.now = self.half.peer_state();
+        if self.asked_about.replace(self.now) == Some(self.now) {
+            return Ok(None);
+        }
+        let is_there = self.half.is_news(self.now) || self.claim.peer(self.now) == Peer::Open;
+        Ok(is_there.then_some(()))
+    }
+
+    fn sleep(&mut self, slice: Duration) {
+        self.stopper.sleep(self.half.bell(), || self.half.sleep_for_peer(self.now, slice));
+    }
+
+    fn check(&mut self) -> Result<Option<()>, E> {
+        self.claim.check(self.half.is_succeeded())?;
+        // The kernel may have had no answer the last time.
+        self.asked_about = None;
+        Ok(None)
     }
 }
 

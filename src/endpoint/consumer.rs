@@ -1,12 +1,13 @@
 //! The receiving end.
 
-use crate::endpoint::claim::{Claim, NoPeer};
+use crate::endpoint::claim::Claim;
 use crate::endpoint::stop::Stopper;
 use crate::endpoint::trust::{Trusted, Untrusted};
-use crate::endpoint::wait::{Ended, LOOKS, Patience, Rest, Step, Waiting};
+use crate::endpoint::wait::{Awaited, LOOKS, Patience, Rest, wait_for};
 use crate::error::{RecvError, SetupError};
 use crate::pipe::Pipe;
 use crate::position::Position;
+use crate::protocol::half::Half;
 use crate::protocol::layout::count_wait;
 use crate::protocol::peer::{Peer, Role};
 use crate::protocol::reader::{Found, NoMore, Reader};
@@ -15,7 +16,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Deref;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The receiving end of a pipe. There is one at a time; dropping it closes the pipe for this side.
 ///
@@ -49,19 +50,6 @@ struct Inner {
 }
 
 impl Inner {
-    /// Closes, if it is ours to close and not closed yet.
-    fn end(&mut self) -> Result<(), SetupError> {
-        if !self.claim.is_ours() {
-            return Ok(());
-        }
-        if self.reader.is_succeeded() {
-            // It is another one's to close.
-            return Err(self.claim.forget());
-        }
-        self.reader.close();
-        self.claim.release()
-    }
-
     /// The next record, if it is simply there.
     #[inline(always)]
     fn glance(&self) -> Option<Found> {
@@ -95,32 +83,37 @@ impl Inner {
             rest.after(reader.counters().messages(), reader.head());
             return reader.look_for_end().map_err(no_more)?.ok_or(RecvError::Empty);
         }
-        let mut waiting = Waiting::new(claim.pipe().wait(), patience, stopper);
-        loop {
-            if let Some(found) = look(reader)? {
-                return Ok(found);
-            }
-            if let Some(found) = reader.look_for_end().map_err(no_more)? {
-                return Ok(found);
-            }
-            match waiting.next().map_err(ended)? {
-                Step::Look => crate::protocol::sync::spin_loop(),
-                Step::Yield => std::thread::yield_now(),
-                Step::Sleep(slice) => stopper.sleep(reader.bell(), || reader.sleep(slice)),
-                Step::Check => {
-                    claim.check(reader.is_succeeded())?;
-                    let looked = reader.look_for_death(|| claim.peer_is_gone())?;
-                    if let Some(found) = looked.map_err(no_more)? {
-                        return Ok(found);
-                    }
-                }
-            }
-        }
+        let strategy = claim.pipe().wait();
+        wait_for(Next { reader, stopper, claim }, strategy, patience, stopper)
     }
 }
 
-fn look(reader: &mut Reader) -> Result<Option<Found>, RecvError> {
-    reader.look().map_err(RecvError::Corrupt)
+/// The next record.
+struct Next<'a> {
+    reader: &'a mut Reader,
+    stopper: &'a Stopper,
+    claim: &'a Claim,
+}
+
+impl Awaited for Next<'_> {
+    type Found = Found;
+    type Error = RecvError;
+
+    fn look(&mut self) -> Result<Option<Found>, RecvError> {
+        match self.reader.look().map_err(RecvError::Corrupt)? {
+            Some(found) => Ok(Some(found)),
+            None => self.reader.look_for_end().map_err(no_more),
+        }
+    }
+
+    fn sleep(&mut self, slice: Duration) {
+        self.stopper.sleep(self.reader.bell(), || self.reader.sleep(slice));
+    }
+
+    fn check(&mut self) -> Result<Option<Found>, RecvError> {
+        self.claim.check(self.reader.is_succeeded())?;
+        self.reader.look_for_death(|| self.claim.peer_is_gone())?.map_err(no_more)
+    }
 }
 
 fn no_more(why: NoMore) -> RecvError {
@@ -134,7 +127,7 @@ fn no_more(why: NoMore) -> RecvError {
 impl Drop for Inner {
     fn drop(&mut self) {
         // It fails only if the pipe was removed, and the claim with it.
-        let _ = self.end();
+        let _ = self.claim.end(&mut self.reader);
     }
 }
 
@@ -263,21 +256,8 @@ impl<P> Consumer<P> {
     /// # Errors
     /// `TimedOut`, `Stopped`, `Removed`, `Replaced`, `ClaimsLost`.
     pub fn wait_for_peer(&mut self, deadline: Option<Instant>) -> Result<(), RecvError> {
-        let patience = deadline.map_or(Patience::Forever, Patience::Until);
-        let Inner { reader, stopper, .. } = &self.inner;
-        let sleep = |state, slice| stopper.sleep(reader.bell(), || reader.sleep_for_peer(state, slice));
-        let waited = self.inner.claim.wait_for_peer(
-            patience,
-            stopper,
-            || reader.peer_state(),
-            |state| reader.is_news(state),
-            || reader.is_succeeded(),
-            sleep,
-        );
-        waited.map_err(|none| match none {
-            NoPeer::Ended(ended) => self::ended(ended),
-            NoPeer::Lost(loss) => loss.into(),
-        })
+        let Inner { reader, stopper, claim, .. } = &self.inner;
+        claim.wait_for_peer(reader, deadline, stopper)
     }
 
     /// The pipe.
@@ -291,14 +271,7 @@ impl<P> Consumer<P> {
     /// # Errors
     /// [`SetupError::Removed`], [`SetupError::Replaced`] if the pipe was removed meanwhile.
     pub fn close(mut self) -> Result<(), SetupError> {
-        self.inner.end()
-    }
-}
-
-fn ended(ended: Ended) -> RecvError {
-    match ended {
-        Ended::TimedOut => RecvError::TimedOut,
-        Ended::Stopped => RecvError::Stopped,
+        self.inner.claim.end(&mut self.inner.reader)
     }
 }
 

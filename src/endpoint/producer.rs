@@ -1,15 +1,16 @@
 //! The sending end.
 
-use crate::endpoint::claim::{Claim, NoPeer};
+use crate::endpoint::claim::Claim;
 use crate::endpoint::distance::Distance;
 use crate::endpoint::stop::Stopper;
 use crate::endpoint::trust::{Trusted, Untrusted};
-use crate::endpoint::wait::{Ended, Patience, Rest, Step, Waiting};
+use crate::endpoint::wait::{Awaited, Patience, Rest, wait_for};
 use crate::error::{SendError, SetupError};
 use crate::pipe::Pipe;
 use crate::position::Position;
 use crate::protocol::copy;
 use crate::protocol::front::{Slot, Uncommitted};
+use crate::protocol::half::Half;
 use crate::protocol::layout::MIN_CAPACITY;
 use crate::protocol::layout::count_wait;
 use crate::protocol::peer::{Peer, Role};
@@ -21,7 +22,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The sending end of a pipe. There is one at a time; dropping it closes the pipe for this side.
 ///
@@ -75,25 +76,12 @@ impl Inner {
         }
         distance.is_far()
     }
-
-    /// Closes, if it is ours to close and not closed yet.
-    fn end(&mut self) -> Result<(), SetupError> {
-        if !self.claim.is_ours() {
-            return Ok(());
-        }
-        if self.writer.is_succeeded() {
-            // It is another one's to close.
-            return Err(self.claim.forget());
-        }
-        self.writer.close();
-        self.claim.release()
-    }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
         // It fails only if the pipe was removed, and the claim with it.
-        let _ = self.end();
+        let _ = self.claim.end(&mut self.writer);
     }
 }
 
@@ -336,21 +324,8 @@ impl<P> Producer<P> {
     /// # Errors
     /// `TimedOut`, `Stopped`, `Removed`, `Replaced`, `ClaimsLost`.
     pub fn wait_for_peer(&mut self, deadline: Option<Instant>) -> Result<(), SendError> {
-        let patience = deadline.map_or(Patience::Forever, Patience::Until);
-        let Inner { writer, stopper, .. } = &self.inner;
-        let sleep = |state, slice| stopper.sleep(writer.bell(), || writer.sleep_for_peer(state, slice));
-        let waited = self.inner.claim.wait_for_peer(
-            patience,
-            stopper,
-            || writer.peer_state(),
-            |_| false,
-            || writer.is_succeeded(),
-            sleep,
-        );
-        waited.map_err(|none| match none {
-            NoPeer::Ended(ended) => self::ended(ended),
-            NoPeer::Lost(loss) => loss.into(),
-        })
+        let Inner { writer, stopper, claim, .. } = &self.inner;
+        claim.wait_for_peer(writer, deadline, stopper)
     }
 
     /// The pipe.
@@ -364,7 +339,7 @@ impl<P> Producer<P> {
     /// # Errors
     /// [`SetupError::Removed`], [`SetupError::Replaced`] if the pipe was removed meanwhile.
     pub fn close(mut self) -> Result<(), SetupError> {
-        self.inner.end()
+        self.inner.claim.end(&mut self.inner.writer)
     }
 
     /// A slot for a message of `length` bytes behind the tail.
@@ -401,26 +376,43 @@ impl<P> Producer<P> {
         let spins = rest.after(writer.counters().messages(), writer.tail());
         (0..spins).for_each(|_| crate::protocol::sync::spin_loop());
         count_wait(writer.counters());
-        let mut waiting = Waiting::new(claim.pipe().wait(), patience, stopper);
-        loop {
-            match waiting.next().map_err(ended)? {
-                Step::Look => crate::protocol::sync::spin_loop(),
-                Step::Yield => std::thread::yield_now(),
-                Step::Sleep(slice) => stopper.sleep(writer.bell(), || writer.sleep(at, length, slice)),
-                Step::Check => {
-                    claim.check(writer.is_succeeded())?;
-                    let looked = writer.look_for_death(at, length, || claim.peer_is_gone());
-                    match looked? {
-                        Err(Refusal::Full) => {}
-                        other => return other.map_err(refused),
-                    }
-                }
-            }
-            match writer.slot(at, length) {
-                Err(Refusal::Full) => {}
-                other => return other.map_err(refused),
-            }
-        }
+        let strategy = claim.pipe().wait();
+        wait_for(Space { writer, stopper, claim, at, length }, strategy, patience, stopper)
+    }
+}
+
+/// Space for a record of `length` bytes behind `at`.
+struct Space<'a> {
+    writer: &'a mut Writer,
+    stopper: &'a Stopper,
+    claim: &'a Claim,
+    at: u64,
+    length: usize,
+}
+
+impl Awaited for Space<'_> {
+    type Found = Slot;
+    type Error = SendError;
+
+    fn look(&mut self) -> Result<Option<Slot>, SendError> {
+        if_there(self.writer.slot(self.at, self.length))
+    }
+
+    fn sleep(&mut self, slice: Duration) {
+        self.stopper.sleep(self.writer.bell(), || self.writer.sleep(self.at, self.length, slice));
+    }
+
+    fn check(&mut self) -> Result<Option<Slot>, SendError> {
+        self.claim.check(self.writer.is_succeeded())?;
+        if_there(self.writer.look_for_death(self.at, self.length, || self.claim.peer_is_gone())?)
+    }
+}
+
+fn if_there(slot: Result<Slot, Refusal>) -> Result<Option<Slot>, SendError> {
+    match slot {
+        Ok(slot) => Ok(Some(slot)),
+        Err(Refusal::Full) => Ok(None),
+        Err(refusal) => Err(refused(refusal)),
     }
 }
 
@@ -430,13 +422,6 @@ fn refused(refusal: Refusal) -> SendError {
         Refusal::Closed => SendError::Closed,
         Refusal::Abandoned => SendError::Abandoned,
         Refusal::Corrupt(corruption) => SendError::Corrupt(corruption),
-    }
-}
-
-fn ended(ended: Ended) -> SendError {
-    match ended {
-        Ended::TimedOut => SendError::TimedOut,
-        Ended::Stopped => SendError::Stopped,
     }
 }
 

@@ -1,8 +1,11 @@
 //! How a call waits: polling, offering the core, sleeping, and how often it asks the kernel about its peer.
 
 use crate::endpoint::stop::Stopper;
+use crate::error::{RecvError, SendError};
 use crate::options::Wait;
+use crate::protocol::sync::spin_loop;
 use std::sync::OnceLock;
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// The longest sleep, and the pace at which every waiting call asks the kernel whether the peer still holds its role.
@@ -29,7 +32,7 @@ pub(crate) enum Patience {
 
 /// What a waiting call does next.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+enum Step {
     Look,
     /// Offer the core, then look.
     Yield,
@@ -48,7 +51,7 @@ pub(crate) enum Ended {
 
 /// The course of one wait.
 #[derive(Debug)]
-pub(crate) struct Waiting<'a> {
+struct Waiting<'a> {
     strategy: Wait,
     deadline: Option<Instant>,
     stopper: &'a Stopper,
@@ -60,7 +63,7 @@ pub(crate) struct Waiting<'a> {
 }
 
 impl<'a> Waiting<'a> {
-    pub(crate) fn new(strategy: Wait, patience: Patience, stopper: &'a Stopper) -> Self {
+    fn new(strategy: Wait, patience: Patience, stopper: &'a Stopper) -> Self {
         let deadline = match patience {
             Patience::Until(deadline) => Some(deadline),
             Patience::None | Patience::Forever => None,
@@ -70,7 +73,7 @@ impl<'a> Waiting<'a> {
 
     /// What to do after a look that found nothing.
     #[inline]
-    pub(crate) fn next(&mut self) -> Result<Step, Ended> {
+    fn next(&mut self) -> Result<Step, Ended> {
         self.looks = self.looks.wrapping_add(1);
         if self.looks % LOOKS != 0 {
             return Ok(Step::Look);
@@ -106,6 +109,64 @@ impl<'a> Waiting<'a> {
             }
             _ => Step::Yield,
         })
+    }
+}
+
+/// What a call waits for.
+pub(crate) trait Awaited {
+    type Found;
+    type Error: From<Ended>;
+
+    /// What is waited for, if it is there.
+    fn look(&mut self) -> Result<Option<Self::Found>, Self::Error>;
+
+    /// Sleeps until it may be there, for so long at most.
+    fn sleep(&mut self, slice: Duration);
+
+    /// Asks the kernel whether our role still stands and whether the peer lives. What a dead one has left may be it.
+    fn check(&mut self) -> Result<Option<Self::Found>, Self::Error>;
+}
+
+/// Waits: the loop of every call that does.
+pub(crate) fn wait_for<A: Awaited>(
+    mut awaited: A,
+    strategy: Wait,
+    patience: Patience,
+    stopper: &Stopper,
+) -> Result<A::Found, A::Error> {
+    let mut waiting = Waiting::new(strategy, patience, stopper);
+    loop {
+        if let Some(found) = awaited.look()? {
+            return Ok(found);
+        }
+        match waiting.next()? {
+            Step::Look => spin_loop(),
+            Step::Yield => thread::yield_now(),
+            Step::Sleep(slice) => awaited.sleep(slice),
+            Step::Check => {
+                if let Some(found) = awaited.check()? {
+                    return Ok(found);
+                }
+            }
+        }
+    }
+}
+
+impl From<Ended> for SendError {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::TimedOut => SendError::TimedOut,
+            Ended::Stopped => SendError::Stopped,
+        }
+    }
+}
+
+impl From<Ended> for RecvError {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::TimedOut => RecvError::TimedOut,
+            Ended::Stopped => RecvError::Stopped,
+        }
     }
 }
 
@@ -159,7 +220,7 @@ fn spins_per_kib() -> u64 {
         const SAMPLE: u32 = 64;
         let sample = || {
             let start = Instant::now();
-            (0..SAMPLE).for_each(|_| crate::protocol::sync::spin_loop());
+            (0..SAMPLE).for_each(|_| spin_loop());
             start.elapsed().as_nanos()
         };
         let fastest = (0..5).map(|_| sample()).min().map_or(1, |nanoseconds| nanoseconds.max(1));

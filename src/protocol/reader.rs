@@ -2,6 +2,7 @@
 
 use crate::protocol::bell::{self, Rung, WakeMode};
 use crate::protocol::corruption::Corruption;
+use crate::protocol::half::Half;
 use crate::protocol::layout::{Counters, Quiet, count};
 use crate::protocol::peer::{self, HasClosed, Phase, State, Watch};
 use crate::protocol::record::{self, NOTHING, WORD, WRAP};
@@ -256,16 +257,6 @@ impl Reader {
         bell::sleep(self.own(), self.peer(), self.wake_mode, timeout, nothing_yet);
     }
 
-    /// Sleeps until the producer's state is no longer `seen`.
-    pub(crate) fn sleep_for_peer(&self, seen: State, timeout: Duration) {
-        bell::sleep(self.own(), self.peer(), self.wake_mode, timeout, || self.peer_state() == seen);
-    }
-
-    /// What we sleep on.
-    pub(crate) fn bell(&self) -> &Futex {
-        &self.peer().bell
-    }
-
     /// After the ring was found empty: whether the producer has closed. What it committed before is found first.
     #[inline]
     pub(crate) fn look_for_end(&mut self) -> Result<Option<Found>, NoMore> {
@@ -307,25 +298,31 @@ impl Reader {
             Err(corruption) => Err(NoMore::Corrupt(corruption)),
         })
     }
+}
 
-    /// Whether there is something to receive from the producer in this state, be it its end: see [`Watch::is_news`].
-    pub(crate) fn is_news(&self, state: State) -> bool {
+impl Half for Reader {
+    fn peer_state(&self) -> State {
+        State::of(self.peer())
+    }
+
+    fn is_news(&self, state: State) -> bool {
         self.watch.is_news(self.own(), state)
     }
 
-    /// Whether somebody has claimed our role behind us: nobody but a consumer writes its state.
-    pub(crate) fn is_succeeded(&self) -> bool {
+    fn is_succeeded(&self) -> bool {
         // Relaxed: it is compared only.
         self.own().state.load(Ordering::Relaxed) != self.state.0
     }
 
-    /// The producer's state.
-    pub(crate) fn peer_state(&self) -> State {
-        State::of(self.peer())
+    fn bell(&self) -> &Futex {
+        &self.peer().bell
     }
 
-    /// Announces an orderly end. The role is still ours.
-    pub(crate) fn close(&mut self) {
+    fn sleep_for_peer(&self, seen: State, timeout: Duration) {
+        bell::sleep(self.own(), self.peer(), self.wake_mode, timeout, || self.peer_state() == seen);
+    }
+
+    fn close(&mut self) {
         peer::close(self.own(), self.state);
         self.wake_peer();
     }

@@ -4,6 +4,7 @@ use crate::protocol::bell::{self, Rung, WakeMode};
 use crate::protocol::copy;
 use crate::protocol::corruption::Corruption;
 use crate::protocol::front::{Front, Here, Slot, Uncommitted, extend};
+use crate::protocol::half::Half;
 use crate::protocol::layout::{Counters, Quiet, count};
 use crate::protocol::peer::{self, HasClosed, Phase, State, Watch};
 use crate::protocol::record::{self, NOTHING, WORD, WRAP};
@@ -445,18 +446,6 @@ impl Writer {
         bell::sleep(self.own(), self.peer(), self.wake_mode, timeout, nothing_yet);
     }
 
-    /// Sleeps until the consumer's state is no longer `seen`.
-    pub(crate) fn sleep_for_peer(&self, seen: State, timeout: Duration) {
-        // No head comes this far without us. Relaxed: as in `sleep`.
-        self.own().wanted.store(self.front.at.wrapping_add(self.ring.capacity()), Ordering::Relaxed);
-        bell::sleep(self.own(), self.peer(), self.wake_mode, timeout, || self.peer_state() == seen);
-    }
-
-    /// What we sleep on.
-    pub(crate) fn bell(&self) -> &Futex {
-        &self.peer().bell
-    }
-
     /// After the ring was found full: whether the consumer has died, as far as the kernel knows whether its role is
     /// free. What it released before it died counts.
     pub(crate) fn look_for_death<E>(
@@ -474,20 +463,33 @@ impl Writer {
             slot
         })
     }
+}
 
-    /// Whether somebody has claimed our role behind us: nobody but a producer writes its state.
-    pub(crate) fn is_succeeded(&self) -> bool {
+impl Half for Writer {
+    fn peer_state(&self) -> State {
+        State::of(self.peer())
+    }
+
+    fn is_news(&self, _: State) -> bool {
+        false
+    }
+
+    fn is_succeeded(&self) -> bool {
         // Relaxed: it is compared only.
         self.own().state.load(Ordering::Relaxed) != self.state.0
     }
 
-    /// The consumer's state.
-    pub(crate) fn peer_state(&self) -> State {
-        State::of(self.peer())
+    fn bell(&self) -> &Futex {
+        &self.peer().bell
     }
 
-    /// Announces an orderly end. The role is still ours.
-    pub(crate) fn close(&mut self) {
+    fn sleep_for_peer(&self, seen: State, timeout: Duration) {
+        // No head comes this far without us. Relaxed: as in `sleep`.
+        self.own().wanted.store(self.front.at.wrapping_add(self.ring.capacity()), Ordering::Relaxed);
+        bell::sleep(self.own(), self.peer(), self.wake_mode, timeout, || self.peer_state() == seen);
+    }
+
+    fn close(&mut self) {
         peer::close(self.own(), self.state);
         self.wake_peer();
     }

@@ -2,6 +2,7 @@
 
 use super::pipe::{FOREVER, Nothing, Pipe, Role, explore, explore_deaths};
 use crate::protocol::bell::WakeMode::{Fence, Never};
+use crate::protocol::half::Half;
 use crate::protocol::reader::NoMore;
 use crate::protocol::sync::{killed_after, spin_loop};
 use crate::protocol::writer::Refusal;

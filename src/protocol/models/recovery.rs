@@ -2,6 +2,7 @@
 
 use super::pipe::{Nothing, Pipe, Producer, explore, explore_deaths};
 use crate::protocol::bell::WakeMode::Never;
+use crate::protocol::half::Half;
 use crate::protocol::sync::{Ordering, killed_after};
 use loom::thread;
 use std::collections::BTreeSet;

@@ -3,6 +3,7 @@
 
 use super::pipe::{FOREVER, Nothing, Pipe, explore};
 use crate::protocol::bell::WakeMode::Fence;
+use crate::protocol::half::Half;
 use crate::protocol::peer::{Phase, State};
 use crate::protocol::sync::{Ordering, killed_after};
 use loom::thread;

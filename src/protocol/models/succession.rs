@@ -2,6 +2,7 @@
 
 use super::pipe::{Consumer, FOREVER, Nothing, Pipe, Role, explore, explore_deaths};
 use crate::protocol::bell::WakeMode::{Fence, Never};
+use crate::protocol::half::Half;
 use crate::protocol::peer::Phase;
 use crate::protocol::reader::NoMore;
 use crate::protocol::sync::{Ordering, killed_after, spin_loop};
