@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use shmpipe::{Address, Options, Wait, WakeMode};
 use shmpipe_measure::NEAR_BELOW_NS;
 
@@ -169,6 +170,29 @@ pub enum Command {
     /// they were near one another or far apart.
     #[command(after_help = CODES, after_long_help = bench_and_codes())]
     Bench(Bench),
+    /// Writes completions for a shell to standard output
+    ///
+    /// Put them where the shell looks for them:
+    ///
+    /// bash: ~/.local/share/bash-completion/completions/shmpipe
+    ///
+    /// zsh: a file _shmpipe in a directory of $fpath
+    ///
+    /// fish: ~/.config/fish/completions/shmpipe.fish
+    #[command(after_help = CODES)]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Writes the man pages, one for each command, into a directory
+    ///
+    /// man looks for them in /usr/local/share/man/man1, and in ~/.local/share/man/man1 where ~/.local/bin is in $PATH.
+    #[command(after_help = CODES)]
+    Man {
+        /// The directory; made if it is not there
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -458,7 +482,7 @@ mod tests {
             .filter(|command| command.get_name() != "help")
             .map(|command| command.render_help().to_string())
             .collect();
-        assert_eq!(helps.len(), 10);
+        assert_eq!(helps.len(), 12);
         assert!(helps.iter().all(|help| help.contains(CODES)));
         assert!(command.render_help().to_string().contains(CODES));
         assert!(command.render_long_help().to_string().contains(CODES));

@@ -1,5 +1,6 @@
 //! The command line of shmpipe: `send` and `recv` move data, `create`, `serve`, `ls`, `stat` and `rm` deal with pipes, `doctor`
-//! looks for what is in their way, `demo` and `bench` show what the machine can do.
+//! looks for what is in their way, `demo` and `bench` show what the machine can do, `completions` and `man` write what the
+//! shell and `man` know of all these.
 
 mod args;
 mod bench;
@@ -10,6 +11,7 @@ mod doctor;
 mod exit;
 mod files;
 mod framing;
+mod help;
 mod interrupt;
 mod listing;
 mod opening;
@@ -66,6 +68,8 @@ fn run(command: &Command, report: Report) -> Outcome {
         Command::Doctor { address } => doctor::run(address.as_ref(), report),
         Command::Demo(arguments) => demo::run(arguments, report),
         Command::Bench(arguments) => bench::run(arguments, report),
+        Command::Completions { shell } => help::completions(*shell),
+        Command::Man { directory } => help::man(directory),
     }
 }
 

@@ -7,6 +7,7 @@ mod deaths;
 mod demo;
 mod doctor;
 mod foreign;
+mod help;
 mod interrupts;
 mod kinds;
 mod lines;
