@@ -1,5 +1,7 @@
 //! Measures how fast messages get from one process to another: through shmpipe, and through what else there is.
 //!
+//! Made for `shmpipe bench` and for the benches of shmpipe: its interface follows theirs, and may change with every version.
+//!
 //! # Why slices
 //! On a virtual machine the CPUs move: within seconds, two of them turn from threads of one core into cores far apart, and
 //! everything between them takes several times as long. A figure then tells where the machine was, not which code is
