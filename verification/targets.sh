@@ -2,7 +2,8 @@
 # The targets besides x86_64-unknown-linux-gnu, and the oldest compiler.
 #
 #   verification/targets.sh          all of it
-#   verification/targets.sh check    the library and the command line compile for what is supported, and 32 bits say why not
+#   verification/targets.sh check    the library and the command line compile for what is supported, 32 bits say why not, and they
+#                                    compile with the oldest compiler that is supported
 #   verification/targets.sh musl     the tests, linked with musl, run here
 #   verification/targets.sh oldest   the library's tests, by the oldest compiler that is supported
 #
@@ -17,6 +18,7 @@ refused=i686-unknown-linux-gnu
 oldest=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
 step() { printf '\n== %s\n' "$*"; }
+get_oldest() { rustup toolchain list | grep -q "^$oldest" || rustup toolchain install "$oldest" --profile minimal; }
 
 check() {
     for target in $supported; do
@@ -31,6 +33,9 @@ check() {
         exit 1
     fi
     grep 'error: shmpipe is for 64-bit Linux' <<<"$said"
+    step "Rust $oldest: check"
+    get_oldest
+    cargo "+$oldest" check --locked -p shmpipe -p shmpipe-cli
 }
 
 musl() {
@@ -41,7 +46,7 @@ musl() {
 
 oldest() {
     step "Rust $oldest: tests"
-    rustup toolchain list | grep -q "^$oldest" || rustup toolchain install "$oldest" --profile minimal
+    get_oldest
     cargo "+$oldest" test --locked -p shmpipe --lib --tests
 }
 
