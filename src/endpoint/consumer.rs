@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 /// The receiving end of a pipe. There is one at a time; dropping it closes the pipe for this side.
 ///
 /// It can be sent to another thread, and is used by one at a time. `try_recv` returns at once and makes no system call
-/// unless it has to wake a sleeping producer; `recv` waits for a message; `recv_deadline` waits until then.
+/// unless it has to wake a sleeping producer; `recv` waits for a message; `recv_timeout` waits for so long, `recv_deadline` until then.
 ///
 /// # Ends of the producer
 /// | the producer | `recv` from an empty pipe |
@@ -189,6 +189,58 @@ impl<P> Consumer<P> {
     #[inline]
     pub fn recv_deadline(&mut self, deadline: Instant) -> Result<Message<'_, P>, RecvError> {
         self.recv_one(Patience::Until(deadline))
+    }
+
+    /// Receives the next message, and waits for it if there is none, for `timeout` at most. Reads the clock.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv), and `TimedOut`.
+    #[inline]
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Message<'_, P>, RecvError> {
+        self.recv_one(Patience::within(timeout))
+    }
+
+    /// Receives the next message into `to`, in place of what that held, and releases it. Waits for one. Returns its length.
+    ///
+    /// Nothing is borrowed from the consumer afterwards, and on an error `to` stays as it is. Allocates only if the capacity of `to` falls short.
+    ///
+    /// ```no_run
+    /// # fn use_it(_: &[u8]) {}
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut consumer = shmpipe::Pipe::open_or_create("ticks")?.consumer()?;
+    /// let mut message = Vec::new();
+    /// loop {
+    ///     match consumer.recv_into(&mut message) {
+    ///         Ok(_) => use_it(&message),
+    ///         Err(shmpipe::RecvError::Closed | shmpipe::RecvError::Abandoned) => consumer.wait_for_peer(None)?,
+    ///         Err(error) => return Err(error.into()),
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv).
+    pub fn recv_into(&mut self, to: &mut Vec<u8>) -> Result<usize, RecvError> {
+        let message = self.recv()?;
+        to.clear();
+        message.append_to(to);
+        Ok(to.len())
+    }
+
+    /// Receives the next message as a value, and releases it. Waits for one.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv), and `WrongSize` if the message does not have exactly the size of the value: then it stays in the
+    /// pipe, and comes again.
+    #[inline]
+    pub fn recv_value<T: bytemuck::AnyBitPattern>(&mut self) -> Result<T, RecvError> {
+        let message = self.recv()?;
+        let value = message.value();
+        if value.is_err() {
+            message.keep();
+        }
+        value
     }
 
     #[inline(always)]

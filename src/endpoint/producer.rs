@@ -26,9 +26,9 @@ use std::time::{Duration, Instant};
 
 /// The sending end of a pipe. There is one at a time; dropping it closes the pipe for this side.
 ///
-/// It can be sent to another thread, and is used by one at a time. Its methods come in three forms: `try_x` returns
-/// at once and makes no system call unless it has to wake a sleeping consumer; `x` waits for space; `x_deadline`
-/// waits until then.
+/// It can be sent to another thread, and is used by one at a time. Its methods come in four forms: `try_x` returns
+/// at once and makes no system call unless it has to wake a sleeping consumer; `x` waits for space; `x_timeout` waits
+/// for so long, `x_deadline` until then.
 ///
 /// # Ends of the consumer
 /// | the consumer | `send` into a full pipe |
@@ -147,6 +147,15 @@ impl<P> Producer<P> {
         self.send_one(0, message, Patience::Until(deadline))
     }
 
+    /// Sends a message, and waits for space if there is none, for `timeout` at most. Reads the clock.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), and `TimedOut`.
+    #[inline]
+    pub fn send_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<Position, SendError> {
+        self.send_one(0, message, Patience::within(timeout))
+    }
+
     /// Sends a message with a tag, a number that travels in the record's header and means what the caller likes.
     ///
     /// # Errors
@@ -252,6 +261,19 @@ impl<P> Producer<P> {
         deadline: Instant,
     ) -> Result<Reservation<'_, P>, SendError> {
         self.reserve_one(length, Patience::Until(deadline))
+    }
+
+    /// Reserves space for a message of up to `length` bytes, and waits for it if there is none, for `timeout` at most. Reads the clock.
+    ///
+    /// # Errors
+    /// As [`send_timeout`](Self::send_timeout).
+    #[inline]
+    pub fn reserve_timeout(
+        &mut self,
+        length: usize,
+        timeout: Duration,
+    ) -> Result<Reservation<'_, P>, SendError> {
+        self.reserve_one(length, Patience::within(timeout))
     }
 
     #[inline(always)]

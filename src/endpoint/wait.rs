@@ -30,6 +30,13 @@ pub(crate) enum Patience {
     Forever,
 }
 
+impl Patience {
+    pub(crate) fn within(timeout: Duration) -> Self {
+        // Later than the clock can say is never.
+        Instant::now().checked_add(timeout).map_or(Patience::Forever, Patience::Until)
+    }
+}
+
 /// What a waiting call does next.
 #[derive(Debug, PartialEq, Eq)]
 enum Step {

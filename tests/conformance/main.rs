@@ -115,6 +115,8 @@ conformance! {
             a_full_pipe_says_so_and_takes_again_what_was_released
             a_message_taken_holds_its_space_until_it_is_released
             deadlines_end_waits_and_only_waits
+            timeouts_end_waits_and_only_waits
+            what_is_received_into_a_vector_or_as_a_value_is_released
             both_ends_wait_by_each_strategy_and_in_each_wake_mode
             sleepers_are_woken_in_both_directions
             a_sleeping_producer_is_woken_when_there_is_room_for_its_message

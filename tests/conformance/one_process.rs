@@ -510,6 +510,61 @@ pub fn a_message_goes_into_the_callers_vector_or_slice(backend: Backend) {
     assert_eq!(received(&mut consumer), b"shared", "a slice that is too short loses nothing");
 }
 
+pub fn what_is_received_into_a_vector_or_as_a_value_is_released(backend: Backend) {
+    let (mut producer, mut consumer, _place) = pair(backend);
+    let mut message = b"what was there".to_vec();
+    for round in 0..3 * CAPACITY / 16 {
+        producer.try_send(&round.to_ne_bytes()).expect("space, for the last one was released");
+        match round % 2 {
+            0 => assert_eq!(consumer.recv_value::<u64>(), Ok(round)),
+            _ => {
+                assert_eq!(consumer.recv_into(&mut message), Ok(8));
+                assert_eq!(message, round.to_ne_bytes());
+            }
+        }
+    }
+    producer.send(b"123").unwrap();
+    assert_eq!(consumer.recv_value::<u32>(), Err(RecvError::WrongSize { found: 3, expected: 4 }));
+    consumer.try_recv().expect("it has stayed").keep();
+    assert_eq!(consumer.recv_into(&mut message), Ok(3));
+    assert_eq!(message, b"123");
+
+    drop(producer);
+    assert_eq!(consumer.recv_into(&mut message), Err(RecvError::Closed));
+    assert_eq!(message, b"123", "an error leaves it as it is");
+    assert_eq!(consumer.recv_value::<u32>(), Err(RecvError::Closed));
+}
+
+pub fn timeouts_end_waits_and_only_waits(backend: Backend) {
+    const SHORT: Duration = Duration::from_millis(30);
+    for strategy in [Wait::Spin, Wait::Yield, Wait::Block] {
+        let (mut producer, mut consumer, _place) = pair_with(backend, &Options::new().wait(strategy));
+        let start = Instant::now();
+        assert_eq!(consumer.recv_timeout(SHORT).unwrap_err(), RecvError::TimedOut);
+        assert!(start.elapsed() >= SHORT, "{strategy:?}: too early");
+        assert_eq!(consumer.recv_timeout(Duration::ZERO).unwrap_err(), RecvError::TimedOut);
+        producer.send_timeout(b"no time is needed", Duration::ZERO).unwrap();
+        consumer.recv_timeout(Duration::ZERO).unwrap().release();
+        producer.reserve_timeout(8, Duration::ZERO).unwrap().commit();
+        consumer.recv_timeout(Duration::MAX).unwrap().release();
+
+        fill(&mut producer);
+        let start = Instant::now();
+        assert_eq!(producer.send_timeout(b"12345678", SHORT), Err(SendError::TimedOut));
+        assert!(start.elapsed() >= SHORT, "{strategy:?}: too early");
+        assert_eq!(producer.reserve_timeout(8, Duration::ZERO).unwrap_err(), SendError::TimedOut);
+        thread::scope(|scope| {
+            let receiver = scope.spawn(move || {
+                thread::sleep(SHORT);
+                drop(consumer.try_recv().unwrap());
+                consumer
+            });
+            producer.send_timeout(b"12345678", Duration::MAX).unwrap();
+            receiver.join().unwrap()
+        });
+    }
+}
+
 pub fn a_full_pipe_says_so_and_takes_again_what_was_released(backend: Backend) {
     let (mut producer, mut consumer, _place) = pair(backend);
     let count = fill(&mut producer);
