@@ -1,4 +1,4 @@
-//! A reader that outlives its writers: whoever comes next is read on from where the last one stopped.
+//! A reader that outlives its writers: when one closes or dies, it waits for the next and reads on.
 //!
 //! ```sh
 //! cargo run --example reconnect &

@@ -252,7 +252,7 @@ impl Options {
         Pipe::attach(address.try_into()?, self, Existing::Refused)
     }
 
-    /// Opens a pipe that somebody has made.
+    /// Opens an existing pipe.
     ///
     /// # Errors
     /// [`SetupError::NotFound`] if there is none, and whatever else stands in the way.

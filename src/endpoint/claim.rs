@@ -72,7 +72,7 @@ impl Claim {
         Peer::of(state, self.pipe.segment().guard.is_free(self.role.peer()).ok())
     }
 
-    /// Waits until there is a peer, or one that came and went and of whose end nobody was told.
+    /// Blocks until a peer attaches, or until one has come and gone whose end was not reported yet.
     pub(crate) fn wait_for_peer<E: From<Ended> + From<Loss>>(
         &self,
         half: &impl Half,

@@ -52,8 +52,8 @@ struct Inner {
 impl Inner {
     /// The next record, if it is simply there.
     #[inline(always)]
-    fn glance(&self) -> Option<Found> {
-        self.reader.glance(self.reader.head(), self.reader.limit())
+    fn peek_fast(&self) -> Option<Found> {
+        self.reader.peek_fast(self.reader.head(), self.reader.limit())
     }
 
     /// Begins a wait, if there is nothing: leaves a streaming producer alone for a while. Otherwise what is there wants a closer
@@ -245,12 +245,12 @@ impl<P> Consumer<P> {
 
     #[inline(always)]
     fn recv_one(&mut self, patience: Patience) -> Result<Message<'_, P>, RecvError> {
-        let mut found = self.inner.glance();
+        let mut found = self.inner.peek_fast();
         if found.is_none() && !matches!(patience, Patience::None) && self.inner.begins_to_wait() {
             // The next message of a stream, or the answer to the one just sent, is there soon. In line, so that the processor
             // can go on ahead of the arrival into what the caller does with it.
             for _ in 0..LOOKS {
-                found = self.inner.glance();
+                found = self.inner.peek_fast();
                 if found.is_some() {
                     break;
                 }

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 /// The longest sleep, and the pace at which every waiting call asks the kernel whether the peer still holds its role.
 const SLICE: Duration = Duration::from_millis(100);
 
-/// Looks at the ring before the clock is read for the first time, and between two readings; so also before the core is offered once
-/// more: a message comes while we look, most of the time, and not while the kernel finds that nobody wants the core.
+/// Looks at the ring before the clock is read for the first time, and between two readings, and so before each yield:
+/// most messages then arrive while we look, and not inside a `sched_yield` that finds no other thread to run.
 pub(crate) const LOOKS: u32 = 64;
 
 /// How long [`Wait::Yield`] and [`Wait::Block`] poll before they offer the core.

@@ -10,7 +10,7 @@
 //! |---|---|---|
 //! | 1 to 64 | two blocks, in line, which overlap unless the length is just right | a call would cost more than the copy |
 //! | more | `memcpy` of the C library | it knows more processors than we do |
-//! | [`LONG`] and more, out of the ring | AVX, on AMD's processors | `memcpy` uses `rep movsb`, which is slow there at some alignments |
+//! | [`LONG`] and more, out of the ring | AVX, on AMD's Zen 3 to Zen 5 | `memcpy` uses `rep movsb`, which is slow there at some alignments |
 //! | [`LONG`] and more, into the ring | non-temporal stores, if [`Distance`](crate::endpoint::distance::Distance) says so | they do not wait for the other core |
 
 #[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(shmpipe_loom), not(shmpipe_portable)))]

@@ -36,7 +36,7 @@ impl fmt::Display for Corruption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "the {} at position {} holds {:#x}, which no correct peer writes; make the pipe anew",
+            "the {} at position {} holds {:#x}, which no correct peer writes; recreate the pipe",
             self.word, self.position, self.found
         )
     }

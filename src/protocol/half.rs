@@ -12,7 +12,7 @@ pub(crate) trait Half {
     /// Whether a peer in this state is worth a call although it has gone: there may be something to receive from it, be it its end.
     fn is_news(&self, state: State) -> bool;
 
-    /// Whether somebody has claimed our role behind us: nobody but its holder writes its state.
+    /// Whether another process has claimed our role since: only the holder of a role writes its state.
     fn is_succeeded(&self) -> bool;
 
     /// What we sleep on.

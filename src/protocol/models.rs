@@ -18,7 +18,7 @@
 //!
 //! | weakened or left out | fails, among others |
 //! |---|---|
-//! | commit Relaxed; `glance` or `look_closer` Relaxed | `messages_arrive_whole_...`, every batch |
+//! | commit Relaxed; `peek_fast` or `look_closer` Relaxed | `messages_arrive_whole_...`, every batch |
 //! | `head` stored or loaded Relaxed, by `refresh_head` or `recover` | `a_full_ring_is_written_again_...`, `a_successor_writes_...` |
 //! | room for the next header word not asked for | `a_full_ring_is_written_again_...`, `one_record_at_a_time_...` |
 //! | next header word not cleared, or cleared after the commit | `what_the_last_lap_left_behind_...` |

@@ -1,5 +1,5 @@
-//! Which processor this is, as far as two choices depend on it: what is written past the caches, and how far ahead lines are taken.
-//! Each goes by what was measured on the processors named here. Any other gets what is right on all of them, if not the best.
+//! Which processor this is, as far as three choices depend on it: non-temporal stores, how long messages are read, and how far ahead lines
+//! are taken. Each goes by what was measured on the processors named here. Any other gets what is right on all of them, if not the best.
 
 /// A line of processors of which something was measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ impl Processor {
         Processor::Other
     }
 
-    /// Whether a long message is better written past the caches while the consumer is far away. Where nobody has measured it, it is not.
+    /// Whether non-temporal stores pay for long messages while the consumer is far away. On an unmeasured processor they are not used.
     pub(crate) fn has_use_for_streaming_stores(self) -> bool {
         self == Processor::Zen
     }
@@ -76,7 +76,7 @@ mod tests {
         // A Sapphire Rapids, an Emerald Rapids; a Rocket Lake, an Ice Lake.
         assert_eq!([0x0008_06F8, 0x000C_06F2].map(|it| Processor::of(intel, it)), [Processor::GoldenCove; 2]);
         assert_eq!([0x000A_0671, 0x0006_06A6].map(|it| Processor::of(intel, it)), [Processor::Other; 2]);
-        // The same signature from somebody else.
+        // The same signature from another vendor.
         assert_eq!(Processor::of(amd, 0x000C_06F2), Processor::Other);
         assert_eq!(Processor::of(words(b"HygonGenuine"), 0x00A0_0F11), Processor::Other);
     }

@@ -130,7 +130,7 @@ impl Reader {
     /// Looks for a record at `at`: the head, or the end of the records already taken, each with its limit. Finds the one
     /// that is simply there; whatever else is the case, [`look`](Self::look) finds out.
     #[inline(always)]
-    pub(crate) fn glance(&self, at: u64, limit: u64) -> Option<Found> {
+    pub(crate) fn peek_fast(&self, at: u64, limit: u64) -> Option<Found> {
         // ORDERING: Acquire, pairs with the commit, the Release store in `Writer::publish`: what the record holds is
         // there when its word is.
         let first = self.ring.word_at(at);
@@ -148,10 +148,10 @@ impl Reader {
         })
     }
 
-    /// Looks for a record at the head, as [`glance`](Self::glance) does, also behind a wrap, and tells nothing from nonsense.
+    /// Looks for a record at the head, as [`peek_fast`](Self::peek_fast) does, also behind a wrap, and tells nothing from nonsense.
     #[inline]
     pub(crate) fn look(&mut self) -> Result<Option<Found>, Corruption> {
-        match self.glance(self.head, self.limit) {
+        match self.peek_fast(self.head, self.limit) {
             Some(found) => Ok(Some(found)),
             None => self.look_closer(self.head),
         }
@@ -162,7 +162,7 @@ impl Reader {
         if let Some(corruption) = self.poison {
             return Err(corruption);
         }
-        // ORDERING: Acquire, as in `glance`. The word may be another than the one seen there.
+        // ORDERING: Acquire, as in `peek_fast`. The word may be another than the one seen there.
         let word = self.ring.word(at).load(Ordering::Acquire);
         if word == NOTHING {
             return Ok(None);
@@ -183,7 +183,7 @@ impl Reader {
     /// Looks for the next record of several that are released together.
     #[inline]
     pub(crate) fn look_further(&mut self, at: u64, limit: u64) -> Result<Option<Found>, Corruption> {
-        match self.glance(at, limit) {
+        match self.peek_fast(at, limit) {
             Some(found) => Ok(Some(found)),
             None => self.look_further_closely(at),
         }

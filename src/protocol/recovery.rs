@@ -37,8 +37,8 @@ pub(super) fn last_commit(ring: &Ring, head: u64) -> Result<u64, Corruption> {
     }
 }
 
-/// Bytes between the read position and what was committed last, while there is no producer: whoever killed it may have done
-/// so before it could store its `tail`.
+/// Bytes between the read position and what was committed last, while there is no producer: it may have been killed before
+/// it could store its `tail`.
 pub(crate) fn unread(ring: &Ring) -> Result<u64, Corruption> {
     // ORDERING: Acquire, pairs with the Release store in `Reader::release`.
     let head = ring.header().head.0.load(Ordering::Acquire);

@@ -1,4 +1,4 @@
-//! All that the protocol asks of the machine: atomics, a word to sleep on, the barrier of whoever goes to sleep. From the standard
+//! All that the protocol asks of the machine: atomics, a word to sleep on, the sleeper's memory barrier. From the standard
 //! library and the kernel, or from loom.
 //!
 //! Built with `--cfg shmpipe_loom`, the protocol runs on loom's atomics and on a futex modelled with loom's mutex.

@@ -59,7 +59,7 @@ impl View {
         }
         let base = self.mapping.base();
         // SAFETY: the header is at the start of the mapping and the ring HEADER bytes on, mappings are aligned to pages, and
-        // this one outlives the ring where it is used. Nobody stores to what is mapped for reading alone.
+        // this one outlives the ring where it is used. A read-only mapping is never stored to.
         let ring = unsafe {
             let words = base.add(HEADER as usize).cast();
             Ring::new(base.cast(), words, self.identity.capacity)

@@ -26,8 +26,8 @@ pub const WAITING: usize = 12;
 pub const WANTED: usize = 16;
 pub const REPORTED: usize = 24;
 
-/// All System V pipes, those of the other tests too. A claim waits until nobody looks at its pipe, for a second: with tests that look
-/// one at a time, somebody who waits for a processor does not make it wait longer.
+/// All System V pipes, those of the other tests too. A claim waits up to a second until no watcher has its pipe attached. With
+/// one watcher at a time, a preempted watcher does not make it wait longer.
 pub fn list_alone() -> Result<Vec<Listed>, SetupError> {
     static LOOKING: Mutex<()> = Mutex::new(());
     let _alone = LOOKING.lock().unwrap_or_else(PoisonError::into_inner);

@@ -16,12 +16,12 @@ pub(crate) use super::socket::knock;
 /// Bytes that come with the descriptor, so that a stranger's socket is not taken for one of ours.
 const GREETING: Greeting = READY.to_le_bytes();
 
-/// Gives whoever has connected a descriptor.
+/// Sends a descriptor to the connected process.
 pub(crate) fn greet(stream: &UnixStream, descriptor: BorrowedFd<'_>) -> io::Result<()> {
     send(stream, GREETING, descriptor)
 }
 
-/// A descriptor from whoever serves at a path.
+/// Receives a descriptor from the server at a path.
 pub(crate) fn receive(asked: &Asked<'_>, path: &Path) -> Result<(OwnedFd, PeerProcess), SetupError> {
     let stream = knock(path).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => asked.not_found(),

@@ -51,7 +51,7 @@ pub(super) unsafe fn memcpy(from: *const u8, to: *mut u8, length: usize) {
 
 /// Copies out of the ring.
 ///
-/// On AMD's processors not by `memcpy`, which uses `rep movsb` for so much: that takes up to fifteen times as long on Zen 3 where the
+/// On AMD's Zen 3 to Zen 5 not by `memcpy`, which uses `rep movsb` for so much: that takes up to fifteen times as long on Zen 3 where the
 /// destination's offset in its page is a little above the source's, and a payload stands 8 bytes above a line.
 ///
 /// # Safety

@@ -11,7 +11,7 @@ use std::path::Path;
 /// Bytes of the ring in which every place is tried.
 const SMALL: usize = 4096;
 
-/// One that takes messages which are copied by vector loops, and around the caches (`src/protocol/copy.rs`).
+/// Long enough for messages that are copied by vector loops and written by non-temporal stores (`src/protocol/copy.rs`).
 const LARGE: usize = 1 << 15;
 
 /// The first lengths, each of which is tried.
