@@ -3,6 +3,7 @@
 use shmpipe::{Object, Options, Pipe, RecvError, SendError, SetupError, inspect, unlink, unlink_force};
 use shmpipe_testing::backend::{Backend, Place};
 use shmpipe_testing::end::{self, NOBODY};
+use shmpipe_testing::layout::{identity, lock};
 use shmpipe_testing::process::{Line, Process, part as play};
 use shmpipe_testing::raw::{self, Attached};
 use shmpipe_testing::rng::Rng;
@@ -356,7 +357,7 @@ fn who_removes_a_pipe_takes_none_away_that_has_come_meanwhile() {
         }
         halves += 1;
         // Other removers are kept out from its lock on.
-        if place.exists() && raw::is_locked(old.fd().unwrap(), REMOVER) {
+        if place.exists() && raw::is_locked(old.fd().unwrap(), lock::REMOVER) {
             continue;
         }
         tried += 1;
@@ -373,13 +374,10 @@ fn who_removes_a_pipe_takes_none_away_that_has_come_meanwhile() {
     assert!(tried > 10, "{tried} of {halves}");
 }
 
-/// The byte that a remover locks.
-const REMOVER: i64 = 4;
-
-/// Makes a pipe as old as if the machine had been started since: the boot id stands at byte 72.
+/// Changes the boot id of a pipe, as if the machine had been started since.
 fn age(place: &Place) {
     let segment = place.segment();
-    segment.set(72, segment.get(72) ^ 1);
+    segment.set(identity::BOOT_ID, segment.get(identity::BOOT_ID) ^ 1);
 }
 
 #[test]

@@ -2,9 +2,10 @@
 //!
 //! Nothing of it is left when the process ends, whatever ends it.
 
-use crate::model::{self, Image};
+use crate::model::Image;
 use shmpipe::{Options, Pipe, WakeMode};
 use shmpipe_testing::guarded::guarded;
+use shmpipe_testing::layout;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::{NonNull, null_mut};
@@ -23,7 +24,7 @@ pub struct Bare {
 impl Bare {
     /// Makes one, with a page without access on each side of the library's mapping.
     pub fn make(capacity: u64) -> Self {
-        let size = model::HEADER + capacity as usize;
+        let size = layout::RING + capacity as usize;
         let (pipe, view) = guarded(size, || {
             Options::new().capacity(capacity).wake_mode(WakeMode::Fence).create("memfd").expect("a memfd")
         });

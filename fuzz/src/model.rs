@@ -1,24 +1,6 @@
-//! What LAYOUT.md says about the bytes of a segment, written down a second time and with nothing but a slice.
+//! What LAYOUT.md says about the bytes of a segment, written a second time over a plain slice.
 
-/// Bytes before the ring.
-pub const HEADER: usize = 4096;
-pub const TAIL: usize = 512;
-pub const PRODUCER: usize = 640;
-pub const PRODUCED: usize = 768;
-pub const HEAD: usize = 896;
-pub const CONSUMER: usize = 1024;
-pub const CONSUMED: usize = 1152;
-/// Behind the last word of the header.
-pub const END: usize = 1280;
-
-pub const CAPACITY: usize = 24;
-pub const SEGMENT_ID: usize = 48;
-pub const SCHEMA: usize = 56;
-pub const SEM_ID: usize = 88;
-
-pub const READY: u64 = 0x0065_7069_706d_6873;
-pub const MAKING: u64 = 0x0065_6b61_6d6d_6873;
-pub const WRAP: u64 = 0xffff_ffff;
+use shmpipe_testing::layout::{READY, RING, WRAP, identity, ready};
 
 /// The bytes of a whole segment at one moment.
 #[derive(Clone, Default)]
@@ -41,24 +23,24 @@ impl Image {
 
     /// All that lies behind the header; the ring itself may be shorter.
     pub fn ring(&self) -> &[u8] {
-        &self.0[HEADER..]
+        &self.0[RING..]
     }
 
     /// Whether the header is that of a complete pipe which this version can take part in.
     pub fn is_pipe(&self) -> bool {
-        let capacity = self.word(CAPACITY);
-        let name = self.half(100) as usize;
-        self.word(0) == READY
-            && self.half(8) == 1
-            && self.half(12) == 0x0102_0304
-            && self.word(16) == HEADER as u64
+        let capacity = self.word(identity::CAPACITY);
+        let name = self.half(identity::NAME_LENGTH) as usize;
+        self.word(READY) == ready::COMPLETE
+            && self.half(identity::LAYOUT_VERSION) == 1
+            && self.half(identity::BYTE_ORDER) == identity::NATIVE_ORDER
+            && self.word(identity::HEADER_SIZE) == RING as u64
             && capacity.is_power_of_two()
             && (4096..=1 << 40).contains(&capacity)
             && capacity <= self.ring().len() as u64
-            && self.word(32) == 0
-            && (1..=3).contains(&self.half(92))
+            && self.word(identity::FEATURES) == 0
+            && (1..=3).contains(&self.half(identity::WAKE_MODE))
             && name <= 64
-            && is_name(&self.0[104..104 + name])
+            && is_name(&self.0[identity::NAME..identity::NAME + name])
     }
 }
 

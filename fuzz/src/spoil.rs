@@ -1,7 +1,8 @@
 //! What some other process might have written, and where.
 
-use crate::model::{self, Image};
+use crate::model::Image;
 use arbitrary::Arbitrary;
+use shmpipe_testing::layout::{self, ready};
 
 /// Bytes that some other process might have written.
 #[derive(Debug, Arbitrary)]
@@ -60,18 +61,20 @@ impl Place {
         // Mostly the word itself, seldom one of its neighbours.
         let around = |position: u64, words: i8| {
             let position = position.wrapping_add_signed(i64::from(words / 32) * 8);
-            model::HEADER + position as usize % image.ring().len() / 8 * 8
+            layout::RING + position as usize % image.ring().len() / 8 * 8
         };
         match self {
             Place::Identity(n) => n as usize % 64 * 8,
-            Place::Tail => model::TAIL,
-            Place::Head => model::HEAD,
-            Place::Producer(n) => model::PRODUCER + n as usize % 4 * 8,
-            Place::Consumer(n) => model::CONSUMER + n as usize % 4 * 8,
-            Place::Counters(n) => [model::PRODUCED, model::CONSUMED][n as usize / 4 % 2] + n as usize % 4 * 8,
-            Place::AtHead(n) => around(image.word(model::HEAD), n),
-            Place::AtTail(n) => around(image.word(model::TAIL), n),
-            Place::Ring(n) => model::HEADER + n as usize * 8 % image.ring().len(),
+            Place::Tail => layout::TAIL,
+            Place::Head => layout::HEAD,
+            Place::Producer(n) => layout::PRODUCER + n as usize % 4 * 8,
+            Place::Consumer(n) => layout::CONSUMER + n as usize % 4 * 8,
+            Place::Counters(n) => {
+                [layout::PRODUCED, layout::CONSUMED][n as usize / 4 % 2] + n as usize % 4 * 8
+            }
+            Place::AtHead(n) => around(image.word(layout::HEAD), n),
+            Place::AtTail(n) => around(image.word(layout::TAIL), n),
+            Place::Ring(n) => layout::RING + n as usize * 8 % image.ring().len(),
         }
     }
 }
@@ -84,10 +87,10 @@ impl Value {
             Value::Small(value) => value.into(),
             Value::Power(n) => 1 << (n % 64),
             Value::Record { length, tag } => record(u32::from(length) % 8500, tag.into()),
-            Value::Wrap => model::WRAP,
-            Value::Ready => model::READY,
-            Value::Making => model::MAKING,
-            Value::ReadySwapped => model::READY.swap_bytes(),
+            Value::Wrap => layout::WRAP,
+            Value::Ready => ready::COMPLETE,
+            Value::Making => ready::INCOMPLETE,
+            Value::ReadySwapped => ready::COMPLETE.swap_bytes(),
             Value::Near(place, delta) => image.word(place.offset(image)).wrapping_add_signed(delta.into()),
             Value::State { epoch, phase } => u64::from(epoch) << 2 | u64::from(phase % 4),
         }
@@ -102,7 +105,7 @@ impl Patch<'_> {
     /// Changes an image of the segment.
     pub fn apply(&self, image: &mut Image) {
         match *self {
-            Patch::Header(bytes) => image.write(0, &bytes[..bytes.len().min(model::HEADER)]),
+            Patch::Header(bytes) => image.write(0, &bytes[..bytes.len().min(layout::RING)]),
             Patch::Bytes(offset, bytes) => image.write(offset as usize % image.0.len(), bytes),
             Patch::Word(place, value) => {
                 let word = value.word(image);
@@ -112,14 +115,14 @@ impl Patch<'_> {
                 image.write(place.offset(image) + usize::from(second) * 4, &half.to_ne_bytes());
             }
             Patch::Carpet { length } => {
-                for offset in (model::HEADER..image.0.len()).step_by(8) {
+                for offset in (layout::RING..image.0.len()).step_by(8) {
                     image.write(offset, &record(length.into(), 0).to_ne_bytes());
                 }
             }
             Patch::Positions { head, used } => {
                 let used = u64::from(used) % (image.ring().len() as u64 + 16);
-                image.write(model::HEAD, &head.to_ne_bytes());
-                image.write(model::TAIL, &head.wrapping_add(used).to_ne_bytes());
+                image.write(layout::HEAD, &head.to_ne_bytes());
+                image.write(layout::TAIL, &head.wrapping_add(used).to_ne_bytes());
             }
             Patch::ClearAtTail => image.write(Place::AtTail(0).offset(image), &[0; 8]),
         }

@@ -1,8 +1,9 @@
 //! Where in the stream a run starts, and what lies about in the ring.
 
 use crate::bare::Bare;
-use crate::model::{self, Image};
+use crate::model::Image;
 use arbitrary::Arbitrary;
+use shmpipe_testing::layout;
 
 /// The pipe as a run finds it: empty, and both sides have never come.
 #[derive(Clone, Copy, Debug, Arbitrary)]
@@ -56,15 +57,15 @@ impl Start {
 
     /// Brings the pipe there; `image` is its size, and holds its bytes afterwards. Nobody holds a role.
     pub fn prepare(self, bare: &Bare, image: &mut Image) {
-        let (header, ring) = image.0.split_at_mut(model::HEADER);
-        header.copy_from_slice(&bare.fresh.0[..model::HEADER]);
+        let (header, ring) = image.0.split_at_mut(layout::RING);
+        header.copy_from_slice(&bare.fresh.0[..layout::RING]);
         self.litter(ring);
         let position = self.position();
-        for offset in [model::HEAD, model::TAIL] {
+        for offset in [layout::HEAD, layout::TAIL] {
             image.write(offset, &position.to_ne_bytes());
         }
         let index = position as usize % image.ring().len();
-        image.write(model::HEADER + index, &[0; 8]);
+        image.write(layout::RING + index, &[0; 8]);
         bare.write(image);
     }
 }

@@ -2,21 +2,17 @@
 
 use shmpipe::{Consumer, Corruption, Options, Pipe, Producer, RecvError, SendError, SetupError};
 use shmpipe_testing::backend::{Backend, Place};
+use shmpipe_testing::layout::{CONSUMER, HEAD, PRODUCER, RING, TAIL, WRAP, side};
 use shmpipe_testing::raw::Attached;
 use shmpipe_testing::rng::Rng;
 use shmpipe_testing::within;
 use std::time::{Duration, Instant};
 
-/// Offsets in the segment.
-const TAIL: usize = 512;
-const PRODUCER_STATE: usize = 640;
-const HEAD: usize = 896;
-const CONSUMER_STATE: usize = 1024;
-const RING: usize = 4096;
+const PRODUCER_STATE: usize = PRODUCER + side::STATE;
+const CONSUMER_STATE: usize = CONSUMER + side::STATE;
 
 const CAPACITY: u64 = 4096;
 const MAX: u64 = 2040;
-const WRAP: u64 = u32::MAX as u64;
 
 struct Pair {
     producer: Producer,
@@ -318,7 +314,7 @@ pub fn whatever_a_hostile_process_writes_every_call_returns(backend: Backend) {
                 };
                 let at = match rng.below(8) {
                     0 => [TAIL, HEAD, PRODUCER_STATE, CONSUMER_STATE][rng.below(4) as usize],
-                    1 => 512 + 8 * rng.below(100) as usize,
+                    1 => TAIL + 8 * rng.below(100) as usize,
                     _ => RING + 8 * rng.below(CAPACITY / 8) as usize,
                 };
                 hostile.set(at, value);

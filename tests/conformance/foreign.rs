@@ -2,6 +2,10 @@
 
 use shmpipe::{Options, Pipe, SetupError, inspect, list, unlink, unlink_force};
 use shmpipe_testing::backend::{Backend, Place};
+use shmpipe_testing::layout::READY;
+use shmpipe_testing::layout::identity::{
+    BYTE_ORDER, CAPACITY, FEATURES, HEADER_SIZE, HINTS, LAYOUT_VERSION, NAME, NAME_LENGTH, WAKE_MODE,
+};
 use shmpipe_testing::raw::Attached;
 use std::fmt::Debug;
 
@@ -82,18 +86,6 @@ pub fn a_segment_smaller_than_a_header_is_foreign(backend: Backend) {
     });
 }
 
-/// Offsets in the header.
-const READY: usize = 0;
-const VERSION: usize = 8;
-const BYTE_ORDER: usize = 12;
-const HEADER_SIZE: usize = 16;
-const CAPACITY: usize = 24;
-const FEATURES: usize = 32;
-const HINTS: usize = 40;
-const WAKE_MODE: usize = 92;
-const NAME_LENGTH: usize = 100;
-const NAME: usize = 104;
-
 /// A header that something is wrong with is refused by every attempt to use it, for that reason.
 fn refused(backend: Backend, patch: impl Fn(&Attached), check: impl Fn(&SetupError) -> bool, said: &[&str]) {
     let place = backend.place();
@@ -128,7 +120,7 @@ pub fn another_byte_order_is_refused(backend: Backend) {
 pub fn another_layout_version_is_refused_with_both_versions(backend: Backend) {
     refused(
         backend,
-        |segment| segment.set_u32(VERSION, 7),
+        |segment| segment.set_u32(LAYOUT_VERSION, 7),
         |error| matches!(error, SetupError::LayoutVersion { found: 7, expected: 1 }),
         &["version 7", "expected 1"],
     );

@@ -1,5 +1,8 @@
 //! What a hostile process has: the segment, mapped for writing.
 
+pub use shmpipe_testing::layout::side::{EVENT_COUNT, REPORTED, STATE, WAITER_EPOCH, WAKE_THRESHOLD};
+pub use shmpipe_testing::layout::{CONSUMED, CONSUMER, HEAD, PRODUCED, PRODUCER, RING, TAIL, WRAP};
+
 use shmpipe::{Consumer, Listed, Options, Pipe, Producer, SetupError};
 use shmpipe_testing::backend::{Backend, Place};
 use shmpipe_testing::raw::Attached;
@@ -8,23 +11,6 @@ use std::sync::{Mutex, PoisonError};
 pub const CAPACITY: u64 = 4096;
 /// The longest message.
 pub const MAX: u64 = 2040;
-pub const WRAP: u64 = u32::MAX as u64;
-
-/// Offsets in the segment.
-pub const TAIL: usize = 512;
-pub const PRODUCER: usize = 640;
-pub const PRODUCED: usize = 768;
-pub const HEAD: usize = 896;
-pub const CONSUMER: usize = 1024;
-pub const CONSUMED: usize = 1152;
-pub const RING: usize = 4096;
-
-/// Offsets in the line of a side.
-pub const STATE: usize = 0;
-pub const BELL: usize = 8;
-pub const WAITING: usize = 12;
-pub const WANTED: usize = 16;
-pub const REPORTED: usize = 24;
 
 /// All System V pipes, those of the other tests too. A claim waits up to a second until no watcher has its pipe attached. With
 /// one watcher at a time, a preempted watcher does not make it wait longer.

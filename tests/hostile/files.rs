@@ -4,6 +4,7 @@ use crate::attacker::{Attacked, CAPACITY, RING};
 use crate::words::meanwhile;
 use shmpipe::{Options, Pipe, RecvError, SendError, SetupError};
 use shmpipe_testing::backend::Backend;
+use shmpipe_testing::layout::lock;
 use shmpipe_testing::process::{Line, Process};
 use shmpipe_testing::{LONG, end, within};
 use std::fs::File;
@@ -152,21 +153,21 @@ fn a_role_locked_by_somebody_who_may_only_read() {
         let pipe = place.create(&small().mode(0o644)).unwrap();
         let mut consumer = pipe.consumer().unwrap();
         let reader = File::open(place.path()).unwrap();
-        let lock = |kind: i32, byte: i64| {
+        let set_lock = |kind: i32, byte: i64| {
             let (l_type, l_whence) = (kind as i16, libc::SEEK_SET as i16);
             let range = libc::flock { l_type, l_whence, l_start: byte, l_len: 1, l_pid: 0 };
             // SAFETY: the pointer is to a lock.
             unsafe { libc::fcntl(reader.as_raw_fd(), libc::F_OFD_SETLK, &raw const range) }
         };
-        assert_eq!(lock(libc::F_RDLCK, 3), -1, "the consumer's is held");
-        assert_eq!(lock(libc::F_WRLCK, 2), -1, "who may only read has no lock for writing");
-        assert_eq!(lock(libc::F_RDLCK, 2), 0);
+        assert_eq!(set_lock(libc::F_RDLCK, lock::CONSUMER), -1, "the consumer's is held");
+        assert_eq!(set_lock(libc::F_WRLCK, lock::PRODUCER), -1, "who may only read has no lock for writing");
+        assert_eq!(set_lock(libc::F_RDLCK, lock::PRODUCER), 0);
         let error = pipe.producer().unwrap_err();
         assert!(matches!(error, SetupError::RoleTaken { .. }), "{error:?}");
         assert_eq!(consumer.peer(), shmpipe::Peer::NeverCame, "a reader's lock makes nobody live");
-        assert_eq!(lock(libc::F_UNLCK, 2), 0);
+        assert_eq!(set_lock(libc::F_UNLCK, lock::PRODUCER), 0);
         let mut producer = pipe.producer().unwrap();
-        assert_eq!(lock(libc::F_RDLCK, 2), -1, "nor does it take a role away");
+        assert_eq!(set_lock(libc::F_RDLCK, lock::PRODUCER), -1, "nor does it take a role away");
         producer.send(b"on").unwrap();
         assert_eq!(consumer.recv().unwrap().to_vec(), b"on");
         // A death is told although a reader waits for the lock.
@@ -174,7 +175,7 @@ fn a_role_locked_by_somebody_who_may_only_read() {
         let holder = end::producer(&place);
         consumer.wait_for_peer(Some(within(LONG))).unwrap();
         holder.kill();
-        assert_eq!(lock(libc::F_RDLCK, 2), 0);
+        assert_eq!(set_lock(libc::F_RDLCK, lock::PRODUCER), 0);
         assert_eq!(consumer.recv_deadline(within(LONG)).unwrap_err(), RecvError::Abandoned);
     }
 }

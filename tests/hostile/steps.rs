@@ -2,7 +2,8 @@
 //! takes a bounded number of steps all the same. No clock is looked at.
 
 use crate::attacker::{
-    Attacked, BELL, CAPACITY, CONSUMER, HEAD, PRODUCER, RING, STATE, TAIL, WAITING, WANTED, WRAP,
+    Attacked, CAPACITY, CONSUMER, EVENT_COUNT, HEAD, PRODUCER, RING, STATE, TAIL, WAITER_EPOCH,
+    WAKE_THRESHOLD, WRAP,
 };
 use shmpipe::{Consumer, Options, Wait};
 use shmpipe_testing::backend::Backend;
@@ -81,9 +82,9 @@ type Attack = fn(&Attached, &mut Rng);
 fn goes_on(hostile: &Attached, rng: &mut Rng) {
     for side in [PRODUCER, CONSUMER] {
         hostile.set(side + STATE, hostile.get(side + STATE).wrapping_add(4) | 1);
-        hostile.set_u32(side + BELL, rng.word() as u32);
-        hostile.set_u32(side + WAITING, rng.word() as u32 | 1);
-        hostile.set(side + WANTED, 0);
+        hostile.set_u32(side + EVENT_COUNT, rng.word() as u32);
+        hostile.set_u32(side + WAITER_EPOCH, rng.word() as u32 | 1);
+        hostile.set(side + WAKE_THRESHOLD, 0);
     }
     hostile.set(HEAD, hostile.get(HEAD).wrapping_add(8));
     hostile.set(TAIL, hostile.get(TAIL).wrapping_add(8));
@@ -101,7 +102,7 @@ fn changes_its_mind(hostile: &Attached, rng: &mut Rng) {
 
 fn writes_anything(hostile: &Attached, rng: &mut Rng) {
     for _ in 0..4 {
-        let at = 512 + 8 * rng.below((4096 - 512 + 64) / 8) as usize;
+        let at = TAIL + 8 * rng.below((RING - TAIL + 64) as u64 / 8) as usize;
         hostile.set(at, rng.word());
     }
 }

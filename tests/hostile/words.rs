@@ -1,8 +1,8 @@
 //! Words of the header and of the ring that hold whatever a hostile process has put there.
 
 use crate::attacker::{
-    Attacked, BELL, CAPACITY, CONSUMED, CONSUMER, HEAD, MAX, PRODUCED, PRODUCER, REPORTED, RING, STATE, TAIL,
-    WAITING, WANTED, WRAP, edges,
+    Attacked, CAPACITY, CONSUMED, CONSUMER, EVENT_COUNT, HEAD, MAX, PRODUCED, PRODUCER, REPORTED, RING,
+    STATE, TAIL, WAITER_EPOCH, WAKE_THRESHOLD, WRAP, edges,
 };
 use shmpipe::{Consumer, Options, Pipe, Producer, RecvError, SendError, Wait, WakeMode};
 use shmpipe_testing::backend::Backend;
@@ -22,8 +22,8 @@ enum Word {
 fn words() -> Vec<Word> {
     let mut words = vec![Word::Whole(TAIL), Word::Whole(HEAD)];
     for side in [PRODUCER, CONSUMER] {
-        words.extend([STATE, WANTED, REPORTED].map(|at| Word::Whole(side + at)));
-        words.extend([BELL, WAITING].map(|at| Word::Half(side + at)));
+        words.extend([STATE, WAKE_THRESHOLD, REPORTED].map(|at| Word::Whole(side + at)));
+        words.extend([EVENT_COUNT, WAITER_EPOCH].map(|at| Word::Half(side + at)));
     }
     for counters in [PRODUCED, CONSUMED] {
         words.extend((0..5).map(|number| Word::Whole(counters + 8 * number)));
@@ -318,9 +318,9 @@ pub fn wake_words_that_are_always_set_or_never_stand_still(backend: Backend) {
         let spam = || {
             ticket = ticket.wrapping_add(2);
             for side in [PRODUCER, CONSUMER] {
-                hostile.set_u32(side + WAITING, ticket);
-                hostile.set_u32(side + BELL, ticket);
-                hostile.set(side + WANTED, u64::from(ticket) << 40);
+                hostile.set_u32(side + WAITER_EPOCH, ticket);
+                hostile.set_u32(side + EVENT_COUNT, ticket);
+                hostile.set(side + WAKE_THRESHOLD, u64::from(ticket) << 40);
             }
         };
         meanwhile(spam, || {
@@ -356,7 +356,7 @@ pub fn a_peer_that_never_wakes(backend: Backend) {
         attacked.hostile.set(RING, 9);
         let (message, consumer) = received.join().unwrap();
         assert_eq!(message, b"silently");
-        assert_eq!(attacked.hostile.get(PRODUCER + BELL) as u32, 0, "nobody has rung");
+        assert_eq!(attacked.hostile.get(PRODUCER + EVENT_COUNT) as u32, 0, "nobody has rung");
         drop(consumer);
     });
 }

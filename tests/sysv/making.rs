@@ -3,29 +3,28 @@
 use crate::is_good;
 use shmpipe::{Options, Pipe, SetupError, inspect, unlink};
 use shmpipe_testing::end;
+use shmpipe_testing::layout::semaphore::STAGE;
+use shmpipe_testing::layout::stage::CREATING;
+use shmpipe_testing::layout::{READY, ready};
 use shmpipe_testing::name::Name;
 use shmpipe_testing::process::{Line, Process};
 use shmpipe_testing::raw::{self, Attached};
 use std::thread;
 use std::time::Duration;
 
-/// Semaphores of a set, and stages of the making, as a creator leaves them behind.
-const STAGE: i32 = 3;
-const MAKING: i32 = 0x5a4d;
-
 /// What is left of a creator that died, by the steps it had done. We are the creator, since a process that died and one
 /// that does not hold the lock are the same to the one that finds it.
 fn died_after(name: &Name, steps: i32) {
     let set = raw::make_set(name.key(), 8);
     if steps >= 1 {
-        raw::set_semaphore(set, STAGE, MAKING);
+        raw::set_semaphore(set, STAGE, CREATING.into());
     }
     if steps >= 2 {
         raw::make_segment(name.key(), 4096 + 8192, 0o600);
     }
     if steps >= 3 {
         let segment = Attached::new(name.segment().unwrap());
-        segment.set(0, u64::from_le_bytes(*b"shmmake\0"));
+        segment.set(READY, ready::INCOMPLETE);
         // Part of an identity.
         segment.set(8, 0x0102_0304_0000_0001);
         segment.set(24, 8192);
@@ -80,7 +79,7 @@ fn what_a_dead_creator_left_can_be_looked_at_and_removed() {
 fn a_creator_that_died_at_the_last_step_has_made_a_pipe() {
     let name = Name::new();
     let id = Options::new().create(&name).unwrap().id();
-    raw::set_semaphore(name.set().unwrap(), STAGE, MAKING);
+    raw::set_semaphore(name.set().unwrap(), STAGE, CREATING.into());
     assert_eq!(Pipe::open_or_create(&name).unwrap().id(), id);
     is_good(&name);
 }
@@ -92,7 +91,7 @@ fn zeros_made_by_somebody_else_than_the_process_that_said_so_are_not_repaired() 
     raw::make_segment(name.key(), 12_288, 0o600);
     let mut other = end::start();
     let set = raw::make_set(name.key(), 8);
-    assert_eq!(other.ask(format!("semaphore {set} {STAGE} {MAKING}")), "set");
+    assert_eq!(other.ask(format!("semaphore {set} {STAGE} {CREATING}")), "set");
     for attempt in [Pipe::open_or_create::<&Name>, Pipe::open] {
         let error = attempt(&name).unwrap_err();
         assert!(matches!(error, SetupError::Foreign { .. }), "{error:?}");

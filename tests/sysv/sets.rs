@@ -143,7 +143,7 @@ fn a_foreign_set_is_left_as_it_was_and_gets_no_segment() {
         }
         assert_eq!(name.segment(), None);
         assert_eq!(name.set(), Some(set));
-        let after: Vec<i32> = (0..count).map(|number| raw::semaphore(set, number)).collect();
+        let after: Vec<i32> = (0..).take(values.len()).map(|number| raw::semaphore(set, number)).collect();
         assert_eq!(after, values);
     }
 }

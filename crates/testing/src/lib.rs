@@ -6,6 +6,7 @@ pub mod backend;
 pub mod end;
 pub mod guarded;
 pub mod janitor;
+pub mod layout;
 pub mod ledger;
 pub mod name;
 pub mod process;

@@ -1,15 +1,9 @@
 //! Shared memory by hand, past the library.
 
+use super::layout::{self, identity, ready, semaphore};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd};
-
-/// The word that begins a complete segment.
-const READY: u64 = 0x0065_7069_706d_6873;
-/// Where in the segment its set stands.
-const SEM_ID: usize = 88;
-/// The semaphore that counts the handles.
-const GUESTS: u16 = 7;
 
 /// Adds to a semaphore, until we end.
 pub fn change(set: i32, semaphore: u16, by: i16) -> io::Result<()> {
@@ -43,9 +37,9 @@ impl Attached {
     /// Attaches a segment, and enters it as a guest if it is a pipe: who is not accounted for keeps others from claiming.
     pub fn new(id: i32) -> Self {
         let mut attached = Self::unaccounted(id);
-        if attached.size >= 4096 && attached.get(0) == READY {
-            let set = attached.get(SEM_ID) as i32;
-            attached.set = change(set, GUESTS, 1).is_ok().then_some(set);
+        if attached.size >= layout::RING && attached.get(layout::READY) == ready::COMPLETE {
+            let set = attached.get(identity::SEM_ID) as i32;
+            attached.set = change(set, semaphore::GUESTS, 1).is_ok().then_some(set);
         }
         attached
     }
@@ -139,7 +133,7 @@ impl Drop for Attached {
     fn drop(&mut self) {
         if let Some(set) = self.set {
             // The set may be gone.
-            let _ = change(set, GUESTS, -1);
+            let _ = change(set, semaphore::GUESTS, -1);
         }
         // SAFETY: nobody uses the mapping after this.
         unsafe {
@@ -246,14 +240,14 @@ pub fn is_locked(file: BorrowedFd<'_>, byte: i64) -> bool {
 }
 
 /// The value of one semaphore.
-pub fn semaphore(set: i32, number: i32) -> i32 {
+pub fn semaphore(set: i32, number: u16) -> i32 {
     // SAFETY: GETVAL takes no pointer.
-    unsafe { libc::semctl(set, number, libc::GETVAL) }
+    unsafe { libc::semctl(set, number.into(), libc::GETVAL) }
 }
 
-pub fn set_semaphore(set: i32, number: i32, value: i32) {
+pub fn set_semaphore(set: i32, number: u16, value: i32) {
     // SAFETY: SETVAL takes a number.
-    let done = unsafe { libc::semctl(set, number, libc::SETVAL, value) };
+    let done = unsafe { libc::semctl(set, number.into(), libc::SETVAL, value) };
     assert_ne!(done, -1, "semctl(SETVAL): {}", io::Error::last_os_error());
 }
 

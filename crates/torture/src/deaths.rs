@@ -6,6 +6,7 @@ use crate::verdict::{Failure, Outcome};
 use clap::Args;
 use shmpipe::{Consumer, Options, Pipe, RecvError};
 use shmpipe_testing::backend::{Backend, Place};
+use shmpipe_testing::layout::{lock, semaphore};
 use shmpipe_testing::process::{Line, Part, Process};
 use shmpipe_testing::{LONG, janitor, raw, within};
 use std::fs;
@@ -127,8 +128,8 @@ impl Scene {
 
     fn is_held(&self) -> bool {
         match self.place.set() {
-            Some(set) => raw::semaphore(set, 1) == 1,
-            None => raw::is_locked(self.pipe.fd().expect("a file"), 2),
+            Some(set) => raw::semaphore(set, semaphore::PRODUCER) == 1,
+            None => raw::is_locked(self.pipe.fd().expect("a file"), lock::PRODUCER),
         }
     }
 

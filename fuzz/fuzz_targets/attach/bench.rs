@@ -1,7 +1,8 @@
 //! Genuine pipes, laid bare: the segment attached by hand, so that its bytes can be anything.
 
 use shmpipe::{Object, Options, Pipe, WakeMode};
-use shmpipe_fuzz::model::{self, Image};
+use shmpipe_fuzz::model::Image;
+use shmpipe_testing::layout::{self, semaphore, stage};
 use std::io;
 use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
@@ -10,11 +11,10 @@ use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 const CAPACITY: u64 = 8192;
 
 /// What the semaphores of a set hold.
-pub type Values = [u16; 8];
+pub type Values = [u16; semaphore::COUNT];
 
-/// The stages of a set.
-pub const MAKING: u16 = 0x5a4d;
-const MADE: u16 = 0x5a52;
+/// The three that hold the identifier of the segment.
+const SEGMENT: std::ops::Range<usize> = semaphore::SEGMENT as usize..semaphore::GUESTS as usize;
 
 /// The largest value of a semaphore.
 pub const LARGEST: u16 = 32767;
@@ -76,8 +76,8 @@ pub fn values(set: i32) -> io::Result<Values> {
 
 /// Whether these are the semaphores of a complete pipe in segment `id`.
 pub fn guards(values: &Values, id: i32) -> bool {
-    let segment = values[4..7].iter().rev().fold(0, |id, &value| id << 15 | u64::from(value));
-    values[3] == MADE && segment == id as u64
+    let segment = values[SEGMENT].iter().rev().fold(0, |id, &value| id << 15 | u64::from(value));
+    values[usize::from(semaphore::STAGE)] == stage::CREATED && segment == id as u64
 }
 
 /// What must not suffer from anything.
@@ -136,7 +136,7 @@ impl Bench {
         let Object::SysV { shm_id: id, sem_id: Some(set), .. } = seen.object else { panic!("{seen:?}") };
         OBJECTS[number * 2].store(id, Relaxed);
         OBJECTS[number * 2 + 1].store(set, Relaxed);
-        let zeros = Image(vec![0; model::HEADER + CAPACITY as usize]);
+        let zeros = Image(vec![0; layout::RING + CAPACITY as usize]);
         let mut bench = Bench {
             id,
             set,

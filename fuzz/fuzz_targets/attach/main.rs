@@ -22,6 +22,7 @@ use input::{Input, Setting, Step};
 use libfuzzer_sys::fuzz_target;
 use shmpipe::{Consumer, Object, Options, Pipe, Producer, SetupError};
 use shmpipe_fuzz::model::{self, Found, Image};
+use shmpipe_testing::layout::{self, READY, counters, identity, ready, semaphore, stage};
 use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -94,9 +95,9 @@ struct Run<'a> {
 }
 
 /// What the two sides may write to, and who adopts a segment.
-const PRODUCERS: Range<usize> = model::TAIL..model::HEAD;
-const CONSUMERS: Range<usize> = model::HEAD..model::END;
-const ADOPTERS: Range<usize> = model::SEM_ID..model::SEM_ID + 4;
+const PRODUCERS: Range<usize> = layout::TAIL..layout::HEAD;
+const CONSUMERS: Range<usize> = layout::HEAD..layout::END;
+const ADOPTERS: Range<usize> = identity::SEM_ID..identity::SEM_ID + 4;
 
 impl<'a> Run<'a> {
     fn new(bench: &'a mut Bench, others: &'a Others, input: &Input) -> Self {
@@ -130,19 +131,19 @@ impl<'a> Run<'a> {
                 let value = match value {
                     Setting::Zero => 0,
                     Setting::One => 1,
-                    Setting::Making => bench::MAKING,
+                    Setting::Making => stage::CREATING,
                     Setting::Any(value) => value % 32768,
                 };
                 self.bench.set_value(1 + number % 7, value);
                 // Who finds a role taken of which nobody says that he holds it looks again for a tenth of a second.
-                for holder in [model::PRODUCED + 32, model::CONSUMED + 32] {
+                for holder in [layout::PRODUCED, layout::CONSUMED].map(|line| line + counters::HOLDER) {
                     self.before.write(holder, &[1; 8]);
                 }
                 self.bench.write(&self.before);
             }
             Step::OtherSet { foreign } => {
                 let id = if *foreign { self.others.foreign } else { self.others.pipe.set };
-                self.before.write(model::SEM_ID, &id.to_ne_bytes());
+                self.before.write(identity::SEM_ID, &id.to_ne_bytes());
                 self.bench.write(&self.before);
             }
             Step::Open { alone, schema } => self.open(*alone, *schema),
@@ -203,7 +204,7 @@ impl<'a> Run<'a> {
 
     /// The semaphores of the set that the header names, if that set guards the segment.
     fn guards(&self) -> Option<Values> {
-        let named = self.before.half(model::SEM_ID) as i32;
+        let named = self.before.half(identity::SEM_ID) as i32;
         let values = (named == self.bench.set || self.adopted.contains(&named)).then(|| bench::values(named));
         values.and_then(Result::ok).filter(|values| bench::guards(values, self.bench.id))
     }
@@ -228,13 +229,13 @@ impl<'a> Run<'a> {
             assert!(self.bench.attach(), "opening removed the segment");
         }
         let is_good = self.before.is_pipe()
-            && self.before.word(model::SCHEMA) == u64::from(schema)
-            && guards.is_none_or(|values| values[7] < bench::LARGEST);
+            && self.before.word(identity::SCHEMA) == u64::from(schema)
+            && guards.is_none_or(|values| values[usize::from(semaphore::GUESTS)] < bench::LARGEST);
         assert_eq!(opened.is_ok(), is_good, "{opened:?}");
         match &opened {
             Ok(pipe) => {
-                assert_eq!(pipe.capacity(), self.before.word(model::CAPACITY));
-                assert_eq!(pipe.id().get(), self.before.word(model::SEGMENT_ID));
+                assert_eq!(pipe.capacity(), self.before.word(identity::CAPACITY));
+                assert_eq!(pipe.id().get(), self.before.word(identity::SEGMENT_ID));
                 assert_eq!(pipe.max_len() as u64, model::longest(pipe.capacity()));
             }
             Err(error) => says(error),
@@ -244,7 +245,7 @@ impl<'a> Run<'a> {
         } else {
             self.wrote(&[ADOPTERS]);
             if opened.is_ok() {
-                self.adopted.push(self.before.half(model::SEM_ID) as i32);
+                self.adopted.push(self.before.half(identity::SEM_ID) as i32);
             }
         }
         self.pipe = opened.ok();
@@ -258,10 +259,11 @@ impl<'a> Run<'a> {
     /// set the number of guests so that we are not.
     fn claim<T>(&mut self, claim: impl FnOnce(&Pipe) -> T) -> Option<T> {
         let pipe = self.pipe.as_ref()?;
-        let guests = bench::values(self.before.half(model::SEM_ID) as i32).map(|values| values[7]);
+        let guests = bench::values(self.before.half(identity::SEM_ID) as i32)
+            .map(|values| values[usize::from(semaphore::GUESTS)]);
         // The set of a pipe that is open is the one by which it was opened.
         let guests = if self.adopted.is_empty() {
-            bench::values(self.bench.set).map(|values| values[7])
+            bench::values(self.bench.set).map(|values| values[usize::from(semaphore::GUESTS)])
         } else {
             guests
         };
@@ -278,7 +280,7 @@ impl<'a> Run<'a> {
         if self.producer.is_some() {
             return;
         }
-        let (head, tail) = (self.before.word(model::HEAD), self.before.word(model::TAIL));
+        let (head, tail) = (self.before.word(layout::HEAD), self.before.word(layout::TAIL));
         let Some(claimed) = self.claim(Pipe::producer) else { return };
         let capacity = self.pipe.as_ref().expect("it is open").capacity();
         let expected = model::last_commit(self.ring(capacity), head, tail);
@@ -299,7 +301,7 @@ impl<'a> Run<'a> {
         if self.consumer.is_some() {
             return;
         }
-        let (head, tail) = (self.before.word(model::HEAD), self.before.word(model::TAIL));
+        let (head, tail) = (self.before.word(layout::HEAD), self.before.word(layout::TAIL));
         let Some(claimed) = self.claim(Pipe::consumer) else { return };
         let capacity = self.pipe.as_ref().expect("it is open").capacity();
         let is_good = head % 8 == 0 && tail % 8 == 0 && model::are_near(head, tail, capacity);
@@ -328,7 +330,7 @@ impl<'a> Run<'a> {
         let Some(producer) = &mut self.producer else { return };
         let tail = producer.position().get();
         let (sent, capacity) = (producer.try_send(&vec![0xee; length]), producer.capacity());
-        let ring = model::HEADER..model::HEADER + capacity as usize;
+        let ring = layout::RING..layout::RING + capacity as usize;
         self.wrote(&[PRODUCERS, ring]);
         if let Ok(position) = sent {
             let (start, ring) = (position.get(), self.ring(capacity));
@@ -376,7 +378,7 @@ impl<'a> Run<'a> {
 
     /// Whether it seems to be half-made. A call that looks at it gives its creator a second to make the rest.
     fn is_half_made(&self) -> bool {
-        [0, model::MAKING].contains(&self.before.word(0))
+        [0, ready::INCOMPLETE].contains(&self.before.word(READY))
     }
 
     fn inspect(&mut self) {
@@ -387,8 +389,8 @@ impl<'a> Run<'a> {
         assert_eq!(seen.is_ok(), self.before.is_pipe(), "{seen:?}");
         match seen {
             Ok(seen) => {
-                assert!(seen.used <= seen.capacity && seen.capacity == self.before.word(model::CAPACITY));
-                assert_eq!(seen.segment_id.get(), self.before.word(model::SEGMENT_ID));
+                assert!(seen.used <= seen.capacity && seen.capacity == self.before.word(identity::CAPACITY));
+                assert_eq!(seen.segment_id.get(), self.before.word(identity::SEGMENT_ID));
             }
             Err(error) => says(&error),
         }

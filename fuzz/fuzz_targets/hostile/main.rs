@@ -26,6 +26,7 @@ use shmpipe_fuzz::bare::Bare;
 use shmpipe_fuzz::model::{self, Found, Image};
 use shmpipe_fuzz::trap;
 use shmpipe_testing::guarded::Brink;
+use shmpipe_testing::layout;
 use std::cell::RefCell;
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -40,8 +41,8 @@ const STEPS: usize = 40;
 const LENGTHS: usize = 2200;
 
 /// What the two sides may write to.
-const PRODUCERS: Range<usize> = model::TAIL..model::HEAD;
-const CONSUMERS: Range<usize> = model::HEAD..model::END;
+const PRODUCERS: Range<usize> = layout::TAIL..layout::HEAD;
+const CONSUMERS: Range<usize> = layout::HEAD..layout::END;
 
 thread_local! {
     static BENCH: RefCell<Option<Bench>> = const { RefCell::new(None) };
@@ -185,16 +186,16 @@ impl<'a> Run<'a> {
         let pipe = self.bench.bare.pipe.clone();
         let claimed = self.call(during, |_| pipe.producer());
         let expected = |image: &Image| {
-            model::last_commit(image.ring(), image.word(model::HEAD), image.word(model::TAIL))
+            model::last_commit(image.ring(), image.word(layout::HEAD), image.word(layout::TAIL))
         };
         match claimed {
             Ok(producer) => {
                 let tail = producer.position().get();
                 let images = self.images();
                 let heads = images.iter().filter(|image| expected(image) == Some(tail));
-                let heads: Vec<_> = heads.map(|image| image.word(model::HEAD)).collect();
+                let heads: Vec<_> = heads.map(|image| image.word(layout::HEAD)).collect();
                 assert!(!heads.is_empty(), "{tail:#x}");
-                let mut sending = Sending::new(producer, heads, self.states(model::PRODUCER));
+                let mut sending = Sending::new(producer, heads, self.states(layout::PRODUCER));
                 sending.overwritten = self.spot.is_some();
                 self.producer = Some(sending);
             }
@@ -202,7 +203,7 @@ impl<'a> Run<'a> {
                 let images = self.images();
                 let is_corrupt = images.iter().any(|image| expected(image).is_none());
                 assert!(corruption.word() == "state" || is_corrupt, "{corruption}");
-                names(&corruption, model::PRODUCER, &images);
+                names(&corruption, layout::PRODUCER, &images);
             }
             Err(error) => panic!("{error}"),
         }
@@ -212,10 +213,10 @@ impl<'a> Run<'a> {
     fn claim_consumer(&mut self, during: Option<During>) {
         let pipe = self.bench.bare.pipe.clone();
         let claimed = self.call(during, |_| pipe.consumer());
-        let head = |image: &Image| image.word(model::HEAD);
+        let head = |image: &Image| image.word(layout::HEAD);
         // The write position is no business of a consumer's, but it is looked at.
         let is_good = |image: &&&Image| {
-            head(image) % 8 == 0 && model::are_near(head(image), image.word(model::TAIL), CAPACITY)
+            head(image) % 8 == 0 && model::are_near(head(image), image.word(layout::TAIL), CAPACITY)
         };
         let images = self.images();
         match claimed {
@@ -223,13 +224,13 @@ impl<'a> Run<'a> {
                 let position = consumer.position().get();
                 assert_eq!(position % 8, 0);
                 assert!(images.iter().any(|image| head(image) == position), "{position:#x}");
-                self.consumer = Some(Receiving::new(consumer, self.states(model::CONSUMER)));
+                self.consumer = Some(Receiving::new(consumer, self.states(layout::CONSUMER)));
             }
             Err(SetupError::Corrupt(corruption)) => {
                 let is_corrupt =
-                    !images.iter().all(|image| is_good(&image) && image.word(model::TAIL) % 8 == 0);
+                    !images.iter().all(|image| is_good(&image) && image.word(layout::TAIL) % 8 == 0);
                 assert!(corruption.word() == "state" || is_corrupt, "{corruption}");
-                names(&corruption, model::CONSUMER, &images);
+                names(&corruption, layout::CONSUMER, &images);
             }
             Err(error) => panic!("{error}"),
         }
@@ -290,7 +291,7 @@ impl<'a> Run<'a> {
         let end = sending.tail;
         self.producer = Some(sending);
         self.wrote(&[PRODUCERS, first, second]);
-        let (Ok(start), false) = (sent, self.spot.is_some_and(|spot| spot >= model::HEADER)) else { return };
+        let (Ok(start), false) = (sent, self.spot.is_some_and(|spot| spot >= layout::RING)) else { return };
         let ring = self.bench.before.ring();
         let found = model::look(ring, tail, end.wrapping_add(8));
         assert_eq!(found, Found::Record { start, end, length: committed, tag: 0 });
@@ -562,8 +563,8 @@ fn take(record: &shmpipe::Record<'_>, brink: &mut Brink) -> Received {
 /// Checks that corruption found at a claim is where it is said to be.
 fn names(corruption: &Corruption, side: usize, images: &[&Image]) {
     let holds = |image: &&Image| match corruption.word() {
-        "head" => image.word(model::HEAD),
-        "tail" => image.word(model::TAIL),
+        "head" => image.word(layout::HEAD),
+        "tail" => image.word(layout::TAIL),
         "state" => image.word(side),
         "record header" => model::word_at(image.ring(), corruption.position()),
         word => panic!("{word}"),

@@ -2,6 +2,7 @@
 
 use shmpipe::{Consumer, Corruption, RecvError};
 use shmpipe_fuzz::model::{self, Found, Image};
+use shmpipe_testing::layout;
 
 /// A consumer, and what is known about it.
 pub struct Receiving {
@@ -29,7 +30,7 @@ impl Receiving {
 
     /// Whether its state is what it was when it came.
     pub fn is_ours(&self, images: &[&Image]) -> bool {
-        images.iter().all(|image| self.states.iter().all(|state| *state == image.word(model::CONSUMER)))
+        images.iter().all(|image| self.states.iter().all(|state| *state == image.word(layout::CONSUMER)))
     }
 
     /// What there may be at `at`.
@@ -66,7 +67,7 @@ impl Receiving {
                 assert!(!self.is_ours(images), "the role is still ours");
             }
             if *error == RecvError::Closed {
-                assert!(images.iter().any(|image| image.word(model::PRODUCER) % 4 == 2), "closed");
+                assert!(images.iter().any(|image| image.word(layout::PRODUCER) % 4 == 2), "closed");
             }
             return;
         };
@@ -76,7 +77,7 @@ impl Receiving {
             assert_eq!(corruption.position(), 0);
             assert!(candidates.contains(&Found::Nothing), "{corruption}, {candidates:?}");
             assert!(
-                images.iter().any(|image| image.word(model::PRODUCER) == corruption.found()),
+                images.iter().any(|image| image.word(layout::PRODUCER) == corruption.found()),
                 "{corruption}"
             );
         } else {

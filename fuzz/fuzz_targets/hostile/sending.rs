@@ -2,6 +2,7 @@
 
 use shmpipe::{Corruption, Producer, SendError};
 use shmpipe_fuzz::model::{self, Image};
+use shmpipe_testing::layout;
 use std::ops::Range;
 
 /// A producer, and what is known about it.
@@ -36,7 +37,7 @@ impl Sending {
 
     /// Whether its state is what it was when it came.
     pub fn is_ours(&self, images: &[&Image]) -> bool {
-        images.iter().all(|image| self.states.iter().all(|state| *state == image.word(model::PRODUCER)))
+        images.iter().all(|image| self.states.iter().all(|state| *state == image.word(layout::PRODUCER)))
     }
 
     pub fn stop(&self) {
@@ -61,7 +62,7 @@ impl Sending {
 
     /// Checks that somebody who looks for space may find this.
     pub fn finds(&mut self, room: &Room, at: u64, length: usize, images: &[&Image]) {
-        let seen = || images.iter().map(|image| image.word(model::HEAD));
+        let seen = || images.iter().map(|image| image.word(layout::HEAD));
         let looks = self.heads.iter().flat_map(|&head| seen().map(move |seen| (head, seen)));
         let looks: Vec<_> = looks.map(|(head, seen)| self.look(head, at, length, seen)).collect();
         let mut heads: Vec<_> =
@@ -79,11 +80,11 @@ impl Sending {
             assert_eq!(poison, corruption);
         } else if corruption.word() == "head" {
             assert_eq!(corruption.position(), self.tail);
-            assert!(holds(model::HEAD), "{corruption}");
+            assert!(holds(layout::HEAD), "{corruption}");
             self.finds(&Room::Corrupt, at, length, images);
         } else {
             assert_eq!((corruption.word(), corruption.position()), ("state", 0));
-            assert!(holds(model::CONSUMER), "{corruption}");
+            assert!(holds(layout::CONSUMER), "{corruption}");
         }
         self.poison = Some(corruption);
     }
@@ -103,7 +104,7 @@ impl Sending {
         match sent {
             Ok(start) => self.finds(&Room::At(*start), at, length, images),
             Err(SendError::Closed) => {
-                assert!(images.iter().any(|image| image.word(model::CONSUMER) % 4 == 2), "closed");
+                assert!(images.iter().any(|image| image.word(layout::CONSUMER) % 4 == 2), "closed");
             }
             Err(error) => {
                 if *error == SendError::ClaimsLost {
@@ -123,7 +124,7 @@ impl Sending {
     pub fn ranges(&self) -> [Range<usize>; 2] {
         let free = self.free().max().expect("it believes something");
         let end = self.tail % self.capacity + free;
-        let offset = |index: u64| model::HEADER + index as usize;
+        let offset = |index: u64| layout::RING + index as usize;
         [
             offset(self.tail % self.capacity)..offset(end.min(self.capacity)),
             offset(0)..offset(end.saturating_sub(self.capacity)),

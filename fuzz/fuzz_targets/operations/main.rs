@@ -23,6 +23,7 @@ use queue::{Message, Phase, Queue, Why};
 use shmpipe::{Consumer, Pipe, Producer, RecvError, SendError, SetupError};
 use shmpipe_fuzz::bare::Bare;
 use shmpipe_fuzz::model::{self, Image};
+use shmpipe_testing::layout::{self, counters, side};
 use std::cell::RefCell;
 use std::time::Instant;
 
@@ -90,8 +91,8 @@ struct Run<'a> {
 /// The header's words of a side: its line, and its counters.
 fn words(side: Side) -> [(usize, usize); 2] {
     match side {
-        Side::Producer => [(model::PRODUCER, 32), (model::PRODUCED, 40)],
-        Side::Consumer => [(model::CONSUMER, 32), (model::CONSUMED, 40)],
+        Side::Producer => [(layout::PRODUCER, side::SIZE), (layout::PRODUCED, counters::SIZE)],
+        Side::Consumer => [(layout::CONSUMER, side::SIZE), (layout::CONSUMED, counters::SIZE)],
     }
 }
 
@@ -148,12 +149,12 @@ impl<'a> Run<'a> {
         }
         self.close(Side::Consumer, true);
         let (bare, queue) = (&self.bench.bare, &self.queue);
-        assert_eq!((bare.word(model::HEAD), queue.head), (queue.tail, queue.tail));
-        for (offset, end) in [(model::PRODUCER, &queue.producer), (model::CONSUMER, &queue.consumer)] {
-            assert_eq!((bare.word(offset), bare.word(offset + 24)), (end.word(), end.reported));
+        assert_eq!((bare.word(layout::HEAD), queue.head), (queue.tail, queue.tail));
+        for (offset, end) in [(layout::PRODUCER, &queue.producer), (layout::CONSUMER, &queue.consumer)] {
+            assert_eq!((bare.word(offset), bare.word(offset + side::REPORTED)), (end.word(), end.reported));
         }
-        for (offset, counts) in [(model::PRODUCED, queue.produced), (model::CONSUMED, queue.consumed)] {
-            assert_eq!([bare.word(offset), bare.word(offset + 8)], counts);
+        for (offset, counts) in [(layout::PRODUCED, queue.produced), (layout::CONSUMED, queue.consumed)] {
+            assert_eq!([counters::MESSAGES, counters::BYTES].map(|word| bare.word(offset + word)), counts);
         }
     }
 
@@ -225,9 +226,9 @@ impl<'a> Run<'a> {
         }
         before.iter().for_each(|(offset, bytes)| bare.write_at(*offset, bytes));
         if let (Side::Producer, true, Some((tail, counts))) = (side, early, self.before.take()) {
-            bare.set(model::TAIL, tail);
-            bare.set(model::PRODUCED, counts[0]);
-            bare.set(model::PRODUCED + 8, counts[1]);
+            bare.set(layout::TAIL, tail);
+            bare.set(layout::PRODUCED + counters::MESSAGES, counts[0]);
+            bare.set(layout::PRODUCED + counters::BYTES, counts[1]);
             self.queue.produced = counts;
         }
         let (own, _) = self.queue.ends(side);

@@ -4,6 +4,7 @@ use shmpipe::{
     Consumer, Corruption, Options, Pipe, Producer, Record, RecvError, SendError, SetupError, Wait,
 };
 use shmpipe_testing::guarded::{Brink, guarded};
+use shmpipe_testing::layout::RING;
 use shmpipe_testing::ledger::Ledger;
 use shmpipe_testing::process::Line;
 use shmpipe_testing::rng::Rng;
@@ -64,7 +65,7 @@ fn play(mut line: Line, end: End) {
     let [address, ledger, capacity, seed] = line.words.clone().try_into().expect("four words");
     let (ledger, capacity): (_, usize) = (Ledger::open(&ledger), capacity.parse().expect("a number"));
     let mut rng = Rng(seed.parse().expect("a number"));
-    let (pipe, _) = guarded(4096 + capacity, || {
+    let (pipe, _) = guarded(RING + capacity, || {
         Options::new().wait(Wait::Yield).open(address.as_str()).expect("a good pipe")
     });
     line.say("ready");

@@ -1,19 +1,9 @@
 //! Which word is changed, and to what.
 
 use super::end::End;
+use shmpipe_testing::layout::{CONSUMED, CONSUMER, HEAD, PRODUCED, PRODUCER, RING, TAIL, WRAP};
 use shmpipe_testing::raw::Attached;
 use shmpipe_testing::rng::Rng;
-
-/// Bytes before the ring.
-const HEADER: usize = 4096;
-const TAIL: usize = 512;
-const PRODUCER: usize = 640;
-const PRODUCED: usize = 768;
-const HEAD: usize = 896;
-const CONSUMER: usize = 1024;
-const CONSUMED: usize = 1152;
-
-const WRAP: u64 = 0xffff_ffff;
 
 /// A word, and what it is to be.
 pub struct Spot {
@@ -25,9 +15,9 @@ impl Spot {
     /// One that `victim` looks at, more often than not.
     pub fn choose(segment: &Attached, victim: End, rng: &mut Rng) -> Spot {
         let size = segment.size() / 8 * 8;
-        let capacity = (size - HEADER) as u64;
+        let capacity = (size - RING) as u64;
         let (head, tail) = (segment.get(HEAD), segment.get(TAIL));
-        let in_ring = |position: u64| HEADER + (position % capacity) as usize / 8 * 8;
+        let in_ring = |position: u64| RING + (position % capacity) as usize / 8 * 8;
         let near = |position: u64, rng: &mut Rng| in_ring(position.wrapping_add(rng.below(6) * 8));
         let (positions, line, counters) = match victim {
             End::Consumer => ([head, tail], [PRODUCER, CONSUMER], PRODUCED),
@@ -37,7 +27,7 @@ impl Spot {
             0..7 => near(positions[0], rng),
             7..9 => near(positions[1], rng),
             9..11 => in_ring(rng.word()),
-            11 => HEADER,
+            11 => RING,
             12..15 if victim == End::Producer => HEAD,
             12..15 => TAIL,
             15 => [HEAD, TAIL][rng.below(2) as usize],
@@ -74,13 +64,13 @@ impl Spot {
 
 /// Lays a trap for who follows what he finds without counting: wraps that lead to wraps, or records all around the ring.
 pub fn lay_trap(segment: &Attached, rng: &mut Rng) {
-    let capacity = segment.size() - HEADER;
+    let capacity = segment.size() - RING;
     if rng.below(4) == 0 {
         let record = rng.below(64) + 1;
-        (HEADER..HEADER + capacity).step_by(8).for_each(|offset| segment.set(offset, record));
+        (RING..RING + capacity).step_by(8).for_each(|offset| segment.set(offset, record));
     } else {
-        segment.set(HEADER, WRAP);
-        segment.set(HEADER + segment.get(HEAD) as usize % capacity / 8 * 8, WRAP);
+        segment.set(RING, WRAP);
+        segment.set(RING + segment.get(HEAD) as usize % capacity / 8 * 8, WRAP);
     }
 }
 
@@ -88,13 +78,13 @@ pub fn lay_trap(segment: &Attached, rng: &mut Rng) {
 pub fn put_right(segment: &Attached, fresh: &[u8], rng: &mut Rng) {
     let mut bytes = fresh.to_vec();
     if rng.below(2) == 0 {
-        bytes[HEADER..].fill(0xff);
+        bytes[RING..].fill(0xff);
     }
     let position = [0, 1 << 32, 1 << 63, 0u64][rng.below(4) as usize].wrapping_sub(8 * rng.below(2048));
     for offset in [HEAD, TAIL] {
         bytes[offset..offset + 8].copy_from_slice(&position.to_ne_bytes());
     }
-    let index = HEADER + (position % (bytes.len() - HEADER) as u64) as usize;
+    let index = RING + (position % (bytes.len() - RING) as u64) as usize;
     bytes[index..index + 8].fill(0);
     segment.copy_from(0, &bytes);
 }

@@ -2,15 +2,16 @@
 
 use super::act::{Message, content};
 use shmpipe::{Consumer, Options, Pipe, Producer, RecvError, WakeMode};
+use shmpipe_testing::layout;
 use shmpipe_testing::name::Objects;
 use shmpipe_testing::raw::{self, Attached};
 
 /// Where the words begin that change, behind the identity of the segment.
-pub const CHANGING: usize = 512;
+pub const CHANGING: usize = layout::TAIL;
 
 /// The bytes of a segment that change.
 pub fn changing(capacity: usize) -> usize {
-    4096 + capacity - CHANGING
+    layout::RING + capacity - CHANGING
 }
 
 /// A second pipe of the same size, for the successors to try.

@@ -4,6 +4,7 @@ use super::act::{Act, Message, Way};
 use super::judge::{CHANGING, Judge, changing, take_all};
 use crate::verdict::Failure;
 use shmpipe::{Consumer, Options, Pipe, Producer, Role, WakeMode};
+use shmpipe_testing::layout::{HEAD, TAIL};
 use shmpipe_testing::name::Name;
 use shmpipe_testing::process::Process;
 use shmpipe_testing::raw::Attached;
@@ -11,10 +12,6 @@ use shmpipe_testing::traced::Traced;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-
-// Where positions stand in a segment: LAYOUT.md.
-const TAIL: usize = 0x200;
-const HEAD: usize = 0x380;
 
 /// How a ring is made, and by which build of this program it is used.
 #[derive(Clone, Copy, Debug)]
