@@ -4,7 +4,7 @@ use crate::attacker::CAPACITY;
 use shmpipe::{Options, Peer, Pipe, Producer, SendError, SetupError, Wait, inspect};
 use shmpipe_testing::backend::Backend;
 use shmpipe_testing::process::{Line, Process};
-use shmpipe_testing::{LONG, end, janitor, raw, until, within};
+use shmpipe_testing::{LONG, end, raw, reaper, until, within};
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -197,7 +197,7 @@ pub fn a_holder_that_dumps_core(backend: Backend) {
     let place = backend.place();
     let pipe = place.create(&small()).unwrap();
     let mut consumer = pipe.consumer().unwrap();
-    let directory = janitor::directory().join(format!("core-{backend:?}"));
+    let directory = reaper::directory().join(format!("core-{backend:?}"));
     fs::create_dir(&directory).unwrap();
     let mut holder = Process::start("dumped", &[place.as_str(), directory.to_str().unwrap()]);
     if holder.hear() != "claimed" {

@@ -3,7 +3,7 @@
 use shmpipe::Pipe;
 use shmpipe_testing::name::Name;
 use shmpipe_testing::process::Process;
-use shmpipe_testing::{janitor, raw};
+use shmpipe_testing::{raw, reaper};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
@@ -29,7 +29,7 @@ int semop(int set, struct sembuf *operations, size_t count)
 fn library() -> &'static PathBuf {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {
-        let source = janitor::directory().join("without_undo.c");
+        let source = reaper::directory().join("without_undo.c");
         let library = source.with_extension("so");
         std::fs::write(&source, WITHOUT_UNDO).unwrap();
         let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&library, &source]).status();

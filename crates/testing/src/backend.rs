@@ -1,9 +1,9 @@
 //! The kinds of shared memory, and for each of them places of our own for pipes.
 
 use super::end::NOBODY;
-use super::janitor;
 use super::name::Name;
 use super::raw::{self, Attached};
+use super::reaper;
 use shmpipe::{Address, Options, Pipe, SetupError, handoff};
 use std::fmt;
 use std::fs::{self, File, Permissions};
@@ -32,7 +32,7 @@ impl Backend {
         match self {
             Backend::SysV => Place { address: name.to_string(), at: At::Key(name) },
             Backend::Posix => {
-                janitor::directory();
+                reaper::directory();
                 Place {
                     address: format!("posix:/{name}"),
                     at: At::Path(Path::new("/dev/shm").join(name.as_str())),
@@ -75,7 +75,7 @@ impl Backend {
 /// A directory with nothing in it, so that nothing can be left there unseen. As in /tmp, everybody may make files there,
 /// and remove his own.
 fn own_directory(name: &Name) -> PathBuf {
-    let directory = janitor::directory().join(name.as_str());
+    let directory = reaper::directory().join(name.as_str());
     fs::create_dir(&directory).unwrap();
     fs::set_permissions(&directory, Permissions::from_mode(0o1777)).unwrap();
     directory

@@ -5,12 +5,12 @@
 pub mod backend;
 pub mod end;
 pub mod guarded;
-pub mod janitor;
+pub mod journal;
 pub mod layout;
-pub mod ledger;
 pub mod name;
 pub mod process;
 pub mod raw;
+pub mod reaper;
 pub mod rng;
 pub mod seccomp;
 pub mod traced;

@@ -1,7 +1,7 @@
 //! Names of pipes that no other test uses and that leave nothing behind.
 
-use super::janitor::{self, Thing};
 use super::raw;
+use super::reaper::{self, Thing};
 use shmpipe::{Address, Pipe, inspect};
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,8 +20,8 @@ impl Name {
     pub fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = Name(format!("{}{count}", janitor::prefix(std::process::id())));
-        janitor::remember(Thing::Key, name.key());
+        let name = Name(format!("{}{count}", reaper::prefix(std::process::id())));
+        reaper::remember(Thing::Key, name.key());
         name
     }
 
@@ -64,8 +64,8 @@ impl From<&Name> for Address {
 
 impl Drop for Name {
     fn drop(&mut self) {
-        janitor::remove_key(self.key());
-        janitor::forget(Thing::Key, self.key());
+        reaper::remove_key(self.key());
+        reaper::forget(Thing::Key, self.key());
     }
 }
 
@@ -90,8 +90,8 @@ impl Objects {
     /// Those of a pipe.
     pub fn of(pipe: &Pipe) -> Self {
         let snapshot = inspect(pipe.address()).unwrap();
-        janitor::remember(Thing::Segment, raw::ids(&snapshot).shm_id);
-        janitor::remember(Thing::Set, raw::ids(&snapshot).sem_id);
+        reaper::remember(Thing::Segment, raw::ids(&snapshot).shm_id);
+        reaper::remember(Thing::Set, raw::ids(&snapshot).sem_id);
         Objects { segment: raw::ids(&snapshot).shm_id, set: raw::ids(&snapshot).sem_id }
     }
 }
@@ -100,7 +100,7 @@ impl Drop for Objects {
     fn drop(&mut self) {
         raw::remove_segment(self.segment);
         raw::remove_set(self.set);
-        janitor::forget(Thing::Segment, self.segment);
-        janitor::forget(Thing::Set, self.set);
+        reaper::forget(Thing::Segment, self.segment);
+        reaper::forget(Thing::Set, self.set);
     }
 }

@@ -2,13 +2,13 @@
 //! by SIGKILL is a real one: what the kernel holds counts, not the bytes alone. Whoever comes next gets what it asks for, at once,
 //! and nothing is left behind.
 
-mod life;
+mod scenario;
 
-use crate::lanes;
 use crate::run::{Harness, Run};
 use crate::verdict::{Failure, Outcome};
+use crate::workers;
 use clap::Args;
-use life::Life;
+use scenario::Scenario;
 use shmpipe::{Options, Pipe, SetupError, handoff, unlink, unlink_force};
 use shmpipe_testing::backend::{Backend, Place};
 use shmpipe_testing::process::Part;
@@ -26,7 +26,7 @@ pub struct Boundary {
     #[arg(long, value_name = "N", default_value_t = 1000)]
     kills: u64,
     /// Only those who do this: `Make`, `Open`, ...
-    #[arg(long, value_name = "LIFE")]
+    #[arg(long, value_name = "SCENARIO")]
     only: Option<String>,
 }
 
@@ -40,25 +40,28 @@ const STUCK: Duration = Duration::from_secs(5);
 const INSTRUCTIONS: u64 = 8192;
 
 impl Harness for Boundary {
-    const PARTS: &'static [(&'static str, Part)] = &[("boundary: life", life::play)];
+    const PARTS: &'static [(&'static str, Part)] = &[("boundary: scenario", scenario::play)];
 
     fn run(&self, run: &Run) -> Outcome {
         run.goal(self.kills, "kills");
-        let is_meant = |life: &Life| self.only.as_ref().is_none_or(|only| *only == format!("{life:?}"));
-        let lives = life::ALL.into_iter().filter(is_meant);
-        let lives = lives.flat_map(|life| life.backends().iter().map(move |&backend| (life, backend)));
-        let lives: Vec<_> =
-            lives.map(|life| Ok((life, length(life.0, life.1)?))).collect::<Result<_, Failure>>()?;
-        if lives.is_empty() {
-            return Err(Failure::Failed("nobody lives so".to_owned()));
+        let is_meant =
+            |scenario: &Scenario| self.only.as_ref().is_none_or(|only| *only == format!("{scenario:?}"));
+        let scenarios = scenario::ALL.into_iter().filter(is_meant);
+        let scenarios = scenarios
+            .flat_map(|scenario| scenario.backends().iter().map(move |&backend| (scenario, backend)));
+        let scenarios: Vec<_> = scenarios
+            .map(|scenario| Ok((scenario, length(scenario.0, scenario.1)?)))
+            .collect::<Result<_, Failure>>()?;
+        if scenarios.is_empty() {
+            return Err(Failure::Failed("nobody scenarios so".to_owned()));
         }
         // A process that is traced and the thread that traces it take turns.
-        lanes::run(run, lanes::processors(), 1, |pieces| {
+        workers::run(run, workers::processors(), 1, |pieces| {
             for piece in pieces {
                 let mut rng = run.rng(piece.first);
-                let ((life, backend), length) = lives[piece.first as usize % lives.len()];
+                let ((scenario, backend), length) = scenarios[piece.first as usize % scenarios.len()];
                 let (calls, instructions) = (rng.below(length), rng.log_uniform(INSTRUCTIONS));
-                let round = Round { life, backend, calls, instructions };
+                let round = Round { scenario, backend, calls, instructions };
                 round.run(run, &mut rng).map_err(|failure| match failure {
                     Failure::Failed(why) => {
                         Failure::Failed(format!("kill {}, {round:?}: {why}", piece.first))
@@ -72,10 +75,10 @@ impl Harness for Boundary {
     }
 }
 
-/// How many entries to and exits from system calls there are in a life.
-fn length(life: Life, backend: Backend) -> Result<u64, Failure> {
+/// How many entries to and exits from system calls there are in a scenario.
+fn length(scenario: Scenario, backend: Backend) -> Result<u64, Failure> {
     let place = backend.place();
-    let traced = start(life, &place, "default")?;
+    let traced = start(scenario, &place, "default")?;
     let mut length = 1;
     while traced.next_call() {
         length += 1;
@@ -83,23 +86,23 @@ fn length(life: Life, backend: Backend) -> Result<u64, Failure> {
     Ok(length)
 }
 
-/// Starts a life that can be killed.
-fn start(life: Life, place: &Place, wake_mode: &str) -> Result<Traced, Failure> {
-    if life.needs_pipe() {
+/// Starts a scenario that can be killed.
+fn start(scenario: Scenario, place: &Place, wake_mode: &str) -> Result<Traced, Failure> {
+    if scenario.needs_pipe() {
         place.create(&options())?;
     }
-    if life == Life::Replace {
+    if scenario == Scenario::Replace {
         // The socket of a server that is dead.
         drop(UnixListener::bind(place.path())?);
     }
-    Traced::start("boundary: life", &[&format!("{life:?}"), place.as_str(), wake_mode])
+    Traced::start("boundary: scenario", &[&format!("{scenario:?}"), place.as_str(), wake_mode])
         .ok_or_else(|| Failure::CannotRunHere("nobody may be traced here".to_owned()))
 }
 
 /// Who is killed, and where: so many entries to and exits from system calls on, and so many instructions.
 #[derive(Clone, Copy, Debug)]
 struct Round {
-    life: Life,
+    scenario: Scenario,
     backend: Backend,
     calls: u64,
     instructions: u64,
@@ -113,13 +116,13 @@ fn options() -> Options {
 impl Round {
     fn run(&self, run: &Run, rng: &mut Rng) -> Outcome {
         let place = self.backend.place();
-        let traced = start(self.life, &place, if rng.below(2) == 0 { "fence" } else { "default" })?;
+        let traced = start(self.scenario, &place, if rng.below(2) == 0 { "fence" } else { "default" })?;
         let lived =
             (0..self.calls).all(|_| traced.next_call()) && (0..self.instructions).all(|_| traced.step());
         drop(traced);
         run.count(if lived { "in the middle of it" } else { "at the end" }, 1);
-        match self.life {
-            Life::Serve | Life::Replace => self.next_server(run, &place),
+        match self.scenario {
+            Scenario::Serve | Scenario::Replace => self.next_server(run, &place),
             _ => self.next_end(run, rng, &place),
         }
     }
@@ -169,7 +172,7 @@ impl Round {
             return Ok(());
         }
         // It is gone if it was to go when both sides have closed.
-        if place.exists() || self.life != Life::Leave {
+        if place.exists() || self.scenario != Scenario::Leave {
             place.attached_by(0);
             unlink(place)?;
         }
@@ -180,18 +183,18 @@ impl Round {
     fn next_server(&self, run: &Run, place: &Place) -> Outcome {
         let pipe = options().create("memfd")?;
         let since = Instant::now();
-        // A process that another lane has just forked holds a copy of the dead socket until its exec.
+        // A process that another worker has just forked holds a copy of the dead socket until its exec.
         let server = loop {
             match handoff::serve(place.path(), &pipe) {
                 Err(SetupError::Exists { .. }) if since.elapsed() < STUCK => {
-                    run.count("times a dead socket was alive in a child of another lane", 1);
+                    run.count("times a dead socket was alive in a child of another worker", 1);
                     thread::sleep(Duration::from_millis(1));
                 }
                 served => break served?,
             }
         };
         drop(server);
-        if self.life == Life::Replace {
+        if self.scenario == Scenario::Replace {
             // A socket has a name from its beginning: killed before that is exchanged for the dead one's, or before that is
             // removed, a server leaves one of the two, which the next one takes along.
             let beside = fs::read_dir(place.path().parent().expect("a directory"))?.flatten();

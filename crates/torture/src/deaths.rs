@@ -8,7 +8,7 @@ use shmpipe::{Consumer, Options, Pipe, RecvError};
 use shmpipe_testing::backend::{Backend, Place};
 use shmpipe_testing::layout::{lock, semaphore};
 use shmpipe_testing::process::{Line, Part, Process};
-use shmpipe_testing::{LONG, janitor, raw, within};
+use shmpipe_testing::{LONG, raw, reaper, within};
 use std::fs;
 use std::hint::black_box;
 use std::io;
@@ -108,7 +108,7 @@ impl Scene {
         let place = backend.place();
         let pipe = place.create(&Options::new().capacity(4096))?;
         let consumer = Some(pipe.consumer()?);
-        let directory = janitor::directory().join("core");
+        let directory = reaper::directory().join("core");
         fs::create_dir_all(&directory)?;
         let megabytes = if matches!(death, Death::KilledLarge | Death::Dumped) { memory } else { 0 };
         let end = match death {

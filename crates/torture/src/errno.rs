@@ -2,14 +2,14 @@
 //! and the third time: what comes of it is an error that says so, or what was asked for; nothing is left open, taken or half made; and the same
 //! succeeds right after.
 
-mod deed;
+mod scenario;
 mod table;
 
-use crate::lanes;
 use crate::run::{Harness, Run};
 use crate::verdict::{Failure, Outcome};
+use crate::workers;
 use clap::Args;
-use deed::Deed;
+use scenario::Scenario;
 use shmpipe::{Options, handoff, unlink};
 use shmpipe_testing::backend::{Backend, Place};
 use shmpipe_testing::process::Part;
@@ -23,7 +23,7 @@ use table::TABLE;
 #[derive(Debug, Args)]
 pub struct Errno {
     /// Only what is done so: `Create`, `ClaimProducer`, ...
-    #[arg(long, value_name = "DEED")]
+    #[arg(long, value_name = "SCENARIO")]
     only: Option<String>,
     /// Name each failure, and go on
     #[arg(long)]
@@ -38,7 +38,7 @@ const TIMES: usize = 3;
 /// One failure of one call.
 #[derive(Clone, Copy, Debug)]
 struct Case {
-    deed: Deed,
+    scenario: Scenario,
     backend: Backend,
     /// The call's number in the table.
     entry: usize,
@@ -48,21 +48,21 @@ struct Case {
 }
 
 impl Harness for Errno {
-    const PARTS: &'static [(&'static str, Part)] = &[("errno: deed", deed::play)];
+    const PARTS: &'static [(&'static str, Part)] = &[("errno: scenario", scenario::play)];
 
     fn run(&self, run: &Run) -> Outcome {
         let mut cases = vec![];
-        let deeds = deed::ALL
+        let scenarios = scenario::ALL
             .iter()
-            .filter(|deed| self.only.as_ref().is_none_or(|only| *only == format!("{deed:?}")));
-        for &deed in deeds {
-            for backend in BACKENDS.into_iter().filter(|&backend| is_meant(deed, backend)) {
-                cases.extend(cases_of(deed, backend)?);
+            .filter(|scenario| self.only.as_ref().is_none_or(|only| *only == format!("{scenario:?}")));
+        for &scenario in scenarios {
+            for backend in BACKENDS.into_iter().filter(|&backend| is_meant(scenario, backend)) {
+                cases.extend(cases_of(scenario, backend)?);
             }
         }
         run.goal(cases.len() as u64, "failures of system calls");
         let failures = Mutex::new(0);
-        lanes::run(run, lanes::processors(), 1, |pieces| {
+        workers::run(run, workers::processors(), 1, |pieces| {
             for piece in pieces {
                 let case = cases[piece.first as usize];
                 match case.run() {
@@ -88,27 +88,29 @@ impl Harness for Errno {
 
 impl Case {
     fn run(self) -> Result<End, String> {
-        let Case { deed, backend, entry, errno, time } = self;
-        let trial = Trial::new(deed, backend).map_err(|failure| format!("{failure:?}"));
+        let Case { scenario, backend, entry, errno, time } = self;
+        let trial = Trial::new(scenario, backend).map_err(|failure| format!("{failure:?}"));
         trial.and_then(|trial| trial.run(self)).map_err(|why| {
             let (name, error) = (TABLE[entry].name, std::io::Error::from_raw_os_error(errno));
-            format!("{deed:?}, {backend:?}: {name} number {time} fails ({error}): {why}")
+            format!("{scenario:?}, {backend:?}: {name} number {time} fails ({error}): {why}")
         })
     }
 }
 
 /// Whether it can be done with that kind of memory. What is handed over is a memfd, which nobody removes.
-fn is_meant(deed: Deed, backend: Backend) -> bool {
-    match deed {
-        Deed::Serve | Deed::Accept => backend == Backend::Memfd,
-        Deed::OpenOrCreate | Deed::LeaveLast | Deed::Unlink | Deed::UnlinkForce => backend != Backend::Memfd,
+fn is_meant(scenario: Scenario, backend: Backend) -> bool {
+    match scenario {
+        Scenario::Serve | Scenario::Accept => backend == Backend::Memfd,
+        Scenario::OpenOrCreate | Scenario::LeaveLast | Scenario::Unlink | Scenario::UnlinkForce => {
+            backend != Backend::Memfd
+        }
         _ => true,
     }
 }
 
 /// Each failure of each call that it makes when nothing fails.
-fn cases_of(deed: Deed, backend: Backend) -> Result<Vec<Case>, Failure> {
-    let trial = Trial::new(deed, backend)?;
+fn cases_of(scenario: Scenario, backend: Backend) -> Result<Vec<Case>, Failure> {
+    let trial = Trial::new(scenario, backend)?;
     let mut counts = BTreeMap::new();
     trial
         .each_call(|traced| {
@@ -121,7 +123,7 @@ fn cases_of(deed: Deed, backend: Backend) -> Result<Vec<Case>, Failure> {
     let times =
         counts.into_iter().flat_map(|(entry, count)| (1..=TIMES.min(count)).map(move |time| (entry, time)));
     let cases = times.flat_map(|(entry, time)| {
-        TABLE[entry].errnos.iter().map(move |&errno| Case { deed, backend, entry, errno, time })
+        TABLE[entry].errnos.iter().map(move |&errno| Case { scenario, backend, entry, errno, time })
     });
     Ok(cases.collect())
 }
@@ -135,34 +137,34 @@ enum End {
 
 /// A process that is about to do something with a pipe of its own.
 struct Trial {
-    deed: Deed,
+    scenario: Scenario,
     traced: Traced,
     place: Place,
 }
 
 impl Trial {
-    fn new(deed: Deed, backend: Backend) -> Result<Self, Failure> {
+    fn new(scenario: Scenario, backend: Backend) -> Result<Self, Failure> {
         let place = backend.place();
-        if deed.needs_pipe() {
+        if scenario.needs_pipe() {
             place.create(&Options::new().capacity(4096))?;
         }
-        let address = match deed {
-            Deed::Create => place.making(),
+        let address = match scenario {
+            Scenario::Create => place.making(),
             _ => place.as_str(),
         };
         let socket = match backend {
             Backend::Memfd => place.path().display().to_string(),
             _ => String::new(),
         };
-        let mut traced = Traced::start("errno: deed", &[&format!("{deed:?}"), address, &socket])
+        let mut traced = Traced::start("errno: scenario", &[&format!("{scenario:?}"), address, &socket])
             .ok_or_else(|| Failure::CannotRunHere("nobody may be traced here".to_owned()))?;
         traced.prepare("go");
-        Ok(Trial { deed, traced, place })
+        Ok(Trial { scenario, traced, place })
     }
 
     /// Runs it to its mark. Before each call, `choose` may say how that is to fail: by which error, and whether it is done.
     fn each_call(&self, mut choose: impl FnMut(&Traced) -> Option<(i32, bool)>) -> Result<(), String> {
-        if self.deed == Deed::Accept {
+        if self.scenario == Scenario::Accept {
             // Somebody to be accepted. It ends when the process does.
             let path = self.place.path().to_owned();
             thread::spawn(move || handoff::connect(path, &Options::new()).is_ok());
@@ -211,7 +213,7 @@ impl Trial {
         if is_signal && !table::TELL_SIGNALS.contains(&TABLE[case.entry].name) {
             return Err(format!("a signal fails it: {told}"));
         }
-        if matches!((self.deed, &end), (Deed::Create | Deed::OpenOrCreate, End::Told))
+        if matches!((self.scenario, &end), (Scenario::Create | Scenario::OpenOrCreate, End::Told))
             && !self.place.is_unused()
         {
             return Err(format!("it has left something behind, and said: {told}"));

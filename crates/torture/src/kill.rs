@@ -4,18 +4,18 @@
 
 mod pair;
 
-use crate::lanes;
-use crate::nursery::{self, Child};
+use crate::fork_server::{self, Child, ForkServer};
 use crate::objects;
 use crate::run::{Harness, Run};
 use crate::traffic::words::{DOUBTS, DUPLICATES, RELEASED, SENT, TAKEN};
 use crate::traffic::{consume, produce};
 use crate::verdict::{Failure, Outcome};
+use crate::workers;
 use clap::Args;
 use pair::{CONSUMER, PRODUCER, Pair};
 use shmpipe::{Options, Wait, WakeMode, unlink};
 use shmpipe_testing::backend::{Backend, Place};
-use shmpipe_testing::ledger::Ledger;
+use shmpipe_testing::journal::Journal;
 use shmpipe_testing::process::{Line, Part};
 use shmpipe_testing::rng::Rng;
 
@@ -29,26 +29,26 @@ pub struct Kill {
     #[arg(long, value_parser = crate::backend)]
     backend: Option<Backend>,
     /// So many pairs of processes at the same time [default: three for each processor]
-    #[arg(long, value_name = "N", default_value_t = 3 * lanes::processors(), hide_default_value = true)]
+    #[arg(long, value_name = "N", default_value_t = 3 * workers::processors(), hide_default_value = true)]
     pairs: usize,
 }
 
 impl Harness for Kill {
-    const PARTS: &'static [(&'static str, Part)] = &[("kill", bear)];
+    const PARTS: &'static [(&'static str, Part)] = &[("kill", spawn)];
 
     fn run(&self, run: &Run) -> Outcome {
         run.goal(self.rounds, "rounds");
         objects::keep_apart(run);
-        lanes::run(run, self.pairs, LAP, |mut pieces| {
-            let mut lap = Lap { run, backend: self.backend, nursery: nursery::Nursery::start("kill") };
+        workers::run(run, self.pairs, LAP, |mut pieces| {
+            let mut lap = Lap { run, backend: self.backend, fork_server: ForkServer::start("kill") };
             pieces.try_for_each(|piece| lap.run(run.rng(piece.first), piece.count))
         })?;
         objects::must_be_none()
     }
 }
 
-fn bear(line: Line) {
-    nursery::play(line, &[(PRODUCER, produce as Child), (CONSUMER, consume)]);
+fn spawn(line: Line) {
+    fork_server::play(line, &[(PRODUCER, produce as Child), (CONSUMER, consume)]);
 }
 
 /// Rounds with one pipe.
@@ -95,7 +95,7 @@ fn one_of_ten<'a, T>(rng: &mut Rng, choices: &'a [(T, u64)]) -> &'a T {
 struct Lap<'a> {
     run: &'a Run,
     backend: Option<Backend>,
-    nursery: nursery::Nursery,
+    fork_server: ForkServer,
 }
 
 impl Lap<'_> {
@@ -103,10 +103,10 @@ impl Lap<'_> {
     fn run(&mut self, mut rng: Rng, rounds: u64) -> Outcome {
         let Kind { capacity, mode, waits } = one_of_ten(&mut rng, &KINDS);
         let backend = self.backend.unwrap_or(*one_of_ten(&mut rng, &BACKENDS));
-        let (place, ledger) = (backend.place(), Ledger::new());
+        let (place, journal) = (backend.place(), Journal::new());
         let options = Options::new().capacity(*capacity).wake_mode(*mode);
         drop(place.create(&options)?);
-        let mut pair = Pair::new(&place, &ledger, &mut self.nursery, Rng(rng.word()), waits);
+        let mut pair = Pair::new(&place, &journal, &mut self.fork_server, Rng(rng.word()), waits);
         for round in 1..=rounds {
             if self.run.is_over() {
                 return Ok(());
@@ -117,18 +117,18 @@ impl Lap<'_> {
             }
         }
         pair.end();
-        let [taken, _] = ledger.entry(TAKEN);
-        let totals = [("taken", taken), ("released", ledger.get(RELEASED))];
+        let [taken, _] = journal.entry(TAKEN);
+        let totals = [("taken", taken), ("released", journal.get(RELEASED))];
         for (what, number) in totals {
-            if number != ledger.get(SENT) {
-                return Err(Failure::Failed(format!("{} sent, {number} {what}", ledger.get(SENT))));
+            if number != journal.get(SENT) {
+                return Err(Failure::Failed(format!("{} sent, {number} {what}", journal.get(SENT))));
             }
         }
         nothing_is_left(&place)?;
         self.run.count("messages", taken);
-        self.run.count("came a second time", ledger.get(DUPLICATES));
+        self.run.count("came a second time", journal.get(DUPLICATES));
         self.run.count("rivals kept out", pair.rivals());
-        self.run.count("told to try again", ledger.get(DOUBTS));
+        self.run.count("told to try again", journal.get(DOUBTS));
         self.run.advance(rounds);
         Ok(())
     }

@@ -13,12 +13,11 @@ mod errno;
 #[cfg(not(target_arch = "x86_64"))]
 #[path = "errno/elsewhere.rs"]
 mod errno;
+mod fork_server;
 mod kill;
-mod lanes;
+mod mutants;
 mod mutator;
-mod nursery;
 mod objects;
-mod planted;
 mod run;
 mod sleep;
 mod soak;
@@ -27,6 +26,7 @@ mod step;
 mod threads;
 mod traffic;
 mod verdict;
+mod workers;
 
 use clap::{Parser, Subcommand};
 use run::{Common, Harness};
@@ -65,7 +65,7 @@ harnesses! {
     Sleep: sleep,
     Mutator: mutator,
     Soak: soak,
-    Planted: planted,
+    Mutants: mutants,
     Step: step,
     Threads: threads,
 }

@@ -15,7 +15,7 @@ use end::{End, consume, produce};
 use shmpipe::{Options, WakeMode};
 use shmpipe_testing::LONG;
 use shmpipe_testing::backend::Backend;
-use shmpipe_testing::ledger::Ledger;
+use shmpipe_testing::journal::Journal;
 use shmpipe_testing::process::{Part, Process};
 use shmpipe_testing::raw::Attached;
 use shmpipe_testing::rng::Rng;
@@ -66,11 +66,11 @@ fn bout(run: &Run, rng: &mut Rng) -> Outcome {
     let pipe = place.create(&Options::new().capacity(capacity).wake_mode(wake_mode))?;
     let segment = place.segment();
     let fresh = segment.bytes();
-    let ledger = Ledger::new();
+    let journal = Journal::new();
     let seeds = [rng.word().to_string(), rng.word().to_string()];
     let start = |end: End| {
         let part = format!("mutator: {end}");
-        Process::start(&part, &[place.as_str(), &ledger.path(), &capacity.to_string(), &seeds[end as usize]])
+        Process::start(&part, &[place.as_str(), &journal.path(), &capacity.to_string(), &seeds[end as usize]])
     };
     let mut ends = [End::Producer, End::Consumer].map(|end| (end, start(end)));
     for (_, process) in &mut ends {
@@ -82,21 +82,21 @@ fn bout(run: &Run, rng: &mut Rng) -> Outcome {
     while Instant::now() < deadline && !run.is_over() {
         // Nobody is there: the pipe is put right, and both come.
         put_right(&segment, &fresh, rng);
-        ledger.set(end::ROUND, ledger.get(end::ROUND) + 1);
-        let flips = disturb(&segment, &ledger, victim, rng, &mut ends, &mut watch)?;
+        journal.set(end::ROUND, journal.get(end::ROUND) + 1);
+        let flips = disturb(&segment, &journal, victim, rng, &mut ends, &mut watch)?;
         run.count("changes", flips);
-        ledger.set(end::ROUND, ledger.get(end::ROUND) + 1);
-        while !ends.iter().all(|(end, _)| ledger.get(end.parked()) == ledger.get(end::ROUND)) {
-            watch.look(&ledger, &mut ends)?;
+        journal.set(end::ROUND, journal.get(end::ROUND) + 1);
+        while !ends.iter().all(|(end, _)| journal.get(end.parked()) == journal.get(end::ROUND)) {
+            watch.look(&journal, &mut ends)?;
             thread::sleep(Duration::from_micros(50));
         }
     }
     for (end, process) in ends {
         process.end();
         for (what, word) in [("calls", end.calls()), ("messages", end.messages())] {
-            run.count(what, ledger.get(word));
+            run.count(what, journal.get(word));
         }
-        run.count(&format!("times a {end} was poisoned"), ledger.get(end.poisons()));
+        run.count(&format!("times a {end} was poisoned"), journal.get(end.poisons()));
     }
     Ok(())
 }
@@ -104,14 +104,14 @@ fn bout(run: &Run, rng: &mut Rng) -> Outcome {
 /// Changes words until one of the two has given up, or for a while. How many.
 fn disturb(
     segment: &Attached,
-    ledger: &Ledger,
+    journal: &Journal,
     victim: End,
     rng: &mut Rng,
     ends: &mut [(End, Process); 2],
     watch: &mut Watch,
 ) -> Result<u64, Failure> {
-    let round = ledger.get(end::ROUND);
-    let has_given_up = || [End::Producer, End::Consumer].iter().any(|end| ledger.get(end.parked()) == round);
+    let round = journal.get(end::ROUND);
+    let has_given_up = || [End::Producer, End::Consumer].iter().any(|end| journal.get(end.parked()) == round);
     let until = Instant::now() + Duration::from_micros(rng.below(20_000));
     // Traffic needs a moment without.
     (0..rng.below(50_000)).for_each(|_| std::hint::spin_loop());
@@ -132,7 +132,7 @@ fn disturb(
         if rng.below(16) == 0 {
             lay_trap(segment, rng);
         }
-        watch.look(ledger, ends)?;
+        watch.look(journal, ends)?;
     }
     Ok(flips)
 }
@@ -150,12 +150,12 @@ impl Watch {
         Watch { calls: [0; 2], since: [Instant::now(); 2], used: [None; 2] }
     }
 
-    fn look(&mut self, ledger: &Ledger, ends: &mut [(End, Process); 2]) -> Outcome {
+    fn look(&mut self, journal: &Journal, ends: &mut [(End, Process); 2]) -> Outcome {
         for (i, (end, process)) in ends.iter_mut().enumerate() {
-            let calls = ledger.get(end.calls());
+            let calls = journal.get(end.calls());
             if calls != self.calls[i] {
                 (self.calls[i], self.since[i], self.used[i]) = (calls, Instant::now(), None);
-            } else if self.since[i].elapsed() > SOON && ledger.get(end.parked()) != ledger.get(end::ROUND) {
+            } else if self.since[i].elapsed() > SOON && journal.get(end.parked()) != journal.get(end::ROUND) {
                 // One that works uses the processor, if it gets it; one that sleeps has to wake up.
                 let now = process.processor_time();
                 if now - *self.used[i].get_or_insert(now) > SOON || self.since[i].elapsed() > LONG {

@@ -20,15 +20,15 @@
 mod clock;
 mod sides;
 
-use crate::lanes;
-use crate::nursery::{self, Child, Nursery};
+use crate::fork_server::{self, Child, ForkServer};
 use crate::objects;
 use crate::run::{Harness, Run};
 use crate::verdict::{Failure, Outcome};
+use crate::workers;
 use clap::Args;
 use shmpipe::{Options, SetupError, WakeMode};
 use shmpipe_testing::backend::Backend;
-use shmpipe_testing::ledger::Ledger;
+use shmpipe_testing::journal::Journal;
 use shmpipe_testing::process::{Line, Part};
 use shmpipe_testing::rng::Rng;
 use sides::{Order, RACES, SLEEPS, STOP, Side, WAITS};
@@ -42,19 +42,19 @@ pub struct Sleep {
     #[arg(long, value_name = "N", default_value_t = 200_000)]
     sleeps: u64,
     /// So many pairs at the same time [default: one for two processors]
-    #[arg(long, value_name = "N", default_value_t = lanes::processors().div_ceil(2), hide_default_value = true)]
+    #[arg(long, value_name = "N", default_value_t = workers::processors().div_ceil(2), hide_default_value = true)]
     pairs: usize,
 }
 
 impl Harness for Sleep {
-    const PARTS: &'static [(&'static str, Part)] = &[("sleep", bear)];
+    const PARTS: &'static [(&'static str, Part)] = &[("sleep", spawn)];
 
     fn run(&self, run: &Run) -> Outcome {
         run.goal(self.sleeps, "sleeps");
         objects::keep_apart(run);
-        lanes::run(run, self.pairs, LAP, |mut pieces| {
-            let mut nursery = Nursery::start("sleep");
-            pieces.try_for_each(|piece| lap(run, &mut nursery, piece))
+        workers::run(run, self.pairs, LAP, |mut pieces| {
+            let mut fork_server = ForkServer::start("sleep");
+            pieces.try_for_each(|piece| lap(run, &mut fork_server, piece))
         })?;
         objects::must_be_none()
     }
@@ -62,28 +62,28 @@ impl Harness for Sleep {
 
 const CHILD: &str = "side";
 
-fn bear(line: Line) {
-    nursery::play(line, &[(CHILD, sides::play as Child)]);
+fn spawn(line: Line) {
+    fork_server::play(line, &[(CHILD, sides::play as Child)]);
 }
 
 /// Sleeps with one pipe.
 const LAP: u64 = 250;
 
 /// So many sleeps with a pipe of their own, each kind of pair in its turn.
-fn lap(run: &Run, nursery: &mut Nursery, piece: lanes::Piece) -> Outcome {
+fn lap(run: &Run, fork_server: &mut ForkServer, piece: workers::Piece) -> Outcome {
     let number = piece.first / LAP;
     let kind = |one_in: u64| number / one_in % 2 == 0;
     let (consumer_sleeps, processes) = (kind(1), kind(2));
     let mode = if kind(4) { WakeMode::Membarrier } else { WakeMode::Fence };
     let mut rng = run.rng(number);
-    let (place, ledger) = (Backend::SysV.place(), Ledger::new());
+    let (place, journal) = (Backend::SysV.place(), Journal::new());
     match place.create(&Options::new().capacity(sides::CAPACITY).wake_mode(mode)) {
         Err(error @ SetupError::CannotWake { .. }) => return Err(Failure::CannotRunHere(error.to_string())),
         made => drop(made?),
     }
     let mut order = |side| Order {
         address: place.as_str().to_owned(),
-        ledger: ledger.path(),
+        journal: journal.path(),
         side,
         is_consumer: (side == Side::Sleeper) == consumer_sleeps,
         sleeps: piece.count,
@@ -93,27 +93,27 @@ fn lap(run: &Run, nursery: &mut Nursery, piece: lanes::Piece) -> Outcome {
     let who = if consumer_sleeps { "consumer" } else { "producer" };
     let what = format!("a {who} that sleeps, {mode}, {}", if processes { "processes" } else { "threads" });
     let outcome = match processes {
-        true => in_processes(nursery, &orders),
-        false => in_threads(&ledger, &orders),
+        true => in_processes(fork_server, &orders),
+        false => in_threads(&journal, &orders),
     };
     outcome.map_err(|why| Failure::Failed(format!("{what}: {why}")))?;
-    run.count("waits", ledger.get(WAITS));
-    run.count("that were woken on the way to sleep", ledger.get(RACES));
-    run.keep_largest("us from publication to return at most", ledger.get(sides::LATEST) / 1000);
-    run.advance(ledger.get(SLEEPS));
+    run.count("waits", journal.get(WAITS));
+    run.count("that were woken on the way to sleep", journal.get(RACES));
+    run.keep_largest("us from publication to return at most", journal.get(sides::LATEST) / 1000);
+    run.advance(journal.get(SLEEPS));
     Ok(())
 }
 
-fn in_processes(nursery: &mut Nursery, orders: &[Order; 2]) -> Result<(), String> {
+fn in_processes(fork_server: &mut ForkServer, orders: &[Order; 2]) -> Result<(), String> {
     let mut sides = orders.each_ref().map(|order| {
         let words = order.to_words();
-        nursery.bear(CHILD, &words.each_ref().map(String::as_str))
+        fork_server.spawn(CHILD, &words.each_ref().map(String::as_str))
     });
     for which in [0, 1] {
         let status = loop {
             // The other one waits for it if one has failed.
             if let Some(failed) = sides[1 - which].has_ended().filter(|status| !status.success()) {
-                return Err(nursery.why(failed));
+                return Err(fork_server.why(failed));
             }
             if let Some(status) = sides[which].has_ended() {
                 break status;
@@ -121,18 +121,18 @@ fn in_processes(nursery: &mut Nursery, orders: &[Order; 2]) -> Result<(), String
             thread::sleep(std::time::Duration::from_millis(1));
         };
         if !status.success() {
-            return Err(nursery.why(status));
+            return Err(fork_server.why(status));
         }
     }
     Ok(())
 }
 
-fn in_threads(ledger: &Ledger, orders: &[Order; 2]) -> Result<(), String> {
+fn in_threads(journal: &Journal, orders: &[Order; 2]) -> Result<(), String> {
     let play = |order: &Order| {
         let played = catch_unwind(AssertUnwindSafe(|| order.play()));
         if played.is_err() {
             // The other one would wait for us.
-            ledger.set(STOP, 1);
+            journal.set(STOP, 1);
         }
         played
     };

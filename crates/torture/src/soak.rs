@@ -11,7 +11,7 @@
 mod couple;
 mod usage;
 
-use crate::nursery::{self, Child};
+use crate::fork_server::{self, Child};
 use crate::objects;
 use crate::run::{Harness, Run};
 use crate::traffic::{consume, produce};
@@ -34,7 +34,7 @@ pub struct Soak {
 }
 
 impl Harness for Soak {
-    const PARTS: &'static [(&'static str, Part)] = &[("soak", bear)];
+    const PARTS: &'static [(&'static str, Part)] = &[("soak", spawn)];
 
     fn run(&self, run: &Run) -> Outcome {
         run.goal(((self.minutes * 60.0).ceil() as u64).max(5), "seconds");
@@ -44,8 +44,8 @@ impl Harness for Soak {
     }
 }
 
-fn bear(line: Line) {
-    nursery::play(line, &[(couple::NAMES[0], produce as Child), (couple::NAMES[1], consume)]);
+fn spawn(line: Line) {
+    fork_server::play(line, &[(couple::NAMES[0], produce as Child), (couple::NAMES[1], consume)]);
 }
 
 /// The kind of memory, and which end is killed: the first is the producer.

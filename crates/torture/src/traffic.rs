@@ -1,4 +1,4 @@
-//! Numbered messages between two processes that may be killed at any instant: each notes in a ledger what it is about to do and
+//! Numbered messages between two processes that may be killed at any instant: each notes in a journal what it is about to do and
 //! what it has done, so that its successor knows what must be in the pipe, and what may come a second time.
 
 mod receiving;
@@ -11,7 +11,7 @@ pub use report::describe;
 pub use sending::produce;
 
 use shmpipe::{Options, Pipe, SetupError, Wait};
-use shmpipe_testing::ledger::Ledger;
+use shmpipe_testing::journal::Journal;
 use shmpipe_testing::rng::Rng;
 use std::str::FromStr;
 use std::sync::atomic::Ordering;
@@ -23,7 +23,7 @@ use words::{DOUBTS, HOLDER, STOP};
 #[derive(Clone, Debug)]
 pub struct Orders {
     pub address: String,
-    pub ledger: String,
+    pub journal: String,
     pub seed: u64,
     /// Which of all that play its part it is.
     pub ordinal: u64,
@@ -49,7 +49,7 @@ impl Orders {
         let (wait, _) = WAITS.into_iter().find(|(_, wait)| *wait == self.wait).expect("one of three");
         [
             self.address.clone(),
-            self.ledger.clone(),
+            self.journal.clone(),
             self.seed.to_string(),
             self.ordinal.to_string(),
             wait.to_owned(),
@@ -64,13 +64,13 @@ impl Orders {
         fn parsed<T: FromStr>(word: &str) -> T {
             word.parse().unwrap_or_else(|_| panic!("{word:?} is no order"))
         }
-        let [address, ledger, seed, ordinal, wait, rival, trusting, dawdling, staying] = words else {
+        let [address, journal, seed, ordinal, wait, rival, trusting, dawdling, staying] = words else {
             panic!("{words:?} are no orders")
         };
         let (_, wait) = WAITS.into_iter().find(|(name, _)| name == wait).expect("one of three");
         Orders {
             address: address.clone(),
-            ledger: ledger.clone(),
+            journal: journal.clone(),
             seed: parsed(seed),
             ordinal: parsed(ordinal),
             wait,
@@ -81,14 +81,14 @@ impl Orders {
         }
     }
 
-    fn open(&self, ledger: &Ledger) -> Pipe {
+    fn open(&self, journal: &Journal) -> Pipe {
         let options = Options::new().wait(self.wait);
-        self.insist(ledger, || options.open(self.address.as_str()))
+        self.insist(journal, || options.open(self.address.as_str()))
     }
 
     /// Opens the pipe, or claims a role, which is free unless a predecessor is there that we have to outlive: again as long as it
     /// cannot be done yet.
-    fn insist<T>(&self, ledger: &Ledger, act: impl Fn() -> Result<T, SetupError>) -> T {
+    fn insist<T>(&self, journal: &Journal, act: impl Fn() -> Result<T, SetupError>) -> T {
         let since = Instant::now();
         loop {
             match act() {
@@ -99,7 +99,7 @@ impl Orders {
                 Err(
                     SetupError::Busy { .. } | SetupError::ClaimsLost { .. } | SetupError::RoleTaken { .. },
                 ) if since.elapsed() < GONE => {
-                    ledger.word(DOUBTS).fetch_add(1, Ordering::Relaxed);
+                    journal.word(DOUBTS).fetch_add(1, Ordering::Relaxed);
                     nap(1000);
                 }
                 Err(error) => panic!("{error}"),
@@ -109,12 +109,12 @@ impl Orders {
 }
 
 /// Plays one holder of a role after the other; whether there is another one, it is told by the one before.
-fn play(words: &[String], hold: impl Fn(&Orders, &Ledger)) {
+fn play(words: &[String], hold: impl Fn(&Orders, &Journal)) {
     let mut orders = Orders::from_words(words);
-    let ledger = Ledger::open(&orders.ledger);
+    let journal = Journal::open(&orders.journal);
     loop {
-        hold(&orders, &ledger);
-        if !orders.staying || ledger.get(STOP) != 0 {
+        hold(&orders, &journal);
+        if !orders.staying || journal.get(STOP) != 0 {
             break;
         }
         let mut rng = Rng(orders.seed);
@@ -143,23 +143,23 @@ impl Term {
 /// Each holder leaves its ordinal behind with everything that it does, and finds it there again the next time. If another one
 /// does the same meanwhile, either finds the other's.
 struct Tenure<'a> {
-    ledger: &'a Ledger,
+    journal: &'a Journal,
     word: usize,
     ordinal: u64,
 }
 
 impl<'a> Tenure<'a> {
     /// Begins when a role has been claimed.
-    fn new(ledger: &'a Ledger, role: usize, ordinal: u64) -> Self {
+    fn new(journal: &'a Journal, role: usize, ordinal: u64) -> Self {
         let word = HOLDER[role];
-        ledger.set(word, ordinal);
-        Tenure { ledger, word, ordinal }
+        journal.set(word, ordinal);
+        Tenure { journal, word, ordinal }
     }
 
     /// While the role is held.
     fn renew(&self) {
         // Relaxed: only that each swap is one, and that they have an order.
-        let found = self.ledger.word(self.word).swap(self.ordinal, Ordering::Relaxed);
+        let found = self.journal.word(self.word).swap(self.ordinal, Ordering::Relaxed);
         assert_eq!(found, self.ordinal, "two hold the role: ours is {}, {found} was here", self.ordinal);
     }
 }

@@ -1,11 +1,11 @@
 //! A producer and a consumer, and what is done to them.
 
-use crate::nursery::{Forked, Nursery};
+use crate::fork_server::{ForkServer, Forked};
 use crate::traffic::words::{ATTEMPT, BEGUN, LEAVE, STOP, TAKEN};
 use crate::traffic::{Orders, describe};
 use shmpipe::Wait;
 use shmpipe_testing::backend::Place;
-use shmpipe_testing::ledger::Ledger;
+use shmpipe_testing::journal::Journal;
 use shmpipe_testing::rng::Rng;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,8 +22,8 @@ const FIRST_STEPS: u64 = 1500;
 
 pub struct Pair<'a> {
     place: &'a Place,
-    ledger: &'a Ledger,
-    nursery: &'a mut Nursery,
+    journal: &'a Journal,
+    fork_server: &'a mut ForkServer,
     rng: Rng,
     waits: &'a [Wait],
     /// How many of each were started.
@@ -35,13 +35,21 @@ pub struct Pair<'a> {
 impl<'a> Pair<'a> {
     pub fn new(
         place: &'a Place,
-        ledger: &'a Ledger,
-        nursery: &'a mut Nursery,
+        journal: &'a Journal,
+        fork_server: &'a mut ForkServer,
         rng: Rng,
         waits: &'a [Wait],
     ) -> Self {
-        let mut pair =
-            Pair { place, ledger, nursery, rng, waits, started: [0; 2], processes: [None, None], rivals: 0 };
+        let mut pair = Pair {
+            place,
+            journal,
+            fork_server,
+            rng,
+            waits,
+            started: [0; 2],
+            processes: [None, None],
+            rivals: 0,
+        };
         pair.start(0);
         pair.start(1);
         pair
@@ -56,11 +64,11 @@ impl<'a> Pair<'a> {
         self.rng.below(one_in) == 0
     }
 
-    fn bear(&mut self, which: usize, rival: bool) -> Forked {
+    fn spawn(&mut self, which: usize, rival: bool) -> Forked {
         self.started[which] += 1;
         let orders = Orders {
             address: self.place.as_str().to_owned(),
-            ledger: self.ledger.path(),
+            journal: self.journal.path(),
             seed: self.rng.word(),
             ordinal: self.started[which],
             wait: self.waits[self.rng.below(self.waits.len() as u64) as usize],
@@ -69,11 +77,11 @@ impl<'a> Pair<'a> {
             dawdling: self.chance(3),
             staying: false,
         };
-        self.nursery.bear(NAMES[which], &orders.to_words().each_ref().map(String::as_str))
+        self.fork_server.spawn(NAMES[which], &orders.to_words().each_ref().map(String::as_str))
     }
 
     fn start(&mut self, which: usize) {
-        self.processes[which] = Some(self.bear(which, false));
+        self.processes[which] = Some(self.spawn(which, false));
     }
 
     fn process(&mut self, which: usize) -> &mut Forked {
@@ -87,7 +95,7 @@ impl<'a> Pair<'a> {
 
     fn must_live(&mut self, which: usize) {
         if let Some(status) = self.processes[which].as_mut().and_then(Forked::has_ended) {
-            let why = self.nursery.why(status);
+            let why = self.fork_server.why(status);
             self.describe();
             panic!("the {} has ended by itself: {why}", NAMES[which]);
         }
@@ -110,7 +118,7 @@ impl<'a> Pair<'a> {
     }
 
     fn has_begun(&self, which: usize) -> bool {
-        self.ledger.get(BEGUN[which]) == self.started[which]
+        self.journal.get(BEGUN[which]) == self.started[which]
     }
 
     fn must_begin(&mut self, which: usize) {
@@ -163,10 +171,10 @@ impl<'a> Pair<'a> {
             // On its way still, or kept from it by the other one, which is stopped on its own way.
             return self.replace(which);
         }
-        let rival = self.bear(which, true);
+        let rival = self.spawn(which, true);
         self.pause(FIRST_STEPS);
         self.must_live(which);
-        let begun = self.ledger.get(BEGUN[which]);
+        let begun = self.journal.get(BEGUN[which]);
         if begun == self.started[which] {
             self.describe();
             panic!("two hold the role: a second {} has begun, and the first one lives", NAMES[which]);
@@ -179,7 +187,7 @@ impl<'a> Pair<'a> {
     /// One closes, and ends, and has a successor.
     fn take_turns(&mut self, which: usize) {
         (0..2).for_each(|which| self.must_begin(which));
-        self.ledger.set(LEAVE[which], self.started[which]);
+        self.journal.set(LEAVE[which], self.started[which]);
         self.must_end(which, "has not closed");
         self.start(which);
     }
@@ -198,20 +206,20 @@ impl<'a> Pair<'a> {
     /// Both are left alone until both have done something.
     pub fn must_progress(&mut self) {
         (0..2).for_each(|which| self.must_begin(which));
-        let [before, ..] = self.ledger.entry::<3>(ATTEMPT);
-        self.wait_until("the producer sends nothing", |pair| pair.ledger.entry::<3>(ATTEMPT)[0] > before);
-        self.wait_until("the consumer takes nothing", |pair| pair.ledger.entry::<2>(TAKEN)[0] > before);
+        let [before, ..] = self.journal.entry::<3>(ATTEMPT);
+        self.wait_until("the producer sends nothing", |pair| pair.journal.entry::<3>(ATTEMPT)[0] > before);
+        self.wait_until("the consumer takes nothing", |pair| pair.journal.entry::<2>(TAKEN)[0] > before);
     }
 
     /// Both end in good order, with nothing left in the pipe.
     pub fn end(&mut self) {
-        self.ledger.set(STOP, 1);
+        self.journal.set(STOP, 1);
         self.must_end(0, "has not closed");
         self.must_end(1, "has not taken the last message");
     }
 
     fn describe(&self) {
         let pids = self.processes.each_ref().map(|process| process.as_ref().map(Forked::pid));
-        describe(self.place, self.ledger, self.started, pids);
+        describe(self.place, self.journal, self.started, pids);
     }
 }

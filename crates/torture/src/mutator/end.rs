@@ -4,15 +4,15 @@ use shmpipe::{
     Consumer, Corruption, Options, Pipe, Producer, Record, RecvError, SendError, SetupError, Wait,
 };
 use shmpipe_testing::guarded::{Brink, guarded};
+use shmpipe_testing::journal::Journal;
 use shmpipe_testing::layout::RING;
-use shmpipe_testing::ledger::Ledger;
 use shmpipe_testing::process::Line;
 use shmpipe_testing::rng::Rng;
 use std::fmt;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The word of the ledger that says what is to be done: odd, use the pipe; even, leave it.
+/// The word of the journal that says what is to be done: odd, use the pipe; even, leave it.
 pub const ROUND: usize = 0;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub enum End {
 }
 
 impl End {
-    /// The words of the ledger: the round in which it has given its role up,
+    /// The words of the journal: the round in which it has given its role up,
     pub fn parked(self) -> usize {
         8 + self as usize
     }
@@ -60,10 +60,10 @@ pub fn consume(line: Line) {
     play(line, End::Consumer);
 }
 
-/// Comes and goes as the ledger says, until whoever started us has had enough.
+/// Comes and goes as the journal says, until whoever started us has had enough.
 fn play(mut line: Line, end: End) {
-    let [address, ledger, capacity, seed] = line.words.clone().try_into().expect("four words");
-    let (ledger, capacity): (_, usize) = (Ledger::open(&ledger), capacity.parse().expect("a number"));
+    let [address, journal, capacity, seed] = line.words.clone().try_into().expect("four words");
+    let (journal, capacity): (_, usize) = (Journal::open(&journal), capacity.parse().expect("a number"));
     let mut rng = Rng(seed.parse().expect("a number"));
     let (pipe, _) = guarded(RING + capacity, || {
         Options::new().wait(Wait::Yield).open(address.as_str()).expect("a good pipe")
@@ -73,23 +73,23 @@ fn play(mut line: Line, end: End) {
         while line.hear().is_some() {}
         std::process::exit(0);
     });
-    let mut part = Attacked { end, ledger, pipe, brink: Brink::new(2 * capacity), rng: Rng(0), round: 0 };
+    let mut part = Attacked { end, journal, pipe, brink: Brink::new(2 * capacity), rng: Rng(0), round: 0 };
     loop {
-        let round = part.ledger.get(ROUND);
-        if round % 2 == 1 && part.ledger.get(end.parked()) != round {
+        let round = part.journal.get(ROUND);
+        if round % 2 == 1 && part.journal.get(end.parked()) != round {
             part.rng = Rng(rng.word());
             part.round = round;
             part.take_part();
         }
         // What was said may have been followed by the next round.
-        part.ledger.set(end.parked(), round);
+        part.journal.set(end.parked(), round);
         thread::sleep(Duration::from_micros(20));
     }
 }
 
 struct Attacked {
     end: End,
-    ledger: Ledger,
+    journal: Journal,
     pipe: Pipe,
     brink: Brink,
     rng: Rng,
@@ -125,11 +125,11 @@ impl Attacked {
     }
 
     fn count(&self, word: usize) {
-        self.ledger.set(word, self.ledger.get(word) + 1);
+        self.journal.set(word, self.journal.get(word) + 1);
     }
 
     fn is_over(&self) -> bool {
-        self.ledger.get(ROUND) != self.round
+        self.journal.get(ROUND) != self.round
     }
 
     fn send_all(&mut self, mut producer: Producer) -> Over {
@@ -203,7 +203,7 @@ impl Attacked {
 
     fn count_messages(&self, more: u64) {
         let word = self.end.messages();
-        self.ledger.set(word, self.ledger.get(word) + more);
+        self.journal.set(word, self.journal.get(word) + more);
     }
 
     fn receive_all(&mut self, mut consumer: Consumer) -> Over {

@@ -4,12 +4,12 @@ use super::Delay;
 use super::clock::{self, Queue, now};
 use shmpipe::{Options, Producer, Wait};
 use shmpipe_testing::LONG;
-use shmpipe_testing::ledger::Ledger;
+use shmpipe_testing::journal::Journal;
 use std::hint::spin_loop;
 use std::thread;
 use std::time::{Duration, Instant};
 
-// The words of the ledger: what one side writes has cache lines of its own.
+// The words of the journal: what one side writes has cache lines of its own.
 
 /// Set when a side has failed.
 pub const STOP: usize = 0;
@@ -46,7 +46,7 @@ pub enum Side {
 #[derive(Clone, Debug)]
 pub struct Order {
     pub address: String,
-    pub ledger: String,
+    pub journal: String,
     pub side: Side,
     pub is_consumer: bool,
     pub sleeps: u64,
@@ -63,7 +63,7 @@ impl Order {
         let is_sleeper = self.side == Side::Sleeper;
         [
             self.address.clone(),
-            self.ledger.clone(),
+            self.journal.clone(),
             is_sleeper.to_string(),
             self.is_consumer.to_string(),
             self.sleeps.to_string(),
@@ -72,12 +72,12 @@ impl Order {
     }
 
     fn from_words(words: &[String]) -> Self {
-        let [address, ledger, is_sleeper, is_consumer, sleeps, seed] = words else {
+        let [address, journal, is_sleeper, is_consumer, sleeps, seed] = words else {
             panic!("{words:?} are no order")
         };
         Order {
             address: address.clone(),
-            ledger: ledger.clone(),
+            journal: journal.clone(),
             side: if is_sleeper == "true" { Side::Sleeper } else { Side::Waker },
             is_consumer: is_consumer == "true",
             sleeps: sleeps.parse().expect("a number"),
@@ -87,30 +87,30 @@ impl Order {
 
     /// Plays this side to the end; panics at a wake-up that was lost.
     pub fn play(&self) {
-        let ledger = Ledger::open(&self.ledger);
+        let journal = Journal::open(&self.journal);
         let pipe = Options::new().wait(Wait::Block).open(self.address.as_str()).expect("a pipe");
         match (self.side, self.is_consumer) {
             (Side::Sleeper, true) => {
                 let mut consumer = pipe.consumer().expect("a free role");
-                self.sleep(&ledger, || drop(consumer.recv().expect("a message")));
+                self.sleep(&journal, || drop(consumer.recv().expect("a message")));
             }
             (Side::Sleeper, false) => {
                 let mut producer = pipe.producer().expect("a free role");
                 fill(&mut producer);
-                self.sleep(&ledger, || {
+                self.sleep(&journal, || {
                     producer.send(&MESSAGE).expect("space");
                 });
             }
             (Side::Waker, false) => {
                 let mut producer = pipe.producer().expect("a free role");
-                self.wake(&ledger, |at| {
+                self.wake(&journal, |at| {
                     spin_until(at);
                     producer.try_send(&MESSAGE).expect("an empty ring");
                 });
             }
             (Side::Waker, true) => {
                 let mut consumer = pipe.consumer().expect("a free role");
-                self.wake(&ledger, |at| {
+                self.wake(&journal, |at| {
                     let message = consumer.try_recv().expect("a full ring");
                     spin_until(at);
                     drop(message);
@@ -120,7 +120,7 @@ impl Order {
     }
 
     /// Waits until it has slept so often.
-    fn sleep(&self, ledger: &Ledger, mut wait: impl FnMut()) {
+    fn sleep(&self, journal: &Journal, mut wait: impl FnMut()) {
         let queue = Queue::new();
         let in_queue = || queue.waited().expect("what the kernel knows of a thread");
         let (mut sleeps, mut waits, mut races, mut latest) = (0, 0, 0, 0);
@@ -128,17 +128,17 @@ impl Order {
             waits += 1;
             let (queued, slept) = (in_queue(), clock::sleeps());
             let since = now();
-            ledger.set(SINCE, since);
-            ledger.set(BEGUN, waits);
+            journal.set(SINCE, since);
+            journal.set(BEGUN, waits);
             wait();
             let end = now();
             let has_slept = clock::sleeps() != slept;
-            ledger.set(SLEPT, has_slept.into());
+            journal.set(SLEPT, has_slept.into());
             if end - since > TOO_LONG {
                 // The waker may have been kept from it itself.
-                wait_for(ledger, WOKEN, |number| number == waits);
+                wait_for(journal, WOKEN, |number| number == waits);
                 let ready = in_queue() - queued;
-                let asleep = end.saturating_sub(ledger.get(WHEN)).saturating_sub(ready);
+                let asleep = end.saturating_sub(journal.get(WHEN)).saturating_sub(ready);
                 let [asleep, ready] = [asleep, ready].map(Duration::from_nanos);
                 assert!(
                     asleep < Duration::from_nanos(TOO_LONG),
@@ -146,34 +146,34 @@ impl Order {
                      besides {ready:?} in the queue for a processor"
                 );
             }
-            if ledger.get(WOKEN) == waits {
-                latest = latest.max(end.saturating_sub(ledger.get(WHEN)));
+            if journal.get(WOKEN) == waits {
+                latest = latest.max(end.saturating_sub(journal.get(WHEN)));
             }
             sleeps += u64::from(has_slept);
             // The way to sleep takes a tenth of a millisecond; who comes back after that without sleep had begun to.
             races += u64::from(!has_slept && end - since > 100_000);
         }
         let results = [(SLEEPS, sleeps), (WAITS, waits), (RACES, races), (LATEST, latest)];
-        results.into_iter().for_each(|(word, number)| ledger.set(word, number));
-        ledger.set(BEGUN, OVER);
+        results.into_iter().for_each(|(word, number)| journal.set(word, number));
+        journal.set(BEGUN, OVER);
     }
 
     /// Wakes the other side each time that it waits. `publish` does so at a time.
-    fn wake(&self, ledger: &Ledger, mut publish: impl FnMut(u64)) {
+    fn wake(&self, journal: &Journal, mut publish: impl FnMut(u64)) {
         let mut delay = Delay::new(self.seed);
         let mut last = 0;
         loop {
-            let begun = wait_for(ledger, BEGUN, |number| number != last);
+            let begun = wait_for(journal, BEGUN, |number| number != last);
             if begun == OVER {
                 return;
             }
             if last > 0 {
-                delay.learn(ledger.get(SLEPT) != 0);
+                delay.learn(journal.get(SLEPT) != 0);
             }
             last = begun;
-            publish(ledger.get(SINCE) + delay.next());
-            ledger.set(WHEN, now());
-            ledger.set(WOKEN, begun);
+            publish(journal.get(SINCE) + delay.next());
+            journal.set(WHEN, now());
+            journal.set(WOKEN, begun);
         }
     }
 }
@@ -189,15 +189,15 @@ fn spin_until(at: u64) {
 }
 
 /// Waits for the other side to set a word.
-fn wait_for(ledger: &Ledger, word: usize, is_it: impl Fn(u64) -> bool) -> u64 {
+fn wait_for(journal: &Journal, word: usize, is_it: impl Fn(u64) -> bool) -> u64 {
     let deadline = Instant::now() + LONG;
     let mut looks = 0_u32;
     loop {
-        let found = ledger.get(word);
+        let found = journal.get(word);
         if is_it(found) {
             return found;
         }
-        assert!(ledger.get(STOP) == 0, "the other side has failed");
+        assert!(journal.get(STOP) == 0, "the other side has failed");
         looks += 1;
         if looks % 1024 == 0 {
             assert!(Instant::now() < deadline, "stuck: the other side does not go on");

@@ -1,12 +1,12 @@
 //! Two processes at a pipe: one is killed again and again, the other one stays.
 
-use crate::nursery::{Forked, Nursery};
+use crate::fork_server::{ForkServer, Forked};
 use crate::traffic::words::{BEGUN, DOUBTS, DUPLICATES, RELEASED, SENT, STOP, TAKEN};
 use crate::traffic::{Orders, describe};
 use crate::verdict::Failure;
 use shmpipe::{Options, Wait, WakeMode, unlink};
 use shmpipe_testing::backend::{Backend, Place};
-use shmpipe_testing::ledger::Ledger;
+use shmpipe_testing::journal::Journal;
 use shmpipe_testing::rng::Rng;
 use std::time::{Duration, Instant};
 
@@ -18,9 +18,9 @@ const STUCK: Duration = Duration::from_secs(60);
 pub struct Couple {
     // Before the place, so that nobody uses it any more when that goes.
     processes: [Forked; 2],
-    nursery: Nursery,
+    fork_server: ForkServer,
     place: Place,
-    ledger: Ledger,
+    journal: Journal,
     rng: Rng,
     /// Which of the two is killed.
     which: usize,
@@ -41,14 +41,14 @@ pub struct Done {
 
 impl Couple {
     pub fn new(backend: Backend, mode: WakeMode, which: usize, mut rng: Rng) -> Result<Self, Failure> {
-        let (place, ledger) = (backend.place(), Ledger::new());
+        let (place, journal) = (backend.place(), Journal::new());
         drop(place.create(&Options::new().capacity(1 << 16).wake_mode(mode))?);
-        let mut nursery = Nursery::start("soak");
-        let mut bear = |side, staying| bear(&mut nursery, &place, &ledger, &mut rng, side, 1, staying);
-        let processes = [0, 1].map(|side| bear(side, side != which));
+        let mut fork_server = ForkServer::start("soak");
+        let mut spawn = |side, staying| spawn(&mut fork_server, &place, &journal, &mut rng, side, 1, staying);
+        let processes = [0, 1].map(|side| spawn(side, side != which));
         let now = Instant::now();
         let (due, progress) = (now + Duration::from_secs(1), (0, now));
-        Ok(Couple { processes, nursery, place, ledger, rng, which, kills: 0, due, progress })
+        Ok(Couple { processes, fork_server, place, journal, rng, which, kills: 0, due, progress })
     }
 
     /// The process that stays.
@@ -67,21 +67,21 @@ impl Couple {
             return;
         }
         self.kills += 1;
-        let Couple { processes, nursery, place, ledger, rng, which, kills, .. } = self;
+        let Couple { processes, fork_server, place, journal, rng, which, kills, .. } = self;
         processes[*which].signal(libc::SIGKILL);
         let _ = processes[*which].ends_within(STUCK);
-        processes[*which] = bear(nursery, place, ledger, rng, *which, *kills + 1, false);
+        processes[*which] = spawn(fork_server, place, journal, rng, *which, *kills + 1, false);
         self.due += Duration::from_millis(700 + self.rng.below(600));
     }
 
     fn must_live(&mut self) {
         for (which, name) in NAMES.into_iter().enumerate() {
             if let Some(status) = self.processes[which].has_ended() {
-                let why = self.nursery.why(status);
+                let why = self.fork_server.why(status);
                 self.fail(&format!("the {name} has ended by itself: {why}"));
             }
         }
-        let [taken, _] = self.ledger.entry(TAKEN);
+        let [taken, _] = self.journal.entry(TAKEN);
         if taken > self.progress.0 {
             self.progress = (taken, Instant::now());
         } else if self.progress.1.elapsed() > STUCK {
@@ -93,22 +93,22 @@ impl Couple {
         let pids = self.processes.each_ref().map(|process| Some(process.pid()));
         let mut started = [1; 2];
         started[self.which] = self.kills + 1;
-        describe(&self.place, &self.ledger, started, pids);
+        describe(&self.place, &self.journal, started, pids);
         panic!("{:?}: {what}", self.place.backend())
     }
 
     /// Both end in good order, and nothing is left.
     pub fn end(mut self) -> Result<Done, Failure> {
-        self.ledger.set(STOP, 1);
+        self.journal.set(STOP, 1);
         for side in [0, 1] {
             match self.processes[side].ends_within(STUCK) {
                 Some(status) if status.success() => {}
-                Some(status) => return Err(Failure::Failed(self.nursery.why(status))),
+                Some(status) => return Err(Failure::Failed(self.fork_server.why(status))),
                 None => self.fail(&format!("stuck: the {} does not end", NAMES[side])),
             }
         }
-        let [taken, _] = self.ledger.entry(TAKEN);
-        let (sent, released) = (self.ledger.get(SENT), self.ledger.get(RELEASED));
+        let [taken, _] = self.journal.entry(TAKEN);
+        let (sent, released) = (self.journal.get(SENT), self.journal.get(RELEASED));
         if [taken, released] != [sent; 2] {
             return Err(Failure::Failed(format!("{sent} sent, {taken} taken, {released} released")));
         }
@@ -118,17 +118,17 @@ impl Couple {
                 return Err(Failure::Failed(format!("something is left at {}", self.place)));
             }
         }
-        let claims = self.ledger.get(BEGUN[1 - self.which]);
-        let [duplicates, doubts] = [DUPLICATES, DOUBTS].map(|word| self.ledger.get(word));
+        let claims = self.journal.get(BEGUN[1 - self.which]);
+        let [duplicates, doubts] = [DUPLICATES, DOUBTS].map(|word| self.journal.get(word));
         Ok(Done { messages: taken, duplicates, kills: self.kills, claims, doubts })
     }
 }
 
 /// Starts one of the two.
-fn bear(
-    nursery: &mut Nursery,
+fn spawn(
+    fork_server: &mut ForkServer,
     place: &Place,
-    ledger: &Ledger,
+    journal: &Journal,
     rng: &mut Rng,
     side: usize,
     ordinal: u64,
@@ -136,7 +136,7 @@ fn bear(
 ) -> Forked {
     let orders = Orders {
         address: place.as_str().to_owned(),
-        ledger: ledger.path(),
+        journal: journal.path(),
         seed: rng.word(),
         ordinal,
         wait: Wait::Block,
@@ -145,5 +145,5 @@ fn bear(
         dawdling: rng.below(4) == 0,
         staying,
     };
-    nursery.bear(NAMES[side], &orders.to_words().each_ref().map(String::as_str))
+    fork_server.spawn(NAMES[side], &orders.to_words().each_ref().map(String::as_str))
 }

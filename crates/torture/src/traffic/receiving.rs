@@ -3,7 +3,7 @@
 use super::words::{BEGUN, DUPLICATES, ENDED, LEAVE, RELEASED, STOP, TAKEN};
 use super::{Orders, Tenure, Term, bytes, dawdle, hold, nap, play};
 use shmpipe::{Consumer, Record, RecvError};
-use shmpipe_testing::ledger::Ledger;
+use shmpipe_testing::journal::Journal;
 use shmpipe_testing::rng::Rng;
 use std::time::{Duration, Instant};
 
@@ -12,25 +12,25 @@ const PATIENCE: Duration = Duration::from_millis(20);
 
 /// Takes message after message and checks each, until it is killed or told to end.
 pub fn consume(words: &[String]) {
-    play(words, |orders, ledger| {
-        let pipe = orders.open(ledger);
-        let consumer = orders.insist(ledger, || pipe.consumer());
+    play(words, |orders, journal| {
+        let pipe = orders.open(journal);
+        let consumer = orders.insist(journal, || pipe.consumer());
         match orders.trusting {
-            false => take_all(consumer, orders, ledger),
+            false => take_all(consumer, orders, journal),
             // SAFETY: whoever opens this pipe is this program, and keeps to the protocol.
-            true => take_all(unsafe { consumer.trust_peer() }, orders, ledger),
+            true => take_all(unsafe { consumer.trust_peer() }, orders, journal),
         }
     });
 }
 
-fn take_all<P>(mut consumer: Consumer<P>, orders: &Orders, ledger: &Ledger) {
+fn take_all<P>(mut consumer: Consumer<P>, orders: &Orders, journal: &Journal) {
     let mut rng = Rng(orders.seed);
-    let tenure = Tenure::new(ledger, 1, orders.ordinal);
-    let [next, last] = ledger.entry(TAKEN);
-    ledger.set(BEGUN[1], orders.ordinal);
-    let mut taker = Taker { ledger, max: consumer.max_len(), next, last, repeating: true };
+    let tenure = Tenure::new(journal, 1, orders.ordinal);
+    let [next, last] = journal.entry(TAKEN);
+    journal.set(BEGUN[1], orders.ordinal);
+    let mut taker = Taker { journal, max: consumer.max_len(), next, last, repeating: true };
     let term = Term::new(orders, &mut rng);
-    while ledger.get(LEAVE[1]) != orders.ordinal && (!term.is_over() || ledger.get(STOP) != 0) {
+    while journal.get(LEAVE[1]) != orders.ordinal && (!term.is_over() || journal.get(STOP) != 0) {
         tenure.renew();
         let taken = match rng.below(8) {
             0 => drain(&mut consumer, &mut taker, &mut rng),
@@ -38,7 +38,7 @@ fn take_all<P>(mut consumer: Consumer<P>, orders: &Orders, ledger: &Ledger) {
         };
         match taken {
             Ok(()) | Err(RecvError::Abandoned) => {}
-            Err(RecvError::Closed | RecvError::TimedOut) if ledger.get(ENDED) != 0 => break,
+            Err(RecvError::Closed | RecvError::TimedOut) if journal.get(ENDED) != 0 => break,
             // Another producer comes.
             Err(RecvError::Closed | RecvError::TimedOut) => nap(50),
             Err(error) => panic!("{error}"),
@@ -93,9 +93,9 @@ fn receive<P>(
     Ok(())
 }
 
-/// What a consumer knows: its own words of the ledger, in private memory.
+/// What a consumer knows: its own words of the journal, in private memory.
 struct Taker<'a> {
-    ledger: &'a Ledger,
+    journal: &'a Journal,
     max: usize,
     next: u64,
     /// The position of the last record taken, plus 1.
@@ -122,15 +122,15 @@ impl Taker<'_> {
             self.repeating = false;
         } else {
             assert!(self.repeating, "{number} at {position} comes again after new ones");
-            let released = self.ledger.get(RELEASED);
+            let released = self.journal.get(RELEASED);
             assert!(number >= released, "{number} at {position} comes again and was released: {released}");
-            self.ledger.set(DUPLICATES, self.ledger.get(DUPLICATES) + 1);
+            self.journal.set(DUPLICATES, self.journal.get(DUPLICATES) + 1);
         }
         assert!(record.to_vec() == bytes(number, self.max), "torn: {number} at {position}");
         if is_new {
             self.next = number + 1;
             self.last = position + 1;
-            self.ledger.enter(TAKEN, [self.next, self.last]);
+            self.journal.enter(TAKEN, [self.next, self.last]);
         }
     }
 
@@ -141,6 +141,6 @@ impl Taker<'_> {
 
     /// The record with this tag, and all before it, were released.
     fn released(&self, tag: u32) {
-        self.ledger.set(RELEASED, self.number(tag) + 1);
+        self.journal.set(RELEASED, self.number(tag) + 1);
     }
 }

@@ -3,48 +3,48 @@
 use super::words::{ATTEMPT, BEGUN, ENDED, LEAVE, SENT, STOP};
 use super::{Orders, Tenure, Term, bytes, dawdle, hold, message, nap, play};
 use shmpipe::{Pipe, Producer, SendError};
-use shmpipe_testing::ledger::Ledger;
+use shmpipe_testing::journal::Journal;
 use shmpipe_testing::rng::Rng;
 
 /// Sends message after message, until it is killed or told to end.
 pub fn produce(words: &[String]) {
-    play(words, |orders, ledger| {
-        let pipe = orders.open(ledger);
-        let producer = orders.insist(ledger, || pipe.producer());
+    play(words, |orders, journal| {
+        let pipe = orders.open(journal);
+        let producer = orders.insist(journal, || pipe.producer());
         match orders.trusting {
-            false => send_all(producer, orders, ledger, &pipe),
+            false => send_all(producer, orders, journal, &pipe),
             // SAFETY: whoever opens this pipe is this program, and keeps to the protocol.
-            true => send_all(unsafe { producer.trust_peer() }, orders, ledger, &pipe),
+            true => send_all(unsafe { producer.trust_peer() }, orders, journal, &pipe),
         }
         // Nobody comes after us who sends.
-        ledger.set(ENDED, ledger.get(STOP));
+        journal.set(ENDED, journal.get(STOP));
     });
 }
 
-fn send_all<P>(mut producer: Producer<P>, orders: &Orders, ledger: &Ledger, pipe: &Pipe) {
+fn send_all<P>(mut producer: Producer<P>, orders: &Orders, journal: &Journal, pipe: &Pipe) {
     let mut rng = Rng(orders.seed);
-    let tenure = Tenure::new(ledger, 0, orders.ordinal);
+    let tenure = Tenure::new(journal, 0, orders.ordinal);
     // What our predecessor was about to send is in the pipe as a whole, or not at all: where the ring ends now tells.
-    let [first, count, before] = ledger.entry(ATTEMPT);
+    let [first, count, before] = journal.entry(ATTEMPT);
     let now = producer.position().get();
     assert!(now >= before, "the ring ends at {now}, and ended at {before} before");
     let mut next = if now > before { first + count } else { first };
-    ledger.set(BEGUN[0], orders.ordinal);
+    journal.set(BEGUN[0], orders.ordinal);
     let term = Term::new(orders, &mut rng);
-    while ledger.get(STOP) == 0 && ledger.get(LEAVE[0]) != orders.ordinal && !term.is_over() {
+    while journal.get(STOP) == 0 && journal.get(LEAVE[0]) != orders.ordinal && !term.is_over() {
         tenure.renew();
         let position = producer.position().get();
         let way = rng.below(8);
         let count = if way == 0 { fitting(next, 1 + rng.below(12), pipe) } else { 1 };
-        ledger.enter(ATTEMPT, [next, count, position]);
+        journal.enter(ATTEMPT, [next, count, position]);
         send(&mut producer, next, count, way, &mut rng);
         next += count;
         if orders.dawdling {
             dawdle(&mut rng);
         }
     }
-    ledger.enter(ATTEMPT, [next, 0, producer.position().get()]);
-    ledger.set(SENT, next);
+    journal.enter(ATTEMPT, [next, 0, producer.position().get()]);
+    journal.set(SENT, next);
     producer.close().expect("a pipe that is still there");
 }
 

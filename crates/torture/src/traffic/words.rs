@@ -1,4 +1,4 @@
-//! The words of the ledger. What one side writes has cache lines of its own.
+//! The words of the journal. What one side writes has cache lines of its own.
 
 /// Set when both are to end: the producer after what it is doing, the consumer after the last message.
 pub const STOP: usize = 0;

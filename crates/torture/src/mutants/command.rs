@@ -1,4 +1,4 @@
-//! Commands of a shell, each with an end.
+//! Shell commands with a timeout.
 
 use std::fs::File;
 use std::os::unix::process::CommandExt;
@@ -10,24 +10,24 @@ use std::time::{Duration, Instant};
 #[derive(Debug, PartialEq, Eq)]
 pub enum End {
     Passed,
-    /// What it says about what failed.
+    /// With the tests that failed, or the line that reports the failure.
     Failed(String),
     TimedOut,
-    /// There is no such command, or it was killed.
+    /// No such command, or a signal killed it.
     Broken(String),
-    /// We were told to end.
+    /// The user interrupted the harness.
     Interrupted,
 }
 
-/// Runs `command` in `folder`, with all that it starts in a process group of its own, until it ends, `timeout` is over or
-/// `stop` says so. What it writes goes to `log`.
+/// Runs `command` in `folder`, in a process group of its own, until it ends, `timeout` passes or `stop` returns true. Its output
+/// goes to `log`.
 pub fn run(command: &str, folder: &Path, log: &Path, timeout: Duration, stop: &dyn Fn() -> bool) -> End {
     let start = || {
         let output = File::create(log)?;
         Command::new("sh")
             .args(["-c", command])
             .current_dir(folder)
-            // The copy's own, so that nothing of ours is built again when ours is.
+            // The copy has its own target folder, so that its builds do not invalidate ours.
             .env_remove("CARGO_TARGET_DIR")
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
@@ -51,13 +51,14 @@ pub fn run(command: &str, folder: &Path, log: &Path, timeout: Duration, stop: &d
     }
 }
 
-/// Killed whole when dropped: what a command leaves running would disturb the next one.
+/// Kills the whole group when dropped: a process left running would disturb the next command.
 struct Group(Child);
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // SAFETY: no pointers. The group has the number of its first process, which is not given to another one as long as
-        // the group has members; without any, nobody is meant, or at worst nobody yet: we wait for it after this.
+        // SAFETY: no pointers. The group's number is that of its first process, and the kernel does not reuse it while the group
+        // has members. An empty group gets no signal: nothing else can have its number, unless the command was reaped a moment ago
+        // and the kernel has gone through all numbers since.
         unsafe { libc::killpg(self.0.id() as i32, libc::SIGKILL) };
         let _ = self.0.wait();
     }
@@ -66,14 +67,14 @@ impl Drop for Group {
 fn end(status: ExitStatus, log: &Path) -> End {
     match status.code() {
         Some(0) => End::Passed,
-        // As shells say it.
+        // The shell found no such command, or cannot run it.
         Some(code @ 126..=127) => End::Broken(format!("exit code {code}")),
         Some(_) => End::Failed(what_failed(&std::fs::read(log).unwrap_or_default())),
         None => End::Broken(status.to_string()),
     }
 }
 
-/// The tests that failed according to what cargo wrote, or the last line that tells of a failure.
+/// The failed tests in the output of cargo, or else the last line that reports a failure.
 fn what_failed(output: &[u8]) -> String {
     let output = String::from_utf8_lossy(output);
     let failed = |line: &str| {
@@ -103,7 +104,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
 
     #[test]
-    fn ends_are_told_apart() {
+    fn exit_codes_and_signals_map_to_ends() {
         assert_eq!(sh("true", LONG), End::Passed);
         assert_eq!(sh("exit 101", LONG), End::Failed(String::new()));
         assert_eq!(
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_takes_too_long_is_killed_with_all_that_it_started() {
+    fn timeout_kills_the_command_with_its_children() {
         let file = std::env::temp_dir().join(format!("shmpipe-group-{}", std::process::id()));
         let command = format!("sleep 1000 & echo $! > {}; wait", file.display());
         assert_eq!(sh(&command, Duration::from_millis(300)), End::TimedOut);

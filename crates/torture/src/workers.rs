@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-/// A part of the goal: what each lane does at a time.
+/// A part of the goal: what each worker does at a time.
 #[derive(Clone, Copy, Debug)]
 pub struct Piece {
     /// How much of the goal lies before it.
@@ -14,7 +14,7 @@ pub struct Piece {
     pub count: u64,
 }
 
-/// What a lane does, one after the other.
+/// What a worker does, one after the other.
 pub struct Pieces<'a>(&'a (dyn Fn() -> Option<Piece> + Sync));
 
 impl Iterator for Pieces<'_> {
@@ -30,9 +30,9 @@ pub fn processors() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Shares what is left of the goal between so many lanes, in pieces of `size` at most, until it is done, the run is over, or one
+/// Shares what is left of the goal between so many workers, in pieces of `size` at most, until it is done, the run is over, or one
 /// of them has failed; the first failure is returned.
-pub fn run<F>(run: &Run, lanes: usize, size: u64, lane: F) -> Outcome
+pub fn run<F>(run: &Run, workers: usize, size: u64, worker: F) -> Outcome
 where
     F: Fn(Pieces<'_>) -> Outcome + Sync,
 {
@@ -48,14 +48,17 @@ where
         (first < goal.end).then(|| Piece { first, count: size.min(goal.end - first) })
     };
     let work = || {
-        let outcome = catch_unwind(AssertUnwindSafe(|| lane(Pieces(&piece))));
+        let outcome = catch_unwind(AssertUnwindSafe(|| worker(Pieces(&piece))));
         let outcome = outcome.unwrap_or_else(|payload| Err(Failure::of_panic(payload.as_ref())));
         // The first one counts: those after it may be its consequences.
         outcome
             .or_else(|failure| if has_failed.swap(true, Ordering::Relaxed) { Ok(()) } else { Err(failure) })
     };
     thread::scope(|scope| {
-        let lanes: Vec<_> = (0..lanes.max(1)).map(|_| scope.spawn(work)).collect();
-        lanes.into_iter().map(|lane| lane.join().expect("its panics are caught")).fold(Ok(()), Outcome::and)
+        let workers: Vec<_> = (0..workers.max(1)).map(|_| scope.spawn(work)).collect();
+        workers
+            .into_iter()
+            .map(|worker| worker.join().expect("its panics are caught"))
+            .fold(Ok(()), Outcome::and)
     })
 }

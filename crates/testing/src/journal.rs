@@ -10,25 +10,25 @@ const WORDS: usize = 64;
 
 /// Words in a file without a name, mapped by every process that is told its path.
 #[derive(Debug)]
-pub struct Ledger {
+pub struct Journal {
     words: NonNull<[AtomicU64; WORDS]>,
     file: File,
 }
 
 // SAFETY: all of the mapping is atomic, and it is of no thread in particular.
-unsafe impl Send for Ledger {}
+unsafe impl Send for Journal {}
 // SAFETY: as above.
-unsafe impl Sync for Ledger {}
+unsafe impl Sync for Journal {}
 
-impl Default for Ledger {
+impl Default for Journal {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Ledger {
+impl Journal {
     pub fn new() -> Self {
-        let name = CString::new("ledger").unwrap();
+        let name = CString::new("journal").unwrap();
         // SAFETY: the name is a string with a terminator; the descriptor is owned by the file from here on.
         let file = unsafe { File::from_raw_fd(libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC)) };
         file.set_len(8 * WORDS as u64).unwrap();
@@ -57,7 +57,7 @@ impl Ledger {
             )
         };
         assert_ne!(base, libc::MAP_FAILED);
-        Ledger { words: NonNull::new(base.cast()).unwrap(), file }
+        Journal { words: NonNull::new(base.cast()).unwrap(), file }
     }
 
     pub fn word(&self, number: usize) -> &AtomicU64 {
@@ -91,7 +91,7 @@ impl Ledger {
     }
 }
 
-impl Drop for Ledger {
+impl Drop for Journal {
     fn drop(&mut self) {
         // SAFETY: nobody uses the mapping after this.
         unsafe { libc::munmap(self.words.as_ptr().cast(), 8 * WORDS) };

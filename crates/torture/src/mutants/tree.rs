@@ -1,21 +1,21 @@
-//! A copy of the repository's files that may be spoiled.
+//! A copy of the repository to edit.
 
-use super::bug::Edit;
+use super::mutant::Edit;
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The copy. Its own `target/` stays from run to run, so that only what changes is built.
+/// The copy. Its `target/` stays from run to run, so that cargo builds only what changes.
 #[derive(Debug)]
 pub struct Tree {
     pub root: PathBuf,
 }
 
 impl Tree {
-    /// Brings the copy at `root` up to date with the files of `repository` that git knows, or would know: what has not
-    /// changed is left alone, so that cargo leaves it alone as well.
+    /// Updates the copy at `root` with the files of `repository` that git tracks or does not ignore. Does not write files that
+    /// are unchanged, so that cargo does not build them again.
     pub fn copy(repository: &Path, root: &Path) -> Result<Self, String> {
         let files = files(repository)?;
         fs::create_dir_all(root).map_err(|e| format!("{}: {e}", root.display()))?;
@@ -37,7 +37,7 @@ impl Tree {
         Ok(tree)
     }
 
-    /// Removes what an earlier copy had and `files` has not; whatever is called `target` is ours.
+    /// Removes files of an earlier copy that are not in `files`, except everything named `target`.
     fn remove_others(&self, folder: &Path, files: &HashSet<PathBuf>) -> io::Result<()> {
         for entry in fs::read_dir(folder)? {
             let path = entry?.path();
@@ -53,8 +53,8 @@ impl Tree {
         Ok(())
     }
 
-    /// Makes the edits; taken back when what is returned is dropped.
-    pub fn plant(&self, edits: &[Edit]) -> Result<Planted, String> {
+    /// Applies the edits until the returned value is dropped.
+    pub fn edit(&self, edits: &[Edit]) -> Result<Edited, String> {
         let (mut before, mut after) = (BTreeMap::new(), BTreeMap::new());
         for edit in edits {
             let path = self.root.join(&edit.file);
@@ -66,21 +66,21 @@ impl Tree {
             let text = edit.apply(&after[&path])?;
             after.insert(path, text);
         }
-        let planted = Planted { before };
+        let edited = Edited { before };
         for (path, text) in after {
             fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display()))?;
         }
-        Ok(planted)
+        Ok(edited)
     }
 }
 
-/// The files as they were before something was planted in them.
+/// Restores the edited files when dropped.
 #[derive(Debug)]
-pub struct Planted {
+pub struct Edited {
     before: BTreeMap<PathBuf, String>,
 }
 
-impl Drop for Planted {
+impl Drop for Edited {
     fn drop(&mut self) {
         for (path, text) in &self.before {
             fs::write(path, text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
@@ -88,7 +88,7 @@ impl Drop for Planted {
     }
 }
 
-/// What git knows in `repository`, and new files that it does not ignore, as far as they are there.
+/// The files of `repository` that git tracks or does not ignore, and that exist.
 fn files(repository: &Path) -> Result<HashSet<PathBuf>, String> {
     let mut git = Command::new("git");
     git.arg("-C").arg(repository).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);

@@ -9,7 +9,7 @@ use std::panic::catch_unwind;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-/// What a process does that a nursery has started, with the words that were said to it.
+/// What a process does that a fork_server has started, with the words that were said to it.
 pub type Child = fn(&[String]);
 
 /// Between the words of a line.
@@ -18,7 +18,7 @@ const SEPARATOR: char = '\t';
 /// What a line begins with by which a child tells why it fails.
 const FAILED: &str = "failed: ";
 
-/// The nursery's own part: starts a child for every line that it hears.
+/// The fork_server's own part: starts a child for every line that it hears.
 pub fn play(mut line: Line, children: &[(&str, Child)]) {
     // SAFETY: no arguments.
     let parent = unsafe { libc::getppid() };
@@ -56,18 +56,18 @@ fn be_child(line: &mut Line, parent: i32, words: &[String], children: &[(&str, C
     std::process::exit(0)
 }
 
-/// The handle of a nursery. It ends when this is dropped.
+/// The handle of a fork_server. It ends when this is dropped.
 #[derive(Debug)]
-pub struct Nursery(Process);
+pub struct ForkServer(Process);
 
-impl Nursery {
+impl ForkServer {
     /// Starts one; `part` is what calls [`play`].
     pub fn start(part: &str) -> Self {
-        Nursery(Process::start(part, &[]))
+        ForkServer(Process::start(part, &[]))
     }
 
     /// Has a child started.
-    pub fn bear(&mut self, name: &str, words: &[&str]) -> Forked {
+    pub fn spawn(&mut self, name: &str, words: &[&str]) -> Forked {
         let mut command = String::from(name);
         for word in words {
             assert!(!word.contains([SEPARATOR, '\n']), "{word:?}");
@@ -91,7 +91,7 @@ impl Nursery {
     }
 }
 
-/// A child of ours that a nursery has started. It is killed when this is dropped.
+/// A child of ours that a fork_server has started. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct Forked {
     pid: i32,

@@ -1,12 +1,12 @@
-//! `planted/orderings.toml` is complete: each ordering of the library that is not Relaxed is weakened by a bug of its own.
+//! `mutants/orderings.toml` is complete: exactly one mutant weakens each ordering of the library that is not Relaxed.
 
-use super::bug::{self, Bug};
+use super::mutant::{self, Mutant};
 use super::repository;
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// What is not the library: the models, and what stands for the kernel and for death in them.
+/// Files to skip: the models, and their stand-ins for the kernel and for death.
 const MODELS: [&str; 4] = [
     "src/protocol/models",
     "src/protocol/models.rs",
@@ -17,7 +17,7 @@ const MODELS: [&str; 4] = [
 const ORDERINGS: [(&str, u32); 4] =
     [("Ordering::Acquire", 1), ("Ordering::Release", 1), ("Ordering::AcqRel", 2), ("Ordering::SeqCst", 3)];
 
-/// Where the orderings that are not Relaxed stand in a text, outside of comments, and how strong each is.
+/// The orderings in a text that are not Relaxed and not in a comment, each with its strength.
 fn strong(text: &str) -> Vec<(Range<usize>, u32)> {
     let mut found = vec![];
     for (name, strength) in ORDERINGS {
@@ -43,9 +43,9 @@ fn sources(folder: &Path, all: &mut Vec<PathBuf>) {
     }
 }
 
-fn weakens(bug: &Bug, file: &Path, text: &str, at: &Range<usize>) -> bool {
+fn weakens(mutant: &Mutant, file: &Path, text: &str, at: &Range<usize>) -> bool {
     let strength = |text: &str| strong(text).iter().map(|(_, strength)| strength).sum::<u32>();
-    bug.edits.iter().any(|edit| {
+    mutant.edits.iter().any(|edit| {
         file.ends_with(&edit.file)
             && strong(&edit.find).len() == 1
             && strength(&edit.replace) < strength(&edit.find)
@@ -56,9 +56,9 @@ fn weakens(bug: &Bug, file: &Path, text: &str, at: &Range<usize>) -> bool {
 }
 
 #[test]
-fn every_ordering_is_weakened_by_a_bug_of_its_own() {
-    let mut bugs = bug::read(&repository().join("crates/torture/planted")).unwrap();
-    bugs.retain(|bug| bug.name.starts_with("orderings/"));
+fn exactly_one_mutant_weakens_each_ordering() {
+    let mut mutants = mutant::read(&repository().join("crates/torture/mutants")).unwrap();
+    mutants.retain(|mutant| mutant.name.starts_with("orderings/"));
     let mut files = vec![];
     sources(&repository().join("src"), &mut files);
     let mut seen = 0;
@@ -66,13 +66,13 @@ fn every_ordering_is_weakened_by_a_bug_of_its_own() {
         let text = fs::read_to_string(&file).unwrap();
         assert!(
             !text.contains("Ordering::{") && !text.contains("Ordering::*"),
-            "{}: by their full names",
+            "{}: write orderings as `Ordering::Acquire`",
             file.display()
         );
         for (at, _) in strong(&text) {
             let line = text[..at.start].lines().count();
-            let times = bugs.iter().filter(|bug| weakens(bug, &file, &text, &at)).count();
-            assert_eq!(times, 1, "{}:{line}: bugs that weaken it", file.display());
+            let times = mutants.iter().filter(|mutant| weakens(mutant, &file, &text, &at)).count();
+            assert_eq!(times, 1, "{}:{line}: mutants that weaken it", file.display());
             seen += 1;
         }
     }
@@ -80,7 +80,7 @@ fn every_ordering_is_weakened_by_a_bug_of_its_own() {
 }
 
 #[test]
-fn an_ordering_in_a_comment_is_none() {
+fn orderings_in_comments_do_not_count() {
     let text = "a(Ordering::Acquire);\n  // b(Ordering::SeqCst)\nc(Ordering::Relaxed, Ordering::SeqCst)";
     assert_eq!(strong(text).iter().map(|(_, strength)| *strength).collect::<Vec<_>>(), [1, 3]);
 }

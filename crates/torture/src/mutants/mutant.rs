@@ -1,4 +1,4 @@
-//! Planted bugs as they stand in the files: what is changed, and which commands must notice.
+//! The files of mutants: edits, and the commands that must catch them.
 
 use serde::Deserialize;
 use std::collections::HashSet;
@@ -6,55 +6,55 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-/// One file of bugs.
+/// One file of mutants.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Bugs {
-    /// Stands in for those of its bugs that do not say it themselves.
+struct Mutants {
+    /// The default for its mutants.
     build: Option<String>,
-    /// The same.
+    /// Also a default.
     #[serde(default)]
     runs: Vec<String>,
-    bug: Vec<Bug>,
+    mutant: Vec<Mutant>,
 }
 
-/// A bug that can be planted.
+/// A change of the sources that some check must catch.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Bug {
+pub struct Mutant {
     pub name: String,
-    /// What is wrong with the code then, in a sentence.
+    /// What it breaks, in a sentence.
     pub why: String,
     file: Option<String>,
     find: Option<String>,
     replace: Option<String>,
-    /// More than one place, or one with a file of its own.
+    /// More places to edit.
     #[serde(default, rename = "edit")]
     pub edits: Vec<Edit>,
     build: Option<String>,
     #[serde(default)]
     pub runs: Vec<String>,
     /// Seconds that each run may take.
-    #[serde(default = "Bug::some_minutes")]
+    #[serde(default = "Mutant::some_minutes")]
     timeout: u64,
-    /// A run that has not ended by then has caught the bug: it makes somebody hang.
+    /// A timeout counts as a catch: the mutant makes a process hang.
     #[serde(default)]
     pub hangs: bool,
-    /// Why no run catches it: then each must pass.
+    /// Why no run catches it. Each run must pass.
     pub survives: Option<String>,
 }
 
-/// Text that is replaced by other text.
+/// A text to replace.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Edit {
     pub file: String,
-    /// Occurs exactly once.
+    /// Must occur exactly once.
     pub find: String,
     pub replace: String,
 }
 
-impl Bug {
+impl Mutant {
     fn some_minutes() -> u64 {
         300
     }
@@ -68,9 +68,9 @@ impl Bug {
         Duration::from_secs(self.timeout)
     }
 
-    /// Fills in what may be said in other places, and says what is missing.
+    /// Fills in the defaults of the file, and reports what is missing.
     fn complete(&mut self, stem: &str, build: Option<&String>, runs: &[String]) -> Result<(), String> {
-        let Bug { file, find, replace, .. } = self;
+        let Mutant { file, find, replace, .. } = self;
         match (file.take(), find.take(), replace.take()) {
             (Some(file), Some(find), Some(replace)) => self.edits.insert(0, Edit { file, find, replace }),
             (None, None, None) if !self.edits.is_empty() => {}
@@ -89,7 +89,7 @@ impl Bug {
 }
 
 impl Edit {
-    /// The text with the edit made.
+    /// Applies the edit to a text.
     pub fn apply(&self, text: &str) -> Result<String, String> {
         match text.matches(&self.find).count() {
             1 => Ok(text.replacen(&self.find, &self.replace, 1)),
@@ -99,8 +99,8 @@ impl Edit {
     }
 }
 
-/// All bugs of the files in `folder`, named `file/bug`.
-pub fn read(folder: &Path) -> Result<Vec<Bug>, String> {
+/// Reads the mutants of all files in `folder`. Their names are `file/mutant`.
+pub fn read(folder: &Path) -> Result<Vec<Mutant>, String> {
     let error = |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     let mut paths = vec![];
     for entry in fs::read_dir(folder).map_err(|e| error(folder, &e))? {
@@ -113,15 +113,15 @@ pub fn read(folder: &Path) -> Result<Vec<Bug>, String> {
     let mut all = vec![];
     for path in paths {
         let text = fs::read_to_string(&path).map_err(|e| error(&path, &e))?;
-        let bugs: Bugs = toml::from_str(&text).map_err(|e| error(&path, &e))?;
+        let mutants: Mutants = toml::from_str(&text).map_err(|e| error(&path, &e))?;
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-        for mut bug in bugs.bug {
-            bug.complete(&stem, bugs.build.as_ref(), &bugs.runs)?;
-            all.push(bug);
+        for mut mutant in mutants.mutant {
+            mutant.complete(&stem, mutants.build.as_ref(), &mutants.runs)?;
+            all.push(mutant);
         }
     }
     let mut names = HashSet::new();
-    match all.iter().find(|bug| !names.insert(&bug.name)) {
+    match all.iter().find(|mutant| !names.insert(&mutant.name)) {
         Some(twice) => Err(format!("{}: twice", twice.name)),
         None => Ok(all),
     }
@@ -136,24 +136,27 @@ mod tests {
     }
 
     #[test]
-    fn text_is_replaced_only_where_it_occurs_once() {
+    fn edit_requires_exactly_one_match() {
         assert_eq!(edit("b").apply("abc").unwrap(), "aXc");
         assert_eq!(edit("d").apply("abc").unwrap_err(), "text not found in f");
         assert_eq!(edit("b").apply("abcb").unwrap_err(), "text found 2 times in f");
     }
 
     #[test]
-    fn what_a_bug_does_not_say_its_file_does() {
-        let text = "build = 'b'\nruns = ['r']\n[[bug]]\nname = 'n'\nwhy = 'w'\nfile = 'f'\nfind = 'a'\nreplace = 'b'\n";
-        let bugs: Bugs = toml::from_str(text).unwrap();
-        let mut bug = bugs.bug.into_iter().next().unwrap();
-        bug.complete("stem", bugs.build.as_ref(), &bugs.runs).unwrap();
-        assert_eq!((bug.name.as_str(), bug.build(), &bug.runs[..]), ("stem/n", "b", &["r".to_owned()][..]));
-        assert_eq!(bug.edits.len(), 1);
+    fn file_gives_defaults_to_its_mutants() {
+        let text = "build = 'b'\nruns = ['r']\n[[mutant]]\nname = 'n'\nwhy = 'w'\nfile = 'f'\nfind = 'a'\nreplace = 'b'\n";
+        let mutants: Mutants = toml::from_str(text).unwrap();
+        let mut mutant = mutants.mutant.into_iter().next().unwrap();
+        mutant.complete("stem", mutants.build.as_ref(), &mutants.runs).unwrap();
+        assert_eq!(
+            (mutant.name.as_str(), mutant.build(), &mutant.runs[..]),
+            ("stem/n", "b", &["r".to_owned()][..])
+        );
+        assert_eq!(mutant.edits.len(), 1);
     }
 
     #[test]
-    fn a_bug_that_changes_nothing_or_runs_nothing_is_refused() {
+    fn mutant_without_edits_or_runs_is_refused() {
         for (text, wrong) in [
             ("name = 'n'\nwhy = 'w'\nbuild = 'b'\nruns = ['r']", "needs file, find and replace"),
             (
@@ -165,8 +168,8 @@ mod tests {
                 "needs a build and runs",
             ),
         ] {
-            let mut bug: Bug = toml::from_str(text).unwrap();
-            let error = bug.complete("stem", None, &[]).unwrap_err();
+            let mut mutant: Mutant = toml::from_str(text).unwrap();
+            let error = mutant.complete("stem", None, &[]).unwrap_err();
             assert!(error.contains(wrong), "{error}");
         }
     }

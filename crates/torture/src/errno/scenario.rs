@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 /// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deed {
+pub enum Scenario {
     Create,
     OpenOrCreate,
     Open,
@@ -32,30 +32,37 @@ pub enum Deed {
     Accept,
 }
 
-pub const ALL: [Deed; 17] = [
-    Deed::Create,
-    Deed::OpenOrCreate,
-    Deed::Open,
-    Deed::Reopen,
-    Deed::Inspect,
-    Deed::ClaimProducer,
-    Deed::ClaimConsumer,
-    Deed::WaitToSend,
-    Deed::WaitToReceive,
-    Deed::CloseProducer,
-    Deed::CloseConsumer,
-    Deed::DropPipe,
-    Deed::LeaveLast,
-    Deed::Unlink,
-    Deed::UnlinkForce,
-    Deed::Serve,
-    Deed::Accept,
+pub const ALL: [Scenario; 17] = [
+    Scenario::Create,
+    Scenario::OpenOrCreate,
+    Scenario::Open,
+    Scenario::Reopen,
+    Scenario::Inspect,
+    Scenario::ClaimProducer,
+    Scenario::ClaimConsumer,
+    Scenario::WaitToSend,
+    Scenario::WaitToReceive,
+    Scenario::CloseProducer,
+    Scenario::CloseConsumer,
+    Scenario::DropPipe,
+    Scenario::LeaveLast,
+    Scenario::Unlink,
+    Scenario::UnlinkForce,
+    Scenario::Serve,
+    Scenario::Accept,
 ];
 
-impl Deed {
+impl Scenario {
     /// Whether there is to be a pipe before.
     pub fn needs_pipe(self) -> bool {
-        !matches!(self, Deed::Create | Deed::OpenOrCreate | Deed::LeaveLast | Deed::Serve | Deed::Accept)
+        !matches!(
+            self,
+            Scenario::Create
+                | Scenario::OpenOrCreate
+                | Scenario::LeaveLast
+                | Scenario::Serve
+                | Scenario::Accept
+        )
     }
 }
 
@@ -78,96 +85,98 @@ struct Had {
 type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 
 impl Had {
-    fn before(deed: Deed, address: &str, socket: &str) -> Result<Self> {
+    fn before(scenario: Scenario, address: &str, socket: &str) -> Result<Self> {
         let mut had = Had::default();
-        match deed {
-            Deed::Create
-            | Deed::OpenOrCreate
-            | Deed::Open
-            | Deed::Inspect
-            | Deed::Unlink
-            | Deed::UnlinkForce => {}
+        match scenario {
+            Scenario::Create
+            | Scenario::OpenOrCreate
+            | Scenario::Open
+            | Scenario::Inspect
+            | Scenario::Unlink
+            | Scenario::UnlinkForce => {}
             // The second time it may be there still: nobody hears of what fails in a drop.
-            Deed::LeaveLast => had.pipe = Some(options().remove_on_close(true).open_or_create(address)?),
-            Deed::Serve => had.pipe = Some(options().create("memfd")?),
-            Deed::Accept => {
+            Scenario::LeaveLast => had.pipe = Some(options().remove_on_close(true).open_or_create(address)?),
+            Scenario::Serve => had.pipe = Some(options().create("memfd")?),
+            Scenario::Accept => {
                 let pipe = options().create("memfd")?;
                 had.server = Some(handoff::serve(socket, &pipe)?);
                 had.pipe = Some(pipe);
             }
             _ => had.pipe = Some(Pipe::open(address)?),
         }
-        if let (true, Some(pipe)) =
-            (matches!(deed, Deed::CloseProducer | Deed::LeaveLast | Deed::WaitToSend), &had.pipe)
-        {
+        if let (true, Some(pipe)) = (
+            matches!(scenario, Scenario::CloseProducer | Scenario::LeaveLast | Scenario::WaitToSend),
+            &had.pipe,
+        ) {
             let mut producer = pipe.producer()?;
-            if deed == Deed::WaitToSend {
+            if scenario == Scenario::WaitToSend {
                 while producer.try_send(&[1; 1000]).is_ok() {}
             }
             had.producer = Some(producer);
         }
-        if let (true, Some(pipe)) =
-            (matches!(deed, Deed::CloseConsumer | Deed::LeaveLast | Deed::WaitToReceive), &had.pipe)
-        {
+        if let (true, Some(pipe)) = (
+            matches!(scenario, Scenario::CloseConsumer | Scenario::LeaveLast | Scenario::WaitToReceive),
+            &had.pipe,
+        ) {
             had.consumer = Some(pipe.consumer()?);
         }
-        if deed == Deed::LeaveLast {
+        if scenario == Scenario::LeaveLast {
             had.producer.take().map(Producer::close).transpose()?;
             had.consumer.take().map(Consumer::close).transpose()?;
         }
         Ok(had)
     }
 
-    fn act(&mut self, deed: Deed, address: &str, socket: &str) -> Result {
+    fn act(&mut self, scenario: Scenario, address: &str, socket: &str) -> Result {
         let pipe = self.pipe.as_ref();
-        match deed {
-            Deed::Create => self.pipe = Some(options().create(address)?),
-            Deed::OpenOrCreate => self.pipe = Some(options().open_or_create(address)?),
-            Deed::Open => self.pipe = Some(Pipe::open(address)?),
-            Deed::Reopen => self.pipe = Some(pipe.expect("a pipe").reopen()?),
-            Deed::Inspect => drop(inspect(address)?),
-            Deed::ClaimProducer => self.producer = Some(pipe.expect("a pipe").producer()?),
-            Deed::ClaimConsumer => self.consumer = Some(pipe.expect("a pipe").consumer()?),
-            Deed::WaitToSend => {
+        match scenario {
+            Scenario::Create => self.pipe = Some(options().create(address)?),
+            Scenario::OpenOrCreate => self.pipe = Some(options().open_or_create(address)?),
+            Scenario::Open => self.pipe = Some(Pipe::open(address)?),
+            Scenario::Reopen => self.pipe = Some(pipe.expect("a pipe").reopen()?),
+            Scenario::Inspect => drop(inspect(address)?),
+            Scenario::ClaimProducer => self.producer = Some(pipe.expect("a pipe").producer()?),
+            Scenario::ClaimConsumer => self.consumer = Some(pipe.expect("a pipe").consumer()?),
+            Scenario::WaitToSend => {
                 let sent = self.producer.as_mut().expect("a producer").send_deadline(&[2; 1000], soon());
                 return Err(sent.expect_err("there is no room").into());
             }
-            Deed::WaitToReceive => {
+            Scenario::WaitToReceive => {
                 let received = self.consumer.as_mut().expect("a consumer").recv_deadline(soon());
                 return Err(received.expect_err("there is no message").into());
             }
-            Deed::CloseProducer => self.producer.take().expect("a producer").close()?,
-            Deed::CloseConsumer => self.consumer.take().expect("a consumer").close()?,
-            Deed::DropPipe | Deed::LeaveLast => self.pipe = None,
-            Deed::Unlink => unlink(address)?,
-            Deed::UnlinkForce => unlink_force(address)?,
-            Deed::Serve => self.server = Some(handoff::serve(socket, pipe.expect("a pipe"))?),
-            Deed::Accept => drop(self.server.as_ref().expect("a server").accept()?),
+            Scenario::CloseProducer => self.producer.take().expect("a producer").close()?,
+            Scenario::CloseConsumer => self.consumer.take().expect("a consumer").close()?,
+            Scenario::DropPipe | Scenario::LeaveLast => self.pipe = None,
+            Scenario::Unlink => unlink(address)?,
+            Scenario::UnlinkForce => unlink_force(address)?,
+            Scenario::Serve => self.server = Some(handoff::serve(socket, pipe.expect("a pipe"))?),
+            Scenario::Accept => drop(self.server.as_ref().expect("a server").accept()?),
         }
         Ok(())
     }
 
     /// Whether what was said to be done is done.
-    fn prove(&mut self, deed: Deed, address: &str) -> Result {
+    fn prove(&mut self, scenario: Scenario, address: &str) -> Result {
         let exists = || match inspect(address) {
             Err(SetupError::NotFound { .. }) => Ok(false),
             seen => seen.map(|_| true),
         };
-        match deed {
-            Deed::Create | Deed::OpenOrCreate | Deed::Open | Deed::Reopen => {
+        match scenario {
+            Scenario::Create | Scenario::OpenOrCreate | Scenario::Open | Scenario::Reopen => {
                 works(self.pipe.as_ref().expect("a pipe"))?;
             }
-            Deed::ClaimProducer => {
+            Scenario::ClaimProducer => {
                 let again = self.pipe.as_ref().expect("a pipe").producer();
                 let Err(SetupError::RoleTaken { .. }) = again else { return Err("a second producer".into()) };
             }
-            Deed::ClaimConsumer => {
+            Scenario::ClaimConsumer => {
                 let again = self.pipe.as_ref().expect("a pipe").consumer();
                 let Err(SetupError::RoleTaken { .. }) = again else { return Err("a second consumer".into()) };
             }
-            Deed::CloseProducer | Deed::CloseConsumer => works(self.pipe.as_ref().expect("a pipe"))?,
-            Deed::Unlink | Deed::UnlinkForce if exists()? => return Err("it is still there".into()),
-            Deed::Serve => {
+            Scenario::CloseProducer | Scenario::CloseConsumer => works(self.pipe.as_ref().expect("a pipe"))?,
+            Scenario::Unlink | Scenario::UnlinkForce if exists()? => return Err("it is still there".into()),
+            Scenario::Serve => {
                 drop(handoff::connect(self.server.as_ref().expect("a server").path(), &Options::new()))
             }
             _ => {}
@@ -217,8 +226,9 @@ fn told(result: &Result) -> String {
 
 /// Plays the process: does it once while it is traced, says what came of it, does it once more, and says how that went.
 pub fn play(mut line: Line) {
-    let [deed, address, socket] = line.words.clone().try_into().unwrap();
-    let deed = *ALL.iter().find(|known| format!("{known:?}") == deed).expect("a deed that is known");
+    let [scenario, address, socket] = line.words.clone().try_into().unwrap();
+    let scenario =
+        *ALL.iter().find(|known| format!("{known:?}") == scenario).expect("a scenario that is known");
     std::panic::set_hook(Box::new(|panic| {
         eprintln!("{panic}");
         std::process::abort();
@@ -226,23 +236,23 @@ pub fn play(mut line: Line) {
     // SAFETY: no pointers. Whatever hangs is ended by it.
     unsafe { libc::alarm(HANGS) };
     let without = open_things();
-    let mut had = Had::before(deed, &address, &socket).unwrap();
+    let mut had = Had::before(scenario, &address, &socket).unwrap();
     be_traced(&mut line);
     mark();
     line.hear();
     mark();
-    let result = had.act(deed, &address, &socket);
+    let result = had.act(scenario, &address, &socket);
     mark();
     line.say(told(&result));
     mark();
     // From here on nothing fails that should not.
-    let afterwards = afterwards(deed, &address, &socket, had, &result, without);
+    let afterwards = afterwards(scenario, &address, &socket, had, &result, without);
     line.say(afterwards.map_or_else(|why| why.to_string(), |()| "well".to_owned()));
     mark();
 }
 
 fn afterwards(
-    deed: Deed,
+    scenario: Scenario,
     address: &str,
     socket: &str,
     mut had: Had,
@@ -254,26 +264,28 @@ fn afterwards(
         now => Err(format!("descriptors and shared mappings: {without:?} at first, {now:?} {when}")),
     };
     if result.is_ok() {
-        had.prove(deed, address).map_err(|why| format!("it is not done: {why}"))?;
+        had.prove(scenario, address).map_err(|why| format!("it is not done: {why}"))?;
     }
     drop(had);
     leaks_nothing("afterwards")?;
     let again = |had: &mut Had| -> Result {
-        match deed {
+        match scenario {
             // It is there already, or gone already.
-            Deed::Create | Deed::OpenOrCreate if result.is_ok() && address != "memfd" => unlink(address)?,
-            Deed::Unlink | Deed::UnlinkForce if result.is_ok() => drop(options().create(address)?),
+            Scenario::Create | Scenario::OpenOrCreate if result.is_ok() && address != "memfd" => {
+                unlink(address)?
+            }
+            Scenario::Unlink | Scenario::UnlinkForce if result.is_ok() => drop(options().create(address)?),
             _ => {}
         }
-        *had = Had::before(deed, address, socket)?;
-        if deed == Deed::Accept {
+        *had = Had::before(scenario, address, socket)?;
+        if scenario == Scenario::Accept {
             return Ok(());
         }
-        let done = had.act(deed, address, socket);
+        let done = had.act(scenario, address, socket);
         let is_expected = done.as_ref().err().is_some_and(|error| {
             error.is::<shmpipe::SendError>() || error.downcast_ref() == Some(&RecvError::TimedOut)
         });
-        if is_expected { Ok(()) } else { done.and_then(|()| had.prove(deed, address)) }
+        if is_expected { Ok(()) } else { done.and_then(|()| had.prove(scenario, address)) }
     };
     let mut had = Had::default();
     again(&mut had).map_err(|why| format!("not the second time: {why}"))?;
