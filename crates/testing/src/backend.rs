@@ -1,4 +1,4 @@
-//! The kinds of shared memory, and for each of them places of our own for pipes.
+//! The kinds of shared memory, with unique places for pipes.
 
 use super::end::NOBODY;
 use super::name::Name;
@@ -21,12 +21,12 @@ pub enum Backend {
     SysV,
     Posix,
     File,
-    /// Handed out by this test program at a socket.
+    /// Passed on by this test program at a socket.
     Memfd,
 }
 
 impl Backend {
-    /// A place that no other test uses.
+    /// A new place.
     pub fn place(self) -> Place {
         let name = Name::new();
         match self {
@@ -52,7 +52,7 @@ impl Backend {
         }
     }
 
-    /// A place with an object of zeros that is no pipe.
+    /// A place with an object of zeros, which is no pipe.
     pub fn foreign(self, size: usize, mode: u32) -> Place {
         if self == Backend::Memfd {
             let memfd = raw::make_memfd(size, raw::SEALS);
@@ -72,8 +72,7 @@ impl Backend {
     }
 }
 
-/// A directory with nothing in it, so that nothing can be left there unseen. As in /tmp, everybody may make files there,
-/// and remove his own.
+/// A new empty directory, in which leftovers show. As in /tmp, every user may create files, and remove only their own.
 fn own_directory(name: &Name) -> PathBuf {
     let directory = reaper::directory().join(name.as_str());
     fs::create_dir(&directory).unwrap();
@@ -81,7 +80,7 @@ fn own_directory(name: &Name) -> PathBuf {
     directory
 }
 
-/// Where a test has its pipe. Whatever is there when it is dropped is removed, pipe or not.
+/// The place of a test's pipe. Removes everything there when dropped, pipe or not.
 #[derive(Debug)]
 pub struct Place {
     address: String,
@@ -90,19 +89,19 @@ pub struct Place {
 
 #[derive(Debug)]
 enum At {
-    /// A System V key, that of the name.
+    /// The System V key of the name.
     Key(Name),
     Path(PathBuf),
-    /// A memfd is handed out there, if one was made.
+    /// The socket at which a memfd is passed on, once it is created.
     Socket {
         path: PathBuf,
         served: Mutex<Option<Served>>,
     },
-    /// A memfd that nobody else has.
+    /// A private memfd.
     Descriptor(File),
 }
 
-/// A thread that hands out a memfd until this is dropped.
+/// A thread that passes on a memfd until this is dropped.
 #[derive(Debug)]
 struct Served {
     memfd: File,
@@ -115,7 +114,7 @@ impl Served {
     fn new(pipe: &Pipe, path: &Path) -> Self {
         let mut server = handoff::serve(path, pipe).unwrap();
         let memfd = File::from(pipe.fd().unwrap().try_clone_to_owned().unwrap());
-        // Whom the mode lets in.
+        // The users whom the mode admits.
         let owner = Some(memfd.metadata().unwrap().uid()).filter(|&uid| uid != 0);
         let others = (pipe.mode() & 0o006 != 0).then_some(NOBODY);
         for uid in owner.into_iter().chain(others) {
@@ -126,7 +125,7 @@ impl Served {
             let is_over = is_over.clone();
             move || {
                 while !is_over.load(Ordering::Relaxed) {
-                    // An end may be killed in the middle of it, or be a stranger.
+                    // Fails when a client is killed meanwhile, or not trusted.
                     let _ = server.accept();
                 }
             }
@@ -135,7 +134,7 @@ impl Served {
     }
 }
 
-/// Also after another thread has failed.
+/// Locks it, even after another thread has panicked.
 fn held(served: &Mutex<Option<Served>>) -> MutexGuard<'_, Option<Served>> {
     served.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -164,7 +163,7 @@ impl Place {
         }
     }
 
-    /// Makes the pipe. A memfd is made here and handed out from then on.
+    /// Creates the pipe. A memfd is created in this process and passed on from then on.
     pub fn create(&self, options: &Options) -> Result<Pipe, SetupError> {
         let At::Socket { path, served } = &self.at else { return options.create(self) };
         let mut served = held(served);
@@ -182,7 +181,7 @@ impl Place {
         }
     }
 
-    /// The path of the file.
+    /// The path of the file or socket.
     pub fn path(&self) -> &Path {
         match &self.at {
             At::Path(path) | At::Socket { path, .. } => path,
@@ -190,7 +189,7 @@ impl Place {
         }
     }
 
-    /// The address under which an end makes a pipe.
+    /// The address under which another process creates a pipe.
     pub fn making(&self) -> &str {
         match &self.at {
             At::Socket { .. } => "memfd",
@@ -198,7 +197,7 @@ impl Place {
         }
     }
 
-    /// Whether there is a segment.
+    /// Whether the segment exists.
     pub fn exists(&self) -> bool {
         match &self.at {
             At::Key(name) => name.segment().is_some(),
@@ -208,7 +207,7 @@ impl Place {
         }
     }
 
-    /// Whether nothing at all is there.
+    /// Whether nothing exists there.
     pub fn is_unused(&self) -> bool {
         match &self.at {
             At::Key(name) => name.is_unused(),
@@ -220,7 +219,7 @@ impl Place {
         }
     }
 
-    /// The bytes of what is there, to be read and written past the library.
+    /// Maps the segment, for access without the library.
     pub fn segment(&self) -> Attached {
         match &self.at {
             At::Key(name) => Attached::new(name.segment().expect("a segment")),
@@ -230,7 +229,7 @@ impl Place {
         }
     }
 
-    /// The same for somebody who takes no part.
+    /// Maps the segment without counting as a guest.
     pub fn watched(&self) -> Attached {
         match &self.at {
             At::Key(name) => Attached::unaccounted(name.segment().expect("a segment")),
@@ -238,7 +237,7 @@ impl Place {
         }
     }
 
-    /// What can be known from outside of what is there, other than its bytes.
+    /// The metadata of the object, to compare.
     pub fn status(&self) -> impl fmt::Debug + PartialEq + use<> {
         let of_file = |status: &fs::Metadata| {
             let (mode, uid, gid) = (status.mode(), status.uid(), status.gid());
@@ -265,25 +264,25 @@ impl Place {
         }
     }
 
-    /// A command under which another one runs in a namespace where the address leads to nothing as yet.
+    /// A command that runs another one in a namespace where nothing has this address.
     pub fn elsewhere(&self) -> Vec<String> {
         let directory = match &self.at {
             At::Key(_) => return ["unshare", "--ipc"].map(String::from).to_vec(),
             At::Path(path) | At::Socket { path, .. } => path.parent().unwrap().display(),
-            At::Descriptor(_) => unreachable!("it has no name"),
+            At::Descriptor(_) => unreachable!("a private memfd has no name"),
         };
         let mount = format!("mount -t tmpfs none {directory} && exec \"$@\"");
         ["unshare", "--mount", "sh", "-c", &mount, "sh"].map(String::from).to_vec()
     }
 
-    /// Waits until so many have the segment attached, where the kernel counts them.
+    /// Waits until the segment has `count` attachments, where the kernel counts them.
     pub fn attached_by(&self, count: u64) {
         if let At::Key(name) = &self.at {
             super::attached_by(name.segment().expect("a segment"), count);
         }
     }
 
-    /// The semaphore set, where roles are semaphores.
+    /// The semaphore set of a System V pipe.
     pub fn set(&self) -> Option<i32> {
         match &self.at {
             At::Key(name) => name.set(),

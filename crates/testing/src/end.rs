@@ -1,6 +1,6 @@
-//! The part of one end of a pipe in a process of its own, which does as it is told, line by line.
+//! The part of one end of a pipe, in a process of its own that obeys commands.
 //!
-//! Each command is answered by one line: what happened, or the error as `Debug` prints it.
+//! It answers each command with one line: the result, or the error in `Debug` form.
 
 use super::backend::{Backend, Place};
 use super::name::Name;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 /// Where ends meet.
 pub trait Meet {
-    /// What tells an end to open the pipe there, or to make it.
+    /// The command to open or create the pipe there.
     fn opening(&self) -> String;
 }
 
@@ -39,22 +39,22 @@ pub fn start() -> Process {
     Process::start("end", &[])
 }
 
-/// A user without any right.
+/// A user without rights.
 pub const NOBODY: u32 = 65_534;
 
-/// Starts an end of that user.
+/// Starts an end as that user.
 pub fn nobody() -> Process {
     let mut process = start();
     assert_eq!(process.ask(format!("become {NOBODY}")), "done");
     process
 }
 
-/// Starts a process that is the producer of the pipe that is there, 4096 bytes if it makes it.
+/// Starts a producer of the pipe at a place. Creates the pipe, with 4096 bytes, if it does not exist.
 pub fn producer(at: &impl Meet) -> Process {
     claim(at, "producer")
 }
 
-/// Starts a process that is the consumer of the pipe that is there, 4096 bytes if it makes it.
+/// Starts a consumer in the same way.
 pub fn consumer(at: &impl Meet) -> Process {
     claim(at, "consumer")
 }
@@ -68,7 +68,7 @@ fn claim(at: &impl Meet, role: &str) -> Process {
     end
 }
 
-/// What an end has.
+/// The state of an end.
 #[derive(Default)]
 struct End {
     options: Options,
@@ -77,7 +77,7 @@ struct End {
     consumer: Option<Consumer>,
 }
 
-/// Plays the part.
+/// The main function of the process.
 pub fn play(mut line: Line) {
     let mut end = End::default();
     while let Some(command) = line.hear() {
@@ -94,7 +94,7 @@ fn answer<T: Display>(result: Result<T, impl Debug>) -> String {
     }
 }
 
-/// A deadline so many milliseconds from now; a minute if nothing is said.
+/// A deadline in milliseconds from now, by default a minute.
 fn deadline(milliseconds: Option<&&str>) -> Instant {
     let milliseconds = milliseconds.map_or(60_000, |text| text.parse().unwrap());
     Instant::now() + Duration::from_millis(milliseconds)
@@ -110,32 +110,28 @@ impl End {
     }
 
     fn opened(&mut self, result: Result<Pipe, shmpipe::SetupError>) -> String {
-        match result {
-            Ok(pipe) => {
-                let made = if pipe.created() { "made" } else { "found" };
-                let said = format!("pipe {} {made}", pipe.id());
-                self.pipe = Some(pipe);
-                said
-            }
-            Err(error) => format!("{error:?}"),
-        }
+        answer(result.map(|pipe| {
+            let said = format!("pipe {} {}", pipe.id(), if pipe.created() { "made" } else { "found" });
+            self.pipe = Some(pipe);
+            said
+        }))
     }
 
     fn obey(&mut self, words: &[&str]) -> String {
         let options = self.options.clone();
         match words {
-            // How it is to be made and opened.
-            ["capacity", bytes] => self.wish(options.capacity(bytes.parse().unwrap())),
-            ["mode", mode] => self.wish(options.mode(u32::from_str_radix(mode, 8).unwrap())),
-            ["schema", id] => self.wish(options.schema(id.parse().unwrap())),
-            ["remove_on_close"] => self.wish(options.remove_on_close(true)),
-            ["trust", uid] => self.wish(options.trust_uid(uid.parse().unwrap())),
-            ["assume_exclusive"] => self.wish(options.assume_exclusive(true)),
-            ["prefault", wish] => self.wish(options.prefault(*wish == "on")),
-            ["remake_stale"] => self.wish(options.remake_stale(true)),
-            ["wait", strategy] => self.wish(options.wait(strategy_of(strategy))),
-            ["wake", "never"] => self.wish(options.wake_mode(WakeMode::Never)),
-            ["wake", "fence"] => self.wish(options.wake_mode(WakeMode::Fence)),
+            // Options, and the objects.
+            ["capacity", bytes] => self.set(options.capacity(bytes.parse().unwrap())),
+            ["mode", mode] => self.set(options.mode(u32::from_str_radix(mode, 8).unwrap())),
+            ["schema", id] => self.set(options.schema(id.parse().unwrap())),
+            ["remove_on_close"] => self.set(options.remove_on_close(true)),
+            ["trust", uid] => self.set(options.trust_uid(uid.parse().unwrap())),
+            ["assume_exclusive"] => self.set(options.assume_exclusive(true)),
+            ["prefault", value] => self.set(options.prefault(*value == "on")),
+            ["remake_stale"] => self.set(options.remake_stale(true)),
+            ["wait", strategy] => self.set(options.wait(strategy_of(strategy))),
+            ["wake", "never"] => self.set(options.wake_mode(WakeMode::Never)),
+            ["wake", "fence"] => self.set(options.wake_mode(WakeMode::Fence)),
             ["create", address] => self.opened(options.create(*address)),
             ["open", address] => self.opened(options.open(*address)),
             ["open_or_create", address] => self.opened(options.open_or_create(*address)),
@@ -147,20 +143,14 @@ impl End {
             })),
 
             // Both roles.
-            ["producer"] => match self.pipe.as_ref().expect("a pipe").producer() {
-                Ok(producer) => {
-                    self.producer = Some(producer);
-                    "claimed".to_owned()
-                }
-                Err(error) => format!("{error:?}"),
-            },
-            ["consumer"] => match self.pipe.as_ref().expect("a pipe").consumer() {
-                Ok(consumer) => {
-                    self.consumer = Some(consumer);
-                    "claimed".to_owned()
-                }
-                Err(error) => format!("{error:?}"),
-            },
+            ["producer"] => answer(self.pipe.as_ref().expect("a pipe").producer().map(|producer| {
+                self.producer = Some(producer);
+                "claimed"
+            })),
+            ["consumer"] => answer(self.pipe.as_ref().expect("a pipe").consumer().map(|consumer| {
+                self.consumer = Some(consumer);
+                "claimed"
+            })),
             ["peer"] => match (&self.producer, &self.consumer) {
                 (Some(producer), _) => format!("{:?}", producer.peer()),
                 (_, Some(consumer)) => format!("{:?}", consumer.peer()),
@@ -196,7 +186,7 @@ impl End {
                 answer(self.producer().send(message.as_bytes()).map(|at| format!("sent at {at}")))
             }
             ["try_send", message] => answer(self.producer().try_send(message.as_bytes()).map(|_| "sent")),
-            // Messages of eight bytes, their numbers, as many as fit.
+            // Sends numbers in eight bytes each, as many as fit.
             ["fill"] => {
                 let mut count = 0u64;
                 loop {
@@ -228,7 +218,7 @@ impl End {
                 message.keep();
                 said
             })),
-            // Takes so many and does not release them.
+            // Takes messages and does not release them.
             ["take", count] => {
                 let mut drain = self.consumer().drain(count.parse().unwrap());
                 while drain.next().unwrap().is_some() {}
@@ -236,7 +226,7 @@ impl End {
                 std::mem::forget(drain);
                 format!("took {taken}")
             }
-            // Takes what is there; says how much, and why no more.
+            // Takes all messages; answers how many, and why no more.
             ["empty"] => {
                 let mut count = 0;
                 loop {
@@ -268,20 +258,20 @@ impl End {
                 "done".to_owned()
             }
             ["chdir", directory] => answer(std::env::set_current_dir(directory).map(|()| "done")),
-            // What is in a directory.
+            // The names in a directory.
             ["list", directory] => {
                 let found = std::fs::read_dir(directory).unwrap();
                 let mut names: Vec<_> = found.map(|file| file.unwrap().file_name()).collect();
                 names.sort();
                 format!("{names:?}")
             }
-            // Takes all the space of a file system.
+            // Fills a file system.
             ["hog", path] => {
                 let mut file = std::fs::File::create(path).unwrap();
                 while file.write_all(&[0; 4096]).is_ok() {}
                 "full".to_owned()
             }
-            // Makes a pipe in a memfd and hands it out to whoever may have it.
+            // Creates a pipe in a memfd and passes it on to trusted users.
             ["serve", path] => {
                 let server = options
                     .create("memfd")
@@ -303,11 +293,11 @@ impl End {
                 use std::os::unix::process::CommandExt;
                 panic!("{}", std::process::Command::new("sleep").arg(seconds).exec());
             }
-            _ => panic!("what is {words:?}?"),
+            _ => panic!("unknown command {words:?}"),
         }
     }
 
-    fn wish(&mut self, options: Options) -> String {
+    fn set(&mut self, options: Options) -> String {
         self.options = options;
         "noted".to_owned()
     }
@@ -332,14 +322,14 @@ fn become_user(uid: u32) -> String {
         libc::setgroups(0, std::ptr::null()) == 0
             && libc::setgid(uid) == 0
             && libc::setuid(uid) == 0
-            // Another user's process is not killed with its parent unless it says so again.
+            // setuid clears this.
             && libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) == 0
     };
     assert!(done, "{}", std::io::Error::last_os_error());
     "done".to_owned()
 }
 
-/// Forks a child that lives until whoever started us is gone.
+/// Forks a child that lives until our parent is gone.
 fn fork_and_wait() -> String {
     // SAFETY: the child makes system calls only.
     match unsafe { libc::fork() } {

@@ -1,4 +1,4 @@
-//! Mappings that end in nothing: who touches a byte outside is killed by SIGSEGV.
+//! Mappings between guard pages: an access outside ends in SIGSEGV.
 
 use std::fs;
 use std::ops::Range;
@@ -6,13 +6,13 @@ use std::ptr::null_mut;
 
 const PAGE: usize = 4096;
 
-/// Has `open` map `size` bytes, shared and for writing, and puts a page without access on each side of them. Where the mapping
-/// has come to lie.
+/// Calls `open`, which maps `size` bytes shared and writable, and puts a guard page on each side of the mapping. Returns the range
+/// of the mapping too.
 pub fn guarded<T>(size: usize, mut open: impl FnMut() -> T) -> (T, Range<usize>) {
-    // Those that cannot be guarded where they are stay for as long, so that the next one comes to lie elsewhere.
+    // Keeps mappings that cannot be guarded where they are, so that the next one is placed elsewhere.
     let mut misplaced = vec![];
     while misplaced.len() < 100 {
-        // The kernel maps from the top down: what comes next is mostly put right below.
+        // The kernel maps from the top down, so it mostly puts the next mapping right below this guard.
         guard(0, 0);
         let before = shared(size);
         let opened = open();
@@ -39,7 +39,7 @@ fn mappings() -> Vec<(Range<usize>, String)> {
     maps.lines().filter_map(parse).collect()
 }
 
-/// The shared mappings for writing that have this size.
+/// The shared, writable mappings of this size.
 fn shared(size: usize) -> Vec<Range<usize>> {
     let all = mappings().into_iter();
     all.filter(|(range, rest)| range.len() == size && rest.starts_with("rw-s"))
@@ -47,36 +47,36 @@ fn shared(size: usize) -> Vec<Range<usize>> {
         .collect()
 }
 
-/// Maps a page without access at `address`, if nothing is there; or where the kernel likes.
+/// Maps a guard page at `address` unless something is mapped there, or where the kernel chooses.
 fn guard(address: usize, flags: i32) {
     let flags = flags | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-    // SAFETY: where something is mapped the call fails, and a page without access is of no use to anybody.
+    // SAFETY: the call fails where something is mapped, so it replaces no mapping.
     unsafe { libc::mmap(std::ptr::without_provenance_mut(address), PAGE, libc::PROT_NONE, flags, -1, 0) };
 }
 
-/// Whether nobody can touch the byte at `address` for as long as the pipe is open: a page of ours is there, or the one by which
-/// the library is a guest of a file.
+/// Whether the byte at `address` stays inaccessible as long as the pipe is open: it is in a guard page, or in the page whose mapping
+/// holds the library's lock on a file.
 fn is_guard(address: usize) -> bool {
     mappings().iter().any(|(range, rest)| range.contains(&address) && rest.starts_with("---"))
 }
 
-/// Memory of one's own that ends where the memory ends.
+/// Private memory with a guard page at its end.
 #[derive(Debug)]
 pub struct Brink {
     base: std::ptr::NonNull<u8>,
     size: usize,
 }
 
-/// What stands before the bytes that were lent.
+/// The bytes before the slice that is lent.
 const CANARY: [u8; 64] = [0xc5; 64];
 
 impl Brink {
-    /// Lends at most `most` bytes at a time. Kept for good.
+    /// For slices of at most `most` bytes. Never unmapped.
     pub fn new(most: usize) -> Self {
         let size = most.next_multiple_of(PAGE) + PAGE;
         let (protection, flags) =
             (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-        // SAFETY: the kernel chooses the place; the last page is of the mapping just made.
+        // SAFETY: the kernel chooses the address; the last page belongs to the new mapping.
         let base = unsafe {
             let base = libc::mmap(null_mut(), size + PAGE, protection, flags, -1, 0);
             assert_ne!(base, libc::MAP_FAILED);
@@ -87,11 +87,11 @@ impl Brink {
     }
 
     fn bytes(&mut self) -> &mut [u8] {
-        // SAFETY: within the mapping, which nobody else uses; we are borrowed as long as the slice.
+        // SAFETY: within the mapping, which only this value uses, and the slice borrows it.
         unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr(), self.size) }
     }
 
-    /// The last `length` bytes, all of them `fill`.
+    /// The last `length` bytes before the guard page, set to `fill`.
     pub fn lend(&mut self, length: usize, fill: u8) -> &mut [u8] {
         let start = self.size - length;
         let bytes = self.bytes();
@@ -100,7 +100,7 @@ impl Brink {
         &mut bytes[start..]
     }
 
-    /// The `length` bytes that were lent last. Nobody has written before them.
+    /// The `length` bytes lent last. Panics if a byte before them has changed.
     pub fn returned(&mut self, length: usize) -> &[u8] {
         let start = self.size - length;
         let bytes = self.bytes();

@@ -1,6 +1,6 @@
-//! What the tests share: places that leave nothing behind, processes that play a part, shared memory by hand.
+//! Shared by the tests: pipes that clean up after themselves, processes with a part, raw access to segments.
 
-#![allow(missing_docs, reason = "names that say what they are, for tests alone")]
+#![allow(missing_docs, reason = "used by tests only, and the names explain themselves")]
 
 pub mod backend;
 pub mod end;
@@ -17,13 +17,13 @@ pub mod traced;
 
 use std::time::{Duration, Instant};
 
-/// Longer than anything here should take on a busy machine: what has not happened by then never will.
+/// A timeout that nothing reaches, even on a busy machine, unless it hangs.
 pub const LONG: Duration = Duration::from_secs(60);
 
-/// A deadline for what must not happen: more than twice the 100 ms at which a waiting call looks around.
+/// A timeout for events that must not happen: more than twice the 100 ms after which a waiting call checks its peer.
 pub const A_WHILE: Duration = Duration::from_millis(250);
 
-/// A deadline of `duration` from now.
+/// A deadline `duration` from now.
 pub fn within(duration: Duration) -> Instant {
     Instant::now() + duration
 }
@@ -37,22 +37,22 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Waits until so many have a segment attached, and no more: somebody who lists all pipes looks at each for a moment.
+/// Waits until a segment has exactly `count` attachments. A process that lists all pipes attaches each for a moment.
 pub fn attached_by(segment: i32, count: u64) {
     until(&format!("{count} attached"), || raw::attached(segment) == count);
 }
 
-/// Whether this process may do what only root may; says on stderr that a test is left out if not.
+/// Whether this process is root. Reports a skipped test on stderr if not.
 pub fn is_root(test: &str) -> bool {
     // SAFETY: the call has no arguments and cannot fail.
     let root = unsafe { libc::geteuid() } == 0;
     if !root {
-        eprintln!("{test}: left out, since it needs root");
+        eprintln!("{test}: skipped, it needs root");
     }
     root
 }
 
-/// Runs `test` for each of `cases` at the same time, since it mostly waits.
+/// Runs `test` for all `cases` in parallel. For tests that mostly wait.
 pub fn at_once<T: Send>(cases: impl IntoIterator<Item = T>, test: impl Fn(T) + Sync) {
     std::thread::scope(|scope| {
         let test = &test;

@@ -1,4 +1,4 @@
-//! Names of pipes that no other test uses and that leave nothing behind.
+//! Unique names of pipes that clean up after themselves.
 
 use super::raw;
 use super::reaper::{self, Thing};
@@ -6,7 +6,7 @@ use shmpipe::{Address, Pipe, inspect};
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A name of our own. Whatever is under its key when it is dropped is removed, pipe or not.
+/// A unique name. Removes everything under its key when dropped, pipe or not.
 #[derive(Debug)]
 pub struct Name(String);
 
@@ -29,22 +29,22 @@ impl Name {
         &self.0
     }
 
-    /// The key that a pipe of this name has.
+    /// The System V key of a pipe with this name.
     pub fn key(&self) -> i32 {
         key_of(&self.0)
     }
 
-    /// The identifier of the segment under the name's key.
+    /// The identifier of the segment under this key.
     pub fn segment(&self) -> Option<i32> {
         raw::find_segment(self.key())
     }
 
-    /// The identifier of the semaphore set under the name's key.
+    /// The identifier of the semaphore set under this key.
     pub fn set(&self) -> Option<i32> {
         raw::find_set(self.key())
     }
 
-    /// Whether nothing at all is under the name's key.
+    /// Whether neither exists.
     pub fn is_unused(&self) -> bool {
         self.segment().is_none() && self.set().is_none()
     }
@@ -69,7 +69,7 @@ impl Drop for Name {
     }
 }
 
-/// FNV-1a with 32 bits, and 1 for 0: the key of a name, worked out here a second time.
+/// The key of a name, independent of the library: 32-bit FNV-1a, with 1 in place of 0.
 pub fn key_of(name: &str) -> i32 {
     let mut hash = 2_166_136_261_u32;
     for &byte in name.as_bytes() {
@@ -79,7 +79,7 @@ pub fn key_of(name: &str) -> i32 {
     if hash == 0 { 1 } else { hash as i32 }
 }
 
-/// Objects that no key leads to, removed when this is dropped.
+/// System V objects without a key. Removes them when dropped.
 #[derive(Debug)]
 pub struct Objects {
     segment: i32,
@@ -87,12 +87,16 @@ pub struct Objects {
 }
 
 impl Objects {
-    /// Those of a pipe.
+    /// The objects of a pipe.
     pub fn of(pipe: &Pipe) -> Self {
-        let snapshot = inspect(pipe.address()).unwrap();
-        reaper::remember(Thing::Segment, raw::ids(&snapshot).shm_id);
-        reaper::remember(Thing::Set, raw::ids(&snapshot).sem_id);
-        Objects { segment: raw::ids(&snapshot).shm_id, set: raw::ids(&snapshot).sem_id }
+        let raw::Ids { shm_id, sem_id, .. } = raw::ids(&inspect(pipe.address()).unwrap());
+        reaper::remember(Thing::Segment, shm_id);
+        reaper::remember(Thing::Set, sem_id);
+        Objects { segment: shm_id, set: sem_id }
+    }
+
+    pub fn segment(&self) -> i32 {
+        self.segment
     }
 }
 

@@ -1,7 +1,7 @@
-//! Processes that play a part: this test program once more, started by exec, as unrelated as two programs can be.
+//! Processes with a part: this test program again, started by exec, as unrelated as two programs can be.
 //!
-//! The two talk in lines through a socket, which is the descriptor 0 of the started one. It is killed when its handle is
-//! dropped, and by the kernel when the thread that started it ends.
+//! The two exchange lines through a socket, descriptor 0 of the new process. Dropping the handle kills the process. So does the
+//! kernel when the thread that started it ends.
 
 use super::LONG;
 use std::env;
@@ -14,10 +14,10 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-/// The environment variable that names the part to play.
+/// The environment variable with the name of the part.
 const PART: &str = "SHMPIPE_TEST_PART";
 
-/// The other end of a [`Process`]'s handle, in the process itself.
+/// The process's own end of the socket.
 #[derive(Debug)]
 pub struct Line {
     from: BufReader<UnixStream>,
@@ -26,7 +26,7 @@ pub struct Line {
 }
 
 impl Line {
-    /// The next line; nothing when whoever started us is gone.
+    /// The next line. None when the parent is gone.
     pub fn hear(&mut self) -> Option<String> {
         let mut line = String::new();
         let read = self.from.read_line(&mut line).unwrap_or(0);
@@ -34,32 +34,32 @@ impl Line {
     }
 
     pub fn say(&mut self, line: impl Display) {
-        // It fails if whoever started us is gone, and then it does not matter.
+        // Fails only if the parent is gone, and then it does not matter.
         let _ = self.to.write_all(format!("{line}\n").as_bytes());
     }
 }
 
-/// What a process does that was started for it.
+/// The main function of a process that a test starts.
 pub type Part = fn(Line);
 
-/// Plays the part that this process was started for, if it was, and says whether it was. Every test program that starts
-/// processes has a test of the name `part` that does nothing else.
+/// Plays the part for which this process was started, if any, and returns whether it did. A test program that starts processes
+/// needs a test named `part` that only calls this.
 pub fn part(parts: &[(&str, Part)]) -> bool {
     let Ok(part) = env::var(PART) else { return false };
-    // Also if somebody stands between us and the process that started us.
+    // Again: another command may have started us for our parent.
     // SAFETY: no pointers.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
     let mut words = part.split('\n').map(str::to_owned);
     let name = words.next().unwrap();
-    let (_, play) = parts.iter().find(|(known, _)| *known == name).expect("a part that is known");
-    // SAFETY: descriptor 0 is the socket that `Process::start` has put there, and nothing else in this process uses it.
+    let (_, play) = parts.iter().find(|(known, _)| *known == name).expect("a known part");
+    // SAFETY: `Process::start` has passed the socket as descriptor 0, and nothing else in this process uses it.
     let to = UnixStream::from(unsafe { OwnedFd::from_raw_fd(0) });
     let from = BufReader::new(to.try_clone().unwrap());
     play(Line { from, to, words: words.collect() });
     true
 }
 
-/// A process that plays a part.
+/// The handle of a process with a part.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
@@ -72,7 +72,7 @@ impl Process {
         Self::start_under(&[], part, words)
     }
 
-    /// Starts it as the last argument of another command.
+    /// Starts it under another command, as its last argument.
     pub fn start_under(command: &[&str], part: &str, words: &[&str]) -> Self {
         let program = env::current_exe().unwrap();
         let start = match command {
@@ -98,7 +98,7 @@ impl Process {
             .args(["--exact", "part", "--nocapture", "--test-threads=1", "--quiet"])
             .env(PART, [&[part], words].concat().join("\n"))
             .stdin(OwnedFd::from(theirs))
-            // What a terminal sends to whoever started it, it does not hear.
+            // Shields it from the terminal's signals to the parent.
             .process_group(0)
             .stdout(Stdio::null());
         // SAFETY: between fork and exec the closure makes one system call.
@@ -120,7 +120,7 @@ impl Process {
         self.to.write_all(format!("{line}\n").as_bytes()).unwrap();
     }
 
-    /// The next line that it says. It has a minute.
+    /// The next line from the process, within a minute.
     pub fn hear(&mut self) -> String {
         let mut line = String::new();
         let read = self.from.read_line(&mut line);
@@ -134,18 +134,18 @@ impl Process {
         self.hear()
     }
 
-    /// Sends SIGKILL and waits until it is gone, with whatever it held.
+    /// Sends SIGKILL and waits for the end, when the kernel has freed all that the process held.
     pub fn kill(mut self) {
         self.signal(libc::SIGKILL);
         self.child.wait().unwrap();
     }
 
     pub fn signal(&self, signal: i32) {
-        // SAFETY: no pointers; the process is ours and not waited for yet, so that the number is still its own.
+        // SAFETY: no pointers. Our child is not waited for yet, so the number is still its own.
         unsafe { libc::kill(self.child.id() as i32, signal) };
     }
 
-    /// The processor time that it has used.
+    /// The CPU time used.
     pub fn processor_time(&self) -> Duration {
         let mut clock = 0;
         // SAFETY: all zero is a time.
@@ -159,25 +159,23 @@ impl Process {
         Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
     }
 
-    /// Whether it has ended by itself.
+    /// The exit status, once it has ended by itself.
     pub fn has_ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().unwrap()
     }
 
     /// Waits until it ends by itself.
     pub fn wait(mut self) -> ExitStatus {
-        // Its end of the socket is closed when it ends.
+        // The socket closes when the process ends.
         let mut line = String::new();
         while self.from.read_line(&mut line).expect("an end within a minute") > 0 {}
         self.child.wait().unwrap()
     }
 
-    /// Lets it end in good order.
-    pub fn end(mut self) {
+    /// Closes the socket, waits, and checks that it succeeds.
+    pub fn end(self) {
         self.to.shutdown(std::net::Shutdown::Write).unwrap();
-        let mut rest = String::new();
-        while self.from.read_line(&mut rest).expect("an end within a minute") > 0 {}
-        let status = self.child.wait().unwrap();
+        let status = self.wait();
         assert!(status.success(), "{status}");
     }
 }

@@ -1,11 +1,12 @@
-//! Shared memory by hand, past the library.
+//! Raw access to shared memory and semaphores, without the library.
 
 use super::layout::{self, identity, ready, semaphore};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd};
+use std::sync::atomic::AtomicU64;
 
-/// Adds to a semaphore, until we end.
+/// Adds to a semaphore, with undo at the end of this process.
 pub fn change(set: i32, semaphore: u16, by: i16) -> io::Result<()> {
     let flags = (libc::IPC_NOWAIT | libc::SEM_UNDO) as i16;
     let mut operation = libc::sembuf { sem_num: semaphore, sem_op: by, sem_flg: flags };
@@ -16,25 +17,25 @@ pub fn change(set: i32, semaphore: u16, by: i16) -> io::Result<()> {
     }
 }
 
-/// A segment attached for writing; detached when dropped.
+/// A writable mapping of a segment or a file, unmapped when dropped.
 #[derive(Debug)]
 pub struct Attached {
     base: *mut u8,
     size: usize,
-    /// The set in which we count as a guest.
+    /// The set in which it counts as a guest.
     set: Option<i32>,
-    /// Of a file, and not a System V segment.
+    /// Maps a file, not a System V segment.
     is_mapped: bool,
 }
 
-// SAFETY: an address range belongs to the process and not to a thread.
+// SAFETY: an address range belongs to the process, not to a thread.
 unsafe impl Send for Attached {}
-// SAFETY: it is shared memory, which others write at any time anyway: bytes are touched by volatile accesses, or while the
-// caller knows that nobody else does.
+// SAFETY: other processes may write shared memory at any time anyway. All accesses are volatile or atomic, except those whose caller
+// guarantees that no one else accesses the bytes.
 unsafe impl Sync for Attached {}
 
 impl Attached {
-    /// Attaches a segment, and enters it as a guest if it is a pipe: who is not accounted for keeps others from claiming.
+    /// Attaches a segment, and counts as a guest if it is a pipe: an attachment that is no guest makes claims fail.
     pub fn new(id: i32) -> Self {
         let mut attached = Self::unaccounted(id);
         if attached.size >= layout::RING && attached.get(layout::READY) == ready::COMPLETE {
@@ -44,20 +45,20 @@ impl Attached {
         attached
     }
 
-    /// Attaches a segment and tells nobody.
+    /// Attaches a segment without counting as a guest.
     pub fn unaccounted(id: i32) -> Self {
         let size = status(id).expect("a segment to attach").shm_segsz;
-        // SAFETY: the kernel chooses the place.
+        // SAFETY: the kernel chooses the address.
         let base = unsafe { libc::shmat(id, std::ptr::null(), 0) };
         assert_ne!(base as isize, -1, "shmat: {}", io::Error::last_os_error());
         Attached { base: base.cast(), size, set: None, is_mapped: false }
     }
 
-    /// All of a file.
+    /// Maps a whole file.
     pub fn map(file: &File) -> Self {
         let size = file.metadata().unwrap().len() as usize;
         let (protection, none) = (libc::PROT_READ | libc::PROT_WRITE, std::ptr::null_mut());
-        // SAFETY: the kernel chooses the place.
+        // SAFETY: the kernel chooses the address.
         let base = unsafe { libc::mmap(none, size, protection, libc::MAP_SHARED, file.as_raw_fd(), 0) };
         assert_ne!(base, libc::MAP_FAILED, "mmap: {}", io::Error::last_os_error());
         Attached { base: base.cast(), size, set: None, is_mapped: true }
@@ -67,10 +68,21 @@ impl Attached {
         self.size
     }
 
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.base
+    }
+
     /// The word at `offset` bytes.
+    pub fn word(&self, offset: usize) -> &AtomicU64 {
+        assert!(offset % 8 == 0 && offset + 8 <= self.size);
+        // SAFETY: within the mapping, which lives as long as the reference, and aligned. Its users access it atomically.
+        unsafe { AtomicU64::from_ptr(self.base.add(offset).cast()) }
+    }
+
+    /// The value of the word at `offset` bytes.
     pub fn get(&self, offset: usize) -> u64 {
         assert!(offset % 8 == 0 && offset + 8 <= self.size);
-        // SAFETY: within the mapping and aligned; volatile, since others write it as well.
+        // SAFETY: within the mapping and aligned; volatile, since other processes write it.
         unsafe { self.base.add(offset).cast::<u64>().read_volatile() }
     }
 
@@ -80,14 +92,14 @@ impl Attached {
         unsafe { self.base.add(offset).cast::<u64>().write_volatile(value) }
     }
 
-    /// Half a word.
+    /// Sets half a word.
     pub fn set_u32(&self, offset: usize, value: u32) {
         assert!(offset % 4 == 0 && offset + 4 <= self.size);
         // SAFETY: as in `get`.
         unsafe { self.base.add(offset).cast::<u32>().write_volatile(value) }
     }
 
-    /// Takes the memory behind these bytes away: they are zero from then on.
+    /// Frees the memory of these bytes. They then read as zero.
     pub fn punch(&self, offset: usize, length: usize) {
         assert!(offset + length <= self.size);
         // SAFETY: within the mapping.
@@ -100,21 +112,21 @@ impl Attached {
         (0..self.size).map(|i| unsafe { self.base.add(i).read_volatile() }).collect()
     }
 
-    /// Copies the bytes from `offset` on. Nobody writes them meanwhile.
+    /// Copies the bytes at `offset`. The caller guarantees that no one writes them meanwhile.
     pub fn copy_to(&self, offset: usize, to: &mut [u8]) {
         assert!(offset + to.len() <= self.size);
-        // SAFETY: within the mapping, and the caller knows that those who have it are stopped.
+        // SAFETY: within the mapping, and the caller knows that all its users are stopped.
         unsafe { self.base.add(offset).copy_to_nonoverlapping(to.as_mut_ptr(), to.len()) }
     }
 
-    /// Writes the bytes from `offset` on. Nobody looks meanwhile.
+    /// Writes the bytes at `offset`. The caller guarantees that no one reads or writes them meanwhile.
     pub fn copy_from(&self, offset: usize, from: &[u8]) {
         assert!(offset + from.len() <= self.size);
-        // SAFETY: within the mapping, and the caller knows that nobody else uses it.
+        // SAFETY: within the mapping, and the caller knows that it has no other user.
         unsafe { self.base.add(offset).copy_from_nonoverlapping(from.as_ptr(), from.len()) }
     }
 
-    /// Whether the bytes from `offset` on are others than these. Nobody writes them meanwhile.
+    /// Whether the bytes at `offset` differ from these. The caller guarantees that no one writes them meanwhile.
     pub fn differs(&self, offset: usize, from: &[u8]) -> bool {
         assert!(offset + from.len() <= self.size);
         // SAFETY: as in `copy_to`.
@@ -132,10 +144,10 @@ impl Attached {
 impl Drop for Attached {
     fn drop(&mut self) {
         if let Some(set) = self.set {
-            // The set may be gone.
+            // Fails if the set was removed.
             let _ = change(set, semaphore::GUESTS, -1);
         }
-        // SAFETY: nobody uses the mapping after this.
+        // SAFETY: the mapping has no other users: references into it have ended.
         unsafe {
             match self.is_mapped {
                 true => libc::munmap(self.base.cast(), self.size),
@@ -155,7 +167,7 @@ pub fn find_set(key: i32) -> Option<i32> {
     Some(unsafe { libc::semget(key, 0, 0) }).filter(|&id| id != -1)
 }
 
-/// A new segment of zeros, mode 0600 unless said otherwise.
+/// Creates a segment of zeros.
 pub fn make_segment(key: i32, size: usize, mode: i32) -> i32 {
     // SAFETY: no pointers.
     let id = unsafe { libc::shmget(key, size, libc::IPC_CREAT | libc::IPC_EXCL | mode) };
@@ -163,7 +175,7 @@ pub fn make_segment(key: i32, size: usize, mode: i32) -> i32 {
     id
 }
 
-/// A new set, with all semaphores zero.
+/// Creates a set with all semaphores zero.
 pub fn make_set(key: i32, count: i32) -> i32 {
     // SAFETY: no pointers.
     let id = unsafe { libc::semget(key, count, libc::IPC_CREAT | libc::IPC_EXCL | 0o600) };
@@ -171,7 +183,7 @@ pub fn make_set(key: i32, count: i32) -> i32 {
     id
 }
 
-/// A semid_ds, of which not every C library tells the libc crate: what it starts with, and more than enough for the rest.
+/// A semid_ds, which the libc crate lacks for some C libraries: its first field, and more than enough space for the rest.
 #[repr(C)]
 struct StatusOfSet {
     sem_perm: libc::ipc_perm,
@@ -200,7 +212,7 @@ pub fn remove_set(id: i32) {
     unsafe { libc::semctl(id, 0, libc::IPC_RMID) };
 }
 
-/// What the kernel says of a segment, if it is there.
+/// The kernel's status of a segment, if it exists.
 pub fn status(id: i32) -> Option<libc::shmid_ds> {
     // SAFETY: all fields are integers.
     let mut status: libc::shmid_ds = unsafe { std::mem::zeroed() };
@@ -209,19 +221,19 @@ pub fn status(id: i32) -> Option<libc::shmid_ds> {
     (done != -1).then_some(status)
 }
 
-/// How many have a segment attached.
+/// The number of attachments of a segment.
 pub fn attached(id: i32) -> u64 {
     status(id).expect("a segment").shm_nattch
 }
 
-/// Seals that keep a memfd from being resized, for good.
+/// Seals that permanently forbid a resize of a memfd.
 pub const SEALS: i32 = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
 
-/// A memfd of zeros with these seals.
+/// Creates a memfd of zeros with these seals.
 pub fn make_memfd(size: usize, seals: i32) -> File {
     let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
-    // SAFETY: the name is a string with a terminator; the descriptor is owned by the file from here on.
-    let file = unsafe { File::from_raw_fd(libc::memfd_create(c"by hand".as_ptr(), flags)) };
+    // SAFETY: the name has a terminator; the file owns the descriptor from here on.
+    let file = unsafe { File::from_raw_fd(libc::memfd_create(c"test".as_ptr(), flags)) };
     file.set_len(size as u64).unwrap();
     // SAFETY: no pointers.
     let sealed = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) };
@@ -229,13 +241,13 @@ pub fn make_memfd(size: usize, seals: i32) -> File {
     file
 }
 
-/// Whether somebody else has locked this byte of a file.
+/// Whether another open file description has locked this byte of a file.
 pub fn is_locked(file: BorrowedFd<'_>, byte: i64) -> bool {
     let (l_type, l_whence) = (libc::F_WRLCK as i16, libc::SEEK_SET as i16);
     let mut lock = libc::flock { l_type, l_whence, l_start: byte, l_len: 1, l_pid: 0 };
     // SAFETY: the pointer is to a lock.
-    let asked = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) };
-    assert_ne!(asked, -1, "fcntl(F_OFD_GETLK): {}", io::Error::last_os_error());
+    let done = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) };
+    assert_ne!(done, -1, "fcntl(F_OFD_GETLK): {}", io::Error::last_os_error());
     lock.l_type != libc::F_UNLCK as i16
 }
 
@@ -256,7 +268,7 @@ pub fn hold_semaphore(set: i32, number: u16) {
     change(set, number, 1).expect("semop");
 }
 
-/// The numbers of a System V pipe.
+/// The identifiers of a System V pipe.
 pub struct Ids {
     pub key: i32,
     pub shm_id: i32,

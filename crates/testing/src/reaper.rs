@@ -1,11 +1,11 @@
-//! A process of its own that removes what a test program leaves when it is killed, and its guards with it.
+//! A process that cleans up after a test program that was killed, whose destructors did not run.
 
 use super::raw;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// Something that is to go.
+/// Something to remove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum Thing {
@@ -15,12 +15,12 @@ pub enum Thing {
     Segment = 2,
     /// A set, by its identifier.
     Set = 3,
-    /// The files of the process of this number: see [`directory`].
+    /// The files of the process with this number: see [`directory`].
     Files = 4,
 }
 
-/// Where the files of this test program are: they are removed at its end, and those in /dev/shm that begin with
-/// [`prefix`].
+/// The directory for the files of this test program. The reaper removes it, and the files in /dev/shm whose names start with
+/// [`prefix`], when the program ends.
 pub fn directory() -> &'static Path {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     DIRECTORY.get_or_init(|| {
@@ -36,7 +36,7 @@ fn directory_of(pid: u32) -> PathBuf {
     std::env::temp_dir().join(format!("shmpipe-{}", prefix(pid)))
 }
 
-/// What the names of a test program begin with, those of its files in /dev/shm too.
+/// The prefix of all names of a test program, its files in /dev/shm included.
 pub fn prefix(pid: u32) -> String {
     format!("t-{pid}-")
 }
@@ -50,22 +50,22 @@ fn remove_files(pid: u32) {
     }
 }
 
-/// Notes that a thing is to be removed at our end.
+/// Registers a thing for removal when this program ends.
 pub fn remember(thing: Thing, number: i32) {
-    tell([thing as i32, number]);
+    write([thing as i32, number]);
 }
 
-/// Notes that a thing is gone.
+/// Cancels the removal of a thing.
 pub fn forget(thing: Thing, number: i32) {
-    tell([-(thing as i32), number]);
+    write([-(thing as i32), number]);
 }
 
-fn tell(message: [i32; 2]) {
+fn write(message: [i32; 2]) {
     static PIPE: OnceLock<i32> = OnceLock::new();
     let pipe = *PIPE.get_or_init(start);
-    // SAFETY: the message is live. It is far shorter than what a pipe takes in one piece.
-    let told = unsafe { libc::write(pipe, message.as_ptr().cast(), size_of_val(&message)) };
-    assert_eq!(told as usize, size_of_val(&message));
+    // SAFETY: the message is live. It is shorter than PIPE_BUF, so the write is atomic.
+    let written = unsafe { libc::write(pipe, message.as_ptr().cast(), size_of_val(&message)) };
+    assert_eq!(written as usize, size_of_val(&message));
 }
 
 fn start() -> i32 {
@@ -73,24 +73,25 @@ fn start() -> i32 {
     // SAFETY: the pointer is to two ints.
     assert_eq!(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) }, 0);
     let [from, to] = ends;
-    // SAFETY: the child uses the heap, which glibc keeps usable across fork, and nothing that another thread may hold.
+    // SAFETY: the child uses the heap, which glibc keeps usable across fork, and no lock that another thread may hold.
     match unsafe { libc::fork() } {
         -1 => panic!("fork: {}", std::io::Error::last_os_error()),
         0 => work(from),
         _ => {
-            // SAFETY: nobody else uses it.
+            // SAFETY: this is the only user of the descriptor.
             unsafe { libc::close(from) };
             to
         }
     }
 }
 
-/// Listens until the other end of the pipe is closed, which is when the test program has ended, and cleans up.
+/// Reads until the other end of the pipe closes, which is when the test program ends. Then cleans up.
 fn work(from: i32) -> ! {
     let mut things = [[0; 2]; 4096];
     let end = from as libc::c_uint;
-    // SAFETY: it closes all descriptors but our own: somebody might wait for us to close them, or for the lock that one of them
-    // holds, whatever the other threads were doing. In a session of our own we do not hear what a terminal sends to the tests.
+    // SAFETY: closes all descriptors but our own, which no thread of this process uses: fork copies only the calling thread. Other
+    // processes may wait for their end, or for a lock that one of them holds. The new session shields us from the terminal's
+    // signals to the tests.
     unsafe {
         libc::setsid();
         libc::syscall(libc::SYS_close_range, 0, end - 1, 0);
@@ -114,11 +115,11 @@ fn work(from: i32) -> ! {
             _ => {}
         }
     }
-    // SAFETY: ends the process without a destructor of the test program.
+    // SAFETY: ends the process without running destructors of the test program.
     unsafe { libc::_exit(0) }
 }
 
-/// Removes whatever is under a key.
+/// Removes segment and set under a key.
 pub fn remove_key(key: i32) {
     raw::find_segment(key).into_iter().for_each(raw::remove_segment);
     raw::find_set(key).into_iter().for_each(raw::remove_set);

@@ -1,6 +1,6 @@
-//! System calls that fail as they would on another kernel, or in a container.
+//! Makes system calls fail as on another kernel, or in a container.
 
-/// Bits of an argument, and what they are when the call is meant.
+/// Selects calls by the bits of an argument.
 #[derive(Clone, Copy, Debug)]
 pub struct Argument {
     pub number: u32,
@@ -8,10 +8,10 @@ pub struct Argument {
     pub value: u32,
 }
 
-/// From here on this thread, and what it starts, gets `errno` from `call`, or from those calls with the argument.
+/// Makes `call` fail with `errno`, in this thread and in all that it starts. With `argument`, only calls with that argument fail.
 pub fn forbid(call: libc::c_long, argument: Option<Argument>, errno: i32) {
     let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
-    // Goes on with the next statement if they are equal, and else lets the call through, which is done by the last one.
+    // Continues with the next statement if equal; else skips to the last one, which allows the call.
     let only = |k: u32, skip: u8| libc::sock_filter {
         code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
         jt: 0,
@@ -21,8 +21,8 @@ pub fn forbid(call: libc::c_long, argument: Option<Argument>, errno: i32) {
     let load = |offset: u32| statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset);
     let refuse = statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | errno as u32);
     let allow = statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW);
-    // struct seccomp_data: the number of the call, the architecture, the instruction, and from byte 16 on the arguments,
-    // of 8 bytes each, the lower half first on little-endian machines.
+    // struct seccomp_data: the call's number, the architecture, the instruction pointer, and from byte 16 the arguments with 8
+    // bytes each, lower half first on little-endian machines.
     let filter = match argument {
         None => vec![load(0), only(call as u32, 1), refuse, allow],
         Some(Argument { number, mask, value }) => vec![

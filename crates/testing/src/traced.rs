@@ -1,4 +1,4 @@
-//! A process that runs step by step under ptrace, and stops where we want it to.
+//! Processes that run step by step under ptrace.
 
 #[cfg(target_arch = "x86_64")]
 pub mod calls;
@@ -17,8 +17,8 @@ fn ptrace(request: Request, thread: i32) -> i64 {
     unsafe { libc::ptrace(request, thread, null, null) }
 }
 
-/// Puts this thread, and what it starts from here on, on the core of lowest number that it may use: a step is several times
-/// faster if the two that take turns need not wake another core.
+/// Pins this thread, and all that it starts from here on, to its first core. A step is several times faster when tracer and
+/// tracee do not have to wake another core.
 pub fn share_a_core() {
     // SAFETY: cpu_set_t is an array of integers; the calls read and write one.
     unsafe {
@@ -32,7 +32,7 @@ pub fn share_a_core() {
     }
 }
 
-/// Lets our parent trace this thread, and says which it is, or that it cannot be.
+/// Lets our parent trace this thread. Sends it the thread's number, or "not traced" where tracing is forbidden.
 pub fn be_traced(line: &mut Line) {
     match ptrace(libc::PTRACE_TRACEME, 0) {
         // SAFETY: no arguments.
@@ -41,22 +41,30 @@ pub fn be_traced(line: &mut Line) {
     }
 }
 
-/// The end of one thing, and the begin of the next.
+/// Stops this thread for its tracer, between two actions.
 pub fn mark() {
-    // SAFETY: no pointers. The signal stops this thread for its tracer, who does not pass it on.
+    // SAFETY: no pointers. The tracer does not pass the signal on.
     unsafe { libc::raise(libc::SIGSTOP) };
+}
+
+/// Makes a panic abort the process at once, without unwinding through traced code.
+pub fn abort_on_panic() {
+    std::panic::set_hook(Box::new(|panic| {
+        eprintln!("{panic}");
+        std::process::abort();
+    }));
 }
 
 /// Why a process has stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// It is about to make a system call, or has made one.
+    /// At the entry or exit of a system call.
     Call,
     Mark,
     Signal(i32),
 }
 
-/// A process that stops where we want it to.
+/// A traced process.
 #[derive(Debug)]
 pub struct Traced {
     pub process: Process,
@@ -64,16 +72,16 @@ pub struct Traced {
 }
 
 impl Traced {
-    /// Starts it; nothing if tracing is forbidden here.
+    /// Starts a process with a part. None where tracing is forbidden.
     pub fn start(part: &str, words: &[&str]) -> Option<Self> {
         let traced = Self::of(Process::start(part, words));
         if traced.is_none() {
-            eprintln!("steps: {part}: left out, since nobody may be traced here");
+            eprintln!("steps: {part}: skipped, tracing is forbidden here");
         }
         traced
     }
 
-    /// A process that is going to [`be_traced`]; nothing if tracing is forbidden here.
+    /// Traces a process that calls [`be_traced`] next. None where tracing is forbidden.
     pub fn of(mut process: Process) -> Option<Self> {
         let thread = process.hear().parse().ok()?;
         let traced = Traced { process, thread };
@@ -81,7 +89,7 @@ impl Traced {
         Some(traced)
     }
 
-    /// Waits until it stops; the signal that it stopped by.
+    /// Waits until it stops, and returns the signal.
     fn stopped_by(&self) -> i32 {
         let mut status = 0;
         // SAFETY: the pointer is to one int.
@@ -91,7 +99,7 @@ impl Traced {
         libc::WSTOPSIG(status)
     }
 
-    /// Runs it for one instruction; whether it is still on the way to its next mark.
+    /// Runs one instruction. False if the process has reached its next mark.
     pub fn step(&self) -> bool {
         assert_eq!(ptrace(libc::PTRACE_SINGLESTEP, self.thread), 0);
         match self.stopped_by() {
@@ -101,25 +109,25 @@ impl Traced {
         }
     }
 
-    /// Lets it run to its next mark.
+    /// Runs it to its next mark.
     pub fn go_on(&self) {
         assert_eq!(ptrace(libc::PTRACE_CONT, self.thread), 0);
         assert_eq!(self.stopped_by(), libc::SIGSTOP);
     }
 
-    /// Tells it what to do, and has it stop before it does that.
+    /// Sends a command, and runs the process to the mark before it acts.
     pub fn prepare(&mut self, command: &str) {
         self.process.say(command);
         self.go_on();
     }
 
-    /// Has it do to the end what it was told; what came of it.
+    /// Runs it to the end of its action, and returns the result.
     pub fn finish(&mut self) -> String {
         self.go_on();
         self.result()
     }
 
-    /// What came of what it has done.
+    /// Receives the result of its action.
     pub fn result(&mut self) -> String {
         assert_eq!(ptrace(libc::PTRACE_CONT, self.thread), 0);
         let result = self.process.hear();
@@ -127,12 +135,12 @@ impl Traced {
         result
     }
 
-    /// Runs it until it enters or leaves a system call, or comes to its next mark.
+    /// Runs it to the next entry or exit of a system call. False if the process has reached its next mark.
     pub fn next_call(&self) -> bool {
         self.next_stop() == Stop::Call
     }
 
-    /// Runs it until it enters or leaves a system call, comes to its next mark, or gets a signal.
+    /// Runs it to the next entry or exit of a system call, mark or signal.
     pub fn next_stop(&self) -> Stop {
         assert_eq!(ptrace(libc::PTRACE_SYSCALL, self.thread), 0);
         match self.stopped_by() {
@@ -144,7 +152,7 @@ impl Traced {
 }
 
 impl Drop for Traced {
-    /// Kills it. A thread that is traced has to be waited for by its tracer before the process can end.
+    /// Kills it. Its tracer must wait for a traced thread before the process can end.
     fn drop(&mut self) {
         self.process.signal(libc::SIGKILL);
         let mut status = 0;
@@ -155,7 +163,7 @@ impl Drop for Traced {
     }
 }
 
-/// An end that does one thing after the other, each between two marks, and says what came of it.
+/// The part of an end that runs each command between two marks, and sends the result.
 pub fn be_asked(mut line: Line) {
     let [name, role] = line.words.clone().try_into().unwrap();
     let pipe = Pipe::open(name.as_str()).unwrap();

@@ -130,7 +130,7 @@ impl Taker<'_> {
         if is_new {
             self.next = number + 1;
             self.last = position + 1;
-            self.journal.enter(TAKEN, [self.next, self.last]);
+            self.journal.set_entry(TAKEN, [self.next, self.last]);
         }
     }
 

@@ -36,14 +36,14 @@ fn send_all<P>(mut producer: Producer<P>, orders: &Orders, journal: &Journal, pi
         let position = producer.position().get();
         let way = rng.below(8);
         let count = if way == 0 { fitting(next, 1 + rng.below(12), pipe) } else { 1 };
-        journal.enter(ATTEMPT, [next, count, position]);
+        journal.set_entry(ATTEMPT, [next, count, position]);
         send(&mut producer, next, count, way, &mut rng);
         next += count;
         if orders.dawdling {
             dawdle(&mut rng);
         }
     }
-    journal.enter(ATTEMPT, [next, 0, producer.position().get()]);
+    journal.set_entry(ATTEMPT, [next, 0, producer.position().get()]);
     journal.set(SENT, next);
     producer.close().expect("a pipe that is still there");
 }
