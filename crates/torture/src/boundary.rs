@@ -1,6 +1,6 @@
-//! A process is killed at random instructions and system calls while it makes, opens, uses, leaves and removes a pipe, and there its end
-//! by SIGKILL is a real one: what the kernel holds counts, not the bytes alone. Whoever comes next gets what it asks for, at once,
-//! and nothing is left behind.
+//! Kills a process at random instructions and system calls while it creates, opens, uses, leaves and removes a pipe. The SIGKILL is
+//! real, so the state of the kernel counts, not the bytes alone. The next process soon gets what it requests, and nothing is left
+//! over.
 
 mod scenario;
 
@@ -19,21 +19,21 @@ use std::os::unix::net::UnixListener;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Kills a process at random instructions while it makes, opens, uses and removes a pipe
+/// Kills a process at random instructions while it creates, opens, uses and removes a pipe
 #[derive(Debug, Args)]
 pub struct Boundary {
-    /// How many processes are killed
+    /// Number of kills
     #[arg(long, value_name = "N", default_value_t = 1000)]
     kills: u64,
-    /// Only those who do this: `Make`, `Open`, ...
+    /// Only this scenario: `Create`, `Open`, ...
     #[arg(long, value_name = "SCENARIO")]
     only: Option<String>,
 }
 
-/// In which the next one has what it wants, on a machine that has a processor for it.
+/// Within this, the next process gets what it requests, on a machine with an idle processor.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
-/// After which it is stuck, on any machine: what the library itself waits for others at most.
+/// After this, it is stuck on any machine: the longest time that the library waits for others.
 const STUCK: Duration = Duration::from_secs(5);
 
 /// The most instructions after a system call.
@@ -53,9 +53,9 @@ impl Harness for Boundary {
             .map(|scenario| Ok((scenario, length(scenario.0, scenario.1)?)))
             .collect::<Result<_, Failure>>()?;
         if scenarios.is_empty() {
-            return Err(Failure::Failed("nobody scenarios so".to_owned()));
+            return Err(Failure::Failed("no such scenario".to_owned()));
         }
-        // A process that is traced and the thread that traces it take turns.
+        // A traced process and its tracer take turns, so one worker for each processor.
         workers::run(run, workers::processors(), 1, |pieces| {
             for piece in pieces {
                 let mut rng = run.rng(piece.first);
@@ -75,7 +75,7 @@ impl Harness for Boundary {
     }
 }
 
-/// How many entries to and exits from system calls there are in a scenario.
+/// The number of entries to and exits from system calls in a scenario.
 fn length(scenario: Scenario, backend: Backend) -> Result<u64, Failure> {
     let place = backend.place();
     let traced = start(scenario, &place, "default")?;
@@ -86,7 +86,7 @@ fn length(scenario: Scenario, backend: Backend) -> Result<u64, Failure> {
     Ok(length)
 }
 
-/// Starts a scenario that can be killed.
+/// Starts a scenario in a traced process.
 fn start(scenario: Scenario, place: &Place, wake_mode: &str) -> Result<Traced, Failure> {
     if scenario.needs_pipe() {
         place.create(&options())?;
@@ -96,10 +96,10 @@ fn start(scenario: Scenario, place: &Place, wake_mode: &str) -> Result<Traced, F
         drop(UnixListener::bind(place.path())?);
     }
     Traced::start("boundary: scenario", &[&format!("{scenario:?}"), place.as_str(), wake_mode])
-        .ok_or_else(|| Failure::CannotRunHere("nobody may be traced here".to_owned()))
+        .ok_or_else(Failure::untraceable)
 }
 
-/// Who is killed, and where: so many entries to and exits from system calls on, and so many instructions.
+/// A scenario, and where to kill it: after a number of entries to and exits from system calls, and then of instructions.
 #[derive(Clone, Copy, Debug)]
 struct Round {
     scenario: Scenario,
@@ -108,7 +108,7 @@ struct Round {
     instructions: u64,
 }
 
-/// Made so that nothing takes long.
+/// A small pipe, to be fast.
 fn options() -> Options {
     Options::new().capacity(4096)
 }
@@ -127,11 +127,11 @@ impl Round {
         }
     }
 
-    /// Somebody opens it, makes it, or removes it; then it is used, and removed.
+    /// Opens, creates or removes the pipe. Then uses and removes it.
     fn next_end(&self, run: &Run, rng: &mut Rng, place: &Place) -> Outcome {
         let at_once = |what: &str, since: Instant| {
             let took = since.elapsed();
-            run.keep_largest("ms at most until the next one had it", took.as_millis() as u64);
+            run.keep_largest("ms at most until the next process had it", took.as_millis() as u64);
             if took > AT_ONCE {
                 run.count("times it took more than a second", 1);
             }
@@ -149,7 +149,7 @@ impl Round {
             _ => ("inspect", shmpipe::inspect(place).map(drop)),
         };
         match first {
-            // It gives somebody who may still be making it a second.
+            // It gives a creator that may be alive one second.
             Err(SetupError::HalfMade { .. }) if what == "inspect" => {}
             Ok(())
             | Err(SetupError::NotFound { .. } | SetupError::Exists { .. } | SetupError::HalfMade { .. }) => {
@@ -171,7 +171,7 @@ impl Round {
         if self.backend == Backend::Memfd {
             return Ok(());
         }
-        // It is gone if it was to go when both sides have closed.
+        // With remove_on_close it may be gone already.
         if place.exists() || self.scenario != Scenario::Leave {
             place.attached_by(0);
             unlink(place)?;
@@ -179,15 +179,15 @@ impl Round {
         clean(place)
     }
 
-    /// Somebody serves another memfd at the path of a server that was killed.
+    /// Serves another memfd at the path of the killed server.
     fn next_server(&self, run: &Run, place: &Place) -> Outcome {
         let pipe = options().create("memfd")?;
         let since = Instant::now();
-        // A process that another worker has just forked holds a copy of the dead socket until its exec.
+        // A process that another worker has just forked holds a copy of the socket until its exec.
         let server = loop {
             match handoff::serve(place.path(), &pipe) {
                 Err(SetupError::Exists { .. }) if since.elapsed() < STUCK => {
-                    run.count("times a dead socket was alive in a child of another worker", 1);
+                    run.count("times a child of another worker held a dead socket", 1);
                     thread::sleep(Duration::from_millis(1));
                 }
                 served => break served?,
@@ -195,20 +195,20 @@ impl Round {
         };
         drop(server);
         if self.scenario == Scenario::Replace {
-            // A socket has a name from its beginning: killed before that is exchanged for the dead one's, or before that is
-            // removed, a server leaves one of the two, which the next one takes along.
+            // A new socket gets a temporary name, which is exchanged with the dead socket's, whose temporary name is then removed.
+            // A kill before the exchange or the removal leaves a file, which the next server removes.
             let beside = fs::read_dir(place.path().parent().expect("a directory"))?.flatten();
             if let Some(left) =
                 beside.into_iter().find(|file| file.file_name().as_encoded_bytes().starts_with(b".shmpipe."))
             {
-                return Err(Failure::Failed(format!("{} was left", left.path().display())));
+                return Err(Failure::Failed(format!("{} is left over", left.path().display())));
             }
         }
         clean(place)
     }
 }
 
-/// Nothing is left behind.
+/// Fails if something is left over.
 fn clean(place: &Place) -> Outcome {
     if place.is_unused() {
         return Ok(());
@@ -220,5 +220,5 @@ fn clean(place: &Place) -> Outcome {
             .map(|file| file.path())
             .collect(),
     };
-    Err(Failure::Failed(format!("something is left behind {beside:?}")))
+    Err(Failure::Failed(format!("something is left over {beside:?}")))
 }

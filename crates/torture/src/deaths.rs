@@ -1,5 +1,5 @@
-//! How long the kernel keeps the role of a process that dies in one way or another, and how long after that a peer that sleeps
-//! learns of it. Prints a table; fails if a role is freed too early, never, or if nobody is told.
+//! Measures how long the kernel holds the role of a process that dies in various ways, and how long after that its sleeping peer
+//! gets the error. Prints a table. Fails if a role is freed too early or never, or if the peer gets no error.
 
 use crate::run::{Harness, Run};
 use crate::verdict::{Failure, Outcome};
@@ -18,13 +18,13 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Measures how long a dead process keeps its role, and how soon its peer knows
+/// Measures how long the kernel holds a dead process's role, and how soon its peer knows
 #[derive(Debug, Args)]
 pub struct Deaths {
     /// Deaths of each kind
     #[arg(long, value_name = "N", default_value_t = 100)]
     rounds: u64,
-    /// Memory of those that die with much of it, or dump it
+    /// Memory of processes that die with much memory, or dump it
     #[arg(long, value_name = "MIB", default_value_t = 200)]
     memory: usize,
 }
@@ -33,14 +33,14 @@ pub struct Deaths {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Death {
     Killed,
-    /// While it was stopped.
+    /// Stopped before.
     KilledStopped,
-    /// With much memory to give back.
+    /// With much memory to free.
     KilledLarge,
     Aborted,
-    /// With as much memory, all of which goes to a file.
+    /// With much memory, which goes to a core file.
     Dumped,
-    /// It becomes another program; that is killed a while later.
+    /// Runs another program, which is killed later.
     Exec,
 }
 
@@ -53,10 +53,10 @@ const DEATHS: [(Death, &str); 6] = [
     (Death::Exec, "exec, then SIGKILL"),
 ];
 
-/// Locks on bytes are the same whatever file they are on.
+/// One backend with semaphores, and one with file locks, which are the same for all kinds of files.
 const BACKENDS: [Backend; 2] = [Backend::SysV, Backend::Posix];
 
-/// How long another program runs that a holder has become.
+/// How long the other program runs after `exec`.
 const PROGRAM: Duration = Duration::from_millis(150);
 
 impl Harness for Deaths {
@@ -74,25 +74,25 @@ impl Harness for Deaths {
             let (backend, (death, name)) = kinds[(number % kinds.len() as u64) as usize];
             let measured = Scene::new(backend, death, self.memory)?.play(run.rng(number).below(100_000))?;
             table.enter(backend, name, measured);
-            run.keep_largest("us until told at most", measured.told.as_micros() as u64);
+            run.keep_largest("us at most until the peer knew", measured.noticed.as_micros() as u64);
             run.advance(1);
         }
-        // Of the deaths of this run: those before an interruption were told then.
+        // A resumed run prints only its own deaths.
         print!("{table}");
         Ok(())
     }
 }
 
-/// What one death took.
+/// The times of one death.
 #[derive(Clone, Copy, Debug)]
 struct Measured {
-    /// From the signal, or the `exec`, to the kernel's freeing of the role.
-    kept: Duration,
-    /// From there until the peer that slept was told.
-    told: Duration,
+    /// From the signal, or the `exec`, until the kernel freed the role.
+    held: Duration,
+    /// From there until the sleeping peer got the error.
+    noticed: Duration,
 }
 
-/// A producer that is going to die, and a consumer that waits for it.
+/// A producer that will die, and a consumer that waits for it.
 struct Scene {
     death: Death,
     place: Place,
@@ -133,7 +133,7 @@ impl Scene {
         }
     }
 
-    /// What `/proc` says of the victim: R, S, Z and so on.
+    /// The victim's state from `/proc`: R, S, Z and so on.
     fn state(&self) -> Option<char> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.victim.pid())).ok()?;
         stat.rsplit_once(") ")?.1.chars().next()
@@ -145,15 +145,15 @@ impl Scene {
             if start.elapsed() > LONG {
                 return Err(Failure::Failed(format!("{:?} on {}: {what}: never", self.death, self.place)));
             }
-            // Not all the time: somebody has to write the core.
+            // Leaves the processor to the kernel, which has to write the core.
             thread::sleep(Duration::from_micros(20));
         }
         Ok(())
     }
 
-    /// Lets it die some microseconds after its peer has fallen asleep, anywhere between two looks of that.
+    /// Makes it die some microseconds after its peer went to sleep, anywhere between two checks by the peer.
     fn play(mut self, microseconds: u64) -> Result<Measured, Failure> {
-        let mut consumer = self.consumer.take().expect("it is taken once");
+        let mut consumer = self.consumer.take().expect("taken once");
         let sleeper = thread::spawn(move || {
             let said = consumer.recv_deadline(within(LONG)).map(drop);
             (said, Instant::now())
@@ -191,24 +191,24 @@ impl Scene {
         self.until("a free role", |scene| !scene.is_held())?;
         let freed = Instant::now();
         let core = self.core()?;
-        let (said, told) = sleeper.join().expect("it does not panic");
+        let (said, noticed) = sleeper.join().expect("it does not panic");
         if said != Err(RecvError::Abandoned) {
             return Err(Failure::Failed(format!("{:?} on {}: {said:?}", self.death, self.place)));
         }
         if self.death == Death::Dumped && core < (self.memory as u64) << 20 {
-            return Err(Failure::Failed(format!("freed when {core} bytes of its core were written")));
+            return Err(Failure::Failed(format!("freed when only {core} bytes of the core were written")));
         }
-        // Nobody has waited for it: it is a zombie, and holds nothing.
+        // We have not waited for it, so it is a zombie. A zombie holds no role.
         if self.death != Death::Exec || self.place.set().is_some() {
             self.until("a zombie", |scene| scene.state() == Some('Z'))?;
         }
         if self.is_held() {
             return Err(Failure::Failed("a zombie holds a role".to_owned()));
         }
-        Ok(Measured { kept: freed - start, told: told.saturating_duration_since(freed) })
+        Ok(Measured { held: freed - start, noticed: noticed.saturating_duration_since(freed) })
     }
 
-    /// Bytes of the core file, which is removed.
+    /// Removes the core file, and returns its size.
     fn core(&self) -> io::Result<u64> {
         let mut bytes = 0;
         for file in fs::read_dir(&self.directory)? {
@@ -220,7 +220,7 @@ impl Scene {
     }
 }
 
-/// The victim.
+/// The main function of the victim.
 fn die(mut line: Line) {
     let [address, end, megabytes, directory] = line.words.clone().try_into().unwrap();
     std::env::set_current_dir(directory).unwrap();
@@ -270,13 +270,13 @@ impl std::fmt::Display for Table {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         writeln!(
             f,
-            "| | death | n | role kept, ms: median (largest) | told after that, ms: median (largest) |"
+            "| | death | n | role held, ms: median (largest) | then until the peer knew, ms: median (largest) |"
         )?;
         writeln!(f, "|---|---|---|---|---|")?;
         for (backend, death, all) in &self.0 {
-            let kept = summary(all.iter().map(|one| one.kept).collect());
-            let told = summary(all.iter().map(|one| one.told).collect());
-            writeln!(f, "| {backend:?} | {death} | {} | {kept} | {told} |", all.len())?;
+            let held = summary(all.iter().map(|one| one.held).collect());
+            let noticed = summary(all.iter().map(|one| one.noticed).collect());
+            writeln!(f, "| {backend:?} | {death} | {} | {held} | {noticed} |", all.len())?;
         }
         Ok(())
     }

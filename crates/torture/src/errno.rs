@@ -1,6 +1,6 @@
-//! Each system call of whatever a program does with a pipe is made to fail with each error that it can return, the first, the second
-//! and the third time: what comes of it is an error that says so, or what was asked for; nothing is left open, taken or half made; and the same
-//! succeeds right after.
+//! Makes each system call of each operation on a pipe fail with each error that it can return, the first, second and third time.
+//! The operation returns a fitting error, or succeeds. Nothing stays open, held or incomplete. Right after, the same operation
+//! succeeds.
 
 mod scenario;
 mod table;
@@ -22,17 +22,17 @@ use table::TABLE;
 /// Makes each system call fail with each error that it can return
 #[derive(Debug, Args)]
 pub struct Errno {
-    /// Only what is done so: `Create`, `ClaimProducer`, ...
+    /// Only this scenario: `Create`, `ClaimProducer`, ...
     #[arg(long, value_name = "SCENARIO")]
     only: Option<String>,
-    /// Name each failure, and go on
+    /// Print each failure, and continue
     #[arg(long)]
     keep_going: bool,
 }
 
 const BACKENDS: [Backend; 4] = [Backend::SysV, Backend::Posix, Backend::File, Backend::Memfd];
 
-/// How often a call succeeds at most before it fails, and once more.
+/// Each of the first so many calls of a kind fails.
 const TIMES: usize = 3;
 
 /// One failure of one call.
@@ -43,7 +43,7 @@ struct Case {
     /// The call's number in the table.
     entry: usize,
     errno: i32,
-    /// Which of such calls it is.
+    /// The number of the call among those of its kind.
     time: usize,
 }
 
@@ -66,8 +66,8 @@ impl Harness for Errno {
             for piece in pieces {
                 let case = cases[piece.first as usize];
                 match case.run() {
-                    Ok(End::Told) => run.count("told by an error", 1),
-                    Ok(End::Done) => run.count("done all the same", 1),
+                    Ok(End::Error) => run.count("returned an error", 1),
+                    Ok(End::Done) => run.count("succeeded nevertheless", 1),
                     Ok(End::NotReached) => run.count("not reached", 1),
                     Err(why) if self.keep_going => {
                         run.note(&why);
@@ -81,7 +81,7 @@ impl Harness for Errno {
         })?;
         match failures.into_inner().expect("nothing fails under the lock") {
             0 => Ok(()),
-            failures => Err(Failure::Failed(format!("{failures} of them not as they should"))),
+            failures => Err(Failure::Failed(format!("{failures} of them were wrong"))),
         }
     }
 }
@@ -97,7 +97,7 @@ impl Case {
     }
 }
 
-/// Whether it can be done with that kind of memory. What is handed over is a memfd, which nobody removes.
+/// Whether the scenario exists for that kind of memory. Only a memfd is passed on, and it is never removed.
 fn is_meant(scenario: Scenario, backend: Backend) -> bool {
     match scenario {
         Scenario::Serve | Scenario::Accept => backend == Backend::Memfd,
@@ -108,7 +108,7 @@ fn is_meant(scenario: Scenario, backend: Backend) -> bool {
     }
 }
 
-/// Each failure of each call that it makes when nothing fails.
+/// The failures of each call that the scenario makes when nothing fails.
 fn cases_of(scenario: Scenario, backend: Backend) -> Result<Vec<Case>, Failure> {
     let trial = Trial::new(scenario, backend)?;
     let mut counts = BTreeMap::new();
@@ -128,14 +128,14 @@ fn cases_of(scenario: Scenario, backend: Backend) -> Result<Vec<Case>, Failure> 
     Ok(cases.collect())
 }
 
-/// What came of a call that failed.
+/// The result of an operation with a failed call.
 enum End {
-    Told,
+    Error,
     Done,
     NotReached,
 }
 
-/// A process that is about to do something with a pipe of its own.
+/// A process that is about to play a scenario with a pipe of its own.
 struct Trial {
     scenario: Scenario,
     traced: Traced,
@@ -157,15 +157,15 @@ impl Trial {
             _ => String::new(),
         };
         let mut traced = Traced::start("errno: scenario", &[&format!("{scenario:?}"), address, &socket])
-            .ok_or_else(|| Failure::CannotRunHere("nobody may be traced here".to_owned()))?;
+            .ok_or_else(Failure::untraceable)?;
         traced.prepare("go");
         Ok(Trial { scenario, traced, place })
     }
 
-    /// Runs it to its mark. Before each call, `choose` may say how that is to fail: by which error, and whether it is done.
+    /// Runs it to its mark. Before each call, `choose` may return a failure: an error, and whether the call takes effect.
     fn each_call(&self, mut choose: impl FnMut(&Traced) -> Option<(i32, bool)>) -> Result<(), String> {
         if self.scenario == Scenario::Accept {
-            // Somebody to be accepted. It ends when the process does.
+            // A client to accept. It ends with the process.
             let path = self.place.path().to_owned();
             thread::spawn(move || handoff::connect(path, &Options::new()).is_ok());
         }
@@ -186,7 +186,7 @@ impl Trial {
         }
     }
 
-    /// Whether it is at a call, and not at its mark.
+    /// Whether it stopped at a call, not at its mark.
     fn next(&self) -> Result<bool, String> {
         match self.traced.next_stop() {
             Stop::Call => Ok(true),
@@ -207,20 +207,20 @@ impl Trial {
             reached |= time == case.time;
             (time == case.time).then_some((case.errno, TABLE[case.entry].is_done))
         })?;
-        let told = self.traced.result();
-        let end = judge(&told, case.errno)?;
-        let is_signal = case.errno == libc::EINTR && matches!(end, End::Told);
-        if is_signal && !table::TELL_SIGNALS.contains(&TABLE[case.entry].name) {
-            return Err(format!("a signal fails it: {told}"));
+        let said = self.traced.result();
+        let end = judge(&said, case.errno)?;
+        let is_signal = case.errno == libc::EINTR && matches!(end, End::Error);
+        if is_signal && !table::REPORT_SIGNALS.contains(&TABLE[case.entry].name) {
+            return Err(format!("it fails by a signal: {said}"));
         }
-        if matches!((self.scenario, &end), (Scenario::Create | Scenario::OpenOrCreate, End::Told))
+        if matches!((self.scenario, &end), (Scenario::Create | Scenario::OpenOrCreate, End::Error))
             && !self.place.is_unused()
         {
-            return Err(format!("it has left something behind, and said: {told}"));
+            return Err(format!("it has left something behind, and returned: {said}"));
         }
         match self.traced.result().as_str() {
             "well" => {}
-            why => return Err(format!("it said {told}, and then: {why}")),
+            why => return Err(format!("it returned {said}, and then: {why}")),
         }
         drop(self.traced);
         if self.place.backend() != Backend::Memfd {
@@ -230,22 +230,22 @@ impl Trial {
             drop(pipe);
             unlink(&self.place).map_err(|error| format!("removed afterwards: {error}"))?;
             if !self.place.is_unused() {
-                return Err("something is left behind".to_owned());
+                return Err("something is left over".to_owned());
             }
         }
         Ok(if reached { end } else { End::NotReached })
     }
 }
 
-/// Whether what was said is an answer to the error.
-fn judge(told: &str, errno: i32) -> Result<End, String> {
-    let mut words = told.split(' ');
+/// Judges the result of an operation with a failed call.
+fn judge(said: &str, errno: i32) -> Result<End, String> {
+    let mut words = said.split(' ');
     let (variant, number) =
         (words.next().unwrap_or_default(), words.next().and_then(|word| word.parse().ok()));
     match variant {
         // The end of a wait.
         "ok" | "TimedOut" => Ok(End::Done),
-        _ if number == Some(errno) || table::says(errno, variant) => Ok(End::Told),
-        _ => Err(format!("an error that says something else: {told}")),
+        _ if number == Some(errno) || table::says(errno, variant) => Ok(End::Error),
+        _ => Err(format!("another error: {said}")),
     }
 }

@@ -1,5 +1,5 @@
-//! A process that does nothing but start others. One that has little to copy forks in a fifth of the time that `exec` takes, and
-//! who has not opened a pipe hands nothing of one on: what it starts is as unrelated to its siblings as two programs are.
+//! A process that only forks others. It is small, so a fork takes a fifth of the time of an `exec`. It opens no pipe, so its
+//! children are as unrelated as two programs.
 
 use crate::verdict::words_of_panic;
 use shmpipe_testing::process::{Line, Process};
@@ -9,16 +9,16 @@ use std::panic::catch_unwind;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-/// What a process does that a fork_server has started, with the words that were said to it.
+/// The main function of a child, with its arguments.
 pub type Child = fn(&[String]);
 
-/// Between the words of a line.
+/// Separates the words of a line.
 const SEPARATOR: char = '\t';
 
-/// What a line begins with by which a child tells why it fails.
+/// The prefix of a line with the failure of a child.
 const FAILED: &str = "failed: ";
 
-/// The fork_server's own part: starts a child for every line that it hears.
+/// The part of the fork server: forks a child for each line.
 pub fn play(mut line: Line, children: &[(&str, Child)]) {
     // SAFETY: no arguments.
     let parent = unsafe { libc::getppid() };
@@ -32,11 +32,11 @@ pub fn play(mut line: Line, children: &[(&str, Child)]) {
     }
 }
 
-/// Forks; the child is not ours, but our parent's, who can wait for it.
+/// Forks a sibling: our parent is its parent, and can wait for it.
 fn fork_sibling() -> io::Result<i32> {
     let flags = libc::c_long::from(libc::CLONE_PARENT | libc::SIGCHLD);
-    // SAFETY: without a stack of its own, the child goes on with a copy of ours, as after fork. This process has one thread
-    // and has registered no handlers for forks, so that there is nothing that the C library would have to put in order.
+    // SAFETY: without a stack of its own, the child continues on a copy of ours, as after fork. This process has one thread and
+    // no fork handlers, so the C library has no state to repair.
     let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
     if pid == -1 { Err(io::Error::last_os_error()) } else { Ok(pid as i32) }
 }
@@ -48,7 +48,7 @@ fn be_child(line: &mut Line, parent: i32, words: &[String], children: &[(&str, C
     if unsafe { libc::getppid() } != parent {
         std::process::exit(1);
     }
-    let (_, child) = children.iter().find(|(name, _)| *name == words[0]).expect("a part that is known");
+    let (_, child) = children.iter().find(|(name, _)| *name == words[0]).expect("a known child");
     if let Err(payload) = catch_unwind(|| child(&words[1..])) {
         line.say(format!("{FAILED}{}", words_of_panic(payload.as_ref())));
         std::process::exit(101);
@@ -56,18 +56,18 @@ fn be_child(line: &mut Line, parent: i32, words: &[String], children: &[(&str, C
     std::process::exit(0)
 }
 
-/// The handle of a fork_server. It ends when this is dropped.
+/// The handle of a fork server. Dropping it kills the server.
 #[derive(Debug)]
 pub struct ForkServer(Process);
 
 impl ForkServer {
-    /// Starts one; `part` is what calls [`play`].
+    /// Starts a fork server. `part` must call [`play`].
     pub fn start(part: &str) -> Self {
         ForkServer(Process::start(part, &[]))
     }
 
-    /// Has a child started.
-    pub fn spawn(&mut self, name: &str, words: &[&str]) -> Forked {
+    /// Forks a child.
+    pub fn spawn(&mut self, name: &str, words: &[String]) -> Forked {
         let mut command = String::from(name);
         for word in words {
             assert!(!word.contains([SEPARATOR, '\n']), "{word:?}");
@@ -77,12 +77,12 @@ impl ForkServer {
         let answer = self.0.ask(command);
         match answer.parse() {
             Ok(pid) => Forked { pid, ended: None },
-            // An older child may have failed before it was born.
+            // The failure of an older child, or of the fork.
             Err(_) => panic!("{answer}"),
         }
     }
 
-    /// Why a child has ended that was to go on.
+    /// Why a child ended early.
     pub fn why(&mut self, ended: ExitStatus) -> String {
         match ended.code() {
             Some(101) => self.0.hear().trim_start_matches(FAILED).to_owned(),
@@ -91,7 +91,7 @@ impl ForkServer {
     }
 }
 
-/// A child of ours that a fork_server has started. It is killed when this is dropped.
+/// The handle of a child. Dropping it kills the child.
 #[derive(Debug)]
 pub struct Forked {
     pid: i32,
@@ -105,7 +105,7 @@ impl Forked {
 
     pub fn signal(&self, signal: i32) {
         if self.ended.is_none() {
-            // SAFETY: no pointers; the process is ours and not waited for yet, so that the number is still its own.
+            // SAFETY: no pointers. Our child is not waited for yet, so the number is still its own.
             unsafe { libc::kill(self.pid, signal) };
         }
     }
@@ -119,12 +119,12 @@ impl Forked {
         self.ended
     }
 
-    /// Whether it has ended by itself.
+    /// The exit status, once it has ended by itself.
     pub fn has_ended(&mut self) -> Option<ExitStatus> {
         self.wait_for(libc::WNOHANG)
     }
 
-    /// Waits until it has ended by itself, for so long.
+    /// Waits until it ends by itself, for at most `time`.
     pub fn ends_within(&mut self, time: Duration) -> Option<ExitStatus> {
         let deadline = Instant::now() + time;
         while self.has_ended().is_none() && Instant::now() < deadline {
@@ -133,7 +133,7 @@ impl Forked {
         self.ended
     }
 
-    /// Sends SIGKILL and waits until it is gone, with whatever it held.
+    /// Sends SIGKILL and waits for the end, when the kernel has freed all that the child held.
     pub fn kill(mut self) {
         self.end();
     }

@@ -1,10 +1,10 @@
-//! Harnesses that try to break shmpipe. Each prints its seed, runs for as long as it is told, and ends with one line of verdict.
+//! Harnesses that try to break shmpipe. Each prints its seed, runs until it reaches its goal, and ends with a one-line verdict.
 //!
 //! ```sh
 //! cargo run --release -p shmpipe-torture -- kill --rounds 1000000
 //! ```
 //!
-//! A harness is a module with a type that implements [`Harness`], and a line below.
+//! To add a harness, write a module with a type that implements [`Harness`], and add a line to the list below.
 
 mod boundary;
 mod deaths;
@@ -34,7 +34,7 @@ use shmpipe_testing::backend::Backend;
 use shmpipe_testing::process::{self, Part};
 use std::process::ExitCode;
 
-/// Makes the subcommands, and what they have in common.
+/// Generates the subcommands, and the list of their parts.
 macro_rules! harnesses {
     ($($name:ident: $module:ident,)*) => {
         #[derive(Debug, Subcommand)]
@@ -50,7 +50,7 @@ macro_rules! harnesses {
             }
         }
 
-        /// What the processes that harnesses start may be.
+        /// The parts of the processes that harnesses start.
         fn parts() -> Vec<(&'static str, Part)> {
             [$(<$module::$name as Harness>::PARTS,)*].concat()
         }
@@ -80,7 +80,7 @@ struct Arguments {
     harness: Chosen,
 }
 
-/// A kind of shared memory, as an option has it.
+/// Parses the option for a kind of shared memory.
 fn backend(name: &str) -> Result<Backend, String> {
     let known = [
         ("sysv", Backend::SysV),
@@ -89,7 +89,7 @@ fn backend(name: &str) -> Result<Backend, String> {
         ("memfd", Backend::Memfd),
     ];
     let found = known.into_iter().find(|(known, _)| *known == name);
-    found.map(|(_, backend)| backend).ok_or_else(|| "one of sysv, posix, file, memfd".to_owned())
+    found.map(|(_, backend)| backend).ok_or_else(|| "expected sysv, posix, file or memfd".to_owned())
 }
 
 fn main() -> ExitCode {
@@ -100,7 +100,7 @@ fn main() -> ExitCode {
     arguments.harness.run(&arguments.common)
 }
 
-/// Plays the parts of the processes that tests start.
+/// The entry point of processes that tests start.
 #[cfg(test)]
 #[test]
 fn part() {
@@ -114,12 +114,12 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn the_definitions_are_consistent() {
+    fn command_line_is_consistent() {
         Arguments::command().debug_assert();
     }
 
     #[test]
-    fn no_two_parts_have_the_same_name() {
+    fn part_names_are_unique() {
         let parts = parts();
         let names: HashSet<_> = parts.iter().map(|(name, _)| name).collect();
         assert_eq!(names.len(), parts.len());

@@ -246,6 +246,30 @@ impl Bench {
 mod tests {
     use super::*;
 
+    /// The text of a file, or of all files in a folder.
+    fn text(path: &Path) -> String {
+        match fs::read_dir(path) {
+            Ok(folder) => folder.map(|entry| text(&entry.unwrap().path())).collect(),
+            Err(_) => fs::read_to_string(path).unwrap(),
+        }
+    }
+
+    /// A filter without a match runs no test, so the mutant would survive.
+    #[test]
+    fn test_filters_of_runs_match_tests() {
+        for mutant in mutant::read(&repository().join("crates/torture/mutants")).unwrap() {
+            for run in mutant.runs.iter().filter(|run| run.contains("cargo test ")) {
+                let words: Vec<_> = run.split_whitespace().collect();
+                let tests = words.iter().position(|word| *word == "--test").map(|at| words[at + 1]);
+                let tests = tests.map_or("src".to_owned(), |name| format!("tests/{name}"));
+                let tests = text(&repository().join(tests));
+                let filter = words.last().filter(|word| !word.starts_with('-')).copied().unwrap_or_default();
+                let missing = filter.split("::").find(|part| !tests.contains(part));
+                assert_eq!(missing, None, "{}: {run}", mutant.name);
+            }
+        }
+    }
+
     #[test]
     fn every_mutant_applies() {
         let mutants = mutant::read(&repository().join("crates/torture/mutants")).unwrap();

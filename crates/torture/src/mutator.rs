@@ -1,9 +1,9 @@
-//! Somebody changes random words of a pipe, header and ring, while both ends use it, in processes of their own: neither may
-//! crash, panic, touch what is not its own, or be kept busy for ever.
+//! Changes random words of header and ring while both ends use the pipe, in processes of their own. Neither end may crash, panic,
+//! access other memory, or loop without end.
 //!
-//! Each end's mapping lies between two pages without access, and so do the bytes that it sends and receives: what is copied
-//! is as long as what was checked, or the end is killed by SIGSEGV. What an end gets is either what looks right, or that the pipe
-//! is corrupt, and then always the same; it gives up its role, the pipe is put right, and it comes again.
+//! Guard pages surround each end's mapping and the buffers that it sends from and receives into. If an end copies more than it has
+//! checked, SIGSEGV kills it. An end gets plausible messages, or the error that the pipe is corrupt, and then always the same error.
+//! It then closes, the harness restores the pipe, and the end starts again.
 
 mod end;
 mod words;
@@ -21,12 +21,12 @@ use shmpipe_testing::raw::Attached;
 use shmpipe_testing::rng::Rng;
 use std::thread;
 use std::time::{Duration, Instant};
-use words::{Spot, lay_trap, put_right};
+use words::{Spot, lay_trap, restore};
 
 /// Changes words of a pipe while both ends use it
 #[derive(Debug, Args)]
 pub struct Mutator {
-    /// For how long
+    /// Duration in seconds
     #[arg(long, value_name = "N", default_value_t = 20)]
     seconds: u64,
 }
@@ -45,20 +45,20 @@ impl Harness for Mutator {
     }
 }
 
-/// With one pipe and two processes.
+/// Time with one pipe and two processes.
 const BOUT: Duration = Duration::from_secs(1);
 
-/// Within this every call returns: those that wait do so for a hundredth of a second.
+/// Within this every call returns. Waits have a deadline of 10 ms.
 const SOON: Duration = Duration::from_secs(5);
 
-/// Kinds of shared memory: those against whose hostile users something is promised come twice as often.
+/// The kinds of shared memory. Those that defend against hostile users occur twice.
 const BACKENDS: [Backend; 6] =
     [Backend::SysV, Backend::Memfd, Backend::Posix, Backend::SysV, Backend::Memfd, Backend::File];
 
 fn bout(run: &Run, rng: &mut Rng) -> Outcome {
     let number = run.done();
     let backend = BACKENDS[number as usize % BACKENDS.len()];
-    // Each role is attacked in turn with every kind.
+    // Attacks each role in turn with every kind.
     let victim = if number / BACKENDS.len() as u64 % 2 == 0 { End::Consumer } else { End::Producer };
     let capacity = [4096, 4096, 8192, 1 << 16][rng.below(4) as usize];
     let wake_mode = [WakeMode::Membarrier, WakeMode::Fence, WakeMode::Never][rng.below(3) as usize];
@@ -80,14 +80,14 @@ fn bout(run: &Run, rng: &mut Rng) -> Outcome {
     let deadline = Instant::now() + BOUT;
     let mut watch = Watch::new();
     while Instant::now() < deadline && !run.is_over() {
-        // Nobody is there: the pipe is put right, and both come.
-        put_right(&segment, &fresh, rng);
+        // No end is attached: restores the pipe, then starts both.
+        restore(&segment, &fresh, rng);
         journal.set(end::ROUND, journal.get(end::ROUND) + 1);
         let flips = disturb(&segment, &journal, victim, rng, &mut ends, &mut watch)?;
         run.count("changes", flips);
         journal.set(end::ROUND, journal.get(end::ROUND) + 1);
         while !ends.iter().all(|(end, _)| journal.get(end.parked()) == journal.get(end::ROUND)) {
-            watch.look(&journal, &mut ends)?;
+            watch.check(&journal, &mut ends)?;
             thread::sleep(Duration::from_micros(50));
         }
     }
@@ -96,12 +96,12 @@ fn bout(run: &Run, rng: &mut Rng) -> Outcome {
         for (what, word) in [("calls", end.calls()), ("messages", end.messages())] {
             run.count(what, journal.get(word));
         }
-        run.count(&format!("times a {end} was poisoned"), journal.get(end.poisons()));
+        run.count(&format!("times a {end} found corruption"), journal.get(end.poisons()));
     }
     Ok(())
 }
 
-/// Changes words until one of the two has given up, or for a while. How many.
+/// Changes words until an end gives up, or for a while. Returns the number of changes.
 fn disturb(
     segment: &Attached,
     journal: &Journal,
@@ -113,7 +113,7 @@ fn disturb(
     let round = journal.get(end::ROUND);
     let has_given_up = || [End::Producer, End::Consumer].iter().any(|end| journal.get(end.parked()) == round);
     let until = Instant::now() + Duration::from_micros(rng.below(20_000));
-    // Traffic needs a moment without.
+    // Lets some messages through first.
     (0..rng.below(50_000)).for_each(|_| std::hint::spin_loop());
     let mut flips = 0;
     while Instant::now() < until && !has_given_up() {
@@ -121,7 +121,7 @@ fn disturb(
             let Spot { offset, word } = Spot::choose(segment, victim, rng);
             let before = segment.get(offset);
             segment.set(offset, word);
-            // Mostly for a moment: what an end has seen in one look is not there in the next.
+            // Mostly for a moment, so that two loads of the word differ.
             if rng.below(4) != 0 {
                 (0..rng.below(40)).for_each(|_| std::hint::spin_loop());
                 segment.set(offset, before);
@@ -132,16 +132,16 @@ fn disturb(
         if rng.below(16) == 0 {
             lay_trap(segment, rng);
         }
-        watch.look(journal, ends)?;
+        watch.check(journal, ends)?;
     }
     Ok(flips)
 }
 
-/// Sees to it that the ends live, and that each of their calls comes to an end.
+/// Checks that the ends live, and that their calls return.
 struct Watch {
     calls: [u64; 2],
     since: [Instant; 2],
-    /// The processor time that each end had used soon after that.
+    /// The CPU time of each end soon after that.
     used: [Option<Duration>; 2],
 }
 
@@ -150,23 +150,24 @@ impl Watch {
         Watch { calls: [0; 2], since: [Instant::now(); 2], used: [None; 2] }
     }
 
-    fn look(&mut self, journal: &Journal, ends: &mut [(End, Process); 2]) -> Outcome {
+    fn check(&mut self, journal: &Journal, ends: &mut [(End, Process); 2]) -> Outcome {
         for (i, (end, process)) in ends.iter_mut().enumerate() {
             let calls = journal.get(end.calls());
             if calls != self.calls[i] {
                 (self.calls[i], self.since[i], self.used[i]) = (calls, Instant::now(), None);
             } else if self.since[i].elapsed() > SOON && journal.get(end.parked()) != journal.get(end::ROUND) {
-                // One that works uses the processor, if it gets it; one that sleeps has to wake up.
+                // A busy end must use the CPU for this long, so that waiting for a processor does not count; a sleeping one gets
+                // the longer timeout.
                 let now = process.processor_time();
                 if now - *self.used[i].get_or_insert(now) > SOON || self.since[i].elapsed() > LONG {
                     return Err(Failure::Failed(format!("a call of the {end} takes longer than {SOON:?}")));
                 }
             }
-            // System calls, and only now and then.
+            // These are system calls, so only now and then.
             if self.since[i].elapsed() > Duration::from_millis(20) {
                 self.used[i].get_or_insert_with(|| process.processor_time());
                 if let Some(status) = process.has_ended() {
-                    return Err(Failure::Failed(format!("the {end} has ended: {status}")));
+                    return Err(Failure::Failed(format!("the {end} ended: {status}")));
                 }
             }
         }

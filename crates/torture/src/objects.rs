@@ -1,34 +1,34 @@
-//! System V objects that are ours alone.
+//! System V objects in an IPC namespace of our own.
 
 use crate::run::Run;
 use crate::verdict::{Failure, Outcome};
 use std::fs;
 
-/// From here on this thread and all that it starts have an IPC namespace of their own, if they may: what is left there is ours, and
-/// nobody else looks at our pipes meanwhile.
-pub fn keep_apart(run: &Run) {
+/// Moves this thread, and all that it starts from here on, to a new IPC namespace where allowed. Leftovers there are ours, and no
+/// other process lists our pipes.
+pub fn isolate(run: &Run) {
     // SAFETY: no pointers.
     if unsafe { libc::unshare(libc::CLONE_NEWIPC) } != 0 {
-        run.note("no IPC namespace of our own is to be had: whether System V objects are left is not seen");
+        run.note("cannot create an IPC namespace: leftover System V objects are not detected");
     }
 }
 
-/// Whether the IPC namespace is another one than that of the machine.
-fn are_apart() -> bool {
+/// Whether our IPC namespace is not that of the machine.
+fn are_isolated() -> bool {
     let namespace = |process| fs::read_link(format!("/proc/{process}/ns/ipc")).ok();
     namespace("thread-self").is_some_and(|ours| namespace("1").is_none_or(|theirs| ours != theirs))
 }
 
-/// Segments and semaphore sets in our IPC namespace; none where that is everybody's.
+/// The number of segments and semaphore sets in our IPC namespace. 0 in the namespace of the machine.
 pub fn count() -> u64 {
     let rows = |path| fs::read_to_string(path).map_or(0, |text| text.lines().skip(1).count() as u64);
-    if are_apart() { rows("/proc/sysvipc/shm") + rows("/proc/sysvipc/sem") } else { 0 }
+    if are_isolated() { rows("/proc/sysvipc/shm") + rows("/proc/sysvipc/sem") } else { 0 }
 }
 
-/// At the end of a run.
+/// Fails if a run has left objects.
 pub fn must_be_none() -> Outcome {
     match count() {
         0 => Ok(()),
-        left => Err(Failure::Failed(format!("{left} System V objects are left"))),
+        left => Err(Failure::Failed(format!("{left} System V objects are left over"))),
     }
 }

@@ -1,4 +1,4 @@
-//! What every harness shares: a seed, a goal, counts, a bar that shows them, an end in good order.
+//! Shared by all harnesses: seed, goal, counts, progress bar, saved state and verdict.
 
 use crate::state::{self, State};
 use crate::verdict::{Failure, Outcome, Verdict};
@@ -17,33 +17,33 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Between two times that the state is saved.
+/// The interval between two saves of the state.
 const SAVED_EVERY: Duration = Duration::from_secs(2);
 
 /// Options that every harness has.
 #[derive(Debug, Args)]
 pub struct Common {
-    /// Repeat the run that has printed this seed
+    /// Repeat the run that printed this seed
     #[arg(long, global = true, value_name = "N", conflicts_with = "resume", value_parser = value_parser!(u64).range(..=i64::MAX as u64))]
     seed: Option<u64>,
-    /// Go on where the last run with the same options was interrupted
+    /// Continue the last, interrupted run with the same options
     #[arg(long, global = true)]
     resume: bool,
-    /// Where it is kept how far the run has come [default: in $XDG_STATE_HOME/shmpipe-torture]
+    /// File for the progress of the run [default: in $XDG_STATE_HOME/shmpipe-torture]
     #[arg(long, global = true, value_name = "FILE")]
     state: Option<PathBuf>,
 }
 
-/// A harness: its options, and what it does.
+/// A harness, with its options.
 pub trait Harness: Debug {
-    /// What the processes that it starts play, by name.
+    /// The parts of the processes that it starts.
     const PARTS: &'static [(&'static str, Part)] = &[];
 
-    /// Does what is left [to do](Run::to_do) of the goal that it sets, or as much until [`Run::is_over`]. Fails by error or panic.
+    /// Sets a goal, and works on the rest of it, [`Run::to_do`], until [`Run::is_over`]. Fails by error or panic.
     fn run(&self, run: &Run) -> Outcome;
 }
 
-/// One run of a harness. Shared by its threads.
+/// A run of a harness, shared by its threads.
 #[derive(Debug)]
 pub struct Run {
     seed: u64,
@@ -56,38 +56,38 @@ pub struct Run {
 #[derive(Debug)]
 struct Progress {
     state: State,
-    /// What is to be done, of what.
+    /// A number and its unit.
     goal: Option<(u64, &'static str)>,
-    /// How long it had run before.
+    /// Seconds of the runs that this one continues.
     before: f64,
     since: Instant,
     saved: Instant,
 }
 
 impl Run {
-    /// Begins a run, or goes on with one: `what` is the harness with its options.
+    /// Starts or resumes a run. `what` is the harness with its options.
     fn begin(name: &str, what: &str, common: &Common) -> Result<Self, String> {
         let file = common.state.clone().unwrap_or_else(|| state::default_file(name, what));
         let seed = common.seed.unwrap_or_else(new_seed);
         let state = match common.resume {
-            true => to_go_on_with(&file, what)?,
+            true => resumed(&file, what)?,
             false => State { what: what.to_owned(), seed, ..State::default() },
         };
         let is_over = Arc::new(AtomicBool::new(false));
-        hear_signals(&is_over).map_err(|error| format!("no signal can be heard: {error}"))?;
+        handle_signals(&is_over).map_err(|error| format!("cannot handle signals: {error}"))?;
         let now = Instant::now();
         let (seed, before) = (state.seed, state.seconds);
         let progress = Progress { state, goal: None, before, since: now, saved: now };
-        // It hides itself where standard error is no terminal.
+        // The bar is hidden where standard error is no terminal.
         Ok(Run { seed, file, bar: ProgressBar::no_length(), is_over, progress: Mutex::new(progress) })
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
-        // Also after another thread has failed.
+        // Works even after another thread has panicked.
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is to be done in all, also by the runs that this one goes on with: so many of `unit`.
+    /// Sets the goal: `number` of `unit`, including those of the runs that this one continues.
     pub fn goal(&self, number: u64, unit: &'static str) {
         let template = "{elapsed_precise} [{wide_bar}] {human_pos}/{human_len} {msg} {per_sec} {eta}";
         self.bar.set_style(ProgressStyle::with_template(template).expect("a template of known keys"));
@@ -100,18 +100,18 @@ impl Run {
         self.bar.reset_eta();
     }
 
-    /// How much of the goal is done.
+    /// The part of the goal that is done.
     pub fn done(&self) -> u64 {
         self.progress().state.done
     }
 
-    /// What of the goal is not done yet.
+    /// The part of the goal that is left.
     pub fn to_do(&self) -> Range<u64> {
         let progress = self.progress();
         progress.state.done..progress.goal.map_or(0, |(goal, _)| goal)
     }
 
-    /// So much more of the goal is done, with all that was counted for it.
+    /// Adds to the part of the goal that is done. Call it after counting what belongs to it.
     pub fn advance(&self, more: u64) {
         self.bar.inc(more);
         let mut progress = self.progress();
@@ -129,39 +129,39 @@ impl Run {
         }
     }
 
-    /// Counts something for the verdict, which names the counts in the order in which they came.
+    /// Adds to a count of the verdict, which lists the counts in the order of their first use.
     pub fn count(&self, what: &str, more: u64) {
         *self.progress().state.count(what) += more;
     }
 
-    /// Keeps the largest of some values for the verdict.
+    /// Raises a count of the verdict to `value` if it is larger.
     pub fn keep_largest(&self, what: &str, value: u64) {
         let mut progress = self.progress();
         let largest = progress.state.count(what);
         *largest = value.max(*largest);
     }
 
-    /// What was counted so far.
+    /// The value of a count.
     pub fn counted(&self, what: &str) -> u64 {
         *self.progress().state.count(what)
     }
 
-    /// Whether it is to end early, since a signal came.
+    /// Whether a signal asks it to end early.
     pub fn is_over(&self) -> bool {
         self.is_over.load(Ordering::Relaxed)
     }
 
-    /// The generator of one piece of the run: the same for the same seed and number.
+    /// The generator of piece `number` of the run.
     pub fn rng(&self, number: u64) -> Rng {
-        Rng(Rng(self.seed ^ Rng(number).word()).word())
+        Rng::of_part(self.seed, number)
     }
 
-    /// A line on standard error, above the bar.
+    /// Prints a line on standard error, above the bar.
     pub fn note(&self, line: &str) {
         self.bar.suspend(|| eprintln!("{line}"));
     }
 
-    /// What was done, in words.
+    /// Goal, counts and time, for the verdict.
     fn figures(&self) -> String {
         let mut progress = self.progress();
         let seconds = progress.before + progress.since.elapsed().as_secs_f64();
@@ -188,7 +188,7 @@ impl Run {
                 if self.is_over() {
                     Verdict::Interrupted
                 } else {
-                    Verdict::Not(Failure::Failed("it has ended before its goal".to_owned()))
+                    Verdict::Not(Failure::Failed("it ended before its goal".to_owned()))
                 }
             }
             outcome => {
@@ -212,29 +212,29 @@ pub fn run<H: Harness>(name: &str, harness: &H, common: &Common) -> ExitCode {
     let outcome = catch_unwind(AssertUnwindSafe(|| harness.run(&run)));
     let outcome = outcome.unwrap_or_else(|payload| Err(Failure::of_panic(payload.as_ref())));
     let verdict = run.end(outcome);
-    // Whoever closed the output does not want to know.
+    // Fails if the reader has closed the output.
     let _ = writeln!(std::io::stdout(), "{name}: {verdict}: {}; seed {}", run.figures(), run.seed);
     verdict.code()
 }
 
-/// The state of a run that was interrupted, with the same options.
-fn to_go_on_with(file: &Path, what: &str) -> Result<State, String> {
+/// The state of an interrupted run with the same options.
+fn resumed(file: &Path, what: &str) -> Result<State, String> {
     let state = State::load(file);
-    let state = state.map_err(|error| format!("nothing to go on with: {}: {error}", file.display()))?;
+    let state = state.map_err(|error| format!("nothing to resume: {}: {error}", file.display()))?;
     if state.what != what {
-        return Err(format!("{} is of a run with other options: {}", file.display(), state.what));
+        return Err(format!("{} belongs to a run with other options: {}", file.display(), state.what));
     }
     Ok(state)
 }
 
 fn new_seed() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    // Such as can be typed.
+    // Short enough to type.
     Rng(now.as_nanos() as u64 ^ u64::from(std::process::id())).word() >> 32
 }
 
-/// From here on SIGINT and the like say that the run is over; the second one ends it.
-fn hear_signals(is_over: &Arc<AtomicBool>) -> std::io::Result<()> {
+/// Makes the first SIGINT or SIGTERM set `is_over`, and the second one exit.
+fn handle_signals(is_over: &Arc<AtomicBool>) -> std::io::Result<()> {
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register_conditional_shutdown(signal, 130, is_over.clone())?;
         signal_hook::flag::register(signal, is_over.clone())?;

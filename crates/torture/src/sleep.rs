@@ -1,26 +1,24 @@
-//! Sleeping and waking: one side is about to sleep just when the other one publishes what it waits for. No wake-up may be lost.
+//! Lost wake-ups: one side publishes just when the other goes to sleep.
 //!
-//! # How
-//! Over and over, one side (the sleeper) says that it begins to wait, and waits. The other one (the waker) publishes after a
-//! delay that is led to where the sleeper is just about to sleep: a little shorter after each wait that slept, longer after each
-//! that did not, and always a little at random. The consumer sleeps on an empty ring, or the producer on a full one; both sides
-//! are threads of one process, or two processes; the wake-ups go by `membarrier` or by fences.
+//! # Method
+//! Over and over, one side, the sleeper, announces that it starts to wait, and waits. The other, the waker, publishes after a delay.
+//! The delay converges to the moment at which the sleeper goes to sleep: it shrinks a little after each wait that slept, grows after
+//! each that did not, and always varies at random. Either the consumer sleeps on an empty ring, or the producer on a full one. The
+//! sides are two threads or two processes, and use `membarrier` or fences.
 //!
-//! # What is a lost wake-up
-//! A call that sleeps looks around every 100 ms, so that a lost wake-up is not a wait without end but one that is too long, which
-//! on a busy machine proves nothing. So of every wait of more than 50 ms three things are taken together: when the waker had
-//! published *and* done all it does to wake (its call had returned), when the sleeper's call returned, and how long in between
-//! the sleeper stood in the queue for a processor (`/proc/thread-self/schedstat`), ready to run. What is left is the time for
-//! which it was asleep with everything done to wake it: some microseconds when it was woken, the rest of the slice, close
-//! to 100 ms, when it was not. More than 50 ms are a lost wake-up.
+//! # Detection
+//! A sleeping call checks its peer every 100 ms. So a lost wake-up does not hang, but takes too long, and on a busy machine a long
+//! wait alone proves nothing. For each wait of more than 50 ms the harness combines three times: when the waker's call returned, after
+//! publishing *and* waking; when the sleeper's call returned; and how long in between the sleeper was ready to run and waited for a
+//! processor (`/proc/thread-self/schedstat`). The rest is the time asleep although the wake-up was complete: some microseconds if it
+//! arrived, close to 100 ms if not. More than 50 ms are a lost wake-up.
 //!
-//! That a wait did sleep is known from the count of the times that its thread has left the processor of its own accord
-//! (`getrusage`): to yield is not counted there.
+//! Voluntary context switches (`getrusage`) show whether a wait did sleep. They do not count yields.
 
 mod clock;
 mod sides;
 
-use crate::fork_server::{self, Child, ForkServer};
+use crate::fork_server::{self, ForkServer};
 use crate::objects;
 use crate::run::{Harness, Run};
 use crate::verdict::{Failure, Outcome};
@@ -34,24 +32,25 @@ use shmpipe_testing::rng::Rng;
 use sides::{Order, RACES, SLEEPS, STOP, Side, WAITS};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::thread;
+use std::time::Duration;
 
-/// Puts one side to sleep just when the other one wakes it
+/// Wakes one side just when it goes to sleep
 #[derive(Debug, Args)]
 pub struct Sleep {
-    /// How often one side is to sleep
+    /// Number of sleeps
     #[arg(long, value_name = "N", default_value_t = 200_000)]
     sleeps: u64,
-    /// So many pairs at the same time [default: one for two processors]
+    /// Pairs at the same time [default: one for two processors]
     #[arg(long, value_name = "N", default_value_t = workers::processors().div_ceil(2), hide_default_value = true)]
     pairs: usize,
 }
 
 impl Harness for Sleep {
-    const PARTS: &'static [(&'static str, Part)] = &[("sleep", spawn)];
+    const PARTS: &'static [(&'static str, Part)] = &[("sleep", serve_forks)];
 
     fn run(&self, run: &Run) -> Outcome {
         run.goal(self.sleeps, "sleeps");
-        objects::keep_apart(run);
+        objects::isolate(run);
         workers::run(run, self.pairs, LAP, |mut pieces| {
             let mut fork_server = ForkServer::start("sleep");
             pieces.try_for_each(|piece| lap(run, &mut fork_server, piece))
@@ -62,14 +61,14 @@ impl Harness for Sleep {
 
 const CHILD: &str = "side";
 
-fn spawn(line: Line) {
-    fork_server::play(line, &[(CHILD, sides::play as Child)]);
+fn serve_forks(line: Line) {
+    fork_server::play(line, &[(CHILD, sides::play)]);
 }
 
 /// Sleeps with one pipe.
 const LAP: u64 = 250;
 
-/// So many sleeps with a pipe of their own, each kind of pair in its turn.
+/// Plays some sleeps with a new pipe. The kinds of pairs take turns.
 fn lap(run: &Run, fork_server: &mut ForkServer, piece: workers::Piece) -> Outcome {
     let number = piece.first / LAP;
     let kind = |one_in: u64| number / one_in % 2 == 0;
@@ -98,7 +97,7 @@ fn lap(run: &Run, fork_server: &mut ForkServer, piece: workers::Piece) -> Outcom
     };
     outcome.map_err(|why| Failure::Failed(format!("{what}: {why}")))?;
     run.count("waits", journal.get(WAITS));
-    run.count("that were woken on the way to sleep", journal.get(RACES));
+    run.count("woken on the way to sleep", journal.get(RACES));
     run.keep_largest("us from publication to return at most", journal.get(sides::LATEST) / 1000);
     run.advance(journal.get(SLEEPS));
     Ok(())
@@ -107,18 +106,18 @@ fn lap(run: &Run, fork_server: &mut ForkServer, piece: workers::Piece) -> Outcom
 fn in_processes(fork_server: &mut ForkServer, orders: &[Order; 2]) -> Result<(), String> {
     let mut sides = orders.each_ref().map(|order| {
         let words = order.to_words();
-        fork_server.spawn(CHILD, &words.each_ref().map(String::as_str))
+        fork_server.spawn(CHILD, &words)
     });
     for which in [0, 1] {
         let status = loop {
-            // The other one waits for it if one has failed.
+            // If one side has failed, the other waits for it.
             if let Some(failed) = sides[1 - which].has_ended().filter(|status| !status.success()) {
                 return Err(fork_server.why(failed));
             }
             if let Some(status) = sides[which].has_ended() {
                 break status;
             }
-            thread::sleep(std::time::Duration::from_millis(1));
+            thread::sleep(Duration::from_millis(1));
         };
         if !status.success() {
             return Err(fork_server.why(status));
@@ -131,7 +130,7 @@ fn in_threads(journal: &Journal, orders: &[Order; 2]) -> Result<(), String> {
     let play = |order: &Order| {
         let played = catch_unwind(AssertUnwindSafe(|| order.play()));
         if played.is_err() {
-            // The other one would wait for us.
+            // The other side would wait for us.
             journal.set(STOP, 1);
         }
         played
@@ -144,7 +143,7 @@ fn in_threads(journal: &Journal, orders: &[Order; 2]) -> Result<(), String> {
     .map_err(|payload| crate::verdict::words_of_panic(payload.as_ref()))
 }
 
-/// How long the waker waits, counted from when the sleeper begins to wait.
+/// The waker's delay, from the start of the sleeper's wait.
 #[derive(Debug)]
 struct Delay {
     nanos: u64,
@@ -156,7 +155,7 @@ impl Delay {
         Delay { nanos: 120_000, rng: Rng(seed) }
     }
 
-    /// The next one: close to where the last ones led, or anywhere on the way.
+    /// The next delay: close to the current value, now and then anywhere up to twice as much.
     fn next(&mut self) -> u64 {
         let jitter = self.nanos / 16;
         match self.rng.below(16) {
@@ -165,8 +164,8 @@ impl Delay {
         }
     }
 
-    /// Whether the last wait slept. Sleeping three times in four leaves the delay where it is, and so it is led to where that is
-    /// so; on a busy machine, where whoever yields on his way to sleep is away for long, that is far out.
+    /// Adapts to whether the last wait slept. The delay is stable, and so converges, where three waits in four sleep. On a busy
+    /// machine, where a yield before the sleep takes long, that delay is large.
     fn learn(&mut self, slept: bool) {
         let next = if slept { self.nanos - self.nanos / 256 } else { self.nanos + 3 * self.nanos / 256 };
         self.nanos = next.clamp(20_000, 20_000_000);
@@ -178,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_delay_finds_where_a_wait_begins_to_sleep() {
+    fn delay_converges_to_the_start_of_the_sleep() {
         let mut delay = Delay::new(1);
         let mut slept = 0;
         for wait in 0..4000 {

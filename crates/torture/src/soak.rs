@@ -1,54 +1,48 @@
-//! Messages of all sizes for a long time, every one checked, while every second one end of each pipe is killed, and the other one
-//! closes and comes back ten times: what was to hold after one kill holds after thousands, and nothing grows.
+//! Streams messages of all sizes for a long time, and checks each. Every second it kills one end of each pipe. The other end closes
+//! and comes back ten times a second. What holds after one kill holds after thousands, and nothing grows.
 //!
 //! # What must not grow
-//! One end of each pipe is killed again and again; the process at the other end lives from begin to end, and opens the pipe and
-//! claims its role some ten times a second. Its descriptors, mappings and own memory are looked at four times a second, and those
-//! of this process, and the System V objects in our IPC namespace, one of our own where that is allowed. The most of each in the last
-//! fifth of the time is compared with the most in the second fifth: in the first one caches and heaps fill up. See
-//! [`ALLOWED`] for how much more may be.
+//! The process at the other end lives for the whole run, and opens the pipe and claims its role about ten times a second. Four times
+//! a second the harness counts the descriptors, mappings and private memory of these processes and of itself, and the System V
+//! objects in its IPC namespace, a new one where allowed. It compares the maximum of each in the last fifth of the time with the
+//! maximum in the second fifth. During the first fifth, caches and heaps fill up. [`ALLOWED`] is the growth that passes.
 
 mod couple;
 mod usage;
 
-use crate::fork_server::{self, Child};
 use crate::objects;
 use crate::run::{Harness, Run};
-use crate::traffic::{consume, produce};
+use crate::traffic;
 use crate::verdict::Outcome;
 use clap::Args;
 use couple::Couple;
 use shmpipe::WakeMode;
 use shmpipe_testing::backend::Backend;
-use shmpipe_testing::process::{Line, Part};
+use shmpipe_testing::process::Part;
 use std::thread;
 use std::time::{Duration, Instant};
 use usage::{ALLOWED, Usage};
 
-/// Sends for a long time, and sees whether anything grows
+/// Streams for a long time, and checks that nothing grows
 #[derive(Debug, Args)]
 pub struct Soak {
-    /// How long
+    /// Duration in minutes
     #[arg(long, value_name = "M", default_value_t = 0.5)]
     minutes: f64,
 }
 
 impl Harness for Soak {
-    const PARTS: &'static [(&'static str, Part)] = &[("soak", spawn)];
+    const PARTS: &'static [(&'static str, Part)] = &[("soak", traffic::serve_forks)];
 
     fn run(&self, run: &Run) -> Outcome {
         run.goal(((self.minutes * 60.0).ceil() as u64).max(5), "seconds");
-        objects::keep_apart(run);
+        objects::isolate(run);
         soak(run)?;
         objects::must_be_none()
     }
 }
 
-fn spawn(line: Line) {
-    fork_server::play(line, &[(couple::NAMES[0], produce as Child), (couple::NAMES[1], consume)]);
-}
-
-/// The kind of memory, and which end is killed: the first is the producer.
+/// The kind of memory, the wake mode, and the end to kill: 0 is the producer.
 const COUPLES: [(Backend, WakeMode, usize); 5] = [
     (Backend::SysV, WakeMode::Membarrier, 0),
     (Backend::SysV, WakeMode::Fence, 1),
@@ -57,8 +51,8 @@ const COUPLES: [(Backend, WakeMode, usize); 5] = [
     (Backend::Memfd, WakeMode::Membarrier, 1),
 ];
 
-/// Between two looks at what is used.
-const LOOK: Duration = Duration::from_millis(250);
+/// The interval between two measurements.
+const MEASURE: Duration = Duration::from_millis(250);
 
 fn soak(run: &Run) -> Outcome {
     let seconds = run.to_do();
@@ -73,25 +67,25 @@ fn soak(run: &Run) -> Outcome {
     while start.elapsed() < length && !run.is_over() {
         couples.iter_mut().for_each(Couple::kill_if_due);
         if Instant::now() >= next {
-            next += LOOK;
+            next += MEASURE;
             let part = start.elapsed().as_secs_f64() / length.as_secs_f64();
             for usage in &mut usages {
-                usage.look(part)?;
+                usage.measure(part)?;
             }
             run.advance(start.elapsed().as_secs().saturating_sub(run.done() - seconds.start));
         }
         thread::sleep(Duration::from_millis(5));
     }
     for usage in &mut usages {
-        usage.look(1.0)?;
+        usage.measure(1.0)?;
     }
     for couple in couples {
         let done = couple.end()?;
         run.count("messages", done.messages);
         run.count("kills", done.kills);
-        run.count("came a second time", done.duplicates);
-        run.count("claims by those who stayed", done.claims);
-        run.count("told to try again", done.doubts);
+        run.count("repeated", done.duplicates);
+        run.count("claims by survivors", done.claims);
+        run.count("retries", done.retries);
     }
     if !run.is_over() {
         for usage in &usages {

@@ -1,4 +1,5 @@
-//! What is kept of a run that is interrupted, or killed: a small file, written every few seconds and removed at the verdict.
+//! The saved state of a run, to resume it after an interruption or a kill. A small file, written every few seconds and removed at
+//! the verdict.
 
 use serde::{Deserialize, Serialize};
 use std::env;
@@ -6,17 +7,17 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// How far a run has come.
+/// The progress of a run.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct State {
-    /// The harness and its options, for whoever reads the file.
+    /// The harness with its options.
     pub what: String,
     pub seed: u64,
-    /// How much of its goal it has done.
+    /// The part of the goal that is done.
     pub done: u64,
-    /// How long it ran.
+    /// Running time.
     pub seconds: f64,
-    /// What else it has counted, in the order of its verdict.
+    /// The other counts, in the order of the verdict.
     #[serde(default)]
     pub counts: Vec<Count>,
 }
@@ -28,13 +29,13 @@ pub struct Count {
 }
 
 impl State {
-    /// What was kept in the file.
+    /// Reads a state file.
     pub fn load(file: &Path) -> io::Result<Self> {
         let text = fs::read_to_string(file)?;
         toml::from_str(&text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
 
-    /// Replaces the file at one go: whoever is killed meanwhile leaves the old one.
+    /// Replaces the file atomically: a kill leaves the old or the new one.
     pub fn save(&self, file: &Path) -> io::Result<()> {
         if let Some(directory) = file.parent() {
             fs::create_dir_all(directory)?;
@@ -45,7 +46,7 @@ impl State {
         fs::rename(&next, file)
     }
 
-    /// The number of what is counted under that name.
+    /// The count with this name. Adds it if it is new.
     pub fn count(&mut self, what: &str) -> &mut u64 {
         let at = self.counts.iter().position(|count| count.what == what).unwrap_or_else(|| {
             self.counts.push(Count { what: what.to_owned(), number: 0 });
@@ -55,7 +56,7 @@ impl State {
     }
 }
 
-/// Where the state of this harness with these options is kept: two that differ in their options do not meet.
+/// The default state file. Its name depends on the options, so that runs with different options do not collide.
 pub fn default_file(name: &str, what: &str) -> PathBuf {
     let home = env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let home = home.or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".local/state")));
@@ -68,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_saved_is_loaded() {
+    fn load_returns_what_save_wrote() {
         let file = env::temp_dir().join(format!("shmpipe-state-{}.toml", std::process::id()));
         let mut state =
             State { what: "Kill { rounds: 7 }".to_owned(), seed: i64::MAX as u64, ..State::default() };

@@ -1,6 +1,6 @@
-//! Each end is run step by step under ptrace through all that it can do, and after every instruction that changed the segment, a
-//! copy of what it would leave if it were killed there is given to its successors: a message is wholly there or not at all, and
-//! the ring goes on. After an instruction that changed nothing, successors would find the state that was judged before.
+//! Runs each end one instruction at a time under ptrace, through all of its operations. After every instruction that changes the
+//! segment, successors get a copy of the state that a kill would leave there. A message must be there as a whole or not at all, and
+//! the ring must work. An instruction that changes nothing leaves the state that was judged before.
 
 mod act;
 mod judge;
@@ -19,18 +19,18 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Kills each end after every instruction, and has successors look at what it leaves
+/// Kills each end after every instruction, and lets successors judge what it leaves
 #[derive(Debug, Args)]
 pub struct Step {
-    /// Instructions after which an end may have been killed
+    /// Number of instructions after which to judge the state
     #[arg(long, value_name = "N", default_value_t = 20_000)]
     boundaries: u64,
-    /// Optimization levels of the code that is killed, in turns; each is built first [default: that of this program]
+    /// Optimization levels of the ends, in turn; each is built first [default: that of this program]
     #[arg(long, value_name = "0|2|3", value_delimiter = ',', value_parser = value_parser!(u8).range(..=3))]
     opt_levels: Vec<u8>,
 }
 
-/// What is counted, and tells a run that goes on where it was.
+/// A count that also tells a resumed run where to continue.
 const RINGS: &str = "rings";
 
 impl Harness for Step {
@@ -72,7 +72,7 @@ impl Harness for Step {
     }
 }
 
-/// This program at an optimization level: the profile `step-N`.
+/// Builds this program at an optimization level, with the profile `step-N`.
 fn built(level: u8) -> Result<PathBuf, Failure> {
     let profile = format!("step-{level}");
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
@@ -89,7 +89,7 @@ fn built(level: u8) -> Result<PathBuf, Failure> {
         .arg(manifest)
         .output()?;
     let text = String::from_utf8_lossy(&output.stdout);
-    // It is what is built last; libraries have none.
+    // The program is built last, and libraries have no executable.
     let program = text.rsplit_once(r#""executable":""#).and_then(|(_, path)| path.split('"').next());
     match program {
         Some(program) if output.status.success() => Ok(program.into()),

@@ -1,10 +1,9 @@
-//! Both ends of a pipe in two threads of one process, on one mapping, with messages written and read in place: for
-//! ThreadSanitizer, which follows neither two processes nor two mappings of the same memory. `verification/tsan.sh` builds
-//! and runs it so; without the sanitizer it checks what arrives and nothing else.
+//! Runs both ends in two threads on one mapping, and writes and reads messages in place. This is for ThreadSanitizer, which follows
+//! neither two processes nor two mappings of the same memory. `verification/tsan.sh` builds and runs it. Without the sanitizer it
+//! only checks the messages.
 //!
-//! Between the two threads there is nothing but the pipe. Whatever else they shared would order them, and hide what is to
-//! be found; so both count for themselves, and are asked when they have ended. Ends are dropped and claimed again while
-//! the other thread goes on.
+//! The two threads share nothing but the pipe. Anything else would order them and hide data races. So each counts for itself, and
+//! returns its counts at the end. Each drops its end and claims it again while the other thread continues.
 
 use crate::run::{Harness, Run};
 use crate::verdict::Outcome;
@@ -18,10 +17,10 @@ use std::os::fd::AsRawFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Sends from thread to thread, in place, for ThreadSanitizer
+/// Sends between two threads, in place, for ThreadSanitizer
 #[derive(Debug, Args)]
 pub struct Threads {
-    /// How many messages are sent
+    /// Number of messages
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     messages: u64,
 }
@@ -29,10 +28,10 @@ pub struct Threads {
 /// Messages through one pipe.
 const LAP: u64 = 100_000;
 
-/// Messages until an end is dropped and claimed again, at most.
+/// The most messages until an end is dropped and claimed again.
 const STINT: u64 = 1000;
 
-/// In so many messages there is one pause, for the other side to fall asleep in.
+/// One pause in this many messages lets the peer go to sleep.
 const PAUSE: u64 = 1500;
 
 impl Harness for Threads {
@@ -69,7 +68,7 @@ fn lap(rng: &mut Rng, run: &Run, count: u64) -> Outcome {
     Ok(())
 }
 
-/// Does messages 0 to `count`, by one end after the other. Returns how many ends it took.
+/// Divides the messages 0 to `count` among successive ends. Returns the number of ends.
 fn in_stints(rng: &mut Rng, count: u64, mut stint: impl FnMut(&mut Rng, u64, u64)) -> u64 {
     let (mut from, mut stints) = (0, 0);
     while from < count {
@@ -83,7 +82,7 @@ fn in_stints(rng: &mut Rng, count: u64, mut stint: impl FnMut(&mut Rng, u64, u64
 /// Sends messages `from` to `to` as a new producer.
 fn send(pipe: &Pipe, rng: &mut Rng, from: u64, to: u64) {
     let producer = pipe.producer().unwrap();
-    // SAFETY: nobody writes to the memory but this thread and the one that receives, both by this library.
+    // SAFETY: only this thread and the receiving one write to the memory, both through this library.
     let mut producer = unsafe { producer.trust_peer() };
     let deadline = within(LONG);
     let mut next = from;
@@ -93,7 +92,7 @@ fn send(pipe: &Pipe, rng: &mut Rng, from: u64, to: u64) {
     }
 }
 
-/// Sends messages from number `next` on, one or more. Returns how many.
+/// Sends one or more messages from number `next`. Returns how many.
 fn send_some(producer: &mut Producer<Trusted>, rng: &mut Rng, next: u64, to: u64, deadline: Instant) -> u64 {
     let max = producer.max_len();
     match rng.below(8) {
@@ -119,14 +118,14 @@ fn send_some(producer: &mut Producer<Trusted>, rng: &mut Rng, next: u64, to: u64
     }
 }
 
-/// Sends a batch of what there is space for now, which may be nothing.
+/// Sends a batch of the messages for which there is space now, perhaps none.
 fn send_batch(producer: &mut Producer<Trusted>, first: u64, end: u64) -> Result<u64, SendError> {
     let max = producer.max_len();
     let mut free = producer.free()?;
     let mut batch = producer.batch();
     for number in first..end {
         let message = bytes(number, max);
-        // With header and padding, twice for the end of the ring, and the word that stays free.
+        // Header and padding, twice in case of a wrap, and the word that stays free.
         let need = 2 * (message.len() as u64 + 16) + 8;
         if need > free {
             break;
@@ -139,7 +138,7 @@ fn send_batch(producer: &mut Producer<Trusted>, first: u64, end: u64) -> Result<
     Ok(count)
 }
 
-/// Does it again if the consumer has ended meanwhile: another one comes.
+/// Retries if the consumer has closed, since a successor comes.
 fn insist(mut send: impl FnMut() -> Result<u64, SendError>) -> u64 {
     loop {
         match send() {
@@ -163,7 +162,7 @@ fn receive(pipe: &Pipe, rng: &mut Rng, from: u64, to: u64) {
     }
 }
 
-/// Receives messages from number `next` on. Returns how many.
+/// Receives messages from number `next`. Returns how many.
 fn receive_some(
     consumer: &mut Consumer<Trusted>,
     rng: &mut Rng,
@@ -184,7 +183,7 @@ fn receive_some(
     match consumer.recv_deadline(deadline) {
         Ok(message) if rng.below(8) == 0 => check(next, max, &message.to_vec()),
         Ok(message) => check(next, max, &message),
-        // Another producer comes.
+        // A successor comes.
         Err(RecvError::Closed) => return 0,
         Err(error) => panic!("{error}"),
     }
@@ -197,12 +196,12 @@ fn pause(rng: &mut Rng) {
     }
 }
 
-/// How long message number `number` is: every order of magnitude equally often, so that most are short.
+/// The length of message `number`. Every order of magnitude is equally likely, so most are short.
 fn length(number: u64, max: usize) -> usize {
     Rng(!number).log_uniform(max.min(1024) as u64) as usize
 }
 
-/// Eight bytes that message number `number` is made of, and no other one of late.
+/// The eight bytes that message `number` repeats. No recent message has the same.
 fn filling(number: u64) -> [u8; 8] {
     Rng(number).word().to_ne_bytes()
 }
@@ -213,7 +212,7 @@ fn bytes(number: u64, max: usize) -> Vec<u8> {
     bytes
 }
 
-/// Writes message number `number`, which is as long as `to`; by ordinary stores, as a user does.
+/// Writes message `number`, which has the length of `to`, by ordinary stores, as a user does.
 fn write(number: u64, to: &mut [u8]) {
     let filling = filling(number);
     let mut words = to.chunks_exact_mut(8);
@@ -223,7 +222,7 @@ fn write(number: u64, to: &mut [u8]) {
     words.into_remainder().iter_mut().zip(filling).for_each(|(byte, value)| *byte = value);
 }
 
-/// Reads it, and checks that it is that.
+/// Reads message `number` and checks it.
 fn check(number: u64, max: usize, found: &[u8]) {
     assert_eq!(found.len(), length(number, max), "the length of message {number}");
     let filling = filling(number);

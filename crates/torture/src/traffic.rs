@@ -1,5 +1,5 @@
-//! Numbered messages between two processes that may be killed at any instant: each notes in a journal what it is about to do and
-//! what it has done, so that its successor knows what must be in the pipe, and what may come a second time.
+//! Numbered messages between two processes that may be killed at any instant. Each writes to a journal what it is about to do and
+//! what it has done. From that its successor knows which messages must be in the pipe, and which may repeat.
 
 mod receiving;
 mod report;
@@ -10,36 +10,69 @@ pub use receiving::consume;
 pub use report::describe;
 pub use sending::produce;
 
-use shmpipe::{Options, Pipe, SetupError, Wait};
+use crate::fork_server::{self, Child};
+use crate::verdict::{Failure, Outcome};
+use shmpipe::{Options, Pipe, SetupError, Wait, unlink};
+use shmpipe_testing::backend::{Backend, Place};
 use shmpipe_testing::journal::Journal;
+use shmpipe_testing::process::Line;
 use shmpipe_testing::rng::Rng;
 use std::str::FromStr;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
-use words::{DOUBTS, HOLDER, STOP};
+use words::{HOLDER, RELEASED, RETRIES, SENT, STOP, TAKEN};
 
-/// What a process that sends or receives is told.
+/// The two children of the fork server.
+pub const NAMES: [&str; 2] = ["producer", "consumer"];
+
+/// The part of the fork server.
+pub fn serve_forks(line: Line) {
+    fork_server::play(line, &[(NAMES[0], produce as Child), (NAMES[1], consume)]);
+}
+
+/// The number of messages, all of which must be taken and released when both ends have ended.
+pub fn all_taken(journal: &Journal) -> Result<u64, Failure> {
+    let [taken, _] = journal.entry(TAKEN);
+    let (sent, released) = (journal.get(SENT), journal.get(RELEASED));
+    if [taken, released] != [sent; 2] {
+        return Err(Failure::Failed(format!("{sent} sent, {taken} taken, {released} released")));
+    }
+    Ok(taken)
+}
+
+/// Removes the pipe, whose roles are free, and checks that nothing is left.
+pub fn remove(place: &Place) -> Outcome {
+    // The thread that passes on a memfd holds it, so it cannot be removed.
+    if place.backend() != Backend::Memfd {
+        unlink(place)?;
+        if !place.is_unused() {
+            return Err(Failure::Failed(format!("something is left at {place}")));
+        }
+    }
+    Ok(())
+}
+
+/// The arguments of a process that sends or receives.
 #[derive(Clone, Debug)]
 pub struct Orders {
     pub address: String,
     pub journal: String,
     pub seed: u64,
-    /// Which of all that play its part it is.
+    /// Its number among the holders of its role.
     pub ordinal: u64,
     pub wait: Wait,
-    /// It comes while its predecessor lives, and has to wait until that is dead.
+    /// It starts while its predecessor lives, and must wait until that is dead.
     pub rival: bool,
-    /// It promises to believe the other side, and works in place.
+    /// It trusts its peer, and works in place.
     pub trusting: bool,
-    /// Now and then it leaves the other side alone for long enough that it goes to sleep.
+    /// It pauses now and then, long enough that its peer goes to sleep.
     pub dawdling: bool,
-    /// It closes now and then, opens the pipe anew and goes on, as its own successor, with the next ordinal.
+    /// It closes now and then, opens the pipe again and continues as its own successor, with the next ordinal.
     pub staying: bool,
 }
 
-/// How long somebody who was killed may still be in the way: on a busy machine, as long as another process can be without a
-/// processor.
+/// How long a killed process may block others: as long as a process on a busy machine can wait for a processor.
 const GONE: Duration = Duration::from_secs(20);
 
 const WAITS: [(&str, Wait); 3] = [("spin", Wait::Spin), ("yield", Wait::Yield), ("block", Wait::Block)];
@@ -86,20 +119,19 @@ impl Orders {
         self.insist(journal, || options.open(self.address.as_str()))
     }
 
-    /// Opens the pipe, or claims a role, which is free unless a predecessor is there that we have to outlive: again as long as it
-    /// cannot be done yet.
+    /// Opens the pipe or claims a role. Retries while a predecessor holds the role, or a killed process blocks the way.
     fn insist<T>(&self, journal: &Journal, act: impl Fn() -> Result<T, SetupError>) -> T {
         let since = Instant::now();
         loop {
             match act() {
                 Ok(done) => return done,
                 Err(SetupError::RoleTaken { .. }) if self.rival => nap(50),
-                // Somebody is on his way through for longer than he is given: killed, or stopped, or without a processor. Or he is
-                // gone, but not his memory, since somebody else had a look at it (/proc) when he was killed.
+                // A process is in the middle of a claim for longer than the library waits: it was killed or stopped, or waits for a
+                // processor. Or it is dead but its memory is not freed yet, as a reader of its /proc files still holds it.
                 Err(
                     SetupError::Busy { .. } | SetupError::ClaimsLost { .. } | SetupError::RoleTaken { .. },
                 ) if since.elapsed() < GONE => {
-                    journal.word(DOUBTS).fetch_add(1, Ordering::Relaxed);
+                    journal.word(RETRIES).fetch_add(1, Ordering::Relaxed);
                     nap(1000);
                 }
                 Err(error) => panic!("{error}"),
@@ -108,7 +140,7 @@ impl Orders {
     }
 }
 
-/// Plays one holder of a role after the other; whether there is another one, it is told by the one before.
+/// Plays a holder of a role, and its own successors if it is staying.
 fn play(words: &[String], hold: impl Fn(&Orders, &Journal)) {
     let mut orders = Orders::from_words(words);
     let journal = Journal::open(&orders.journal);
@@ -124,7 +156,7 @@ fn play(words: &[String], hold: impl Fn(&Orders, &Journal)) {
     }
 }
 
-/// When one who stays is to close, and to begin anew.
+/// When a staying process closes and starts again.
 struct Term(Option<Instant>);
 
 impl Term {
@@ -138,10 +170,10 @@ impl Term {
     }
 }
 
-/// Who holds a role, as its holders have it.
+/// Detects two holders of a role.
 ///
-/// Each holder leaves its ordinal behind with everything that it does, and finds it there again the next time. If another one
-/// does the same meanwhile, either finds the other's.
+/// With every action, a holder swaps its ordinal into a word and must find its own there. If two processes do this at the same time,
+/// one finds the other's.
 struct Tenure<'a> {
     journal: &'a Journal,
     word: usize,
@@ -149,22 +181,22 @@ struct Tenure<'a> {
 }
 
 impl<'a> Tenure<'a> {
-    /// Begins when a role has been claimed.
+    /// Starts right after the claim.
     fn new(journal: &'a Journal, role: usize, ordinal: u64) -> Self {
         let word = HOLDER[role];
         journal.set(word, ordinal);
         Tenure { journal, word, ordinal }
     }
 
-    /// While the role is held.
+    /// Checks it while the role is held.
     fn renew(&self) {
-        // Relaxed: only that each swap is one, and that they have an order.
+        // Relaxed: swaps of one word are atomic and totally ordered.
         let found = self.journal.word(self.word).swap(self.ordinal, Ordering::Relaxed);
-        assert_eq!(found, self.ordinal, "two hold the role: ours is {}, {found} was here", self.ordinal);
+        assert_eq!(found, self.ordinal, "two hold the role: we are {}, {found} was here", self.ordinal);
     }
 }
 
-/// What message number `number` is: its length, and the generator of its content.
+/// The length of message `number`, and the generator of its content.
 fn message(number: u64, max: usize) -> (usize, Rng) {
     let mut content = Rng(number.wrapping_mul(0xa076_1d64_78bd_642f));
     (content.log_uniform(max as u64) as usize, content)
@@ -177,14 +209,14 @@ fn bytes(number: u64, max: usize) -> Vec<u8> {
     bytes
 }
 
-/// Does nothing for a moment, now and then, for somebody to be killed in.
+/// Spins for a moment, now and then, so that a kill can hit there.
 fn hold(rng: &mut Rng) {
     if rng.below(16) == 0 {
         (0..rng.below(2000)).for_each(|_| std::hint::spin_loop());
     }
 }
 
-/// Leaves the other side alone, now and then.
+/// Pauses now and then, so that the peer goes to sleep.
 fn dawdle(rng: &mut Rng) {
     if rng.below(8) == 0 {
         nap(rng.log_uniform(500));

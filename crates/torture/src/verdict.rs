@@ -1,4 +1,4 @@
-//! How a harness ends: one line on standard output, and an exit code.
+//! The end of a harness: one line on standard output, and an exit code.
 
 use std::any::Any;
 use std::error::Error;
@@ -7,18 +7,18 @@ use std::process::ExitCode;
 
 /// The exit codes as `--help` prints them.
 pub const CODES: &str = "\
-Exit codes: 0 passed, 1 failed, 2 wrong usage, 3 cannot run here, 130 interrupted before the end (go on with --resume)";
+Exit codes: 0 passed, 1 failed, 2 wrong usage, 3 cannot run here, 130 interrupted before the end (continue with --resume)";
 
 /// Why a harness did not pass.
 #[derive(Debug)]
 pub enum Failure {
-    /// What was to hold does not.
+    /// A check failed.
     Failed(String),
-    /// This machine does not allow it: no ptrace, no root, no `membarrier`. Never said of what has failed.
+    /// This machine lacks something: ptrace, root, `membarrier`. No check failed.
     CannotRunHere(String),
 }
 
-/// What a harness returns; what it has done is in the counts of its [`Run`](crate::run::Run).
+/// The result of a harness. Its counts are in the [`Run`](crate::run::Run).
 pub type Outcome = Result<(), Failure>;
 
 impl<E: Error> From<E> for Failure {
@@ -34,19 +34,23 @@ impl<E: Error> From<E> for Failure {
 }
 
 impl Failure {
+    pub fn untraceable() -> Self {
+        Failure::CannotRunHere("tracing is forbidden here".to_owned())
+    }
+
     pub fn of_panic(payload: &(dyn Any + Send)) -> Self {
         Failure::Failed(words_of_panic(payload))
     }
 }
 
-/// What a panic said, in one line.
+/// The message of a panic, in one line.
 pub fn words_of_panic(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
-    one_line(&text.unwrap_or_else(|| "a panic without words".to_owned()))
+    one_line(&text.unwrap_or_else(|| "a panic without a message".to_owned()))
 }
 
-/// A verdict is one line, whatever an assertion said.
+/// A verdict is one line, even if the message of an assertion is not.
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -55,7 +59,7 @@ fn one_line(text: &str) -> String {
 #[derive(Debug)]
 pub enum Verdict {
     Passed,
-    /// A signal came; nothing had failed by then.
+    /// By a signal. No check failed before.
     Interrupted,
     Not(Failure),
 }

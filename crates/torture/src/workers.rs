@@ -1,4 +1,4 @@
-//! The pieces of a run, done by several threads at the same time.
+//! Worker threads that share the pieces of a run.
 
 use crate::run::Run;
 use crate::verdict::{Failure, Outcome};
@@ -6,15 +6,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-/// A part of the goal: what each worker does at a time.
+/// A part of the goal, done by one worker.
 #[derive(Clone, Copy, Debug)]
 pub struct Piece {
-    /// How much of the goal lies before it.
+    /// The part of the goal before it.
     pub first: u64,
     pub count: u64,
 }
 
-/// What a worker does, one after the other.
+/// The pieces of one worker.
 pub struct Pieces<'a>(&'a (dyn Fn() -> Option<Piece> + Sync));
 
 impl Iterator for Pieces<'_> {
@@ -25,19 +25,19 @@ impl Iterator for Pieces<'_> {
     }
 }
 
-/// How many processors we may use.
+/// The number of processors available to us.
 pub fn processors() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Shares what is left of the goal between so many workers, in pieces of `size` at most, until it is done, the run is over, or one
-/// of them has failed; the first failure is returned.
+/// Divides the rest of the goal among workers, in pieces of at most `size`, until it is done, the run is over, or a worker fails.
+/// Returns the first failure.
 pub fn run<F>(run: &Run, workers: usize, size: u64, worker: F) -> Outcome
 where
     F: Fn(Pieces<'_>) -> Outcome + Sync,
 {
     let goal = run.to_do();
-    // Relaxed: only that no piece is handed out twice.
+    // Relaxed: only has to give out each piece once.
     let next = AtomicU64::new(goal.start);
     let has_failed = AtomicBool::new(false);
     let piece = || {
@@ -50,7 +50,7 @@ where
     let work = || {
         let outcome = catch_unwind(AssertUnwindSafe(|| worker(Pieces(&piece))));
         let outcome = outcome.unwrap_or_else(|payload| Err(Failure::of_panic(payload.as_ref())));
-        // The first one counts: those after it may be its consequences.
+        // Later failures may be consequences of the first.
         outcome
             .or_else(|failure| if has_failed.swap(true, Ordering::Relaxed) { Ok(()) } else { Err(failure) })
     };

@@ -1,19 +1,19 @@
-//! Each harness for a moment: that it runs, and comes to its verdict.
+//! Runs each harness for a moment, to its verdict.
 
 use std::env;
 use std::fs;
 use std::process::{Command, Output};
 
-/// Runs a harness, which keeps its state beside those of others.
+/// Runs a harness with a state file of its own.
 fn run(name: &str, options: &[&str]) -> Output {
     let state = env::temp_dir().join(format!("shmpipe-torture-{name}-{}.toml", std::process::id()));
     let mut harness = Command::new(env!("CARGO_BIN_EXE_shmpipe-torture"));
     let output = harness.arg(name).args(options).arg("--state").arg(&state).output().unwrap();
-    assert!(fs::metadata(&state).is_err(), "a verdict leaves no state: {output:?}");
+    assert!(fs::metadata(&state).is_err(), "the verdict must remove the state: {output:?}");
     output
 }
 
-/// Runs a harness, which has to pass.
+/// Runs a harness, which must pass.
 fn passes(name: &str, options: &[&str]) {
     let output = run(name, options);
     let verdict = String::from_utf8_lossy(&output.stdout);

@@ -1,4 +1,4 @@
-//! The scenarios of processes that are killed.
+//! The scenarios in which the harness kills a process.
 
 use shmpipe::{Options, Pipe, WakeMode, handoff, unlink, unlink_force};
 use shmpipe_testing::backend::Backend;
@@ -8,22 +8,22 @@ use shmpipe_testing::traced::{be_traced, mark};
 /// What a process does with a pipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scenario {
-    /// Makes it, has both ends, closes, opens it once more, and removes it.
-    Make,
-    /// Makes one that goes when both sides have closed, and closes both.
+    /// Creates it, uses and closes both ends, opens it again, and removes it.
+    Create,
+    /// Creates one with `remove_on_close`, and closes both ends.
     Leave,
-    /// Opens one, claims and gives back.
+    /// Opens one, claims and closes both ends, twice.
     Open,
     /// Removes one that is in use.
     Force,
-    /// Hands one on.
+    /// Serves a memfd.
     Serve,
-    /// The same, where a server was that is dead.
+    /// Serves a memfd at the path of a dead server.
     Replace,
 }
 
 pub const ALL: [Scenario; 6] =
-    [Scenario::Make, Scenario::Leave, Scenario::Open, Scenario::Force, Scenario::Serve, Scenario::Replace];
+    [Scenario::Create, Scenario::Leave, Scenario::Open, Scenario::Force, Scenario::Serve, Scenario::Replace];
 
 impl Scenario {
     pub fn backends(self) -> &'static [Backend] {
@@ -34,7 +34,7 @@ impl Scenario {
         }
     }
 
-    /// Whether there is to be a pipe before.
+    /// Whether the pipe must exist before.
     pub fn needs_pipe(self) -> bool {
         matches!(self, Scenario::Open | Scenario::Force)
     }
@@ -42,23 +42,22 @@ impl Scenario {
 
 pub fn play(mut line: Line) {
     let [scenario, address, wake_mode] = line.words.clone().try_into().unwrap();
-    let scenario =
-        *ALL.iter().find(|known| format!("{known:?}") == scenario).expect("a scenario that is known");
+    let scenario = *ALL.iter().find(|known| format!("{known:?}") == scenario).expect("a known scenario");
     let mut options = Options::new().capacity(4096);
     if wake_mode == "fence" {
         options = options.wake_mode(WakeMode::Fence);
     }
     be_traced(&mut line);
     mark();
-    live(scenario, &address, &options);
+    run(scenario, &address, &options);
     mark();
 }
 
-fn live(scenario: Scenario, address: &str, options: &Options) {
+fn run(scenario: Scenario, address: &str, options: &Options) {
     match scenario {
-        Scenario::Make => {
+        Scenario::Create => {
             use_it(&options.open_or_create(address).unwrap());
-            // Now it is opened once more, and not made.
+            // The pipe exists now.
             drop(Pipe::open(address).unwrap());
             unlink(address).unwrap();
         }
@@ -80,7 +79,7 @@ fn live(scenario: Scenario, address: &str, options: &Options) {
     }
 }
 
-/// Both roles, a message, and an end in good order.
+/// Claims both roles, sends and receives a message, and closes.
 fn use_it(pipe: &Pipe) {
     let (mut producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
     producer.send(b"alive").unwrap();

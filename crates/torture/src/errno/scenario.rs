@@ -1,16 +1,16 @@
-//! What a process does while one of its system calls fails, how it sees that it was done, and what it has open.
+//! Operations on a pipe for a process whose system calls fail, with checks of their effect and of open resources.
 
 use shmpipe::{
     Consumer, Options, Pipe, Producer, RecvError, SetupError, handoff, inspect, unlink, unlink_force,
 };
 use shmpipe_testing::process::Line;
-use shmpipe_testing::traced::{be_traced, mark};
+use shmpipe_testing::traced::{abort_on_panic, be_traced, mark};
 use std::error::Error;
 use std::fs;
 use std::io;
 use std::time::{Duration, Instant};
 
-/// What is done.
+/// An operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scenario {
     Create,
@@ -53,7 +53,7 @@ pub const ALL: [Scenario; 17] = [
 ];
 
 impl Scenario {
-    /// Whether there is to be a pipe before.
+    /// Whether the pipe must exist before.
     pub fn needs_pipe(self) -> bool {
         !matches!(
             self,
@@ -70,12 +70,12 @@ fn options() -> Options {
     Options::new().capacity(4096)
 }
 
-/// Seconds after which a process hangs: more than the library ever waits for others.
+/// Seconds after which a process counts as hung: more than the library ever waits for others.
 const HANGS: u32 = 15;
 
-/// What a process has, to do it with.
+/// The resources of the process.
 #[derive(Default)]
-struct Had {
+struct Resources {
     pipe: Option<Pipe>,
     producer: Option<Producer>,
     consumer: Option<Consumer>,
@@ -84,9 +84,9 @@ struct Had {
 
 type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 
-impl Had {
+impl Resources {
     fn before(scenario: Scenario, address: &str, socket: &str) -> Result<Self> {
-        let mut had = Had::default();
+        let mut resources = Resources::default();
         match scenario {
             Scenario::Create
             | Scenario::OpenOrCreate
@@ -94,37 +94,39 @@ impl Had {
             | Scenario::Inspect
             | Scenario::Unlink
             | Scenario::UnlinkForce => {}
-            // The second time it may be there still: nobody hears of what fails in a drop.
-            Scenario::LeaveLast => had.pipe = Some(options().remove_on_close(true).open_or_create(address)?),
-            Scenario::Serve => had.pipe = Some(options().create("memfd")?),
+            // The pipe may still exist the second time: drop does not report errors.
+            Scenario::LeaveLast => {
+                resources.pipe = Some(options().remove_on_close(true).open_or_create(address)?)
+            }
+            Scenario::Serve => resources.pipe = Some(options().create("memfd")?),
             Scenario::Accept => {
                 let pipe = options().create("memfd")?;
-                had.server = Some(handoff::serve(socket, &pipe)?);
-                had.pipe = Some(pipe);
+                resources.server = Some(handoff::serve(socket, &pipe)?);
+                resources.pipe = Some(pipe);
             }
-            _ => had.pipe = Some(Pipe::open(address)?),
+            _ => resources.pipe = Some(Pipe::open(address)?),
         }
         if let (true, Some(pipe)) = (
             matches!(scenario, Scenario::CloseProducer | Scenario::LeaveLast | Scenario::WaitToSend),
-            &had.pipe,
+            &resources.pipe,
         ) {
             let mut producer = pipe.producer()?;
             if scenario == Scenario::WaitToSend {
                 while producer.try_send(&[1; 1000]).is_ok() {}
             }
-            had.producer = Some(producer);
+            resources.producer = Some(producer);
         }
         if let (true, Some(pipe)) = (
             matches!(scenario, Scenario::CloseConsumer | Scenario::LeaveLast | Scenario::WaitToReceive),
-            &had.pipe,
+            &resources.pipe,
         ) {
-            had.consumer = Some(pipe.consumer()?);
+            resources.consumer = Some(pipe.consumer()?);
         }
         if scenario == Scenario::LeaveLast {
-            had.producer.take().map(Producer::close).transpose()?;
-            had.consumer.take().map(Consumer::close).transpose()?;
+            resources.producer.take().map(Producer::close).transpose()?;
+            resources.consumer.take().map(Consumer::close).transpose()?;
         }
-        Ok(had)
+        Ok(resources)
     }
 
     fn act(&mut self, scenario: Scenario, address: &str, socket: &str) -> Result {
@@ -156,7 +158,7 @@ impl Had {
         Ok(())
     }
 
-    /// Whether what was said to be done is done.
+    /// Checks that an operation that succeeded took effect.
     fn prove(&mut self, scenario: Scenario, address: &str) -> Result {
         let exists = || match inspect(address) {
             Err(SetupError::NotFound { .. }) => Ok(false),
@@ -185,12 +187,12 @@ impl Had {
     }
 }
 
-/// Long enough for a sleep, and for a look at the peer.
+/// Long enough for a sleep, and for a check of the peer.
 fn soon() -> Instant {
     Instant::now() + Duration::from_millis(2)
 }
 
-/// Both roles can be had, and a message gets through.
+/// Checks that both roles are free, and that a message gets through.
 fn works(pipe: &Pipe) -> Result {
     let (mut producer, mut consumer) = (pipe.producer()?, pipe.consumer()?);
     while consumer.try_recv().is_ok() {}
@@ -202,16 +204,16 @@ fn works(pipe: &Pipe) -> Result {
     }
 }
 
-/// Descriptors, and mappings that others may share.
-fn open_things() -> (usize, usize) {
+/// The numbers of descriptors and shared mappings.
+fn open_resources() -> (usize, usize) {
     let descriptors = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
     let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
     let is_shared = |line: &&str| line.split(' ').nth(1).is_some_and(|rights| rights.ends_with('s'));
     (descriptors, maps.lines().filter(is_shared).count())
 }
 
-/// "ok", or the name of the error's variant, the number of the system's error in it, and what it says.
-fn told(result: &Result) -> String {
+/// "ok", or an error's variant, its OS error number and its message.
+fn describe(result: &Result) -> String {
     let Err(error) = result else { return "ok".to_owned() };
     let debug = format!("{error:?}");
     let variant: String = debug.chars().take_while(char::is_ascii_alphanumeric).collect();
@@ -224,29 +226,25 @@ fn told(result: &Result) -> String {
     format!("{variant} {number} {}", error.to_string().replace('\n', " "))
 }
 
-/// Plays the process: does it once while it is traced, says what came of it, does it once more, and says how that went.
+/// The main function of the process: runs the operation while traced, sends the result, then runs it again and sends that result.
 pub fn play(mut line: Line) {
     let [scenario, address, socket] = line.words.clone().try_into().unwrap();
-    let scenario =
-        *ALL.iter().find(|known| format!("{known:?}") == scenario).expect("a scenario that is known");
-    std::panic::set_hook(Box::new(|panic| {
-        eprintln!("{panic}");
-        std::process::abort();
-    }));
-    // SAFETY: no pointers. Whatever hangs is ended by it.
+    let scenario = *ALL.iter().find(|known| format!("{known:?}") == scenario).expect("a known scenario");
+    abort_on_panic();
+    // SAFETY: no pointers. It ends a hung process.
     unsafe { libc::alarm(HANGS) };
-    let without = open_things();
-    let mut had = Had::before(scenario, &address, &socket).unwrap();
+    let without = open_resources();
+    let mut resources = Resources::before(scenario, &address, &socket).unwrap();
     be_traced(&mut line);
     mark();
     line.hear();
     mark();
-    let result = had.act(scenario, &address, &socket);
+    let result = resources.act(scenario, &address, &socket);
     mark();
-    line.say(told(&result));
+    line.say(describe(&result));
     mark();
-    // From here on nothing fails that should not.
-    let afterwards = afterwards(scenario, &address, &socket, had, &result, without);
+    // From here on no call is made to fail.
+    let afterwards = afterwards(scenario, &address, &socket, resources, &result, without);
     line.say(afterwards.map_or_else(|why| why.to_string(), |()| "well".to_owned()));
     mark();
 }
@@ -255,40 +253,40 @@ fn afterwards(
     scenario: Scenario,
     address: &str,
     socket: &str,
-    mut had: Had,
+    mut resources: Resources,
     result: &Result,
     without: (usize, usize),
 ) -> Result {
-    let leaks_nothing = |when: &str| match open_things() {
+    let leaks_nothing = |when: &str| match open_resources() {
         now if now == without => Ok(()),
         now => Err(format!("descriptors and shared mappings: {without:?} at first, {now:?} {when}")),
     };
     if result.is_ok() {
-        had.prove(scenario, address).map_err(|why| format!("it is not done: {why}"))?;
+        resources.prove(scenario, address).map_err(|why| format!("it took no effect: {why}"))?;
     }
-    drop(had);
+    drop(resources);
     leaks_nothing("afterwards")?;
-    let again = |had: &mut Had| -> Result {
+    let again = |resources: &mut Resources| -> Result {
         match scenario {
-            // It is there already, or gone already.
+            // It exists already, or is gone already.
             Scenario::Create | Scenario::OpenOrCreate if result.is_ok() && address != "memfd" => {
                 unlink(address)?
             }
             Scenario::Unlink | Scenario::UnlinkForce if result.is_ok() => drop(options().create(address)?),
             _ => {}
         }
-        *had = Had::before(scenario, address, socket)?;
+        *resources = Resources::before(scenario, address, socket)?;
         if scenario == Scenario::Accept {
             return Ok(());
         }
-        let done = had.act(scenario, address, socket);
+        let done = resources.act(scenario, address, socket);
         let is_expected = done.as_ref().err().is_some_and(|error| {
             error.is::<shmpipe::SendError>() || error.downcast_ref() == Some(&RecvError::TimedOut)
         });
-        if is_expected { Ok(()) } else { done.and_then(|()| had.prove(scenario, address)) }
+        if is_expected { Ok(()) } else { done.and_then(|()| resources.prove(scenario, address)) }
     };
-    let mut had = Had::default();
-    again(&mut had).map_err(|why| format!("not the second time: {why}"))?;
-    drop(had);
+    let mut resources = Resources::default();
+    again(&mut resources).map_err(|why| format!("not the second time: {why}"))?;
+    drop(resources);
     Ok(leaks_nothing("after the second time")?)
 }

@@ -1,4 +1,4 @@
-//! The system calls that can be made to fail, and the errors that each can return, by the manual pages.
+//! The system calls to fail, and their errors by the manual pages.
 
 use libc::{
     E2BIG, EACCES, EADDRINUSE, EAGAIN, EBUSY, ECONNABORTED, ECONNREFUSED, ECONNRESET, EDQUOT, EEXIST, EFAULT,
@@ -8,13 +8,13 @@ use libc::{
 use shmpipe_testing::traced::Traced;
 use shmpipe_testing::traced::calls::Call;
 
-/// A system call, or what it is asked to do.
+/// A system call, or one of its operations.
 pub struct Entry {
     pub name: &'static str,
     number: i64,
     is_meant: fn(&Traced, &[u64; 6]) -> bool,
     pub errnos: &'static [i32],
-    /// It does what it was asked to do in any case.
+    /// The call takes effect although it fails.
     pub is_done: bool,
 }
 
@@ -69,20 +69,19 @@ fn waits(_: &Traced, arguments: &[u64; 6]) -> bool {
     arguments[1] as i32 & 0x7f == libc::FUTEX_WAIT
 }
 
-/// What a set is asked for first: to give back, or to have something. What gives back what it has cannot fail as long as the set is
-/// there.
+/// Whether the first operation of a semop takes something. An operation that gives back cannot fail while the set exists.
 fn takes(traced: &Traced, arguments: &[u64; 6]) -> bool {
     (traced.peek(arguments[1]) >> 16) as i16 >= 0
 }
 
-/// What unlocks cannot fail.
+/// Whether it locks. An unlock cannot fail.
 fn locks(traced: &Traced, arguments: &[u64; 6]) -> bool {
     fcntl::<{ libc::F_OFD_SETLK }>(traced, arguments)
         && traced.peek(arguments[2]) as i16 != libc::F_UNLCK as i16
 }
 
-/// What cannot fail is left out: what unmaps, closes a directory, asks who we are. So is `brk`: Rust ends a program that has no memory
-/// left for itself.
+/// Omits calls that cannot fail: those that unmap, close a directory, or return our ids. Also omits `brk`: Rust aborts a program
+/// that is out of memory.
 pub const TABLE: &[Entry] = &[
     part("shmget", libc::SYS_shmget, finds, &[EACCES, ENOENT, ENFILE, EPERM]),
     part("shmget(IPC_CREAT)", libc::SYS_shmget, makes, &[EEXIST, EINVAL, ENFILE, ENOMEM, ENOSPC, EPERM]),
@@ -176,13 +175,13 @@ pub const TABLE: &[Entry] = &[
     },
 ];
 
-/// The entry of a call, by its number in the table.
+/// The index of a call in the table.
 pub fn find(traced: &Traced, call: Call) -> Option<usize> {
     TABLE.iter().position(|entry| entry.number == call.number && (entry.is_meant)(traced, &call.arguments))
 }
 
-/// Calls of which an interruption by a signal may be told: those that never wait, and the one whose caller waits for signals too.
-pub const TELL_SIGNALS: [&str; 8] = [
+/// Calls whose interruption by a signal the library may report: calls that never wait, and the one whose caller waits for signals.
+pub const REPORT_SIGNALS: [&str; 8] = [
     "semop",
     "semtimedop",
     "fcntl(F_OFD_SETLK)",
@@ -193,17 +192,17 @@ pub const TELL_SIGNALS: [&str; 8] = [
     "accept4",
 ];
 
-/// Errors that say what the number says, without it.
+/// Whether an error variant has the meaning of an error number, without containing it.
 pub fn says(errno: i32, error: &str) -> bool {
     let variants: &[&str] = match errno {
-        // Of a lock either says that somebody has it.
+        // For a lock, both mean that another process has it.
         EACCES => &["PermissionDenied", "RoleTaken", "Busy"],
         EPERM => &["PermissionDenied"],
         ENOENT | ENOTDIR => &["NotFound", "Removed"],
         EEXIST => &["Exists", "Busy"],
         EAGAIN => &["RoleTaken", "Busy"],
         EIDRM => &["NotFound", "Removed", "Replaced", "ClaimsLost"],
-        // Also of a descriptor that has no seals.
+        // Also for a descriptor without seals.
         EINVAL => &["NotFound", "Removed", "Replaced", "ClaimsLost", "Limit", "Unsealed"],
         ENOSPC => &["NoSpace", "Limit"],
         ENOMEM => &["Limit", "Unbacked"],

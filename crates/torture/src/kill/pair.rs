@@ -1,8 +1,8 @@
-//! A producer and a consumer, and what is done to them.
+//! A producer and a consumer, to kill, stop and replace.
 
 use crate::fork_server::{ForkServer, Forked};
 use crate::traffic::words::{ATTEMPT, BEGUN, LEAVE, STOP, TAKEN};
-use crate::traffic::{Orders, describe};
+use crate::traffic::{NAMES, Orders, describe};
 use shmpipe::Wait;
 use shmpipe_testing::backend::Place;
 use shmpipe_testing::journal::Journal;
@@ -10,14 +10,10 @@ use shmpipe_testing::rng::Rng;
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub const PRODUCER: &str = "producer";
-pub const CONSUMER: &str = "consumer";
-const NAMES: [&str; 2] = [PRODUCER, CONSUMER];
-
-/// What has not happened by then, on however busy a machine, will never happen.
+/// A timeout that only a hang exceeds, even on a busy machine.
 const STUCK: Duration = Duration::from_secs(30);
 
-/// Longer than it takes to begin.
+/// Microseconds, more than a process takes to begin.
 const FIRST_STEPS: u64 = 1500;
 
 pub struct Pair<'a> {
@@ -26,7 +22,7 @@ pub struct Pair<'a> {
     fork_server: &'a mut ForkServer,
     rng: Rng,
     waits: &'a [Wait],
-    /// How many of each were started.
+    /// The number of producers and consumers started.
     started: [u64; 2],
     processes: [Option<Forked>; 2],
     rivals: u64,
@@ -55,7 +51,7 @@ impl<'a> Pair<'a> {
         pair
     }
 
-    /// How many were kept out as long as another one held the role.
+    /// The number of processes that could not claim a role while another one held it.
     pub fn rivals(&self) -> u64 {
         self.rivals
     }
@@ -77,7 +73,7 @@ impl<'a> Pair<'a> {
             dawdling: self.chance(3),
             staying: false,
         };
-        self.fork_server.spawn(NAMES[which], &orders.to_words().each_ref().map(String::as_str))
+        self.fork_server.spawn(NAMES[which], &orders.to_words())
     }
 
     fn start(&mut self, which: usize) {
@@ -97,7 +93,7 @@ impl<'a> Pair<'a> {
         if let Some(status) = self.processes[which].as_mut().and_then(Forked::has_ended) {
             let why = self.fork_server.why(status);
             self.describe();
-            panic!("the {} has ended by itself: {why}", NAMES[which]);
+            panic!("the {} ended by itself: {why}", NAMES[which]);
         }
     }
 
@@ -107,7 +103,7 @@ impl<'a> Pair<'a> {
             (0..2).for_each(|which| self.must_live(which));
             if Instant::now() >= deadline {
                 self.describe();
-                panic!("stuck: {what}: not within {STUCK:?}");
+                panic!("stuck for {STUCK:?}: {what}");
             }
             thread::sleep(Duration::from_micros(50));
         }
@@ -125,10 +121,10 @@ impl<'a> Pair<'a> {
         self.wait_until(&format!("the {} has not begun", NAMES[which]), |pair| pair.has_begun(which));
     }
 
-    /// One or both are killed, or leave, and have a successor.
+    /// Kills or replaces one or both.
     pub fn round(&mut self) {
         if self.chance(8) {
-            // On the way to its role.
+            // Hits them before they hold their roles.
             self.pause(FIRST_STEPS);
         } else {
             (0..2).for_each(|which| self.must_begin(which));
@@ -165,10 +161,10 @@ impl<'a> Pair<'a> {
         self.start(1 - next);
     }
 
-    /// A successor comes before its predecessor is dead, and has to wait for that.
+    /// Starts a successor before its predecessor is dead. It must wait for the role.
     fn outlive(&mut self, which: usize) {
         if !self.has_begun(which) {
-            // On its way still, or kept from it by the other one, which is stopped on its own way.
+            // It has no role yet: it is starting, or the stopped peer is in its way.
             return self.replace(which);
         }
         let rival = self.spawn(which, true);
@@ -177,14 +173,14 @@ impl<'a> Pair<'a> {
         let begun = self.journal.get(BEGUN[which]);
         if begun == self.started[which] {
             self.describe();
-            panic!("two hold the role: a second {} has begun, and the first one lives", NAMES[which]);
+            panic!("two hold the role: a second {} has begun while the first lives", NAMES[which]);
         }
         self.kill(which);
         self.processes[which] = Some(rival);
         self.rivals += 1;
     }
 
-    /// One closes, and ends, and has a successor.
+    /// Makes one close and end, and starts a successor.
     fn take_turns(&mut self, which: usize) {
         (0..2).for_each(|which| self.must_begin(which));
         self.journal.set(LEAVE[which], self.started[which]);
@@ -196,14 +192,14 @@ impl<'a> Pair<'a> {
         let Some(status) = self.process(which).ends_within(STUCK) else {
             self.must_live(1 - which);
             self.describe();
-            panic!("stuck: the {} {what}: not within {STUCK:?}", NAMES[which]);
+            panic!("stuck for {STUCK:?}: the {} {what}", NAMES[which]);
         };
         if !status.success() {
             self.must_live(which);
         }
     }
 
-    /// Both are left alone until both have done something.
+    /// Waits until both make progress.
     pub fn must_progress(&mut self) {
         (0..2).for_each(|which| self.must_begin(which));
         let [before, ..] = self.journal.entry::<3>(ATTEMPT);
@@ -211,7 +207,7 @@ impl<'a> Pair<'a> {
         self.wait_until("the consumer takes nothing", |pair| pair.journal.entry::<2>(TAKEN)[0] > before);
     }
 
-    /// Both end in good order, with nothing left in the pipe.
+    /// Makes both end normally, the consumer after the last message.
     pub fn end(&mut self) {
         self.journal.set(STOP, 1);
         self.must_end(0, "has not closed");

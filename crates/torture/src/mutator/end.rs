@@ -1,4 +1,4 @@
-//! An end that is attacked.
+//! An end under attack.
 
 use shmpipe::{
     Consumer, Corruption, Options, Pipe, Producer, Record, RecvError, SendError, SetupError, Wait,
@@ -12,7 +12,7 @@ use std::fmt;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The word of the journal that says what is to be done: odd, use the pipe; even, leave it.
+/// The word of the journal with the round. In odd rounds the ends use the pipe, in even ones they leave it.
 pub const ROUND: usize = 0;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,22 +22,22 @@ pub enum End {
 }
 
 impl End {
-    /// The words of the journal: the round in which it has given its role up,
+    /// The word of the journal with the round in which it has closed.
     pub fn parked(self) -> usize {
         8 + self as usize
     }
 
-    /// how many calls it has made,
+    /// The word with the number of its calls.
     pub fn calls(self) -> usize {
         16 + self as usize
     }
 
-    /// with how many messages,
+    /// The word with the number of its messages.
     pub fn messages(self) -> usize {
         24 + self as usize
     }
 
-    /// and how often it has found corruption.
+    /// The word with the number of times that it found corruption.
     pub fn poisons(self) -> usize {
         32 + self as usize
     }
@@ -60,7 +60,7 @@ pub fn consume(line: Line) {
     play(line, End::Consumer);
 }
 
-/// Comes and goes as the journal says, until whoever started us has had enough.
+/// Claims and closes by the rounds in the journal, until the parent closes the line.
 fn play(mut line: Line, end: End) {
     let [address, journal, capacity, seed] = line.words.clone().try_into().expect("four words");
     let (journal, capacity): (_, usize) = (Journal::open(&journal), capacity.parse().expect("a number"));
@@ -81,7 +81,7 @@ fn play(mut line: Line, end: End) {
             part.round = round;
             part.take_part();
         }
-        // What was said may have been followed by the next round.
+        // Stores the round that it played: the next one may have begun.
         part.journal.set(end.parked(), round);
         thread::sleep(Duration::from_micros(20));
     }
@@ -96,9 +96,9 @@ struct Attacked {
     round: u64,
 }
 
-/// How a part in the traffic ends.
+/// Why an end leaves.
 enum Over {
-    /// The round is over, or the other side seems to have ended, or somebody else to have our role.
+    /// The round is over, the peer seems to have closed, or another process seems to have our role.
     Left,
     Corrupt(Corruption),
 }
@@ -150,7 +150,7 @@ impl Attacked {
                     })
                 }
                 2 => {
-                    // It waits without a deadline: the first one that does not fit ends it.
+                    // A push waits without a deadline. The cancelled handle makes it fail when a message does not fit.
                     producer.stopper().stop();
                     let mut batch = producer.batch();
                     let sent = (0..8).map(|_| batch.push(message)).take_while(Result::is_ok).last();
@@ -268,7 +268,7 @@ impl Attacked {
     }
 }
 
-/// Copies a record to where one byte more would be too much, and says where it ends.
+/// Copies a record into a buffer right before a guard page, and returns the record's end.
 fn take(record: &Record<'_>, brink: &mut Brink) -> u64 {
     let length = record.len();
     assert_eq!(record.copy_to(brink.lend(length, 0)), Ok(length));

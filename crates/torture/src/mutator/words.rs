@@ -1,18 +1,18 @@
-//! Which word is changed, and to what.
+//! Chooses words to change, and values.
 
 use super::end::End;
 use shmpipe_testing::layout::{CONSUMED, CONSUMER, HEAD, PRODUCED, PRODUCER, RING, TAIL, WRAP};
 use shmpipe_testing::raw::Attached;
 use shmpipe_testing::rng::Rng;
 
-/// A word, and what it is to be.
+/// A word and its new value.
 pub struct Spot {
     pub offset: usize,
     pub word: u64,
 }
 
 impl Spot {
-    /// One that `victim` looks at, more often than not.
+    /// Mostly chooses words that `victim` reads.
     pub fn choose(segment: &Attached, victim: End, rng: &mut Rng) -> Spot {
         let size = segment.size() / 8 * 8;
         let capacity = (size - RING) as u64;
@@ -31,7 +31,7 @@ impl Spot {
             12..15 if victim == End::Producer => HEAD,
             12..15 => TAIL,
             15 => [HEAD, TAIL][rng.below(2) as usize],
-            // The states less often: a side that seems to have closed ends the round.
+            // The states less often: a peer that seems to have closed ends the round.
             16 => line[0] + 8 * rng.below(4) as usize,
             17 => line[1] + 8 + 8 * rng.below(3) as usize,
             18 => counters + 8 * rng.below(5) as usize,
@@ -55,14 +55,14 @@ impl Spot {
             10 => now.wrapping_sub(capacity),
             11 => rng.word(),
             12 => capacity / 2 - 8 + rng.below(17),
-            // What could be a record.
+            // A plausible record.
             _ => rng.word() << 32 | (length + 1),
         };
         Spot { offset, word }
     }
 }
 
-/// Lays a trap for who follows what he finds without counting: wraps that lead to wraps, or records all around the ring.
+/// Lays a trap for an end that follows records without a limit: wraps that lead to wraps, or records all around the ring.
 pub fn lay_trap(segment: &Attached, rng: &mut Rng) {
     let capacity = segment.size() - RING;
     if rng.below(4) == 0 {
@@ -74,8 +74,8 @@ pub fn lay_trap(segment: &Attached, rng: &mut Rng) {
     }
 }
 
-/// Makes an empty pipe of it again, at a position where arithmetic could go wrong. Nobody uses it.
-pub fn put_right(segment: &Attached, fresh: &[u8], rng: &mut Rng) {
+/// Restores an empty pipe, at a position where arithmetic can overflow. No end may be attached.
+pub fn restore(segment: &Attached, fresh: &[u8], rng: &mut Rng) {
     let mut bytes = fresh.to_vec();
     if rng.below(2) == 0 {
         bytes[RING..].fill(0xff);

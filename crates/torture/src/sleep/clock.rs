@@ -1,11 +1,11 @@
-//! What the kernel knows of a thread's time.
+//! Clocks and scheduling statistics of a thread.
 
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::unix::fs::FileExt;
 
-/// The monotonic clock, which all processes share, in nanoseconds.
+/// The monotonic clock in nanoseconds, the same in all processes.
 pub fn now() -> u64 {
     let mut time = MaybeUninit::<libc::timespec>::uninit();
     // SAFETY: the call writes one timespec, and cannot fail with this clock.
@@ -16,7 +16,7 @@ pub fn now() -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
-/// How often this thread has left the processor of its own accord: to sleep, not to yield.
+/// The number of voluntary context switches of this thread. Sleeps count, yields do not.
 pub fn sleeps() -> u64 {
     let mut usage = MaybeUninit::<libc::rusage>::uninit();
     // SAFETY: the call writes one rusage, and cannot fail with this thread.
@@ -27,11 +27,11 @@ pub fn sleeps() -> u64 {
     usage.ru_nvcsw as u64
 }
 
-/// How long this thread has waited for a processor.
+/// The time that a thread was ready to run and waited for a processor.
 pub struct Queue(Option<File>);
 
 impl Queue {
-    /// Of the thread that calls this. Zero throughout where the kernel does not say.
+    /// For the calling thread. Always zero where the kernel does not provide it.
     pub fn new() -> Self {
         Queue(File::open("/proc/thread-self/schedstat").ok())
     }
@@ -41,9 +41,9 @@ impl Queue {
         let Some(file) = &self.0 else { return Ok(0) };
         let mut text = [0; 64];
         let length = file.read_at(&mut text, 0)?;
-        // Time on the processor, time in the queue, slices.
+        // Running time, waiting time, slices.
         let words = String::from_utf8_lossy(&text[..length]);
         let waited = words.split_whitespace().nth(1).and_then(|word| word.parse().ok());
-        waited.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "schedstat is not as it was"))
+        waited.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "schedstat has an unknown format"))
     }
 }

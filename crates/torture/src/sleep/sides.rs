@@ -9,18 +9,18 @@ use std::hint::spin_loop;
 use std::thread;
 use std::time::{Duration, Instant};
 
-// The words of the journal: what one side writes has cache lines of its own.
+// The words of the journal. Each side writes to cache lines of its own.
 
 /// Set when a side has failed.
 pub const STOP: usize = 0;
-/// The sleeper's: the number of the wait that begins, [`OVER`] after the last one; when it begins; whether the one before slept.
+/// The sleeper's: the number of the current wait, [`OVER`] after the last; when it began; whether the one before slept.
 const BEGUN: usize = 8;
 const SINCE: usize = 9;
 const SLEPT: usize = 10;
-/// The waker's: the number of the wait for which everything was done; when that was.
+/// The waker's: the number of the wait whose wake-up is complete; when it was.
 const WOKEN: usize = 16;
 const WHEN: usize = 17;
-/// What came of it: sleeps, waits, waits that the waker ended on the way to sleep, the longest time from publication to return.
+/// Results: sleeps, waits, waits that ended on the way to sleep, the longest time from publication to return.
 pub const SLEEPS: usize = 24;
 pub const WAITS: usize = 25;
 pub const RACES: usize = 26;
@@ -28,12 +28,12 @@ pub const LATEST: usize = 27;
 
 const OVER: u64 = u64::MAX;
 
-/// What a wait may take before it is looked at closely, and asleep with everything done to wake it, in nanoseconds: half a slice.
+/// The limit in nanoseconds, half a slice: for a wait before it is checked, and for its sleep after a complete wake-up.
 const TOO_LONG: u64 = 50_000_000;
 
 pub const CAPACITY: u64 = 4096;
 
-/// Sixteen such records fill the ring; fifteen of them leave space for the header word that comes next.
+/// The ring holds fifteen such records. A sixteenth would leave no space for the next header word.
 const MESSAGE: [u8; 248] = [7; 248];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub enum Side {
     Waker,
 }
 
-/// What a side is told.
+/// The arguments of a side.
 #[derive(Clone, Debug)]
 pub struct Order {
     pub address: String,
@@ -53,7 +53,7 @@ pub struct Order {
     pub seed: u64,
 }
 
-/// The part of a process.
+/// The main function of a side in a process of its own.
 pub fn play(words: &[String]) {
     Order::from_words(words).play();
 }
@@ -85,7 +85,7 @@ impl Order {
         }
     }
 
-    /// Plays this side to the end; panics at a wake-up that was lost.
+    /// Plays this side. Panics at a lost wake-up.
     pub fn play(&self) {
         let journal = Journal::open(&self.journal);
         let pipe = Options::new().wait(Wait::Block).open(self.address.as_str()).expect("a pipe");
@@ -119,7 +119,7 @@ impl Order {
         }
     }
 
-    /// Waits until it has slept so often.
+    /// Waits until it has slept often enough.
     fn sleep(&self, journal: &Journal, mut wait: impl FnMut()) {
         let queue = Queue::new();
         let in_queue = || queue.waited().expect("what the kernel knows of a thread");
@@ -135,22 +135,22 @@ impl Order {
             let has_slept = clock::sleeps() != slept;
             journal.set(SLEPT, has_slept.into());
             if end - since > TOO_LONG {
-                // The waker may have been kept from it itself.
+                // The waker may have been late itself.
                 wait_for(journal, WOKEN, |number| number == waits);
                 let ready = in_queue() - queued;
                 let asleep = end.saturating_sub(journal.get(WHEN)).saturating_sub(ready);
                 let [asleep, ready] = [asleep, ready].map(Duration::from_nanos);
                 assert!(
                     asleep < Duration::from_nanos(TOO_LONG),
-                    "a lost wake-up: wait {waits} was asleep for {asleep:?} after all was done to wake it, \
-                     besides {ready:?} in the queue for a processor"
+                    "a lost wake-up: wait {waits} slept for {asleep:?} after a complete wake-up, \
+                     and waited {ready:?} for a processor"
                 );
             }
             if journal.get(WOKEN) == waits {
                 latest = latest.max(end.saturating_sub(journal.get(WHEN)));
             }
             sleeps += u64::from(has_slept);
-            // The way to sleep takes a tenth of a millisecond; who comes back after that without sleep had begun to.
+            // The spin before the sleep takes a tenth of a millisecond. A longer wait without sleep was woken on the way to it.
             races += u64::from(!has_slept && end - since > 100_000);
         }
         let results = [(SLEEPS, sleeps), (WAITS, waits), (RACES, races), (LATEST, latest)];
@@ -158,7 +158,7 @@ impl Order {
         journal.set(BEGUN, OVER);
     }
 
-    /// Wakes the other side each time that it waits. `publish` does so at a time.
+    /// Wakes the other side each time that it waits. `publish` does it at the given time.
     fn wake(&self, journal: &Journal, mut publish: impl FnMut(u64)) {
         let mut delay = Delay::new(self.seed);
         let mut last = 0;
@@ -200,8 +200,8 @@ fn wait_for(journal: &Journal, word: usize, is_it: impl Fn(u64) -> bool) -> u64 
         assert!(journal.get(STOP) == 0, "the other side has failed");
         looks += 1;
         if looks % 1024 == 0 {
-            assert!(Instant::now() < deadline, "stuck: the other side does not go on");
-            // It has been kept from it for longer than all that it does takes: perhaps it needs this processor.
+            assert!(Instant::now() < deadline, "stuck: the other side makes no progress");
+            // The other side is overdue. Perhaps it needs this processor.
             thread::sleep(Duration::from_micros(50));
         }
         spin_loop();

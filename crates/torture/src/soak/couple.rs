@@ -1,42 +1,40 @@
-//! Two processes at a pipe: one is killed again and again, the other one stays.
+//! Two processes at a pipe: the harness kills one again and again, the other survives.
 
 use crate::fork_server::{ForkServer, Forked};
-use crate::traffic::words::{BEGUN, DOUBTS, DUPLICATES, RELEASED, SENT, STOP, TAKEN};
-use crate::traffic::{Orders, describe};
+use crate::traffic::words::{BEGUN, DUPLICATES, RETRIES, STOP, TAKEN};
+use crate::traffic::{NAMES, Orders, all_taken, describe, remove};
 use crate::verdict::Failure;
-use shmpipe::{Options, Wait, WakeMode, unlink};
+use shmpipe::{Options, Wait, WakeMode};
 use shmpipe_testing::backend::{Backend, Place};
 use shmpipe_testing::journal::Journal;
 use shmpipe_testing::rng::Rng;
 use std::time::{Duration, Instant};
 
-pub const NAMES: [&str; 2] = ["producer", "consumer"];
-
-/// What has not happened by then, on however busy a machine, will never happen.
+/// A timeout that only a hang exceeds, even on a busy machine.
 const STUCK: Duration = Duration::from_secs(60);
 
 pub struct Couple {
-    // Before the place, so that nobody uses it any more when that goes.
+    // Dropped before the place, so that no process uses it when it is removed.
     processes: [Forked; 2],
     fork_server: ForkServer,
     place: Place,
     journal: Journal,
     rng: Rng,
-    /// Which of the two is killed.
+    /// The one to kill.
     which: usize,
     kills: u64,
     due: Instant,
-    /// How many messages had been taken when that was last seen to be more, and when that was.
+    /// The number of messages taken, and when it last changed.
     progress: (u64, Instant),
 }
 
-/// What a couple has done.
+/// The totals of a couple.
 pub struct Done {
     pub messages: u64,
     pub duplicates: u64,
     pub kills: u64,
     pub claims: u64,
-    pub doubts: u64,
+    pub retries: u64,
 }
 
 impl Couple {
@@ -51,7 +49,7 @@ impl Couple {
         Ok(Couple { processes, fork_server, place, journal, rng, which, kills: 0, due, progress })
     }
 
-    /// The process that stays.
+    /// The process that is never killed.
     pub fn survivor(&self) -> i32 {
         self.processes[1 - self.which].pid()
     }
@@ -60,7 +58,7 @@ impl Couple {
         NAMES[1 - self.which]
     }
 
-    /// Kills one of the two, once a second, and starts its successor; both have to be alive, and to go on.
+    /// Checks that both live and make progress. Once a second, kills one and starts its successor.
     pub fn kill_if_due(&mut self) {
         self.must_live();
         if Instant::now() < self.due {
@@ -78,7 +76,7 @@ impl Couple {
         for (which, name) in NAMES.into_iter().enumerate() {
             if let Some(status) = self.processes[which].has_ended() {
                 let why = self.fork_server.why(status);
-                self.fail(&format!("the {name} has ended by itself: {why}"));
+                self.fail(&format!("the {name} ended by itself: {why}"));
             }
         }
         let [taken, _] = self.journal.entry(TAKEN);
@@ -97,7 +95,7 @@ impl Couple {
         panic!("{:?}: {what}", self.place.backend())
     }
 
-    /// Both end in good order, and nothing is left.
+    /// Makes both end normally, and checks that nothing is left over.
     pub fn end(mut self) -> Result<Done, Failure> {
         self.journal.set(STOP, 1);
         for side in [0, 1] {
@@ -107,20 +105,11 @@ impl Couple {
                 None => self.fail(&format!("stuck: the {} does not end", NAMES[side])),
             }
         }
-        let [taken, _] = self.journal.entry(TAKEN);
-        let (sent, released) = (self.journal.get(SENT), self.journal.get(RELEASED));
-        if [taken, released] != [sent; 2] {
-            return Err(Failure::Failed(format!("{sent} sent, {taken} taken, {released} released")));
-        }
-        if self.place.backend() != Backend::Memfd {
-            unlink(&self.place)?;
-            if !self.place.is_unused() {
-                return Err(Failure::Failed(format!("something is left at {}", self.place)));
-            }
-        }
+        let messages = all_taken(&self.journal)?;
+        remove(&self.place)?;
         let claims = self.journal.get(BEGUN[1 - self.which]);
-        let [duplicates, doubts] = [DUPLICATES, DOUBTS].map(|word| self.journal.get(word));
-        Ok(Done { messages: taken, duplicates, kills: self.kills, claims, doubts })
+        let [duplicates, retries] = [DUPLICATES, RETRIES].map(|word| self.journal.get(word));
+        Ok(Done { messages, duplicates, kills: self.kills, claims, retries })
     }
 }
 
@@ -145,5 +134,5 @@ fn spawn(
         dawdling: rng.below(4) == 0,
         staying,
     };
-    fork_server.spawn(NAMES[side], &orders.to_words().each_ref().map(String::as_str))
+    fork_server.spawn(NAMES[side], &orders.to_words())
 }

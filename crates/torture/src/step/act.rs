@@ -1,14 +1,14 @@
-//! What an end does between two marks, in words that its process understands.
+//! The operations of an end between two marks, as commands to its process.
 
 use shmpipe::{Consumer, Pipe, Producer};
 use shmpipe_testing::process::Line;
 use shmpipe_testing::rng::Rng;
-use shmpipe_testing::traced::{be_traced, mark};
+use shmpipe_testing::traced::{abort_on_panic, be_traced, mark};
 
 /// Bytes of a message sent by `send_value`.
 pub const VALUE: usize = 24;
 
-/// The ways to send, to receive, and to come and go. Each but the last ones is one call, or one batch, of the public interface.
+/// The ways to send, receive, claim and close. Each is one call, or one batch, of the public interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     TrySend,
@@ -17,7 +17,7 @@ pub enum Way {
     SendValue,
     SendGathered,
     Reserve,
-    /// Filled, and then committed with less.
+    /// A reservation that is filled, and then committed with less.
     Shorter,
     Dropped,
     Batch,
@@ -51,20 +51,20 @@ pub const RECEIVING: [Way; 6] = [Way::TryRecv, Way::Recv, Way::Append, Way::Keep
 
 const OTHERS: [Way; 4] = [Way::Claim, Way::Close, Way::Drop, Way::Nothing];
 
-/// One thing that an end does.
+/// One operation of an end.
 #[derive(Clone, Debug)]
 pub struct Act {
     pub way: Way,
-    /// What is in its messages, and the tag of the first one.
+    /// Determines the content of its messages, and is the tag of the first.
     pub number: u32,
-    /// Bytes of the messages; for [`Way::Shorter`] what is reserved, then what is committed; of a drain the most that it takes.
+    /// The lengths of the messages. For [`Way::Shorter`], the reserved and the committed length. For a drain, its limit.
     pub lengths: Vec<usize>,
 }
 
 /// A message: its tag and its bytes.
 pub type Message = (u32, Vec<u8>);
 
-/// Bytes that no other number has, and none of which is zero, so that whatever is left of them shows.
+/// Bytes that differ for each number. None is zero, so that leftovers show.
 pub fn content(number: u32, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
     Rng(u64::from(number) << 32 | length as u64).fill(&mut bytes);
@@ -77,7 +77,7 @@ impl Act {
         Act { way, number, lengths: lengths.into() }
     }
 
-    /// An act of coming, going, or idling.
+    /// A claim, a close, or nothing.
     pub fn of(way: Way) -> Self {
         Act::new(way, 0, [])
     }
@@ -86,7 +86,7 @@ impl Act {
         let mut words = text.split(' ');
         let name = words.next().unwrap();
         let mut ways = SENDING.iter().chain(&RECEIVING).chain(&OTHERS);
-        let way = *ways.find(|way| format!("{way:?}") == name).expect("a way that is known");
+        let way = *ways.find(|way| format!("{way:?}") == name).expect("a known way");
         let mut numbers = words.map(|word| word.parse().unwrap());
         Act { way, number: numbers.next().unwrap() as u32, lengths: numbers.collect() }
     }
@@ -96,7 +96,7 @@ impl Act {
         format!("{:?} {}{lengths}", self.way, self.number)
     }
 
-    /// What it tries to send, committed or not.
+    /// The messages that it writes, committed or not.
     fn messages(&self) -> Vec<Message> {
         let tag = |i: usize| match self.way {
             Way::TrySend | Way::Send | Way::SendValue => 0,
@@ -109,7 +109,7 @@ impl Act {
         (0..).zip(lengths).map(|(i, &length)| (tag(i), content(self.number + i as u32, length))).collect()
     }
 
-    /// The messages that are in the pipe when it is done.
+    /// The messages that it adds to the pipe.
     pub fn sent(&self) -> Vec<Message> {
         match self.way {
             Way::Dropped | Way::BatchDropped => vec![],
@@ -118,7 +118,7 @@ impl Act {
         }
     }
 
-    /// How many of the messages that are there it takes for good.
+    /// How many of the messages in the pipe it takes and releases.
     pub fn taken(&self, there: usize) -> usize {
         match self.way {
             Way::TryRecv | Way::Recv | Way::Append => 1,
@@ -127,7 +127,7 @@ impl Act {
         }
     }
 
-    /// More bytes than it needs in the ring, wherever it wraps.
+    /// An upper bound of the bytes that it needs in the ring, wherever it wraps.
     pub fn room(&self) -> usize {
         let record = |length: &usize| 8 + length.next_multiple_of(8);
         let longest = self.lengths.iter().map(record).max().unwrap_or(0);
@@ -135,7 +135,7 @@ impl Act {
     }
 }
 
-/// Plays the producer: does one act after the other, each between two marks.
+/// The main function of the producer: runs each act between two marks.
 pub fn produce(mut line: Line) {
     let pipe = Pipe::open(line.words[0].as_str()).unwrap();
     let mut producer = None;
@@ -152,12 +152,9 @@ pub fn produce(mut line: Line) {
     }
 }
 
-/// So that nothing is done for the first time when it is done step by step, and that a panic, which would be a failure, ends it soon.
+/// Runs first-time initialization before the single steps begin, and makes a panic end the process at once.
 fn rehearse(pipe: &Pipe) {
-    std::panic::set_hook(Box::new(|panic| {
-        eprintln!("{panic}");
-        std::process::abort();
-    }));
+    abort_on_panic();
     drop(pipe.producer().unwrap());
     drop(pipe.consumer().unwrap());
 }
@@ -209,17 +206,17 @@ fn send(pipe: &Pipe, producer: &mut Option<Producer>, act: &Act, messages: &[Mes
     }
 }
 
-/// What a reservation is filled with that is not sent.
+/// Fills reservations whose bytes are not sent.
 static DIRT: [u8; 1 << 14] = [0xFF; 1 << 14];
 
-/// Plays the consumer.
+/// The main function of the consumer.
 pub fn consume(mut line: Line) {
     let pipe = Pipe::open(line.words[0].as_str()).unwrap();
     let mut consumer = None;
     let mut bytes = vec![0; DIRT.len()];
     rehearse(&pipe);
     be_traced(&mut line);
-    // What it has received is looked at from outside.
+    // The harness reads the received bytes through /proc.
     line.say(bytes.as_ptr() as usize);
     mark();
     while let Some(said) = line.hear() {

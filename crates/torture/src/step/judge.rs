@@ -1,20 +1,20 @@
-//! What the successors of a killed process make of what it has left.
+//! Successors that judge the state a killed process leaves.
 
 use super::act::{Message, content};
 use shmpipe::{Consumer, Options, Pipe, Producer, RecvError, WakeMode};
 use shmpipe_testing::layout;
 use shmpipe_testing::name::Objects;
-use shmpipe_testing::raw::{self, Attached};
+use shmpipe_testing::raw::Attached;
 
-/// Where the words begin that change, behind the identity of the segment.
+/// The first offset after the identity, which does not change.
 pub const CHANGING: usize = layout::TAIL;
 
-/// The bytes of a segment that change.
+/// The number of bytes from there to the end of the segment.
 pub fn changing(capacity: usize) -> usize {
     layout::RING + capacity - CHANGING
 }
 
-/// A second pipe of the same size, for the successors to try.
+/// A second pipe of the same size, for the successors.
 #[derive(Debug)]
 pub struct Judge {
     pipe: Pipe,
@@ -24,7 +24,7 @@ pub struct Judge {
     _objects: Objects,
 }
 
-/// The messages that are there, in order, each released.
+/// Takes and releases all messages.
 pub fn take_all(consumer: &mut Consumer) -> Result<Vec<Message>, String> {
     let mut messages = vec![];
     loop {
@@ -41,14 +41,14 @@ impl Judge {
         let options = Options::new().capacity(capacity as u64).wake_mode(WakeMode::Never);
         let pipe = options.create("sysv:private").unwrap();
         let objects = Objects::of(&pipe);
-        let memory = Attached::new(raw::ids(&shmpipe::inspect(pipe.address()).unwrap()).shm_id);
+        let memory = Attached::new(objects.segment());
         let long = capacity / 5 + 80;
         let laps = (1..=5).map(|tag| (tag, content(u32::MAX - tag, long))).collect();
         Judge { pipe, memory, last: (7, content(u32::MAX, 13)), laps, _objects: objects }
     }
 
-    /// The messages that successors find in `state`, in which the ring works for both of them. Once the producer's successor
-    /// comes first, and once the consumer's.
+    /// The messages that successors find in `state`, after which the ring must work. Tries both orders: the producer's successor
+    /// first, and the consumer's first.
     pub fn judge(&self, state: &[u8]) -> Result<Vec<Message>, String> {
         let failed = |who: &'static str| move |error: String| format!("{who}'s successor first: {error}");
         let found = self.producer_first(state).map_err(failed("the producer"))?;
@@ -60,7 +60,7 @@ impl Judge {
         self.memory.copy_from(CHANGING, state);
         let mut producer = self.pipe.producer().map_err(|error| format!("no producer: {error}"))?;
         let mut consumer = self.pipe.consumer().map_err(|error| format!("no consumer: {error}"))?;
-        // Right behind what was there, if there is room.
+        // Sends one more message right after those in the ring, if there is space.
         let more = producer.try_reserve(self.last.1.len()).map(|mut space| {
             space.write(0, &self.last.1);
             space.tag(self.last.0);
@@ -68,29 +68,28 @@ impl Judge {
         });
         let mut found = take_all(&mut consumer)?;
         if more.is_ok() && found.pop().as_ref() != Some(&self.last) {
-            return Err("what is sent next is not received".to_owned());
+            return Err("the next message is not received".to_owned());
         }
-        self.goes_on(&mut producer, &mut consumer)?;
+        self.works(&mut producer, &mut consumer)?;
         Ok(found)
     }
 
-    /// A consumer that is there takes all before the producer's successor comes, so that the write position may lag behind the
-    /// read position.
+    /// The consumer takes all messages before the producer's successor claims, so the tail may lag behind the head.
     fn consumer_first(&self, state: &[u8], found: &[Message]) -> Result<(), String> {
         self.memory.copy_from(CHANGING, state);
         let mut consumer = self.pipe.consumer().map_err(|error| format!("no consumer: {error}"))?;
         if take_all(&mut consumer)? != found {
-            return Err("it finds something else".to_owned());
+            return Err("it finds other messages".to_owned());
         }
         let mut producer = self.pipe.producer().map_err(|error| format!("no producer: {error}"))?;
         match take_all(&mut consumer)?.len() {
-            0 => self.goes_on(&mut producer, &mut consumer),
-            count => Err(format!("{count} messages come twice")),
+            0 => self.works(&mut producer, &mut consumer),
+            count => Err(format!("{count} messages repeat")),
         }
     }
 
-    /// The ring, which is empty, works once around.
-    fn goes_on(&self, producer: &mut Producer, consumer: &mut Consumer) -> Result<(), String> {
+    /// Checks that the empty ring works for one lap.
+    fn works(&self, producer: &mut Producer, consumer: &mut Consumer) -> Result<(), String> {
         let long = self.laps[0].1.len();
         for message in &self.laps {
             let full = |error| format!("the empty ring takes no message: {error}");

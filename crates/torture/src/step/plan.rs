@@ -1,4 +1,4 @@
-//! What is done in one ring after the other: every size and every place of the ring come before any comes again.
+//! The plan of acts in ring after ring. Every message size and every index of the ring occurs once before any occurs again.
 
 use super::act::{Act, RECEIVING, SENDING, VALUE, Way, content};
 use super::judge::Judge;
@@ -8,22 +8,22 @@ use shmpipe::WakeMode;
 use shmpipe_testing::rng::Rng;
 use std::path::Path;
 
-/// Bytes of the ring in which every place is tried.
+/// Capacity of the ring in which messages start at every index.
 const SMALL: usize = 4096;
 
-/// Long enough for messages that are copied by vector loops and written by non-temporal stores (`src/protocol/copy.rs`).
+/// Capacity for messages long enough for vector loops and non-temporal stores (`src/protocol/copy.rs`).
 const LARGE: usize = 1 << 15;
 
-/// The first lengths, each of which is tried.
+/// Every length below this occurs.
 const SIZES: u64 = 321;
 
 /// Acts in one ring.
 const ACTS: u64 = 16;
 
-/// Which end of a ring is traced.
+/// The traced end of a ring.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
-    /// The producer of a small one, to which sizes and places are dealt.
+    /// The producer of a small ring, with dealt sizes and indices.
     Sending {
         turn: u64,
     },
@@ -45,14 +45,14 @@ const KINDS: [Kind; 8] = [
 
 const TURNS: u64 = 5;
 
-/// The ways to send what was dealt.
+/// The ways to send a dealt size.
 const COMMITTED: [Way; 7] =
     [Way::TrySend, Way::Send, Way::SendTagged, Way::SendGathered, Way::Reserve, Way::Shorter, Way::Batch];
 
-/// Where positions begin: at zero, and where they are about to exceed 32 and 63 bits, and to wrap.
+/// The first positions: zero, and just before they exceed 32 and 63 bits, and overflow.
 const POSITIONS: [u64; 4] = [0, (1 << 32) - 8192, (1 << 63) - 8192, 0_u64.wrapping_sub(8192)];
 
-/// What the harness does with a seed.
+/// The plan of a seed.
 #[derive(Debug)]
 pub struct Plan {
     seed: u64,
@@ -60,7 +60,7 @@ pub struct Plan {
     large: Judge,
 }
 
-/// Why it stopped.
+/// Why it stopped early.
 #[derive(Debug)]
 pub enum Stopped {
     Torn(String),
@@ -86,10 +86,10 @@ impl Plan {
 
     /// The generator of a part of the plan.
     fn rng(&self, part: u64) -> Rng {
-        Rng(Rng(self.seed ^ Rng(part).word()).word())
+        Rng::of_part(self.seed, part)
     }
 
-    /// Number `at` of the numbers below `count`, which come shuffled, again and again.
+    /// Number `at` of an endless sequence of shuffles of the numbers below `count`.
     fn dealt(&self, at: u64, count: u64) -> u64 {
         let mut rng = self.rng(count << 40 | (at / count));
         let mut cards: Vec<u64> = (0..count).collect();
@@ -99,7 +99,7 @@ impl Plan {
         cards[(at % count) as usize]
     }
 
-    /// After how many rings a message of every size, and one at every place of the ring, was sent once more.
+    /// The number of rings that cover every size and every index once.
     pub fn rings_for_all() -> u64 {
         (SMALL as u64 / 8).max(SIZES).div_ceil(ACTS).div_ceil(TURNS) * KINDS.len() as u64
     }
@@ -127,7 +127,7 @@ impl Plan {
         }
     }
 
-    /// A length of a message: now and then any that fits.
+    /// The length of a message, now and then any that fits.
     fn length(&self, rng: &mut Rng, capacity: usize) -> usize {
         let longest = capacity as u64 / 2 - 8;
         match rng.below(16) {
@@ -159,7 +159,7 @@ impl Plan {
             } else {
                 sending.move_to(8 * rng.below(capacity as u64 / 8) as usize)?;
             }
-            // Behind what is there, if there is room.
+            // After the messages in the ring, if there is space.
             let length = self.length(rng, capacity);
             sending.step(&self.sent(&SENDING, rng, number + 16, length, capacity))?;
             if rng.below(24) == 0 {
@@ -172,7 +172,7 @@ impl Plan {
         Ok(sending.ring.done)
     }
 
-    /// A way to send a message of that length, or more of them.
+    /// An act that sends a message of that length, or several.
     fn sent(&self, ways: &[Way], rng: &mut Rng, number: u32, length: usize, capacity: usize) -> Act {
         let way = ways[rng.below(ways.len() as u64) as usize];
         let mut act = Act::new(way, number, [length]);

@@ -1,4 +1,4 @@
-//! A ring, one end of which runs step by step in a process of its own.
+//! A ring with one end traced in a process of its own.
 
 use super::act::{Act, Message, Way};
 use super::judge::{CHANGING, Judge, changing, take_all};
@@ -13,37 +13,37 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// How a ring is made, and by which build of this program it is used.
+/// How to create a ring, and the build of this program for its end.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting<'a> {
     pub program: &'a Path,
     pub capacity: usize,
     pub wake_mode: WakeMode,
-    /// Where the positions begin.
+    /// The first position.
     pub position: u64,
 }
 
-/// What was done in a ring.
+/// The work done in a ring.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Done {
-    /// Instructions after which the end might have been killed.
+    /// Instructions after which a kill could hit.
     pub boundaries: u64,
-    /// Of these, those that left the segment in another state than the one before.
+    /// Those of them that changed the segment.
     pub states: u64,
 }
 
-/// An end that is traced, and the memory that it changes.
+/// A traced end, and the memory that it changes.
 #[derive(Debug)]
 pub struct Ring<'a> {
     traced: Traced,
     memory: Attached,
     judge: &'a Judge,
     pub capacity: usize,
-    /// Where the end's process copies to what it receives.
+    /// The address of the end's receive buffer.
     copy: u64,
-    /// The state that was judged last.
+    /// The state judged last.
     state: Vec<u8>,
-    /// Instructions between two marks with nothing to do.
+    /// Instructions between two marks without an act.
     idle: u64,
     pub done: Done,
     pipe: Pipe,
@@ -59,8 +59,7 @@ impl<'a> Ring<'a> {
         memory.set(HEAD, position);
         memory.set(TAIL, position);
         let process = Process::start_from(program, &format!("step: {role}"), &[name.as_str()]);
-        let mut traced = Traced::of(process)
-            .ok_or_else(|| Failure::CannotRunHere("nobody may be traced here".to_owned()))?;
+        let mut traced = Traced::of(process).ok_or_else(Failure::untraceable)?;
         let copy = traced.process.hear().parse()?;
         let state = vec![0; changing(capacity)];
         let mut ring = Ring {
@@ -82,24 +81,24 @@ impl<'a> Ring<'a> {
         Ok(ring)
     }
 
-    /// The index at which the next record stands, unless it wraps.
+    /// The index of the next record, unless it wraps.
     pub fn index(&self) -> usize {
         self.memory.get(TAIL) as usize % self.capacity
     }
 
-    /// Bytes of the ring that are in use.
+    /// Bytes of the ring in use.
     pub fn used(&self) -> usize {
         self.memory.get(TAIL).wrapping_sub(self.memory.get(HEAD)) as usize
     }
 
-    /// Has the end do something unseen.
+    /// Runs an act without judging it.
     pub fn pass(&mut self, act: &Act) {
         self.traced.prepare(&act.to_words());
         self.traced.go_on();
     }
 
-    /// Has the end do something, and judges every state of the segment on the way: that of the messages which successors find, they
-    /// are `before` first and `after` from some state on, when it has come to the end.
+    /// Runs an act, and judges every state of the segment on the way. Successors must find the messages `before` up to some state, and
+    /// the messages `after` from there to the end.
     pub fn step(&mut self, act: &Act, before: &[Message], after: &[Message]) -> Result<(), String> {
         let (mut steps, index) = (0, self.index());
         let judged = self.each_step(act, before, after, &mut steps);
@@ -126,7 +125,11 @@ impl<'a> Ring<'a> {
                 self.judge_now(before, after, &mut is_done)?;
             }
         }
-        if is_done { Ok(()) } else { Err("it has come to its end, and successors do not find it".to_owned()) }
+        if is_done {
+            Ok(())
+        } else {
+            Err("the act is complete, and successors do not find its effect".to_owned())
+        }
     }
 
     fn judge_now(&mut self, before: &[Message], after: &[Message], is_done: &mut bool) -> Result<(), String> {
@@ -146,12 +149,12 @@ impl<'a> Ring<'a> {
             let torn = found.iter().any(|message| !before.contains(message) && !after.contains(message));
             let (found, before, after) = (named(&found), named(before), named(after));
             let torn = if torn { ", one of them torn" } else { "" };
-            return Err(format!("{found} are there{torn}, which were {before} before and are {after} after"));
+            return Err(format!("found {found}{torn}, expected {before} or later {after}"));
         }
         Ok(())
     }
 
-    /// Whether the process has a copy of the last message that it has just released.
+    /// Checks that the process has a copy of the last message that it has just released.
     fn is_copied(&self, before: &[Message], after: &[Message]) -> Result<(), String> {
         let Some(last) = before.len().checked_sub(after.len() + 1) else { return Ok(()) };
         let (tag, bytes) = &before[last];
@@ -168,12 +171,12 @@ impl<'a> Ring<'a> {
     }
 }
 
-/// A ring whose producer is traced; we are its consumer.
+/// A ring with a traced producer. We are its consumer.
 #[derive(Debug)]
 pub struct Sending<'a> {
     pub ring: Ring<'a>,
     consumer: Consumer,
-    /// What is in the ring.
+    /// The messages in the ring.
     there: Vec<Message>,
 }
 
@@ -184,7 +187,7 @@ impl<'a> Sending<'a> {
         Ok(Sending { ring, consumer, there: vec![] })
     }
 
-    /// Makes the next record stand at an index of the ring, which is empty then.
+    /// Empties the ring, and moves the tail to an index.
     pub fn move_to(&mut self, index: usize) -> Result<(), String> {
         self.take()?;
         for _ in 0..8 {
@@ -200,13 +203,13 @@ impl<'a> Sending<'a> {
         Err(format!("the tail stays at index {}", self.ring.index()))
     }
 
-    /// Receives what is there.
+    /// Receives all messages.
     pub fn take(&mut self) -> Result<(), String> {
         let taken = take_all(&mut self.consumer)?;
         if taken == std::mem::take(&mut self.there) {
             return Ok(());
         }
-        Err("the consumer that lives has received something else".to_owned())
+        Err("the living consumer received other messages".to_owned())
     }
 
     pub fn step(&mut self, act: &Act) -> Result<(), String> {
@@ -219,7 +222,7 @@ impl<'a> Sending<'a> {
     }
 }
 
-/// A ring whose consumer is traced; we are its producer.
+/// A ring with a traced consumer. We are its producer.
 #[derive(Debug)]
 pub struct Receiving<'a> {
     pub ring: Ring<'a>,
@@ -234,12 +237,12 @@ impl<'a> Receiving<'a> {
         Ok(Receiving { ring, producer, there: vec![] })
     }
 
-    /// How many messages are there.
+    /// The number of messages in the ring.
     pub fn there(&self) -> usize {
         self.there.len()
     }
 
-    /// Sends a message, if there is room for it.
+    /// Sends a message if there is space.
     pub fn send(&mut self, message: Message) {
         let sent = self.producer.try_reserve(message.1.len()).map(|mut space| {
             space.write(0, &message.1);

@@ -1,4 +1,4 @@
-//! One of each act, always the same; and an end of which the other one hears in the middle of a call.
+//! One of each act, in a fixed order, and a close in the middle of a receive.
 
 use super::act::{Act, Way, content};
 use super::judge::Judge;
@@ -11,7 +11,7 @@ use std::env;
 
 const CAPACITY: usize = 4096;
 
-/// Runs it, unless nobody may be traced here.
+/// Runs a test, unless tracing is forbidden here.
 fn with_ring(test: impl FnOnce(Setting<'_>, &Judge) -> Result<(), Failure>) {
     share_a_core();
     let program = env::current_exe().unwrap();
@@ -19,12 +19,12 @@ fn with_ring(test: impl FnOnce(Setting<'_>, &Judge) -> Result<(), Failure>) {
         Setting { program: &program, capacity: CAPACITY, wake_mode: WakeMode::Membarrier, position: 0 };
     match test(setting, &Judge::new(CAPACITY)) {
         Ok(()) => {}
-        Err(Failure::CannotRunHere(why)) => eprintln!("steps: left out: {why}"),
+        Err(Failure::CannotRunHere(why)) => eprintln!("steps: skipped: {why}"),
         Err(Failure::Failed(why)) => panic!("{why}"),
     }
 }
 
-/// What the producer does: the lengths of what it sends, and how.
+/// The acts of the producer, with the lengths of its messages.
 const SENDS: [(Way, &[usize]); 17] = [
     (Way::Claim, &[]),
     (Way::SendTagged, &[5]),
@@ -34,13 +34,13 @@ const SENDS: [(Way, &[usize]); 17] = [
     (Way::Dropped, &[400]),
     (Way::Batch, &[8, 0, 50]),
     (Way::Send, &[1700]),
-    // Over the end of the ring.
+    // Wraps.
     (Way::SendTagged, &[2040]),
     // From here on the ring is full of old bytes.
     (Way::Batch, &[100, 1, 300]),
     (Way::Shorter, &[400, 3]),
     (Way::SendGathered, &[1000]),
-    // Over the end with the first record, and later with a later one.
+    // Wraps with its first record. The next batch wraps with a later one.
     (Way::Batch, &[900, 20]),
     (Way::SendTagged, &[2040]),
     (Way::Batch, &[500, 700]),
@@ -49,11 +49,11 @@ const SENDS: [(Way, &[usize]); 17] = [
 ];
 
 #[test]
-fn a_producer_killed_at_any_instruction_has_sent_all_of_it_or_nothing() {
+fn producer_killed_at_any_instruction_has_sent_all_or_nothing() {
     with_ring(|setting, judge| {
         let mut sending = Sending::new(setting, judge)?;
         for (number, (way, lengths)) in (0..).zip(SENDS) {
-            // Now and then something of before is still there, where there is room for both.
+            // Now and then leaves the last messages in the ring, where there is space.
             if !matches!(number, 2 | 3 | 5 | 6 | 10) {
                 sending.take().unwrap();
             }
@@ -65,7 +65,7 @@ fn a_producer_killed_at_any_instruction_has_sent_all_of_it_or_nothing() {
     });
 }
 
-/// What the consumer does.
+/// The acts of the consumer.
 const TAKES: [(Way, usize); 9] = [
     (Way::Claim, 0),
     (Way::Recv, 1),
@@ -79,12 +79,12 @@ const TAKES: [(Way, usize); 9] = [
 ];
 
 #[test]
-fn a_consumer_killed_at_any_instruction_has_released_what_it_took_or_nothing() {
+fn consumer_killed_at_any_instruction_has_released_all_or_nothing() {
     with_ring(|setting, judge| {
         let mut receiving = Receiving::new(setting, judge)?;
         let mut tag = 0;
         for (way, limit) in TAKES {
-            // Of such lengths that some of them stand behind a wrap.
+            // With these lengths some messages wrap.
             while receiving.there() < 4 {
                 tag += 1;
                 receiving.send((0, vec![]));
@@ -92,20 +92,20 @@ fn a_consumer_killed_at_any_instruction_has_released_what_it_took_or_nothing() {
             }
             receiving.step(&Act::new(way, 0, [limit])).unwrap();
         }
-        // Few of its steps change anything.
+        // Few instructions of a consumer change the segment.
         assert!(receiving.ring.done.states > 20, "{:?}", receiving.ring.done);
         Ok(())
     });
 }
 
 #[test]
-fn a_last_message_is_received_before_the_close_at_whatever_instruction_both_come() {
+fn last_message_is_received_before_the_close_at_any_instruction() {
     let name = Name::new();
     let pipe = Options::new().capacity(CAPACITY as u64).create(&name).unwrap();
     share_a_core();
     let Some(mut traced) = Traced::start("asked", &[name.as_str(), "consumer"]) else { return };
     let (empty, closed) = (RecvError::Empty.to_string(), RecvError::Closed.to_string());
-    // What release builds do in one instruction takes dozens without optimization.
+    // Without optimization one instruction of a release build becomes dozens.
     for steps in (0..).step_by(if cfg!(debug_assertions) { 16 } else { 1 }) {
         let mut producer = pipe.producer().unwrap();
         traced.prepare("try_recv");

@@ -7,17 +7,17 @@ use shmpipe_testing::journal::Journal;
 use shmpipe_testing::rng::Rng;
 use std::time::{Duration, Instant};
 
-/// How long a consumer waits for a message before it looks whether it is to end.
-const PATIENCE: Duration = Duration::from_millis(20);
+/// How long a consumer waits for a message before it checks whether to end.
+const RECV_TIMEOUT: Duration = Duration::from_millis(20);
 
-/// Takes message after message and checks each, until it is killed or told to end.
+/// Takes and checks messages until it is killed or the journal ends it.
 pub fn consume(words: &[String]) {
     play(words, |orders, journal| {
         let pipe = orders.open(journal);
         let consumer = orders.insist(journal, || pipe.consumer());
         match orders.trusting {
             false => take_all(consumer, orders, journal),
-            // SAFETY: whoever opens this pipe is this program, and keeps to the protocol.
+            // SAFETY: only this program opens this pipe, and it follows the protocol.
             true => take_all(unsafe { consumer.trust_peer() }, orders, journal),
         }
     });
@@ -75,9 +75,9 @@ fn receive<P>(
     staying: bool,
 ) -> Result<(), RecvError> {
     let message = match rng.below(4) {
-        0 => consumer.recv_deadline(Instant::now() + PATIENCE)?,
-        // Of an end that its predecessor was told it does not hear.
-        _ if staying => consumer.recv_deadline(Instant::now() + PATIENCE)?,
+        0 => consumer.recv_deadline(Instant::now() + RECV_TIMEOUT)?,
+        // Its predecessor may already have had the error for the end of the peer, which then does not repeat.
+        _ if staying => consumer.recv_deadline(Instant::now() + RECV_TIMEOUT)?,
         _ => consumer.recv()?,
     };
     taker.take(&message);
@@ -93,19 +93,19 @@ fn receive<P>(
     Ok(())
 }
 
-/// What a consumer knows: its own words of the journal, in private memory.
+/// A consumer's own words of the journal, in private memory.
 struct Taker<'a> {
     journal: &'a Journal,
     max: usize,
     next: u64,
     /// The position of the last record taken, plus 1.
     last: u64,
-    /// Every record since the last claim, or the last one that was kept, came a second time.
+    /// Every record since the last claim or `keep` was a repeat.
     repeating: bool,
 }
 
 impl Taker<'_> {
-    /// Checks a record, and notes it if it is new.
+    /// Checks a record, and enters it in the journal if it is new.
     fn take<P>(&mut self, record: &Record<'_, P>) {
         let position = record.position().get();
         let is_new = position >= self.last;
@@ -121,9 +121,9 @@ impl Taker<'_> {
             assert_eq!(number, self.next, "lost: {} at {position}", self.next);
             self.repeating = false;
         } else {
-            assert!(self.repeating, "{number} at {position} comes again after new ones");
+            assert!(self.repeating, "{number} at {position} repeats after new ones");
             let released = self.journal.get(RELEASED);
-            assert!(number >= released, "{number} at {position} comes again and was released: {released}");
+            assert!(number >= released, "{number} at {position} repeats and was released: {released}");
             self.journal.set(DUPLICATES, self.journal.get(DUPLICATES) + 1);
         }
         assert!(record.to_vec() == bytes(number, self.max), "torn: {number} at {position}");
@@ -134,12 +134,12 @@ impl Taker<'_> {
         }
     }
 
-    /// The number of the record with this tag: the one closest to the next, since a ring holds fewer than 2^31.
+    /// The number of the record with this tag: the one closest to the next. A ring holds fewer than 2^31 records.
     fn number(&self, tag: u32) -> u64 {
         self.next.wrapping_add_signed(i64::from((tag as i32).wrapping_sub(self.next as i32)))
     }
 
-    /// The record with this tag, and all before it, were released.
+    /// Enters the release of the record with this tag and of all before it.
     fn released(&self, tag: u32) {
         self.journal.set(RELEASED, self.number(tag) + 1);
     }

@@ -1,23 +1,25 @@
-//! What there is to know when something is not as it should be.
+//! A report of the state for a failure.
 
+use super::NAMES;
 use super::words::{ATTEMPT, BEGUN, HOLDER, RELEASED, SENT, TAKEN};
 use shmpipe_testing::backend::Place;
 use shmpipe_testing::journal::Journal;
 use std::fs;
 
-/// Says it on standard error, of a pipe, its journal and its two processes: how many of each were started, and the living ones.
+/// Prints the state of a pipe, its journal and its two processes on standard error. `started` are the numbers of producers and
+/// consumers so far.
 pub fn describe(place: &Place, journal: &Journal, started: [u64; 2], pids: [Option<i32>; 2]) {
     eprintln!("pipe: {:#?}", shmpipe::inspect(place));
     eprintln!(
-        "journal: about to send, how many, from {:?}; sent {}; next to take, behind {:?}; released {}",
+        "journal: attempt (first, count, position) {:?}; sent {}; taken (next, last position + 1) {:?}; released {}",
         journal.entry::<3>(ATTEMPT),
         journal.get(SENT),
         journal.entry::<2>(TAKEN),
         journal.get(RELEASED)
     );
-    for (which, name) in ["producer", "consumer"].into_iter().enumerate() {
+    for (which, name) in NAMES.into_iter().enumerate() {
         let [begun, holder] = [BEGUN, HOLDER].map(|words| journal.get(words[which]));
-        eprintln!("{name}: {} started, begun {begun}, role used by {holder}", started[which]);
+        eprintln!("{name}: {} started, {begun} last to begin, {holder} last to use the role", started[which]);
         let Some(pid) = pids[which] else { continue };
         for file in ["wchan", "syscall", "stat", "stack"] {
             let text = fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();

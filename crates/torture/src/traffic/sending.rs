@@ -6,17 +6,17 @@ use shmpipe::{Pipe, Producer, SendError};
 use shmpipe_testing::journal::Journal;
 use shmpipe_testing::rng::Rng;
 
-/// Sends message after message, until it is killed or told to end.
+/// Sends messages until it is killed or the journal ends it.
 pub fn produce(words: &[String]) {
     play(words, |orders, journal| {
         let pipe = orders.open(journal);
         let producer = orders.insist(journal, || pipe.producer());
         match orders.trusting {
             false => send_all(producer, orders, journal, &pipe),
-            // SAFETY: whoever opens this pipe is this program, and keeps to the protocol.
+            // SAFETY: only this program opens this pipe, and it follows the protocol.
             true => send_all(unsafe { producer.trust_peer() }, orders, journal, &pipe),
         }
-        // Nobody comes after us who sends.
+        // If all must stop, no producer follows.
         journal.set(ENDED, journal.get(STOP));
     });
 }
@@ -24,10 +24,10 @@ pub fn produce(words: &[String]) {
 fn send_all<P>(mut producer: Producer<P>, orders: &Orders, journal: &Journal, pipe: &Pipe) {
     let mut rng = Rng(orders.seed);
     let tenure = Tenure::new(journal, 0, orders.ordinal);
-    // What our predecessor was about to send is in the pipe as a whole, or not at all: where the ring ends now tells.
+    // Our predecessor's last attempt is in the pipe as a whole, or not at all. The position of the tail tells which.
     let [first, count, before] = journal.entry(ATTEMPT);
     let now = producer.position().get();
-    assert!(now >= before, "the ring ends at {now}, and ended at {before} before");
+    assert!(now >= before, "the tail is at {now}, and was at {before}");
     let mut next = if now > before { first + count } else { first };
     journal.set(BEGUN[0], orders.ordinal);
     let term = Term::new(orders, &mut rng);
@@ -48,7 +48,7 @@ fn send_all<P>(mut producer: Producer<P>, orders: &Orders, journal: &Journal, pi
     producer.close().expect("a pipe that is still there");
 }
 
-/// How many messages from `first` on, of `count`, make a batch that fits into the ring wherever that stands.
+/// How many of `count` messages fit into the ring as one batch, wherever the tail is.
 fn fitting(first: u64, count: u64, pipe: &Pipe) -> u64 {
     let mut size = pipe.capacity() / 2 + 8;
     let fits = |number: &u64| {
@@ -58,7 +58,7 @@ fn fitting(first: u64, count: u64, pipe: &Pipe) -> u64 {
     ((first..first + count).take_while(fits).count() as u64).max(1)
 }
 
-/// What to do about an error: nothing if the consumer has died or left, since another one comes.
+/// Handles an error: panics unless the consumer has died or closed, since a successor comes.
 fn insist(error: &SendError) {
     match error {
         SendError::Abandoned => {}
@@ -67,7 +67,7 @@ fn insist(error: &SendError) {
     }
 }
 
-/// Sends something until that is done.
+/// Retries `send` until it succeeds.
 fn until_sent<T>(mut send: impl FnMut() -> Result<T, SendError>) -> T {
     loop {
         match send() {
