@@ -1,93 +1,71 @@
-//! A pipe in a memfd, laid bare: its bytes can be anything, and the mapping that the library uses ends in nothing.
+//! A pipe in a memfd with raw access to its bytes. Guard pages surround the library's mapping.
 //!
-//! Nothing of it is left when the process ends, whatever ends it.
+//! The kernel frees it with the process, however that ends.
 
 use crate::model::Image;
 use shmpipe::{Options, Pipe, WakeMode};
 use shmpipe_testing::guarded::guarded;
 use shmpipe_testing::layout;
+use shmpipe_testing::raw::Attached;
+use std::fs::File;
 use std::ops::Range;
-use std::os::fd::{AsRawFd, BorrowedFd};
-use std::ptr::{NonNull, null_mut};
 
-/// One pipe, kept for all runs.
+/// A pipe for all runs.
 pub struct Bare {
     pub pipe: Pipe,
-    /// The bytes of a pipe that was just made.
+    /// The bytes of a new pipe.
     pub fresh: Image,
-    /// Where the library has mapped it.
+    /// The library's mapping.
     view: Range<usize>,
-    /// Where we have.
-    own: NonNull<u8>,
+    own: Attached,
 }
 
 impl Bare {
-    /// Makes one, with a page without access on each side of the library's mapping.
+    /// Creates a pipe, with a guard page on each side of the library's mapping.
     pub fn make(capacity: u64) -> Self {
         let size = layout::RING + capacity as usize;
         let (pipe, view) = guarded(size, || {
             Options::new().capacity(capacity).wake_mode(WakeMode::Fence).create("memfd").expect("a memfd")
         });
-        let own = map(pipe.fd().expect("a memfd"), size);
-        let bare = Bare { pipe, fresh: Image(vec![0; size]), view, own };
-        let mut fresh = bare.fresh.clone();
-        bare.read(&mut fresh);
-        Bare { fresh, ..bare }
+        let memfd = pipe.fd().expect("a memfd").try_clone_to_owned().expect("a second descriptor");
+        let own = Attached::map(&File::from(memfd));
+        let fresh = Image(own.bytes());
+        Bare { pipe, fresh, view, own }
     }
 
-    /// Where the library has mapped it.
+    /// The library's mapping.
     pub fn view(&self) -> Range<usize> {
         self.view.clone()
     }
 
-    /// Where we have mapped it, for who changes it while the library does not look.
-    pub fn own(&self) -> NonNull<u8> {
-        self.own
+    /// Our own mapping, for changes while the library cannot access its own.
+    pub fn own(&self) -> &Attached {
+        &self.own
     }
 
-    pub fn size(&self) -> usize {
-        self.view.len()
-    }
-
-    /// All of its bytes.
+    /// Reads all bytes.
     pub fn read(&self, image: &mut Image) {
-        assert_eq!(image.0.len(), self.size());
-        // SAFETY: the mapping is as long, and no other thread writes to it.
-        unsafe { image.0.as_mut_ptr().copy_from_nonoverlapping(self.own.as_ptr(), image.0.len()) };
+        assert_eq!(image.0.len(), self.own.size());
+        self.own.copy_to(0, &mut image.0);
     }
 
     pub fn write(&self, image: &Image) {
-        self.write_at(0, &image.0);
+        self.own.copy_from(0, &image.0);
     }
 
     pub fn write_at(&self, offset: usize, bytes: &[u8]) {
-        assert!(offset + bytes.len() <= self.size());
-        // SAFETY: as in `read`.
-        unsafe { self.own.as_ptr().add(offset).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        self.own.copy_from(offset, bytes);
     }
 
     pub fn read_at(&self, offset: usize, to: &mut [u8]) {
-        assert!(offset + to.len() <= self.size());
-        // SAFETY: as in `read`.
-        unsafe { to.as_mut_ptr().copy_from_nonoverlapping(self.own.as_ptr().add(offset), to.len()) };
+        self.own.copy_to(offset, to);
     }
 
     pub fn word(&self, offset: usize) -> u64 {
-        let mut bytes = [0; 8];
-        self.read_at(offset, &mut bytes);
-        u64::from_ne_bytes(bytes)
+        self.own.get(offset)
     }
 
     pub fn set(&self, offset: usize, word: u64) {
-        self.write_at(offset, &word.to_ne_bytes());
+        self.own.set(offset, word);
     }
-}
-
-/// Maps a file, shared and for good.
-fn map(file: BorrowedFd<'_>, size: usize) -> NonNull<u8> {
-    let protection = libc::PROT_READ | libc::PROT_WRITE;
-    // SAFETY: the kernel chooses the place.
-    let base = unsafe { libc::mmap(null_mut(), size, protection, libc::MAP_SHARED, file.as_raw_fd(), 0) };
-    assert_ne!(base, libc::MAP_FAILED);
-    NonNull::new(base.cast()).expect("not at 0")
 }

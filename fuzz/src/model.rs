@@ -2,7 +2,7 @@
 
 use shmpipe_testing::layout::{READY, RING, WRAP, identity, ready};
 
-/// The bytes of a whole segment at one moment.
+/// The bytes of a segment at one moment.
 #[derive(Clone, Default)]
 pub struct Image(pub Vec<u8>);
 
@@ -15,18 +15,18 @@ impl Image {
         u32::from_ne_bytes(self.0[offset..offset + 4].try_into().expect("4 bytes"))
     }
 
-    /// Writes as much of `bytes` as there is room for.
+    /// Writes as much of `bytes` as fits.
     pub fn write(&mut self, offset: usize, bytes: &[u8]) {
         let end = self.0.len().min(offset + bytes.len());
         self.0[offset..end].copy_from_slice(&bytes[..end - offset]);
     }
 
-    /// All that lies behind the header; the ring itself may be shorter.
+    /// All bytes behind the header. The ring itself may be shorter.
     pub fn ring(&self) -> &[u8] {
         &self.0[RING..]
     }
 
-    /// Whether the header is that of a complete pipe which this version can take part in.
+    /// Whether the header is that of a complete pipe of this version.
     pub fn is_pipe(&self) -> bool {
         let capacity = self.word(identity::CAPACITY);
         let name = self.half(identity::NAME_LENGTH) as usize;
@@ -44,13 +44,13 @@ impl Image {
     }
 }
 
-/// Whether a pipe may have this name, or has none.
+/// Whether a pipe may have this name, which is empty for a pipe without a name.
 fn is_name(name: &[u8]) -> bool {
     let is_bad = |c: char| c.is_whitespace() || c.is_control() || "/:".contains(c);
     std::str::from_utf8(name).is_ok_and(|name| !name.contains(is_bad) && !name.starts_with('-'))
 }
 
-/// What is found where a record is looked for.
+/// What a peek finds.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Found {
     Nothing,
@@ -58,12 +58,12 @@ pub enum Found {
     Corrupt,
 }
 
-/// The longest message of a ring.
+/// The length of the longest message.
 pub fn longest(capacity: u64) -> u64 {
     capacity / 2 - 8
 }
 
-/// Bytes that a record takes.
+/// The size of a record.
 pub fn size(length: u64) -> u64 {
     8 + length.div_ceil(8) * 8
 }
@@ -74,7 +74,7 @@ pub fn word_at(ring: &[u8], position: u64) -> u64 {
     u64::from_ne_bytes(ring[index..index + 8].try_into().expect("8 bytes"))
 }
 
-/// Looks for a record at `at`, of which none may reach beyond `limit`, the last position of the read position's lap.
+/// Peeks at `at`. No record may end after `limit`, which is one lap after the head.
 pub fn look(ring: &[u8], at: u64, limit: u64) -> Found {
     let capacity = ring.len() as u64;
     let mut word = word_at(ring, at);
@@ -95,7 +95,7 @@ pub fn look(ring: &[u8], at: u64, limit: u64) -> Found {
     if length > longest(capacity) || start % capacity + size(length) > capacity {
         return Found::Corrupt;
     }
-    // The word behind a record belongs to it until the next one is there.
+    // The word behind a record counts as part of it until the next record exists.
     if limit.wrapping_sub(end) as i64 - 8 < 0 {
         return Found::Corrupt;
     }
@@ -108,7 +108,7 @@ pub fn payload(ring: &[u8], start: u64, length: usize) -> &[u8] {
     &ring[index..index + length]
 }
 
-/// Where a new producer goes on; nothing if the header or the ring is corrupt.
+/// The recovered tail. None if header or ring is corrupt.
 pub fn last_commit(ring: &[u8], head: u64, tail: u64) -> Option<u64> {
     let capacity = ring.len() as u64;
     if head % 8 != 0 || tail % 8 != 0 || !are_near(head, tail, capacity) {
@@ -124,8 +124,8 @@ pub fn last_commit(ring: &[u8], head: u64, tail: u64) -> Option<u64> {
     }
 }
 
-/// Whether the write position is where it can be: at most a lap behind the read position (a producer died before it
-/// noted what a quick consumer has already released), at most a lap less one word ahead.
+/// Whether the tail has a valid distance from the head: at most a lap behind (a producer died before it stored the tail, and a quick
+/// consumer has released its records), and at most a lap less one word ahead.
 pub fn are_near(head: u64, tail: u64, capacity: u64) -> bool {
     let ahead = tail.wrapping_sub(head) as i64;
     -(capacity as i64) <= ahead && ahead <= capacity as i64 - 8

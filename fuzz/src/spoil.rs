@@ -1,28 +1,28 @@
-//! What some other process might have written, and where.
+//! Changes that another process could make.
 
 use crate::model::Image;
 use arbitrary::Arbitrary;
 use shmpipe_testing::layout::{self, ready};
 
-/// Bytes that some other process might have written.
+/// A change of the segment.
 #[derive(Debug, Arbitrary)]
 pub enum Patch<'a> {
-    /// Anything from the start of the segment on.
+    /// Bytes at the start of the segment.
     Header(&'a [u8]),
-    /// Anything anywhere.
+    /// Bytes anywhere.
     Bytes(u16, &'a [u8]),
     Word(Place, Value),
     Half(Place, bool, u32),
-    /// The same header word from the first index to the last.
+    /// The same record word at every index.
     Carpet {
         length: u8,
     },
-    /// Both positions, wherever they are in the stream.
+    /// Both positions.
     Positions {
         head: u64,
         used: u16,
     },
-    /// A zero where the next record is looked for.
+    /// A zero at the tail.
     ClearAtTail,
 }
 
@@ -40,7 +40,7 @@ pub enum Place {
     Ring(u16),
 }
 
-/// What stands there.
+/// The value of a word.
 #[derive(Clone, Copy, Debug, Arbitrary)]
 pub enum Value {
     Any(u64),
@@ -56,9 +56,9 @@ pub enum Value {
 }
 
 impl Place {
-    /// Where it is now.
+    /// Its current offset.
     pub fn offset(self, image: &Image) -> usize {
-        // Mostly the word itself, seldom one of its neighbours.
+        // Mostly the word itself, sometimes a neighbour.
         let around = |position: u64, words: i8| {
             let position = position.wrapping_add_signed(i64::from(words / 32) * 8);
             layout::RING + position as usize % image.ring().len() / 8 * 8
@@ -80,7 +80,7 @@ impl Place {
 }
 
 impl Value {
-    /// What that is now.
+    /// Its current value.
     pub fn word(self, image: &Image) -> u64 {
         match self {
             Value::Any(value) => value,
@@ -102,7 +102,7 @@ fn record(length: u32, tag: u32) -> u64 {
 }
 
 impl Patch<'_> {
-    /// Changes an image of the segment.
+    /// Applies the change to an image of the segment.
     pub fn apply(&self, image: &mut Image) {
         match *self {
             Patch::Header(bytes) => image.write(0, &bytes[..bytes.len().min(layout::RING)]),

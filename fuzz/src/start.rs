@@ -1,35 +1,35 @@
-//! Where in the stream a run starts, and what lies about in the ring.
+//! The first position of a run, and the content of the free ring.
 
 use crate::bare::Bare;
 use crate::model::Image;
 use arbitrary::Arbitrary;
 use shmpipe_testing::layout;
 
-/// The pipe as a run finds it: empty, and both sides have never come.
+/// An empty pipe whose roles were never claimed.
 #[derive(Clone, Copy, Debug, Arbitrary)]
 pub struct Start {
     near: Near,
-    /// How many words before that.
+    /// The distance from there, in words.
     before: u16,
     litter: Litter,
 }
 
-/// A position at which arithmetic could go wrong.
+/// A position near which arithmetic can overflow.
 #[derive(Clone, Copy, Debug, Arbitrary)]
 enum Near {
     Zero,
     Two32,
     Two63,
-    /// Which is 0 again.
+    /// The same as 0.
     Two64,
 }
 
-/// What is in the free part of the ring.
+/// The content of the free ring.
 #[derive(Clone, Copy, Debug, Arbitrary)]
 enum Litter {
     Zeros,
     Ones,
-    /// Records of this length, one behind the other.
+    /// Words of records with this length.
     Records(u8),
 }
 
@@ -55,7 +55,7 @@ impl Start {
         }
     }
 
-    /// Brings the pipe there; `image` is its size, and holds its bytes afterwards. Nobody holds a role.
+    /// Writes this state to the pipe, and to `image`, which has its size. No role may be held.
     pub fn prepare(self, bare: &Bare, image: &mut Image) {
         let (header, ring) = image.0.split_at_mut(layout::RING);
         header.copy_from_slice(&bare.fresh.0[..layout::RING]);

@@ -1,34 +1,34 @@
-//! Changes a word of the segment in the middle of a call: after the n-th access that the call makes to the segment.
+//! Changes a word of the segment in the middle of a call, after the n-th access of the call to the segment.
 //!
-//! The library's mapping is taken away from it. Each access then is a SIGSEGV; its handler gives the mapping back for one
-//! instruction, and the SIGTRAP behind that instruction counts, changes what is to be changed, and takes the mapping away
-//! again. So a word can change between the check and the use, at every place where a real peer could do it, and at the
-//! same one each time the input is run. One thread only.
+//! The library's mapping is made inaccessible, so each access raises SIGSEGV. The handler makes the mapping accessible for one
+//! instruction. The SIGTRAP after that instruction counts the access, and makes the mapping inaccessible again. So a word can change
+//! between check and use, at every point where a real peer could change it, and at the same point in every run of an input. For a
+//! single thread only.
 
 #![cfg_attr(
     not(target_arch = "x86_64"),
-    allow(dead_code, unused_imports, reason = "single steps are x86-64's")
+    allow(dead_code, unused_imports, reason = "single steps need x86-64")
 )]
 
 use crate::bare::Bare;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-/// What is changed.
+/// A change of a word.
 #[derive(Clone, Copy, Debug)]
 pub struct Change {
-    /// How many accesses come before.
+    /// The number of accesses before the change.
     pub after: u32,
     pub offset: usize,
     pub word: u64,
 }
 
-/// How it went.
+/// The result of a call with a change.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Seen {
-    /// Accesses that were watched: all up to the change, or all.
+    /// The number of accesses before the change, or of all accesses.
     pub accesses: u32,
-    /// Whether the change came before the end of the call.
+    /// Whether the call made enough accesses for the change.
     pub changed: bool,
 }
 
@@ -41,7 +41,7 @@ static ACCESSES: AtomicU32 = AtomicU32::new(0);
 static IS_ARMED: AtomicBool = AtomicBool::new(false);
 static HAS_CHANGED: AtomicBool = AtomicBool::new(false);
 
-/// Calls `call`, and makes the change meanwhile.
+/// Calls `call`, and makes the change in its middle.
 #[cfg(target_arch = "x86_64")]
 pub fn during<T>(bare: &Bare, change: Change, call: impl FnOnce() -> T) -> (T, Seen) {
     static HANDLERS: Once = Once::new();
@@ -63,7 +63,7 @@ pub fn during<T>(bare: &Bare, change: Change, call: impl FnOnce() -> T) -> (T, S
     (result, Seen { accesses: ACCESSES.load(Relaxed), changed: HAS_CHANGED.load(Relaxed) })
 }
 
-/// Calls `call`; elsewhere nothing changes meanwhile.
+/// Calls `call`. On other processors nothing changes meanwhile.
 #[cfg(not(target_arch = "x86_64"))]
 pub fn during<T>(_: &Bare, _: Change, call: impl FnOnce() -> T) -> (T, Seen) {
     (call(), Seen::default())
@@ -75,17 +75,17 @@ mod x86_64 {
     use std::mem::{MaybeUninit, zeroed};
     use std::ptr::null_mut;
 
-    /// The flag that makes the processor stop behind each instruction.
+    /// The flag that makes the processor trap after each instruction.
     const TRAP_FLAG: i64 = 1 << 8;
 
-    /// Who heard of SIGSEGV before us. Written once, before any handler runs.
+    /// The previous SIGSEGV handler. Written once, before any handler of ours runs.
     static mut BEFORE: MaybeUninit<libc::sigaction> = MaybeUninit::uninit();
 
     pub fn install() {
         for (signal, handler) in
             [(libc::SIGSEGV, on_access as *const () as usize), (libc::SIGTRAP, on_step as *const () as usize)]
         {
-            // SAFETY: the structures are live and of the right type; the handlers make system calls and touch atomics only.
+            // SAFETY: the structures are live and of the right type. The handlers only make system calls and use atomics.
             unsafe {
                 let mut action: libc::sigaction = zeroed();
                 action.sa_sigaction = handler;
@@ -98,22 +98,22 @@ mod x86_64 {
 
     pub fn protect(protection: i32) {
         let (start, end) = (START.load(Relaxed), END.load(Relaxed));
-        // SAFETY: the range is the library's mapping, of which this thread is the only user; when there is no access, each
-        // ends in `on_access`.
+        // SAFETY: the range is the library's mapping, and this thread is its only user. While it is inaccessible, each access ends
+        // in `on_access`.
         unsafe { libc::mprotect(start as *mut _, end - start, protection) };
     }
 
     fn flags(context: *mut libc::c_void) -> &'static mut i64 {
-        // SAFETY: the kernel has handed the context to the handler that calls this, which uses it for no longer than it runs.
+        // SAFETY: the kernel passed the context to the handler that calls this, which uses it only while it runs.
         unsafe { &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs[libc::REG_EFL as usize] }
     }
 
     extern "C" fn on_access(_: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-        // SAFETY: the kernel tells the address that was touched.
+        // SAFETY: the kernel provides the address of the access.
         let address = unsafe { (*info).si_addr() } as usize;
         if !IS_ARMED.load(Relaxed) || !(START.load(Relaxed)..END.load(Relaxed)).contains(&address) {
-            // Found something: who was to hear of it before hears of it now, when the instruction is tried again.
-            // SAFETY: what was there before.
+            // A real fault. The instruction runs again, now with the previous handler.
+            // SAFETY: the action that `install` saved.
             unsafe { libc::sigaction(libc::SIGSEGV, (&raw const BEFORE).cast(), null_mut()) };
             return;
         }
@@ -131,9 +131,9 @@ mod x86_64 {
         protect(libc::PROT_NONE);
     }
 
-    /// Makes the change, right before an access, and lets the call go on undisturbed.
+    /// Makes the change right before an access. The rest of the call runs without traps.
     fn change() {
-        // SAFETY: a word of our own mapping.
+        // SAFETY: a word of our own mapping, which is accessible.
         unsafe { (TARGET.load(Relaxed) as *mut u64).write_volatile(WORD.load(Relaxed)) };
         HAS_CHANGED.store(true, Relaxed);
         IS_ARMED.store(false, Relaxed);

@@ -1,30 +1,30 @@
-//! Genuine pipes, laid bare: the segment attached by hand, so that its bytes can be anything.
+//! Real pipes with raw access to their segments and semaphores.
 
 use shmpipe::{Object, Options, Pipe, WakeMode};
 use shmpipe_fuzz::model::Image;
 use shmpipe_testing::layout::{self, semaphore, stage};
+use shmpipe_testing::raw::{self, Attached};
 use std::io;
-use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 
-/// Twice the smallest one, so that a header may also tell of a smaller ring than there is.
+/// Twice the smallest, so that a header can also give a smaller ring than the segment has.
 const CAPACITY: u64 = 8192;
 
-/// What the semaphores of a set hold.
+/// The values of a set.
 pub type Values = [u16; semaphore::COUNT];
 
-/// The three that hold the identifier of the segment.
+/// The semaphores with the identifier of the segment.
 const SEGMENT: std::ops::Range<usize> = semaphore::SEGMENT as usize..semaphore::GUESTS as usize;
 
 /// The largest value of a semaphore.
 pub const LARGEST: u16 = 32767;
 
-/// The identifiers of what is to be removed at the end: segment and set of the two pipes, and the foreign set.
+/// The identifiers of the objects to remove at the end: segment and set of the two pipes, and the foreign set.
 static OBJECTS: [AtomicI32; 5] = [const { AtomicI32::new(-1) }; 5];
 
-/// Moves this process into an IPC namespace of its own, where it can leave nothing behind and where nobody else makes
-/// or removes anything. Where that is not allowed, what was made is removed at the exit of the process; only
-/// what a crash of the fuzzer leaves behind then has to be removed by hand (see the README).
+/// Moves this process to an IPC namespace of its own, in which it leaves nothing and no other process creates or removes objects.
+/// Where that is not allowed, the process removes its objects at exit. Objects that a crash of the fuzzer leaves then have to be
+/// removed manually (see the README).
 pub fn confine() -> bool {
     // SAFETY: the calls take no pointers.
     let alone = unsafe {
@@ -37,23 +37,13 @@ pub fn confine() -> bool {
 
 extern "C" fn remove_all() {
     let ids = [0, 1, 2, 3, 4].map(|i: usize| OBJECTS[i].load(Relaxed));
-    [ids[0], ids[2]].into_iter().for_each(remove_segment);
-    [ids[1], ids[3], ids[4]].into_iter().for_each(remove_set);
+    [ids[0], ids[2]].into_iter().for_each(raw::remove_segment);
+    [ids[1], ids[3], ids[4]].into_iter().for_each(raw::remove_set);
 }
 
-fn remove_segment(id: i32) {
-    // SAFETY: IPC_RMID takes no pointer.
-    unsafe { libc::shmctl(id, libc::IPC_RMID, null_mut()) };
-}
-
-pub fn remove_set(id: i32) {
-    // SAFETY: IPC_RMID takes no pointer.
-    unsafe { libc::semctl(id, 0, libc::IPC_RMID) };
-}
-
-/// How many segments and sets there are in this namespace.
+/// The numbers of segments and sets in this namespace.
 pub fn census() -> (i32, i32) {
-    // SAFETY: both are made of integers.
+    // SAFETY: both consist of integers.
     let (mut shm, mut sem): ([libc::c_ulong; 8], libc::seminfo) = unsafe { std::mem::zeroed() };
     const SHM_INFO: i32 = 14;
     // SAFETY: both calls write one structure: `shm_info` is smaller than the array, and starts with an int.
@@ -67,23 +57,23 @@ pub fn census() -> (i32, i32) {
 /// The values of a set's semaphores.
 pub fn values(set: i32) -> io::Result<Values> {
     let mut values = Values::default();
-    // SAFETY: GETALL writes one u16 for each semaphore, and every set here has 8.
+    // SAFETY: GETALL writes a u16 for each semaphore, and every set here has 8.
     match unsafe { libc::semctl(set, 0, libc::GETALL, values.as_mut_ptr()) } {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(values),
     }
 }
 
-/// Whether these are the semaphores of a complete pipe in segment `id`.
+/// Whether these are the values of a complete pipe in segment `id`.
 pub fn guards(values: &Values, id: i32) -> bool {
     let segment = values[SEGMENT].iter().rev().fold(0, |id, &value| id << 15 | u64::from(value));
     values[usize::from(semaphore::STAGE)] == stage::CREATED && segment == id as u64
 }
 
-/// What must not suffer from anything.
+/// Objects that no run may affect.
 pub struct Others {
     pub pipe: Bench,
-    /// A set of as many semaphores as a pipe has, which is none of ours.
+    /// A set of the size of ours that belongs to no pipe.
     pub foreign: i32,
 }
 
@@ -92,8 +82,7 @@ const FOREIGN: Values = [0, 1, 0, 7, 0, 0, 0, 3];
 impl Others {
     pub fn make() -> Self {
         let pipe = Bench::make(1);
-        // SAFETY: the call takes no pointers.
-        let foreign = unsafe { libc::semget(libc::IPC_PRIVATE, FOREIGN.len() as i32, 0o600) };
+        let foreign = raw::make_set(libc::IPC_PRIVATE, FOREIGN.len() as i32);
         OBJECTS[4].store(foreign, Relaxed);
         set_values(foreign, &FOREIGN);
         Others { pipe, foreign }
@@ -107,32 +96,32 @@ impl Others {
 }
 
 fn set_values(set: i32, values: &Values) {
-    // SAFETY: SETALL reads one u16 for each semaphore, and every set here has 8.
+    // SAFETY: SETALL reads a u16 for each semaphore, and every set here has 8.
     unsafe { libc::semctl(set, 0, libc::SETALL, values.as_ptr()) };
 }
 
-/// A pipe without a key, of which both sides are gone.
+/// A pipe without a key, with no end attached.
 pub struct Bench {
     pub id: i32,
     pub set: i32,
-    /// The semaphores when nobody has the pipe open.
+    /// The semaphores while no handle is open.
     pub resting: Values,
     pub fresh: Image,
     pub used: Image,
-    /// Memory for two images, kept from run to run.
+    /// Memory for two images, reused by all runs.
     pub scratch: [Image; 2],
-    base: *mut u8,
+    memory: Option<Attached>,
 }
 
 impl Bench {
-    /// Makes number 0 or 1.
+    /// Creates pipe number 0 or 1.
     pub fn make(number: usize) -> Self {
         let pipe = Options::new()
             .capacity(CAPACITY)
             .wake_mode(WakeMode::Fence)
             .create("sysv:private")
-            .expect("a pipe can be made");
-        let seen = shmpipe::inspect(pipe.address()).expect("it can be looked at");
+            .expect("a pipe");
+        let seen = shmpipe::inspect(pipe.address()).expect("a snapshot");
         let Object::SysV { shm_id: id, sem_id: Some(set), .. } = seen.object else { panic!("{seen:?}") };
         OBJECTS[number * 2].store(id, Relaxed);
         OBJECTS[number * 2 + 1].store(set, Relaxed);
@@ -144,35 +133,35 @@ impl Bench {
             fresh: zeros.clone(),
             used: zeros.clone(),
             scratch: [zeros.clone(), zeros],
-            base: null_mut(),
+            memory: None,
         };
         bench.attach();
         bench.fresh = bench.image();
-        // Who is attached and no guest keeps others from claiming.
+        // An attachment that is no guest makes claims fail.
         bench.detach();
         use_it(&pipe);
         bench.attach();
         bench.used = bench.image();
         drop(pipe);
-        bench.resting = values(bench.set).expect("the set is there");
+        bench.resting = values(bench.set).expect("the set");
         bench
     }
 
-    /// Attaches the segment, if it is there.
+    /// Attaches the segment, if it exists.
     pub fn attach(&mut self) -> bool {
-        // SAFETY: with a null address the kernel chooses where to map, over nothing that exists.
-        let base = unsafe { libc::shmat(self.id, null(), 0) };
-        self.base = if base as isize == -1 { null_mut() } else { base.cast() };
-        !self.base.is_null()
+        self.memory = raw::status(self.id).map(|_| Attached::unaccounted(self.id));
+        self.memory.is_some()
     }
 
     pub fn detach(&mut self) {
-        // SAFETY: it was attached here, and nobody holds a reference into it.
-        unsafe { libc::shmdt(self.base.cast()) };
-        self.base = null_mut();
+        self.memory = None;
     }
 
-    /// What is in the segment now.
+    fn memory(&self) -> &Attached {
+        self.memory.as_ref().expect("the segment is attached")
+    }
+
+    /// The bytes of the segment.
     pub fn image(&self) -> Image {
         let mut image = self.used.clone();
         self.read(&mut image);
@@ -180,15 +169,11 @@ impl Bench {
     }
 
     pub fn read(&self, image: &mut Image) {
-        assert!(!self.base.is_null());
-        // SAFETY: the segment is attached and as long as every image; no other thread uses it.
-        unsafe { image.0.as_mut_ptr().copy_from_nonoverlapping(self.base, image.0.len()) };
+        self.memory().copy_to(0, &mut image.0);
     }
 
     pub fn write(&self, image: &Image) {
-        assert!(!self.base.is_null());
-        // SAFETY: as in `read`.
-        unsafe { self.base.copy_from_nonoverlapping(image.0.as_ptr(), image.0.len()) };
+        self.memory().copy_from(0, &image.0);
     }
 
     pub fn set_values(&self, values: &Values) {
@@ -196,49 +181,39 @@ impl Bench {
     }
 
     pub fn set_value(&self, number: u8, value: u16) {
-        // SAFETY: SETVAL takes an int.
-        unsafe { libc::semctl(self.set, number.into(), libc::SETVAL, i32::from(value)) };
+        raw::set_semaphore(self.set, number.into(), value.into());
     }
 
-    /// Whether the segment and its set are there and neither was removed.
+    /// Whether segment and set exist, and neither was removed.
     pub fn is_there(&self) -> bool {
-        // SAFETY: IPC_STAT writes one structure of integers.
-        let status = unsafe {
-            let mut status: libc::shmid_ds = std::mem::zeroed();
-            (libc::shmctl(self.id, libc::IPC_STAT, &raw mut status) == 0).then_some(status)
-        };
+        let status = raw::status(self.id);
         status.is_some_and(|status| status.shm_perm.mode & 0o1000 == 0) && values(self.set).is_ok()
     }
 
-    /// How many attachments the segment has.
+    /// The number of attachments of the segment.
     pub fn attached(&self) -> u64 {
-        // SAFETY: IPC_STAT writes one structure of integers.
-        unsafe {
-            let mut status: libc::shmid_ds = std::mem::zeroed();
-            libc::shmctl(self.id, libc::IPC_STAT, &raw mut status);
-            status.shm_nattch
-        }
+        raw::status(self.id).map_or(0, |status| status.shm_nattch)
     }
 
     /// Removes what is left of it.
     pub fn remove(&mut self) {
         self.detach();
-        remove_segment(self.id);
-        remove_set(self.set);
+        raw::remove_segment(self.id);
+        raw::remove_set(self.set);
     }
 }
 
-/// Sends more than a lap, of which some is left: records of all kinds, one of them behind a wrap.
+/// Sends more than a lap, and leaves records of all kinds in the ring, one of them behind a wrap.
 fn use_it(pipe: &Pipe) {
     let (mut producer, mut consumer) =
-        (pipe.producer().expect("nobody is there"), pipe.consumer().expect("nobody is there"));
+        (pipe.producer().expect("a free role"), pipe.consumer().expect("a free role"));
     for (fill, length) in (b'a'..).zip([0, 1, 8, 100, 2000, 3000, 2000, 40]) {
-        producer.try_send(&vec![fill; length]).expect("there is room");
-        consumer.try_recv().expect("there is a message").release();
+        producer.try_send(&vec![fill; length]).expect("space");
+        consumer.try_recv().expect("a message").release();
     }
     let mut batch = producer.batch();
     for (tag, length) in (0..).zip([1000, 0, 1500, 7, 17, 1024]) {
-        batch.push_tagged(tag, &vec![b'A' + tag as u8; length]).expect("there is room");
+        batch.push_tagged(tag, &vec![b'A' + tag as u8; length]).expect("space");
     }
     batch.commit();
 }

@@ -1,4 +1,4 @@
-//! What the fuzzer decides: how the segment is spoilt, and what is then asked of the library.
+//! The fuzzer's input: changes of the segment, and calls of the library.
 
 use arbitrary::Arbitrary;
 use shmpipe_fuzz::spoil::Patch;
@@ -6,7 +6,7 @@ use shmpipe_fuzz::spoil::Patch;
 /// One run.
 #[derive(Debug, Arbitrary)]
 pub struct Input<'a> {
-    /// Start from a pipe that has been in use: records in the ring, one behind a wrap, both sides have come and gone.
+    /// Start from a used pipe: both sides have closed, and the ring has records, one behind a wrap.
     pub used: bool,
     pub patches: Vec<Patch<'a>>,
     pub steps: Vec<Step<'a>>,
@@ -16,25 +16,25 @@ pub struct Input<'a> {
 #[derive(Debug, Arbitrary)]
 pub enum Step<'a> {
     Patch(Patch<'a>),
-    /// Somebody sets a semaphore: not INIT, for which everybody would have to wait.
+    /// Sets a semaphore, but not INIT, for which all calls would wait.
     Semaphore {
         number: u8,
         value: Setting,
     },
-    /// The header names another set: that of a pipe that must not suffer from it, or one that is no pipe's.
+    /// Puts another set into the header: that of another pipe, or one that belongs to no pipe.
     OtherSet {
         foreign: bool,
     },
-    /// With `alone`, the harness is not attached meanwhile, so that the library may believe that nobody is.
+    /// With `alone`, the harness is detached meanwhile, so that there is no other attachment.
     Open {
         alone: bool,
         schema: bool,
     },
     Producer,
     Consumer,
-    /// Sends a few bytes.
+    /// Sends some bytes.
     Send(u8),
-    /// Takes all that is there.
+    /// Takes all messages.
     Drain {
         keep: bool,
     },
@@ -53,6 +53,6 @@ pub enum Step<'a> {
 pub enum Setting {
     Zero,
     One,
-    Making,
+    Creating,
     Any(u16),
 }

@@ -1,16 +1,14 @@
 //! Arbitrary bytes as a segment.
 //!
-//! A genuine pipe is made once and laid bare. Each run writes a good segment into it, spoils it in some places, and asks
-//! the library to open it, to claim its roles, to look at it, to list and to remove it; meanwhile the bytes and the semaphores
-//! may change again at any step. What the two ends then do with a hostile segment is `hostile`'s. Checked at every step:
+//! All runs use one real pipe. Each run writes a good segment to it and corrupts it in some places. Then it makes the library open,
+//! inspect, list and remove the pipe, and claim its roles. Bytes and semaphores may change again between two steps. The target
+//! `hostile` tests the ends on a hostile segment. Checked at every step:
 //!
-//! * nothing panics, reads or writes outside the segment, or goes on for ever (the compiler's assertions, the
-//!   address sanitizer, and the fuzzer's own limit on time);
-//! * what is opened and what is received is what a second reading of LAYOUT.md (`model.rs`) says, to the byte;
-//! * each call writes only to the words that LAYOUT.md gives to its side, and a producer only to the free part of the
-//!   ring;
-//! * in the end nothing is left: no semaphore raised, no segment or set more than before, and another pipe, which
-//!   a header may name, is as it was.
+//! * nothing panics, reads or writes outside the segment, or loops without end (the compiler's assertions, the address sanitizer, and
+//!   the fuzzer's timeout);
+//! * results and messages match a second implementation of LAYOUT.md (`model.rs`), to the byte;
+//! * each call writes only to the words that LAYOUT.md gives to its side, and a producer only to the free part of the ring;
+//! * nothing is left over: semaphores, segments and sets are as before, and so is another pipe, which a header may name.
 
 #![no_main]
 
@@ -23,14 +21,15 @@ use libfuzzer_sys::fuzz_target;
 use shmpipe::{Consumer, Object, Options, Pipe, Producer, SetupError};
 use shmpipe_fuzz::model::{self, Found, Image};
 use shmpipe_testing::layout::{self, READY, counters, identity, ready, semaphore, stage};
+use shmpipe_testing::raw;
 use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::OnceLock;
 
-/// Steps of a run that are looked at; more make it slow and find nothing new.
+/// The most steps of a run. More are slow and find nothing new.
 const STEPS: usize = 25;
 
-/// Whether nobody else makes or removes System V objects where we are.
+/// Whether we are alone in our IPC namespace.
 static ALONE: OnceLock<bool> = OnceLock::new();
 
 thread_local! {
@@ -46,7 +45,7 @@ fuzz_target!(init: { ALONE.get_or_init(bench::confine); }, |input: Input| {
     });
 });
 
-/// Runs one input; whether the segment and its set are still there afterwards.
+/// Runs one input. Returns whether segment and set still exist.
 fn run(bench: &mut Bench, others: &Others, input: &Input) -> bool {
     let before = ALONE.get().is_some_and(|alone| *alone).then(bench::census);
     let mut run = Run::new(bench, others, input);
@@ -56,7 +55,7 @@ fn run(bench: &mut Bench, others: &Others, input: &Input) -> bool {
             break;
         }
     }
-    run.end().into_iter().for_each(bench::remove_set);
+    run.end().into_iter().for_each(raw::remove_set);
     others.check();
     if !bench.is_there() {
         bench.remove();
@@ -70,7 +69,7 @@ fn run(bench: &mut Bench, others: &Others, input: &Input) -> bool {
     true
 }
 
-/// A consumer, and where it goes on.
+/// A consumer and its position.
 struct Receiving {
     consumer: Consumer,
     head: u64,
@@ -85,16 +84,16 @@ struct Run<'a> {
     pipe: Option<Pipe>,
     producer: Option<Producer>,
     consumer: Option<Receiving>,
-    /// The sets under which the library has put a segment that it believed to have lost its own.
+    /// The sets that the library created for a segment whose own set was lost.
     adopted: Vec<i32>,
-    /// The semaphores were set from outside.
+    /// A step has set semaphores.
     meddled: bool,
-    /// Once per run is enough: they are slow.
+    /// Both are slow, so a run does them once.
     inspected: bool,
     listed: bool,
 }
 
-/// What the two sides may write to, and who adopts a segment.
+/// The bytes that the two sides, and an adoption of the segment, may write.
 const PRODUCERS: Range<usize> = layout::TAIL..layout::HEAD;
 const CONSUMERS: Range<usize> = layout::HEAD..layout::END;
 const ADOPTERS: Range<usize> = identity::SEM_ID..identity::SEM_ID + 4;
@@ -131,11 +130,11 @@ impl<'a> Run<'a> {
                 let value = match value {
                     Setting::Zero => 0,
                     Setting::One => 1,
-                    Setting::Making => stage::CREATING,
+                    Setting::Creating => stage::CREATING,
                     Setting::Any(value) => value % 32768,
                 };
                 self.bench.set_value(1 + number % 7, value);
-                // Who finds a role taken of which nobody says that he holds it looks again for a tenth of a second.
+                // Without a holder in the header, a claim of a taken role retries for a tenth of a second.
                 for holder in [layout::PRODUCED, layout::CONSUMED].map(|line| line + counters::HOLDER) {
                     self.before.write(holder, &[1; 8]);
                 }
@@ -171,7 +170,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Drops everything; the sets under which the library has put the segment.
+    /// Closes everything. Returns the adopted sets.
     fn end(mut self) -> Vec<i32> {
         for step in [Step::CloseProducer, Step::CloseConsumer, Step::ClosePipe] {
             self.step(&step);
@@ -187,7 +186,7 @@ impl<'a> Run<'a> {
         format!("sysv:id:{}", self.bench.id)
     }
 
-    /// Takes note of what the last call did to the segment, which must lie within `allowed`.
+    /// Reads what the last call wrote to the segment, which must be within `allowed`.
     fn wrote(&mut self, allowed: &[Range<usize>]) {
         self.bench.read(&mut self.after);
         if self.before.0 == self.after.0 {
@@ -202,7 +201,7 @@ impl<'a> Run<'a> {
         std::mem::swap(&mut self.before, &mut self.after);
     }
 
-    /// The semaphores of the set that the header names, if that set guards the segment.
+    /// The values of the set in the header, if it guards the segment.
     fn guards(&self) -> Option<Values> {
         let named = self.before.half(identity::SEM_ID) as i32;
         let values = (named == self.bench.set || self.adopted.contains(&named)).then(|| bench::values(named));
@@ -215,7 +214,7 @@ impl<'a> Run<'a> {
             return;
         }
         let guards = self.guards();
-        // While somebody is attached, the library gives them a second to go before it believes that a set is lost.
+        // The library waits a second for other attachments to end before it takes a set for lost.
         let alone = alone || guards.is_none();
         if alone {
             self.bench.detach();
@@ -255,13 +254,13 @@ impl<'a> Run<'a> {
         &self.before.ring()[..capacity as usize]
     }
 
-    /// Calls `claim` while nobody else is attached who is not accounted for, which it would wait for. Nothing, if somebody has
-    /// set the number of guests so that we are not.
+    /// Calls `claim` while we are detached, since a claim waits for attachments that are no guests. None if a step has set the number
+    /// of guests to 0.
     fn claim<T>(&mut self, claim: impl FnOnce(&Pipe) -> T) -> Option<T> {
         let pipe = self.pipe.as_ref()?;
         let guests = bench::values(self.before.half(identity::SEM_ID) as i32)
             .map(|values| values[usize::from(semaphore::GUESTS)]);
-        // The set of a pipe that is open is the one by which it was opened.
+        // An open pipe uses the set with which it was opened.
         let guests = if self.adopted.is_empty() {
             bench::values(self.bench.set).map(|values| values[usize::from(semaphore::GUESTS)])
         } else {
@@ -307,7 +306,7 @@ impl<'a> Run<'a> {
         let is_good = head % 8 == 0 && tail % 8 == 0 && model::are_near(head, tail, capacity);
         match claimed {
             Ok(consumer) => {
-                // The write position is no business of a consumer's.
+                // A consumer does not depend on the tail.
                 assert!(head % 8 == 0);
                 assert_eq!(consumer.position().get(), head);
                 self.consumer = Some(Receiving { consumer, head });
@@ -320,7 +319,7 @@ impl<'a> Run<'a> {
         self.wrote(&[CONSUMERS]);
     }
 
-    /// A claim fails only if somebody has set semaphores from outside.
+    /// A claim fails only if a step has set semaphores.
     fn refused(&self, error: &SetupError) {
         says(error);
         assert!(self.meddled, "{error}");
@@ -338,8 +337,8 @@ impl<'a> Run<'a> {
             let found = model::look(ring, tail, end.wrapping_add(8));
             assert_eq!(found, Found::Record { start, end, length, tag: 0 });
             let padded = model::payload(ring, start, length.next_multiple_of(8));
-            assert!(padded[..length].iter().all(|&byte| byte == 0xee), "other bytes than were sent");
-            assert!(padded[length..].iter().all(|&byte| byte == 0), "older bytes in the padding");
+            assert!(padded[..length].iter().all(|&byte| byte == 0xee), "the payload differs");
+            assert!(padded[length..].iter().all(|&byte| byte == 0), "old bytes in the padding");
         }
     }
 
@@ -371,18 +370,18 @@ impl<'a> Run<'a> {
             drain.release();
             receiving.head = end;
         }
-        // One that has found corruption finds nothing else any more.
+        // After corruption, a consumer only returns that error.
         self.consumer = (model::look(ring, end, lap) == Found::Nothing).then_some(receiving);
         self.wrote(&[CONSUMERS]);
     }
 
-    /// Whether it seems to be half-made. A call that looks at it gives its creator a second to make the rest.
-    fn is_half_made(&self) -> bool {
+    /// Whether the segment seems incomplete. A call then gives its creator a second to complete it.
+    fn is_incomplete(&self) -> bool {
         [0, ready::INCOMPLETE].contains(&self.before.word(READY))
     }
 
     fn inspect(&mut self) {
-        if self.is_half_made() || std::mem::replace(&mut self.inspected, true) {
+        if self.is_incomplete() || std::mem::replace(&mut self.inspected, true) {
             return;
         }
         let seen = shmpipe::inspect(self.address().as_str());
@@ -397,12 +396,12 @@ impl<'a> Run<'a> {
         self.wrote(&[]);
     }
 
-    /// Every address in the listing leads to what is listed; pipes that are not ours come and go.
+    /// Every listed address leads to the listed segment. Checks only our pipes, since others come and go.
     fn list(&mut self) {
-        if self.is_half_made() || std::mem::replace(&mut self.listed, true) {
+        if self.is_incomplete() || std::mem::replace(&mut self.listed, true) {
             return;
         }
-        for listed in shmpipe::list().expect("it can be read") {
+        for listed in shmpipe::list().expect("a list") {
             let ours = [self.bench.id, self.others.pipe.id].contains(&listed.shm_id);
             let Some(seen) = listed.snapshot.ok().filter(|_| ours) else { continue };
             let found = shmpipe::inspect(&seen.address).ok().and_then(|found| match found.object {
@@ -417,7 +416,7 @@ impl<'a> Run<'a> {
     fn unlink(&mut self, force: bool) {
         let is_guarded = self.before.is_pipe() && self.guards().is_some();
         if !is_guarded && !force {
-            // It would wait for a second for us to go.
+            // It would wait a second for us to detach.
             return;
         }
         let address = self.address();
@@ -430,7 +429,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Every error has something to say.
+/// Every error has a message.
 fn says(error: &SetupError) {
     assert!(error.to_string().len() > 10);
 }

@@ -1,4 +1,4 @@
-//! What the fuzzer decides: which calls are made, and what is changed between them and in the middle of them.
+//! The fuzzer's input: calls, and changes between them and in their middle.
 
 use arbitrary::Arbitrary;
 use shmpipe_fuzz::model::Image;
@@ -13,12 +13,12 @@ pub struct Input {
     pub steps: Vec<Step>,
 }
 
-/// A word, and what it is to be.
+/// A word and its new value.
 #[derive(Clone, Copy, Debug, Arbitrary)]
 pub struct Spot(Place, Value);
 
 impl Spot {
-    /// In a segment that holds these bytes.
+    /// Offset and value in this segment.
     pub fn of(self, image: &Image) -> (usize, u64) {
         (self.0.offset(image) / 8 * 8, self.1.word(image))
     }
@@ -32,10 +32,10 @@ pub struct During {
 }
 
 impl During {
-    /// In a segment that holds these bytes.
+    /// The change in this segment.
     pub fn change(self, image: &Image) -> Change {
         let (offset, word) = self.spot.of(image);
-        // The header words come first, the payload after them; and each access takes microseconds.
+        // A call accesses header words first, then the payload. Each access takes microseconds.
         Change { after: u32::from(self.after) % 40, offset, word }
     }
 }
@@ -46,18 +46,18 @@ pub enum Side {
     Consumer,
 }
 
-/// Which form of a call is made.
+/// The form of a call.
 #[derive(Clone, Copy, Debug, Arbitrary)]
 pub enum When {
-    /// The one that does not wait.
+    /// It does not wait.
     Now,
-    /// The same, and something changes meanwhile.
+    /// It does not wait, and a word changes meanwhile.
     During(During),
-    /// With a deadline that is over.
+    /// With a deadline in the past.
     Late,
-    /// Without a deadline, but stopped.
-    Stopped,
-    /// With a deadline so far away that the kernel is asked about the peer; rare, since it takes its time.
+    /// Without a deadline, but cancelled.
+    Cancelled,
+    /// With a deadline late enough that it checks the peer. Rare, since it is slow.
     Soon(u8),
 }
 

@@ -1,15 +1,15 @@
-//! Honest calls of both ends, while somebody changes any word of the segment: between the calls, and in the middle of them,
-//! between any two accesses that the library makes.
+//! Honest calls of both ends while any word of the segment changes: between the calls, and in the middle of them, between any two
+//! accesses by the library.
 //!
-//! One pipe in a memfd is kept for all runs. Checked at every step:
+//! All runs use one pipe in a memfd. Checked at every step:
 //!
-//! * nothing panics or goes on for ever; nothing outside the segment is touched (the mapping lies between pages without
-//!   access), nor outside the caller's memory (that ends at such a page, and has a canary before it);
-//! * each result is what a second reading of LAYOUT.md (`model.rs`) says of the bytes before the change, or of those after
-//!   it: one word, read once. What is copied is as long as what was checked;
-//! * corruption is said to be where it is, with what stands there, and every later call says the same;
-//! * each end writes only to the words that LAYOUT.md gives to it, and a producer only to the part of the ring that it may
-//!   believe to be free; no older bytes are in what it has committed.
+//! * nothing panics or loops without end, or accesses memory outside the segment (guard pages surround the mapping) or outside the
+//!   caller's buffers (which end at a guard page, and have a canary before them);
+//! * each result matches a second implementation of LAYOUT.md (`model.rs`) for the bytes before or after the change: the library
+//!   loads a word once, and copies no more than it has checked;
+//! * an error for corruption has the right place and value, and every later call returns the same;
+//! * each end writes only to the words that LAYOUT.md gives to it, and a producer only to the part of the ring that it may take for
+//!   free. Committed records contain no old bytes.
 
 #![no_main]
 
@@ -31,16 +31,16 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-/// Twice what a record can be is more than enough to see what happens at the end of the ring.
+/// Twice the largest record, enough for wraps.
 const CAPACITY: u64 = 4096;
 
-/// Steps of a run that are looked at; more make it slow and find nothing new.
+/// The most steps of a run. More are slow and find nothing new.
 const STEPS: usize = 40;
 
-/// Lengths that are asked for: some are more than a record can have.
+/// Lengths are below this. Some are too large for a record.
 const LENGTHS: usize = 2200;
 
-/// What the two sides may write to.
+/// The bytes of the header that the two sides may write.
 const PRODUCERS: Range<usize> = layout::TAIL..layout::HEAD;
 const CONSUMERS: Range<usize> = layout::HEAD..layout::END;
 
@@ -57,11 +57,11 @@ fuzz_target!(|input: Input| {
     });
 });
 
-/// What is kept from run to run.
+/// Reused by all runs.
 struct Bench {
     bare: Bare,
     brink: Brink,
-    /// The segment before a call, after it, and before it with the change that came in its middle.
+    /// The segment before a call, after it, and before it with the change in its middle.
     before: Image,
     after: Image,
     changed: Image,
@@ -79,13 +79,13 @@ struct Run<'a> {
     bench: &'a mut Bench,
     producer: Option<Sending>,
     consumer: Option<Receiving>,
-    /// Where a word has changed in the middle of the last call.
+    /// The offset of the change in the middle of the last call.
     spot: Option<usize>,
-    /// One long wait per run is enough.
+    /// A run has at most one long wait.
     waited: bool,
 }
 
-/// The bytes that a call may have seen.
+/// The images that a call may have seen.
 fn images(bench: &Bench, spot: Option<usize>) -> Vec<&Image> {
     let changed = spot.map(|_| &bench.changed);
     [&bench.before].into_iter().chain(changed).collect()
@@ -124,7 +124,7 @@ impl<'a> Run<'a> {
         images(self.bench, self.spot)
     }
 
-    /// Somebody changes a word while nobody looks.
+    /// Changes a word between two calls.
     fn change(&mut self, spot: Spot) {
         let (offset, word) = spot.of(&self.bench.before);
         self.bench.before.write(offset, &word.to_ne_bytes());
@@ -138,7 +138,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Makes a call, with a change in the middle of it if there is to be one.
+    /// Makes a call, perhaps with a change in its middle.
     fn call<T>(&mut self, during: Option<During>, call: impl FnOnce(&mut Brink) -> T) -> T {
         let Bench { bare, brink, before, changed, .. } = &mut *self.bench;
         self.spot = None;
@@ -154,7 +154,7 @@ impl<'a> Run<'a> {
         result
     }
 
-    /// Takes note of what the last call did to the segment, which must lie within `allowed`.
+    /// Reads what the last call wrote to the segment, which must be within `allowed`.
     fn wrote(&mut self, allowed: &[Range<usize>]) {
         let Bench { bare, before, after, changed, .. } = &mut *self.bench;
         bare.read(after);
@@ -177,7 +177,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The state that a side has entered at its claim: one of these.
+    /// The possible states of a side after a claim.
     fn states(&self, side: usize) -> Vec<u64> {
         self.images().iter().map(|image| ((image.word(side) >> 2) + 1) << 2 | 1).collect()
     }
@@ -214,7 +214,7 @@ impl<'a> Run<'a> {
         let pipe = self.bench.bare.pipe.clone();
         let claimed = self.call(during, |_| pipe.consumer());
         let head = |image: &Image| image.word(layout::HEAD);
-        // The write position is no business of a consumer's, but it is looked at.
+        // A consumer does not depend on the tail, but checks it.
         let is_good = |image: &&&Image| {
             head(image) % 8 == 0 && model::are_near(head(image), image.word(layout::TAIL), CAPACITY)
         };
@@ -257,10 +257,10 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Until when a call may wait; nothing for a call that does not, or that is stopped.
+    /// The deadline of a call. None if it does not wait, or is cancelled.
     fn deadline(&mut self, when: When) -> Option<Instant> {
         match when {
-            When::Now | When::During(_) | When::Stopped => None,
+            When::Now | When::During(_) | When::Cancelled => None,
             When::Soon(0..4) if !self.waited => {
                 self.waited = true;
                 Some(Instant::now() + Duration::from_micros(150))
@@ -269,7 +269,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Checks what became of a message for which `length` bytes were asked and `committed` bytes of `fill` written.
+    /// Checks the result of a send that requested `length` bytes and committed `committed` bytes of `fill`.
     fn sent(
         &mut self,
         mut sending: Sending,
@@ -299,8 +299,8 @@ impl<'a> Run<'a> {
             assert_eq!(model::look(ring, end, end), Found::Nothing);
         }
         let padded = model::payload(ring, start, committed.next_multiple_of(8));
-        assert!(padded[..committed].iter().all(|&byte| byte == fill), "other bytes than were sent");
-        assert!(padded[committed..].iter().all(|&byte| byte == 0), "older bytes in the padding");
+        assert!(padded[..committed].iter().all(|&byte| byte == fill), "the payload differs");
+        assert!(padded[committed..].iter().all(|&byte| byte == 0), "old bytes in the padding");
     }
 
     fn send(&mut self, length: usize, fill: u8, when: When) {
@@ -310,8 +310,8 @@ impl<'a> Run<'a> {
             let message = brink.lend(length, fill);
             match (deadline, when) {
                 (Some(deadline), _) => sending.producer.send_deadline(message, deadline),
-                (None, When::Stopped) => {
-                    sending.stop();
+                (None, When::Cancelled) => {
+                    sending.cancel();
                     sending.producer.send(message)
                 }
                 _ => sending.producer.try_send(message),
@@ -327,8 +327,8 @@ impl<'a> Run<'a> {
             let content = brink.lend(length, 0xff);
             let reserved = match (deadline, when) {
                 (Some(deadline), _) => sending.producer.reserve_deadline(length, deadline),
-                (None, When::Stopped) => {
-                    sending.stop();
+                (None, When::Cancelled) => {
+                    sending.cancel();
                     sending.producer.reserve(length)
                 }
                 _ => sending.producer.try_reserve(length),
@@ -351,7 +351,7 @@ impl<'a> Run<'a> {
                     tail
                 };
                 sending.finds(&Room::At(start), tail, length, &self.images());
-                // Without a commit, all that may be seen of it is in the free part of the ring.
+                // Without a commit, it has only written to the free part of the ring.
                 let [first, second] = sending.ranges();
                 self.producer = Some(sending);
                 if self.spot.is_some() {
@@ -365,8 +365,8 @@ impl<'a> Run<'a> {
     fn batch(&mut self, lengths: &[u16]) {
         let Some(mut sending) = self.producer.take() else { return };
         self.spot = None;
-        // Nothing else ends the wait of a batch.
-        sending.stop();
+        // A push has no deadline.
+        sending.cancel();
         let mut pushed = vec![];
         let mut batch = sending.producer.batch();
         for &length in lengths.iter().take(8) {
@@ -391,7 +391,7 @@ impl<'a> Run<'a> {
                 messages += 1;
             }
         }
-        assert!(!whole || messages > 0, "a message alone is no batch that is too large");
+        assert!(!whole || messages > 0, "a single message made the batch too large");
         let [first, second] = sending.ranges();
         sending.tail = end;
         self.producer = Some(sending);
@@ -406,7 +406,7 @@ impl<'a> Run<'a> {
         let Some(mut sending) = self.producer.take() else { return };
         let free = self.call(during, |_| sending.producer.free());
         let tail = sending.tail;
-        // As if more were asked for than there ever is.
+        // As for a request that never fits.
         let length = 2 * CAPACITY as usize;
         match free {
             Ok(free) => {
@@ -429,7 +429,7 @@ impl<'a> Run<'a> {
         let received = self.call(when.during(), |brink| {
             let message = match (deadline, when) {
                 (Some(deadline), _) => receiving.consumer.recv_deadline(deadline),
-                (None, When::Stopped) => {
+                (None, When::Cancelled) => {
                     receiving.consumer.stopper().stop();
                     receiving.consumer.recv()
                 }
@@ -466,7 +466,7 @@ impl<'a> Run<'a> {
             let message = receiving.consumer.try_recv()?;
             let value = message.value::<[u64; 3]>();
             assert_eq!(value.is_ok(), message.len() == 24);
-            // A slice that is one byte too short is refused, whatever the header word says meanwhile.
+            // A slice that is one byte too short is refused, even if the header word changes meanwhile.
             if let Some(short) = message.len().checked_sub(1) {
                 assert!(message.copy_to(brink.lend(short, 0)).is_err());
             }
@@ -487,7 +487,7 @@ impl<'a> Run<'a> {
             let mut all = vec![];
             let mut drain = receiving.consumer.drain(limit.into());
             let end = loop {
-                // More than the ring can hold would be for ever.
+                // The ring cannot hold more.
                 assert!(all.len() as u64 <= CAPACITY / 8, "a drain without end");
                 match drain.next() {
                     Ok(Some(record)) => all.push(take(&record, brink)),
@@ -538,7 +538,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// An end closes, unless its role seems to be another one's by now.
+/// Checks a close, which may only fail if another process seems to have the role.
 fn closed(closed: Result<(), SetupError>, is_ours: bool) {
     match closed {
         Ok(()) => {}
@@ -547,10 +547,10 @@ fn closed(closed: Result<(), SetupError>, is_ours: bool) {
     }
 }
 
-/// Copies a record to where one byte more would be too much.
+/// Copies a record into a buffer right before a guard page.
 fn take(record: &shmpipe::Record<'_>, brink: &mut Brink) -> Received {
     let length = record.len();
-    let copied = record.copy_to(brink.lend(length, 0x5a)).expect("it is as long");
+    let copied = record.copy_to(brink.lend(length, 0x5a)).expect("equal lengths");
     assert_eq!(copied, length);
     Received {
         start: record.position().get(),
@@ -560,7 +560,7 @@ fn take(record: &shmpipe::Record<'_>, brink: &mut Brink) -> Received {
     }
 }
 
-/// Checks that corruption found at a claim is where it is said to be.
+/// Checks place and value of corruption found by a claim.
 fn names(corruption: &Corruption, side: usize, images: &[&Image]) {
     let holds = |image: &&Image| match corruption.word() {
         "head" => image.word(layout::HEAD),

@@ -1,19 +1,19 @@
-//! What a consumer may find, by LAYOUT.md.
+//! The valid results of a consumer, by LAYOUT.md.
 
 use shmpipe::{Consumer, Corruption, RecvError};
 use shmpipe_fuzz::model::{self, Found, Image};
 use shmpipe_testing::layout;
 
-/// A consumer, and what is known about it.
+/// A consumer and its expected state.
 pub struct Receiving {
     pub consumer: Consumer,
     pub head: u64,
     pub poison: Option<Corruption>,
-    /// What its state has been since it came, one of these.
+    /// Its possible states since the claim.
     states: Vec<u64>,
 }
 
-/// A record as it was received.
+/// A received record.
 #[derive(Debug)]
 pub struct Received {
     pub start: u64,
@@ -28,18 +28,18 @@ impl Receiving {
         Receiving { consumer, head, poison: None, states }
     }
 
-    /// Whether its state is what it was when it came.
+    /// Whether its state is the one since the claim.
     pub fn is_ours(&self, images: &[&Image]) -> bool {
         images.iter().all(|image| self.states.iter().all(|state| *state == image.word(layout::CONSUMER)))
     }
 
-    /// What there may be at `at`.
+    /// The possible results of a peek at `at`.
     fn candidates(&self, at: u64, images: &[&Image]) -> Vec<Found> {
         let lap = self.head.wrapping_add(self.consumer.capacity());
         images.iter().map(|image| model::look(image.ring(), at, lap)).collect()
     }
 
-    /// Checks a record that was found at `at`; where it ends.
+    /// Checks a record received at `at`. Returns its end.
     pub fn takes(&self, received: &Received, at: u64, images: &[&Image]) -> u64 {
         assert_eq!(self.poison, None, "{received:?} after corruption");
         let candidates = self.candidates(at, images);
@@ -48,7 +48,7 @@ impl Receiving {
         let record = Found::Record { start: *start, end, length: *length, tag: *tag };
         assert!(candidates.contains(&record), "{record:?}, not one of {candidates:?}");
         assert_eq!(bytes.len(), *length);
-        // The bytes are those of one moment or the other, each for itself.
+        // Each byte is from one image or the other.
         let payloads: Vec<_> =
             images.iter().map(|image| model::payload(image.ring(), *start, *length)).collect();
         for (i, byte) in bytes.iter().enumerate() {
@@ -57,7 +57,7 @@ impl Receiving {
         end
     }
 
-    /// Checks that there may be no record at `at`, for this reason.
+    /// Checks the error for a peek at `at`.
     pub fn misses(&mut self, error: &RecvError, at: u64, images: &[&Image]) {
         let candidates = self.candidates(at, images);
         let RecvError::Corrupt(corruption) = error else {

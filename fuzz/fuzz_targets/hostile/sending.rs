@@ -1,29 +1,28 @@
-//! What a producer may do, by LAYOUT.md.
+//! The valid results of a producer, by LAYOUT.md.
 
 use shmpipe::{Corruption, Producer, SendError};
 use shmpipe_fuzz::model::{self, Image};
 use shmpipe_testing::layout;
 use std::ops::Range;
 
-/// A producer, and what is known about it.
+/// A producer and its expected state.
 pub struct Sending {
     pub producer: Producer,
     pub tail: u64,
-    /// The read position that it believes, one of these: where the word changed in the middle of a call, either may have been
-    /// read.
+    /// Its possible copies of the head. After a change in the middle of a call there may be two.
     heads: Vec<u64>,
     pub capacity: u64,
     pub poison: Option<Corruption>,
-    /// What its state has been since it came, one of these.
+    /// Its possible states since the claim.
     states: Vec<u64>,
-    /// Somebody else has written to the segment since the claim: what the producer cleared ahead may be anything.
+    /// A change since the claim may have hit the lines that the producer cleared ahead.
     pub overwritten: bool,
 }
 
-/// What a producer finds that looks for space.
+/// The result of a search for space.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Room {
-    /// For a record at this position.
+    /// Space for a record at this position.
     At(u64),
     Full,
     Corrupt,
@@ -35,17 +34,16 @@ impl Sending {
         Sending { producer, tail, heads, capacity, poison: None, states, overwritten: false }
     }
 
-    /// Whether its state is what it was when it came.
+    /// Whether its state is the one since the claim.
     pub fn is_ours(&self, images: &[&Image]) -> bool {
         images.iter().all(|image| self.states.iter().all(|state| *state == image.word(layout::PRODUCER)))
     }
 
-    pub fn stop(&self) {
+    pub fn cancel(&self) {
         self.producer.stopper().stop();
     }
 
-    /// Looks for space behind `at`, believing in the read position `head`, while the header tells of `seen`; and what it
-    /// believes then.
+    /// Searches for space at `at`, with the copy `head` of the head, and `seen` in the header. Returns the new copy too.
     fn look(&self, head: u64, at: u64, length: usize, seen: u64) -> (Room, u64) {
         let (size, to_end) = (model::size(length as u64), self.capacity - at % self.capacity);
         let start = if size > to_end { at.wrapping_add(to_end) } else { at };
@@ -60,7 +58,7 @@ impl Sending {
         (if fits(seen) { Room::At(start) } else { Room::Full }, seen)
     }
 
-    /// Checks that somebody who looks for space may find this.
+    /// Checks that a search for space may have this result, and keeps the copies of the head that give it.
     pub fn finds(&mut self, room: &Room, at: u64, length: usize, images: &[&Image]) {
         let seen = || images.iter().map(|image| image.word(layout::HEAD));
         let looks = self.heads.iter().flat_map(|&head| seen().map(move |seen| (head, seen)));
@@ -73,7 +71,7 @@ impl Sending {
         self.heads = heads;
     }
 
-    /// Checks what is said to be corrupt.
+    /// Checks an error for corruption.
     pub fn is_corrupt(&mut self, corruption: Corruption, at: u64, length: usize, images: &[&Image]) {
         let holds = |offset| images.iter().any(|image| image.word(offset) == corruption.found());
         if let Some(poison) = self.poison {
@@ -89,7 +87,7 @@ impl Sending {
         self.poison = Some(corruption);
     }
 
-    /// Checks what came of sending `length` bytes behind `at`.
+    /// Checks the result of sending `length` bytes at `at`.
     pub fn check(&mut self, sent: &Result<u64, SendError>, at: u64, length: usize, images: &[&Image]) {
         let longest = model::longest(self.capacity) as usize;
         if *sent == Err(SendError::TooLarge { length, max: longest }) {
@@ -115,14 +113,14 @@ impl Sending {
         }
     }
 
-    /// What it may believe to be free, in bytes.
+    /// The possible values of its free space, in bytes.
     pub fn free(&self) -> impl Iterator<Item = u64> {
         self.heads.iter().map(|head| self.capacity - self.tail.wrapping_sub(*head).min(self.capacity))
     }
 
-    /// The offsets in the segment of what may be free: from the tail to the read position one lap on, in two pieces.
+    /// The two pieces of the segment that it may take for free: from the tail to one lap after the head.
     pub fn ranges(&self) -> [Range<usize>; 2] {
-        let free = self.free().max().expect("it believes something");
+        let free = self.free().max().expect("a copy of the head");
         let end = self.tail % self.capacity + free;
         let offset = |index: u64| layout::RING + index as usize;
         [

@@ -1,4 +1,4 @@
-//! What the fuzzer decides: which calls are made, and how long the messages are.
+//! The fuzzer's input: calls, and lengths of messages.
 
 use arbitrary::Arbitrary;
 use shmpipe_fuzz::model;
@@ -13,27 +13,27 @@ pub struct Input {
 }
 
 impl Input {
-    /// Which power of two above 4096 the capacity is, up to 1 MiB: half of the runs have the smallest ring.
+    /// The capacity is 4096 times two to this power, up to 1 MiB. Half of the runs use the smallest ring.
     pub fn size(&self) -> usize {
         usize::from(self.capacity % 16).saturating_sub(7)
     }
 }
 
-/// Of a message. All but the first kind are what could be off by one.
+/// The length of a message. All kinds but the first test for off-by-one errors.
 #[derive(Clone, Copy, Debug, Arbitrary)]
 pub enum Length {
     Any(u16),
     Tiny(u8),
-    /// More or less than the longest.
+    /// Near the longest message.
     Longest(i8),
-    /// More or less than what is left before the end of the ring.
+    /// Near the space before the end of the ring.
     ToEnd(i8),
-    /// More or less than what is free.
+    /// Near the free space.
     Free(i8),
 }
 
 impl Length {
-    /// In a ring that is `used` bytes full from `tail` down.
+    /// The length in a ring with `used` bytes before `tail`.
     pub fn of(self, capacity: u64, tail: u64, used: u64) -> usize {
         let around = |bytes: u64, more: i8| bytes.saturating_add_signed(more.into()) as usize;
         let length = match self {
@@ -43,7 +43,7 @@ impl Length {
             Length::ToEnd(more) => around(capacity - tail % capacity, more),
             Length::Free(more) => around(capacity - used, more),
         };
-        // A message that is too long is refused before anything else.
+        // Longer messages are refused in the same way.
         length.min(capacity as usize)
     }
 }
@@ -54,32 +54,32 @@ pub enum Side {
     Consumer,
 }
 
-/// Which form of a call is made.
+/// The form of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Arbitrary)]
 pub enum When {
-    /// The one that does not wait.
+    /// It does not wait.
     Now,
-    /// With a deadline that is over: the kernel is asked about the peer once.
+    /// With a deadline in the past: it checks the peer once.
     Late,
-    /// Without a deadline, by an end that was stopped.
-    Stopped,
+    /// Without a deadline, but cancelled.
+    Cancelled,
 }
 
 #[derive(Debug, Arbitrary)]
 pub enum Step {
     Claim {
         side: Side,
-        /// By the second handle, which has a mapping of its own.
+        /// Uses the second handle, which has its own mapping.
         other: bool,
     },
     Close(Side),
     Drop(Side),
-    /// Dies, perhaps in the middle of its last commit.
+    /// A death, perhaps in the middle of the last commit.
     Crash {
         side: Side,
         early: bool,
     },
-    /// The second handle is opened anew.
+    /// Opens the second handle again.
     Reopen,
     Send {
         length: Length,
@@ -92,7 +92,7 @@ pub enum Step {
     },
     Reserve {
         length: Length,
-        /// So many bytes less are committed; nothing, if that is none.
+        /// Commits this many bytes less. None drops the reservation.
         less: Option<u16>,
         when: When,
     },

@@ -1,16 +1,16 @@
-//! A pipe beside a queue: the same calls, and nothing may be told from the other.
+//! The same calls on a pipe and on a model, which must agree.
 //!
-//! Messages are sent, reserved, committed shorter, batched, received, kept and drained; ends close, die, come back and go on.
-//! Rings from 4096 bytes to 1 MiB, each kept for all runs, by two handles with a mapping of their own; positions that start
-//! near 0, 2^32, 2^63 and 2^64; a free part that is full of what was there before. Checked at every step:
+//! The calls send, reserve, commit shorter, batch, receive, requeue and drain. Ends close, die and come back. All runs use the same
+//! rings, from 4096 bytes to 1 MiB, through two handles with separate mappings. Positions start near 0, 2^32, 2^63 and 2^64, and the
+//! free part of the ring is full of old bytes. Checked at every step:
 //!
-//! * each call has the outcome that a `VecDeque` with LAYOUT.md's arithmetic of space and its table of ends and deaths gives it
-//!   (`queue.rs`): the same message with the same bytes, tag and position; full, empty, closed, abandoned, timed out, stopped;
-//! * after a death, what was committed is there and nothing else; what was taken and not released comes again;
-//! * at the end positions, states and counters in the header are those of the queue, and all that is left can be received.
+//! * each call has the result of the model (`queue.rs`), a `VecDeque` with LAYOUT.md's arithmetic of space and its rules of ends and
+//!   deaths: the same message with the same bytes, tag and position, or the same error;
+//! * after a death, exactly the committed messages are there, and those taken and not released repeat;
+//! * at the end, positions, states and counters in the header match the model, and all messages can be received.
 //!
-//! A death is made of a drop: what it writes, its farewell, is put back as it was, while the kernel has freed the role. That is
-//! what a killed process leaves. Died early means: after the commit and before what follows it.
+//! To simulate a death, an end is dropped, and the words that the drop wrote are restored. The kernel has then freed the role, as
+//! after a kill. An early death is between the commit and the stores that follow it.
 
 #![no_main]
 
@@ -27,10 +27,10 @@ use shmpipe_testing::layout::{self, counters, side};
 use std::cell::RefCell;
 use std::time::Instant;
 
-/// Capacities, from 4096 bytes on: each twice the one before.
+/// The number of capacities, from 4096 bytes, each twice the one before.
 const SIZES: usize = 9;
 
-/// Steps of a run that are looked at.
+/// The most steps of a run.
 const STEPS: usize = 60;
 
 thread_local! {
@@ -50,12 +50,12 @@ fuzz_target!(|input: Input| {
     });
 });
 
-/// What is kept from run to run.
+/// Reused by all runs.
 struct Bench {
     bare: Bare,
     other: Pipe,
     scratch: Image,
-    /// More than the longest message has.
+    /// The source of message contents.
     noise: Vec<u8>,
 }
 
@@ -67,7 +67,7 @@ impl Bench {
     }
 }
 
-/// Bytes of which no two places look the same.
+/// Bytes without repetition.
 fn noise(length: usize) -> Vec<u8> {
     let mut word = 1u64;
     let next = |_| {
@@ -82,13 +82,13 @@ struct Run<'a> {
     queue: Queue,
     producer: Option<Producer>,
     consumer: Option<Consumer>,
-    /// What the tail and the producer's counters were before its last commit, if there was one.
+    /// The tail and the producer's counters before its last commit.
     before: Option<(u64, [u64; 2])>,
-    /// How many messages were made.
+    /// The number of contents so far.
     made: usize,
 }
 
-/// The header's words of a side: its line, and its counters.
+/// Offset and size of a side's line, and of its counters.
 fn words(side: Side) -> [(usize, usize); 2] {
     match side {
         Side::Producer => [(layout::PRODUCER, side::SIZE), (layout::PRODUCED, counters::SIZE)],
@@ -129,7 +129,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Checks where the two ends believe to be.
+    /// Checks the positions of both ends.
     fn agrees(&self) {
         let queue = &self.queue;
         if let Some(producer) = &self.producer {
@@ -140,7 +140,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Takes what is left, and looks at the header.
+    /// Takes all messages, and checks the header.
     fn end(mut self) {
         self.close(Side::Producer, true);
         self.claim(Side::Consumer, false);
@@ -158,7 +158,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// What the next message holds: some of the noise, from another place each time.
+    /// The content of the next message: noise, from another place each time.
     fn content(&mut self, length: usize) -> Vec<u8> {
         self.made += 1;
         let start = self.made * 7 % 65521;
@@ -189,20 +189,20 @@ impl<'a> Run<'a> {
                 self.queue.claim(side);
                 self.agrees();
             }
-            Err(SetupError::RoleTaken { .. }) => assert!(is_held, "nobody is the {side:?}"),
+            Err(SetupError::RoleTaken { .. }) => assert!(is_held, "there is no {side:?}"),
             Err(error) => panic!("{error}"),
         }
     }
 
-    fn close(&mut self, side: Side, says: bool) {
+    fn close(&mut self, side: Side, explicit: bool) {
         match side {
             Side::Producer => match self.producer.take() {
-                Some(producer) if says => producer.close().expect("it is there"),
+                Some(producer) if explicit => producer.close().expect("it is there"),
                 Some(producer) => drop(producer),
                 None => return,
             },
             Side::Consumer => match self.consumer.take() {
-                Some(consumer) if says => consumer.close().expect("it is there"),
+                Some(consumer) if explicit => consumer.close().expect("it is there"),
                 Some(consumer) => drop(consumer),
                 None => return,
             },
@@ -235,7 +235,7 @@ impl<'a> Run<'a> {
         (own.phase, own.is_held) = (phase, false);
     }
 
-    /// What is to come of sending `length` bytes: where, or why not.
+    /// The expected result of sending `length` bytes: start and end, or an error.
     fn expected(&mut self, length: usize, when: When) -> Result<(u64, u64), SendError> {
         let queue = &mut self.queue;
         let max = model::longest(queue.capacity) as usize;
@@ -251,8 +251,8 @@ impl<'a> Run<'a> {
         }
         Err(match when {
             When::Now => SendError::Full,
-            When::Stopped => SendError::Stopped,
-            When::Late if queue.producer.is_stopped => SendError::Stopped,
+            When::Cancelled => SendError::Stopped,
+            When::Late if queue.producer.is_cancelled => SendError::Stopped,
             When::Late if queue.why(Side::Producer, true) == Why::Died => SendError::Abandoned,
             When::Late => SendError::TimedOut,
         })
@@ -263,10 +263,10 @@ impl<'a> Run<'a> {
         self.queue.commit(messages);
     }
 
-    fn stop_producer(&mut self) {
+    fn cancel_producer(&mut self) {
         if let Some(producer) = &self.producer {
             producer.stopper().stop();
-            self.queue.producer.is_stopped = true;
+            self.queue.producer.is_cancelled = true;
         }
     }
 
@@ -275,10 +275,10 @@ impl<'a> Run<'a> {
         if self.producer.is_none() {
             return;
         }
-        // A tag goes with a call that waits.
-        let when = if tag.is_some() { When::Stopped } else { when };
-        if when == When::Stopped {
-            self.stop_producer();
+        // Only a call that waits has a tag.
+        let when = if tag.is_some() { When::Cancelled } else { when };
+        if when == When::Cancelled {
+            self.cancel_producer();
         }
         let (expected, bytes) = (self.expected(length, when), self.content(length));
         let tag = tag.map_or(0, |tag| u32::from(tag) << 16 | 0xffff);
@@ -286,8 +286,8 @@ impl<'a> Run<'a> {
         let sent = match (when, tag) {
             (When::Now, _) => producer.try_send(&bytes),
             (When::Late, _) => producer.send_deadline(&bytes, Instant::now()),
-            (When::Stopped, 0) => producer.send(&bytes),
-            (When::Stopped, tag) => producer.send_tagged(tag, &bytes),
+            (When::Cancelled, 0) => producer.send(&bytes),
+            (When::Cancelled, tag) => producer.send_tagged(tag, &bytes),
         };
         assert_eq!(sent.map(|position| position.get()), expected.map(|(start, _)| start));
         if let Ok((position, _)) = expected {
@@ -300,8 +300,8 @@ impl<'a> Run<'a> {
         if self.producer.is_none() {
             return;
         }
-        self.stop_producer();
-        let (expected, bytes) = (self.expected(length, When::Stopped), self.content(length));
+        self.cancel_producer();
+        let (expected, bytes) = (self.expected(length, When::Cancelled), self.content(length));
         let pieces: Vec<&[u8]> = bytes.chunks(length / (usize::from(parts) + 1) + 1).collect();
         let producer = self.producer.as_mut().expect("there is one");
         let sent = producer.send_gathered(7, &pieces);
@@ -316,22 +316,22 @@ impl<'a> Run<'a> {
         if self.producer.is_none() {
             return;
         }
-        if when == When::Stopped {
-            self.stop_producer();
+        if when == When::Cancelled {
+            self.cancel_producer();
         }
         let (expected, mut bytes) = (self.expected(length, when), self.content(length));
         let producer = self.producer.as_mut().expect("there is one");
         let reserved = match when {
             When::Now => producer.try_reserve(length),
             When::Late => producer.reserve_deadline(length, Instant::now()),
-            When::Stopped => producer.reserve(length),
+            When::Cancelled => producer.reserve(length),
         };
         let mut reservation = match reserved {
             Ok(reservation) => reservation,
             Err(error) => return assert_eq!(Err(error), expected),
         };
-        let (start, _) = expected.expect("no room for this");
-        // In two pieces, the second one first, over bytes that must not be seen.
+        let (start, _) = expected.expect("no space for this");
+        // Writes two pieces, the second one first, over bytes that must not show.
         let middle = length / 2;
         reservation.write(0, &vec![0xff; length]);
         reservation.write(middle, &bytes[middle..]);
@@ -347,8 +347,8 @@ impl<'a> Run<'a> {
         if self.producer.is_none() {
             return;
         }
-        // Nothing else ends the wait of a batch.
-        self.stop_producer();
+        // A push has no deadline.
+        self.cancel_producer();
         let lengths: Vec<_> = lengths.iter().take(12).map(|&length| self.length(length)).collect();
         let contents: Vec<_> = lengths.iter().map(|&length| self.content(length)).collect();
         let queue = &mut self.queue;
@@ -389,18 +389,18 @@ impl<'a> Run<'a> {
 
     fn receive(&mut self, keep: bool, when: When) {
         let Some(consumer) = &mut self.consumer else { return };
-        if when == When::Stopped {
+        if when == When::Cancelled {
             consumer.stopper().stop();
-            self.queue.consumer.is_stopped = true;
+            self.queue.consumer.is_cancelled = true;
         }
         let received = match when {
             When::Now => consumer.try_recv(),
             When::Late => consumer.recv_deadline(Instant::now()),
-            When::Stopped => consumer.recv(),
+            When::Cancelled => consumer.recv(),
         };
         let queue = &mut self.queue;
         let Some(expected) = queue.messages.front() else {
-            let asks = when == When::Late && !queue.consumer.is_stopped;
+            let asks = when == When::Late && !queue.consumer.is_cancelled;
             let why = match (queue.why(Side::Consumer, asks), when) {
                 (Why::Closed, _) => RecvError::Closed,
                 (Why::Died, _) => RecvError::Abandoned,
@@ -408,7 +408,7 @@ impl<'a> Run<'a> {
                 (Why::Not, When::Late) if asks => RecvError::TimedOut,
                 (Why::Not, _) => RecvError::Stopped,
             };
-            return assert_eq!(received.expect_err("a message from nowhere"), why);
+            return assert_eq!(received.expect_err("no message was sent"), why);
         };
         let message = received.expect("a message was sent");
         let (position, tag, bytes) = (message.position().get(), message.tag(), message.to_vec());
@@ -435,7 +435,7 @@ impl<'a> Run<'a> {
             bytes.clear();
             record.append_to(&mut bytes);
             assert_eq!((record.position().get(), record.tag()), (expected.position, expected.tag));
-            assert!(bytes == expected.bytes, "other bytes at {:x}", expected.position);
+            assert!(bytes == expected.bytes, "the payload differs at {:x}", expected.position);
         }
         assert!(drain.next().expect("nothing is corrupt").is_none());
         assert_eq!(drain.taken(), count);
@@ -477,7 +477,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// A wait ends because it is late or stopped, for no other reason.
+/// A wait ends only by its deadline or a cancel.
 fn assert_late<E: PartialEq + std::fmt::Debug>(error: E, late: E, stopped: E) {
     assert!(error == late || error == stopped, "{error:?}");
 }

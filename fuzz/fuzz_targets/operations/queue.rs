@@ -1,11 +1,11 @@
-//! What a pipe is, without the memory: a queue of messages, two ends that come and go, and arithmetic on positions.
+//! A model of a pipe without memory: a queue of messages, two ends, and arithmetic on positions.
 
 use crate::input::Side;
 use shmpipe::Peer;
 use shmpipe_fuzz::model;
 use std::collections::VecDeque;
 
-/// A message that was sent and not released.
+/// A committed message that is not released.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     pub position: u64,
@@ -27,19 +27,19 @@ pub enum Phase {
     Closed,
 }
 
-/// A side, as LAYOUT.md has it in "Ends and deaths".
+/// A side, by "Ends and deaths" in LAYOUT.md.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct End {
     pub epoch: u64,
     pub phase: Phase,
     /// The role is claimed.
     pub is_held: bool,
-    /// Of the other side: up to this epoch its end counts as none. Private, lost in a death.
-    pub told: u64,
-    /// The same for the successors.
+    /// The last epoch of the peer whose end needs no report. In private memory, so a death loses it.
+    pub seen: u64,
+    /// The same in the header, for successors.
     pub reported: u64,
-    /// Its waits are over.
-    pub is_stopped: bool,
+    /// Its waits are cancelled.
+    pub is_cancelled: bool,
 }
 
 impl End {
@@ -48,7 +48,7 @@ impl End {
     }
 }
 
-/// Why there is nothing to take, or no room.
+/// Why there is no message, or no space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
     Not,
@@ -64,7 +64,7 @@ pub struct Queue {
     pub tail: u64,
     pub producer: End,
     pub consumer: End,
-    /// What the counters of the two sides say: messages and bytes.
+    /// The counters of the two sides: messages and bytes.
     pub produced: [u64; 2],
     pub consumed: [u64; 2],
 }
@@ -83,7 +83,7 @@ impl Queue {
         }
     }
 
-    /// A side, and the other one.
+    /// A side and its peer.
     pub fn ends(&mut self, side: Side) -> (&mut End, &mut End) {
         match side {
             Side::Producer => (&mut self.producer, &mut self.consumer),
@@ -93,34 +93,34 @@ impl Queue {
 
     pub fn claim(&mut self, side: Side) {
         let (own, peer) = self.ends(side);
-        own.told = own.reported.min(peer.epoch);
+        own.seen = own.reported.min(peer.epoch);
         if side == Side::Producer && peer.phase == Phase::Closed {
-            own.told = peer.epoch;
+            own.seen = peer.epoch;
         }
-        (own.epoch, own.phase, own.is_held, own.is_stopped) = (own.epoch + 1, Phase::Open, true, false);
+        (own.epoch, own.phase, own.is_held, own.is_cancelled) = (own.epoch + 1, Phase::Open, true, false);
     }
 
-    /// What there is to say of the other side when a call comes to nothing; `asks` if it asks the kernel.
+    /// What a call that cannot succeed reports about the peer. With `asks`, it asks the kernel whether the peer lives.
     pub fn why(&mut self, side: Side, asks: bool) -> Why {
         let (own, peer) = self.ends(side);
-        let is_news = peer.epoch > own.told;
-        if peer.phase == Phase::Closed && is_news {
+        let is_unreported = peer.epoch > own.seen;
+        if peer.phase == Phase::Closed && is_unreported {
             own.reported = peer.epoch;
             Why::Closed
-        } else if asks && peer.phase == Phase::Open && !peer.is_held && is_news {
-            (own.told, own.reported) = (peer.epoch, peer.epoch);
+        } else if asks && peer.phase == Phase::Open && !peer.is_held && is_unreported {
+            (own.seen, own.reported) = (peer.epoch, peer.epoch);
             Why::Died
         } else {
             Why::Not
         }
     }
 
-    /// Whether the other side has closed, which a producer hears of first.
+    /// Whether the consumer has closed, which a producer reports before anything else.
     pub fn consumer_has_closed(&mut self) -> bool {
         self.consumer.phase == Phase::Closed && self.why(Side::Producer, false) == Why::Closed
     }
 
-    /// What the other side is said to be.
+    /// The state of the peer.
     pub fn peer(&mut self, side: Side) -> Peer {
         let (_, peer) = self.ends(side);
         match (peer.phase, peer.is_held) {
@@ -131,21 +131,21 @@ impl Queue {
         }
     }
 
-    /// Whether a wait for the other side is over at once.
+    /// Whether a wait for the peer returns at once.
     pub fn has_peer(&mut self, side: Side) -> bool {
         let (own, peer) = self.ends(side);
-        let is_news = peer.phase != Phase::Never && peer.epoch > own.told.max(own.reported);
-        (side == Side::Consumer && is_news) || (peer.phase == Phase::Open && peer.is_held)
+        let is_unreported = peer.phase != Phase::Never && peer.epoch > own.seen.max(own.reported);
+        (side == Side::Consumer && is_unreported) || (peer.phase == Phase::Open && peer.is_held)
     }
 
-    /// Where a record of `length` bytes behind `at` starts, and where it ends.
+    /// Start and end of a record of `length` bytes at `at`.
     pub fn slot(&self, at: u64, length: usize) -> (u64, u64) {
         let (size, to_end) = (model::size(length as u64), self.capacity - at % self.capacity);
         let start = if size > to_end { at.wrapping_add(to_end) } else { at };
         (start, start.wrapping_add(size))
     }
 
-    /// Whether everything up to `end`, and the word there, may be written.
+    /// Whether everything up to `end`, and the word there, is free.
     pub fn has_room(&self, end: u64) -> bool {
         end.wrapping_add(8).wrapping_sub(self.head) <= self.capacity
     }
@@ -154,7 +154,7 @@ impl Queue {
         self.tail.wrapping_sub(self.head)
     }
 
-    /// All of these appear at once.
+    /// Commits all of these at once.
     pub fn commit(&mut self, messages: Vec<Message>) {
         for message in messages {
             self.tail = message.end();
@@ -164,7 +164,7 @@ impl Queue {
         }
     }
 
-    /// The first `count` are released.
+    /// Releases the first `count`.
     pub fn release(&mut self, count: usize) {
         for message in self.messages.drain(..count) {
             self.head = message.end();
