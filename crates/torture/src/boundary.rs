@@ -7,7 +7,7 @@ mod scenario;
 use crate::run::{Harness, Run};
 use crate::verdict::{Failure, Outcome};
 use crate::workers;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use scenario::Scenario;
 use shmpipe::{Options, Pipe, SetupError, handoff, unlink, unlink_force};
 use shmpipe_testing::backend::{Backend, Place};
@@ -16,6 +16,7 @@ use shmpipe_testing::rng::Rng;
 use shmpipe_testing::traced::Traced;
 use std::fs;
 use std::os::unix::net::UnixListener;
+use std::slice;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,9 +26,9 @@ pub struct Boundary {
     /// Number of kills
     #[arg(long, value_name = "N", default_value_t = 1000)]
     kills: u64,
-    /// Only this scenario: `Create`, `Open`, ...
-    #[arg(long, value_name = "SCENARIO")]
-    only: Option<String>,
+    /// Only this scenario
+    #[arg(long)]
+    only: Option<Scenario>,
 }
 
 /// Within this, the next process gets what it requests, on a machine with an idle processor.
@@ -44,22 +45,17 @@ impl Harness for Boundary {
 
     fn run(&self, run: &Run) -> Outcome {
         run.goal(self.kills, "kills");
-        let is_meant =
-            |scenario: &Scenario| self.only.as_ref().is_none_or(|only| *only == format!("{scenario:?}"));
-        let scenarios = scenario::ALL.into_iter().filter(is_meant);
-        let scenarios = scenarios
-            .flat_map(|scenario| scenario.backends().iter().map(move |&backend| (scenario, backend)));
-        let scenarios: Vec<_> = scenarios
-            .map(|scenario| Ok((scenario, length(scenario.0, scenario.1)?)))
-            .collect::<Result<_, Failure>>()?;
-        if scenarios.is_empty() {
-            return Err(Failure::Failed("no such scenario".to_owned()));
+        let mut scenarios = vec![];
+        for &scenario in self.only.as_ref().map_or(Scenario::value_variants(), slice::from_ref) {
+            for &backend in scenario.backends() {
+                scenarios.push((scenario, backend, length(scenario, backend)?));
+            }
         }
         // A traced process and its tracer take turns, so one worker for each processor.
         workers::run(run, workers::processors(), 1, |pieces| {
             for piece in pieces {
                 let mut rng = run.rng(piece.first);
-                let ((scenario, backend), length) = scenarios[piece.first as usize % scenarios.len()];
+                let (scenario, backend, length) = scenarios[piece.first as usize % scenarios.len()];
                 let (calls, instructions) = (rng.below(length), rng.log_uniform(INSTRUCTIONS));
                 let round = Round { scenario, backend, calls, instructions };
                 round.run(run, &mut rng).map_err(|failure| match failure {

@@ -8,13 +8,14 @@ mod table;
 use crate::run::{Harness, Run};
 use crate::verdict::{Failure, Outcome};
 use crate::workers;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use scenario::Scenario;
 use shmpipe::{Options, handoff, unlink};
 use shmpipe_testing::backend::{Backend, Place};
 use shmpipe_testing::process::Part;
 use shmpipe_testing::traced::{Stop, Traced};
 use std::collections::BTreeMap;
+use std::slice;
 use std::sync::Mutex;
 use std::thread;
 use table::TABLE;
@@ -22,9 +23,9 @@ use table::TABLE;
 /// Makes each system call fail with each error that it can return
 #[derive(Debug, Args)]
 pub struct Errno {
-    /// Only this scenario: `Create`, `ClaimProducer`, ...
-    #[arg(long, value_name = "SCENARIO")]
-    only: Option<String>,
+    /// Only this scenario
+    #[arg(long)]
+    only: Option<Scenario>,
     /// Print each failure, and continue
     #[arg(long)]
     keep_going: bool,
@@ -52,10 +53,7 @@ impl Harness for Errno {
 
     fn run(&self, run: &Run) -> Outcome {
         let mut cases = vec![];
-        let scenarios = scenario::ALL
-            .iter()
-            .filter(|scenario| self.only.as_ref().is_none_or(|only| *only == format!("{scenario:?}")));
-        for &scenario in scenarios {
+        for &scenario in self.only.as_ref().map_or(Scenario::value_variants(), slice::from_ref) {
             for backend in BACKENDS.into_iter().filter(|&backend| is_meant(scenario, backend)) {
                 cases.extend(cases_of(scenario, backend)?);
             }

@@ -26,6 +26,11 @@
 //! replace = "..."
 //!
 //! [[mutant]]
+//! name = "..."
+//! same = "kill/tail-before-commit"   # the edits and the reason of another mutant
+//! runs = ["..."]
+//!
+//! [[mutant]]
 //! name = "..."     # the rest as above
 //! survives = "Why no run catches it: each run must pass."
 //! ```

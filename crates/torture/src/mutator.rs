@@ -11,8 +11,8 @@ mod words;
 use crate::run::{Harness, Run};
 use crate::verdict::{Failure, Outcome};
 use clap::Args;
-use end::{End, consume, produce};
-use shmpipe::{Options, WakeMode};
+use end::{CALLS, MESSAGES, PARKED, POISONS, ROUND, consume, produce};
+use shmpipe::{Options, Role, WakeMode};
 use shmpipe_testing::LONG;
 use shmpipe_testing::backend::Backend;
 use shmpipe_testing::journal::Journal;
@@ -59,7 +59,7 @@ fn bout(run: &Run, rng: &mut Rng) -> Outcome {
     let number = run.done();
     let backend = BACKENDS[number as usize % BACKENDS.len()];
     // Attacks each role in turn with every kind.
-    let victim = if number / BACKENDS.len() as u64 % 2 == 0 { End::Consumer } else { End::Producer };
+    let victim = if number / BACKENDS.len() as u64 % 2 == 0 { Role::Consumer } else { Role::Producer };
     let capacity = [4096, 4096, 8192, 1 << 16][rng.below(4) as usize];
     let wake_mode = [WakeMode::Membarrier, WakeMode::Fence, WakeMode::Never][rng.below(3) as usize];
     let place = backend.place();
@@ -68,11 +68,14 @@ fn bout(run: &Run, rng: &mut Rng) -> Outcome {
     let fresh = segment.bytes();
     let journal = Journal::new();
     let seeds = [rng.word().to_string(), rng.word().to_string()];
-    let start = |end: End| {
-        let part = format!("mutator: {end}");
-        Process::start(&part, &[place.as_str(), &journal.path(), &capacity.to_string(), &seeds[end as usize]])
+    let start = |role: Role| {
+        let part = format!("mutator: {role}");
+        Process::start(
+            &part,
+            &[place.as_str(), &journal.path(), &capacity.to_string(), &seeds[role as usize]],
+        )
     };
-    let mut ends = [End::Producer, End::Consumer].map(|end| (end, start(end)));
+    let mut ends = [Role::Producer, Role::Consumer].map(|role| (role, start(role)));
     for (_, process) in &mut ends {
         assert_eq!(process.hear(), "ready");
     }
@@ -82,21 +85,21 @@ fn bout(run: &Run, rng: &mut Rng) -> Outcome {
     while Instant::now() < deadline && !run.is_over() {
         // No end is attached: restores the pipe, then starts both.
         restore(&segment, &fresh, rng);
-        journal.set(end::ROUND, journal.get(end::ROUND) + 1);
+        journal.set(ROUND, journal.get(ROUND) + 1);
         let flips = disturb(&segment, &journal, victim, rng, &mut ends, &mut watch)?;
         run.count("changes", flips);
-        journal.set(end::ROUND, journal.get(end::ROUND) + 1);
-        while !ends.iter().all(|(end, _)| journal.get(end.parked()) == journal.get(end::ROUND)) {
+        journal.set(ROUND, journal.get(ROUND) + 1);
+        while !ends.iter().all(|(role, _)| journal.get(PARKED[*role as usize]) == journal.get(ROUND)) {
             watch.check(&journal, &mut ends)?;
             thread::sleep(Duration::from_micros(50));
         }
     }
-    for (end, process) in ends {
+    for (role, process) in ends {
         process.end();
-        for (what, word) in [("calls", end.calls()), ("messages", end.messages())] {
-            run.count(what, journal.get(word));
+        for (what, word) in [("calls", CALLS), ("messages", MESSAGES)] {
+            run.count(what, journal.get(word[role as usize]));
         }
-        run.count(&format!("times a {end} found corruption"), journal.get(end.poisons()));
+        run.count(&format!("times a {role} found corruption"), journal.get(POISONS[role as usize]));
     }
     Ok(())
 }
@@ -105,13 +108,13 @@ fn bout(run: &Run, rng: &mut Rng) -> Outcome {
 fn disturb(
     segment: &Attached,
     journal: &Journal,
-    victim: End,
+    victim: Role,
     rng: &mut Rng,
-    ends: &mut [(End, Process); 2],
+    ends: &mut [(Role, Process); 2],
     watch: &mut Watch,
 ) -> Result<u64, Failure> {
-    let round = journal.get(end::ROUND);
-    let has_given_up = || [End::Producer, End::Consumer].iter().any(|end| journal.get(end.parked()) == round);
+    let round = journal.get(ROUND);
+    let has_given_up = || PARKED.iter().any(|&word| journal.get(word) == round);
     let until = Instant::now() + Duration::from_micros(rng.below(20_000));
     // Lets some messages through first.
     (0..rng.below(50_000)).for_each(|_| std::hint::spin_loop());
@@ -150,24 +153,24 @@ impl Watch {
         Watch { calls: [0; 2], since: [Instant::now(); 2], used: [None; 2] }
     }
 
-    fn check(&mut self, journal: &Journal, ends: &mut [(End, Process); 2]) -> Outcome {
-        for (i, (end, process)) in ends.iter_mut().enumerate() {
-            let calls = journal.get(end.calls());
+    fn check(&mut self, journal: &Journal, ends: &mut [(Role, Process); 2]) -> Outcome {
+        for (i, (role, process)) in ends.iter_mut().enumerate() {
+            let calls = journal.get(CALLS[i]);
             if calls != self.calls[i] {
                 (self.calls[i], self.since[i], self.used[i]) = (calls, Instant::now(), None);
-            } else if self.since[i].elapsed() > SOON && journal.get(end.parked()) != journal.get(end::ROUND) {
+            } else if self.since[i].elapsed() > SOON && journal.get(PARKED[i]) != journal.get(ROUND) {
                 // A busy end must use the CPU for this long, so that waiting for a processor does not count; a sleeping one gets
                 // the longer timeout.
                 let now = process.processor_time();
                 if now - *self.used[i].get_or_insert(now) > SOON || self.since[i].elapsed() > LONG {
-                    return Err(Failure::Failed(format!("a call of the {end} takes longer than {SOON:?}")));
+                    return Err(Failure::Failed(format!("a call of the {role} takes longer than {SOON:?}")));
                 }
             }
             // These are system calls, so only now and then.
             if self.since[i].elapsed() > Duration::from_millis(20) {
                 self.used[i].get_or_insert_with(|| process.processor_time());
                 if let Some(status) = process.has_ended() {
-                    return Err(Failure::Failed(format!("the {end} ended: {status}")));
+                    return Err(Failure::Failed(format!("the {role} ended: {status}")));
                 }
             }
         }

@@ -1,12 +1,14 @@
 //! The scenarios in which the harness kills a process.
 
+use clap::ValueEnum;
 use shmpipe::{Options, Pipe, WakeMode, handoff, unlink, unlink_force};
 use shmpipe_testing::backend::Backend;
 use shmpipe_testing::process::Line;
 use shmpipe_testing::traced::{be_traced, mark};
 
 /// What a process does with a pipe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "PascalCase")]
 pub enum Scenario {
     /// Creates it, uses and closes both ends, opens it again, and removes it.
     Create,
@@ -21,9 +23,6 @@ pub enum Scenario {
     /// Serves a memfd at the path of a dead server.
     Replace,
 }
-
-pub const ALL: [Scenario; 6] =
-    [Scenario::Create, Scenario::Leave, Scenario::Open, Scenario::Force, Scenario::Serve, Scenario::Replace];
 
 impl Scenario {
     pub fn backends(self) -> &'static [Backend] {
@@ -42,7 +41,7 @@ impl Scenario {
 
 pub fn play(mut line: Line) {
     let [scenario, address, wake_mode] = line.words.clone().try_into().unwrap();
-    let scenario = *ALL.iter().find(|known| format!("{known:?}") == scenario).expect("a known scenario");
+    let scenario = Scenario::from_str(&scenario, false).expect("a known scenario");
     let mut options = Options::new().capacity(4096);
     if wake_mode == "fence" {
         options = options.wake_mode(WakeMode::Fence);

@@ -1,5 +1,6 @@
 //! Operations on a pipe for a process whose system calls fail, with checks of their effect and of open resources.
 
+use clap::ValueEnum;
 use shmpipe::{
     Consumer, Options, Pipe, Producer, RecvError, SetupError, handoff, inspect, unlink, unlink_force,
 };
@@ -11,7 +12,8 @@ use std::io;
 use std::time::{Duration, Instant};
 
 /// An operation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "PascalCase")]
 pub enum Scenario {
     Create,
     OpenOrCreate,
@@ -31,26 +33,6 @@ pub enum Scenario {
     Serve,
     Accept,
 }
-
-pub const ALL: [Scenario; 17] = [
-    Scenario::Create,
-    Scenario::OpenOrCreate,
-    Scenario::Open,
-    Scenario::Reopen,
-    Scenario::Inspect,
-    Scenario::ClaimProducer,
-    Scenario::ClaimConsumer,
-    Scenario::WaitToSend,
-    Scenario::WaitToReceive,
-    Scenario::CloseProducer,
-    Scenario::CloseConsumer,
-    Scenario::DropPipe,
-    Scenario::LeaveLast,
-    Scenario::Unlink,
-    Scenario::UnlinkForce,
-    Scenario::Serve,
-    Scenario::Accept,
-];
 
 impl Scenario {
     /// Whether the pipe must exist before.
@@ -229,7 +211,7 @@ fn describe(result: &Result) -> String {
 /// The main function of the process: runs the operation while traced, sends the result, then runs it again and sends that result.
 pub fn play(mut line: Line) {
     let [scenario, address, socket] = line.words.clone().try_into().unwrap();
-    let scenario = *ALL.iter().find(|known| format!("{known:?}") == scenario).expect("a known scenario");
+    let scenario = Scenario::from_str(&scenario, false).expect("a known scenario");
     abort_on_panic();
     // SAFETY: no pointers. It ends a hung process.
     unsafe { libc::alarm(HANGS) };

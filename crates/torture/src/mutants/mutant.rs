@@ -24,7 +24,10 @@ struct Mutants {
 pub struct Mutant {
     pub name: String,
     /// What it breaks, in a sentence.
+    #[serde(default)]
     pub why: String,
+    /// The mutant with the same edits and reason, for other runs.
+    same: Option<String>,
     file: Option<String>,
     find: Option<String>,
     replace: Option<String>,
@@ -45,7 +48,7 @@ pub struct Mutant {
 }
 
 /// A text to replace.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Edit {
     pub file: String,
@@ -73,8 +76,11 @@ impl Mutant {
         let Mutant { file, find, replace, .. } = self;
         match (file.take(), find.take(), replace.take()) {
             (Some(file), Some(find), Some(replace)) => self.edits.insert(0, Edit { file, find, replace }),
-            (None, None, None) if !self.edits.is_empty() => {}
+            (None, None, None) if self.edits.is_empty() != self.same.is_none() => {}
             _ => return Err(format!("{stem}/{}: needs file, find and replace", self.name)),
+        }
+        if self.why.is_empty() != self.same.is_some() {
+            return Err(format!("{stem}/{}: needs a reason", self.name));
         }
         self.build = self.build.take().or_else(|| build.cloned());
         if self.runs.is_empty() {
@@ -119,6 +125,12 @@ pub fn read(folder: &Path) -> Result<Vec<Mutant>, String> {
             mutant.complete(&stem, mutants.build.as_ref(), &mutants.runs)?;
             all.push(mutant);
         }
+    }
+    for at in 0..all.len() {
+        let Some(same) = all[at].same.take() else { continue };
+        let original = all.iter().find(|mutant| mutant.name == same && !mutant.edits.is_empty());
+        let original = original.ok_or_else(|| format!("{}: no mutant {same}", all[at].name))?;
+        (all[at].edits, all[at].why) = (original.edits.clone(), original.why.clone());
     }
     let mut names = HashSet::new();
     match all.iter().find(|mutant| !names.insert(&mutant.name)) {

@@ -1,67 +1,38 @@
 //! An end under attack.
 
 use shmpipe::{
-    Consumer, Corruption, Options, Pipe, Producer, Record, RecvError, SendError, SetupError, Wait,
+    Consumer, Corruption, Options, Pipe, Producer, Record, RecvError, Role, SendError, SetupError, Wait,
 };
 use shmpipe_testing::guarded::{Brink, guarded};
 use shmpipe_testing::journal::Journal;
 use shmpipe_testing::layout::RING;
 use shmpipe_testing::process::Line;
 use shmpipe_testing::rng::Rng;
-use std::fmt;
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// The word of the journal with the round. In odd rounds the ends use the pipe, in even ones they leave it.
 pub const ROUND: usize = 0;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    Producer,
-    Consumer,
-}
-
-impl End {
-    /// The word of the journal with the round in which it has closed.
-    pub fn parked(self) -> usize {
-        8 + self as usize
-    }
-
-    /// The word with the number of its calls.
-    pub fn calls(self) -> usize {
-        16 + self as usize
-    }
-
-    /// The word with the number of its messages.
-    pub fn messages(self) -> usize {
-        24 + self as usize
-    }
-
-    /// The word with the number of times that it found corruption.
-    pub fn poisons(self) -> usize {
-        32 + self as usize
-    }
-}
-
-impl fmt::Display for End {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            End::Producer => "producer",
-            End::Consumer => "consumer",
-        })
-    }
-}
+/// For each role, the word with the round in which the end has closed.
+pub const PARKED: [usize; 2] = [8, 9];
+/// The number of its calls.
+pub const CALLS: [usize; 2] = [16, 17];
+/// The number of its messages.
+pub const MESSAGES: [usize; 2] = [24, 25];
+/// The number of times that it found corruption.
+pub const POISONS: [usize; 2] = [32, 33];
 
 pub fn produce(line: Line) {
-    play(line, End::Producer);
+    play(line, Role::Producer);
 }
 
 pub fn consume(line: Line) {
-    play(line, End::Consumer);
+    play(line, Role::Consumer);
 }
 
 /// Claims and closes by the rounds in the journal, until the parent closes the line.
-fn play(mut line: Line, end: End) {
+fn play(mut line: Line, role: Role) {
     let [address, journal, capacity, seed] = line.words.clone().try_into().expect("four words");
     let (journal, capacity): (_, usize) = (Journal::open(&journal), capacity.parse().expect("a number"));
     let mut rng = Rng(seed.parse().expect("a number"));
@@ -73,22 +44,22 @@ fn play(mut line: Line, end: End) {
         while line.hear().is_some() {}
         std::process::exit(0);
     });
-    let mut part = Attacked { end, journal, pipe, brink: Brink::new(2 * capacity), rng: Rng(0), round: 0 };
+    let mut part = Attacked { role, journal, pipe, brink: Brink::new(2 * capacity), rng: Rng(0), round: 0 };
     loop {
         let round = part.journal.get(ROUND);
-        if round % 2 == 1 && part.journal.get(end.parked()) != round {
+        if round % 2 == 1 && part.journal.get(PARKED[role as usize]) != round {
             part.rng = Rng(rng.word());
             part.round = round;
             part.take_part();
         }
         // Stores the round that it played: the next one may have begun.
-        part.journal.set(end.parked(), round);
+        part.journal.set(PARKED[role as usize], round);
         thread::sleep(Duration::from_micros(20));
     }
 }
 
 struct Attacked {
-    end: End,
+    role: Role,
     journal: Journal,
     pipe: Pipe,
     brink: Brink,
@@ -105,11 +76,11 @@ enum Over {
 
 impl Attacked {
     fn take_part(&mut self) {
-        self.count(self.end.calls());
+        self.count(CALLS[self.role as usize]);
         let pipe = self.pipe.clone();
-        let over = match self.end {
-            End::Producer => pipe.producer().map(|producer| self.send_all(producer)),
-            End::Consumer => pipe.consumer().map(|consumer| self.receive_all(consumer)),
+        let over = match self.role {
+            Role::Producer => pipe.producer().map(|producer| self.send_all(producer)),
+            Role::Consumer => pipe.consumer().map(|consumer| self.receive_all(consumer)),
         };
         match over {
             Ok(Over::Left) => {}
@@ -121,7 +92,7 @@ impl Attacked {
 
     fn poisoned(&mut self, corruption: Corruption) {
         assert!(["record header", "head", "tail", "state"].contains(&corruption.word()), "{corruption}");
-        self.count(self.end.poisons());
+        self.count(POISONS[self.role as usize]);
     }
 
     fn count(&self, word: usize) {
@@ -165,7 +136,7 @@ impl Attacked {
                 }),
                 _ => producer.try_send(message).map(Some),
             };
-            self.count(self.end.calls());
+            self.count(CALLS[self.role as usize]);
             let after = producer.position().get();
             match sent {
                 Ok(sent) => {
@@ -202,7 +173,7 @@ impl Attacked {
     }
 
     fn count_messages(&self, more: u64) {
-        let word = self.end.messages();
+        let word = MESSAGES[self.role as usize];
         self.journal.set(word, self.journal.get(word) + more);
     }
 
@@ -236,7 +207,7 @@ impl Attacked {
                 }),
                 _ => consumer.try_recv().map(|message| (1, take(&message, &mut self.brink))),
             };
-            self.count(self.end.calls());
+            self.count(CALLS[self.role as usize]);
             let after = consumer.position().get();
             match received {
                 Ok((messages, end)) => {

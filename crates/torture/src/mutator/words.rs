@@ -1,6 +1,6 @@
 //! Chooses words to change, and values.
 
-use super::end::End;
+use shmpipe::Role;
 use shmpipe_testing::layout::{CONSUMED, CONSUMER, HEAD, PRODUCED, PRODUCER, RING, TAIL, WRAP};
 use shmpipe_testing::raw::Attached;
 use shmpipe_testing::rng::Rng;
@@ -13,22 +13,22 @@ pub struct Spot {
 
 impl Spot {
     /// Mostly chooses words that `victim` reads.
-    pub fn choose(segment: &Attached, victim: End, rng: &mut Rng) -> Spot {
+    pub fn choose(segment: &Attached, victim: Role, rng: &mut Rng) -> Spot {
         let size = segment.size() / 8 * 8;
         let capacity = (size - RING) as u64;
         let (head, tail) = (segment.get(HEAD), segment.get(TAIL));
         let in_ring = |position: u64| RING + (position % capacity) as usize / 8 * 8;
         let near = |position: u64, rng: &mut Rng| in_ring(position.wrapping_add(rng.below(6) * 8));
         let (positions, line, counters) = match victim {
-            End::Consumer => ([head, tail], [PRODUCER, CONSUMER], PRODUCED),
-            End::Producer => ([tail, head], [CONSUMER, PRODUCER], CONSUMED),
+            Role::Consumer => ([head, tail], [PRODUCER, CONSUMER], PRODUCED),
+            Role::Producer => ([tail, head], [CONSUMER, PRODUCER], CONSUMED),
         };
         let offset = match rng.below(20) {
             0..7 => near(positions[0], rng),
             7..9 => near(positions[1], rng),
             9..11 => in_ring(rng.word()),
             11 => RING,
-            12..15 if victim == End::Producer => HEAD,
+            12..15 if victim == Role::Producer => HEAD,
             12..15 => TAIL,
             15 => [HEAD, TAIL][rng.below(2) as usize],
             // The states less often: a peer that seems to have closed ends the round.
