@@ -1,4 +1,4 @@
-//! Hands the compiler's version to the environment disclosure; an unknown one is left out there.
+//! Provides the compiler's version for the description of the machine, which omits an unknown one.
 use std::process::Command;
 
 fn main() {

@@ -1,11 +1,11 @@
-//! Which processors the two processes may use, and pinning each to its own.
+//! The processors of the two processes, and pinning.
 
 use std::io;
 use std::mem;
 
 use crate::errors::{failed, unfit};
 
-/// The processors that the calling thread may run on, as they were when this was made.
+/// The processors that a thread was allowed to run on.
 pub(crate) struct Affinity(libc::cpu_set_t);
 
 impl Affinity {
@@ -20,13 +20,13 @@ impl Affinity {
         Ok(Affinity(set))
     }
 
-    /// Their numbers, ascending.
+    /// Their numbers, in ascending order.
     pub(crate) fn cpus(&self) -> Vec<usize> {
         // SAFETY: the numbers tested are below CPU_SETSIZE, the number of bits in the set.
         (0..libc::CPU_SETSIZE as usize).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &self.0) }).collect()
     }
 
-    /// Gives the calling thread these processors again.
+    /// Allows the calling thread to run on these processors again.
     pub(crate) fn restore(&self) -> io::Result<()> {
         // SAFETY: the set is live and of the size given; 0 names the calling thread.
         if unsafe { libc::sched_setaffinity(0, mem::size_of_val(&self.0), &self.0) } == -1 {
@@ -36,7 +36,7 @@ impl Affinity {
     }
 }
 
-/// The processors that the calling thread may run on, ascending.
+/// The processors that the calling thread may run on, in ascending order.
 ///
 /// # Errors
 /// Those of the system.
@@ -44,7 +44,7 @@ pub fn allowed_cpus() -> io::Result<Vec<usize>> {
     Affinity::current().map(|now| now.cpus())
 }
 
-/// Ties the calling thread to one processor.
+/// Pins the calling thread to one processor.
 pub(crate) fn pin(cpu: usize) -> io::Result<()> {
     if cpu >= libc::CPU_SETSIZE as usize {
         return Err(unfit(format!("cpu {cpu} is beyond the {} that can be named", libc::CPU_SETSIZE)));
@@ -58,7 +58,7 @@ pub(crate) fn pin(cpu: usize) -> io::Result<()> {
         .map_err(|error| crate::errors::about(format_args!("cannot run on cpu {cpu}"), error))
 }
 
-/// The processors to measure on: those asked for, or the first two allowed, or `None` if there is only one.
+/// The processors to measure on: those requested, or else the first two allowed. `None` if there is only one.
 pub(crate) fn choose(wish: Option<(usize, usize)>, allowed: &[usize]) -> io::Result<Option<(usize, usize)>> {
     match (wish, allowed) {
         (Some((a, b)), _) if a == b => {
@@ -75,13 +75,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn first_two_allowed_cpus_are_the_default() {
+    fn default_is_the_first_two_allowed_cpus() {
         assert_eq!(choose(None, &[3, 5, 6]).unwrap(), Some((3, 5)));
         assert_eq!(choose(None, &[3]).unwrap(), None);
     }
 
     #[test]
-    fn a_wish_is_kept_unless_it_names_one_cpu_twice() {
+    fn requested_cpus_must_differ() {
         assert_eq!(choose(Some((6, 1)), &[0, 1]).unwrap(), Some((6, 1)));
         assert!(choose(Some((1, 1)), &[0, 1]).is_err());
     }

@@ -1,4 +1,4 @@
-//! What the benches have in common: their options, the smoke run, and the report.
+//! Shared by the benches: options, smoke run and report.
 
 pub mod against;
 mod hardware;
@@ -22,26 +22,25 @@ use crate::session::{Experiment, Session};
 use crate::slices::{self, Plan, Until, collect_in_sessions};
 use crate::transports::{self, Mode, Transport};
 
-/// What a bench measures.
+/// The kinds of benches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bench {
-    /// [`Experiment::RoundTrip`], in slices or each by itself.
+    /// [`Experiment::RoundTrip`], in slices or one by one.
     RoundTrip,
     /// [`Experiment::Streaming`].
     Streaming,
     /// One-way delays at given rates: see [`paced`].
     Paced,
-    /// What the hardware allows: see [`limits`](crate::limits).
+    /// Limits of the hardware: see [`limits`](crate::limits).
     Limits,
-    /// Consumers that sleep: see [`sleeping`](crate::sleeping).
+    /// Sleeping consumers: see [`sleeping`](crate::sleeping).
     Sleeping,
 }
 
-/// The main function of a bench over the given transports; others of this crate take part when they are named.
+/// The main function of a bench over the given transports. The command line can name others of this crate.
 ///
-/// `cargo bench` passes `--bench`, and the bench measures. Without it (`cargo test --benches`) a smoke run takes a moment:
-/// it checks that every transport delivers every byte both ways at every size, and that slices can be taken; it reports no
-/// figures.
+/// `cargo bench` passes `--bench`, and the bench measures. Without it (`cargo test --benches`), a short smoke run checks that
+/// every transport delivers every byte both ways at every size, and that slices work. It reports no figures.
 pub fn main(bench: Bench, transports: &[&'static dyn Transport]) -> ExitCode {
     let known = with_all(transports);
     partner::serve_if_partner(&known);
@@ -55,7 +54,7 @@ pub fn main(bench: Bench, transports: &[&'static dyn Transport]) -> ExitCode {
     }
 }
 
-/// The transports, and all those of this crate with other names.
+/// The transports, and all others of this crate.
 fn with_all(transports: &[&'static dyn Transport]) -> Vec<&'static dyn Transport> {
     let mut known = transports.to_vec();
     for other in transports::ALL {
@@ -111,7 +110,7 @@ fn run(
     Ok(())
 }
 
-/// The transports that were named, in the order in which they were, or those that are taken if none was.
+/// The transports on the command line, in that order, or the default ones.
 fn choose(
     default: &[&'static dyn Transport],
     known: &[&'static dyn Transport],
@@ -130,7 +129,7 @@ fn choose(
     }
 }
 
-/// With which the others are compared, unless another one is asked for.
+/// The default baseline.
 const BASELINE: &str = "classic";
 
 fn measure(experiment: Experiment, chosen: &[&'static dyn Transport], options: &Options) -> io::Result<()> {
@@ -218,7 +217,7 @@ fn names(transports: &[&'static dyn Transport]) -> String {
     transports.iter().map(|transport| transport.name()).collect::<Vec<_>>().join(", ")
 }
 
-/// Before anything is timed: every transport delivers every byte, both ways, at every size.
+/// Checks, before anything is timed, that every transport delivers every byte both ways at every size.
 fn check(session: &mut Session, sizes: &[usize]) -> io::Result<()> {
     for transport in 0..session.transports().len() {
         let name = session.transports()[transport].name();
@@ -270,7 +269,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_transport_that_was_not_taken_can_be_named() {
+    fn other_transports_can_be_named() {
         let names = |wanted: &[&str]| {
             let wanted: Vec<String> = wanted.iter().map(|name| name.to_string()).collect();
             let chosen = choose(&[transports::CLASSIC], transports::ALL, &wanted)?;

@@ -1,14 +1,14 @@
-//! Both ends of a pipe in one thread: what a message costs when nothing goes from core to core.
+//! Both ends of a pipe in one thread: the cost of a message without transfers between cores.
 
 use shmpipe::{Consumer, Options, Producer, SetupError, unlink_force};
 
 use crate::guard::SignalsHeld;
 
-/// Both ends of a new pipe, already removed from the system's lists: nothing can be left behind. They must not wait: one that
-/// does is told that the pipe was removed.
+/// Creates both ends of a pipe, and removes the pipe, so that nothing can be left over. The ends must not wait: a waiting call
+/// fails because the pipe was removed.
 ///
 /// # Errors
-/// Those of making a pipe and of taking its roles.
+/// Those of creating a pipe and claiming its roles.
 pub fn both_ends(capacity: u64) -> Result<(Producer, Consumer), SetupError> {
     let held = SignalsHeld::new();
     let _held = held.map_err(|source| SetupError::Os { call: "pthread_sigmask", source })?;

@@ -1,27 +1,27 @@
-//! What a transport has to do for one message.
+//! The operations of a transport.
 
 use std::io;
 
-/// One process's end of a duplex transport of messages.
+/// One process's end of a duplex message transport.
 ///
-/// The loops around it are compiled for each implementation, so a call costs what its body costs.
+/// The loops that call it are compiled for each implementation, so a call has no overhead.
 pub trait Channel {
-    /// Sends one message, waiting for room.
+    /// Sends one message. Waits for space.
     ///
     /// # Errors
-    /// The transport's, in the words of [`io::Error`].
+    /// Those of the transport, as [`io::Error`].
     fn send(&mut self, message: &[u8]) -> io::Result<()>;
 
-    /// Waits for the next message, copies it to the start of `buffer` and gives its length.
+    /// Waits for the next message, copies it to the start of `buffer` and returns its length.
     ///
-    /// `buffer` is exactly as long as the message that the experiment expects. A transport without message boundaries
-    /// reads so many bytes; one with boundaries tells the length that it found.
+    /// `buffer` has exactly the length of the expected message. A transport without message boundaries fills it. One with
+    /// boundaries returns the length of the message that it received.
     ///
     /// # Errors
-    /// The transport's; `InvalidData` for a message that is longer than `buffer`.
+    /// Those of the transport; `InvalidData` for a message longer than `buffer`.
     fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
 
-    /// Sends many messages, in one go if that is of use to the transport.
+    /// Sends many messages, as a batch if the transport benefits.
     ///
     /// # Errors
     /// As [`send`](Channel::send).
@@ -33,7 +33,7 @@ pub trait Channel {
         Ok(())
     }
 
-    /// Receives all that is expected.
+    /// Receives all expected messages.
     ///
     /// # Errors
     /// As [`recv`](Channel::recv), and those of [`Incoming::arrived`].
@@ -46,29 +46,29 @@ pub trait Channel {
         Ok(())
     }
 
-    /// The longest message that it takes.
+    /// The length of the longest message.
     fn max_len(&self) -> usize {
         usize::MAX
     }
 }
 
-/// Messages to be sent one after another.
+/// A sequence of messages to send.
 pub trait Outgoing {
-    /// The next one, as long as there is one.
+    /// The next message. None after the last.
     fn next(&mut self) -> Option<&[u8]>;
 }
 
-/// Messages that are expected one after another.
+/// A sequence of expected messages.
 pub trait Incoming {
-    /// How many are still to come.
+    /// The number of messages still to come.
     fn left(&self) -> u64;
 
-    /// Where the next one goes: exactly as long as it is.
+    /// The buffer for the next message, with exactly its length.
     fn room(&mut self) -> &mut [u8];
 
-    /// The next one is in its place and has `len` bytes.
+    /// Accepts the next message, of `len` bytes, in its buffer.
     ///
     /// # Errors
-    /// `InvalidData` if it is not the one that was expected.
+    /// `InvalidData` if it is not the expected one.
     fn arrived(&mut self, len: usize) -> io::Result<()>;
 }

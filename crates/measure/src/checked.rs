@@ -1,4 +1,4 @@
-//! Generated messages: both processes draw the same ones, so the receiver knows every byte it must find.
+//! Generated messages. Both processes generate the same ones, so the receiver can check every byte.
 
 use std::fmt;
 use std::io;
@@ -7,22 +7,22 @@ use std::time::Duration;
 use crate::channel::{Incoming, Outgoing};
 use crate::splitmix::SplitMix64;
 
-/// How long generated messages are.
+/// The lengths of generated messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lengths {
-    /// All the same.
+    /// All equal.
     Fixed(usize),
-    /// 0 up to this many bytes, every power of two as often as the next (log-uniform).
+    /// From 0 to this many bytes, log-uniform: every power of two is equally likely.
     UpTo(usize),
 }
 
-/// A message to be sent or to be found.
+/// A generated message.
 ///
 /// ```text
-/// 0  sequence number, little endian      (of a shorter message: its low bytes)
+/// 0  sequence number, little endian      (a shorter message has its low bytes)
 /// 8  base, base + stride, base + 2 * stride, ... as little-endian words; the last is cut to the length
 /// ```
-/// Base and stride are drawn anew for each message, so no word is right in any other place or in any other message.
+/// Base and stride are random for each message, so no word is right at another place or in another message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Expected {
     pub(crate) sequence: u64,
@@ -63,7 +63,7 @@ impl Messages {
 }
 
 impl Expected {
-    /// Writes the message into the first `len` bytes of `buffer` and gives them.
+    /// Writes the message to the first `len` bytes of `buffer`, and returns them.
     pub(crate) fn fill<'a>(&self, buffer: &'a mut [u8]) -> &'a [u8] {
         let message = &mut buffer[..self.len];
         let (sequence, rest) = message.split_at_mut(self.len.min(8));
@@ -79,7 +79,7 @@ impl Expected {
         message
     }
 
-    /// Compares every byte of what arrived.
+    /// Compares every byte of a received message.
     pub(crate) fn check(&self, found: &[u8]) -> io::Result<()> {
         if found.len() == self.len && self.is(found) { Ok(()) } else { Err(self.mismatch(found)) }
     }
@@ -122,18 +122,18 @@ impl Expected {
     }
 }
 
-/// The messages of a checked stream on their way: to be sent, or to be compared.
+/// The messages of a checked stream, to send or to compare.
 pub(crate) struct Generated<'a> {
     messages: Messages,
     buffer: &'a mut [u8],
     left: u64,
     bytes: u64,
-    /// The message that is being waited for.
+    /// The next message.
     expected: Option<Expected>,
 }
 
 impl<'a> Generated<'a> {
-    /// `count` of them; `buffer` has room for the longest.
+    /// `count` messages. `buffer` must hold the longest.
     pub(crate) fn new(messages: Messages, buffer: &'a mut [u8], count: u64) -> Generated<'a> {
         Generated { messages, buffer, left: count, bytes: 0, expected: None }
     }
@@ -143,7 +143,7 @@ impl<'a> Generated<'a> {
         self.bytes
     }
 
-    /// Names the message that was being waited for when the error came. One that arrived is named already.
+    /// Adds the awaited message to an error. An error about a received message already names it.
     pub(crate) fn explain(&self, error: io::Error) -> io::Error {
         match &self.expected {
             Some(Expected { sequence, .. }) => {
@@ -186,30 +186,30 @@ impl Incoming for Generated<'_> {
     }
 }
 
-/// What a checked stream carried: every sequence number, length and byte was compared.
+/// The totals of a checked stream, in which every sequence number, length and byte was compared.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checked {
     /// The transport's name.
     pub transport: String,
-    /// Messages received, each as it was sent.
+    /// Messages received, all correct.
     pub messages: u64,
-    /// Their payload together.
+    /// Bytes of payload.
     pub bytes: u64,
-    /// No message was longer.
+    /// The limit for the length of a message.
     pub max_len: usize,
-    /// The generator's seed: the same one makes the same messages.
+    /// The generator's seed, which determines the messages.
     pub seed: u64,
-    /// From the order to the last message compared, generating and comparing included.
+    /// From the order to the last comparison, including generation and comparison.
     pub elapsed: Duration,
 }
 
 impl Checked {
-    /// Messages in a second.
+    /// Messages per second.
     pub fn messages_per_second(&self) -> f64 {
         self.messages as f64 / self.elapsed.as_secs_f64()
     }
 
-    /// Payload in 10^9 bytes a second.
+    /// Payload in 10^9 bytes per second.
     pub fn gigabytes_per_second(&self) -> f64 {
         self.bytes as f64 / self.elapsed.as_secs_f64() / 1e9
     }
@@ -236,7 +236,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_ends_draw_the_same_messages() {
+    fn both_ends_generate_the_same_messages() {
         let mut sender = Messages::new(42, Lengths::UpTo(300));
         let mut receiver = Messages::new(42, Lengths::UpTo(300));
         let mut buffer = [0; 300];
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn every_changed_byte_is_found() {
+    fn every_changed_byte_is_an_error() {
         let message = Messages::new(1, Lengths::Fixed(77)).draw();
         let mut buffer = [0; 77];
         message.fill(&mut buffer);
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_repeated_or_cut_message_is_found() {
+    fn lost_repeated_or_truncated_message_is_an_error() {
         let mut messages = Messages::new(1, Lengths::Fixed(3));
         let (first, second) = (messages.draw(), messages.draw());
         let mut buffer = [0; 3];
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shifted_word_is_found() {
+    fn shifted_word_is_an_error() {
         let message = Messages::new(9, Lengths::Fixed(64)).draw();
         let mut buffer = [0; 64];
         message.fill(&mut buffer);
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_reach_both_ends_and_favour_no_octave() {
+    fn lengths_are_log_uniform_over_the_whole_range() {
         let mut messages = Messages::new(5, Lengths::UpTo(1022));
         let mut octaves = [0u32; 10];
         for _ in 0..10_000 {

@@ -1,9 +1,9 @@
-//! The clock that all processes of one machine read alike.
+//! The clock that all processes of a machine share.
 
 /// Nanoseconds of `CLOCK_MONOTONIC`, the clock behind [`Instant`](std::time::Instant), as a number that can be sent.
 ///
-/// All processes of one time namespace read the same clock, and a partner is always in its parent's. Between two CPUs it
-/// differs by what the kernel, or the host of a virtual machine, has not been able to set right.
+/// All processes of a time namespace read the same clock, and a partner is always in that of its parent. On two CPUs it can
+/// differ by what the kernel, or the host of a virtual machine, cannot correct.
 #[inline(always)]
 pub(crate) fn now() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };

@@ -1,4 +1,4 @@
-//! What the slices say: medians, ratios, tables.
+//! Results of slices: medians, ratios, tables.
 
 use std::fmt;
 
@@ -15,24 +15,24 @@ pub struct Series {
     pub config: Config,
     /// Its transport's name.
     pub transport: &'static str,
-    /// What its transport does while it waits.
+    /// How its transport waits.
     pub mode: Mode,
     /// The slices that count.
     pub slices: Vec<Slice>,
-    /// Those that do not, because their floors differed.
+    /// Slices that do not count, because their floors differed.
     pub discarded: u64,
 }
 
-/// What the slices of one configuration cost in one placement.
+/// The cost of the slices of one configuration in one placement.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cell {
     /// Slices.
     pub n: usize,
-    /// Nanoseconds of one message or round trip; `None` of no slices.
+    /// Nanoseconds of one message or round trip. `None` without slices.
     pub cost_ns: Option<Spread>,
     /// The median of the floors around them.
     pub floor_ns: Option<f64>,
-    /// The median of each slice's cost in units of its own floor.
+    /// The median of the slices' costs in units of their floors.
     pub to_floor: Option<f64>,
 }
 
@@ -49,21 +49,21 @@ impl Series {
     }
 }
 
-/// All that was measured by one plan.
+/// The results of a plan.
 #[derive(Clone, Debug)]
 pub struct Collected {
-    /// One for each configuration, in the plan's order.
+    /// A series for each configuration, in the order of the plan.
     pub series: Vec<Series>,
-    /// The placements that this machine could have.
+    /// The possible placements of this machine.
     pub placements: Vec<Placement>,
     /// Floors below this counted as near.
     pub near_below_ns: f64,
-    /// In how many sessions it was measured, each with memory of its own.
+    /// The number of sessions, each with its own memory.
     pub sessions: u32,
 }
 
 impl Collected {
-    /// Adds what another session has measured.
+    /// Adds the results of another session.
     pub fn append(&mut self, later: Collected) {
         for mut series in later.series {
             let same =
@@ -91,8 +91,8 @@ impl Collected {
         })
     }
 
-    /// How many times as long `transport` takes as `baseline`: the ratio of the medians of their slices in `placement`,
-    /// which were taken in turn. Whether both wait in the same [`Mode`] is for the caller to tell.
+    /// The ratio of the time of `transport` to that of `baseline`: the medians of their alternating slices in `placement`.
+    /// The caller must show whether both wait in the same [`Mode`].
     pub fn ratio(
         &self,
         experiment: Experiment,
@@ -112,15 +112,15 @@ impl Collected {
         slices.filter(|slice| slice.placement == placement).map(|slice| slice.floor_ns).collect()
     }
 
-    /// Slices that were thrown away, and all that were taken.
+    /// The number of discarded slices, and of all slices.
     pub fn discarded(&self) -> (u64, u64) {
         let discarded = self.series.iter().map(|series| series.discarded).sum();
         let kept: usize = self.series.iter().map(|series| series.slices.len()).sum();
         (discarded, discarded + kept as u64)
     }
 
-    /// Whether the border between near and far runs through the middle of one placement, so that the two mean nothing on
-    /// this machine: their floors have nearly the same median.
+    /// Whether the border between near and far divides a single placement of this machine, so that the two are meaningless: their
+    /// floors have nearly the same median.
     pub fn border_is_misplaced(&self) -> bool {
         let median = |placement| statistics::median(self.floors(placement));
         match (median(Placement::Near), median(Placement::Far)) {
@@ -129,8 +129,8 @@ impl Collected {
         }
     }
 
-    /// The table of one experiment; the last column of each placement compares with the transport named `baseline`. Fewer
-    /// than five slices give no figures, only their number.
+    /// The table of one experiment. The last column of each placement compares with the transport `baseline`. Fewer than five
+    /// slices give no figures, only their number.
     pub fn table(&self, experiment: Experiment, baseline: &str) -> String {
         let enough = |n: usize| n >= FEWEST;
         let mut table = Table::new();
@@ -187,21 +187,21 @@ impl Collected {
         table.to_string()
     }
 
-    /// The floors in each placement: how many, their middle, and how they are distributed.
+    /// The floors in each placement: number, median and distribution.
     pub fn floor_report(&self) -> impl fmt::Display + '_ {
         FloorReport(self)
     }
 }
 
-/// Fewer slices than these make no figure of a table.
+/// The fewest slices for a figure in a table.
 pub const FEWEST: usize = 5;
 
-/// Floors of different placements differ by this factor at least.
+/// The smallest factor between the floors of different placements.
 const APART: f64 = 1.5;
 
 struct FloorReport<'a>(&'a Collected);
 
-/// The borders between the bars of the floors' histogram, in nanoseconds.
+/// The borders of the histogram of floors, in nanoseconds.
 const BORDERS: [u32; 12] = [0, 40, 50, 60, 80, 120, 200, 300, 350, 400, 500, 1000];
 
 impl fmt::Display for FloorReport<'_> {
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_holds_one_placement_only() {
+    fn cell_holds_a_single_placement() {
         let collected = collected();
         let near = collected.series[0].cell(Placement::Near);
         assert_eq!(near.n, 5);
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn ratios_are_of_medians_within_one_placement() {
+    fn ratio_compares_medians_within_one_placement() {
         let collected = collected();
         let ratio = |placement| collected.ratio(Experiment::RoundTrip, 64, "shmpipe", "classic", placement);
         assert_eq!(ratio(Placement::Near), Some(0.8));
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_names_modes_and_what_has_no_figures() {
+    fn table_names_modes_and_rows_without_figures() {
         let table = collected().table(Experiment::RoundTrip, "classic");
         let row = |name| table.lines().find(|line| line.contains(name)).unwrap();
         let far = |name| row(name).rsplit('|').next().unwrap().split_whitespace().collect::<Vec<_>>();
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn what_sessions_have_measured_is_put_together() {
+    fn sessions_are_merged() {
         let mut all =
             Collected { series: Vec::new(), placements: Vec::new(), near_below_ns: 0.0, sessions: 0 };
         all.append(collected());
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn the_floor_report_counts_every_slice() {
+    fn floor_report_counts_every_slice() {
         let report = collected().floor_report().to_string();
         assert!(report.contains("slices: 13, 2 of them discarded"), "{report}");
         assert!(report.contains("near     n = 10, median 50.0 ns"), "{report}");
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_border_in_the_middle_of_one_placement_is_told() {
+    fn misplaced_border_is_reported() {
         let mut collected = collected();
         assert!(!collected.border_is_misplaced());
         collected.series[1] = series("shmpipe", Mode::Polls, &[(1.0, 79.0), (1.0, 78.0)]);

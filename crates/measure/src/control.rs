@@ -1,4 +1,4 @@
-//! The words by which the two processes agree what to do next. None of them moves during a slice but the ball.
+//! The shared words that control the two processes. During a slice only the ball changes.
 
 use std::io;
 use std::ptr;
@@ -11,11 +11,11 @@ use crate::patience::Patience;
 use crate::scratch::{Directory, Scratch};
 use crate::segment::Segment;
 
-/// Something alone on its cache lines, with the neighbour that the prefetcher fetches along.
+/// A value alone on a pair of cache lines, since the prefetcher fetches pairs.
 #[repr(C, align(128))]
 pub(crate) struct Line<T>(pub(crate) T);
 
-/// What a transport makes and nobody removes by himself: System V objects, files.
+/// An object that is not removed automatically: System V objects, files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leftover {
     /// A shared memory segment, by its id.
@@ -52,9 +52,9 @@ impl Leftover {
         }
     }
 
-    /// Removes the object; one that is gone already is no matter. Async-signal-safe.
+    /// Removes the object if it still exists. Async-signal-safe.
     pub(crate) fn remove(self) {
-        // SAFETY: IPC_RMID takes numbers only and ignores the buffer.
+        // SAFETY: IPC_RMID only uses numbers and ignores the buffer.
         unsafe {
             match self {
                 Leftover::Segment(id) => libc::shmctl(id, libc::IPC_RMID, ptr::null_mut()),
@@ -66,26 +66,26 @@ impl Leftover {
     }
 }
 
-/// What the partner is to do between two floors.
+/// What the partner does between two floors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verb {
-    /// End in good order. The only order without floors.
+    /// Exit normally. The only order without floors.
     Quit,
     /// Answer every message.
     Answer,
     /// Send the messages one after another.
     StreamOut,
-    /// Answer on the ball, so that the floor itself can be timed trip by trip.
+    /// Answer with the ball, to time each round trip of the floor.
     AnswerFloor,
     /// Send generated messages.
     SendChecked,
-    /// Receive generated messages and compare them.
+    /// Receive and compare generated messages.
     ReceiveChecked,
     /// Send stamped messages at given times.
     PaceOut,
     /// Throw the ball at given times.
     PaceFloor,
-    /// Do the other half of what the hardware is asked; `transport` says what, `seed` where.
+    /// Do the partner's part of a limit. `transport` selects the limit, `seed` the memory.
     Limit,
 }
 
@@ -105,21 +105,21 @@ const VERBS: [Verb; 9] = [
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Order {
     pub(crate) verb: Verb,
-    /// Which of the transports, in the order of the invitation.
+    /// The index of the transport in the invitation.
     pub(crate) transport: usize,
-    /// Bytes of a message; of generated messages of mixed size, the most.
+    /// Bytes of a message, or the most for generated messages of varying length.
     pub(crate) size: usize,
-    /// Whether generated messages vary in size.
+    /// Whether generated messages vary in length.
     pub(crate) mixed: bool,
     /// Messages or round trips.
     pub(crate) count: u64,
-    /// Where the generator starts.
+    /// The seed of the generator.
     pub(crate) seed: u64,
     /// Round trips of each floor.
     pub(crate) floor: u64,
-    /// Nanoseconds from one message to the next, where they are sent at given times.
+    /// Nanoseconds between messages that are sent at given times.
     pub(crate) interval: u64,
-    /// Whether the memory of the transport is to be out of the near caches when it begins.
+    /// Whether to evict the memory of the transport from the near caches first.
     pub(crate) cold: bool,
 }
 
@@ -175,9 +175,9 @@ struct Mailbox {
     words: [AtomicU64; WORDS],
 }
 
-/// Room for what the transports of one session may leave.
+/// The most leftovers of a session's transports.
 const LEFTOVERS: usize = 128;
-/// Room for what the transports of one session tell the partner, in bytes.
+/// The most bytes of a session's invitations.
 const LETTER: usize = 8192;
 
 /// The shared words.
@@ -185,9 +185,9 @@ const LETTER: usize = 8192;
 /// ```text
 /// 0     ball          both write it in turn: even from the partner, odd from the parent
 /// 128   number, order parent writes, partner reads
-/// 256   leftovers     parent writes while it makes the transports; whoever survives removes
-/// 1280  letter        parent writes when it has made them, partner reads before it joins them
-/// 9472  start         partner writes before it throws the ball at given times, parent reads when it has caught it
+/// 256   leftovers     parent writes while it creates the transports; the survivor removes them
+/// 1280  letter        parent writes after it has created them, partner reads before it joins them
+/// 9472  start         partner writes before it throws the ball at given times, parent reads after it has caught it
 /// ```
 #[repr(C)]
 pub(crate) struct Words {
@@ -199,11 +199,11 @@ pub(crate) struct Words {
 }
 
 impl Words {
-    /// Removes all that is listed. Async-signal-safe.
+    /// Removes all listed objects. Async-signal-safe.
     pub(crate) fn remove_leftovers(&self) {
         for slot in &self.leftovers.0 {
-            // Relaxed: the id is all there is to know, and what the parent wrote before it died is there when the kernel
-            // tells of its death
+            // Relaxed: the word is a whole entry, and the kernel reports the death of the parent only after all of the parent's
+            // stores are visible
             if let Some(leftover) = Leftover::of_word(slot.swap(0, Relaxed)) {
                 leftover.remove();
             }
@@ -228,21 +228,21 @@ impl Control {
     }
 
     pub(crate) fn words(&self) -> &Words {
-        // SAFETY: the segment is at least this long, page-aligned and lives as long as the reference; its words are
-        // atomics only, for which every pattern of bits is a value, so the other process may write them.
+        // SAFETY: the segment is at least this long, page-aligned and lives as long as the reference. All of its words are
+        // atomics, for which every bit pattern is valid, so the other process may write them.
         unsafe { &*self.0.base().cast::<Words>() }
     }
 
-    /// Lists an object for removal by whichever process survives.
+    /// Lists an object for removal by the process that survives.
     pub(crate) fn list(&self, leftover: Leftover) -> io::Result<()> {
-        // Relaxed, here and below: only the parent writes while both live
+        // Relaxed, here and below: only the parent writes while both processes live
         let free = self.words().leftovers.0.iter().find(|slot| slot.load(Relaxed) == 0);
         let free = free.ok_or_else(|| io::Error::other(format!("more than {LEFTOVERS} objects")))?;
         free.store(leftover.to_word(), Relaxed);
         Ok(())
     }
 
-    /// Writes the letter. The partner may read it when it has been thrown the ball after that.
+    /// Writes the letter. The partner may read it after the next throw of the ball.
     pub(crate) fn write_letter(&self, text: &str) -> io::Result<()> {
         let room = &self.words().letter.0;
         if text.len() >= room.len() || text.contains('\0') {
@@ -251,7 +251,7 @@ impl Control {
                 text.len()
             )));
         }
-        // the zero that ends it is there: nobody has written before
+        // the terminating zero is already there: the letter is written only once
         for (shared, &byte) in room.iter().zip(text.as_bytes()) {
             shared.store(byte, Relaxed); // the ball publishes them
         }
@@ -260,19 +260,19 @@ impl Control {
 
     /// Reads the letter.
     pub(crate) fn read_letter(&self) -> io::Result<String> {
-        // Relaxed: the ball has published them
+        // Relaxed: the ball has published the letter
         let bytes = self.words().letter.0.iter().map(|shared| shared.load(Relaxed));
         String::from_utf8(bytes.take_while(|&byte| byte != 0).collect())
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
 
-    /// Gives order number `number`. The order before it must have been carried out.
+    /// Gives order number `number`. The partner must have finished the one before.
     pub(crate) fn give(&self, number: u64, order: Order) {
         let Mailbox { number: last, words } = &self.words().mailbox.0;
         for (shared, word) in words.iter().zip(order.to_words()) {
             shared.store(word, Relaxed); // the number's store publishes them
         }
-        // ORDERING: Release, with the Acquire load in `take`: who sees the number sees the order's words.
+        // ORDERING: Release, with the Acquire load in `take`: a process that sees the number sees the order's words.
         last.store(number, Release);
     }
 
@@ -284,7 +284,7 @@ impl Control {
         while last.load(Acquire) != number {
             patience.pause()?;
         }
-        // Relaxed: the parent writes them again only after this order has been carried out
+        // Relaxed: the parent writes them again only after this order is finished
         Order::of_words(std::array::from_fn(|i| words[i].load(Relaxed)))
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "an order that no parent gives"))
     }
@@ -295,7 +295,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_order_survives_its_way_through_the_words() {
+    fn order_round_trips_through_the_words() {
         for verb in VERBS {
             let order = Order {
                 verb,
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leftover_survives_its_way_through_a_word() {
+    fn leftover_round_trips_through_a_word() {
         for leftover in [
             Leftover::Segment(0),
             Leftover::Segment(i32::MAX),
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn the_words_that_move_are_alone() {
+    fn changing_words_have_their_own_lines() {
         assert_eq!(std::mem::offset_of!(Words, ball), 0);
         assert_eq!(std::mem::offset_of!(Words, mailbox), 128);
         assert_eq!(std::mem::offset_of!(Words, leftovers), 256);
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_letter_is_read_as_it_was_written() {
+    fn letter_is_read_as_written() {
         let control = Control::create().unwrap();
         assert_eq!(control.read_letter().unwrap(), "");
         assert!(control.write_letter(&"x".repeat(LETTER)).is_err());

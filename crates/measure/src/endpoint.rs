@@ -1,4 +1,4 @@
-//! The loops of a slice, compiled for each transport: one virtual call per slice, none per message.
+//! The loops of a slice, compiled for each transport, with one virtual call per slice and none per message.
 
 use std::hint::black_box;
 use std::io;
@@ -9,16 +9,16 @@ use crate::checked::{Generated, Messages};
 use crate::clock;
 use crate::paced::{Arrivals, Schedule, Stamp};
 
-/// One process's end of a transport, with its kind forgotten.
+/// One process's end of a transport, with its type erased.
 pub struct Endpoint(pub(crate) Box<dyn Work>);
 
 impl Endpoint {
-    /// The end that talks through `channel`.
+    /// An end that uses `channel`.
     pub fn new<C: Channel + 'static>(channel: C) -> Endpoint {
         Endpoint(Box::new(Loops { channel, buffer: Vec::new() }))
     }
 
-    /// The same, for another thread to use.
+    /// An end for another thread.
     pub(crate) fn handed<C: Channel + Send + 'static>(channel: C) -> Handed {
         Box::new(Loops { channel, buffer: Vec::new() })
     }
@@ -27,7 +27,7 @@ impl Endpoint {
 /// An end on its way to another thread.
 pub(crate) type Handed = Box<dyn Work + Send>;
 
-/// What either process does with its end during a slice. Asking pairs with answering, out with in.
+/// The operations of a process with its end during a slice. Asking pairs with answering, out with in.
 pub(crate) trait Work {
     fn max_len(&self) -> usize;
     fn ask(&mut self, size: usize, count: u64) -> io::Result<()>;
@@ -35,18 +35,18 @@ pub(crate) trait Work {
     fn answer(&mut self, size: usize, count: u64) -> io::Result<()>;
     fn stream_out(&mut self, size: usize, count: u64) -> io::Result<()>;
     fn stream_in(&mut self, size: usize, count: u64) -> io::Result<()>;
-    /// Sends a message at each of the times of `schedule`, or as soon after it as it can.
+    /// Sends a message at each time of `schedule`, or as soon as possible after it.
     fn pace_out(&mut self, size: usize, schedule: Schedule) -> io::Result<()>;
-    /// Compares the time at which each message should have been sent with the time at which it is here.
+    /// Compares the time at which each message was due with its arrival.
     fn pace_in(&mut self, size: usize, count: u64, arrivals: &mut Arrivals) -> io::Result<()>;
-    /// Both give the bytes of the messages.
+    /// Both return the bytes of the messages.
     fn send_checked(&mut self, messages: Messages, max: usize, count: u64) -> io::Result<u64>;
     fn receive_checked(&mut self, messages: Messages, max: usize, count: u64) -> io::Result<u64>;
 }
 
 struct Loops<C> {
     channel: C,
-    /// What is sent comes from here, and what is received goes here. Only ever grows.
+    /// The buffer for sent and received messages. It never shrinks.
     buffer: Vec<u8>,
 }
 
@@ -59,7 +59,7 @@ impl<C: Channel> Loops<C> {
     }
 }
 
-/// Receives a message of just the size of `buffer`, and does not let the compiler drop the copy.
+/// Receives a message of the size of `buffer`, with a copy that the compiler cannot remove.
 #[inline(always)]
 fn receive<C: Channel>(channel: &mut C, buffer: &mut [u8]) -> io::Result<()> {
     let found = channel.recv(buffer)?;
@@ -162,7 +162,7 @@ impl<C: Channel> Work for Loops<C> {
     }
 }
 
-/// The same message again and again, in the same place.
+/// The same message, repeated from the same buffer.
 struct Same<'a> {
     buffer: &'a mut [u8],
     left: u64,

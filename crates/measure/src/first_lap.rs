@@ -1,10 +1,8 @@
-//! The first lap of a new ring, message by message: what it costs that pages are touched for the first time, and what is left
-//! of it where they were faulted in before.
+//! The first lap of a new ring, message by message: the cost of touching pages for the first time, with and without prefaulting.
 //!
-//! Round trips through two new rings, each timed by itself as in [`latency`]: a message and its answer stand at the
-//! same place in their rings, so a round trip that comes to a new page does so in both, and has the page faults of both sides
-//! in it, twice. Each ring is used for two laps, the second to compare with, and for nothing else; then come a new session and new
-//! rings.
+//! Each round trip through two new rings is timed on its own, as in [`latency`]. A message and its answer have the same index in
+//! their rings, so a round trip that reaches a new page reaches it in both rings, and includes two page faults of both sides.
+//! Each ring is used for two laps only, the second for comparison. Then come a new session and new rings.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -21,36 +19,36 @@ use crate::transports::Transport;
 
 /// Laps of each ring.
 const LAPS: usize = 2;
-/// The percentiles that a table shows.
+/// The percentiles in a table.
 const PERCENTILES: [f64; 3] = [50.0, 99.0, 99.9];
 
-/// The messages of all rings of one transport, in one placement.
+/// The messages of all rings of one transport in one placement.
 #[derive(Clone, Debug)]
 pub struct FirstLap {
     /// The transport's name.
     pub transport: &'static str,
     /// Where the two sides ran.
     pub placement: Placement,
-    /// Rings, and the same for the second lap: the machine may move between the two.
+    /// The number of rings for each lap. They differ if the machine moved in between.
     pub rings: [u64; LAPS],
-    /// Of the first and of the second lap, nanoseconds of a round trip, the reading of the clock included.
+    /// Nanoseconds of a round trip in the first and in the second lap, including the reading of the clock.
     pub laps: [Histogram<u64>; LAPS],
 }
 
-/// What was measured.
+/// The results.
 #[derive(Clone, Debug, Default)]
 pub struct FirstLaps {
     /// A row for each transport and placement.
     pub rows: Vec<FirstLap>,
     /// All laps.
     pub laps: u64,
-    /// Laps that do not count, since the machine moved.
+    /// Laps that do not count, because the machine moved.
     pub left_out: u64,
 }
 
-/// Sends messages of `size` bytes and gets them back, through pair after pair of new rings of each of the `transports`, whose
-/// sessions must not [use](Transport::warm_up_bytes) their rings before. `warm` is a transport that has been used: its messages
-/// warm up the code, and the memory in which times are noted.
+/// Sends messages of `size` bytes and receives them back, through successive pairs of new rings of each of the `transports`.
+/// Their sessions must not [use](Transport::warm_up_bytes) the rings before. `warm` is a used transport: its messages warm up
+/// the code, and the memory for the times.
 ///
 /// # Errors
 /// As [`Session::start`] and [`Session::each_round_trip`].
@@ -94,7 +92,7 @@ pub fn collect(
     Ok(all)
 }
 
-/// Messages that go once around a ring: a record has a header of 8 bytes and is padded to 8.
+/// The number of messages in a lap. A record has a header of 8 bytes and is padded to 8.
 fn lap(capacity: usize, size: usize) -> u64 {
     (capacity / (8 + size.next_multiple_of(8))) as u64
 }
@@ -116,8 +114,8 @@ fn row<'a>(
     Ok(&mut all[at])
 }
 
-/// The percentiles of both laps in nanoseconds, a line for each transport and placement that has both. One that fewer than
-/// [`BEYOND`](latency::BEYOND) messages exceed is a dash.
+/// The percentiles of both laps in nanoseconds, with a line for each transport and placement that has both. A percentile that
+/// fewer than [`BEYOND`](latency::BEYOND) messages exceed is a dash.
 pub fn table(rows: &[FirstLap]) -> String {
     let mut table = Table::new();
     let columns = PERCENTILES.len() + 2;
@@ -132,7 +130,7 @@ pub fn table(rows: &[FirstLap]) -> String {
         head.extend(["max", "n"].map(str::to_owned));
     }
     table.row(head);
-    // A placement in which one of the laps did not occur compares nothing.
+    // A placement without one of the laps has nothing to compare.
     for FirstLap { transport, placement, rings, laps } in rows.iter().filter(|row| !row.rings.contains(&0)) {
         let mut row = vec![placement.to_string(), (*transport).to_owned(), rings[0].to_string()];
         for lap in laps {

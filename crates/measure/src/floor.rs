@@ -1,4 +1,4 @@
-//! The floor: one cache line thrown to and fro. Nothing that two processes do through memory is faster.
+//! The floor: round trips of one cache line, the ball. No exchange of two processes through memory is faster.
 
 use std::io;
 use std::rc::Rc;
@@ -13,29 +13,29 @@ use crate::control::Control;
 use crate::paced::{Arrivals, Schedule};
 use crate::patience::Patience;
 
-/// One process's end of the ping-pong. Both ends count the throws, so that neither has to be reset.
+/// One process's end of the ping-pong. Both ends count the throws, so that neither needs a reset.
 pub(crate) struct Floor {
     control: Rc<Control>,
     thrown: u64,
 }
 
 impl Floor {
-    /// An end of the game on the ball of `control`, which nobody has thrown yet.
+    /// An end for the ball of `control`, before its first throw.
     pub(crate) fn new(control: Rc<Control>) -> Floor {
         Floor::resume(control, 0)
     }
 
-    /// An end of a game in which the ball has been thrown so often.
+    /// An end for a ball with this number of throws so far.
     pub(crate) fn resume(control: Rc<Control>, thrown: u64) -> Floor {
         Floor { control, thrown }
     }
 
-    /// How often the ball has been thrown. Between two calls that are both done, the same at both ends.
+    /// The number of throws so far. Between calls it is the same at both ends.
     pub(crate) fn thrown(&self) -> u64 {
         self.thrown
     }
 
-    /// Nanoseconds of a round trip, over `trips` of them. One more before them waits for the other process, untimed.
+    /// The nanoseconds of a round trip, over `trips` of them. One untimed trip first waits for the other process.
     pub(crate) fn ask(&mut self, trips: u64) -> io::Result<f64> {
         self.ask_untimed(1)?;
         let start = Instant::now();
@@ -48,7 +48,7 @@ impl Floor {
         self.answer_untimed(trips + 1)
     }
 
-    /// The nanoseconds of each of `trips` round trips; the partner does `answer_untimed(trips)`.
+    /// The nanoseconds of each of `trips` round trips. The partner calls `answer_untimed(trips)`.
     pub(crate) fn ask_each(&mut self, trips: u64, took: &mut Vec<u64>) -> io::Result<()> {
         let mut start = Instant::now();
         for _ in 0..trips {
@@ -60,12 +60,12 @@ impl Floor {
         Ok(())
     }
 
-    /// Throws and catches; the partner does `answer_untimed(trips)`.
+    /// Throws and catches. The partner calls `answer_untimed(trips)`.
     pub(crate) fn ask_untimed(&mut self, trips: u64) -> io::Result<()> {
         let ball = &self.control.words().ball.0;
         for _ in 0..trips {
-            // ORDERING: Release, with the Acquire load in `catch` of the other process: who holds the ball sees all that
-            // was done before it was thrown, the slice and the order before it among them.
+            // ORDERING: Release, with the Acquire load in `catch` of the other process: a process that has caught the ball
+            // sees everything before the throw, including the slice and the order.
             ball.store(self.thrown + 1, Release);
             catch(ball, self.thrown + 2)?;
             self.thrown += 2;
@@ -73,7 +73,7 @@ impl Floor {
         Ok(())
     }
 
-    /// Throws at each of the times of `schedule`, whether the ball was caught or not; the parent does `catch_paced`.
+    /// Throws at each time of `schedule`, whether the ball was caught or not. The parent calls `catch_paced`.
     pub(crate) fn throw_paced(&mut self, schedule: Schedule) {
         let words = self.control.words();
         words.start.0.store(schedule.start, Relaxed); // the first throw publishes it
@@ -85,7 +85,7 @@ impl Floor {
         }
     }
 
-    /// Catches `count` throws, of which one may stand for several: they have all arrived by then.
+    /// Catches `count` throws. One load may see several, which have then all arrived.
     pub(crate) fn catch_paced(
         &mut self,
         count: u64,
@@ -96,7 +96,7 @@ impl Floor {
         let mut caught = 0;
         while caught < count {
             let mut patience = Patience::new();
-            // ORDERING: Acquire, with the Release store in `throw_paced`: the start is there.
+            // ORDERING: Acquire, with the Release store in `throw_paced`: the start is visible.
             let mut ball = words.ball.0.load(Acquire);
             while ball == self.thrown + 2 * caught {
                 patience.pause()?;
@@ -115,7 +115,7 @@ impl Floor {
         Ok(())
     }
 
-    /// Catches and throws back; the parent does `ask_untimed(trips)`.
+    /// Catches and throws back. The parent calls `ask_untimed(trips)`.
     pub(crate) fn answer_untimed(&mut self, trips: u64) -> io::Result<()> {
         let ball = &self.control.words().ball.0;
         for _ in 0..trips {
@@ -128,7 +128,7 @@ impl Floor {
     }
 }
 
-/// Waits for that throw. A later one will do as well: who throws at given times does not wait until the one before was seen.
+/// Waits for this throw or a later one: throws at given times do not wait for each other.
 #[inline(always)]
 fn catch(ball: &AtomicU64, throw: u64) -> io::Result<()> {
     let mut patience = Patience::new();

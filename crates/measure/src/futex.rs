@@ -1,4 +1,4 @@
-//! The futex: a word in shared memory on which the kernel lets a thread sleep until another one wakes it.
+//! The futex: a word in shared memory on which a thread sleeps in the kernel until another wakes it.
 
 use std::io;
 use std::ptr;
@@ -6,15 +6,15 @@ use std::sync::atomic::AtomicU32;
 
 use crate::watchdog;
 
-/// Sleeps until the word is woken, unless it is no longer `seen`. May return for no reason: the caller looks again.
+/// Sleeps until a wake of the word, unless its value is not `seen`. May return spuriously, so the caller must check again.
 ///
 /// # Errors
-/// When the other side has ended; those of the system.
+/// An error if the other side has ended; those of the system.
 #[inline(always)]
 pub(crate) fn wait(word: &AtomicU32, seen: u32) -> io::Result<()> {
     let forever: *const libc::timespec = ptr::null();
-    // SAFETY: the kernel reads the word, which the reference keeps mapped, and there is no timeout to read. Not a private
-    // futex: the two sides map the word at different addresses.
+    // SAFETY: the kernel reads the word, which the reference keeps mapped, and there is no timeout. The futex is not
+    // private, since the two sides map the word at different addresses.
     let slept = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, seen, forever) };
     if slept == 0 {
         return Ok(());
@@ -26,9 +26,9 @@ pub(crate) fn wait(word: &AtomicU32, seen: u32) -> io::Result<()> {
     }
 }
 
-/// Wakes whoever sleeps on the word.
+/// Wakes the sleepers on the word.
 #[inline(always)]
 pub(crate) fn wake(word: &AtomicU32) {
-    // SAFETY: the kernel takes the address as a key; the reference keeps it mapped.
+    // SAFETY: the kernel only uses the address as a key, and the reference keeps it mapped.
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, 1) };
 }

@@ -1,13 +1,13 @@
-//! Nothing is left behind, whichever process dies first.
+//! Cleanup, whichever process dies first.
 //!
-//! What the memory of this crate needs is removed from the system's lists while it is in use (see `segment`); what the
-//! transports of others need is listed in the control segment and removed by
-//! * the parent, when its session ends, an error or a panic included, or else
-//! * the partner, when the parent has died: the kernel then sends it SIGTERM, and nothing else that a terminal sends to
-//!   both ends it.
+//! This crate's own memory is marked for removal while in use (see `segment`). Other objects of transports are listed in the
+//! control segment. They are removed by
+//! * the parent, when its session ends, also by an error or a panic, or else
+//! * the partner, when the parent has died. The kernel then sends it SIGTERM. It ignores the signals that a terminal sends to
+//!   both.
 //!
-//! One gap remains: a parent that is killed by SIGKILL between the making of such an object and its listing, or the making of
-//! a FIFO or a POSIX queue and the removal of its name, some microseconds each.
+//! One gap remains: a SIGKILL of the parent between the creation and the listing of such an object, or between the creation of a
+//! FIFO or POSIX queue and the removal of its name. Each takes some microseconds.
 
 use std::io;
 use std::mem;
@@ -32,31 +32,31 @@ pub(crate) fn hold(how: i32, signals: &[i32]) -> io::Result<()> {
             libc::sigaddset(&mut set, signal);
         }
     }
-    // SAFETY: `set` is live; no old set is asked for.
+    // SAFETY: `set` is live; the null pointer requests no old set.
     match unsafe { libc::pthread_sigmask(how, &set, ptr::null_mut()) } {
         0 => Ok(()),
         error => Err(io::Error::from_raw_os_error(error)),
     }
 }
 
-/// What ends a program that does not care, by terminal or by `kill`.
+/// Signals of a terminal or of `kill` that end a program without handlers.
 const ENDING: [i32; 4] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
 
-/// Keeps signals from ending this thread between the making of a System V object and the moment when it is removed, or when
-/// the partner can remove it. They arrive when this is dropped.
+/// Holds back signals between the creation of a System V object and the moment when it is marked for removal, or the partner
+/// can remove it. They arrive when this is dropped.
 pub struct SignalsHeld {
     before: libc::sigset_t,
 }
 
 impl SignalsHeld {
-    /// Holds what a terminal or `kill` sends to end a program.
+    /// Holds back the signals of a terminal or of `kill`.
     ///
     /// # Errors
-    /// Those of `pthread_sigmask`, which has none that can happen here.
+    /// Those of `pthread_sigmask`, none of which can happen here.
     pub fn new() -> io::Result<SignalsHeld> {
         // SAFETY: sigset_t is an array of integers, for which all zero is a value.
         let mut before: libc::sigset_t = unsafe { mem::zeroed() };
-        // SAFETY: no new set is given, and `before` is live: this only asks.
+        // SAFETY: without a new set this only reads, and `before` is live.
         match unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, ptr::null(), &mut before) } {
             0 => hold(libc::SIG_BLOCK, &ENDING)?,
             error => return Err(io::Error::from_raw_os_error(error)),
@@ -67,26 +67,26 @@ impl SignalsHeld {
 
 impl Drop for SignalsHeld {
     fn drop(&mut self) {
-        // SAFETY: `before` is the set that the kernel gave.
+        // SAFETY: `before` is the set that the kernel returned.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.before, ptr::null_mut()) };
     }
 }
 
-/// The control words, for the signal handler.
+/// The control segment, for the signal handler.
 static WORDS: AtomicPtr<Words> = AtomicPtr::new(ptr::null_mut());
 
 extern "C" fn clean_up_and_exit(signal: i32) {
-    // ORDERING: Acquire, with the Release store in `stand_guard`: the mapping is there.
+    // ORDERING: Acquire, with the Release store in `stand_guard`: the mapping is visible.
     let words = WORDS.load(Acquire);
     if !words.is_null() {
-        // SAFETY: the control segment stays attached until the process ends; removal makes system calls only.
+        // SAFETY: the control segment stays attached until the process ends. The removal only makes system calls.
         unsafe { &*words }.remove_leftovers();
     }
-    // SAFETY: ends the process without running anything of it.
+    // SAFETY: ends the process at once, without exit handlers.
     unsafe { libc::_exit(128 + signal) }
 }
 
-/// From here on this process outlives what ends its parent, and cleans up after it.
+/// Makes this process survive the signals that end its parent, and clean up after it.
 pub(crate) fn stand_guard(control: &Control, parent: u32) -> io::Result<()> {
     // ORDERING: Release, with the Acquire load in `clean_up_and_exit`.
     WORDS.store(ptr::from_ref(control.words()).cast_mut(), Release);
@@ -104,7 +104,7 @@ pub(crate) fn stand_guard(control: &Control, parent: u32) -> io::Result<()> {
     }
     hold(libc::SIG_UNBLOCK, &ENDING)?;
     if parent_id() != parent {
-        // it died before this process could ask to be told
+        // the parent died before this process could request the signal
         clean_up_and_exit(libc::SIGTERM);
     }
     Ok(())

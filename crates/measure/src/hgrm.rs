@@ -1,4 +1,4 @@
-//! Histograms as the text that the HdrHistogram plotters read (`.hgrm`), a file for each.
+//! Histograms in the text format of the HdrHistogram plotters (`.hgrm`), one file each.
 
 use std::fs;
 use std::io;
@@ -8,11 +8,11 @@ use hdrhistogram::Histogram;
 
 use crate::errors::about;
 
-/// Lines between one half of what remains and the next.
+/// Lines for each halving of the remaining range.
 const TICKS: u32 = 5;
 
-/// The percentiles of `histogram`, which holds nanoseconds: value, quantile, how many are not above it, and
-/// 1 / (1 - quantile), the plotters' horizontal axis, which the last line has not.
+/// The percentiles of `histogram`, in nanoseconds: value, quantile, number of values up to it, and 1 / (1 - quantile), the
+/// plotters' horizontal axis, which the last line lacks.
 pub fn text(histogram: &Histogram<u64>) -> String {
     let mut text =
         format!("{:>12} {:>14} {:>10} {:>14}\n\n", "Value", "Percentile", "TotalCount", "1/(1-Percentile)");
@@ -35,7 +35,7 @@ pub fn text(histogram: &Histogram<u64>) -> String {
     text
 }
 
-/// Writes the histogram to `name`.hgrm in a directory, which is made if it is not there; an empty one is not written.
+/// Writes the histogram to `name`.hgrm, and creates the directory if needed. Does not write an empty histogram.
 pub(crate) fn save(histogram: &Histogram<u64>, directory: &Path, name: &str) -> io::Result<()> {
     if histogram.is_empty() {
         return Ok(());
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_value_is_counted_and_the_last_line_is_the_maximum() {
+    fn text_counts_every_value_and_ends_with_the_maximum() {
         let mut histogram = Histogram::<u64>::new_with_bounds(1, 1_000_000, 3).unwrap();
         for ns in 1..=1000 {
             histogram.record(ns).unwrap();

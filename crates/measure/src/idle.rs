@@ -1,4 +1,4 @@
-//! What a receiver costs while nothing comes.
+//! The cost of an idle receiver.
 
 use std::io;
 use std::mem;
@@ -9,27 +9,27 @@ use crate::control::Verb;
 use crate::errors::failed;
 use crate::session::Session;
 
-/// How long a receiver has waited already when the count begins: whoever polls for a moment first, sleeps by then.
+/// How long a receiver has waited before the count begins: a receiver that polls first sleeps by then.
 const SETTLE: Duration = Duration::from_millis(20);
 
-/// The processor time of a process that waited for a message.
+/// The CPU time of a process that waits for a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Idle {
-    /// How long it waited.
+    /// The duration of the wait.
     pub waited: Duration,
-    /// How much of that it ran, in the kernel or out of it.
+    /// The CPU time in it, in the kernel and in user code.
     pub ran: Duration,
 }
 
 impl Idle {
-    /// The part of one processor that it took: 1 for a receiver that polls.
+    /// The share of one processor: 1 for a receiver that polls.
     pub fn share(&self) -> f64 {
         self.ran.as_secs_f64() / self.waited.as_secs_f64().max(1e-9)
     }
 }
 
 impl Session {
-    /// Has the partner wait for a message of `size` bytes for `duration`, and tells what it costs.
+    /// Makes the partner wait for a message of `size` bytes for `duration`, and returns the cost.
     ///
     /// # Errors
     /// As [`slice`](Session::slice).
@@ -47,17 +47,17 @@ impl Session {
     }
 }
 
-/// What all threads of the process have run so far.
+/// The CPU time of all threads of the process so far.
 fn processor_time(process: u32) -> io::Result<Duration> {
     let mut clock: libc::clockid_t = 0;
-    // SAFETY: `clock` is live, for the system to fill.
+    // SAFETY: `clock` is live; the system writes it.
     let found = unsafe { libc::clock_getcpuclockid(process as libc::pid_t, &mut clock) };
     if found != 0 {
         return Err(io::Error::from_raw_os_error(found));
     }
     // SAFETY: timespec is plain numbers, for which all zero is a value.
     let mut time: libc::timespec = unsafe { mem::zeroed() };
-    // SAFETY: `time` is live, for the kernel to fill.
+    // SAFETY: `time` is live; the kernel writes it.
     if unsafe { libc::clock_gettime(clock, &mut time) } == -1 {
         return Err(failed(format_args!("clock_gettime of process {process}")));
     }
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_time_of_a_process_grows_while_it_runs() {
+    fn cpu_time_grows_while_a_process_runs() {
         let id = std::process::id();
         let before = processor_time(id).unwrap();
         while processor_time(id).unwrap() < before + Duration::from_millis(2) {}
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_is_not_there_is_an_error() {
+    fn missing_process_is_an_error() {
         let beyond = std::fs::read_to_string("/proc/sys/kernel/pid_max").unwrap();
         assert!(processor_time(beyond.trim().parse().unwrap()).is_err());
     }

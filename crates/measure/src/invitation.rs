@@ -1,4 +1,4 @@
-//! What the parent tells its partner about a transport, so that the partner finds its end.
+//! The parent's description of a transport for its partner.
 
 use std::fmt::Display;
 use std::io;
@@ -11,7 +11,7 @@ use crate::endpoint::{Endpoint, Handed};
 use crate::errors::failed;
 use crate::settings::{Between, Settings};
 
-/// What the parent tells the partner about one transport.
+/// The parent's description of one transport.
 pub struct Invitation<'a> {
     settings: &'a Settings,
     control: &'a Control,
@@ -20,7 +20,7 @@ pub struct Invitation<'a> {
     handed: Option<Handed>,
 }
 
-/// An invitation as it is carried to the partner.
+/// An invitation on its way to the partner.
 pub(crate) struct Letter {
     pub(crate) text: String,
     pub(crate) passed: Vec<OwnedFd>,
@@ -32,27 +32,27 @@ impl<'a> Invitation<'a> {
         Invitation { settings, control, text: String::new(), passed: Vec::new(), handed: None }
     }
 
-    /// Bytes of ring data that each direction of a transport in memory should have: a power of two.
+    /// Bytes of ring data for each direction of a transport in memory, a power of two.
     pub fn capacity(&self) -> usize {
         self.settings.capacity
     }
 
-    /// Adds a word, which must have no white space in it.
+    /// Adds a word without white space.
     pub fn tell(&mut self, word: impl Display) {
         self.text.push_str(&format!(" {word}"));
     }
 
-    /// Adds a descriptor, which the partner gets and this end gives away. For a transport that
-    /// [says so](crate::Transport::passes_descriptors).
+    /// Adds a descriptor, whose ownership passes to the partner. Only for a transport that
+    /// [declares this](crate::Transport::passes_descriptors).
     pub fn pass(&mut self, descriptor: OwnedFd) {
         self.tell(descriptor.as_raw_fd());
         self.passed.push(descriptor);
     }
 
-    /// Gives the partner its end as it is, where the partner is a thread of this process. It is used on that thread only.
+    /// Gives the partner its end directly, if the partner is a thread of this process. Only that thread uses it.
     ///
     /// # Errors
-    /// `Unsupported` where the partner is another process: see [`Settings::between`].
+    /// `Unsupported` if the partner is another process: see [`Settings::between`].
     pub fn hand_over<C: Channel + Send + 'static>(&mut self, channel: C) -> io::Result<()> {
         match self.settings.between {
             Between::Threads => {
@@ -66,11 +66,11 @@ impl<'a> Invitation<'a> {
         }
     }
 
-    /// Has a System V object or a file removed when the session ends, however it ends. To be called as soon as it is made;
-    /// for a file before that.
+    /// Registers a System V object or a file for removal at the end of the session, however it ends. Call it right after the
+    /// creation of an object, and before that of a file.
     ///
     /// # Errors
-    /// When there are more of them than a session can list.
+    /// An error if the session has no more entries.
     pub fn leaves(&mut self, leftover: Leftover) -> io::Result<()> {
         self.control.list(leftover)
     }
@@ -80,22 +80,22 @@ impl<'a> Invitation<'a> {
     }
 }
 
-/// The partner's side of an [`Invitation`]: the same words in the same order.
+/// The partner's view of an [`Invitation`]: the same words in the same order.
 pub struct Invited<'a> {
     words: SplitWhitespace<'a>,
     passed: Passed,
 }
 
-/// How descriptors have come here.
+/// How the descriptors arrived.
 enum Passed {
-    /// By exec: they are open under the numbers that the invitation names.
+    /// By exec: they are open under the numbers in the invitation.
     Inherited,
     /// From another thread: these.
     Owned(Vec<OwnedFd>),
 }
 
 impl<'a> Invited<'a> {
-    /// To another process, which has inherited the descriptors.
+    /// To another process, which inherits the descriptors.
     pub(crate) fn process(text: &'a str) -> Invited<'a> {
         Invited { words: text.split_whitespace(), passed: Passed::Inherited }
     }
@@ -108,16 +108,16 @@ impl<'a> Invited<'a> {
     /// The next word.
     ///
     /// # Errors
-    /// `InvalidData` if there is none, or if it is not what is asked for.
+    /// `InvalidData` if there is none, or if it has another type.
     pub fn word<T: FromStr>(&mut self) -> io::Result<T> {
         let word = self.words.next().ok_or_else(|| unreadable("one word too few"))?;
         word.parse().map_err(|_| unreadable(word))
     }
 
-    /// The next word as a descriptor, which is the caller's from now on.
+    /// The next word as a descriptor, which the caller then owns.
     ///
     /// # Errors
-    /// `InvalidData` if the word is not a number that was passed, the system's error if no such descriptor is open.
+    /// `InvalidData` if the word is not the number of a passed descriptor, the system's error if the descriptor is not open.
     pub fn descriptor(&mut self) -> io::Result<OwnedFd> {
         let raw: RawFd = self.word()?;
         match &mut self.passed {
@@ -131,12 +131,12 @@ impl<'a> Invited<'a> {
 }
 
 fn inherited(raw: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: fcntl with F_SETFD takes numbers only; it fails for a number that is no open descriptor.
+    // SAFETY: fcntl with F_SETFD only uses numbers. It fails for a number that is no open descriptor.
     if unsafe { libc::fcntl(raw, libc::F_SETFD, libc::FD_CLOEXEC) } == -1 {
         return Err(failed(format_args!("descriptor {raw} was not inherited")));
     }
-    // SAFETY: it is open, as was just seen. The parent passed it for this word alone, and each word is read once, so
-    // nobody else in this process owns it.
+    // SAFETY: it is open, as just checked. The parent passed it for this word alone, and each word is read once, so
+    // nothing else in this process owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_invitation_is_read_word_by_word() {
+    fn invitation_is_read_word_by_word() {
         let mut invited = Invited::process(" 17 x");
         assert_eq!(invited.word::<i32>().unwrap(), 17);
         assert!(invited.word::<i32>().is_err());
@@ -159,12 +159,12 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_descriptor_is_refused() {
+    fn closed_descriptor_is_refused() {
         assert!(Invited::process("1000000").descriptor().is_err());
     }
 
     #[test]
-    fn a_thread_takes_each_descriptor_once() {
+    fn thread_takes_each_descriptor_once() {
         let passed: OwnedFd = File::open("/dev/null").unwrap().into();
         let raw = passed.as_raw_fd();
         let text = format!("{raw} {raw}");

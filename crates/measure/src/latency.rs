@@ -1,4 +1,4 @@
-//! Every single round trip timed: not the middle of the distribution but its tail.
+//! The time of every single round trip, for the tail of the distribution.
 
 use std::io;
 use std::path::Path;
@@ -15,19 +15,19 @@ use crate::splitmix::SplitMix64;
 use crate::table::Table;
 use crate::transports::{Mode, Transport};
 
-/// The percentiles that a table shows.
+/// The percentiles in a table.
 pub const PERCENTILES: [f64; 5] = [50.0, 90.0, 99.0, 99.9, 99.99];
-/// A percentile is shown only if so many round trips took longer; else it says more about chance than about the code.
+/// A table shows a percentile only if this many round trips exceed it. With fewer it is mostly chance.
 pub const BEYOND: f64 = 10.0;
 
-/// The name under which the floor itself is listed.
+/// The name of the floor in tables.
 pub const FLOOR: &str = "floor";
 
-/// How long a slice lasts: as in [`Plan`](crate::Plan), so that slices of all transports alternate.
+/// The duration of a slice, as in [`Plan`](crate::Plan), so that slices of all transports alternate.
 const SLICE: Duration = Duration::from_micros(500);
-/// Longer round trips count as this long.
+/// The largest recorded round trip. Longer ones count as this.
 const LONGEST_NS: u64 = 60_000_000_000;
-/// Significant figures kept of each round trip.
+/// Significant digits of each round trip.
 const FIGURES: u8 = 3;
 
 /// The round trips of one transport and size, in one placement.
@@ -35,13 +35,13 @@ const FIGURES: u8 = 3;
 pub struct Latency {
     /// The transport's name, or [`FLOOR`].
     pub transport: &'static str,
-    /// What it does while it waits.
+    /// How it waits.
     pub mode: Mode,
-    /// Bytes of each message; 0 of the floor.
+    /// Bytes of each message; 0 for the floor.
     pub size: usize,
     /// Where the processes ran.
     pub placement: Placement,
-    /// Nanoseconds of each round trip, the reading of the clock (once for each) included.
+    /// Nanoseconds of each round trip, including one reading of the clock.
     pub histogram: Histogram<u64>,
     /// Slices.
     pub slices: usize,
@@ -58,10 +58,10 @@ pub(crate) fn histogram() -> io::Result<Histogram<u64>> {
     Histogram::new_with_bounds(1, LONGEST_NS, FIGURES).map_err(io::Error::other)
 }
 
-/// Times each round trip of every size over every transport of the session, and of the floor, in slices that alternate.
+/// Times each round trip of every size over every transport of the session, and of the floor, in alternating slices.
 ///
-/// The loop is closed: a round trip starts when the one before has ended, so nothing waits in a queue, and an interruption
-/// of the machine delays one round trip, not all that an open load would have started meanwhile.
+/// The loop is closed: a round trip starts when the one before has ended. So nothing waits in a queue, and an interruption of
+/// the machine delays a single round trip, not all that an open load would have started meanwhile.
 ///
 /// # Errors
 /// As [`Session::each_round_trip`].
@@ -91,7 +91,7 @@ pub fn collect(session: &mut Session, sizes: &[usize], duration: Duration) -> io
     'rounds: loop {
         words.shuffle(&mut order);
         for &i in &order {
-            // the rounds before the pace has settled go by without being counted
+            // rounds do not count until the pace has settled
             let counts = round >= 4;
             if round > 4 && start.elapsed() >= duration {
                 break 'rounds;
@@ -116,7 +116,7 @@ pub fn collect(session: &mut Session, sizes: &[usize], duration: Duration) -> io
     Ok(latencies)
 }
 
-/// The same in several sessions of some two seconds, for `duration` together; see
+/// The same in several sessions of about two seconds, for `duration` in all; see
 /// [`collect_in_sessions`](crate::collect_in_sessions).
 ///
 /// # Errors
@@ -134,10 +134,10 @@ pub fn collect_in_sessions(
     Ok(all)
 }
 
-/// Adds what another session has measured.
+/// Adds the results of another session.
 ///
 /// # Errors
-/// None that is known: the histograms of this crate are of one kind.
+/// None, since all histograms of this crate have the same layout.
 pub fn append(all: &mut Vec<Latency>, later: Vec<Latency>) -> io::Result<()> {
     for later in later {
         match all.iter_mut().find(|mine| mine.is_of(&later)) {
@@ -151,7 +151,7 @@ pub fn append(all: &mut Vec<Latency>, later: Vec<Latency>) -> io::Result<()> {
     Ok(())
 }
 
-/// The percentiles in nanoseconds, a line for each transport, size and placement. A percentile that fewer than
+/// The percentiles in nanoseconds, with a line for each transport, size and placement. A percentile that fewer than
 /// [`BEYOND`] round trips exceed is a dash.
 pub fn table(latencies: &[Latency]) -> String {
     let mut table = Table::new();
@@ -180,24 +180,24 @@ pub(crate) fn heads() -> impl Iterator<Item = String> {
     PERCENTILES.iter().map(|percentile| format!("p{percentile}")).chain(["max".to_owned()])
 }
 
-/// A percentile, if there is evidence for it: if [`BEYOND`] values exceed it.
+/// A percentile, if [`BEYOND`] values exceed it.
 pub(crate) fn percentile(histogram: &Histogram<u64>, percent: f64) -> Option<u64> {
     let beyond = histogram.len() as f64 * (100.0 - percent) / 100.0;
     (beyond >= BEYOND).then(|| histogram.value_at_quantile(percent / 100.0))
 }
 
-/// The percentiles, as far as there is evidence, and the maximum.
+/// The percentiles that [`BEYOND`] values exceed, and the maximum.
 pub(crate) fn cells(histogram: &Histogram<u64>) -> impl Iterator<Item = String> + '_ {
     let max = (!histogram.is_empty()).then(|| histogram.max());
     let cells = PERCENTILES.into_iter().map(|percent| percentile(histogram, percent)).chain([max]);
     cells.map(|ns| ns.map_or("-".to_owned(), |ns| ns.to_string()))
 }
 
-/// Writes each histogram that is not empty to `directory`, as text that the HdrHistogram plotters read:
+/// Writes each non-empty histogram to `directory`, in the text format of the HdrHistogram plotters:
 /// `TRANSPORT-BYTES-bytes-PLACEMENT.hgrm`.
 ///
 /// # Errors
-/// Those of the system, with the file's name in front.
+/// Those of the system, prefixed with the file's name.
 pub fn save(latencies: &[Latency], directory: &Path) -> io::Result<()> {
     for Latency { transport, size, placement, histogram, .. } in latencies {
         hgrm::save(histogram, directory, &format!("{transport}-{size}-bytes-{placement}"))?;
@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_without_evidence_are_not_shown() {
+    fn percentiles_need_enough_values_beyond() {
         let mut histogram = Histogram::new_with_bounds(1, LONGEST_NS, FIGURES).unwrap();
         for ns in 1..=1000 {
             histogram.saturating_record(ns);

@@ -1,21 +1,21 @@
-//! Measures how fast messages get from one process to another: through shmpipe, and through what else there is.
+//! Measures how fast messages get from one process to another, through shmpipe and its alternatives.
 //!
-//! Made for `shmpipe bench` and for the benches of shmpipe: its interface follows theirs, and may change with every version.
+//! It serves `shmpipe bench` and the benches of shmpipe. Its interface follows theirs, and may change with every version.
 //!
 //! # Why slices
-//! On a virtual machine the CPUs move: within seconds, two of them turn from threads of one core into cores far apart, and
-//! everything between them takes several times as long. A figure then tells where the machine was, not which code is
-//! better. So everything is measured in *slices* of about half a millisecond, each between two *floors*: the cost of one
-//! cache line thrown to and fro by the same two processes, the least that anything between them can cost. A slice whose
-//! floors differ does not count. The floor tells the [`Placement`], and figures of different placements are never put
-//! together. Slices of all configurations alternate, so a ratio of two of them is one of equals.
+//! On a virtual machine the CPUs move: within seconds, two of them turn from threads of one core into distant cores, and
+//! everything between them takes several times as long. A figure then shows where the machine was, not which code is
+//! better. So this crate measures in *slices* of about half a millisecond, each between two *floors*. A floor is the cost of a
+//! round trip of one cache line between the same two processes, the least that any exchange can cost. A slice whose floors
+//! differ does not count. The floor determines the [`Placement`], and figures of different placements are never combined.
+//! Slices of all configurations alternate, so that their ratios compare equals.
 //!
-//! What slices cannot tell is where the memory lies. The kernel's choice holds for a whole session and is worth tens of percent,
-//! so [`collect_in_sessions`] starts anew every other second.
+//! Slices cannot show the effect of where the memory lies. The kernel's choice holds for a whole session and changes figures by
+//! tens of percent, so [`collect_in_sessions`] starts a new session every other second.
 //!
 //! # Two processes
-//! The [`Session`]'s partner is the same program, started again by exec: unrelated but for what any two processes can share,
-//! by id or by inherited descriptor. A program that measures calls [`serve_if_partner`] first:
+//! The [`Session`]'s partner is the same program, started again by exec. The two share only what any two processes can share, by
+//! identifier or inherited descriptor. A program that measures calls [`serve_if_partner`] first:
 //!
 //! ```no_run
 //! use shmpipe_measure::{Experiment, Machine, Plan, Session, Settings, Until, collect, serve_if_partner, transports};
@@ -36,20 +36,19 @@
 //! }
 //! ```
 //!
-//! Other transports than the [`transports`] here take part by implementing [`Channel`] and [`Transport`].
+//! To measure other transports than [`transports`], implement [`Channel`] and [`Transport`].
 //!
 //! # Two threads
-//! What works within one process only is compared between threads ([`Settings::between`]), and so is everything else then:
-//! figures of threads and of processes are not put side by side.
+//! Transports that only work within one process are measured between threads ([`Settings::between`]), and so is everything
+//! compared with them. Figures of threads and of processes are not comparable.
 //!
 //! # What is measured
 //! [`collect`]: medians of round trips and of streams. [`latency`]: each round trip, for the tail. [`first_lap`]: the same
-//! in a new ring. [`paced`]: one-way delays at a given rate, from when a message should have been sent. [`sleeping`]: waking
-//! a consumer that sleeps, and what one costs to which nothing comes. [`limits`]: what the hardware and the kernel allow, with
-//! no transport in between.
+//! in a new ring. [`paced`]: one-way delays at a given rate, from the time at which a message was due. [`sleeping`]: the wake-up
+//! of a sleeping consumer, and the cost of an idle one. [`limits`]: the limits of hardware and kernel, without a transport.
 #![cfg(all(target_os = "linux", not(shmpipe_loom)))]
 
-// `transports/shmpipe.rs` names this crate as other crates do: it is compiled as one of them, too.
+// `transports/shmpipe.rs` uses this name of the crate, because it is also compiled as a crate of its own.
 extern crate self as shmpipe_measure;
 
 mod affinity;

@@ -1,18 +1,18 @@
-//! What the hardware and the kernel allow, measured by the same two sides, in the same slices as the transports.
+//! The limits of hardware and kernel, measured by the same two sides, in the same slices as the transports.
 //!
-//! | limit | what is measured |
+//! | limit | measurement |
 //! |---|---|
 //! | one line | the floor: a round trip of one cache line |
-//! | two lines | a round trip in which each answer needs two lines: a position and what lies there |
+//! | two lines | a round trip in which each answer needs two lines: a position and the data there |
 //! | bare futex | a round trip in which each side wakes the other and sleeps |
-//! | read | one side reads what the other has just written, all of it, into its registers |
-//! | write | one side writes what the other has just read, all of it |
-//! | write past caches, read what went past | the same by non-temporal stores, which do not fetch the lines before (x86-64) |
-//! | hand-over | two buffers, one filled while the other is emptied, each by a copy |
+//! | read | one side reads all that the other has just written into its registers |
+//! | write | one side writes all that the other has just read |
+//! | write past caches, read what went past | the same by non-temporal stores, which do not fetch the lines first (x86-64) |
+//! | hand-over | copies into one of two buffers while the other side copies out of the other |
 //!
-//! Blocks that are sent from one core to another through the same memory again and again cannot be faster than the slower of
-//! *read* and *write* of one kind; *hand-over* is what a simple program gets of that. A ring that is larger than the near
-//! caches finds its lines elsewhere, and can be faster or slower than either.
+//! Blocks that go from core to core through the same memory repeatedly cannot be faster than the slower of *read* and *write*.
+//! *Hand-over* is the share of that for a simple program. A ring larger than the near caches finds its lines elsewhere, and can
+//! be faster or slower than either.
 
 mod ground;
 
@@ -33,34 +33,34 @@ use crate::transports::{Mode, Transport};
 
 /// Bytes of the largest block.
 pub const LONGEST: usize = 1 << 20;
-/// Block sizes that the near caches hold, and some that they do not.
+/// Block sizes that fit the near caches, and some that do not.
 pub const SIZES: [usize; 4] = [8192, 65536, 262_144, LONGEST];
 /// Blocks are whole cache lines.
 const LINE: usize = 64;
 
-/// How long a slice lasts: as in [`Plan`](crate::Plan).
+/// The duration of a slice, as in [`Plan`](crate::Plan).
 const SLICE: Duration = Duration::from_micros(500);
-/// Slices that make a figure of a table.
+/// The fewest slices for a figure in a table.
 const FEWEST: usize = 5;
-/// Bytes of the messages whose round trips stand beside the limits.
+/// Bytes of the messages whose round trips the tables show beside the limits.
 const SMALL: usize = 8;
 
 /// How memory that the other side has read is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Storing {
-    /// By plain stores: each line is fetched from wherever it is, with the right to write it.
+    /// By plain stores: each line is acquired in exclusive state first.
     Plain,
-    /// By stores that go past the caches (non-temporal): no line is fetched.
+    /// By non-temporal stores: no line is fetched.
     #[cfg(target_arch = "x86_64")]
     Past,
 }
 
-/// How a block is copied in; it is copied out by `memcpy`, unless the string copy is asked for.
+/// How a block is copied in. It is copied out by `memcpy`, or by the string copy if that is selected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Copying {
-    /// By the C library's `memcpy`, which knows the processor.
+    /// By the C library's `memcpy`, which is tuned for the processor.
     Memcpy,
-    /// By the processor's own string copy.
+    /// By the processor's string copy.
     #[cfg(target_arch = "x86_64")]
     Movsb,
     /// As [`Storing::Past`].
@@ -68,16 +68,16 @@ pub enum Copying {
     Past,
 }
 
-/// What is measured without any transport.
+/// A measurement without a transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
     /// A round trip of two cache lines.
     TwoLines,
     /// A round trip of two wake-ups and two sleeps.
     Futex,
-    /// Reading what the other side has just written, in that way.
+    /// Reads what the other side has just written, in that way.
     Read(Storing),
-    /// Writing what the other side has just read.
+    /// Writes what the other side has just read.
     Write(Storing),
     /// Blocks through two buffers.
     HandOver(Copying),
@@ -120,7 +120,7 @@ impl Limit {
         }
     }
 
-    /// Whether it is of blocks of a given size; otherwise of round trips.
+    /// Whether it measures blocks of a given size, not round trips.
     pub fn has_bytes(self) -> bool {
         !matches!(self, Limit::TwoLines | Limit::Futex)
     }
@@ -134,9 +134,9 @@ impl Limit {
     }
 }
 
-/// The partner's part of an order; `ground` is its own, made when it is first needed.
+/// The partner's part of an order. Creates the partner's `ground` at the first use.
 pub(crate) fn answer(ground: &mut Option<Ground>, order: &Order) -> io::Result<()> {
-    let limit = *Limit::ALL.get(order.transport).ok_or_else(|| unfit("a limit that nobody knows"))?;
+    let limit = *Limit::ALL.get(order.transport).ok_or_else(|| unfit("an unknown limit"))?;
     let ground = match ground {
         Some(ground) => ground,
         None => ground.insert(Ground::join(order.seed as i32)?),
@@ -145,11 +145,11 @@ pub(crate) fn answer(ground: &mut Option<Ground>, order: &Order) -> io::Result<(
 }
 
 impl Session {
-    /// Measures one slice of `count` round trips, or of `count` blocks of `size` bytes. Gives `None` if the machine moved
+    /// Measures one slice of `count` round trips, or of `count` blocks of `size` bytes. Returns `None` if the machine moved
     /// meanwhile.
     ///
     /// # Errors
-    /// `InvalidInput` for a size that is not whole cache lines or more than [`LONGEST`]; as [`slice`](Session::slice).
+    /// `InvalidInput` for a size that is not whole cache lines or exceeds [`LONGEST`]; as [`slice`](Session::slice).
     pub fn limit(&mut self, limit: Limit, size: usize, count: u64) -> io::Result<Option<Slice>> {
         if limit.has_bytes() && (size == 0 || size % LINE != 0 || size > LONGEST) {
             return Err(unfit(format!(
@@ -181,15 +181,15 @@ enum Subject {
 pub struct Measured {
     /// Its name.
     pub name: &'static str,
-    /// What both sides do while they wait.
+    /// How both sides wait.
     pub mode: Mode,
-    /// Bytes of a block or a message; 0 of a round trip that carries none.
+    /// Bytes of a block or a message; 0 for a round trip without data.
     pub size: usize,
-    /// Whether it is of round trips, not of blocks in a row.
+    /// Whether it measures round trips, not successive blocks.
     pub round_trip: bool,
     /// The slices that count.
     pub slices: Vec<Slice>,
-    /// Those that do not, because their floors differed.
+    /// Slices that do not count, because their floors differed.
     pub discarded: u64,
 }
 
@@ -231,8 +231,8 @@ fn subjects(session: &Session, sizes: &[usize]) -> Vec<(Subject, Measured)> {
     subjects
 }
 
-/// Measures every limit with blocks of those sizes, and every transport of the session beside them, for `duration`, in slices
-/// that alternate.
+/// Measures every limit with blocks of these sizes, and every transport of the session beside them, for `duration`, in
+/// alternating slices.
 ///
 /// # Errors
 /// As [`Session::limit`] and [`Session::slice`].
@@ -244,7 +244,7 @@ pub fn collect(session: &mut Session, sizes: &[usize], duration: Duration) -> io
     let mut start = Instant::now();
     for round in 0.. {
         words.shuffle(&mut order);
-        // the rounds before the pace has settled go by without being counted
+        // rounds do not count until the pace has settled
         let counts = round >= 4;
         if round == 4 {
             start = Instant::now();
@@ -270,7 +270,7 @@ pub fn collect(session: &mut Session, sizes: &[usize], duration: Duration) -> io
     unreachable!("rounds do not end by themselves")
 }
 
-/// The same in several sessions of some two seconds, for `duration` together; see
+/// The same in several sessions of about two seconds, for `duration` in all; see
 /// [`collect_in_sessions`](crate::collect_in_sessions).
 ///
 /// # Errors
@@ -297,8 +297,7 @@ pub fn collect_in_sessions(
     Ok(all)
 }
 
-/// How many times the bandwidth of *read* with blocks of the same size `measured` has: the ratio of the medians in
-/// `placement`.
+/// The bandwidth of `measured` relative to *read* with blocks of the same size: the ratio of the medians in `placement`.
 pub fn of_read(all: &[Measured], measured: &Measured, placement: Placement) -> Option<f64> {
     let is_read =
         |each: &&Measured| each.name == Limit::Read(Storing::Plain).name() && each.size == measured.size;
@@ -310,8 +309,8 @@ pub fn of_read(all: &[Measured], measured: &Measured, placement: Placement) -> O
     Some(median(read)? / median(its)?)
 }
 
-/// The round trips, each in nanoseconds and in units of the floor around the same slices, for each of the placements. Fewer
-/// than five slices give no figures, only their number.
+/// The round trips in nanoseconds and in units of the floor around the same slices, for each placement. Fewer than five
+/// slices give no figures, only their number.
 pub fn round_trips(all: &[Measured], placements: &[Placement]) -> String {
     let mut table = head(placements, &["round trip", "bytes", "waits"], &["n", "ns", "q1..q3", "/floor"]);
     let mut floor = vec!["one line".to_owned(), String::new(), Mode::Polls.to_string()];
@@ -340,7 +339,7 @@ pub fn round_trips(all: &[Measured], placements: &[Placement]) -> String {
     table.to_string()
 }
 
-/// The bandwidths in 10^9 bytes a second, and how many times that of *read* they are, for each of the placements.
+/// The bandwidths in 10^9 bytes per second and relative to *read*, for each placement.
 pub fn bandwidths(all: &[Measured], placements: &[Placement]) -> String {
     let mut table = head(placements, &["bytes", "blocks", "waits"], &["n", "GB/s", "q1..q3", "/read"]);
     for measured in all.iter().filter(|measured| !measured.round_trip) {
@@ -381,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn every_limit_has_a_name_and_a_number_of_its_own() {
+    fn limits_have_unique_names_and_numbers() {
         for (number, limit) in Limit::ALL.iter().enumerate() {
             assert_eq!(limit.number(), number);
             assert!(Limit::ALL[..number].iter().all(|other| other.name() != limit.name()));
@@ -389,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn bandwidths_are_compared_within_one_size_and_placement() {
+    fn bandwidth_ratios_stay_within_one_size_and_placement() {
         let all = [
             measured("read", 8192, &[100.0; 5]),
             measured("shmpipe", 8192, &[200.0; 5]),
@@ -406,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn round_trips_stand_beside_the_floor() {
+    fn round_trips_are_shown_in_units_of_the_floor() {
         let all = [measured("two lines", 0, &[75.0; 5]), measured("read", 64, &[1.0; 5])];
         let table = round_trips(&all, &Placement::OF_TWO_CPUS);
         let row = |name| table.lines().find(|line| line.starts_with(name)).unwrap();

@@ -1,4 +1,4 @@
-//! What the figures were measured on: a figure without it says nothing.
+//! The machine of a measurement, without which a figure means nothing.
 
 use std::ffi::CStr;
 use std::fmt;
@@ -10,7 +10,7 @@ use std::time::Instant;
 use crate::session::Session;
 use crate::settings::Between;
 
-/// Lines of "what: how", for the head of a report. What the system does not tell is left out.
+/// Lines of names and values for the head of a report. Omits what the system does not provide.
 #[derive(Clone, Debug)]
 pub struct Machine {
     lines: Vec<(&'static str, String)>,
@@ -40,7 +40,7 @@ impl Machine {
         self.lines.extend(how.map(|how| (what, how)));
     }
 
-    /// The lines: what is told, and how it is.
+    /// The lines: names and values.
     pub fn lines(&self) -> &[(&'static str, String)] {
         &self.lines
     }
@@ -61,12 +61,12 @@ fn read(path: &str) -> Option<String> {
     Some(text.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
-/// What the kernel tells of a processor in a file below `/sys/devices/system/cpu/cpuN`.
+/// A file of a processor below `/sys/devices/system/cpu/cpuN`.
 pub(crate) fn read_cpu(cpu: usize, file: &str) -> Option<String> {
     read(&format!("/sys/devices/system/cpu/cpu{cpu}/{file}"))
 }
 
-/// The value of the first of the keys that `/proc/cpuinfo` has.
+/// The value of the first of these keys in `/proc/cpuinfo`.
 fn cpu_model() -> Option<String> {
     let text = read("/proc/cpuinfo")?;
     let field = |key: &str| {
@@ -82,7 +82,7 @@ fn cpu_model() -> Option<String> {
     ];
     let numbers: Vec<String> =
         numbers.iter().filter_map(|(key, word)| Some(format!("{word} {}", field(key)?))).collect();
-    let name = field("model name").unwrap_or_else(|| "model not told".to_owned());
+    let name = field("model name").unwrap_or_else(|| "model unknown".to_owned());
     Some(if numbers.is_empty() { name } else { format!("{name} ({})", numbers.join(", ")) })
 }
 
@@ -112,7 +112,7 @@ fn cpus(session: &Session) -> String {
     text
 }
 
-/// Whether a list such as `0-3,8` has the number.
+/// Whether a list such as `0-3,8` contains the number.
 fn list_has(list: &str, number: usize) -> bool {
     list.split(',').any(|part| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -123,7 +123,7 @@ fn list_has(list: &str, number: usize) -> bool {
     })
 }
 
-/// Whether the processor says that a hypervisor is below; nothing where processors do not say.
+/// Whether the processor reports a hypervisor. None where processors cannot.
 pub(crate) fn hypervisor() -> Option<bool> {
     let text = read("/proc/cpuinfo")?;
     let flags = text.lines().find(|line| line.starts_with("flags"))?;
@@ -133,23 +133,23 @@ pub(crate) fn hypervisor() -> Option<bool> {
 fn virtual_or_not() -> String {
     let kind = read("/sys/hypervisor/type");
     let product = read("/sys/class/dmi/id/product_name");
-    let told = [kind, product].into_iter().flatten().collect::<Vec<_>>().join(", ");
-    let told = if told.is_empty() { told } else { format!(" ({told})") };
+    let names = [kind, product].into_iter().flatten().collect::<Vec<_>>().join(", ");
+    let names = if names.is_empty() { names } else { format!(" ({names})") };
     if hypervisor() == Some(true) {
-        format!("virtual{told}; which cores the CPUs are may change at any moment")
+        format!("virtual{names}; which cores the CPUs are may change at any moment")
     } else {
-        format!("no hypervisor announced{told}")
+        format!("no hypervisor announced{names}")
     }
 }
 
 fn kernel() -> Option<String> {
     // SAFETY: utsname is arrays of characters, for which all zero is a value.
     let mut name: libc::utsname = unsafe { mem::zeroed() };
-    // SAFETY: `name` is live, for the kernel to fill.
+    // SAFETY: `name` is live; the kernel writes it.
     if unsafe { libc::uname(&mut name) } == -1 {
         return None;
     }
-    // SAFETY: uname ends each string with a zero inside its array.
+    // SAFETY: uname terminates each string inside its array.
     let text =
         |field: &[libc::c_char]| unsafe { CStr::from_ptr(field.as_ptr()) }.to_string_lossy().into_owned();
     Some(format!("{} {}", text(&name.sysname), text(&name.release)))
@@ -163,7 +163,7 @@ fn clock() -> Option<String> {
     }
     let cost = start.elapsed() / READS;
     let source = read("/sys/devices/system/clocksource/clocksource0/current_clocksource");
-    let source = source.unwrap_or_else(|| "source not told".to_owned());
+    let source = source.unwrap_or_else(|| "source unknown".to_owned());
     Some(format!("{source}, {} ns a reading", cost.as_nanos()))
 }
 
@@ -174,7 +174,7 @@ fn huge_pages() -> Option<String> {
     Some(format!("transparent: {}{shared}", chosen(&enabled)))
 }
 
-/// The choice in brackets of a file such as `always [madvise] never`.
+/// The bracketed choice in a file such as `always [madvise] never`.
 fn chosen(choices: &str) -> &str {
     choices.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map_or(choices, |(choice, _)| choice)
 }
@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cpu_lists_are_understood() {
+    fn cpu_lists_are_parsed() {
         assert!(list_has("0-3,8", 2));
         assert!(list_has("0-3,8", 8));
         assert!(!list_has("0-3,8", 4));
@@ -192,13 +192,13 @@ mod tests {
     }
 
     #[test]
-    fn the_choice_is_the_word_in_brackets() {
+    fn choice_is_the_bracketed_word() {
         assert_eq!(chosen("always [madvise] never"), "madvise");
         assert_eq!(chosen("plain"), "plain");
     }
 
     #[test]
-    fn this_kernel_has_a_name() {
+    fn kernel_has_a_name() {
         assert!(kernel().unwrap().starts_with("Linux "));
     }
 }

@@ -1,20 +1,18 @@
-//! One-way delay at a given rate: how long after it *should* have been sent a message is there.
+//! One-way delay at a given rate: from the time at which a message was *due* to its arrival.
 //!
-//! The load is open: message `i` is to be sent at `start + i * interval`, whatever became of those before it, and carries
-//! that time. The receiver takes the time when its `recv` has returned and records the difference. A sender that comes late,
-//! since there was no room, or since it was not running, thereby lengthens the delay of all messages that it should have
-//! sent meanwhile, as it would for those who wait for them; nothing is left out because the sender was stopped (no
-//! coordinated omission).
+//! The load is open: message `i` is due at `start + i * interval`, independent of the ones before, and carries that time. The
+//! receiver reads the clock when its `recv` has returned, and records the difference. So a sender that is late, because it had
+//! no space or was not running, lengthens the delay of all messages due meanwhile, as it would for their recipients. A stopped
+//! sender leaves no gap in the record (no coordinated omission).
 //!
-//! * The clock is `CLOCK_MONOTONIC`, read by both sides: one clock for all processes of a machine. Where its readings on two
-//!   CPUs disagree, some messages may be there before they were sent; they count as 0 and are told
-//!   ([`Paced::early`]).
-//! * The sender polls the clock until the time has come, so a message leaves a reading of the clock late, some 20 to 50 ns,
-//!   whatever carries it; the ball's delay ([`FLOOR`]) has the same in it. While it polls it takes execution units from a
-//!   receiver on the same core. The receiver waits as its transport does.
-//! * A slice lasts some 10 ms: 1000 messages at 100,000 a second. It begins with an empty transport and ends when all of its
-//!   messages have arrived. A transport that cannot keep up with the rate falls behind from the first message to the last,
-//!   so its delays say how long a slice is; [`Paced::kept_up`] tells.
+//! * Both sides read `CLOCK_MONOTONIC`, the same clock for all processes of a machine. Where its readings on two CPUs disagree,
+//!   some messages seem to arrive before they were sent. They are recorded as 0 and counted ([`Paced::early`]).
+//! * The sender polls the clock until a message is due, so each message leaves 20 to 50 ns late, over any transport. The delay
+//!   of the ball ([`FLOOR`]) includes the same. While it polls, it takes execution units from a receiver on the same core. The
+//!   receiver waits in the way of its transport.
+//! * A slice lasts about 10 ms: 1000 messages at 100,000 per second. It starts with an empty transport and ends when all of its
+//!   messages have arrived. A transport that cannot keep up falls behind from the first message to the last, so its delays only
+//!   reflect the length of a slice. [`Paced::kept_up`] shows this.
 
 use std::io;
 use std::path::Path;
@@ -36,29 +34,29 @@ use crate::splitmix::SplitMix64;
 use crate::table::{self, Table};
 use crate::transports::{Mode, Transport};
 
-/// How long the messages of a slice take to be sent.
+/// The duration of a slice.
 pub const SLICE: Duration = Duration::from_millis(10);
-/// A slice has so many messages at least.
+/// The fewest messages of a slice.
 const FEWEST: u64 = 16;
-/// Bytes of the shortest message: the time and the number in it.
+/// Bytes of the shortest message, which holds a time and a number.
 pub const SHORTEST: usize = 16;
-/// From the end of the floor to the first message: the receiver has begun to wait by then.
+/// From the end of the floor to the first message, so that the receiver waits by then.
 const LEAD_NS: u64 = 20_000;
-/// A slice that took so many times as long as its schedule means that the transport did not keep up.
+/// If a slice takes this many times as long as its schedule, the transport did not keep up.
 const BEHIND: f64 = 1.1;
 
-/// When messages are to be sent.
+/// The times at which messages are due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Schedule {
     /// The time of the first.
     pub(crate) start: u64,
     pub(crate) count: u64,
-    /// From one to the next.
+    /// The interval between two.
     pub(crate) interval: u64,
 }
 
 impl Schedule {
-    /// One that begins soon.
+    /// A schedule that starts soon.
     pub(crate) fn soon(count: u64, interval: u64) -> Schedule {
         Schedule { start: clock::now() + LEAD_NS, count, interval }
     }
@@ -69,7 +67,7 @@ impl Schedule {
     }
 }
 
-/// What a message carries: when it should have been sent, and which one it is.
+/// The content of a message: the time at which it was due, and its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
     pub(crate) intended: u64,
@@ -89,7 +87,7 @@ impl Stamp {
         Stamp { intended: word(0), sequence: word(8) }
     }
 
-    /// Polls the clock until it is time.
+    /// Polls the clock until the message is due.
     #[inline(always)]
     pub(crate) fn wait(self) {
         while clock::now() < self.intended {
@@ -98,26 +96,26 @@ impl Stamp {
     }
 }
 
-/// The messages of a slice as they arrived.
+/// The arrivals of a slice.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Arrivals {
     /// Nanoseconds from the time of each to its arrival.
     delays: Vec<u64>,
-    /// Those that arrived before their time, by a clock that differs.
+    /// Messages that seemed to arrive early, because the clocks differ.
     early: u64,
     first_intended: u64,
     last: u64,
-    /// How often the receiver had slept by then, where it is asked for.
+    /// How often the receiver had slept at each arrival, if requested.
     sleeps: Option<Vec<u64>>,
 }
 
 impl Arrivals {
-    /// Those that tell of each message how often the receiver had slept when it was there.
+    /// Arrivals that record how often the receiver had slept.
     pub(crate) fn with_sleeps() -> Arrivals {
         Arrivals { sleeps: Some(Vec::new()), ..Arrivals::default() }
     }
 
-    /// Of a new slice.
+    /// Starts a new slice.
     pub(crate) fn begin(&mut self, count: u64) {
         self.delays.clear();
         self.delays.reserve(count as usize); // not while the clock runs
@@ -140,7 +138,7 @@ impl Arrivals {
         }
     }
 
-    /// How often the receiver had slept when each was there; nothing unless it was asked for.
+    /// How often the receiver had slept at each arrival. Empty unless requested.
     pub(crate) fn sleeps(&self) -> &[u64] {
         self.sleeps.as_deref().unwrap_or_default()
     }
@@ -150,7 +148,7 @@ impl Arrivals {
         &self.delays
     }
 
-    /// Whether they came about as fast as they should have been sent.
+    /// Whether they arrived about as fast as they were due.
     fn kept_up(&self, interval: u64) -> bool {
         let took = self.last.saturating_sub(self.first_intended) as f64;
         took <= BEHIND * (self.delays.len() as u64 * interval) as f64
@@ -162,21 +160,21 @@ impl Arrivals {
 pub struct Paced {
     /// The transport's name, or [`FLOOR`].
     pub transport: &'static str,
-    /// What the receiver does while it waits.
+    /// How the receiver waits.
     pub mode: Mode,
-    /// Bytes of each message; 0 of the floor.
+    /// Bytes of each message; 0 for the floor.
     pub size: usize,
     /// Nanoseconds from one message to the next.
     pub interval: u64,
     /// Where the two sides ran.
     pub placement: Placement,
-    /// Nanoseconds from when a message should have been sent to when it was received.
+    /// Nanoseconds from the time at which a message was due to its arrival.
     pub histogram: Histogram<u64>,
-    /// Messages that seemed to arrive before their time, recorded as 0.
+    /// Messages that seemed to arrive early, recorded as 0.
     pub early: u64,
     /// Slices.
     pub slices: u64,
-    /// Those of them in which the last message arrived about when it should, not a tenth of the slice later.
+    /// Slices whose last message arrived less than a tenth of the slice late.
     pub kept_up: u64,
 }
 
@@ -186,16 +184,16 @@ impl Paced {
             == (other.transport, other.size, other.interval, other.placement)
     }
 
-    /// Messages a second.
+    /// Messages per second.
     pub fn rate(&self) -> f64 {
         1e9 / self.interval as f64
     }
 }
 
-/// Nanoseconds from one message to the next at so many messages a second.
+/// Nanoseconds from one message to the next at `rate` messages per second.
 ///
 /// # Errors
-/// `InvalidInput` for a rate that is not between one in a second and one in a nanosecond.
+/// `InvalidInput` for a rate that is not between one per second and one per nanosecond.
 pub fn interval(rate: f64) -> io::Result<u64> {
     if (1.0..=1e9).contains(&rate) {
         Ok((1e9 / rate).round() as u64)
@@ -210,8 +208,8 @@ pub(crate) fn too_short(size: usize) -> io::Error {
 }
 
 impl Session {
-    /// Has the partner send `count` stamped messages, one every `interval` nanoseconds. Tells where the two ran, or gives
-    /// `None` if the machine moved meanwhile. `transport` `None` has it throw the ball.
+    /// Makes the partner send `count` stamped messages, one every `interval` nanoseconds. Returns the placement, or `None` if the
+    /// machine moved meanwhile. With `transport` `None` the partner throws the ball.
     fn paced(
         &mut self,
         transport: Option<usize>,
@@ -237,11 +235,11 @@ impl Session {
     }
 }
 
-/// Measures the one-way delay of every size at every rate (messages a second) over every transport of the session, and of
-/// the floor, in slices that alternate.
+/// Measures the one-way delay of every size at every rate (messages per second) over every transport of the session, and of
+/// the floor, in alternating slices.
 ///
 /// # Errors
-/// `InvalidInput` for a size below [`SHORTEST`] or a rate that is none; as [`Session::slice`].
+/// `InvalidInput` for a size below [`SHORTEST`] or an invalid rate; as [`Session::slice`].
 pub fn collect(
     session: &mut Session,
     sizes: &[usize],
@@ -276,7 +274,7 @@ pub fn collect(
     for round in 0.. {
         words.shuffle(&mut order);
         for &i in &order {
-            // the first round warms the code up and is not counted
+            // the first round warms up the code and does not count
             if round > 1 && start.elapsed() >= duration {
                 return Ok(all);
             }
@@ -297,7 +295,7 @@ pub fn collect(
     unreachable!("rounds do not end by themselves")
 }
 
-/// The same in several sessions of some two seconds, for `duration` together; see
+/// The same in several sessions of about two seconds, for `duration` in all; see
 /// [`collect_in_sessions`](crate::collect_in_sessions).
 ///
 /// # Errors
@@ -316,10 +314,10 @@ pub fn collect_in_sessions(
     Ok(all)
 }
 
-/// Adds what another session has measured.
+/// Adds the results of another session.
 ///
 /// # Errors
-/// None that is known: the histograms of this crate are of one kind.
+/// None, since all histograms of this crate have the same layout.
 pub fn append(all: &mut Vec<Paced>, later: Vec<Paced>) -> io::Result<()> {
     for later in later {
         match all.iter_mut().find(|mine| mine.is_of(&later)) {
@@ -335,8 +333,8 @@ pub fn append(all: &mut Vec<Paced>, later: Vec<Paced>) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether not even the floor kept up in nine slices of ten: something else ran on the two CPUs, and the delays are those of
-/// the scheduler.
+/// Whether the floor itself did not keep up in nine of ten slices. Then something else ran on the two CPUs, and the delays are
+/// those of the scheduler.
 pub fn disturbed(all: &[Paced]) -> bool {
     let floors = || all.iter().filter(|paced| paced.transport == FLOOR);
     let slices: u64 = floors().map(|floor| floor.slices).sum();
@@ -344,7 +342,7 @@ pub fn disturbed(all: &[Paced]) -> bool {
     10 * kept_up < 9 * slices
 }
 
-/// The percentiles in nanoseconds, a line for each rate, transport, size and placement. A percentile that fewer than
+/// The percentiles in nanoseconds, with a line for each rate, transport, size and placement. A percentile that fewer than
 /// [`BEYOND`](latency::BEYOND) messages exceed is a dash.
 pub fn table(all: &[Paced]) -> String {
     let mut table = Table::new();
@@ -370,11 +368,11 @@ pub fn table(all: &[Paced]) -> String {
     table.to_string()
 }
 
-/// Writes each histogram that is not empty to `directory`, as text that the HdrHistogram plotters read:
+/// Writes each non-empty histogram to `directory`, in the text format of the HdrHistogram plotters:
 /// `TRANSPORT-BYTES-bytes-RATE-a-second-PLACEMENT.hgrm`.
 ///
 /// # Errors
-/// Those of the system, with the file's name in front.
+/// Those of the system, prefixed with the file's name.
 pub fn save(all: &[Paced], directory: &Path) -> io::Result<()> {
     for paced in all {
         let Paced { transport, size, placement, histogram, .. } = paced;
@@ -389,7 +387,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stamp_survives_its_way_through_a_message() {
+    fn stamp_round_trips_through_a_message() {
         let stamp = Stamp { intended: u64::MAX - 1, sequence: 7 };
         let mut message = [9; 20];
         stamp.write(&mut message);
@@ -398,14 +396,14 @@ mod tests {
     }
 
     #[test]
-    fn a_schedule_does_not_drift() {
+    fn schedule_does_not_drift() {
         let stamps: Vec<_> = Schedule { start: 1000, count: 3, interval: 333 }.stamps().collect();
         assert_eq!(stamps.iter().map(|stamp| stamp.intended).collect::<Vec<_>>(), [1000, 1333, 1666]);
         assert_eq!(stamps.iter().map(|stamp| stamp.sequence).collect::<Vec<_>>(), [0, 1, 2]);
     }
 
     #[test]
-    fn a_stopped_sender_delays_all_that_it_should_have_sent() {
+    fn stopped_sender_delays_all_messages_due() {
         let mut arrivals = Arrivals::default();
         arrivals.begin(10);
         // the sender was away from 200 to 700 and then sent what was due at once
@@ -418,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn who_falls_behind_has_not_kept_up() {
+    fn falling_behind_is_not_keeping_up() {
         let mut arrivals = Arrivals::default();
         arrivals.begin(100);
         for stamp in (Schedule { start: 0, count: 100, interval: 100 }).stamps() {
@@ -428,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn an_arrival_before_its_time_is_counted() {
+    fn early_arrivals_are_counted() {
         let mut arrivals = Arrivals::default();
         arrivals.begin(1);
         arrivals.record(100, 90);
@@ -436,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_is_a_whole_number_of_nanoseconds() {
+    fn rate_is_a_whole_number_of_nanoseconds() {
         assert_eq!(interval(3e6).unwrap(), 333);
         assert!(interval(0.5).is_err() && interval(f64::NAN).is_err() && interval(2e9).is_err());
     }
@@ -460,14 +458,14 @@ mod tests {
     }
 
     #[test]
-    fn a_transport_that_falls_behind_does_not_mean_a_busy_machine() {
+    fn slow_transport_is_not_a_busy_machine() {
         assert!(!disturbed(&[paced(FLOOR, 18), paced("classic", 0)]));
         assert!(disturbed(&[paced(FLOOR, 17), paced("classic", 20)]));
         assert!(!disturbed(&[]));
     }
 
     #[test]
-    fn the_table_tells_who_kept_up() {
+    fn table_shows_what_kept_up() {
         let text = table(&[paced("classic", 15)]);
         let row: Vec<_> = text.lines().last().unwrap().split_whitespace().collect();
         let expected = [

@@ -1,4 +1,4 @@
-//! The partner: does as it is told through the control segment, in a process or a thread of its own.
+//! The partner: carries out the orders in the control segment, in a process or a thread of its own.
 
 mod process;
 mod thread;
@@ -27,18 +27,18 @@ use crate::transports::Transport;
 pub(crate) use self::process::Process;
 pub(crate) use self::thread::{Start, Thread, begin};
 
-/// The environment variable that makes a process the partner and holds its invitation.
+/// The environment variable with the invitation, which makes a process the partner.
 const INVITATION: &str = "SHMPIPE_MEASURE_PARTNER";
 
-/// How long a partner that fails waits before it ends, for the sign that its parent has ended.
+/// How long a failing partner waits for the signal that its parent has ended.
 pub(crate) const GRACE: Duration = Duration::from_millis(200);
 
-/// What a process is started for.
+/// The role of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// To be the partner, on that CPU if any; and to clean up after the parent.
+    /// The partner, on this CPU if any. It also cleans up after the parent.
     Partner(Option<usize>),
-    /// To clean up after the parent and nothing else: the partner is a thread, which dies with it.
+    /// Only cleans up after the parent: the partner is a thread, which dies with the parent.
     Guard,
 }
 
@@ -65,14 +65,14 @@ impl Role {
     }
 }
 
-/// The session's other side.
+/// The other side of a session.
 pub(crate) enum Partner {
     Process(Process),
     Thread(Thread),
 }
 
 impl Partner {
-    /// Waits a moment for it to end by itself, and tells how it did.
+    /// Waits a moment for it to end by itself, and returns how it ended.
     pub(crate) fn ending(&mut self, patience: Duration) -> Option<String> {
         match self {
             Partner::Process(process) => {
@@ -92,17 +92,17 @@ pub fn is_partner() -> bool {
     env::var_os(INVITATION).is_some()
 }
 
-/// Becomes the partner and does not return, if this process was started as one; returns at once otherwise.
+/// Becomes the partner and does not return, if this process was started as one. Otherwise returns at once.
 ///
-/// Every program that starts a [`Session`](crate::Session) calls this at the start of `main`, before it looks at its
-/// arguments, writes anything or starts a thread. `transports` must hold those of the session, more do not hurt.
+/// Every program that starts a [`Session`](crate::Session) must call this at the start of `main`, before it reads its
+/// arguments, writes anything or starts a thread. `transports` must contain those of the session, and may contain more.
 pub fn serve_if_partner(transports: &[&dyn Transport]) {
     let Some(invitation) = env::var_os(INVITATION) else { return };
     match serve(&invitation, transports) {
         Ok(()) => std::process::exit(0),
         Err(error) => {
-            // perhaps the parent is just dying and its ends of the transports went first: the signal is on its way, and
-            // its handler cleans up
+            // perhaps the parent is dying, and its ends of the transports went first: then the signal is on its way, and its
+            // handler cleans up
             std::thread::sleep(GRACE);
             eprintln!("shmpipe-measure: the partner gives up: {error}");
             std::process::exit(1)
@@ -110,7 +110,7 @@ pub fn serve_if_partner(transports: &[&dyn Transport]) {
     }
 }
 
-/// An error if the other side has ended, as far as it can be told.
+/// An error if the other side is known to have ended.
 pub(crate) fn still_lives() -> io::Result<()> {
     thread::still_lives()?;
     process::still_lives()
@@ -121,7 +121,7 @@ fn serve(invitation: &OsStr, transports: &[&dyn Transport]) -> io::Result<()> {
     let mut invited = Invited::process(invitation);
     let control = Rc::new(Control::join(invited.word()?)?);
     stand_guard(&control, invited.word()?)?;
-    // SAFETY: the name is a string with a terminator.
+    // SAFETY: the name has a terminator.
     unsafe { libc::prctl(libc::PR_SET_NAME, c"shmpipe-partner".as_ptr()) };
     let mut floor = Floor::new(Rc::clone(&control));
     match Role::of_word(&invited.word::<String>()?)? {
@@ -133,7 +133,7 @@ fn serve(invitation: &OsStr, transports: &[&dyn Transport]) -> io::Result<()> {
         Role::Guard => {
             floor.answer_untimed(1)?;
             loop {
-                // SAFETY: takes nothing. The handler of the signal that comes does not return.
+                // SAFETY: no arguments. The handler of the signal does not return.
                 unsafe { libc::pause() };
             }
         }
@@ -147,7 +147,7 @@ fn serve(invitation: &OsStr, transports: &[&dyn Transport]) -> io::Result<()> {
         let transport = transports
             .iter()
             .find(|transport| transport.name() == name)
-            .ok_or_else(|| unfit(format!("this program was not told of the transport {name}")))?;
+            .ok_or_else(|| unfit(format!("this program does not have the transport {name}")))?;
         endpoints.push(join(*transport, &mut invited)?);
     }
     floor.answer_untimed(1)?; // everything is joined
@@ -158,7 +158,7 @@ fn join(transport: &dyn Transport, invited: &mut Invited<'_>) -> io::Result<Endp
     transport.join(invited).map_err(|error| about(format_args!("{}", transport.name()), error))
 }
 
-/// The partner's ends in a thread of the same process.
+/// The partner's ends, in a thread of the same process.
 fn join_all(letters: Vec<(&'static dyn Transport, Letter)>) -> io::Result<Vec<Endpoint>> {
     let ends = letters.into_iter().map(|(transport, letter)| match letter.handed {
         Some(handed) => Ok(Endpoint(handed)),
@@ -207,7 +207,7 @@ fn carry_out(order: &Order, floor: &mut Floor, endpoints: &mut [Endpoint]) -> io
     }
 }
 
-/// The generated messages of an order, the same on both sides.
+/// The generated messages of an order, which are the same on both sides.
 pub(crate) fn messages(order: &Order) -> Messages {
     Messages::new(
         order.seed,
@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_role_survives_its_way_through_the_environment() {
+    fn role_round_trips_through_the_environment() {
         for role in [Role::Partner(None), Role::Partner(Some(17)), Role::Guard] {
             assert_eq!(Role::of_word(&role.to_string()).unwrap(), role);
         }

@@ -1,4 +1,4 @@
-//! Waiting for the other side in a polling loop, without hanging when it is gone.
+//! Waits in polling loops, without a hang when the other side is gone.
 
 use std::hint;
 use std::io;
@@ -8,30 +8,30 @@ use std::time::{Duration, Instant};
 
 use crate::partner;
 
-/// Looks that only pause the processor, whatever happens: some 20 to 50 us.
+/// Polls that only pause the processor: 20 to 50 us.
 const SPINS: u32 = 1 << 10;
-/// The same where each side has a processor to itself: some milliseconds. Who waits for a message that is sent now and then
-/// goes on polling for so long; only a wait that makes no sense any more gives way.
+/// The same where each side has its own processor: some milliseconds. A wait for an occasional message polls this long, so
+/// that only a hopeless wait yields.
 const SPINS_ALONE: u32 = 1 << 16;
-/// Looks between two checks whether the other side still lives.
+/// Polls between two checks whether the other side still lives.
 const CHECK_EVERY: u32 = 1 << 8;
-/// Looks between giving way for the first time and napping, in a wait that has no end.
+/// Polls between the first yield and the first nap, in a wait without a time limit.
 const NAP_AFTER: u32 = 1 << 12;
 const NAP: Duration = Duration::from_micros(200);
-/// Nothing moved for so long: an error is better than a hang.
+/// After this time without progress, an error is better than a hang.
 const STALLED: Duration = Duration::from_secs(30);
 
-/// Whether each side has a processor to itself.
+/// Whether each side has its own processor.
 static ALONE: AtomicBool = AtomicBool::new(false);
 
-/// From now on waits know whether each side has a processor to itself.
+/// Sets whether each side has its own processor.
 pub(crate) fn sides_are_alone(alone: bool) {
     ALONE.store(alone, Relaxed); // a hint
 }
 
-/// One wait of a polling loop: pauses, then yields the processor, then looks whether the partner still lives.
+/// A wait in a polling loop: pauses, then yields the processor, then checks whether the partner still lives.
 ///
-/// The first looks cost one pause, one increment and one branch, so a transport that polls may call it in its inner loop.
+/// The first polls cost one pause, one increment and one branch, so a polling transport may call it in its inner loop.
 #[derive(Debug)]
 pub struct Patience {
     looks: u32,
@@ -40,21 +40,21 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// A wait that ends with an error when the partner is gone or nothing moves for 30 seconds.
+    /// A wait that fails when the partner is gone, or after 30 seconds without progress.
     #[inline(always)]
     pub const fn new() -> Patience {
         Patience { looks: 0, endless: false, since: None }
     }
 
-    /// A wait for an order, which may take for ever: naps in the end instead of giving up, unless the other side is gone.
+    /// A wait for an order, without a time limit. It naps after a while, and fails only when the other side is gone.
     pub(crate) const fn endless() -> Patience {
         Patience { looks: 0, endless: true, since: None }
     }
 
-    /// Lets a little time pass before the next look.
+    /// Lets a little time pass before the next poll.
     ///
     /// # Errors
-    /// `BrokenPipe` when the other side has ended, `TimedOut` when nothing moved for 30 seconds.
+    /// `BrokenPipe` if the other side has ended, `TimedOut` after 30 seconds without progress.
     #[inline(always)]
     pub fn pause(&mut self) -> io::Result<()> {
         hint::spin_loop();

@@ -1,4 +1,4 @@
-//! Where the host put the two processors: told by the floor, not by what the guest believes.
+//! How far apart the two processors are, by the floor, not by what the guest believes.
 
 use std::fmt;
 
@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 /// Floors below this many nanoseconds per round trip count as [`Placement::Near`].
 ///
-/// The floor has modes. On virtual machines of two kinds it was 47 or 365 ns (AMD Zen 5), and 35 or 105 to 215 ns (Intel
-/// Sapphire Rapids): the lower one for two hardware threads of one core, the others for two cores. Other machines may need
-/// another border; see [`Settings::near_below_ns`](crate::Settings::near_below_ns). A report says when the border runs
-/// through the middle of a mode ([`Collected::border_is_misplaced`](crate::Collected::border_is_misplaced)).
+/// The floor has modes. On two kinds of virtual machines it was 47 or 365 ns (AMD Zen 5), and 35 or 105 to 215 ns (Intel
+/// Sapphire Rapids): the lowest for two hardware threads of one core, the others for two cores. Other machines may need
+/// another border; see [`Settings::near_below_ns`](crate::Settings::near_below_ns). A report warns if the border divides a
+/// mode ([`Collected::border_is_misplaced`](crate::Collected::border_is_misplaced)).
 pub const NEAR_BELOW_NS: f64 = 80.0;
 
 /// How far apart the two processes ran during one slice.
@@ -20,8 +20,7 @@ pub enum Placement {
     Near,
     /// The floor was at or above the border.
     Far,
-    /// Both processes share one CPU, so that every hand-over is a context switch: no figure of a slice says anything
-    /// about shared memory.
+    /// Both processes share one CPU, so every hand-over is a context switch, and the figures say nothing about shared memory.
     OneCpu,
 }
 
@@ -29,7 +28,7 @@ impl Placement {
     /// The two placements that a machine with two CPUs can have.
     pub const OF_TWO_CPUS: [Placement; 2] = [Placement::Near, Placement::Far];
 
-    /// Where the processes were while the floor cost `floor_ns` a round trip.
+    /// The placement for a floor of `floor_ns` per round trip.
     pub fn of(floor_ns: f64, near_below_ns: f64, one_cpu: bool) -> Placement {
         if one_cpu {
             Placement::OneCpu

@@ -1,4 +1,4 @@
-//! Huge pages for a while.
+//! Temporary huge pages.
 
 use std::fs::{self, File};
 use std::io;
@@ -9,23 +9,23 @@ use crate::guard::SignalsHeld;
 
 const FILE: &str = "/proc/sys/vm/nr_hugepages";
 
-/// Huge pages added to the system's pool, taken out again when this is dropped.
+/// Huge pages added to the system's pool, and removed from it when this is dropped.
 ///
-/// Any number of processes may do so at the same time, if each takes no more than it has added. One that is killed by SIGKILL
-/// leaves its pages in the pool; what a terminal sends waits until this is dropped.
+/// Any number of processes may do this at the same time, if each uses no more than it has added. SIGKILL leaves the pages in
+/// the pool. Signals of a terminal wait until this is dropped.
 pub struct HugePages {
     added: u64,
     _held: SignalsHeld,
 }
 
 impl HugePages {
-    /// Adds `pages` pages of the default size; needs root.
+    /// Adds `pages` pages of the default size. Needs root.
     ///
     /// # Errors
-    /// Those of writing to `/proc/sys/vm/nr_hugepages`; `InvalidInput` if the system has no memory for so many.
+    /// Those of writing to `/proc/sys/vm/nr_hugepages`; `InvalidInput` if the system lacks memory for them.
     pub fn add(pages: u64) -> io::Result<HugePages> {
         let held = SignalsHeld::new()?;
-        // Pages beyond the number, which somebody has kept while the pool shrank, are counted into it first.
+        // Surplus pages, which were in use while the pool shrank, are counted into the number first.
         let (before, after) = change(|number| number + surplus() + pages)?;
         let huge_pages = HugePages { added: after.saturating_sub(before), _held: held };
         match free() {
@@ -37,16 +37,16 @@ impl HugePages {
 
 impl Drop for HugePages {
     fn drop(&mut self) {
-        // It was allowed before.
+        // It was allowed before, so it is now.
         let _ = change(|number| number.saturating_sub(self.added));
     }
 }
 
-/// Changes the number while nobody else does, and gives what it was and what it has become.
+/// Changes the number under a lock, and returns the old and the new number.
 fn change(change: impl FnOnce(u64) -> u64) -> io::Result<(u64, u64)> {
     let number = || fs::read_to_string(FILE)?.trim().parse().map_err(|_| unfit(format!("what {FILE} holds")));
     let file = File::options().write(true).open(FILE)?;
-    // SAFETY: the descriptor is open; the lock goes with it.
+    // SAFETY: the descriptor is open. Closing it frees the lock.
     if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) } == -1 {
         return Err(io::Error::last_os_error());
     }

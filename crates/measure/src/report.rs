@@ -1,11 +1,11 @@
-//! The archive of machines: one fixed set of figures for each processor, kept as files in `benches/results/`.
+//! The archive of machines: a fixed set of figures for each processor, in files in `benches/results/`.
 //!
-//! A ratio that holds on one processor need not hold on the next. So every machine that was ever measured leaves a file behind,
-//! and what the documents say is made from all files, not from the best one.
+//! A ratio on one processor need not hold on another. So every measured machine leaves a file, and the figures in the documents
+//! are generated from all files, not from the best one.
 //!
 //! * [`Report`] is one file: one run on one machine in one [`Placement`](crate::Placement). [`Row`] is one figure in it.
-//! * [`main`] is the whole of `cargo bench --bench report`: it measures, and writes one file for each placement it has seen.
-//! * [`Gathered`] makes rows from sessions; other tools that measure use it to write the same rows.
+//! * [`main`] is `cargo bench --bench report`: it measures, and writes one file for each placement that occurred.
+//! * [`Gathered`] computes rows from sessions. Other measuring tools use it to write the same rows.
 
 mod archive;
 mod check;
@@ -74,7 +74,7 @@ fn run(root: &Path, options: &Options) -> io::Result<()> {
     if options.check { check(root, &archive) } else { Ok(()) }
 }
 
-/// Fails with a list of what is wrong.
+/// Fails with a list of problems.
 fn check(root: &Path, archive: &Archive) -> io::Result<()> {
     let mut wrong = check::regressions(archive);
     let stale = page::stale(root, archive)?;
@@ -82,7 +82,7 @@ fn check(root: &Path, archive: &Archive) -> io::Result<()> {
     wrong.extend(stale.into_iter().map(|path| format!("{path} {remedy}")));
     if wrong.is_empty() {
         println!(
-            "{} files; nothing is worse than it was, and what is made from them is current",
+            "{} files; no figure is worse than before, and the generated files are current",
             archive.entries.len()
         );
         return Ok(());

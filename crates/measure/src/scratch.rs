@@ -1,19 +1,19 @@
-//! Files with numbers for names, which a process can remove that has nothing but the number, in a signal handler too.
+//! Files named by numbers, so that a process can remove them by number, even in a signal handler.
 
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// Where a file is.
+/// A directory for files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Directory {
-    /// Where POSIX shared memory is.
+    /// The directory of POSIX shared memory.
     Shm,
-    /// Where files outlive a reboot: on a disk, if the system has one.
+    /// A directory whose files survive a reboot: on a disk, if the system has one.
     Disk,
 }
 
 impl Directory {
-    /// Its path with a slash at the end.
+    /// Its path, with a slash at the end.
     pub fn path(self) -> &'static str {
         match self {
             Directory::Shm => "/dev/shm/",
@@ -22,21 +22,21 @@ impl Directory {
     }
 }
 
-/// What names start with; a number of eight hexadecimal digits follows.
+/// The prefix of names. A number of eight hexadecimal digits follows.
 const PREFIX: &str = "shmpipe-measure.";
-/// Room for the longest path and a zero.
+/// Bytes for the longest path and a terminator.
 const LONGEST: usize = 48;
 
 /// A file by its directory and number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scratch {
-    /// Where it is.
+    /// Its directory.
     pub directory: Directory,
     pub(crate) number: u32,
 }
 
 impl Scratch {
-    /// A name that no other process uses, nor this one for the 1024 that follow.
+    /// A name that no other process uses. This process repeats it after 1024 others.
     pub fn new(directory: Directory) -> Scratch {
         static LAST: AtomicU32 = AtomicU32::new(0);
         let last = LAST.fetch_add(1, Relaxed); // only the number matters
@@ -53,14 +53,14 @@ impl Scratch {
         format!("{}{}", self.directory.path(), self.name())
     }
 
-    /// Removes the file, and gives what `unlink` does; one that is not there is no matter. Async-signal-safe.
+    /// Removes the file if it exists, and returns the result of `unlink`. Async-signal-safe.
     pub(crate) fn remove(self) -> i32 {
         let mut path = [0_u8; LONGEST];
         let digits =
             (0..8).rev().map(|place| b"0123456789abcdef"[(self.number >> (4 * place) & 0xf) as usize]);
         let text = self.directory.path().bytes().chain(PREFIX.bytes()).chain(digits);
         path[..LONGEST - 1].iter_mut().zip(text).for_each(|(to, byte)| *to = byte);
-        // SAFETY: a string that ends with a zero: no path fills all of it.
+        // SAFETY: a string with a terminator, since no path fills the buffer.
         unsafe { libc::unlink(path.as_ptr().cast()) }
     }
 }
@@ -72,7 +72,7 @@ mod tests {
     use std::path::Path;
 
     #[test]
-    fn what_is_removed_is_what_has_that_path() {
+    fn remove_unlinks_the_path() {
         for directory in [Directory::Shm, Directory::Disk] {
             let (one, other) = (Scratch::new(directory), Scratch::new(directory));
             assert!(one.path().len() < LONGEST);

@@ -1,4 +1,4 @@
-//! A System V segment that is already gone from the system's lists when anybody could stumble over it.
+//! A System V segment that is marked for removal right after its creation.
 
 use std::io;
 use std::ptr::{self, NonNull};
@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use crate::errors::failed;
 
-/// A page is at least this long; touching one byte in each maps them all.
+/// The smallest size of a page. Touching one byte in each maps all pages.
 const PAGE: usize = 4096;
 
 /// Shared memory of the two processes, readable and writable by both.
 ///
-/// The creator marks it for removal as soon as it is attached. Linux lets the partner attach it all the same, by id, while
-/// somebody still does; the memory goes when the last one detaches, however that one ends.
+/// The creator marks it for removal as soon as it has attached it. Linux still lets the partner attach it by identifier. The
+/// kernel frees the memory when the last process detaches, however that ends.
 #[derive(Debug)]
 pub(crate) struct Segment {
     base: NonNull<u8>,
@@ -21,26 +21,26 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    /// Makes a segment of `len` bytes, all zero.
+    /// Creates a segment of `len` zero bytes.
     pub(crate) fn create(len: usize) -> io::Result<Segment> {
-        // SAFETY: shmget takes numbers only.
+        // SAFETY: shmget only uses numbers.
         let id = unsafe { libc::shmget(libc::IPC_PRIVATE, len, libc::IPC_CREAT | 0o600) };
         if id == -1 {
             return Err(failed(format_args!("shmget of {len} bytes (limits: /proc/sys/kernel/shm*)")));
         }
         let segment = Segment::attach(id, len);
-        // SAFETY: IPC_RMID ignores the buffer; the id is ours.
+        // SAFETY: IPC_RMID ignores the buffer, and the identifier is ours.
         unsafe { libc::shmctl(id, libc::IPC_RMID, ptr::null_mut()) };
         let segment = segment?;
         segment.touch();
         Ok(segment)
     }
 
-    /// Attaches the segment that the other process made with `create(len)`.
+    /// Attaches the segment that the other process created with `create(len)`.
     pub(crate) fn join(id: i32, len: usize) -> io::Result<Segment> {
         // SAFETY: shmid_ds is plain numbers, for which all zero is a value.
         let mut found: libc::shmid_ds = unsafe { std::mem::zeroed() };
-        // SAFETY: `found` is a live shmid_ds for the kernel to fill.
+        // SAFETY: `found` is a live shmid_ds; the kernel writes it.
         if unsafe { libc::shmctl(id, libc::IPC_STAT, &mut found) } == -1 {
             return Err(failed(format_args!("shmctl(IPC_STAT) of segment {id}")));
         }
@@ -57,7 +57,7 @@ impl Segment {
     }
 
     fn attach(id: i32, len: usize) -> io::Result<Segment> {
-        // SAFETY: a null address lets the kernel choose one; nothing of ours is mapped over.
+        // SAFETY: with a null address the kernel chooses a free range.
         let base = unsafe { libc::shmat(id, ptr::null(), 0) };
         if base as isize == -1 {
             return Err(failed(format_args!("shmat of segment {id}")));
@@ -66,27 +66,27 @@ impl Segment {
         Ok(Segment { base, len, id })
     }
 
-    /// Maps every page now, so that no slice pays for it.
+    /// Maps every page now, not during a slice.
     fn touch(&self) {
         for offset in (0..self.len).step_by(PAGE) {
-            // SAFETY: the offset is inside the mapping, and a byte is aligned anywhere. The other process may write it now:
-            // hence the atomic.
+            // SAFETY: the offset is inside the mapping, and any byte is aligned. The access is atomic, since the other process
+            // may write the byte now.
             let byte = unsafe { AtomicU8::from_ptr(self.base.as_ptr().add(offset)) };
             byte.load(Relaxed); // its value does not matter
         }
     }
 
-    /// How many bytes there are at least.
+    /// The number of bytes, at least.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// The number by which the partner attaches it.
+    /// The identifier for the partner.
     pub(crate) fn id(&self) -> i32 {
         self.id
     }
 
-    /// The first byte; page-aligned, valid for as long as the segment lives.
+    /// The first byte, page-aligned and valid as long as the segment lives.
     pub(crate) fn base(&self) -> *mut u8 {
         self.base.as_ptr()
     }
@@ -94,7 +94,7 @@ impl Segment {
 
 impl Drop for Segment {
     fn drop(&mut self) {
-        // SAFETY: the address came from shmat and is detached here only; who keeps pointers into it keeps the Segment.
+        // SAFETY: the address came from shmat and is only detached here. Owners of pointers into it keep the Segment.
         unsafe { libc::shmdt(self.base.as_ptr().cast()) };
     }
 }

@@ -1,4 +1,4 @@
-//! A session: this process and its partner, pinned, with every transport made and joined.
+//! A session: this process and its partner, pinned, with all transports created and joined.
 
 mod held;
 mod start;
@@ -24,17 +24,17 @@ use crate::transports::Transport;
 
 /// Round trips of the floor before and after each slice.
 pub const FLOOR_TRIPS: u64 = 400;
-/// The same where both processes share one CPU and every trip takes two context switches.
+/// The same for a shared CPU, where every trip takes two context switches.
 const FLOOR_TRIPS_ON_ONE_CPU: u64 = 40;
-/// The two floors of a slice may differ by this fraction, or the slice does not count: the machine moved.
+/// If the two floors of a slice differ by more than this fraction, the machine moved, and the slice does not count.
 pub const FLOOR_TOLERANCE: f64 = 0.1;
 
-/// What is done with messages in a slice.
+/// The use of messages in a slice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Experiment {
-    /// A message goes to the partner and one of the same size comes back; then the next.
+    /// A message goes to the partner, and one of the same size comes back before the next.
     RoundTrip,
-    /// Messages come from the partner one after another, as fast as they are taken.
+    /// The partner sends messages as fast as they are received.
     Streaming,
 }
 
@@ -47,12 +47,12 @@ impl fmt::Display for Experiment {
     }
 }
 
-/// One thing to be measured.
+/// A configuration to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Config {
-    /// What is done with the messages.
+    /// The use of the messages.
     pub experiment: Experiment,
-    /// Which of the session's transports carries them.
+    /// The index of their transport in the session.
     pub transport: usize,
     /// Bytes of each message.
     pub size: usize,
@@ -63,28 +63,28 @@ pub struct Config {
 pub struct Slice {
     /// Nanoseconds of one message, or of one round trip.
     pub cost_ns: f64,
-    /// Nanoseconds of one round trip of the floor: the mean of before and after.
+    /// Nanoseconds of one round trip of the floor: the mean of the two floors.
     pub floor_ns: f64,
     /// Where the two processes ran.
     pub placement: Placement,
 }
 
-/// A floor, and where it says that the processes ran, if the one before and the one after agree.
+/// A floor, with the placement if the floors before and after agree.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bracket {
     before: f64,
     after: f64,
 }
 
-/// What is asked before every order; see [`Session::watch`].
+/// A check before every order; see [`Session::watch`].
 type Watch = Box<dyn FnMut() -> io::Result<()>>;
 
 /// This process and its partner.
 ///
-/// It must stay on the thread that started it, to which the partner's life is tied; it is not `Send`. One process can have
-/// one session at a time, since all would be on the same two CPUs.
+/// It is not `Send`, because the partner ends with the thread that started it. A process can have one session at a time, since
+/// all sessions would use the same two CPUs.
 pub struct Session {
-    // the order of the fields is the order in which an ending session lets go of them
+    // an ending session drops the fields in this order
     partner: Option<Partner>,
     endpoints: Vec<Endpoint>,
     transports: Vec<&'static dyn Transport>,
@@ -98,21 +98,21 @@ pub struct Session {
     cpus: Option<(usize, usize)>,
     settings: Settings,
     flood: Flood,
-    /// Where limits are measured; made when the first one is.
+    /// The memory for limits, created at the first use.
     pub(crate) ground: Option<Ground>,
     orders: u64,
     watch: Option<Watch>,
-    /// The partner may be in the middle of something: it cannot be asked to quit.
+    /// The partner may be busy, so it cannot receive the order to quit.
     midway: bool,
 }
 
 impl Session {
-    /// The transports, in the order in which [`Config::transport`] counts them.
+    /// The transports. [`Config::transport`] is an index into them.
     pub fn transports(&self) -> &[&'static dyn Transport] {
         &self.transports
     }
 
-    /// The number of the transport of that name.
+    /// The index of the transport with this name.
     ///
     /// # Errors
     /// `InvalidInput` if the session has none.
@@ -121,12 +121,12 @@ impl Session {
         found.ok_or_else(|| unfit(format!("no transport {name} in this session")))
     }
 
-    /// The CPU of this process and the partner's, or `None` if there is only one and neither is pinned.
+    /// The CPUs of this process and the partner, or `None` if there is only one and neither is pinned.
     pub fn cpus(&self) -> Option<(usize, usize)> {
         self.cpus
     }
 
-    /// The placements that it can find itself in.
+    /// The possible placements.
     pub(crate) fn placements(&self) -> &'static [Placement] {
         match self.cpus {
             Some(_) => &Placement::OF_TWO_CPUS,
@@ -134,12 +134,12 @@ impl Session {
         }
     }
 
-    /// What it was made with.
+    /// Its settings.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// The partner's process id; this process's own if the partner is a thread of it.
+    /// The partner's process id, which is our own if the partner is a thread.
     pub fn partner_id(&self) -> u32 {
         match &self.partner {
             Some(Partner::Process(process)) => process.id(),
@@ -147,8 +147,8 @@ impl Session {
         }
     }
 
-    /// From now on asks `watch` before every order to the partner, where nothing is timed. Its error ends what was asked
-    /// for and is what that returns; the session is as good as before.
+    /// Calls `watch` before every order to the partner, outside of timed code. Its error ends the current call, which returns it.
+    /// The session stays usable.
     pub fn watch(&mut self, watch: impl FnMut() -> io::Result<()> + 'static) {
         self.watch = Some(Box::new(watch));
     }
@@ -158,12 +158,12 @@ impl Session {
         self.endpoints.get(transport).is_some_and(|endpoint| size <= endpoint.0.max_len())
     }
 
-    /// Measures one slice of `count` messages, or of fewer if it is to be [cold](Settings::cold). Gives `None` if the machine
-    /// moved meanwhile.
+    /// Measures one slice of `count` messages, or of fewer if it is [cold](Settings::cold). Returns `None` if the machine moved
+    /// meanwhile.
     ///
     /// # Errors
-    /// `InvalidInput` for a message that does not fit; the transport's; `BrokenPipe` when the partner has ended. After any
-    /// error but the first the session is of no more use.
+    /// `InvalidInput` for a message that does not fit; those of the transport; `BrokenPipe` if the partner has ended. After any
+    /// error but the first, the session is unusable.
     pub fn slice(&mut self, config: Config, count: u64) -> io::Result<Option<Slice>> {
         let Config { experiment, transport, size } = config;
         let verb = match experiment {
@@ -184,8 +184,8 @@ impl Session {
         Ok(self.placed(bracket).map(|(placement, floor_ns)| Slice { cost_ns, floor_ns, placement }))
     }
 
-    /// Measures each of `count` round trips: appends their nanoseconds to `took` and tells where the processes ran, or
-    /// gives `None` and appends nothing if the machine moved meanwhile. `transport` `None` measures the floor itself.
+    /// Measures each of `count` round trips. Appends their nanoseconds to `took` and returns the placement. If the machine moved
+    /// meanwhile, returns `None` and appends nothing. With `transport` `None` it measures the floor itself.
     ///
     /// # Errors
     /// As [`slice`](Session::slice).
@@ -217,11 +217,11 @@ impl Session {
         Ok(placed.map(|(placement, _)| placement))
     }
 
-    /// Has the partner send `count` generated messages of 0 to `max_len` bytes, short ones as often as long ones
-    /// (log-uniform), and compares the sequence number, the length and every byte of each.
+    /// Makes the partner send `count` generated messages of 0 to `max_len` bytes (log-uniform), and compares the sequence number,
+    /// the length and every byte of each.
     ///
     /// # Errors
-    /// `InvalidData` naming the first message and byte that differ; as [`slice`](Session::slice).
+    /// `InvalidData` with the first message and byte that differ; as [`slice`](Session::slice).
     pub fn checked_stream(
         &mut self,
         transport: usize,
@@ -240,10 +240,10 @@ impl Session {
         Ok(Checked { transport, messages: count, bytes, max_len, seed, elapsed })
     }
 
-    /// Sends `count` generated messages of `size` bytes each way and has every byte compared on the other side.
+    /// Sends `count` generated messages of `size` bytes each way. The other side compares every byte.
     ///
     /// # Errors
-    /// As [`checked_stream`](Session::checked_stream); of the way to the partner it reports what is wrong itself, on its
+    /// As [`checked_stream`](Session::checked_stream). On the way to the partner, the partner itself reports the difference on
     /// standard error, and ends.
     pub fn check_both_ways(&mut self, transport: usize, size: usize, count: u64) -> io::Result<()> {
         let seed = self.orders;
@@ -254,7 +254,7 @@ impl Session {
         Ok(())
     }
 
-    /// Messages of a slice that was to have `count` of them.
+    /// The number of messages in a slice for which `count` were requested.
     fn slice_len(&self, size: usize, count: u64) -> u64 {
         if self.settings.cold { count.min(cold::lap(self.settings.capacity, size)) } else { count }
     }
@@ -285,7 +285,7 @@ impl Session {
         self.between_floors(order, |session| work(&mut *session.endpoints[order.transport].0))
     }
 
-    /// Gives an order, does this process's part of it, and measures the floor before and after.
+    /// Gives an order, does this process's part of it, and measures the floors before and after.
     pub(crate) fn between_floors<T>(
         &mut self,
         order: Order,
@@ -320,7 +320,7 @@ impl Session {
         statistics::agree(before, after, FLOOR_TOLERANCE).then_some((placement, floor_ns))
     }
 
-    /// Adds to an error how the partner ended, if that is what has happened.
+    /// Adds to an error how the partner ended, if it has.
     fn explained<T>(&mut self, done: io::Result<T>) -> io::Result<T> {
         done.map_err(|error| {
             let patience = 2 * partner::GRACE;
@@ -345,7 +345,7 @@ impl Drop for Session {
             self.control.give(self.orders + 1, Order::QUIT);
             partner.ending(Duration::from_secs(1));
         }
-        // a process midway is killed when it is dropped, as is one that does not quit; a thread has to be persuaded
+        // dropping it kills a process that is busy or does not quit, but a thread must be made to end
         if let Some(Partner::Thread(thread)) = &mut self.partner {
             self.endpoints.clear();
             self.control.words().remove_leftovers();

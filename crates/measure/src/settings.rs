@@ -1,44 +1,43 @@
-//! What a session is made with.
+//! Settings of a session.
 
 use crate::placement::NEAR_BELOW_NS;
 
-/// Between what messages go.
+/// The two sides of a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Between {
     /// This process and another one, which runs the same program.
     #[default]
     Processes,
-    /// Two threads of this process, each pinned to its CPU as the processes would be. The other process is there all the
-    /// same, asleep, to clean up if this one is killed.
+    /// Two threads of this process, pinned to CPUs as the processes would be. A second process exists too. It sleeps, and
+    /// cleans up if this one is killed.
     ///
-    /// A transport that needs two processes works between threads too, and attaches its memory twice; one that works
-    /// between threads only [hands its other end over](crate::Invitation::hand_over). What one thread cannot do is kill another: a
-    /// session that has failed waits two seconds for its partner to notice. If it does not, because it is blocked in
-    /// something that does not end when the session's end of it is dropped, it stays, and this process has no
-    /// further session.
+    /// A transport for two processes works between threads too, and attaches its memory twice. A transport that only works
+    /// between threads [hands over its other end](crate::Invitation::hand_over). A thread cannot be killed, so a failed session
+    /// waits two seconds for its partner to notice. If the partner is blocked in a call that does not end when the session
+    /// drops its end, the thread stays, and this process can have no further session.
     Threads,
 }
 
 /// What a session is made with.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// Whether the partner is a process or a thread.
+    /// Processes or threads.
     pub between: Between,
-    /// The CPU of this process and the partner's; by default the first two that this process may run on.
+    /// The CPUs of this process and the partner. By default, the first two that this process may run on.
     pub cpus: Option<(usize, usize)>,
-    /// Bytes of ring data, a power of two: of each direction of each transport that lies in memory.
+    /// Bytes of ring data for each direction of each transport in memory, a power of two.
     pub capacity: usize,
     /// Floors below this count as near; see [`NEAR_BELOW_NS`].
     pub near_below_ns: f64,
-    /// Messages of a slice; by default as many as last for the time that a [`Plan`](crate::Plan) says. A slice that fits
-    /// the ring measures a burst: the consumer follows close behind the producer all the way. One that laps it often
-    /// measures a steady stream, in which the slower side sets the pace and the ring is mostly full, or mostly empty.
+    /// Messages per slice. By default, as many as take the time in the [`Plan`](crate::Plan). A slice that fits the ring
+    /// measures a burst, in which the consumer follows close behind the producer. A slice that laps the ring often measures a
+    /// steady stream, in which the slower side sets the pace, and the ring is mostly full or mostly empty.
     pub burst: Option<u64>,
-    /// Each slice begins with its ring out of the level 1 and level 2 caches of both processors: both read through several
-    /// times as much other memory before the floor. A slice then has no more messages than go once through the ring. A
-    /// pipe among many, or one whose messages are far apart, finds its memory like this; a single busy one of a size that
-    /// the caches hold does not. Nothing is said of the last-level cache. What it costs is told by comparing with a
-    /// [`burst`](Settings::burst) of as many messages, not with slices that lap the ring.
+    /// Each slice starts with its ring outside the level 1 and level 2 caches of both processors: before the floor, both read
+    /// several times as much other memory. A slice then has at most one lap of messages. A pipe among many, or one with
+    /// infrequent messages, finds its memory like this. A single busy pipe that fits the caches does not. The last-level cache
+    /// may still hold the ring. To see the cost, compare with a [`burst`](Settings::burst) of as many messages, not with
+    /// slices that lap the ring.
     pub cold: bool,
 }
 

@@ -1,12 +1,10 @@
-//! How long it takes to wake a consumer that sleeps: from before `send` is called to after `recv` has returned.
+//! The time to wake a sleeping consumer: from before the call of `send` to after the return of `recv`.
 //!
-//! The sender pauses before each message, and the consumer asks the kernel how often it has slept. A message counts if the
-//! one before had been received long before it was sent, and if the consumer has slept in between; so it was asleep for
-//! certain. Pauses are the same for all transports, so that the processor of the consumer has been idle for about as long:
-//! it wakes the more slowly the longer it has been.
+//! The sender pauses before each message, and the consumer asks the kernel how often it has slept. A message counts if it was
+//! sent long after the one before was received, and the consumer has slept in between, so that it was certainly asleep. All
+//! transports have the same pauses, since a processor wakes more slowly the longer it was idle.
 //!
-//! What comes closest to the kernel alone is [`FUTEX`](crate::transports::FUTEX): one `FUTEX_WAKE`, one `FUTEX_WAIT`, one cache
-//! line, nothing else.
+//! [`FUTEX`](crate::transports::FUTEX) is closest to the kernel alone: one `FUTEX_WAKE`, one `FUTEX_WAIT`, one cache line.
 
 use std::io;
 use std::mem;
@@ -27,15 +25,15 @@ use crate::splitmix::SplitMix64;
 use crate::table::{self, Table};
 use crate::transports::{Mode, Transport};
 
-/// The pause before each message, unless another is asked for.
+/// The default pause before each message.
 pub const PAUSE: Duration = Duration::from_micros(500);
-/// The shortest: nobody looks about so long before he sleeps.
+/// The shortest pause, longer than any transport polls before it sleeps.
 pub const SHORTEST_PAUSE: Duration = Duration::from_micros(300);
-/// Who has not slept for so long after a message may still be looking for the next one.
+/// A consumer that has had less time than this since the last message may still poll.
 const SETTLED: Duration = Duration::from_micros(200);
-/// Messages of a slice, of which the first only starts the pauses.
+/// Messages of a slice. The first only starts the pauses.
 const COUNT: u64 = 16;
-/// Wake-ups that make a ratio.
+/// The fewest wake-ups for a ratio.
 const FEWEST: u64 = 100;
 
 /// The wake-ups of one transport in one placement.
@@ -43,15 +41,15 @@ const FEWEST: u64 = 100;
 pub struct WakeUps {
     /// The transport's name.
     pub transport: &'static str,
-    /// What the consumer does while it waits.
+    /// How the consumer waits.
     pub mode: Mode,
     /// Bytes of each message.
     pub size: usize,
     /// Where the two sides ran.
     pub placement: Placement,
-    /// Nanoseconds from before the message was sent to when it was received.
+    /// Nanoseconds from before the message was sent to its receipt.
     pub histogram: Histogram<u64>,
-    /// Messages that found the consumer awake, or not asleep for long: they do not count.
+    /// Messages that do not count, because the consumer was awake, or had just gone to sleep.
     pub awake: u64,
 }
 
@@ -65,18 +63,17 @@ impl WakeUps {
     }
 }
 
-/// How often the calling thread has gone to sleep.
+/// The number of sleeps of the calling thread.
 pub(crate) fn sleeps() -> u64 {
     // SAFETY: rusage is plain numbers, for which all zero is a value.
     let mut usage: libc::rusage = unsafe { mem::zeroed() };
-    // SAFETY: `usage` is live. It cannot fail: every Linux since 2.6.26 knows this question.
+    // SAFETY: `usage` is live. It cannot fail on Linux since 2.6.26.
     unsafe { libc::getrusage(libc::RUSAGE_THREAD, &mut usage) };
     usage.ru_nvcsw as u64
 }
 
 impl Session {
-    /// Has the partner send a message after each of some pauses. Tells where the two ran, or gives `None` if the machine
-    /// moved meanwhile.
+    /// Makes the partner send messages with pauses. Returns the placement, or `None` if the machine moved meanwhile.
     fn wake_ups(
         &mut self,
         transport: usize,
@@ -96,7 +93,7 @@ impl Session {
 }
 
 impl WakeUps {
-    /// Counts the messages of a slice that woke somebody.
+    /// Adds the messages of a slice that woke the consumer.
     fn record(&mut self, delays: &[u64], sleeps: &[u64], pause: Duration) {
         let settled = (pause - SETTLED).as_nanos() as u64;
         for i in 1..delays.len() {
@@ -109,7 +106,7 @@ impl WakeUps {
     }
 }
 
-/// Measures wake-ups of every size over every transport of the session that sleeps, in slices that alternate.
+/// Measures wake-ups of every size over every sleeping transport of the session, in alternating slices.
 ///
 /// # Errors
 /// `InvalidInput` for a pause below [`SHORTEST_PAUSE`] or a size below [`paced::SHORTEST`](crate::paced::SHORTEST); as
@@ -147,7 +144,7 @@ pub fn collect(
     for round in 0.. {
         words.shuffle(&mut order);
         for &i in &order {
-            // the first round warms the code up and is not counted
+            // the first round warms up the code and does not count
             if round > 1 && start.elapsed() >= duration {
                 return Ok(all);
             }
@@ -162,7 +159,7 @@ pub fn collect(
     unreachable!("rounds do not end by themselves")
 }
 
-/// The same in several sessions of some two seconds, for `duration` together; see
+/// The same in several sessions of about two seconds, for `duration` in all; see
 /// [`collect_in_sessions`](crate::collect_in_sessions).
 ///
 /// # Errors
@@ -190,7 +187,7 @@ pub fn collect_in_sessions(
     Ok(all)
 }
 
-/// How many times as long as over `baseline` the wake-ups take: the ratio of the medians in one placement.
+/// The time of the wake-ups relative to `baseline`: the ratio of the medians in one placement.
 pub fn ratio(all: &[WakeUps], wake_ups: &WakeUps, baseline: &str) -> Option<f64> {
     let base = all.iter().find(|base| {
         (base.transport, base.size, base.placement) == (baseline, wake_ups.size, wake_ups.placement)
@@ -198,7 +195,7 @@ pub fn ratio(all: &[WakeUps], wake_ups: &WakeUps, baseline: &str) -> Option<f64>
     Some(wake_ups.median()? / base.median()?)
 }
 
-/// The percentiles in nanoseconds, a line for each transport, size and placement, and the ratio of the median to that of
+/// The percentiles in nanoseconds, with a line for each transport, size and placement, and the ratio of the median to that of
 /// `baseline`. A percentile that fewer than [`BEYOND`](latency::BEYOND) wake-ups exceed is a dash.
 pub fn table(all: &[WakeUps], baseline: &str) -> String {
     let mut table = Table::new();
@@ -223,7 +220,7 @@ pub fn table(all: &[WakeUps], baseline: &str) -> String {
     table.to_string()
 }
 
-/// What a consumer costs to which nothing comes, over every transport of the session that sleeps, for `duration` each.
+/// The cost of an idle consumer over every sleeping transport of the session, for `duration` each.
 ///
 /// # Errors
 /// As [`Session::idle`].
@@ -237,7 +234,7 @@ pub fn idle(
     sleeping.map(|(i, (name, mode))| Ok((name, mode, session.idle(i, size, duration)?))).collect()
 }
 
-/// The parts of a processor in percent.
+/// The shares of a processor in percent.
 pub fn idle_table(all: &[(&'static str, Mode, Idle)]) -> String {
     let mut table = Table::new();
     table.groups(&[(String::new(), 4)]);
@@ -263,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn medians_are_compared_within_one_placement() {
+    fn ratio_compares_medians_within_one_placement() {
         let all = [
             wake_ups("futex", Placement::Near, 4000, 200),
             wake_ups("shmpipe", Placement::Near, 5000, 200),
@@ -279,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sleep_is_counted_and_a_loop_is_not() {
+    fn sleeps_count_and_loops_do_not() {
         let before = sleeps();
         thread::sleep(Duration::from_millis(1));
         assert!(sleeps() > before);
@@ -290,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_awake_or_just_asleep_was_not_woken() {
+    fn only_settled_sleepers_count() {
         let mut woken = wake_ups("pipe", Placement::Near, 1, 1);
         woken.histogram.reset();
         // the third came without a sleep, the fifth soon after a late one

@@ -1,4 +1,4 @@
-//! Many slices of many configurations, taken in turn, so that whatever the machine does meanwhile happens to all of them.
+//! Alternating slices of many configurations, so that changes of the machine affect all of them.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -10,35 +10,35 @@ use crate::settings::Settings;
 use crate::splitmix::SplitMix64;
 use crate::transports::Transport;
 
-/// How long to go on.
+/// When to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
-    /// So many slices of each configuration.
+    /// After this many slices of each configuration.
     Rounds(u32),
-    /// So long, and one slice of each configuration at least.
+    /// After this time, and at least one slice of each configuration.
     Elapsed(Duration),
 }
 
-/// What is measured, and for how long.
+/// What to measure, and for how long.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// What is measured in each round, in an order that varies from round to round.
+    /// What to measure in each round. The order varies from round to round.
     pub configs: Vec<Config>,
     /// When to stop.
     pub until: Until,
-    /// How long a slice should last; the number of its messages follows from it.
+    /// The intended duration of a slice, which determines the number of its messages.
     pub slice: Duration,
-    /// Determines the order.
+    /// The seed of the order.
     pub seed: u64,
 }
 
 impl Plan {
-    /// Nothing yet, in slices of half a millisecond.
+    /// An empty plan, with slices of half a millisecond.
     pub fn new(until: Until) -> Plan {
         Plan { configs: Vec::new(), until, slice: Duration::from_micros(500), seed: 1 }
     }
 
-    /// The same, and an experiment with every size over every transport of the session that takes it.
+    /// Adds an experiment with every size over every transport of the session that the size fits.
     pub fn with(mut self, session: &Session, experiment: Experiment, sizes: &[usize]) -> Plan {
         for &size in sizes {
             let fitting = (0..session.transports().len()).filter(|&transport| session.fits(transport, size));
@@ -48,10 +48,10 @@ impl Plan {
     }
 }
 
-/// How long one of several sessions measures.
+/// The duration of one of several sessions.
 const SESSION: Duration = Duration::from_secs(2);
 
-/// Does something in one session after another, for `duration` together; `measure` is told how long it has.
+/// Calls `measure` in successive sessions, for `duration` in all. Its argument is its own duration.
 pub(crate) fn in_sessions(
     settings: &Settings,
     transports: &[&'static dyn Transport],
@@ -65,11 +65,10 @@ pub(crate) fn in_sessions(
     Ok(())
 }
 
-/// Measures the experiments with those sizes over every transport, for `duration`, in several sessions of some two seconds.
+/// Measures the experiments with these sizes over every transport, for `duration`, in several sessions of about two seconds.
 ///
-/// Where the kernel puts the memory that two processes share decides which part of the last-level cache it lives in, and
-/// that is worth tens of percent, for as long as the session lasts. No number of slices in one session tells: figures that
-/// are to be believed come from several.
+/// The kernel's choice of memory for two processes decides which part of the last-level cache holds it. That changes figures
+/// by tens of percent, for the whole session. More slices in one session do not help: reliable figures need several sessions.
 ///
 /// # Errors
 /// As [`Session::start`] and [`Session::slice`].
@@ -92,7 +91,7 @@ pub fn collect_in_sessions(
     Ok(all)
 }
 
-/// How many messages a slice should have. Adapts to what they cost, which changes when the machine moves.
+/// The number of messages in a slice. Adapts to their cost, which changes when the machine moves.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
     pub(crate) count: u64,
@@ -106,15 +105,15 @@ impl Pace {
         Pace { count: 16 }
     }
 
-    /// The last messages cost so much; the next slice should last `slice`. Grows and shrinks by steps, so that one
-    /// disturbed slice does not matter much.
+    /// Adapts to the cost of the last messages, so that the next slice takes `slice`. Changes in steps, so that one disturbed
+    /// slice has little effect.
     pub(crate) fn learn(&mut self, cost_ns: f64, slice: Duration) {
         let wanted = (slice.as_nanos() as f64 / cost_ns.max(0.1)) as u64;
         self.count = wanted.clamp(self.count / 4, self.count * 4).clamp(Self::FEWEST, Self::MOST);
     }
 }
 
-/// Measures what the plan says.
+/// Measures a plan.
 ///
 /// # Errors
 /// As [`Session::slice`].
@@ -164,7 +163,7 @@ pub fn collect(session: &mut Session, plan: &Plan) -> io::Result<Collected> {
     Ok(Collected { series, placements, near_below_ns: session.settings().near_below_ns, sessions: 1 })
 }
 
-/// Finds out how many messages make a slice; what it measures on the way is forgotten.
+/// Determines the number of messages in a slice. Discards the results.
 fn warm_up(session: &mut Session, plan: &Plan, paces: &mut [Pace]) -> io::Result<()> {
     for (&config, pace) in plan.configs.iter().zip(paces) {
         for _ in 0..8 {
@@ -185,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pace_settles_where_a_slice_has_its_length() {
+    fn pace_settles_at_the_intended_duration() {
         let mut pace = Pace::new();
         for _ in 0..10 {
             pace.learn(50.0, Duration::from_micros(500));

@@ -1,6 +1,6 @@
 //! A seeded generator of 64-bit words (splitmix64): the same seed gives both processes the same words.
 
-/// What the state advances by: 2^64 divided by the golden ratio, made odd.
+/// The increment of the state: 2^64 divided by the golden ratio, made odd.
 const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// The splitmix64 generator.
@@ -27,7 +27,7 @@ impl SplitMix64 {
         ((u128::from(self.next_word()) * u128::from(bound)) >> 64) as u64
     }
 
-    /// Puts `items` into a random order (Fisher-Yates).
+    /// Shuffles `items` (Fisher-Yates).
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last as u64 + 1) as usize);
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_those_of_the_published_algorithm() {
+    fn words_match_the_published_algorithm() {
         // first words of splitmix64 for the seed 1234567, as other implementations print them
         let mut words = SplitMix64::new(1234567);
         assert_eq!(words.next_word(), 6457827717110365317);

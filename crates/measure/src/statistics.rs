@@ -1,6 +1,6 @@
 //! Medians, quartiles and ratios of slice costs.
 
-/// The middle of a set of measured values, with the quartiles around it.
+/// The median and the quartiles of a set of values.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
     /// A quarter of the values lies below.
@@ -12,7 +12,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// The spread of `values`, or `None` of no values. Each figure is one of the values, never an average of two.
+    /// The spread of `values`, or `None` without values. Each figure is one of the values, never an average of two.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Spread> {
         let mut sorted: Vec<f64> = values.into_iter().collect();
         if sorted.is_empty() {
@@ -24,12 +24,12 @@ impl Spread {
     }
 }
 
-/// The median of `values`, or `None` of no values.
+/// The median of `values`, or `None` without values.
 pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     Spread::of(values).map(|spread| spread.median)
 }
 
-/// Whether two floors measured around one slice agree, so that the slice counts.
+/// Whether the two floors around a slice agree, so that the slice counts.
 pub fn agree(before: f64, after: f64, tolerance: f64) -> bool {
     before > 0.0 && after > 0.0 && (before / after - 1.0).abs() < tolerance
 }
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn floors_agree_within_the_tolerance_only() {
+    fn floors_agree_only_within_the_tolerance() {
         assert!(agree(100.0, 105.0, 0.1));
         assert!(agree(105.0, 100.0, 0.1));
         assert!(!agree(100.0, 115.0, 0.1));

@@ -4,9 +4,9 @@ use std::fmt;
 
 use crate::statistics::Spread;
 
-/// Rows of text in columns as wide as they need to be; numbers to the right, words to the left.
+/// Rows of text in columns. Numbers are right-aligned, words left-aligned.
 pub(crate) struct Table {
-    /// How many columns each group has; a bar stands between groups.
+    /// The number of columns of each group. A bar separates groups.
     groups: Vec<(String, usize)>,
     rows: Vec<Vec<String>>,
 }
@@ -16,7 +16,7 @@ impl Table {
         Table { groups: Vec::new(), rows: Vec::new() }
     }
 
-    /// Titles over neighbouring columns.
+    /// Titles of groups of columns.
     pub(crate) fn groups(&mut self, groups: &[(String, usize)]) {
         self.groups = groups.to_vec();
     }
@@ -29,7 +29,7 @@ impl Table {
         self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
     }
 
-    /// Whether there is a word in the column below its head.
+    /// Whether the column contains a word below its head.
     fn has_words(&self, column: usize) -> bool {
         let mut cells = self.rows.iter().skip(1).filter_map(|row| row.get(column));
         cells.any(|cell| cell.starts_with(char::is_alphabetic))
@@ -64,7 +64,7 @@ impl fmt::Display for Table {
     }
 }
 
-/// A figure with as many places as it deserves.
+/// A figure with three significant digits.
 pub(crate) fn figure(value: Option<f64>) -> String {
     match value {
         None => "-".to_owned(),
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_line_up_and_groups_are_parted() {
+    fn columns_are_aligned_and_groups_separated() {
         let mut table = Table::new();
         table.groups(&[(String::new(), 2), ("near".to_owned(), 1)]);
         table.row(vec!["bytes".into(), "transport".into(), "ns".into()]);
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_keep_three_places_that_count() {
+    fn figures_have_three_significant_digits() {
         assert_eq!(figure(None), "-");
         assert_eq!(figure(Some(2.345)), "2.35");
         assert_eq!(figure(Some(88.12)), "88.1");

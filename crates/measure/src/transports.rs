@@ -1,4 +1,4 @@
-//! The ways from one process to the other that are compared.
+//! The transports to compare.
 
 mod backends;
 mod bytestream;
@@ -65,10 +65,10 @@ pub const ALL: &[&dyn Transport] = &[
     POSIX_QUEUE,
 ];
 
-/// What the benches compare unless they are told otherwise: each more would take its share of the time.
+/// The default transports of the benches. Each more takes its share of the time.
 pub const DEFAULT: &[&dyn Transport] = &[CLASSIC, SHMPIPE, SHMPIPE_SPIN, SHMPIPE_TRUSTED, PIPE, UNIX];
 
-/// What the system offers, and what programs make of shared memory without a library.
+/// The system's transports, and shared memory without a library.
 pub const SYSTEM: &[&dyn Transport] = &[
     FLAG_SPIN,
     FLAG_SLEEP,
@@ -87,10 +87,10 @@ pub const SYSTEM: &[&dyn Transport] = &[
     POSIX_QUEUE,
 ];
 
-/// Those that never sleep: comparable with one another.
+/// Transports that never sleep, comparable with each other.
 pub const POLLING: &[&dyn Transport] = &[CLASSIC, SHMPIPE_SPIN, FLAG_SPIN, PIPE_SPIN, UNIX_SPIN, TCP_SPIN];
 
-/// Those whose receiver sleeps in the kernel when it has to wait, at once or after a moment.
+/// Transports whose receiver sleeps in the kernel when it has to wait, at once or after a moment.
 pub const BLOCKING: &[&dyn Transport] = &[
     SHMPIPE,
     SHMPIPE_TRUSTED,
@@ -109,10 +109,10 @@ pub const BLOCKING: &[&dyn Transport] = &[
     POSIX_QUEUE,
 ];
 
-/// What a transport does while there is nothing to receive or no room to send.
+/// How a transport waits for a message or for space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Looks again and again: a whole CPU. What lies in memory takes no system call for it.
+    /// Polls, and uses a whole CPU. Transports in memory poll without system calls.
     Polls,
     /// Polls for a moment, then sleeps in the kernel.
     PollsThenSleeps,
@@ -130,40 +130,40 @@ impl Display for Mode {
     }
 }
 
-/// A way to carry messages between two processes, or two threads, made by the parent and joined by its partner.
+/// A way to carry messages between two processes or threads. The parent creates it, and its partner joins it.
 pub trait Transport: Sync {
-    /// Its name in tables and on the command line: one word, no other transport's.
+    /// Its unique name in tables and on the command line: one word.
     fn name(&self) -> &'static str;
 
-    /// What it does while it waits.
+    /// How it waits.
     fn mode(&self) -> Mode;
 
-    /// One clause for the legend under a table.
+    /// A clause for the legend of a table.
     fn about(&self) -> &'static str;
 
-    /// Whether [`make`](Transport::make) passes descriptors. The partner inherits them, so it is called before the partner
-    /// starts; otherwise when the partner runs and can clean up after it.
+    /// Whether [`make`](Transport::make) passes descriptors. If so, `make` runs before the partner starts, which inherits them.
+    /// Otherwise it runs after that, when the partner can clean up.
     fn passes_descriptors(&self) -> bool {
         false
     }
 
-    /// How many bytes a session sends each way before anything is timed: by default as many as a ring has room for, so that
-    /// each of its pages has been used.
+    /// The bytes that a session sends each way before anything is timed. By default, as many as the ring holds, so that each of
+    /// its pages is used.
     fn warm_up_bytes(&self, capacity: usize) -> usize {
         capacity
     }
 
-    /// Makes it, in the parent. What the partner needs to know goes into `invitation`; what can be used by one process only
-    /// [hands the partner's end over](Invitation::hand_over) instead.
+    /// Creates it in the parent. Data for the partner goes into `invitation`. A transport within one process
+    /// [hands over the partner's end](Invitation::hand_over) instead.
     ///
     /// # Errors
     /// Those of the system; `Unsupported` from `hand_over` if the partner is a process.
     fn make(&self, invitation: &mut Invitation<'_>) -> io::Result<Endpoint>;
 
-    /// Joins what [`make`](Transport::make) made, in the partner. Not called when `make` has handed its end over.
+    /// Joins it in the partner. Not called if `make` has handed over the end.
     ///
     /// # Errors
-    /// Those of the system; `InvalidData` if the invitation reads differently from what `make` wrote.
+    /// Those of the system; `InvalidData` if the invitation does not match what `make` wrote.
     fn join(&self, invited: &mut Invited<'_>) -> io::Result<Endpoint> {
         let _ = invited;
         Err(io::Error::new(io::ErrorKind::Unsupported, "it hands its other end over to a thread"))
@@ -180,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_transport_has_a_name_of_its_own() {
+    fn transport_names_are_unique() {
         for (i, a) in ALL.iter().enumerate() {
             assert!(!a.name().contains(char::is_whitespace));
             assert!(ALL[..i].iter().all(|b| a.name() != b.name()));

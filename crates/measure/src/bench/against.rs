@@ -1,32 +1,31 @@
-//! `--against REV`: other revisions of the library, measured as further transports of the same program.
+//! `--against REV`: measures other revisions of the library as further transports of the same program.
 //!
 //! ```text
 //! cargo bench --bench ping_pong -- --against HEAD
 //! cargo bench --bench throughput -- --against old=HEAD~3,../copy --placements 5 --seconds 60 --transports shmpipe,shmpipe-batch
 //! ```
 //!
-//! Two programs measured one after the other differ by more than most changes do: the machine moves, and the memory lies
-//! elsewhere. Here one program contains the library of this tree and those of the revisions, and their slices alternate.
+//! Two programs measured one after the other differ by more than most changes, because the machine moves and the memory has
+//! another place. Here one program contains the library of this tree and those of the revisions, and their slices alternate.
 //!
 //! # How it works
-//! 1. A revision is a commit, whose files are exported, or a directory, which is used as it is (`revision`).
+//! 1. A revision is a commit, whose files are exported, or a directory (`revision`).
 //! 2. A workspace in `target/against` has, for each tree, a package `shmpipe-against-N` around its `src/lib.rs` and an adapter
 //!    around its `crates/measure/src/transports/shmpipe.rs` (`manifest`, `workspace`). The head of that file says which
-//!    adapter a revision gets. Tree 0 is this one: it is built as the others are, so equal sources give equal machine
-//!    code. The compiler's flags, the profile and the lock file are those of this tree.
-//! 3. One program links all adapters. This process starts it for one session after another, of a second or two, and merges
-//!    what it writes to its standard output (`program`, `record`). Each session has its memory elsewhere and creates its
-//!    rings in another order.
+//!    adapter a revision gets. Tree 0 is this one. It is built like the others, so equal sources give equal machine code.
+//!    Compiler flags, profile and lock file are those of this tree.
+//! 3. One program links all adapters. This process starts it for successive sessions of a second or two, and merges its
+//!    output (`program`, `record`). Each session has its memory elsewhere and creates its rings in another order.
 //! 4. The usual tables show all transports. The last one shows the ratio of this tree to each revision (`ratios`).
 //!
 //! # Code placement
-//! The address of a function is worth up to a fifth of a small figure, and a change to one function moves all those behind
-//! it. `--placements N` links the program N times: once as usual, and N - 1 times with its functions in a random order, by the
-//! linker's option `--shuffle-sections`. The linker must be lld, which rustc uses by default on x86-64 Linux. Nothing else
-//! differs. The sessions of the N programs alternate.
+//! The address of a function can change a small figure by a fifth, and a change to one function moves all functions behind it.
+//! `--placements N` links the program N times: once as usual, and N - 1 times with its functions in a random order, with the
+//! linker's option `--shuffle-sections`. The linker must be lld, rustc's default on x86-64 Linux. Nothing else differs. The
+//! sessions of the N programs alternate.
 //!
-//! # To check by hand
-//! The tests do not build the workspace, which takes half a minute.
+//! # Manual checks
+//! The tests do not build the workspace, since that takes half a minute.
 //!
 //! - `--against HEAD --placements 5`, without changes: the range of each ratio includes 1.
 //! - `--against slow=DIR`, where DIR is a copy of the repository with `std::hint::spin_loop()` added to `Writer::publish`: the
@@ -55,16 +54,16 @@ use crate::errors::unfit;
 use crate::machine::Machine;
 use crate::session::{Experiment, Session};
 
-/// How long the program measures in one session. The shorter, the more places the memory lies in.
+/// How long the program measures in one session. Shorter sessions give more places of the memory.
 const SESSION: Duration = Duration::from_secs(1);
-/// The same where a slice takes 10 ms.
+/// The same for slices of 10 ms.
 const PACED_SESSION: Duration = Duration::from_secs(2);
 
-/// The benches that compare, by their names on the program's command line.
+/// The benches that can compare, with their names on the program's command line.
 const BENCHES: [(&str, Bench); 3] =
     [("ping_pong", Bench::RoundTrip), ("throughput", Bench::Streaming), ("paced", Bench::Paced)];
 
-/// What a session measures.
+/// The results of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum What {
     Slices(Experiment),
@@ -93,7 +92,7 @@ pub(super) fn run(bench: Bench, options: &Options) -> io::Result<()> {
     let trees = revisions.iter().map(|revision| workspace.tree(revision)).collect::<io::Result<Vec<_>>>()?;
     let programs = workspace.build(&revisions, &trees, options.placements)?;
 
-    // shown first, and this process's session has ended when those of the program start
+    // shown first; this process's session ends before those of the program start
     println!("{}\n", Machine::of(&Session::start(&options.settings, &[])?));
     let length = if what == What::Paced { PACED_SESSION } else { SESSION };
     let rounds = duration.div_duration_f64(length * programs.len() as u32).round().max(1.0) as u32;
@@ -135,7 +134,7 @@ pub(super) fn run(bench: Bench, options: &Options) -> io::Result<()> {
     Ok(())
 }
 
-/// The options that the program gets, too: all but those of this module.
+/// The options that are passed to the program: all but those of this module.
 fn passed_on(mut words: impl Iterator<Item = String>) -> Vec<String> {
     let mut passed = Vec::new();
     while let Some(word) = words.next() {
@@ -152,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_program_gets_the_other_options() {
+    fn program_gets_the_other_options() {
         let words = ["--bench", "--against", "HEAD", "--sizes", "8", "--placements", "3", "--cold"];
         let passed = passed_on(words.iter().map(|word| word.to_string()));
         assert_eq!(passed, ["--bench", "--sizes", "8", "--cold"]);

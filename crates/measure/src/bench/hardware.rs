@@ -1,4 +1,4 @@
-//! The bench of what the hardware allows.
+//! The bench of hardware limits.
 
 use std::io;
 
@@ -33,7 +33,7 @@ pub(super) fn measure(chosen: &[&'static dyn Transport], options: &Options) -> i
     Ok(())
 }
 
-/// A moment of everything.
+/// One slice of everything.
 pub(super) fn smoke(session: &mut crate::Session, options: &Options) -> io::Result<()> {
     let all = limits::collect(session, &options.sizes, std::time::Duration::ZERO)?;
     for measured in &all {

@@ -12,27 +12,26 @@ use crate::paced;
 use crate::settings::{Between, Settings};
 use crate::sleeping;
 
-/// Message sizes where something changes: a word, half a line, a line with a record's header and without, and up from there.
+/// Message sizes at which something changes: a word, half a line, a line with and without a record's header, and larger ones.
 pub const SIZES: [usize; 8] = [8, 32, 56, 64, 256, 1024, 8192, 65536];
 
-/// Of the paced bench: a short message, and one of some lines.
+/// For the paced bench: a short message, and one of some lines.
 const PACED_SIZES: [usize; 2] = [64, 1024];
 
 const USAGE: &str = "\
 options after `cargo bench --bench NAME --`:
   --seconds N          how long to measure (default 20)
   --sizes A,B          bytes of a message
-  --transports A,B     which to compare, or `all`
+  --transports A,B     the transports to compare, or `all`
   --threads            between two threads of one process instead of two processes
-  --cpus A,B           on which CPUs (default: the first two allowed)
+  --cpus A,B           the CPUs (default: the first two allowed)
   --capacity N         bytes of ring data each way, a power of two (default 1048576)
-  --near-below N       floors below so many nanoseconds count as near (default 80)
+  --near-below N       floors below N ns count as near (default 80)
 ";
 
-const SLICES_USAGE: &str =
-    "  --baseline NAME      with which transport the others are compared (default classic)
+const SLICES_USAGE: &str = "  --baseline NAME      the transport to compare the others with (default classic)
   --burst N            messages of a slice (default: as many as last half a millisecond)
-  --cold               each slice begins with its ring out of the near caches, and does not lap it
+  --cold               each slice starts with its ring outside the near caches, and does not lap it
 ";
 
 const LATENCY_USAGE: &str = "  --latency            time each round trip and show percentiles
@@ -42,7 +41,7 @@ const HGRM_USAGE: &str =
     "  --hgrm DIR           write each histogram to a file there, for the HdrHistogram plotters
 ";
 
-const PACED_USAGE: &str = "  --rate A,B           messages a second (default 10000,100000,1000000)
+const PACED_USAGE: &str = "  --rate A,B           messages per second (default 10000,100000,1000000)
 ";
 
 const AGAINST_USAGE: &str =
@@ -52,10 +51,10 @@ const AGAINST_USAGE: &str =
 
 const SLEEPING_USAGE: &str = "\
   --pause N            microseconds before each message (default 500, 300 at least)
-  --idle N             seconds for which nothing comes, for each transport (default 2)
+  --idle N             idle seconds for each transport (default 2)
 ";
 
-/// What a bench was asked to do.
+/// The options of a bench.
 #[derive(Debug, PartialEq)]
 pub(super) struct Options {
     pub(super) measure: bool,
@@ -65,13 +64,13 @@ pub(super) struct Options {
     seconds: f64,
     pub(super) sizes: Vec<usize>,
     pub(super) transports: Vec<String>,
-    /// With which the others are compared.
+    /// The transport to compare with.
     pub(super) baseline: Option<String>,
     pub(super) rates: Vec<f64>,
     pub(super) pause: Duration,
     pub(super) idle: Duration,
     pub(super) hgrm: Option<PathBuf>,
-    /// With which other revisions this tree is compared, as they were written.
+    /// The revisions to compare with, as written.
     pub(super) against: Vec<String>,
     /// Builds that differ in code placement.
     pub(super) placements: usize,
@@ -140,7 +139,7 @@ impl Options {
                 _ => refused = refused.or(Some(word)),
             }
         }
-        // `cargo test` hands the options of its own harness to every target: a smoke run is not the one to complain
+        // `cargo test` passes the options of its own harness to every target, so a smoke run ignores unknown ones
         if let (Some(word), true) = (refused, options.measure) {
             return Err(unfit(format!("{word}: not an option of this bench\n{}", usage(bench))));
         }
@@ -165,7 +164,7 @@ impl Options {
         Ok(options)
     }
 
-    /// How long to measure.
+    /// The duration of the measurement.
     pub(super) fn duration(&self) -> io::Result<Duration> {
         seconds(self.seconds)
     }
@@ -208,14 +207,14 @@ mod tests {
     }
 
     #[test]
-    fn the_usage_is_in_columns() {
+    fn usage_is_in_columns() {
         for bench in [Bench::RoundTrip, Bench::Streaming, Bench::Paced] {
             assert!(usage(bench).lines().skip(1).all(|line| line.starts_with("  --")), "{}", usage(bench));
         }
     }
 
     #[test]
-    fn options_are_read() {
+    fn options_are_parsed() {
         let words =
             ["--bench", "--seconds", "1.5", "--sizes", "8,64", "--cpus", "2,3", "--latency", "--threads"];
         let options = parse(Bench::RoundTrip, &words).unwrap();
@@ -225,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn each_bench_has_its_own() {
+    fn benches_have_options_of_their_own() {
         assert!(parse(Bench::Streaming, &["--bench", "--cold"]).unwrap().settings.cold);
         assert!(parse(Bench::Streaming, &["--bench", "--latency"]).is_err());
         assert!(parse(Bench::RoundTrip, &["--bench", "--rate", "1000"]).is_err());
@@ -256,14 +255,14 @@ mod tests {
     }
 
     #[test]
-    fn a_smoke_run_ignores_what_a_test_harness_knows() {
+    fn smoke_run_ignores_options_of_the_test_harness() {
         assert!(
             !parse(Bench::RoundTrip, &["--nocapture", "some_filter", "--test-threads=1"]).unwrap().measure
         );
     }
 
     #[test]
-    fn a_measurement_refuses_what_it_does_not_know() {
+    fn measurement_refuses_unknown_options() {
         for words in [
             &["--bench", "--second", "1"][..],
             &["--bench", "--seconds"],

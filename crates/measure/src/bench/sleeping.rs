@@ -27,7 +27,7 @@ pub(super) fn measure(chosen: &[&'static dyn Transport], options: &Options) -> i
     Ok(())
 }
 
-/// A moment of everything.
+/// One slice of everything.
 pub(super) fn smoke(session: &mut Session, options: &Options) -> io::Result<()> {
     let all = sleeping::collect(session, &options.sizes, options.pause, Duration::ZERO)?;
     let idle = sleeping::idle(session, options.sizes[0], Duration::from_millis(10))?;

@@ -1,4 +1,4 @@
-//! The memory on which limits are measured, and what each side does there.
+//! The memory for limits, and the operations of both sides on it.
 
 use std::hint::black_box;
 use std::io;
@@ -17,14 +17,14 @@ use crate::futex;
 use crate::patience::Patience;
 use crate::segment::Segment;
 
-/// In front of the bytes.
+/// The words before the buffers.
 ///
 /// ```text
 /// 0        turn        both write it in turn: odd from the session, even from its partner
-/// 128      second      written before the turn is passed on, read by whoever gets it
-/// 256      bed         as turn, but who waits for it sleeps on it
-/// 384 512  full        of each of the two buffers: 1 from the partner, 0 from the session
-/// 4096     the first buffer, and behind it the second
+/// 128      second      written before the turn is passed on, read by its receiver
+/// 256      bed         as turn, but a waiter sleeps on it
+/// 384 512  full        for each of the two buffers: 1 from the partner, 0 from the session
+/// 4096     the first buffer, then the second
 /// ```
 #[repr(C)]
 struct Words {
@@ -36,16 +36,16 @@ struct Words {
 
 const BYTES: usize = 4096;
 
-/// One side's end of it.
+/// One side of it.
 pub(crate) struct Ground {
     segment: Segment,
-    /// How often the turn has been passed on, which both sides count.
+    /// The number of turns so far, which both sides count.
     passed: u64,
-    /// The same of the bed.
+    /// The same for the bed.
     woken: u32,
-    /// Where copies go to and come from: this side's own.
+    /// This side's private buffer for copies.
     own: Vec<u8>,
-    /// What two readings of the clock take, one after the other.
+    /// The duration of two successive readings of the clock.
     clock: Duration,
 }
 
@@ -54,7 +54,7 @@ impl Ground {
         Segment::create(BYTES + 2 * LONGEST).map(Ground::on)
     }
 
-    /// The partner's end of what the session has created.
+    /// The partner's side of what the session has created.
     pub(super) fn join(id: i32) -> io::Result<Ground> {
         Segment::join(id, BYTES + 2 * LONGEST).map(Ground::on)
     }
@@ -69,17 +69,17 @@ impl Ground {
     }
 
     fn words(&self) -> &Words {
-        // SAFETY: the segment is longer than this, page-aligned and lives as long as the reference; its words are atomics only,
-        // for which every pattern of bits is a value, so the other side may write them.
+        // SAFETY: the segment is longer than this, page-aligned and lives as long as the reference. All of its words are atomics,
+        // for which every bit pattern is valid, so the other side may write them.
         unsafe { &*self.segment.base().cast::<Words>() }
     }
 
     fn buffer(&self, number: usize) -> *mut u8 {
-        // SAFETY: the segment holds two buffers of this length behind its words.
+        // SAFETY: the segment holds two buffers of this length after its words.
         unsafe { self.segment.base().add(BYTES + (number % 2) * LONGEST) }
     }
 
-    /// The session's part. Gives how long `count` of what is measured took.
+    /// The session's part. Returns the duration of `count` operations.
     pub(super) fn ask(&mut self, limit: Limit, size: usize, count: u64) -> io::Result<Duration> {
         let mut took = Duration::ZERO;
         let start = Instant::now();
@@ -161,7 +161,7 @@ impl Ground {
     #[inline(always)]
     fn pass(&mut self) {
         self.passed += 1;
-        // ORDERING: Release, with the Acquire load in `get` of the other side: who has the turn sees all that was written
+        // ORDERING: Release, with the Acquire load in `get` of the other side: the side with the turn sees all writes from
         // before it was passed on.
         self.words().turn.0.store(self.passed, Release);
     }
@@ -186,7 +186,7 @@ impl Ground {
     #[inline(always)]
     fn get_with_second(&mut self) -> io::Result<()> {
         self.get()?;
-        // Relaxed: the turn has published it
+        // Relaxed: the turn has published the word
         let found = self.words().second.0.load(Relaxed);
         if found == self.passed { Ok(()) } else { Err(stale("second line", found, self.passed)) }
     }
@@ -211,14 +211,14 @@ impl Ground {
         Ok(())
     }
 
-    /// Writes every byte of the first buffer, and waits until the processor has done so.
+    /// Writes every byte of the first buffer, and waits until the store buffer is empty.
     #[inline(always)]
     fn write(&mut self, storing: Storing, size: usize) {
         let first = self.passed;
         match storing {
             Storing::Plain => {
-                // SAFETY: `size` is LONGEST at most, compared before, and the buffer starts on a page; this side has the turn,
-                // without which the other touches nothing.
+                // SAFETY: `size` is at most LONGEST, as checked before, and the buffer starts on a page. This side has the turn,
+                // without which the other side accesses nothing.
                 let words = unsafe { slice::from_raw_parts_mut(self.buffer(0).cast::<u64>(), size / 8) };
                 for (number, word) in words.iter_mut().enumerate() {
                     *word = first.wrapping_add(number as u64);
@@ -228,26 +228,26 @@ impl Ground {
             Storing::Past => {
                 for number in (0..size / 8).step_by(2) {
                     let pair = [first.wrapping_add(number as u64), first.wrapping_add(number as u64 + 1)];
-                    // SAFETY: as above, and pairs of words start at multiples of 16. The fence comes before anything else.
+                    // SAFETY: as above, and pairs of words start at multiples of 16. The fence follows.
                     unsafe { past::store(pair.as_ptr().cast(), self.buffer(0).add(8 * number)) };
                 }
                 past::fence();
             }
         }
-        // ORDERING: SeqCst, without a partner: what the store buffer holds counts for the time that is read next.
+        // ORDERING: SeqCst, without a partner: drains the store buffer before the clock is read.
         fence(SeqCst);
     }
 
-    /// Reads every byte of the first buffer, and gives the sum of its words.
+    /// Reads every byte of the first buffer, and returns the sum of its words.
     #[inline(always)]
     fn read(&self, size: usize) -> u64 {
-        // SAFETY: `size` is LONGEST at most, compared before, and the buffer starts on a page; this side has the turn, without
-        // which the other writes nothing.
+        // SAFETY: `size` is at most LONGEST, as checked before, and the buffer starts on a page. This side has the turn,
+        // without which the other side writes nothing.
         let words = unsafe { slice::from_raw_parts(self.buffer(0).cast::<u64>(), size / 8) };
         black_box(words.iter().fold(0, |sum: u64, word| sum.wrapping_add(*word)))
     }
 
-    /// Whether the sum is that of what the other side wrote before it passed the turn on.
+    /// Checks that the sum is that of the other side's writes.
     fn check(&self, sum: u64, size: usize) -> io::Result<()> {
         let (first, words) = (self.passed - 1, size as u64 / 8);
         let expected = first.wrapping_mul(words).wrapping_add(words * (words - 1) / 2);
@@ -259,7 +259,7 @@ impl Ground {
     fn give(&mut self, copying: Copying, size: usize, number: u64) -> io::Result<()> {
         self.own[..8].copy_from_slice(&number.to_le_bytes());
         self.wait_until_full_is(0, number)?;
-        // SAFETY: `size` is LONGEST at most, as long as both are; the buffer is empty, and only this side fills it.
+        // SAFETY: `size` is at most LONGEST, the length of both. The buffer is empty, and only this side fills it.
         unsafe { copying.copy_in(self.own.as_ptr(), self.buffer(number as usize), size) };
         // ORDERING: Release, with the Acquire load in `wait_until_full_is` of the other side.
         self.words().full[number as usize % 2].0.store(1, Release);
@@ -270,7 +270,7 @@ impl Ground {
     #[inline(always)]
     fn take(&mut self, copying: Copying, size: usize, number: u64) -> io::Result<()> {
         self.wait_until_full_is(1, number)?;
-        // SAFETY: `size` is LONGEST at most, as long as both are; the buffer is full, and only this side empties it.
+        // SAFETY: `size` is at most LONGEST, the length of both. The buffer is full, and only this side empties it.
         unsafe { copying.copy_out(self.buffer(number as usize), self.own.as_mut_ptr(), size) };
         // ORDERING: Release, as in `give`.
         self.words().full[number as usize % 2].0.store(0, Release);
@@ -282,7 +282,7 @@ impl Ground {
     #[inline(always)]
     fn wait_until_full_is(&self, full: u32, number: u64) -> io::Result<()> {
         let mut patience = Patience::new();
-        // ORDERING: Acquire, with the Release stores in `give` and `take` of the other side: the copy is done.
+        // ORDERING: Acquire, with the Release stores in `give` and `take` of the other side: the copy is complete.
         while self.words().full[number as usize % 2].0.load(Acquire) != full {
             patience.pause()?;
         }
@@ -297,7 +297,7 @@ fn stale(what: &str, found: u64, expected: u64) -> io::Error {
 
 impl Copying {
     /// # Safety
-    /// * `len` bytes are readable there and writable here, and nobody else touches either.
+    /// * `len` bytes are readable at `from` and writable at `to`, and no one else accesses either.
     /// * `to` and `len` are multiples of 16.
     #[inline(always)]
     unsafe fn copy_in(self, from: *const u8, to: *mut u8, len: usize) {
@@ -305,7 +305,7 @@ impl Copying {
             #[cfg(target_arch = "x86_64")]
             Copying::Past => {
                 for at in (0..len).step_by(16) {
-                    // SAFETY: the caller's; the fence comes before anything else.
+                    // SAFETY: the caller's; the fence follows.
                     unsafe { past::store(from.add(at), to.add(at)) };
                 }
                 past::fence();
@@ -316,12 +316,12 @@ impl Copying {
     }
 
     /// # Safety
-    /// `len` bytes are readable there and writable here, and nobody else touches either.
+    /// `len` bytes are readable at `from` and writable at `to`, and no one else accesses either.
     #[inline(always)]
     unsafe fn copy_out(self, from: *const u8, to: *mut u8, len: usize) {
         match self {
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: the caller's; the direction flag is clear, as everywhere outside of blocks that set it.
+            // SAFETY: the caller's; the direction flag is clear, as always outside of code that sets it.
             Copying::Movsb => unsafe {
                 std::arch::asm!(
                     "rep movsb",
@@ -331,28 +331,28 @@ impl Copying {
                     options(nostack, preserves_flags),
                 );
             },
-            // SAFETY: the caller's; one is this side's own memory and the other is not.
+            // SAFETY: the caller's; the two do not overlap, since one is this side's private memory.
             _ => unsafe { to.copy_from_nonoverlapping(from, len) },
         }
     }
 }
 
-/// Stores that go past the caches.
+/// Non-temporal stores.
 #[cfg(target_arch = "x86_64")]
 mod past {
     use std::arch::x86_64::{_mm_loadu_si128, _mm_sfence, _mm_stream_si128};
 
     /// # Safety
-    /// * 16 bytes are readable there and writable here, and nobody else touches either.
+    /// * 16 bytes are readable at `from` and writable at `to`, and no one else accesses either.
     /// * `to` is a multiple of 16.
-    /// * [`fence`] is called before anybody is told.
+    /// * [`fence`] is called before the stores are published.
     #[inline(always)]
     pub(super) unsafe fn store(from: *const u8, to: *mut u8) {
         // SAFETY: the caller's, in order.
         unsafe { _mm_stream_si128(to.cast(), _mm_loadu_si128(from.cast())) };
     }
 
-    /// Has such stores be seen before later ones.
+    /// Orders such stores before later stores.
     #[inline(always)]
     pub(super) fn fence() {
         // SAFETY: every x86-64 has SSE.
@@ -367,7 +367,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_sides_of_every_limit_agree() {
+    fn both_sides_agree_on_every_limit() {
         let mut session = Ground::create().unwrap();
         let id = session.id();
         let partner = thread::spawn(move || {
@@ -388,12 +388,12 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_written_is_found() {
+    fn missing_write_is_an_error() {
         let mut ground = Ground::create().unwrap();
         ground.write(Storing::Plain, 4096);
         ground.passed = 1;
         ground.check(ground.read(4096), 4096).unwrap();
-        // SAFETY: inside the buffer, which nobody else has.
+        // SAFETY: inside the buffer, which has no other user.
         unsafe { ground.buffer(0).add(4095).write(1) };
         assert!(ground.check(ground.read(4096), 4096).is_err());
         ground.own[..8].copy_from_slice(&7_u64.to_le_bytes());

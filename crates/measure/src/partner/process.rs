@@ -1,4 +1,4 @@
-//! Another process: the same program, started again by exec.
+//! A partner process: the same program, started again by exec.
 
 use std::env;
 use std::ffi::OsStr;
@@ -17,12 +17,12 @@ use crate::errors::about;
 use crate::guard::hold;
 use crate::watchdog::Watchdog;
 
-/// The other process, where this one is the parent; 0 where it is the child or alone.
+/// The partner process if this is the parent, otherwise 0.
 static WATCHED: AtomicI32 = AtomicI32::new(0);
 
-/// An error if the other process has ended. In that process itself never: the kernel ends it with its parent.
+/// An error if the partner process has ended. Never an error in the partner, which the kernel ends with its parent.
 pub(super) fn still_lives() -> io::Result<()> {
-    // Relaxed: written by the thread that waits, or before the other one started
+    // Relaxed: written by the waiting thread, or before the other one started
     let process = WATCHED.load(Relaxed);
     if process == 0 {
         return Ok(());
@@ -30,9 +30,9 @@ pub(super) fn still_lives() -> io::Result<()> {
     // SAFETY: siginfo_t is plain data, for which all zero is a value.
     let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
     let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
-    // SAFETY: `info` is live; WNOWAIT leaves the child to be waited for by its owner.
+    // SAFETY: `info` is live; WNOWAIT leaves the child for its owner to reap.
     let gone = unsafe { libc::waitid(libc::P_PID, process as libc::id_t, &mut info, options) } == -1
-        // SAFETY: waitid has filled it, or left it zero when the child has not ended.
+        // SAFETY: waitid has written it, or left it zero if the child has not ended.
         || unsafe { info.si_pid() } != 0;
     if gone {
         Err(io::Error::new(io::ErrorKind::BrokenPipe, "the partner process has ended"))
@@ -41,17 +41,17 @@ pub(super) fn still_lives() -> io::Result<()> {
     }
 }
 
-/// The other process as its parent holds it: killed and reaped when dropped.
+/// The parent's handle of the process, which is killed and reaped when this is dropped.
 pub(crate) struct Process {
     child: Child,
-    /// Dropped when the child has ended.
+    /// Dropped after the child has ended.
     watchdog: Option<Watchdog>,
 }
 
 impl Process {
-    /// Starts the running program again. The descriptors are inherited and then closed here.
+    /// Starts the running program again. It inherits the descriptors, which are then closed here.
     pub(crate) fn start(control: &Control, role: Role, descriptors: Vec<OwnedFd>) -> io::Result<Process> {
-        // this very file, even if another has taken its name since
+        // the running file, even if another one has its name now
         let mut command = Command::new("/proc/self/exe");
         command
             .arg0(env::args_os().next().as_deref().unwrap_or(OsStr::new("shmpipe-partner")))
@@ -59,7 +59,7 @@ impl Process {
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         let raw: Vec<_> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
-        // SAFETY: between fork and exec the closure makes system calls only; it neither allocates nor locks.
+        // SAFETY: between fork and exec the closure only makes system calls. It neither allocates nor locks.
         unsafe {
             command.pre_exec(move || {
                 for &descriptor in &raw {
@@ -67,7 +67,7 @@ impl Process {
                         return Err(io::Error::last_os_error());
                     }
                 }
-                // held back until the child has its handler, by which it cleans up
+                // held back until the child has installed its cleanup handler
                 hold(libc::SIG_BLOCK, &[libc::SIGTERM])?;
                 if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) == -1 {
                     return Err(io::Error::last_os_error());
@@ -88,7 +88,7 @@ impl Process {
         self.child.id()
     }
 
-    /// Waits a moment for it to end by itself, and tells how it did.
+    /// Waits a moment for it to end by itself, and returns how it ended.
     pub(crate) fn ending(&mut self, patience: Duration) -> Option<ExitStatus> {
         let start = Instant::now();
         loop {
@@ -104,7 +104,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         WATCHED.store(0, Relaxed); // read by this thread
-        // both fail for a child that has ended and been waited for, which is as well
+        // both fail for a child that was already reaped, which does not matter
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,7 +1,7 @@
-//! Another thread of this process, which does all that another process would do.
+//! A partner thread in this process, which does all that a partner process does.
 //!
-//! It attaches the control segment, and the memory of the transports that can be joined, a second time: what it reads and
-//! writes lies at other addresses than the session's, as in a process of its own.
+//! It attaches the control segment and the memory of joinable transports a second time, so that it uses other addresses than
+//! the session, as a process would.
 
 use std::io;
 use std::rc::Rc;
@@ -22,21 +22,21 @@ use crate::invitation::Letter;
 use crate::transports::Transport;
 use crate::watchdog::{AGAIN, Sleeper};
 
-/// One of the two threads has ended, or is about to: the other need not wait for it.
+/// One of the two threads has ended or is about to, so the other must not wait for it.
 static SEVERED: AtomicBool = AtomicBool::new(false);
 
-/// An error if the other thread has ended, in either of them.
+/// An error if the other thread has ended. For both threads.
 pub(super) fn still_lives() -> io::Result<()> {
-    // ORDERING: Acquire, with the Release store in `sever`: what the other thread did before it ended is done.
+    // ORDERING: Acquire, with the Release store in `sever`: sees all that the other thread did before it ended.
     if SEVERED.load(Acquire) {
         return Err(io::Error::new(io::ErrorKind::BrokenPipe, "the other thread has ended"));
     }
     Ok(())
 }
 
-/// A new session begins: what ended the last one is no matter.
+/// Resets the flag for a new session.
 pub(crate) fn begin() {
-    // Relaxed: the last session's thread has ended, and one to come is started by this one
+    // Relaxed: the last session's thread has ended, and this thread starts the next one
     SEVERED.store(false, Relaxed);
 }
 
@@ -45,36 +45,36 @@ fn sever() {
     SEVERED.store(true, Release);
 }
 
-/// The partner's thread as the session holds it. A thread cannot be killed: it is asked to end, and left alone if it does
-/// not.
+/// The session's handle of the partner thread. A thread cannot be killed, so it gets a request to end, and is abandoned if it
+/// does not.
 pub(crate) struct Thread {
     handle: Option<JoinHandle<io::Result<()>>>,
     shared: Arc<Shared>,
 }
 
-/// What the two threads tell each other in the end.
+/// Signals between the two threads at the end.
 #[derive(Default)]
 struct Shared {
-    /// The partner's thread, when it has begun.
+    /// The partner thread, once it has started.
     partner: OnceLock<Sleeper>,
-    /// The session knows that the partner has ended, or is not waiting for it.
+    /// The session knows that the partner has ended, or does not wait for it.
     noticed: AtomicBool,
 }
 
-/// What the partner's thread needs to begin.
+/// The arguments of the partner thread.
 pub(crate) struct Start {
-    /// The control segment's id.
+    /// The identifier of the control segment.
     pub(crate) control: i32,
-    /// How often the ball has been thrown.
+    /// The number of throws of the ball so far.
     pub(crate) thrown: u64,
-    /// Where to run.
+    /// The CPU to run on.
     pub(crate) cpu: Option<usize>,
-    /// For each transport what it was told.
+    /// The invitation of each transport.
     pub(crate) letters: Vec<(&'static dyn Transport, Letter)>,
 }
 
 impl Thread {
-    /// Starts it. It catches the ball once before it joins the transports and once after that.
+    /// Starts it. It catches the ball once before it joins the transports, and once after that.
     pub(crate) fn start(start: Start) -> io::Result<Thread> {
         let thread = thread::Builder::new().name("shmpipe-partner".to_owned());
         let shared = Arc::new(Shared::default());
@@ -89,13 +89,13 @@ impl Thread {
         Ok(Thread { handle: Some(handle), shared })
     }
 
-    /// Waits a moment for it to end by itself, and tells how it did.
+    /// Waits a moment for it to end by itself, and returns how it ended.
     pub(crate) fn ending(&mut self, patience: Duration) -> Option<String> {
         self.wait(patience, || {})
     }
 
-    /// Has its waits end: those in polling loops, and the calls that can be interrupted. The caller has let go of all
-    /// transports, which ends most others. Tells whether it has ended.
+    /// Ends its waits in polling loops and in interruptible calls. The caller has dropped all transports, which ends most
+    /// other waits. Returns whether the thread has ended.
     pub(crate) fn end(&mut self, patience: Duration) -> bool {
         sever();
         let shared = Arc::clone(&self.shared);
@@ -127,7 +127,7 @@ impl Thread {
     }
 }
 
-/// The end of the partner's thread: the session is told, also in a call that sleeps.
+/// At the end of the partner thread, notifies the session, even in a sleeping call.
 struct Ending {
     shared: Arc<Shared>,
     session: Sleeper,
@@ -136,7 +136,7 @@ struct Ending {
 impl Drop for Ending {
     fn drop(&mut self) {
         sever();
-        // Relaxed: nothing is read through it
+        // Relaxed: no data depends on it
         while !self.shared.noticed.load(Relaxed) {
             self.session.interrupt();
             thread::park_timeout(AGAIN);

@@ -17,20 +17,20 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// The commit, and whether that is not all that was measured.
+    /// The commit, with a mark if the measured code differs from it.
     pub(super) fn code(&self) -> String {
         let dirty = if self.report.dirty { ", changed" } else { "" };
         format!("{}{dirty}", self.report.commit)
     }
 }
 
-/// Every file, in the order of their days, times and names.
+/// All files, sorted by day, time and name.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Archive {
     pub(super) entries: Vec<Entry>,
 }
 
-/// One kind of processor in one placement, with all files of it, the oldest first.
+/// A kind of processor in one placement, with its files, the oldest first.
 pub(super) struct Machine<'a> {
     pub(super) cpu: &'a Cpu,
     pub(super) placement: Placement,
@@ -48,8 +48,8 @@ impl Archive {
     /// Reads every `.json` of the folder.
     ///
     /// # Errors
-    /// Those of the system and of [`Report::from_json`], with the file's name; `InvalidData` for a file that is not named
-    /// after what is in it.
+    /// Those of the system and of [`Report::from_json`], with the file's name; `InvalidData` if the name does not match the
+    /// content.
     pub(super) fn read(folder: &Path) -> io::Result<Archive> {
         let mut entries = Vec::new();
         let listed =
@@ -59,20 +59,20 @@ impl Archive {
             if path.extension().is_none_or(|extension| extension != "json") {
                 continue;
             }
-            let told = |error| about(format_args!("{}", path.display()), error);
-            let report = Report::from_json(&fs::read_to_string(&path).map_err(told)?).map_err(told)?;
+            let failed = |error| about(format_args!("{}", path.display()), error);
+            let report = Report::from_json(&fs::read_to_string(&path).map_err(failed)?).map_err(failed)?;
             let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if file != report.file_name() {
                 let expected = report.file_name();
-                let why = format!("what is in it is named {expected}: rename the file or mend what is in it");
-                return Err(told(io::Error::new(io::ErrorKind::InvalidData, why)));
+                let why = format!("its content is named {expected}: rename the file or correct its content");
+                return Err(failed(io::Error::new(io::ErrorKind::InvalidData, why)));
             }
             entries.push(Entry { file, report });
         }
         Ok(Archive::new(entries))
     }
 
-    /// Each kind of processor, in each placement that it was measured in; in the order of the processors' names.
+    /// Each kind of processor in each placement that was measured, sorted by the names of the processors.
     pub(super) fn machines(&self) -> Vec<Machine<'_>> {
         let mut machines: Vec<Machine<'_>> = Vec::new();
         for entry in &self.entries {
@@ -92,12 +92,12 @@ impl Archive {
 }
 
 impl<'a> Machine<'a> {
-    /// The newest file that has something of the kind.
+    /// The newest file with such rows.
     pub(super) fn newest(&self, has: impl Fn(&Report) -> bool) -> Option<&'a Entry> {
         self.entries.iter().rev().copied().find(|entry| has(&entry.report))
     }
 
-    /// The rows of one transport in the newest file that has any.
+    /// The rows of one transport in the newest file with any.
     pub(super) fn rows(
         &self,
         experiment: Kind,
@@ -114,8 +114,8 @@ impl<'a> Machine<'a> {
         entry.map(|entry| entry.report.rows.iter().filter(is_it).collect()).unwrap_or_default()
     }
 
-    /// For people: `Zen 3, far`.
-    pub(super) fn told(&self) -> String {
+    /// A readable name: `Zen 3, far`.
+    pub(super) fn describe(&self) -> String {
         format!("{}, {}", self.cpu.short(), self.placement)
     }
 }
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_processor_is_one_machine_in_each_placement() {
+    fn processor_is_one_machine_in_each_placement() {
         let entry = |date: &str, placement, ratio| {
             let rows = vec![row(Kind::RoundTrip, 8, ratio, [ratio, ratio])];
             let report = report(date, "abc", placement, rows);
@@ -138,7 +138,7 @@ mod tests {
             entry("2026-11-29", Placement::Far, 0.7),
         ]);
         let machines = archive.machines();
-        assert_eq!(machines.iter().map(Machine::told).collect::<Vec<_>>(), ["Zen 3, near", "Zen 3, far"]);
+        assert_eq!(machines.iter().map(Machine::describe).collect::<Vec<_>>(), ["Zen 3, near", "Zen 3, far"]);
         let rows = machines[0].rows(Kind::RoundTrip, |capacity| capacity == 1 << 20, "shmpipe");
         assert_eq!(rows[0].to_classic, Some(0.9), "the newest");
         assert!(machines[0].rows(Kind::RoundTrip, |capacity| capacity == 1, "shmpipe").is_empty());
@@ -146,14 +146,14 @@ mod tests {
     }
 
     #[test]
-    fn a_file_with_the_wrong_name_is_told() {
+    fn file_with_the_wrong_name_is_an_error() {
         let folder = Folder::new("archive");
         let report = report("2026-11-29", "abc", Placement::Near, Vec::new());
         let path = folder.join("amd.json");
         fs::write(&path, report.to_json().unwrap()).unwrap();
         let error = Archive::read(&folder).unwrap_err().to_string();
         assert!(
-            error.contains("amd.json: what is in it is named amd-25-1-near-2026-11-29-abc.json"),
+            error.contains("amd.json: its content is named amd-25-1-near-2026-11-29-abc.json"),
             "{error}"
         );
         fs::rename(&path, folder.join(report.file_name())).unwrap();
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn the_files_of_this_project_are_as_they_would_be_written() {
+    fn files_of_this_project_match_their_generated_text() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(super::super::measure::RESULTS);
         let archive = Archive::read(&folder).unwrap();
         assert!(archive.entries.len() >= 5, "{}", archive.entries.len());

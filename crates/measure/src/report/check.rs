@@ -1,20 +1,19 @@
-//! What is worse than it was.
+//! Regressions.
 //!
-//! A ratio to the classic ring counts as worse if it is more than a tenth above an older one of the same kind of processor in the
-//! same placement, and if the quartiles of the sessions' ratios do not meet: three quarters of the new sessions are
-//! above three quarters of the old ones. Where the code lies in memory moves a ratio of short messages by as much as a tenth
-//! without any change that matters, hence that bound. Of a figure that was copied from a document no sessions are known; it
-//! has to be a quarter off.
+//! A ratio to the classic ring is worse if it is more than a tenth above an older one of the same kind of processor in the same
+//! placement, and the quartiles of the sessions' ratios do not overlap: three quarters of the new sessions are above three
+//! quarters of the old ones. The bound of a tenth is the effect of code placement on short messages. For a figure from a
+//! document the sessions are unknown, and the bound is a quarter.
 
 use super::archive::{Archive, Entry, Machine};
 use super::row::{Kind, Row, Source};
 
-/// A ratio has to be above an older one by this factor to count as worse.
+/// A ratio above an older one by this factor is worse.
 const NOISE: f64 = 1.1;
-/// The same where one of the two was copied from a document.
+/// The same if one of the two was copied from a document.
 const NOISE_OF_OLD: f64 = 1.25;
 
-/// What is worse in the newest files than in older ones, a line for each; what is allowed to be and is not there.
+/// A line for each figure that is worse in the newest files than in older ones, and for each accepted one without a row.
 pub(super) fn regressions(archive: &Archive) -> Vec<String> {
     let mut found = Vec::new();
     for machine in archive.machines() {
@@ -37,14 +36,14 @@ pub(super) fn regressions(archive: &Archive) -> Vec<String> {
     found
 }
 
-/// Ours, and compared with the classic ring.
+/// Whether it is ours, and has a ratio to the classic ring.
 fn counts(row: &Row) -> bool {
     matches!(row.experiment, Kind::RoundTrip | Kind::Streaming)
         && row.transport.starts_with("shmpipe")
         && row.to_classic.is_some()
 }
 
-/// The row of that name in its newest file, if it is worse there than in the best of the older ones.
+/// The row with this name in its newest file, if it is worse than in the best of the older files.
 fn regression(machine: &Machine<'_>, name: &str) -> Option<String> {
     let mut known: Vec<(&Entry, &Row)> = Vec::new();
     for entry in &machine.entries {
@@ -65,10 +64,10 @@ fn regression(machine: &Machine<'_>, name: &str) -> Option<String> {
     let more = 100.0 * (now.to_classic? / before.to_classic? - 1.0);
     Some(format!(
         "{}: {name}: {} the classic ring's in {}, {} in {}: {more:.0} % more",
-        machine.told(),
-        told(now),
+        machine.describe(),
+        figure(now),
         newest.file,
-        told(before),
+        figure(before),
         older.file
     ))
 }
@@ -80,13 +79,13 @@ fn is_worse((newest, now): (&Entry, &Row), (older, before): (&Entry, &Row)) -> b
     ratio > noise * old_ratio && range(now)[0] > range(before)[1]
 }
 
-/// Between which ratios half of the sessions lie; the ratio itself where that is not known.
+/// The quartiles of the sessions' ratios, or the ratio itself where they are unknown.
 fn range(row: &Row) -> [f64; 2] {
     let ratio = row.to_classic.unwrap_or(f64::NAN);
     row.sessions_to_classic.or(row.to_classic_range).unwrap_or([ratio, ratio])
 }
 
-fn told(row: &Row) -> String {
+fn figure(row: &Row) -> String {
     let ratio = row.to_classic.unwrap_or(f64::NAN);
     match range(row) {
         [low, high] if low < high => format!("{ratio:.2} ({low:.2} to {high:.2})"),
@@ -115,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_regression_is_found() {
+    fn regression_is_found() {
         let found = check(&[older(0.7, [0.68, 0.72]), newer(0.9, [0.85, 0.95])]);
         let expected = "Zen 3, near: round trip, 8 B, shmpipe, ring of 1048576 B: 0.90 (0.85 to 0.95) the classic ring's in \
                         amd-25-1-near-2026-11-30-bbbbbbb.json, 0.70 (0.68 to 0.72) in \
@@ -124,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn of_one_day_the_later_file_is_the_newer_one() {
+    fn time_orders_files_of_one_day() {
         let at = |time: &str, commit: &str, ratio| Report {
             time: Some(time.into()),
             commit: commit.into(),
@@ -135,14 +134,14 @@ mod tests {
     }
 
     #[test]
-    fn noise_is_none() {
+    fn noise_is_no_regression() {
         assert_eq!(check(&[older(0.7, [0.69, 0.71]), newer(0.76, [0.75, 0.77])]), [""; 0], "below a tenth");
         assert_eq!(check(&[older(0.7, [0.6, 0.88]), newer(0.9, [0.87, 0.95])]), [""; 0], "sessions meet");
         assert_eq!(check(&[older(0.9, [0.89, 0.91]), newer(0.7, [0.69, 0.71])]), [""; 0], "better");
     }
 
     #[test]
-    fn only_equals_are_compared() {
+    fn only_equal_configurations_are_compared() {
         let far = Report { placement: Placement::Far, ..newer(0.9, [0.9, 0.9]) };
         assert_eq!(check(&[older(0.7, [0.7, 0.7]), far]), [""; 0]);
         let mut other = newer(0.9, [0.9, 0.9]);
@@ -156,13 +155,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_mended_again_is_no_regression() {
+    fn fixed_regression_is_none() {
         let newest = Report { date: "2026-12-01".into(), commit: "ccccccc".into(), ..older(0.7, [0.7, 0.7]) };
         assert_eq!(check(&[older(0.7, [0.7, 0.7]), newer(0.9, [0.9, 0.9]), newest]), [""; 0]);
     }
 
     #[test]
-    fn a_loss_by_small_steps_is_found() {
+    fn loss_by_small_steps_is_found() {
         let newest =
             Report { date: "2026-12-01".into(), commit: "ccccccc".into(), ..older(0.84, [0.84, 0.84]) };
         let found = check(&[older(0.7, [0.7, 0.7]), newer(0.77, [0.77, 0.77]), newest]);
@@ -170,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn copied_figures_have_to_be_further_off() {
+    fn transcribed_figures_have_a_larger_bound() {
         let copied = |ratio| Report { source: Source::Transcribed, ..older(ratio, [ratio, ratio]) };
         assert_eq!(check(&[copied(0.7), newer(0.85, [0.85, 0.85])]), [""; 0]);
         assert_eq!(check(&[copied(0.7), newer(0.9, [0.9, 0.9])]).len(), 1);
@@ -180,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_accepted_is_a_new_beginning() {
+    fn accepted_figure_is_the_new_baseline() {
         let name = row(Kind::RoundTrip, 8, 1.0, [1.0, 1.0]).name();
         let mut accepting = newer(0.9, [0.9, 0.9]);
         accepting.accepted = vec![Accepted { row: name, why: "64 B won more".into() }];

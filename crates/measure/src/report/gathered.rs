@@ -1,4 +1,4 @@
-//! What sessions have measured, put together into rows.
+//! Computes rows from the results of sessions.
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
@@ -13,18 +13,18 @@ use crate::sleeping::WakeUps;
 use crate::statistics::{Spread, median};
 use crate::transports::CLASSIC;
 
-/// The border between near and far may be moved up from where it usually is, to here, in steps.
+/// The largest border between near and far. It is moved up from the usual one in steps.
 const HIGHEST_BORDER_NS: f64 = 160.0;
 const BORDER_STEP_NS: f64 = 5.0;
-/// Floors that are closer than this factor to a border may be of either side.
+/// Floors closer than this factor to a border may belong to either side.
 const UNCLEAR: f64 = 1.1;
-/// One floor in so many may be unclear.
+/// At most one floor in this many may be ambiguous.
 const RARE: usize = 50;
 
 /// Significant digits of a figure in a file.
 const DIGITS: i32 = 4;
 
-/// What a figure is of.
+/// The subject of a figure.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Subject {
     kind: Kind,
@@ -35,14 +35,14 @@ struct Subject {
     rate: Option<u64>,
 }
 
-/// What one session has found out about one subject in one placement: slices, or counts of delays.
+/// The results of one session for one subject in one placement: slices, or counts of delays.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Sample {
     subject: Subject,
     placement: Placement,
     /// Nanoseconds of each slice, and of its floor.
     slices: Vec<[f64; 2]>,
-    /// Nanoseconds, and how many messages took so long.
+    /// Nanoseconds, and the number of messages that took this long.
     delays: Vec<[u64; 2]>,
 }
 
@@ -57,17 +57,17 @@ impl Sample {
         slices.chain(self.delays.iter().map(|&[delay, count]| (delay as f64, count)))
     }
 
-    /// The session's own median, if it has enough for one.
+    /// The session's median, if it has enough slices or messages.
     fn median(&self) -> Option<f64> {
         (self.n() >= FEWEST as u64).then(|| weighted(self.costs().collect()))?.map(|spread| spread.median)
     }
 }
 
-/// What one session has measured.
+/// The results of one session.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Part {
     pub(super) samples: Vec<Sample>,
-    /// Slices that did not count, since their floors differed.
+    /// Slices that did not count, because their floors differed.
     pub discarded: u64,
 }
 
@@ -147,7 +147,7 @@ impl Part {
         Part { samples: samples.filter(|sample| sample.n() > 0).collect(), discarded: 0 }
     }
 
-    /// Adds slices, those of each placement by themselves.
+    /// Adds slices, separated by placement.
     fn add(&mut self, subject: &Subject, slices: &[Slice]) {
         for placement in [Placement::Near, Placement::Far, Placement::OneCpu] {
             let here = slices.iter().filter(|slice| slice.placement == placement);
@@ -160,7 +160,7 @@ impl Part {
         }
     }
 
-    /// What this session knows of that subject there; nothing yet, if it is new.
+    /// The results of this session for a subject and placement, created if new.
     fn sample(&mut self, subject: &Subject, placement: Placement) -> &mut Sample {
         let is_it = |sample: &Sample| (&sample.subject, sample.placement) == (subject, placement);
         let at = self.samples.iter().position(is_it).unwrap_or(self.samples.len());
@@ -171,7 +171,7 @@ impl Part {
         &mut self.samples[at]
     }
 
-    /// What this session knows of that subject there.
+    /// The results of this session for a subject and placement.
     fn find(&self, subject: &Subject, placement: Placement) -> Option<&Sample> {
         self.samples.iter().find(|sample| (&sample.subject, sample.placement) == (subject, placement))
     }
@@ -184,7 +184,7 @@ impl Part {
     }
 }
 
-/// Whether it is the classic ring in the same experiment; the names of its waits differ.
+/// Whether it is the classic ring in the same experiment. Its wait mode may differ.
 fn is_classic_of(classic: &Subject, subject: &Subject) -> bool {
     let of = |subject: &Subject| (subject.kind, subject.capacity, subject.bytes, subject.rate);
     classic.transport == CLASSIC.name() && of(classic) == of(subject)
@@ -206,8 +206,8 @@ impl Gathered {
         self.parts.push(part);
     }
 
-    /// The border between near and far, in nanoseconds of the floor: [`NEAR_BELOW_NS`], unless it runs through the middle of one
-    /// placement of this machine; then where there are fewest floors about it, a little further up.
+    /// The border between near and far, in nanoseconds of the floor: [`NEAR_BELOW_NS`], unless it divides a single placement of
+    /// this machine. Then the border a little higher with the fewest floors near it.
     pub(super) fn border(&self) -> f64 {
         let floors = || {
             let samples = self.parts.iter().flat_map(|part| &part.samples);
@@ -225,7 +225,7 @@ impl Gathered {
         borders.min_by_key(|&border| unclear(border)).unwrap_or(NEAR_BELOW_NS)
     }
 
-    /// The same, with each slice near or far by another border. Delays have no floor of their own and stay where they were.
+    /// The same, with slices divided by another border. Delays have no floors of their own, so they keep their placement.
     pub(super) fn with_border(self, near_below_ns: f64) -> Gathered {
         let parts = self.parts.into_iter().map(|part| {
             let mut placed = Part { samples: Vec::new(), discarded: part.discarded };
@@ -250,7 +250,7 @@ impl Gathered {
         self.parts.iter().map(|part| part.discarded).sum()
     }
 
-    /// Slices and messages in that placement.
+    /// Slices and messages in this placement.
     pub(super) fn n(&self, placement: Placement) -> u64 {
         self.samples(placement).map(Sample::n).sum()
     }
@@ -260,7 +260,7 @@ impl Gathered {
         samples.filter(move |sample| sample.placement == placement)
     }
 
-    /// The placements in which at least half of all round trips and streams have enough slices: the others say little.
+    /// The placements in which at least half of all round trips and streams have enough slices. The others prove little.
     pub fn placements(&self) -> Vec<Placement> {
         let sliced = |rows: &[Row]| {
             rows.iter().filter(|row| matches!(row.experiment, Kind::RoundTrip | Kind::Streaming)).count()
@@ -278,9 +278,9 @@ impl Gathered {
         placements.map(|placement| PlacedRows { placement, rows: self.rows(placement) }).collect()
     }
 
-    /// What is known of one placement. Fewer than five slices make no row.
+    /// The rows of one placement. Fewer than five slices make no row.
     pub fn rows(&self, placement: Placement) -> Vec<Row> {
-        // transports in the order in which they were compared, in whatever placement that was
+        // transports in the order of the comparison, in any placement
         let mut transports: Vec<&str> = Vec::new();
         for sample in self.parts.iter().flat_map(|part| &part.samples) {
             if !transports.contains(&sample.subject.transport.as_str()) {
@@ -303,7 +303,7 @@ impl Gathered {
         rows
     }
 
-    /// The floor around the slices.
+    /// The floors around the slices.
     fn floor(&self, placement: Placement) -> Option<Row> {
         let slices: Vec<_> = self.samples(placement).flat_map(|sample| &sample.slices).collect();
         let spread = Spread::of(slices.iter().map(|[_, floor]| *floor)).filter(|_| slices.len() >= FEWEST)?;
@@ -364,7 +364,7 @@ fn quartiles(Spread { lower, upper, .. }: Spread) -> [f64; 2] {
     [rounded(lower), rounded(upper)]
 }
 
-/// The spread of values each of which occurred so many times.
+/// The spread of values with counts.
 fn weighted(mut values: Vec<(f64, u64)>) -> Option<Spread> {
     values.sort_by(|a, b| a.0.total_cmp(&b.0));
     let all: u64 = values.iter().map(|(_, count)| count).sum();
@@ -383,7 +383,7 @@ fn weighted(mut values: Vec<(f64, u64)>) -> Option<Spread> {
     Some(Spread { lower: at(1), median: at(2), upper: at(3) })
 }
 
-/// To four significant digits: more say nothing.
+/// Rounds to four significant digits. More are noise.
 pub(super) fn rounded(value: f64) -> f64 {
     if value == 0.0 || !value.is_finite() {
         return value;
@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_is_of_all_sessions_and_tells_how_they_differ() {
+    fn row_combines_all_sessions_and_shows_their_spread() {
         let parts: Vec<_> = [0.8, 0.9, 0.9, 1.0, 1.2]
             .map(|ratio| session(&[("classic", &[100.0; 5]), ("shmpipe", &[100.0 * ratio; 5])], 50.0))
             .into();
@@ -437,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn placements_are_kept_apart_and_rare_ones_left_out() {
+    fn placements_are_separate_and_rare_ones_omitted() {
         let here = session(&[("classic", &[100.0; 5]), ("shmpipe", &[80.0; 5]), ("pipe", &[9.0; 5])], 50.0);
         let there = session(&[("classic", &[900.0; 5]), ("shmpipe", &[450.0; 4])], 300.0);
         let gathered = gathered(vec![here, there]);
@@ -448,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn a_border_in_the_middle_of_one_placement_is_moved() {
+    fn misplaced_border_is_moved() {
         let at = |floor: f64, costs: &[f64]| session(&[("shmpipe", costs)], floor);
         let usual = gathered(vec![at(64.0, &[90.0; 100]), at(330.0, &[424.0; 100]), at(82.0, &[1.0; 2])]);
         assert_eq!(usual.border(), 80.0, "a few do not matter");
@@ -466,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn transports_stay_in_order_where_one_is_rare() {
+    fn rare_transport_does_not_change_the_order() {
         let first = session(&[("classic", &[9.0; 5]), ("shmpipe", &[8.0; 5]), ("pipe", &[7.0; 5])], 50.0);
         let part = session(&[("pipe", &[900.0; 5]), ("classic", &[900.0; 5])], 300.0);
         let rows = gathered(vec![first, part]).rows(Placement::Far);
@@ -484,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_survives_its_file() {
+    fn part_round_trips_through_its_file() {
         let part = session(&[("classic", &[100.126; 5])], 50.0);
         let text = serde_json::to_string(&part).unwrap();
         assert_eq!(serde_json::from_str::<Part>(&text).unwrap(), part);
@@ -492,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn four_digits_are_kept() {
+    fn figures_have_four_significant_digits() {
         assert_eq!([0.123456, 1.0, 99999.0, 0.0].map(rounded), [0.1235, 1.0, 99999.0, 0.0]);
     }
 }

@@ -1,4 +1,4 @@
-//! Which machine it is: what the processor and the kernel say of themselves.
+//! The identity of the machine, by its processor and kernel.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::affinity;
 use crate::machine::read_cpu;
 
-/// Flags that say which ways to copy and to wait a processor has.
+/// Flags of a processor's methods to copy and to wait.
 const FLAGS: [&str; 20] = [
     "sse2",
     "avx",
@@ -47,13 +47,13 @@ pub struct Cpu {
     /// Its stepping; the revision on ARM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stepping: Option<u32>,
-    /// The name it has for people.
+    /// Its marketing name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// The version of its microcode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub microcode: Option<String>,
-    /// Those of its flags that matter for copies and waits.
+    /// Its flags that matter for copies and waits.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub flags: Vec<String>,
 }
@@ -64,7 +64,7 @@ impl Cpu {
         Cpu::parse(&fs::read_to_string("/proc/cpuinfo").unwrap_or_default())
     }
 
-    /// What the text of `/proc/cpuinfo` says.
+    /// Parses the text of `/proc/cpuinfo`.
     fn parse(text: &str) -> Cpu {
         let field = |key: &str| {
             let mut pairs = text.lines().filter_map(|line| line.split_once(':'));
@@ -77,7 +77,7 @@ impl Cpu {
                 None => value.parse().ok(),
             }
         };
-        let told: Vec<&str> =
+        let found: Vec<&str> =
             field("flags").or(field("Features")).unwrap_or_default().split_whitespace().collect();
         Cpu {
             vendor: field("vendor_id").or(field("CPU implementer")).unwrap_or("unknown").to_owned(),
@@ -86,7 +86,7 @@ impl Cpu {
             stepping: number(["stepping", "CPU revision"]),
             name: field("model name").map(str::to_owned),
             microcode: field("microcode").map(str::to_owned),
-            flags: FLAGS.into_iter().filter(|flag| told.contains(flag)).map(str::to_owned).collect(),
+            flags: FLAGS.into_iter().filter(|flag| found.contains(flag)).map(str::to_owned).collect(),
         }
     }
 
@@ -106,7 +106,7 @@ impl Cpu {
         slug
     }
 
-    /// The name of its design, of those that are known here.
+    /// The name of its design, if known here.
     pub fn architecture(&self) -> Option<&'static str> {
         Some(match (self.vendor.as_str(), self.family?, self.model?) {
             ("AuthenticAMD", 23, 0x00..=0x2f) => "Zen",
@@ -131,52 +131,52 @@ impl Cpu {
         })
     }
 
-    /// For a table: `Zen 3`, or as in file names where the design is not known.
+    /// The name in tables: `Zen 3`, or as in file names if the design is unknown.
     pub fn short(&self) -> String {
         self.architecture().map_or_else(|| self.slug(), str::to_owned)
     }
 
-    /// For people: `AMD EPYC (family 25, model 1)`.
-    pub fn told(&self) -> String {
+    /// A readable name: `AMD EPYC (family 25, model 1)`.
+    pub fn describe(&self) -> String {
         let name = self.name.as_deref().unwrap_or(&self.vendor);
         let number = |number: Option<u32>| number.map_or("not known".to_owned(), |number| number.to_string());
         format!("{name} (family {}, model {})", number(self.family), number(self.model))
     }
 
-    /// Whether it is of the same kind: figures of the two can be compared.
+    /// Whether it is of the same kind, so that figures of the two are comparable.
     pub fn is_like(&self, other: &Cpu) -> bool {
         (&self.vendor, self.family, self.model) == (&other.vendor, other.family, other.model)
     }
 }
 
-/// How processors are connected.
+/// The topology of the processors.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Topology {
-    /// How many this process may use.
+    /// The number that this process may use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowed_cpus: Option<usize>,
     /// The two that were used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpus: Option<[usize; 2]>,
-    /// For each level, the cache of the first of the two: its bytes, and which processors share it.
+    /// For each level, the cache of the first of the two: its bytes, and the processors that share it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub caches: BTreeMap<String, String>,
-    /// Which processors share a core, a die and a package with the first of the two.
+    /// The processors that share a core, a die and a package with the first of the two.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub shared: BTreeMap<String, String>,
 }
 
 impl Topology {
-    /// That of the two processors.
+    /// The topology of these two processors.
     pub(super) fn of(cpus: Option<(usize, usize)>) -> Topology {
         let Some((first, second)) = cpus else { return Topology::default() };
         let read = |file: String| read_cpu(first, &file);
         let caches = (0..5).filter_map(|index| {
             let cache = |file: &str| read(format!("cache/index{index}/{file}"));
             let (level, kind) = (cache("level")?, cache("type")?);
-            let shared = cache("shared_cpu_list").unwrap_or_else(|| "not told".to_owned());
-            let size = cache("size").unwrap_or_else(|| "size not told".to_owned());
+            let shared = cache("shared_cpu_list").unwrap_or_else(|| "unknown".to_owned());
+            let size = cache("size").unwrap_or_else(|| "size unknown".to_owned());
             Some((format!("L{level} {}", kind.to_lowercase()), format!("{size}, CPUs {shared}")))
         });
         let levels = [("core", "core_cpus_list"), ("die", "die_cpus_list"), ("package", "package_cpus_list")];
@@ -201,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_processor_is_read_off_cpuinfo() {
+    fn cpuinfo_is_parsed() {
         let text = "processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 25\nmodel\t\t: 1\nmodel name\t: AMD EPYC\n\
                     stepping\t: 1\nmicrocode\t: 0xa0011d1\nflags\t\t: fpu sse2 erms avx fsrm avx2\n\nprocessor\t: 1\n\
                     vendor_id\t: GenuineIntel\n";
@@ -209,11 +209,11 @@ mod tests {
         assert_eq!((cpu.vendor.as_str(), cpu.family, cpu.model), ("AuthenticAMD", Some(25), Some(1)));
         assert_eq!((cpu.stepping, cpu.microcode.as_deref()), (Some(1), Some("0xa0011d1")));
         assert_eq!(cpu.flags, ["sse2", "avx", "avx2", "erms", "fsrm"]);
-        assert_eq!((cpu.slug(), cpu.told()), ("amd-25-1".into(), "AMD EPYC (family 25, model 1)".into()));
+        assert_eq!((cpu.slug(), cpu.describe()), ("amd-25-1".into(), "AMD EPYC (family 25, model 1)".into()));
     }
 
     #[test]
-    fn an_arm_processor_is_one_too() {
+    fn arm_cpuinfo_is_parsed() {
         let text = "processor\t: 0\nFeatures\t: fp asimd sve\nCPU implementer\t: 0x41\nCPU architecture: 8\n\
                     CPU part\t: 0xd40\nCPU revision\t: 1\n";
         let cpu = Cpu::parse(text);
@@ -224,13 +224,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_told_is_not_made_up() {
+    fn missing_values_stay_empty() {
         let cpu = Cpu::parse("");
         assert_eq!((cpu.slug(), cpu.name), ("unknown-x-x".to_owned(), None));
     }
 
     #[test]
-    fn designs_have_names() {
+    fn known_designs_have_names() {
         let cpu = |vendor: &str, family, model| {
             Cpu { vendor: vendor.into(), family: Some(family), model: Some(model), ..Cpu::default() }.short()
         };
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn steppings_are_alike() {
+    fn steppings_are_of_the_same_kind() {
         let cpu = |model| Cpu { vendor: "v".into(), family: Some(6), model: Some(model), ..Cpu::default() };
         assert!(cpu(1).is_like(&Cpu { stepping: Some(3), name: Some("x".into()), ..cpu(1) }));
         assert!(!cpu(1).is_like(&cpu(2)));

@@ -1,11 +1,11 @@
-//! JSON whose outer objects have a line for each field, and whose inner ones have one line each.
+//! JSON with a line for each field of outer objects, and one line for each inner object.
 
 use std::io::{self, Write};
 
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
-/// The text of `value`. What lies more than `depth` objects or arrays deep stays on the line of what it is in.
+/// The text of `value`. Values more than `depth` objects or arrays deep stay on the line of their container.
 pub(super) fn lines(value: &impl Serialize, depth: usize) -> io::Result<String> {
     let mut text = Vec::new();
     value.serialize(&mut Serializer::with_formatter(&mut text, Lines { depth, level: 0 }))?;
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_deep_stays_on_one_line() {
+    fn deep_values_stay_on_one_line() {
         let value = serde_json::json!({ "a": 1, "b": [{ "c": [1, 2], "d": "x" }, { "c": [], "d": null }] });
         let expected = "{\n  \"a\": 1,\n  \"b\": [\n    {\"c\": [1, 2], \"d\": \"x\"},\n    {\"c\": [], \"d\": null}\n  ]\n}\n";
         assert_eq!(lines(&value, 2).unwrap(), expected);

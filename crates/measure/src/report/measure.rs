@@ -1,4 +1,4 @@
-//! The run: one session after another, each saved when it ends, then one file for each placement.
+//! The run: successive sessions, each saved at its end, and then one file for each placement.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,10 +22,10 @@ use crate::placement::{NEAR_BELOW_NS, Placement};
 use crate::session::Session;
 use crate::settings::Settings;
 
-/// The least that a session measures, if what was before took too long.
+/// The shortest duration of a session, when earlier ones took too long.
 const SHORTEST: Duration = Duration::from_millis(300);
 
-/// Where results are kept, from the root of the repository.
+/// The folder of results, relative to the root of the repository.
 pub(super) const RESULTS: &str = "benches/results";
 
 /// Measures everything and writes the files.
@@ -43,12 +43,12 @@ pub(super) fn run(root: &Path, options: &Options) -> io::Result<()> {
         ));
     }
     let code = Code::of(root, options)?;
-    // not held while others are: there can be only one
+    // released before the next one: there can be only one
     let (machine, cpus) = {
         let session = Session::start(&settings, &[])?;
         (Machine::of(&session), session.cpus())
     };
-    let told = |key: &str| {
+    let known = |key: &str| {
         let found = machine.lines().iter().find(|(what, _)| *what == key);
         found.map_or_else(String::new, |(_, how)| how.clone())
     };
@@ -57,8 +57,8 @@ pub(super) fn run(root: &Path, options: &Options) -> io::Result<()> {
         commit: code.commit.clone(),
         changes: code.changes,
         cpu: Cpu::here(),
-        kernel: told("kernel"),
-        compiler: told("compiler"),
+        kernel: known("kernel"),
+        compiler: known("compiler"),
         seconds: options.seconds,
         cpus: options.cpus,
         near_below_ns: options.near_below_ns,
@@ -138,7 +138,7 @@ pub(super) fn run(root: &Path, options: &Options) -> io::Result<()> {
     partial.remove()
 }
 
-/// All sessions that the time has room for, those that were measured before with them.
+/// All sessions that fit the time, with those of the interrupted run.
 fn measure(
     settings: &Settings,
     options: &Options,
@@ -150,7 +150,7 @@ fn measure(
     let mut spent: f64 = before.iter().map(|step| step.seconds).sum();
     let mut progress = Progress::new(schedule.len(), options.seconds);
     if !before.is_empty() {
-        eprintln!("report: goes on after {} of {} sessions", before.len(), schedule.len());
+        eprintln!("report: continues after {} of {} sessions", before.len(), schedule.len());
     }
     let mut sessions = before.len();
     let mut gathered = Gathered::default();
@@ -158,7 +158,7 @@ fn measure(
     let mut checked = vec![false; GROUPS.len()];
     let begun = sessions;
     for (number, &group) in schedule.iter().enumerate().skip(begun) {
-        // what is over the time is left out, but never what was not measured at all
+        // skips sessions that exceed the time, unless their group was not measured at all
         if spent > options.seconds && number >= GROUPS.len() {
             break;
         }
@@ -166,7 +166,7 @@ fn measure(
         let its = &GROUPS[group];
         progress.says(number, its.name, spent);
         let named = |error| about(format_args!("{}", its.name), error);
-        // delays are placed when they are measured: by the border that the floors until now suggest
+        // delays get their placement when measured, by the border from the floors so far
         let near_below_ns = options.near_below_ns.unwrap_or_else(|| gathered.border());
         let settings = Settings { near_below_ns, ..settings.clone() };
         let mut session = its.start(&settings).map_err(named)?;
@@ -191,7 +191,7 @@ fn measure(
     Ok((gathered, sessions as u32))
 }
 
-/// One line on standard error that is written over, or one now and then where that is no terminal.
+/// A progress line on standard error, which is overwritten on a terminal and repeated now and then elsewhere.
 struct Progress {
     sessions: usize,
     seconds: f64,
@@ -231,12 +231,12 @@ impl Progress {
     }
 }
 
-/// What is measured.
+/// The measured code.
 struct Code {
     commit: String,
     /// `src/` differs from the commit.
     dirty: bool,
-    /// A number for all differences in what is measured and what measures.
+    /// A hash of all differences in the measured and the measuring code.
     changes: u64,
 }
 
@@ -313,7 +313,7 @@ fn date(time: SystemTime) -> String {
     format!("{year}-{month:02}-{:02}", days + 1)
 }
 
-/// One session of each group, as short as it gets. Writes no file.
+/// One session of each group, as short as possible. Writes no file.
 pub(super) fn smoke() -> io::Result<()> {
     let settings = Settings { capacity: CAPACITY, ..Settings::default() };
     let mut gathered = Gathered::default();
@@ -334,7 +334,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn days_are_counted_as_the_calendar_does() {
+    fn days_follow_the_calendar() {
         let day = |seconds| date(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
         assert_eq!(day(0), "1970-01-01");
         assert_eq!(day(951_782_399), "2000-02-28");

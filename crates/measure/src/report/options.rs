@@ -8,19 +8,19 @@ use crate::errors::unfit;
 
 pub(super) const USAGE: &str = "\
 options after `cargo bench --bench report --`:
-  --seconds N          how long to measure, all in all (default 330)
-  --peers              build crates/peers and have it measure the best other queues, in two fifths of the time more
-  --out DIR            where the files go (default benches/results)
-  --fresh              forget what an interrupted run has left, and start over
-  --cpus A,B           on which CPUs (default: the first two allowed)
-  --near-below N       floors below so many nanoseconds count as near (default 80, or up to 160 where that
-                       runs through the middle of one placement)
-  --commit NAME        the commit, where git does not tell
+  --seconds N          seconds to measure in all (default 330)
+  --peers              also build crates/peers and measure the best other queues, in two fifths more time
+  --out DIR            the folder for the files (default benches/results)
+  --fresh              discard the results of an interrupted run
+  --cpus A,B           the CPUs (default: the first two allowed)
+  --near-below N       floors below N ns count as near (default 80, or up to 160 if that
+                       divides a single placement)
+  --commit NAME        the commit, if git does not provide it
 instead of measuring:
-  --page               make docs/machines.md, the table in README.md and the summary for `shmpipe bench` from all files
-  --check              fail where a newer file is worse than an older one, or where --page would change something";
+  --page               generate docs/machines.md, the table in README.md and the summary for `shmpipe bench` from all files
+  --check              fail if a newer file is worse than an older one, or if --page would change a file";
 
-/// What the bench was asked to do.
+/// The options of the bench.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Options {
     pub(super) measure: bool,
@@ -77,7 +77,7 @@ impl Options {
                 _ => refused = refused.or(Some(word)),
             }
         }
-        // `cargo test` hands the options of its own harness to every target: a smoke run is not the one to complain
+        // `cargo test` passes the options of its own harness to every target, so a smoke run ignores unknown ones
         if let (Some(word), true) = (refused, options.measure) {
             return Err(unfit(format!("{word}: not an option of this bench\n{USAGE}")));
         }
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn options_are_read() {
+    fn options_are_parsed() {
         let options =
             parse(&["--bench", "--seconds", "60", "--peers", "--cpus", "2,3", "--out", "x"]).unwrap();
         assert!(options.measure && options.peers && !options.page && !options.check);
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn invalid_options_are_named() {
         for (words, part) in [
             (&["--bench", "--second", "1"][..], "--second: not an option"),
             (&["--bench", "--seconds"], "--seconds needs a value"),
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_smoke_run_ignores_what_a_test_harness_knows() {
+    fn smoke_run_ignores_options_of_the_test_harness() {
         assert!(!parse(&["--nocapture", "some_filter", "--test-threads=1"]).unwrap().measure);
     }
 }

@@ -1,4 +1,4 @@
-//! What is made from the archive: `docs/machines.md`, the table in `README.md`, the summary.
+//! Files generated from the archive: `docs/machines.md`, the table in `README.md`, the summary.
 
 use std::fs;
 use std::io;
@@ -17,7 +17,7 @@ use crate::transports::{CLASSIC, FUTEX, SHMPIPE, SHMPIPE_BATCH, SHMPIPE_SPIN, SH
 const PAGE: &str = "docs/machines.md";
 const README: &str = "README.md";
 
-/// Between these lines of `README.md` is the table.
+/// The table in `README.md` is between these lines.
 const BEGIN: &str = "<!-- machines: made by `cargo bench --bench report -- --page`; do not edit -->";
 const END: &str = "<!-- machines: end -->";
 
@@ -31,13 +31,13 @@ counts. Where a table does not say otherwise, a figure is the ratio to the *clas
 below 1 is faster than the classic ring. The ring has 1 MiB each way. The worst ratio of each table is in bold. [benchmarks.md](benchmarks.md#the-archive) says how to add a machine and when a newer result counts as worse.
 ";
 
-/// A file that is made, and what it should say.
+/// A generated file, and its text.
 pub(super) struct Made {
     pub(super) path: &'static str,
     pub(super) text: String,
 }
 
-/// Everything that is made from the archive. Of `README.md` only a part is; the rest is as it stands in the folder `root`.
+/// All files generated from the archive. Only a part of `README.md` is generated; the rest is copied from the folder `root`.
 pub(super) fn all(root: &Path, archive: &Archive) -> io::Result<Vec<Made>> {
     let summary = Summary::of(archive);
     let readme =
@@ -49,13 +49,13 @@ pub(super) fn all(root: &Path, archive: &Archive) -> io::Result<Vec<Made>> {
     ])
 }
 
-/// Those that are not as they should be.
+/// The files that are not current.
 pub(super) fn stale(root: &Path, archive: &Archive) -> io::Result<Vec<&'static str>> {
     let current = |made: &Made| fs::read_to_string(root.join(made.path)).is_ok_and(|text| text == made.text);
     Ok(all(root, archive)?.iter().filter(|made| !current(made)).map(|made| made.path).collect())
 }
 
-/// Writes those that are not as they should be; tells which.
+/// Writes the files that are not current, and returns their names.
 pub(super) fn write(root: &Path, archive: &Archive) -> io::Result<Vec<&'static str>> {
     let stale = stale(root, archive)?;
     for made in all(root, archive)?.iter().filter(|made| stale.contains(&made.path)) {
@@ -162,11 +162,11 @@ fn identities(machines: &[Machine<'_>]) -> String {
             Some(time(row.median_ns?) + &quartiles.unwrap_or_default())
         });
         if let Some(note) = source_note {
-            notes += &format!("* {}: {note}.\n", machine.told());
+            notes += &format!("* {}: {note}.\n", machine.describe());
         }
         Some(vec![
             cpu.architecture().unwrap_or("-").to_owned(),
-            cpu.told(),
+            cpu.describe(),
             machine.placement.to_string(),
             floor.unwrap_or_else(|| "-".to_owned()),
             entry.code(),
@@ -188,10 +188,10 @@ fn identities(machines: &[Machine<'_>]) -> String {
     text
 }
 
-/// What a row of a table is of, and its ratios.
+/// The head of a table row, and its ratios.
 type Line = (Vec<String>, Vec<Option<[f64; 2]>>);
 
-/// A table of ratios: the worst is in bold.
+/// A table of ratios with the worst in bold.
 fn ratio_table(head: &[String], rows: Vec<Line>) -> String {
     let worst = rows.iter().flat_map(|(_, cells)| cells).flatten().map(|[_, high]| *high).reduce(f64::max);
     let cell = |cell: Option<[f64; 2]>| match cell {
@@ -218,7 +218,7 @@ fn by_size(machines: &[Machine<'_>], experiment: Kind, placement: Placement, tra
     sized(vec![format!("{placement}, `{transport}`")], rows)
 }
 
-/// A table with a column for each size at which any machine has something.
+/// A table with a column for each size that any machine has.
 fn sized(mut head: Vec<String>, rows: Vec<Line>) -> String {
     if rows.is_empty() {
         return String::new();
@@ -248,7 +248,7 @@ fn by_capacity(machines: &[Machine<'_>], experiment: Kind, placement: Placement)
     sized(vec![format!("{experiment}, {placement}"), "ring".to_owned()], tables)
 }
 
-/// The median of a row, as time.
+/// The median of a row, as a time.
 fn median(rows: &[Row], is_it: impl Fn(&Row) -> bool) -> Option<f64> {
     rows.iter().find(|row| is_it(row)).and_then(|row| row.median_ns)
 }
@@ -265,7 +265,7 @@ fn delays(machines: &[Machine<'_>]) -> String {
                 median(&report.rows, |row| row.experiment == experiment && row.transport == transport);
             found.map_or("-".to_owned(), time)
         };
-        let mut row = vec![machine.told()];
+        let mut row = vec![machine.describe()];
         row.extend([CLASSIC, SHMPIPE, SHMPIPE_SPIN].map(|transport| cell(Kind::Paced, transport.name())));
         row.extend([FUTEX, SHMPIPE].map(|transport| cell(Kind::WakeUp, transport.name())));
         rows.push(row);
@@ -294,7 +294,7 @@ fn limits(machines: &[Machine<'_>]) -> String {
             })
         };
         let floor = median(&report.rows, |row| row.experiment == Kind::OneLine);
-        let mut row = vec![machine.told()];
+        let mut row = vec![machine.describe()];
         let trips = [floor, of(Limit::TwoLines, 0), of(Limit::Futex, 0)];
         row.extend(trips.map(|ns| ns.map_or("-".to_owned(), time)));
         row.extend(
@@ -322,7 +322,7 @@ fn peers(machines: &[Machine<'_>]) -> String {
     for machine in machines {
         let newest = machine.newest(|report| report.peers_missing.is_some() || !report.peers.is_empty());
         if let Some(why) = newest.and_then(|entry| entry.report.peers_missing.as_ref()) {
-            missing += &format!("* {}: {why}\n", machine.told());
+            missing += &format!("* {}: {why}\n", machine.describe());
         }
         let Some(Entry { report, .. }) = machine.newest(|report| !report.peers.is_empty()) else { continue };
         let rows = &report.peers;
@@ -354,7 +354,7 @@ fn peers(machines: &[Machine<'_>]) -> String {
                 line.extend(sizes.iter().map(|bytes| cell(bytes).unwrap_or_else(|| "-".to_owned())));
                 table.push(line);
             }
-            let mut head = vec![format!("{}: {experiment}", machine.told())];
+            let mut head = vec![format!("{}: {experiment}", machine.describe())];
             head.extend(sizes.iter().map(|size| format!("{size} B")));
             text += &format!("\n{}", markdown(&head, &table));
         }
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_has_every_machine_and_the_worst_in_bold() {
+    fn page_has_every_machine_and_the_worst_in_bold() {
         let page = page(&archive());
         assert!(page.starts_with("<!-- Made by"), "{page}");
         let lines = |part: &str| page.lines().filter(|line| line.contains(part)).count();
@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn peers_are_there_or_the_reason_why_not() {
+    fn page_has_peers_or_the_reason_why_not() {
         let mut archive = archive();
         let peer = |transport: &str, ns| {
             let mut row = Row::new(Kind::RoundTrip, 8, transport);
@@ -426,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_has_the_range_over_all_machines() {
+    fn table_has_the_range_over_all_machines() {
         let table = table(&Summary::of(&archive()));
         assert!(table.contains("| 64 | 0.70 to 1.25 | 0.60 | 0.20 to 0.30 | 0.10 |\n"), "{table}");
         assert!(table.contains("| 8 | - | - | - | - |\n"), "{table}");
@@ -434,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_between_the_lines_is_made() {
+    fn only_the_marked_part_is_generated() {
         let text = format!("before\n{BEGIN}\nold\n{END}\nafter\n");
         let made = with_table(&text, "new\n").unwrap();
         assert_eq!(made, format!("before\n{BEGIN}\nnew\n{END}\nafter\n"));
@@ -444,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_is_out_of_date_is_found() {
+    fn outdated_page_is_found() {
         let root = Folder::new("page");
         for folder in [Path::new(PAGE), Path::new(summary::PATH)].map(|path| path.parent().unwrap()) {
             fs::create_dir_all(root.join(folder)).unwrap();

@@ -1,5 +1,5 @@
-//! What an interrupted run has measured: a file of lines, the first of which says what was being measured, and each of the
-//! others is one session. A line without its end is one that was being written.
+//! The results of an interrupted run: a file whose first line identifies the run, and whose other lines are sessions. A last
+//! line without an end is incomplete, and ignored.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -11,12 +11,12 @@ use super::gathered::Part;
 use super::identity::Cpu;
 use crate::errors::about;
 
-/// What has to be the same for a run to go on where another stopped.
+/// The key of a run, which must match to resume it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Key {
     pub(super) schema: u32,
     pub(super) commit: String,
-    /// A number for what differs from the commit in the code that is measured and that measures.
+    /// A hash of all differences from the commit in the measured and the measuring code.
     pub(super) changes: u64,
     pub(super) cpu: Cpu,
     pub(super) kernel: String,
@@ -26,7 +26,7 @@ pub(super) struct Key {
     pub(super) near_below_ns: Option<f64>,
 }
 
-/// One session: which group of the plan, how long it took with its start, what it found.
+/// A session: its group in the plan, its duration including the start, and its results.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Step {
     pub(super) group: usize,
@@ -41,19 +41,19 @@ pub(super) struct Partial {
 }
 
 impl Partial {
-    /// Goes on with the file of that key, or begins one; tells the sessions that are in it.
+    /// Resumes the file with this key, or starts a new one. Returns the sessions in it.
     pub(super) fn open(path: &Path, key: &Key, fresh: bool) -> io::Result<(Partial, Vec<Step>)> {
-        let told = |error| about(format_args!("{}", path.display()), error);
+        let failed = |error| about(format_args!("{}", path.display()), error);
         if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(told)?;
+            fs::create_dir_all(folder).map_err(failed)?;
         }
         let text = if fresh { String::new() } else { fs::read_to_string(path).unwrap_or_default() };
         let (steps, length) = parse(&text, key);
         let file = OpenOptions::new().create(true).truncate(false).append(true).open(path);
-        let mut file = file.map_err(told)?;
-        file.set_len(length as u64).map_err(told)?;
+        let mut file = file.map_err(failed)?;
+        file.set_len(length as u64).map_err(failed)?;
         if length == 0 {
-            file.write_all((serde_json::to_string(key)? + "\n").as_bytes()).map_err(told)?;
+            file.write_all((serde_json::to_string(key)? + "\n").as_bytes()).map_err(failed)?;
         }
         Ok((Partial { path: path.to_owned(), file }, steps))
     }
@@ -65,17 +65,17 @@ impl Partial {
         written.map_err(|error| about(format_args!("{}", self.path.display()), error))
     }
 
-    /// All is measured and written elsewhere.
+    /// Removes the file at the end of the run.
     pub(super) fn remove(self) -> io::Result<()> {
         fs::remove_file(&self.path).map_err(|error| about(format_args!("{}", self.path.display()), error))
     }
 }
 
-/// The sessions of a file of that key, none of any other, and how many bytes hold them.
+/// The sessions of a file with this key, and their length in bytes. None for another key.
 fn parse(text: &str, key: &Key) -> (Vec<Step>, usize) {
     let (mut steps, mut length) = (Vec::new(), 0);
     for line in text.split_inclusive('\n') {
-        // one without its end was being written
+        // a line without an end is incomplete
         let Some(whole) = line.strip_suffix('\n') else { break };
         if length == 0 {
             if serde_json::from_str::<Key>(whole).ok().as_ref() != Some(key) {
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_goes_on_where_it_stopped() {
+    fn run_resumes_where_it_stopped() {
         let folder = Folder::new("report");
         let path = folder.join("partial");
         let (mut partial, before) = Partial::open(&path, &key("a"), false).unwrap();
@@ -122,7 +122,7 @@ mod tests {
         partial.add(&step(1)).unwrap();
         partial.add(&step(2)).unwrap();
         drop(partial);
-        // as if it had been killed while it wrote a third
+        // as if killed while it wrote a third
         let mut text = fs::read_to_string(&path).unwrap();
         text += "{\"group\":3,\"seconds\":1.";
         fs::write(&path, &text).unwrap();
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_of_another_run_does_not_count() {
+    fn file_of_another_run_is_ignored() {
         let first = serde_json::to_string(&key("a")).unwrap() + "\n";
         let text = first.clone() + &serde_json::to_string(&step(1)).unwrap() + "\n";
         assert_eq!(parse(&text, &key("a")), (vec![step(1)], text.len()));

@@ -1,4 +1,4 @@
-//! Other queues: built and measured by `crates/peers`, a program of its own.
+//! Other queues, built and measured by the program `crates/peers`.
 
 use std::env;
 use std::fs;
@@ -14,13 +14,13 @@ use crate::errors::about;
 const PEERS: &str = "classic,shmpipe,shmpipe-spin,ringfire,shaq,shmem-ipc,iceoryx2";
 const SIZES: &str = "8,64,256,1024,8192";
 
-/// How many lines of what went wrong are kept.
+/// The most lines of an error.
 const KEPT: usize = 3;
 
-/// Builds the program, which takes minutes the first time, and has it measure.
+/// Builds the program, which takes minutes the first time, and runs it.
 ///
 /// # Errors
-/// Why there are no rows, in few lines.
+/// Why there are no rows, in a few lines.
 pub(super) fn measure(root: &Path, options: &Options, near_below_ns: f64) -> io::Result<Vec<PlacedRows>> {
     let manifest = root.join("crates/peers/Cargo.toml");
     let rows = root.join("target/report/peers.json");
@@ -40,12 +40,12 @@ pub(super) fn measure(root: &Path, options: &Options, near_below_ns: f64) -> io:
     }
     measure.arg("--json").arg(&rows).stdout(Stdio::null());
     succeed("measuring the peers", &mut measure)?;
-    let told = |error| about(format_args!("{}", rows.display()), error);
-    let text = fs::read_to_string(&rows).map_err(told)?;
-    serde_json::from_str(&text).map_err(|error| told(error.into()))
+    let failed = |error| about(format_args!("{}", rows.display()), error);
+    let text = fs::read_to_string(&rows).map_err(failed)?;
+    serde_json::from_str(&text).map_err(|error| failed(error.into()))
 }
 
-/// Runs it with its words passed on to standard error; tells the first of those that say what went wrong.
+/// Runs it, and copies its standard error to ours. An error contains the first error lines.
 fn succeed(what: &str, command: &mut Command) -> io::Result<()> {
     let failed = |error| about(format_args!("{what}"), error);
     let mut child = command.stderr(Stdio::piped()).spawn().map_err(failed)?;
@@ -64,7 +64,7 @@ fn succeed(what: &str, command: &mut Command) -> io::Result<()> {
     Err(io::Error::other(format!("{what} failed ({status}): {}", why(&words))))
 }
 
-/// The lines that begin with `error`, or else the last ones.
+/// The lines that start with `error`, or else the last ones.
 fn why(words: &[String]) -> String {
     let errors: Vec<&str> =
         words.iter().map(|line| line.trim()).filter(|line| line.starts_with("error")).take(KEPT).collect();
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_went_wrong_is_told_in_few_lines() {
+    fn error_has_few_lines() {
         let words = |text: &str| why(&text.lines().map(str::to_owned).collect::<Vec<_>>());
         let text = "   Compiling a\nerror: failed to get `shaq`\nCaused by:\n  no network\nerror: and more\n";
         assert_eq!(words(text), "error: failed to get `shaq`; error: and more");
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_fails_is_an_error_with_its_words() {
+    fn failing_program_is_an_error_with_its_output() {
         let mut command = Command::new("sh");
         command.args(["-c", "echo 'error: no such crate' >&2; exit 3"]);
         let error = succeed("building", &mut command).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! The fixed set: groups of configurations, each of which a session can hold, and how the sessions alternate.
+//! The fixed set of figures: groups of configurations, one session each, and the order of the sessions.
 
 use std::io;
 use std::time::Duration;
@@ -13,22 +13,22 @@ use crate::sleeping;
 use crate::slices::{Plan, Until, collect};
 use crate::transports::{CLASSIC, FUTEX, SHMPIPE, SHMPIPE_BATCH, SHMPIPE_SPIN, SHMPIPE_TRUSTED, Transport};
 
-/// Bytes of the ring, each way, that most is measured in.
+/// The default bytes of the ring, each way.
 pub const CAPACITY: usize = 1 << 20;
 
-/// A word, half a line, a line with a record's header and without, one byte more, and up from there.
+/// A word, half a line, a line with and without a record's header, one byte more, and larger sizes.
 pub(super) const SIZES: &[usize] = &[8, 32, 56, 64, 65, 128, 256, 1024, 4096, 8192, 16384, 65536, 262_144];
-/// In rings of other sizes.
+/// The sizes for rings of other capacities.
 const FEW_SIZES: &[usize] = &[64, 1024, 4096, 16384, 65536];
-/// Of paced messages and of wake-ups.
+/// The sizes of paced messages and of wake-ups.
 const SHORT: &[usize] = &[64];
 /// Messages a second.
 const RATES: &[f64] = &[10_000.0];
 
-/// How long a session lasts: as in [`collect_in_sessions`](crate::collect_in_sessions).
+/// The duration of a session, as in [`collect_in_sessions`](crate::collect_in_sessions).
 const SESSION: Duration = Duration::from_secs(2);
 
-/// What a session of a group measures.
+/// The measurement of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum What {
     Slices(&'static [usize]),
@@ -37,7 +37,7 @@ enum What {
     WakeUps,
 }
 
-/// What one session can hold.
+/// The configurations of one session.
 pub(super) struct Group {
     pub(super) name: &'static str,
     pub(super) capacity: usize,
@@ -47,7 +47,7 @@ pub(super) struct Group {
     share: u32,
 }
 
-/// Those that take part in round trips.
+/// The transports for round trips.
 const RINGS: &[&dyn Transport] = &[CLASSIC, SHMPIPE, SHMPIPE_TRUSTED, SHMPIPE_BATCH];
 
 const fn ring(name: &'static str, capacity: usize, share: u32) -> Group {
@@ -83,7 +83,7 @@ pub(super) const GROUPS: &[Group] = &[
 ];
 
 impl Group {
-    /// A session that can measure it.
+    /// Starts a session for it.
     pub(super) fn start(&self, settings: &Settings) -> io::Result<Session> {
         Session::start(&Settings { capacity: self.capacity, ..settings.clone() }, self.transports)
     }
@@ -101,7 +101,7 @@ impl Group {
         Ok(())
     }
 
-    /// Measures for so long, and each configuration once at least.
+    /// Measures for `duration`, and each configuration at least once.
     pub(super) fn measure(&self, session: &mut Session, time: Duration, seed: u64) -> io::Result<Part> {
         Ok(match self.what {
             What::Slices(sizes) => {
@@ -110,7 +110,7 @@ impl Group {
                 for experiment in [Experiment::RoundTrip, Experiment::Streaming] {
                     plan = plan.with(session, experiment, sizes);
                 }
-                // one by one a batch goes as it does without batches
+                // single messages go without batches
                 let batch = session.transport(SHMPIPE_BATCH.name())?;
                 plan.configs
                     .retain(|config| config.experiment == Experiment::Streaming || config.transport != batch);
@@ -126,15 +126,14 @@ impl Group {
     }
 }
 
-/// The groups in the order in which sessions measure them, each as often as its share says, once at least, and spread over
-/// all of the time.
+/// The groups in the order of the sessions. Each occurs by its share, at least once, and spread over the whole time.
 pub(super) fn schedule(time: Duration) -> Vec<usize> {
     let sessions = (time.div_duration_f64(SESSION).round() as usize).max(GROUPS.len());
     let shares: u32 = GROUPS.iter().map(|group| group.share).sum();
     let mut done = vec![0u32; GROUPS.len()];
     let mut schedule = Vec::new();
     for session in 1..=sessions {
-        // whose turn is most overdue; at first everyone's once, so that a short run has everything
+        // the most overdue group; at first each group once, so that a short run has all of them
         let due = |group: usize| {
             let due = session as f64 * f64::from(GROUPS[group].share) / f64::from(shares);
             let never = if done[group] == 0 { sessions as f64 } else { 0.0 };
@@ -153,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_are_of_a_hundred() {
+    fn shares_add_up_to_a_hundred() {
         assert_eq!(GROUPS.iter().map(|group| group.share).sum::<u32>(), 100);
     }
 
@@ -170,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_run_has_everything() {
+    fn short_run_has_every_group() {
         let mut schedule = schedule(Duration::from_secs(1));
         schedule.sort_unstable();
         assert_eq!(schedule, (0..GROUPS.len()).collect::<Vec<_>>());

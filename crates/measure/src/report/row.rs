@@ -1,4 +1,4 @@
-//! What a file of the archive holds.
+//! The content of an archive file.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,7 +13,7 @@ use crate::placement::Placement;
 /// The version of the files' format.
 pub const SCHEMA: u32 = 1;
 
-/// What a figure is of. The order is that of the rows in a file.
+/// The kinds of figures, in the order of the rows in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
@@ -21,13 +21,13 @@ pub enum Kind {
     OneLine,
     /// Another limit of the hardware or the kernel; see [`limits`](crate::limits).
     Limit,
-    /// A message there and one of the same size back.
+    /// A message to the partner and one of the same size back.
     RoundTrip,
-    /// Messages in a row, timed where they are received.
+    /// Successive messages, timed by the receiver.
     Streaming,
-    /// The delay of messages that are sent at a fixed rate.
+    /// The delay of messages at a fixed rate.
     Paced,
-    /// The delay of a message to a consumer that sleeps.
+    /// The delay of a message to a sleeping consumer.
     WakeUp,
 }
 
@@ -44,50 +44,50 @@ impl fmt::Display for Kind {
     }
 }
 
-/// One figure. What was not measured, or is not known of an old figure, is not there.
+/// One figure. Fields that were not measured, or are unknown for an old figure, are absent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Row {
-    /// What it is of.
+    /// Its kind.
     pub experiment: Kind,
-    /// Bytes of the ring, each way; not of limits.
+    /// Bytes of the ring, each way. Absent for limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity: Option<usize>,
-    /// Bytes of a message or a block; 0 where it carries none.
+    /// Bytes of a message or a block; 0 without data.
     pub bytes: usize,
     /// The transport, or the limit.
     pub transport: String,
-    /// What the transport does while it waits.
+    /// How the transport waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits: Option<String>,
-    /// Messages a second, where they are paced.
+    /// Messages per second, if paced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<u64>,
-    /// Slices; messages where each is timed by itself.
+    /// Slices, or messages if each is timed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub n: Option<u64>,
     /// Nanoseconds of one message, round trip or block.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub median_ns: Option<f64>,
-    /// Half of the slices lie between.
+    /// The quartiles of the slices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quartiles_ns: Option<[f64; 2]>,
     /// The ratio of the medians to the classic ring's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to_classic: Option<f64>,
-    /// The ends, where an old source gives a range for that ratio; `to_classic` is then its middle.
+    /// The range of that ratio, if an old source gives one; `to_classic` is then its middle.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to_classic_range: Option<[f64; 2]>,
-    /// The median of each slice's cost in units of its own floor.
+    /// The median of the slices' costs in units of their floors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to_floor: Option<f64>,
-    /// Sessions with enough slices for a median of their own.
+    /// Sessions with enough slices for a median.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sessions: Option<u32>,
     /// The quartiles of the sessions' medians.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sessions_ns: Option<[f64; 2]>,
-    /// The quartiles of the sessions' ratios to the classic ring: how much the ratio moves between sessions.
+    /// The quartiles of the sessions' ratios to the classic ring, which show how the ratio varies between sessions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sessions_to_classic: Option<[f64; 2]>,
 }
@@ -114,7 +114,7 @@ impl Row {
         }
     }
 
-    /// What the row is of, in words that no other row of its file has.
+    /// The name of the row, unique in its file.
     pub fn name(&self) -> String {
         let mut name = format!("{}, {} B, {}", self.experiment, self.bytes, self.transport);
         if let Some(capacity) = self.capacity {
@@ -127,17 +127,17 @@ impl Row {
     }
 }
 
-/// Rows of one placement, as another tool hands them over.
+/// Rows of one placement from another tool.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlacedRows {
     /// Where the two sides ran.
     pub placement: Placement,
-    /// What was measured there.
+    /// The rows.
     pub rows: Vec<Row>,
 }
 
-/// Where the figures of a file come from.
+/// The source of the figures of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Source {
@@ -151,17 +151,17 @@ pub enum Source {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Run {
-    /// How long it was to take.
+    /// The intended duration.
     pub seconds: f64,
-    /// Pairs of processes, one after the other.
+    /// Successive pairs of processes.
     pub sessions: u32,
-    /// Slices that did not count: the floors around them differed. Of all placements.
+    /// Slices of all placements that did not count, because their floors differed.
     pub discarded: u64,
-    /// Floors below so many nanoseconds counted as near.
+    /// Floors below this many nanoseconds counted as near.
     pub near_below_ns: f64,
 }
 
-/// A row that is allowed to be worse than before.
+/// A row that may be worse than before.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Accepted {
@@ -177,17 +177,17 @@ pub struct Accepted {
 pub struct Report {
     /// [`SCHEMA`].
     pub schema: u32,
-    /// Where the figures come from.
+    /// The source of the figures.
     pub source: Source,
-    /// The same in words, of transcribed figures.
+    /// The document of transcribed figures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_note: Option<String>,
-    /// The day on which they were measured, as 2026-11-29 (UTC).
+    /// The day of the measurement, as 2026-11-29 (UTC).
     pub date: String,
-    /// The time of that day, as 23:59 (UTC): which of two files of one day is the newer one.
+    /// The time of that day, as 23:59 (UTC), which orders files of one day.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<String>,
-    /// The commit of the code that was measured.
+    /// The commit of the measured code.
     pub commit: String,
     /// `src/` differed from that commit.
     pub dirty: bool,
@@ -195,21 +195,21 @@ pub struct Report {
     pub placement: Placement,
     /// The processor.
     pub cpu: Cpu,
-    /// How the processors are connected, as the kernel says.
+    /// The topology of the processors, as reported by the kernel.
     #[serde(default, skip_serializing_if = "Topology::is_empty")]
     pub topology: Topology,
-    /// Whether the processor says that a hypervisor is below.
+    /// Whether the processor reports a hypervisor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hypervisor: Option<bool>,
-    /// Bytes of the ring, each way, in rows that name no other.
+    /// The default bytes of the ring, each way, of the rows.
     pub capacity: usize,
-    /// The rest of what there is to know about the machine: kernel, compiler, clock and more.
+    /// More about the machine: kernel, compiler, clock and so on.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub machine: BTreeMap<String, String>,
     /// How it was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<Run>,
-    /// What is worse than in an older file and may be: written by hand.
+    /// Rows that may be worse than in an older file. Entered manually.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub accepted: Vec<Accepted>,
     /// The figures.
@@ -223,7 +223,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// `amd-25-1-near-2026-11-29-9b5f769.json`: the processor, the placement, the day, the commit, and what is unusual.
+    /// `amd-25-1-near-2026-11-29-9b5f769.json`: processor, placement, day, commit, and special marks.
     pub fn file_name(&self) -> String {
         let Report { cpu, placement, date, commit, dirty, source, .. } = self;
         let place = match placement {
@@ -235,10 +235,10 @@ impl Report {
         format!("{}-{place}-{date}-{commit}{dirty}{transcribed}.json", cpu.slug())
     }
 
-    /// The file's text: one line for each row, so that a difference of two files can be read.
+    /// The file's text, with one line for each row, so that diffs are readable.
     ///
     /// # Errors
-    /// None that is known: there is a text for every report.
+    /// None, since every report has a text.
     pub fn to_json(&self) -> io::Result<String> {
         json::lines(self, 2)
     }
@@ -246,7 +246,7 @@ impl Report {
     /// Reads a file's text.
     ///
     /// # Errors
-    /// `InvalidData` for what is not JSON, has another [`SCHEMA`], lacks a field or has an unknown one.
+    /// `InvalidData` for a text that is not JSON, has another [`SCHEMA`], lacks a field or has an unknown one.
     pub fn from_json(text: &str) -> io::Result<Report> {
         #[derive(Deserialize)]
         struct Version {
@@ -270,7 +270,7 @@ pub(super) mod tests {
     use std::path::{Path, PathBuf};
     use std::{env, fs, process};
 
-    /// An empty folder that goes with the test, also with one that fails.
+    /// A temporary folder, which is removed even if the test fails.
     pub struct Folder(PathBuf);
 
     impl Folder {
@@ -325,7 +325,7 @@ pub(super) mod tests {
         }
     }
 
-    /// A row of ours with a ratio and how far it moves between sessions.
+    /// A row of ours with a ratio and its variation between sessions.
     pub fn row(experiment: Kind, bytes: usize, ratio: f64, sessions: [f64; 2]) -> Row {
         Row {
             capacity: Some(1 << 20),
@@ -339,7 +339,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_report_survives_its_file() {
+    fn report_round_trips_through_its_file() {
         let rows = vec![row(Kind::RoundTrip, 8, 0.74, [0.73, 0.76]), Row::new(Kind::Limit, 65536, "read")];
         let report = report("2026-11-29", "9b5f769", Placement::Near, rows);
         let text = report.to_json().unwrap();
@@ -350,7 +350,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_file_is_named_after_what_it_is_of() {
+    fn file_name_describes_the_content() {
         let mut report = report("2026-11-29", "9b5f769", Placement::Near, Vec::new());
         assert_eq!(report.file_name(), "amd-25-1-near-2026-11-29-9b5f769.json");
         (report.dirty, report.placement) = (true, Placement::Far);
@@ -360,7 +360,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn another_schema_and_unknown_fields_are_refused() {
+    fn other_schemas_and_unknown_fields_are_refused() {
         let text = report("2026-11-29", "9b5f769", Placement::Near, Vec::new()).to_json().unwrap();
         let newer = text.replace("\"schema\": 1", "\"schema\": 2");
         assert!(Report::from_json(&newer).unwrap_err().to_string().contains("its schema is 2, expected 1"));

@@ -1,4 +1,4 @@
-//! What the archive says in short, for programs that have no archive at hand.
+//! A summary of the archive, for programs without the archive.
 
 use std::io;
 
@@ -10,13 +10,13 @@ use super::plan::CAPACITY;
 use super::row::{Kind, Row};
 use crate::placement::Placement;
 
-/// Where it is kept, from the root of the repository.
+/// Its path, relative to the root of the repository.
 pub(super) const PATH: &str = "crates/measure/src/report/summary.json";
 
-/// The sizes that the documents and `shmpipe bench` speak of.
+/// The sizes in the documents and in `shmpipe bench`.
 pub(super) const SIZES: [usize; 7] = [8, 32, 64, 256, 1024, 8192, 65536];
 
-/// Between which ratios to the classic ring all machines of the archive lie.
+/// The range of the ratios to the classic ring over all machines of the archive.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cell {
@@ -30,28 +30,28 @@ pub struct Cell {
     pub low: f64,
     /// The worst one.
     pub high: f64,
-    /// How many kinds of processors there are.
+    /// The number of kinds of processors.
     pub machines: usize,
 }
 
-/// The archive in short: `shmpipe` with default settings in a ring of 1 MiB, beside the classic ring.
+/// The summary: `shmpipe` with default settings in a ring of 1 MiB, relative to the classic ring.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Summary {
-    /// One for each placement, experiment and size that any machine has.
+    /// A range for each placement, experiment and size that any machine has.
     pub cells: Vec<Cell>,
 }
 
 impl Summary {
-    /// The one that this crate was built with.
+    /// The summary in this build.
     ///
     /// # Errors
-    /// None in a build that `cargo bench --bench report -- --check` has passed.
+    /// None if `cargo bench --bench report -- --check` passes.
     pub fn built_in() -> io::Result<Summary> {
         Ok(serde_json::from_str(include_str!("summary.json"))?)
     }
 
-    /// What all machines have measured of that.
+    /// The ratios of all machines.
     pub fn find(&self, placement: Placement, experiment: Kind, bytes: usize) -> Option<&Cell> {
         let is_it =
             |cell: &&Cell| (cell.placement, cell.experiment, cell.bytes) == (placement, experiment, bytes);
@@ -86,7 +86,7 @@ impl Summary {
     }
 }
 
-/// The ratio to the classic ring, twice, or the ends of its range in an old source.
+/// The ratio to the classic ring, twice, or the ends of its range in a transcribed file.
 pub(super) fn ratios(row: &Row) -> Option<[f64; 2]> {
     row.to_classic_range.or(row.to_classic.map(|ratio| [ratio, ratio]))
 }
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_summary_has_the_range_over_the_newest_of_all_machines() {
+    fn summary_has_the_range_over_the_newest_files_of_all_machines() {
         let entry = |date, model, ratio| {
             let mut report =
                 report(date, "abc", Placement::Far, vec![row(Kind::Streaming, 64, ratio, [ratio, ratio])]);
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn the_one_that_is_built_in_can_be_read() {
+    fn built_in_summary_can_be_read() {
         assert!(Summary::built_in().unwrap().cells.len() >= 20);
     }
 }

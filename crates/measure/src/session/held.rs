@@ -1,4 +1,4 @@
-//! What a session holds and gives back when it ends, however it ends.
+//! Resources that a session releases when it ends, however it ends.
 
 use std::io;
 use std::rc::Rc;
@@ -10,7 +10,7 @@ use std::sync::atomic::{
 use crate::affinity::Affinity;
 use crate::control::Control;
 
-/// Removes what the transports have left, when both processes have let go of it.
+/// Removes leftovers of the transports, once both processes have released them.
 pub(super) struct Leftovers(pub(super) Rc<Control>);
 
 impl Drop for Leftovers {
@@ -19,12 +19,12 @@ impl Drop for Leftovers {
     }
 }
 
-/// Gives the thread its CPUs back.
+/// Restores the CPUs of the thread.
 pub(super) struct Pinned(pub(super) Affinity);
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        // a CPU that has gone away meanwhile is nothing that a destructor could mend
+        // fails if a CPU has gone offline, which a destructor cannot handle
         let _ = self.0.restore();
     }
 }
@@ -38,7 +38,7 @@ pub(super) struct OnlyOne {
 
 impl OnlyOne {
     pub(super) fn claim() -> io::Result<OnlyOne> {
-        // ORDERING: Acquire, with the Release store in `drop`: the session before has let go of everything.
+        // ORDERING: Acquire, with the Release store in `drop`: the last session has released everything.
         if CLAIMED.swap(true, Acquire) {
             return Err(io::Error::new(
                 io::ErrorKind::ResourceBusy,
@@ -48,7 +48,7 @@ impl OnlyOne {
         Ok(OnlyOne { kept: false })
     }
 
-    /// From now on nobody has it: something of this session stays.
+    /// Blocks further sessions: a part of this one stays.
     pub(super) fn keep(&mut self) {
         self.kept = true;
     }

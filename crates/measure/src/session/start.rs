@@ -1,10 +1,10 @@
-//! How a session begins: what is made when, and by whom.
+//! The start of a session.
 //!
-//! 1. Transports that pass descriptors are made, before there is anybody to inherit them.
-//! 2. The other process starts: the partner, or the guard of a partner that is a thread.
-//! 3. When it can clean up after this one, the other transports are made.
-//! 4. The partner is told of all transports, and joins them.
-//! 5. Each carries as many bytes as its ring holds, both ways.
+//! 1. Create the transports that pass descriptors, before the process that inherits them.
+//! 2. Start the other process: the partner, or the guard for a partner thread.
+//! 3. When it can clean up, create the other transports.
+//! 4. Send all invitations to the partner, which joins the transports.
+//! 5. Send as many bytes through each as its ring holds, both ways.
 
 use std::io;
 use std::mem;
@@ -25,15 +25,15 @@ use crate::patience::sides_are_alone;
 use crate::settings::{Between, Settings};
 use crate::transports::Transport;
 
-/// For each transport this side's end and what the partner is to be told, if it is made already.
+/// For each transport this side's end and the invitation, once it is created.
 type Made = Vec<Option<(Endpoint, Letter)>>;
 
 impl Session {
-    /// Makes the transports, starts the partner and waits until it has joined them all. As many bytes as a ring holds then
-    /// go each way through each of them, checked, so that no page is touched for the first time while the clock runs.
+    /// Creates the transports, starts the partner and waits until it has joined them all. Then sends as many checked bytes as a
+    /// ring holds each way through each of them, so that no page is touched for the first time in a timed slice.
     ///
     /// # Errors
-    /// `ResourceBusy` while another session of this process lives; those of the system, with what was tried in front.
+    /// `ResourceBusy` while another session of this process lives; those of the system, prefixed with the attempt.
     pub fn start(settings: &Settings, transports: &[&'static dyn Transport]) -> io::Result<Session> {
         if partner::is_partner() {
             return Err(unfit("a partner cannot have one: main must call serve_if_partner first"));
@@ -87,7 +87,7 @@ impl Session {
         Ok(session)
     }
 
-    /// Makes the transports that pass descriptors, or the others.
+    /// Creates the transports that pass descriptors, or the others.
     fn make(&self, passing: bool, made: &mut Made) -> io::Result<()> {
         for (transport, made) in self.transports.iter().zip(made) {
             if transport.passes_descriptors() == passing {
@@ -105,7 +105,7 @@ impl Session {
         Ok(())
     }
 
-    /// Starts the other process, which inherits the descriptors where it is the partner.
+    /// Starts the other process, which inherits the descriptors if it is the partner.
     fn start_process(&mut self, made: &mut Made) -> io::Result<()> {
         match self.settings.between {
             Between::Processes => {
@@ -121,7 +121,7 @@ impl Session {
         Ok(())
     }
 
-    /// Tells the partner of all transports; starts it, where it is a thread.
+    /// Sends the invitations to the partner, and starts it if it is a thread.
     fn invite(&mut self, letters: Vec<Letter>) -> io::Result<()> {
         let letters = self.transports.iter().copied().zip(letters);
         match self.settings.between {
@@ -137,7 +137,7 @@ impl Session {
                     cpu: self.cpus.map(|(_, theirs)| theirs),
                     letters: letters.collect(),
                 };
-                // it inherits that the signals are held, so they come to this thread for good
+                // it inherits the blocked signals, so they always arrive at this thread
                 self.partner = Some(Partner::Thread(Thread::start(start)?));
                 Ok(())
             }

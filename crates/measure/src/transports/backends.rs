@@ -1,4 +1,4 @@
-//! Two shmpipes, one each way, in each kind of shared memory, its pages made ready in one way or another.
+//! A shmpipe each way, in each kind of shared memory, with its pages prepared in various ways.
 
 use std::fmt::Display;
 use std::io;
@@ -39,7 +39,7 @@ impl Kind {
         }
     }
 
-    /// An address that makes a new pipe, and the file that this makes, if it does.
+    /// An address that creates a pipe, and the file that this creates, if any.
     pub fn fresh(self) -> (String, Option<Scratch>) {
         let in_file = |directory| {
             let scratch = Scratch::new(directory);
@@ -57,13 +57,13 @@ impl Kind {
     }
 }
 
-/// Which side faults the pages in before it begins.
+/// The side that faults in the pages before the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Prefault {
-    /// As the options have it by default.
+    /// By the default of the options.
     Default,
     Nobody,
-    /// Who makes the pipe: the parent.
+    /// The creator of the pipe: the parent.
     Creator,
     Both,
 }
@@ -73,9 +73,9 @@ struct Backend {
     kind: Kind,
     prefault: Prefault,
     huge_pages: bool,
-    /// Whether the ring is used once before anything is timed.
+    /// Whether the ring is used before anything is timed.
     used: bool,
-    /// Whether only the way from the partner has a ring of full size.
+    /// Whether only the direction from the partner has a ring of full size.
     one_way: bool,
 }
 
@@ -91,7 +91,7 @@ const fn large(name: &'static str, kind: Kind, prefault: Prefault, huge_pages: b
     Backend { name, kind, prefault, huge_pages, used: false, one_way: true }
 }
 
-/// Every kind of shared memory, by default options.
+/// Every kind of shared memory, with default options.
 pub const BACKENDS: &[&dyn Transport] = &[
     &usual("sysv", Kind::SysV),
     &usual("posix", Kind::Posix),
@@ -99,7 +99,7 @@ pub const BACKENDS: &[&dyn Transport] = &[
     &usual("memfd", Kind::Memfd),
 ];
 
-/// The same, unused: no page of a ring was touched but as its name says.
+/// The same, unused: only the side in the name has touched pages of the ring.
 pub const FIRST_LAPS: &[&dyn Transport] = &[
     &untouched("sysv-untouched", Kind::SysV, Prefault::Nobody),
     &untouched("sysv-creator", Kind::SysV, Prefault::Creator),
@@ -115,15 +115,15 @@ pub const FIRST_LAPS: &[&dyn Transport] = &[
     &untouched("memfd-both", Kind::Memfd, Prefault::Both),
 ];
 
-/// A large ring, of which only the way from the partner is large.
+/// Large rings, only in the direction from the partner.
 pub struct LargeRing {
-    /// In what kind of shared memory.
+    /// The kind of shared memory.
     pub kind: Kind,
-    /// Whether it asks for huge pages.
+    /// Whether it requests huge pages.
     pub huge_pages: bool,
     /// Faulted in by both sides.
     pub steady: &'static dyn Transport,
-    /// Faulted in by nobody. Pages that are put together have to be faulted in first.
+    /// Not faulted in. Pages must be faulted in before the kernel can collapse them.
     pub untouched: Option<&'static dyn Transport>,
 }
 
@@ -161,11 +161,11 @@ pub const LARGE: &[LargeRing] = &[
     },
 ];
 
-/// Bytes of the way to the partner where it is not used.
+/// Bytes of the direction to the partner if it is not used.
 const SMALL: u64 = 64 << 10;
 
 impl Backend {
-    /// How one side, the `creator` or the other, makes or opens a pipe.
+    /// The options of one side, the `creator` or the other.
     fn options(&self, creator: bool) -> Options {
         let options = Options::new().huge_pages(self.huge_pages);
         match self.prefault {
@@ -176,7 +176,7 @@ impl Backend {
         }
     }
 
-    /// A new pipe, of which the partner is told and which goes with the session.
+    /// Creates a pipe, which is in the invitation and is removed with the session.
     fn make_one(&self, invitation: &mut Invitation<'_>, capacity: u64) -> io::Result<Pipe> {
         let options = self.options(true).capacity(capacity);
         let (address, file) = self.kind.fresh();
@@ -188,7 +188,7 @@ impl Backend {
             (Kind::Memfd, Some(descriptor)) => invitation.pass(descriptor.try_clone_to_owned()?),
             _ => {
                 if let Err(error) = announce(&pipe, invitation) {
-                    // it is not listed for removal: the first error is the one to report, whatever comes of this
+                    // it is not listed for removal; report the first error, even if the removal fails
                     let _ = ::shmpipe::unlink_force(pipe.address());
                     return Err(error);
                 }

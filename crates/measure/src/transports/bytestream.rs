@@ -1,4 +1,4 @@
-//! Messages of known size on a stream of bytes: write all of it, read exactly as much.
+//! Messages of known size on a byte stream: writes all bytes, and reads exactly as many.
 
 use std::io::{self, ErrorKind, Read, Write};
 
@@ -6,7 +6,7 @@ use crate::channel::Channel;
 use crate::patience::Patience;
 use crate::watchdog;
 
-/// A reading and a writing end. Where they block, a call sleeps in the kernel; where they do not, it asks again and again.
+/// A reading and a writing end. Calls on blocking ends sleep in the kernel, and on others poll.
 pub(super) struct ByteStream<R, W> {
     pub(super) reader: R,
     pub(super) writer: W,
@@ -42,7 +42,7 @@ impl<R: Read, W: Write> Channel for ByteStream<R, W> {
     }
 }
 
-/// What comes before the next call, unless the error is one to report.
+/// Waits before the next call, or returns an error to report.
 #[inline(always)]
 fn look_again(error: io::Error, patience: &mut Patience) -> io::Result<()> {
     match error.kind() {

@@ -1,4 +1,4 @@
-//! The ring as it is usually written: the positions are published, and each side caches the other's.
+//! The classic ring: published positions, and each side caches the other's.
 
 use std::io;
 use std::ptr;
@@ -52,17 +52,17 @@ impl Transport for Classic {
     }
 }
 
-/// In front of the bytes. Positions count bytes since the start and never wrap.
+/// The positions, before the bytes. They count bytes since the start and never wrap.
 #[repr(C)]
 struct Positions {
     tail: Line<AtomicUsize>,
     head: Line<AtomicUsize>,
 }
 
-/// The positions have a page of their own, so that the bytes start on one.
+/// The positions have their own page, so that the bytes start on a page.
 const BYTES: usize = 4096;
 const RECORD_HEADER: usize = 8;
-/// A length that says: the rest of the ring is not used, go on at its start.
+/// A length that marks the rest of the ring as unused. The next record is at the start.
 const WRAP: u64 = u64::MAX;
 
 /// Positions and bytes of one direction.
@@ -79,7 +79,7 @@ fn record_len(payload: usize) -> usize {
     RECORD_HEADER + payload.next_multiple_of(8)
 }
 
-/// Where one direction lies, as both its ends see it.
+/// One direction, for both ends.
 struct Ring {
     positions: *const Positions,
     bytes: *mut u8,
@@ -91,7 +91,7 @@ struct Ring {
 impl Ring {
     /// The ring number `which` of a segment that holds two of that capacity.
     fn new(segment: &Rc<Segment>, which: usize, capacity: usize) -> Ring {
-        // SAFETY: the segment holds two rings of this length, one after the other, and starts on a page.
+        // SAFETY: the segment holds two successive rings of this length, and starts on a page.
         let base = unsafe { segment.base().add(which * ring_len(capacity)) };
         // SAFETY: a ring is longer than the page before its bytes.
         let bytes = unsafe { base.add(BYTES) };
@@ -100,7 +100,7 @@ impl Ring {
 
     #[inline(always)]
     fn positions(&self) -> &Positions {
-        // SAFETY: mapped for as long as the ring lives, aligned to a page or to the capacity, and made of atomics only.
+        // SAFETY: mapped as long as the ring lives, aligned to a page or to the capacity, and all of it is atomic.
         unsafe { &*self.positions }
     }
 
@@ -114,7 +114,7 @@ impl Ring {
 struct Out {
     ring: Ring,
     tail: usize,
-    /// `head` as last read: it only grows, so there is at least as much room as it says.
+    /// `head` as last read. It only grows, so there is at least this much space.
     seen_head: usize,
 }
 
@@ -139,14 +139,14 @@ impl Out {
         let unused = if to_end < need { to_end } else { 0 };
         let mut patience = Patience::new();
         while self.tail + unused + need - self.seen_head > self.ring.capacity {
-            // ORDERING: Acquire, with the Release store in `recv`: the consumer has read what is written over now.
+            // ORDERING: Acquire, with the Release store in `recv`: the consumer has read the bytes to overwrite.
             self.seen_head = self.ring.positions().head.0.load(Acquire);
             patience.pause()?;
         }
         let start = if unused == 0 { index } else { 0 };
-        // SAFETY: records start at multiples of 8, and indices are below the capacity, a multiple of 8: the header words
-        // are inside and aligned. The record does not reach past the end: to_end >= need, or it starts at 0 and the room
-        // just found is need at least. The consumer does not read between head and head + capacity before tail says so.
+        // SAFETY: records start at multiples of 8, and indices are below the capacity, a multiple of 8. So the header words
+        // are inside and aligned. The record does not extend past the end: to_end >= need, or it starts at 0 and the space
+        // just found is at least need. The consumer does not read between head and head + capacity until tail covers it.
         unsafe {
             if unused != 0 {
                 self.ring.bytes.add(index).cast::<u64>().write(WRAP);
@@ -156,7 +156,7 @@ impl Out {
             ptr::copy_nonoverlapping(message.as_ptr(), record.add(RECORD_HEADER), message.len());
         }
         self.tail += unused + need;
-        // ORDERING: Release, with the Acquire load in `recv`: who sees the position sees the record before it.
+        // ORDERING: Release, with the Acquire load in `recv`: a consumer that sees the position sees the record before it.
         self.ring.positions().tail.0.store(self.tail, Release);
         Ok(())
     }
@@ -179,7 +179,7 @@ impl In {
                 }
             }
             let index = self.ring.index(self.head);
-            // SAFETY: a multiple of 8 below the capacity; the producer wrote it before the tail that was seen, and writes
+            // SAFETY: a multiple of 8 below the capacity. The producer wrote it before the tail that was loaded, and writes
             // it again only after the head that is stored below.
             let len = unsafe { self.ring.bytes.add(index).cast::<u64>().read() };
             if len == WRAP {
@@ -190,14 +190,14 @@ impl In {
             if len > buffer.len() || record_len(len) > self.ring.capacity - index {
                 return Err(too_long(len, buffer.len()));
             }
-            // SAFETY: the record is inside the ring and the payload fits the buffer, both just compared; the producer
-            // leaves it alone until the head that is stored below.
+            // SAFETY: the record is inside the ring and the payload fits the buffer, as just checked. The producer does not
+            // write it until the head that is stored below.
             unsafe {
                 let payload = self.ring.bytes.add(index + RECORD_HEADER);
                 ptr::copy_nonoverlapping(payload, buffer.as_mut_ptr(), len);
             }
             self.head += record_len(len);
-            // ORDERING: Release, with the Acquire load in `send`: the copy is done before the room is given back.
+            // ORDERING: Release, with the Acquire load in `send`: the copy is complete before the space is released.
             self.ring.positions().head.0.store(self.head, Release);
             return Ok(len);
         }
@@ -209,7 +209,7 @@ fn too_long(len: usize, room: usize) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("a message of {len} bytes, expected {room}"))
 }
 
-/// The two ends that one process has.
+/// The two ends of one process.
 struct Ends {
     out: Out,
     back: In,
@@ -226,7 +226,7 @@ impl Channel for Ends {
         self.back.recv(buffer)
     }
 
-    /// So much fits wherever the record starts, the unused rest of the ring included.
+    /// A record of this length fits wherever it starts, including the unused rest of the ring.
     fn max_len(&self) -> usize {
         self.out.ring.capacity / 2 - RECORD_HEADER
     }
@@ -237,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_of_all_lengths_wrap_around_intact() {
+    fn messages_of_all_lengths_wrap_intact() {
         let segment = Rc::new(Segment::create(2 * ring_len(256)).unwrap());
         let (mut out, mut back) = (Out::new(&segment, 0, 256), In::new(&segment, 0, 256));
         let mut buffer = [0; 120];
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_longer_than_the_buffer_is_refused() {
+    fn message_longer_than_the_buffer_is_refused() {
         let segment = Rc::new(Segment::create(2 * ring_len(256)).unwrap());
         let (mut out, mut back) = (Out::new(&segment, 0, 256), In::new(&segment, 0, 256));
         out.send(&[1; 9]).unwrap();

@@ -1,4 +1,4 @@
-//! A ring in shared memory whose ends wake each other by eventfd.
+//! A ring in shared memory whose ends wake each other with eventfds.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -12,10 +12,10 @@ use crate::errors::{failed, unfit};
 use crate::segment::Segment;
 use crate::watchdog;
 
-/// A ring of bytes each way, with an eventfd for what is there and another for what is free again.
+/// A ring of bytes each way, with an eventfd for written bytes and another for released bytes.
 ///
-/// The kernel's counters are the only positions that both sides see: the producer adds the bytes of each record to the one,
-/// the consumer adds what it has read to the other, and each takes all there is when it has used up what it took before.
+/// The kernel's counters are the only shared positions. The producer adds the bytes of each record to one, and the consumer adds
+/// the bytes it has read to the other. Each takes the whole count when it has used up the last one.
 pub const EVENTFD: &dyn Transport = &Eventfd;
 
 struct Eventfd;
@@ -65,17 +65,17 @@ impl Transport for Eventfd {
     }
 }
 
-/// An eventfd: a number that the kernel keeps, and on which it lets a reader sleep while it is 0.
+/// An eventfd: a counter in the kernel, on which a reader sleeps while it is 0.
 struct Counter(OwnedFd);
 
 impl Counter {
     fn new() -> io::Result<Counter> {
-        // SAFETY: takes numbers only.
+        // SAFETY: only uses numbers.
         let made = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
         if made == -1 {
             return Err(failed(format_args!("eventfd")));
         }
-        // SAFETY: the kernel has just opened it, and nobody else knows it.
+        // SAFETY: the kernel has just opened it, so it has no other owner.
         Ok(Counter(unsafe { OwnedFd::from_raw_fd(made) }))
     }
 
@@ -83,7 +83,7 @@ impl Counter {
     fn add(&self, number: usize) -> io::Result<()> {
         let number = (number as u64).to_ne_bytes();
         loop {
-            // SAFETY: eight readable bytes. It does not block: no counter gets near 2^64.
+            // SAFETY: eight readable bytes. It does not block, since no counter gets near 2^64.
             let written = unsafe { libc::write(self.0.as_raw_fd(), number.as_ptr().cast(), number.len()) };
             if written != -1 {
                 return Ok(());
@@ -92,7 +92,7 @@ impl Counter {
         }
     }
 
-    /// Takes all there is, and waits for it.
+    /// Waits for a count, and takes it.
     #[inline(always)]
     fn take(&self) -> io::Result<usize> {
         let mut number = [0; 8];
@@ -109,9 +109,9 @@ impl Counter {
 
 /// The two counters of one direction.
 struct Counters {
-    /// Bytes of records written and not yet taken notice of.
+    /// Bytes of records that were written and not yet taken.
     there: Counter,
-    /// Bytes given back and not yet taken notice of.
+    /// Bytes that were released and not yet taken.
     free: Counter,
 }
 
@@ -135,18 +135,18 @@ struct In {
     counters: Counters,
     head: usize,
     there: usize,
-    /// Read, and not yet given back.
+    /// Bytes read and not yet released.
     read: usize,
 }
 
-/// The two ends that one process has.
+/// The two ends of one process.
 struct Ends {
     out: Out,
     back: In,
 }
 
 impl Ends {
-    /// Each direction is told by the number of its half of the segment, and its counters.
+    /// Each direction is given by the number of its half of the segment, and its counters.
     fn new(segment: &Rc<Segment>, capacity: usize, out: (usize, Counters), back: (usize, Counters)) -> Ends {
         let records = |number| Records::at(segment, number * capacity, capacity);
         Ends {
@@ -166,8 +166,8 @@ impl Channel for Ends {
         while *free < taken {
             *free += counters.free.take()?;
         }
-        // SAFETY: the record before ended at the tail, and the consumer has read what was there and has said so to the kernel,
-        // which orders the one before the other.
+        // SAFETY: the last record ended at the tail. The consumer has read the bytes there and then added them to the counter,
+        // and the kernel orders these.
         unsafe { records.write(*tail, unused, message) };
         *tail += taken;
         *free -= taken;
@@ -180,8 +180,8 @@ impl Channel for Ends {
         while *there == 0 {
             *there = counters.there.take()?;
         }
-        // SAFETY: the producer wrote a record there and then said so to the kernel, which orders the one before the other; it
-        // writes there again only after the same has come back.
+        // SAFETY: the producer wrote a record there and then added it to the counter, and the kernel orders these. It writes
+        // there again only after we have released the bytes.
         let (len, taken) = unsafe { records.read(*head, buffer)? };
         *head += taken;
         *there -= taken;
@@ -193,7 +193,7 @@ impl Channel for Ends {
         Ok(len)
     }
 
-    /// A record of so much, and what stays unused before it, fit the half of the ring that the consumer never keeps back.
+    /// A record of this length, and the unused bytes before it, fit the half of the ring that the consumer always releases.
     fn max_len(&self) -> usize {
         self.out.records.capacity() / 4 - record_len(0)
     }
@@ -204,14 +204,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_of_all_lengths_wrap_around_and_room_comes_back() {
+    fn messages_of_all_lengths_wrap_and_release_their_space() {
         let segment = Rc::new(Segment::create(2 * 256).unwrap());
         let counters = Counters::new().unwrap();
         let again = Counters {
             there: Counter(counters.there.0.try_clone().unwrap()),
             free: Counter(counters.free.0.try_clone().unwrap()),
         };
-        // one process with both ends of one direction
+        // both ends of one direction in this process
         let mut ends = Ends::new(&segment, 256, (0, counters), (0, again));
         let longest = ends.max_len();
         let mut buffer = vec![0; longest];

@@ -1,4 +1,4 @@
-//! Two named pipes, one each way.
+//! A named pipe each way.
 
 use std::env;
 use std::ffi::CString;
@@ -15,15 +15,14 @@ use super::{Invitation, Invited, Mode, Transport};
 use crate::endpoint::Endpoint;
 use crate::errors::{about, failed};
 
-/// A FIFO each way, blocking, of the kernel's default size.
+/// A FIFO each way, blocking, with the kernel's default size.
 ///
-/// Both ends are open before the partner starts, and the name is gone by then: nobody can stumble over it, however the
-/// session ends.
+/// Both ends are open and the name is removed before the partner starts, so nothing is left over, however the session ends.
 pub const FIFO: &dyn Transport = &Fifo;
 
 struct Fifo;
 
-/// A FIFO in the file system, for as long as nobody has opened it.
+/// A FIFO in the file system, until both ends are open.
 struct Name(PathBuf);
 
 impl Name {
@@ -31,7 +30,7 @@ impl Name {
         for number in 0.. {
             let path = env::temp_dir().join(format!("shmpipe-measure.{}.{number}", process::id()));
             let c_path = CString::new(path.clone().into_os_string().into_vec())?;
-            // SAFETY: a string that ends with a zero.
+            // SAFETY: a string with a terminator.
             if unsafe { libc::mkfifo(c_path.as_ptr(), 0o600) } == 0 {
                 return Ok(Name(path));
             }
@@ -46,10 +45,10 @@ impl Name {
     /// The reading and the writing end, both blocking.
     fn open(&self) -> io::Result<(File, File)> {
         let path: &Path = &self.0;
-        // a reader that blocks would wait for a writer here, and a writer for a reader
+        // a blocking open would wait for the other end
         let reader = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
         let writer = OpenOptions::new().write(true).open(path)?;
-        // SAFETY: the descriptor is open; the flags are a number. Of the settable ones only O_NONBLOCK was set.
+        // SAFETY: the descriptor is open, and the flags are a number. Of the settable flags only O_NONBLOCK was set.
         if unsafe { libc::fcntl(reader.as_raw_fd(), libc::F_SETFL, 0) } == -1 {
             return Err(failed(format_args!("fcntl(F_SETFL)")));
         }
@@ -59,12 +58,12 @@ impl Name {
 
 impl Drop for Name {
     fn drop(&mut self) {
-        // it may be gone already, and a destructor could not mend another failure
+        // it may be removed already, and a destructor cannot handle another failure
         let _ = std::fs::remove_file(&self.0);
     }
 }
 
-/// The reading and the writing end of a new FIFO whose name is gone.
+/// The reading and the writing end of a new FIFO whose name is removed.
 fn fifo() -> io::Result<(File, File)> {
     let name = Name::make()?;
     name.open().map_err(|error| about(format_args!("{}", name.0.display()), error))

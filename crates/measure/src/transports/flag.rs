@@ -1,4 +1,4 @@
-//! What the tutorials show: a flag in shared memory, the message beside it, and both sides looking at the flag.
+//! The method of tutorials: a flag in shared memory beside the message, which both sides poll.
 
 use std::io;
 use std::sync::atomic::Ordering::{Acquire, Release};
@@ -15,10 +15,10 @@ use crate::patience::Patience;
 
 /// A flag each way, polled.
 pub const FLAG_SPIN: &dyn Transport = &Flag { name: "flag-spin", nap: None };
-/// A flag each way, looked at every millisecond.
+/// A flag each way, polled every millisecond.
 pub const FLAG_SLEEP: &dyn Transport = &Flag { name: "flag-sleep", nap: Some(NAP) };
 
-/// The tutorials sleep for seconds between two looks; a measurement would not end.
+/// Tutorials sleep for seconds between two polls, with which a measurement would not end.
 const NAP: Duration = Duration::from_millis(1);
 
 struct Flag {
@@ -44,7 +44,7 @@ impl Transport for Flag {
         }
     }
 
-    /// A slot is mapped when it is made, and one message a millisecond would take its time.
+    /// A slot is mapped when it is created, and a message per millisecond would take too long.
     fn warm_up_bytes(&self, capacity: usize) -> usize {
         if self.nap.is_some() { 1 } else { capacity }
     }
@@ -76,12 +76,12 @@ struct Flags {
     nap: Option<Duration>,
 }
 
-/// Waits until the flag is as wanted.
+/// Waits for a value of the flag.
 #[inline(always)]
 fn look(slot: &Slot, wanted: u32, nap: Option<Duration>) -> io::Result<()> {
     let mut patience = Patience::new();
-    // ORDERING: Acquire, with the Release stores in `send` and `recv` of the other process: what it has written is there, or
-    // it has done with what is written over now.
+    // ORDERING: Acquire, with the Release stores in `send` and `recv` of the other process: its message is visible, or it has
+    // read the bytes to overwrite.
     while slot.written().load(Acquire) != wanted {
         match nap {
             None => patience.pause()?,

@@ -1,4 +1,4 @@
-//! The polled flag done right: who waits sleeps on the flag, and who changes it wakes.
+//! The flag with a futex: a waiter sleeps on the flag, and a change of the flag wakes it.
 
 use std::io;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -12,7 +12,7 @@ use crate::futex;
 
 /// A slot for one message each way, whose flag is a futex.
 ///
-/// In a ping-pong it does what a bare futex ping-pong does: one wake-up and one sleep a message, nothing else.
+/// In a ping-pong it does the same as a bare futex: one wake-up and one sleep per message.
 pub const FUTEX: &dyn Transport = &Futex;
 
 struct Futex;
@@ -50,7 +50,7 @@ impl Transport for Futex {
 
 const EMPTY: u32 = 0;
 const WRITTEN: u32 = 1;
-/// A message that is there while the sender of the next one sleeps until it is taken.
+/// The slot has a message, and the sender of the next one sleeps until it is received.
 const WRITTEN_NEXT_WAITS: u32 = 2;
 
 struct Mailboxes {
@@ -62,10 +62,10 @@ impl Channel for Mailboxes {
     #[inline(always)]
     fn send(&mut self, message: &[u8]) -> io::Result<()> {
         let written = self.out.written();
-        // ORDERING: Acquire, here and where the exchange fails, with the Release swap in `recv`: the receiver has done with
-        // what is written over now.
+        // ORDERING: Acquire, here and where the exchange fails, with the Release swap in `recv`: the receiver has read the
+        // bytes to overwrite.
         while written.load(Acquire) != EMPTY {
-            // Relaxed: it tells the receiver only that it has to wake, and nothing is read through it
+            // Relaxed: it only makes the receiver wake us, and no data depends on it
             match written.compare_exchange(WRITTEN, WRITTEN_NEXT_WAITS, Relaxed, Acquire) {
                 Err(EMPTY) => break,
                 _ => futex::wait(written, WRITTEN_NEXT_WAITS)?,

@@ -1,4 +1,4 @@
-//! Pairs of Unix sockets that keep the boundaries of messages.
+//! Pairs of Unix sockets with message boundaries.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -9,13 +9,13 @@ use crate::endpoint::Endpoint;
 use crate::errors::failed;
 use crate::watchdog;
 
-/// A `socketpair(2)` of Unix sockets for sequenced packets, blocking, with the longest send buffers that are allowed.
+/// A `socketpair(2)` of Unix sequenced-packet sockets, blocking, with the longest allowed send buffers.
 pub const SEQPACKET: &dyn Transport = &Packets {
     name: "seqpacket",
     kind: libc::SOCK_SEQPACKET,
     about: "Unix seqpacket socketpair, blocking, send buffers of up to 1 MiB; one send and one recv per message",
 };
-/// A `socketpair(2)` of Unix datagram sockets, blocking, with the longest send buffers that are allowed.
+/// A `socketpair(2)` of Unix datagram sockets, blocking, with the longest allowed send buffers.
 pub const DATAGRAM: &dyn Transport = &Packets {
     name: "dgram",
     kind: libc::SOCK_DGRAM,
@@ -47,13 +47,13 @@ impl Transport for Packets {
 
     fn make(&self, invitation: &mut Invitation<'_>) -> io::Result<Endpoint> {
         let mut ends = [0; 2];
-        // SAFETY: `ends` has room for the two descriptors.
+        // SAFETY: `ends` holds two descriptors.
         let made =
             unsafe { libc::socketpair(libc::AF_UNIX, self.kind | libc::SOCK_CLOEXEC, 0, ends.as_mut_ptr()) };
         if made == -1 {
             return Err(failed(format_args!("socketpair")));
         }
-        // SAFETY: the kernel has just opened both, and nobody else knows them.
+        // SAFETY: the kernel has just opened both, so they have no other owner.
         let (ours, theirs) = unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) };
         invitation.pass(theirs);
         Ok(Endpoint::new(Socket::new(ours)?))
@@ -64,7 +64,7 @@ impl Transport for Packets {
     }
 }
 
-/// What the kernel keeps back of a send buffer when it decides whether a message fits.
+/// Bytes of a send buffer that the kernel subtracts when it checks whether a message fits.
 const KEPT_BACK: usize = 32;
 
 struct Socket {
@@ -84,7 +84,7 @@ impl Channel for Socket {
     fn send(&mut self, message: &[u8]) -> io::Result<()> {
         let flags = libc::MSG_NOSIGNAL;
         loop {
-            // SAFETY: the message is readable for its length. A packet goes as a whole or not at all.
+            // SAFETY: the message is readable for its length. A packet is sent as a whole or not at all.
             let sent =
                 unsafe { libc::send(self.socket.as_raw_fd(), message.as_ptr().cast(), message.len(), flags) };
             if sent != -1 {
@@ -94,11 +94,11 @@ impl Channel for Socket {
         }
     }
 
-    /// An orderly end is told like an empty message, and found by the harness when it looks for the partner.
+    /// A normal end of the peer looks like an empty message. The harness notices it when it checks the partner.
     #[inline(always)]
     fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            // SAFETY: the buffer is writable for its length. MSG_TRUNC asks for the length of the whole packet.
+            // SAFETY: the buffer is writable for its length. MSG_TRUNC returns the length of the whole packet.
             let found = unsafe {
                 libc::recv(self.socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_TRUNC)
             };

@@ -1,4 +1,4 @@
-//! Two of the kernel's pipes, one each way.
+//! A kernel pipe each way.
 
 use std::fs::File;
 use std::io;
@@ -9,9 +9,9 @@ use super::{Invitation, Invited, Mode, Transport};
 use crate::endpoint::Endpoint;
 use crate::errors::failed;
 
-/// A `pipe(2)` each way, blocking, of the kernel's default size.
+/// A `pipe(2)` each way, blocking, with the kernel's default size.
 pub const PIPE: &dyn Transport = &Pipe { name: "pipe", mode: Mode::Sleeps };
-/// The same, not blocking: asked again and again.
+/// The same, non-blocking and polled.
 pub const PIPE_SPIN: &dyn Transport = &Pipe { name: "pipe-spin", mode: Mode::Polls };
 
 struct Pipe {
@@ -24,11 +24,11 @@ impl Pipe {
     fn pipe(&self) -> io::Result<(OwnedFd, OwnedFd)> {
         let nonblocking = if self.mode == Mode::Polls { libc::O_NONBLOCK } else { 0 };
         let mut ends = [0; 2];
-        // SAFETY: `ends` has room for the two descriptors.
+        // SAFETY: `ends` holds two descriptors.
         if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC | nonblocking) } == -1 {
             return Err(failed(format_args!("pipe2")));
         }
-        // SAFETY: the kernel has just opened both, and nobody else knows them.
+        // SAFETY: the kernel has just opened both, so they have no other owner.
         Ok(unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) })
     }
 }

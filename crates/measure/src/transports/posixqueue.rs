@@ -1,4 +1,4 @@
-//! Two POSIX message queues, one each way.
+//! A POSIX message queue each way.
 
 use std::ffi::CString;
 use std::io;
@@ -15,24 +15,24 @@ use crate::watchdog;
 
 /// A POSIX message queue each way, blocking, with the system's default limits.
 ///
-/// On Linux a queue is a descriptor, which the partner inherits. The name is gone before the partner starts: nobody can
-/// stumble over it, however the session ends.
+/// On Linux a queue is a descriptor, which the partner inherits. The name is removed before the partner starts, so nothing is
+/// left over, however the session ends.
 pub const POSIX_QUEUE: &dyn Transport = &PosixQueue;
 
 struct PosixQueue;
 
-/// A new queue whose name is gone.
+/// A new queue whose name is removed.
 fn queue() -> io::Result<OwnedFd> {
     for number in 0.. {
         let name = CString::new(format!("/shmpipe-measure.{}.{number}", process::id()))?;
         let flags = libc::O_CREAT | libc::O_EXCL | libc::O_RDWR;
         let default: *const libc::mq_attr = ptr::null();
-        // SAFETY: the name ends with a zero; the mode is a number, and no attributes mean the system's defaults.
+        // SAFETY: the name has a terminator, the mode is a number, and null attributes mean the system's defaults.
         let queue = unsafe { libc::mq_open(name.as_ptr(), flags, 0o600 as libc::mode_t, default) };
         if queue != -1 {
-            // SAFETY: a name that this process has just made.
+            // SAFETY: a name that this process has just created.
             unsafe { libc::mq_unlink(name.as_ptr()) };
-            // SAFETY: on Linux a queue is a descriptor; it was just opened, and nobody else knows it.
+            // SAFETY: on Linux a queue is a descriptor. It was just opened, so it has no other owner.
             return Ok(unsafe { OwnedFd::from_raw_fd(queue) });
         }
         let error = failed(format_args!("mq_open (limits: /proc/sys/fs/mqueue/*, RLIMIT_MSGQUEUE)"));
@@ -53,8 +53,8 @@ impl Transport for PosixQueue {
     }
 
     fn about(&self) -> &'static str {
-        "POSIX message queue each way, blocking, the system's default attributes (10 messages of 8 KiB where nobody has \
-         changed them); one mq_send and one mq_receive per message, into a buffer of the longest message, and a copy from there"
+        "POSIX message queue each way, blocking, the system's default attributes (10 messages of 8 KiB unless \
+         changed); one mq_send and one mq_receive per message, into a buffer of the longest message, and a copy from there"
     }
 
     fn passes_descriptors(&self) -> bool {
@@ -78,7 +78,7 @@ impl Transport for PosixQueue {
 struct Queues {
     out: OwnedFd,
     back: OwnedFd,
-    /// As long as the longest message: `mq_receive` takes no shorter one.
+    /// With the length of the longest message, which `mq_receive` requires.
     longest: Vec<u8>,
 }
 
@@ -86,7 +86,7 @@ struct Queues {
 fn longest(queue: &OwnedFd) -> io::Result<usize> {
     // SAFETY: mq_attr is plain numbers, for which all zero is a value.
     let mut found: libc::mq_attr = unsafe { mem::zeroed() };
-    // SAFETY: `found` is a live mq_attr for the system to fill.
+    // SAFETY: `found` is a live mq_attr; the system writes it.
     if unsafe { libc::mq_getattr(queue.as_raw_fd(), &mut found) } == -1 {
         return Err(failed(format_args!("mq_getattr")));
     }
@@ -104,7 +104,7 @@ impl Channel for Queues {
     #[inline(always)]
     fn send(&mut self, message: &[u8]) -> io::Result<()> {
         loop {
-            // SAFETY: the message is readable for its length; the last word is its priority.
+            // SAFETY: the message is readable for its length. The last argument is its priority.
             let sent =
                 unsafe { libc::mq_send(self.out.as_raw_fd(), message.as_ptr().cast(), message.len(), 0) };
             if sent == 0 {
@@ -118,7 +118,7 @@ impl Channel for Queues {
     fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let longest = &mut self.longest;
         loop {
-            // SAFETY: the room is writable for its length; nobody asks for the priority.
+            // SAFETY: the buffer is writable for its length. The null pointer requests no priority.
             let found = unsafe {
                 libc::mq_receive(
                     self.back.as_raw_fd(),

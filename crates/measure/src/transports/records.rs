@@ -1,8 +1,7 @@
-//! Records in a ring of bytes in shared memory: where they lie, and how they are written and read. Who may do so when is for
-//! the transport to know.
+//! Records in a ring of bytes in shared memory. The transport decides when each side may write or read.
 //!
-//! The classic ring, with which all others are compared, has the same in its own loop: put together from these calls, its
-//! round trip took up to 15 % longer on two hardware threads of one core.
+//! The classic ring, the baseline of all comparisons, has the same code in its own loop. With these calls its round trip took
+//! up to 15 % longer on two hardware threads of one core.
 
 use std::io;
 use std::rc::Rc;
@@ -10,10 +9,10 @@ use std::rc::Rc;
 use crate::segment::Segment;
 
 const HEADER: usize = 8;
-/// A length that says: the rest of the ring is not used, go on at its start.
+/// A length that marks the rest of the ring as unused. The next record is at the start.
 const WRAP: u64 = u64::MAX;
 
-/// The bytes of one direction, as both its ends see them. A position counts bytes since the start and never wraps.
+/// The bytes of one direction, for both ends. A position counts bytes since the start and never wraps.
 ///
 /// ```text
 /// record = length (8 bytes), payload, padding to 8
@@ -25,17 +24,17 @@ pub(super) struct Records {
     _segment: Rc<Segment>,
 }
 
-/// What a record takes.
+/// The size of a record.
 #[inline(always)]
 pub(super) fn record_len(payload: usize) -> usize {
     HEADER + payload.next_multiple_of(8)
 }
 
 impl Records {
-    /// Those from byte `offset` of the segment on: `capacity` of them, a power of two from 64 on.
+    /// The ring at byte `offset` of the segment. `capacity` is a power of two, at least 64.
     pub(super) fn at(segment: &Rc<Segment>, offset: usize, capacity: usize) -> Records {
         assert!(capacity.is_power_of_two() && offset + capacity <= segment.len(), "records in their segment");
-        // SAFETY: the segment is as long as that.
+        // SAFETY: the segment is at least this long.
         let bytes = unsafe { segment.base().add(offset) };
         Records { bytes, capacity, _segment: Rc::clone(segment) }
     }
@@ -50,25 +49,25 @@ impl Records {
         position & (self.capacity - 1)
     }
 
-    /// How many bytes from `position` to the end stay unused, because a record of `need` bytes does not fit there.
+    /// The unused bytes from `position` to the end, if a record of `need` bytes does not fit there.
     #[inline(always)]
     pub(super) fn unused(&self, position: usize, need: usize) -> usize {
         let to_end = self.capacity - self.index(position);
         if to_end < need { to_end } else { 0 }
     }
 
-    /// Writes a record at `position`, or at the ring's start where `unused` bytes come before it.
+    /// Writes a record at `position`, or at the start of the ring after `unused` bytes.
     ///
     /// # Safety
-    /// * `position` is where the record before ended, and `unused` what [`unused`](Records::unused) said of it.
-    /// * The consumer does not read that room, and will not before it is told.
+    /// * `position` is the end of the last record, and `unused` the result of [`unused`](Records::unused) for it.
+    /// * The consumer does not read that space until the caller publishes it.
     #[inline(always)]
     pub(super) unsafe fn write(&self, position: usize, unused: usize, message: &[u8]) {
         let index = self.index(position);
         let start = if unused == 0 { index } else { 0 };
-        // SAFETY: records start at multiples of 8, and indices are below the capacity, a multiple of 8: the header words
-        // are inside and aligned. The record does not reach past the end: it fits before it, or it starts at 0 and is no
-        // longer than the room, which is no longer than the ring. The caller keeps the consumer away.
+        // SAFETY: records start at multiples of 8, and indices are below the capacity, a multiple of 8. So the header words
+        // are inside and aligned. The record does not extend past the end: it fits before it, or it starts at 0 and is no
+        // longer than the free space, which is no longer than the ring. The caller excludes the consumer.
         unsafe {
             if unused != 0 {
                 self.bytes.add(index).cast::<u64>().write(WRAP);
@@ -79,36 +78,36 @@ impl Records {
         }
     }
 
-    /// Copies the payload of the record at `position` to the start of `buffer`, and gives its length and what the record
-    /// took, unused bytes before it included.
+    /// Copies the payload of the record at `position` to the start of `buffer`. Returns its length and the bytes that the record
+    /// used, including unused bytes before it.
     ///
     /// # Errors
-    /// `InvalidData` for one that is longer than the buffer.
+    /// `InvalidData` for a record longer than the buffer.
     ///
     /// # Safety
-    /// * The producer wrote it there, and that is visible here.
-    /// * The producer does not write it again before it is told.
+    /// * The producer wrote the record, and that is visible here.
+    /// * The producer does not write it again until the caller releases it.
     #[inline(always)]
     pub(super) unsafe fn read(&self, position: usize, buffer: &mut [u8]) -> io::Result<(usize, usize)> {
         let index = self.index(position);
         // SAFETY: a multiple of 8 below the capacity, where the producer wrote a length.
         let len = unsafe { self.bytes.add(index).cast::<u64>().read() };
         if len == WRAP {
-            // SAFETY: the producer publishes the record at the start together with the unused rest, and writes over neither
-            // before it is told.
+            // SAFETY: the producer publishes the record at the start together with the unused rest, and overwrites neither
+            // until the caller releases them.
             return unsafe { self.read_first(self.capacity - index, buffer) };
         }
         let len = len as usize;
         if len > buffer.len() || record_len(len) > self.capacity - index {
             return Err(super::too_long(len, buffer.len()));
         }
-        // SAFETY: the record is inside the ring and the payload fits the buffer, both just compared; the caller keeps the
-        // producer away.
+        // SAFETY: the record is inside the ring and the payload fits the buffer, as just checked. The caller excludes the
+        // producer.
         unsafe { self.bytes.add(index + HEADER).copy_to_nonoverlapping(buffer.as_mut_ptr(), len) };
         Ok((len, record_len(len)))
     }
 
-    /// The record at the ring's start, after `unused` bytes at its end.
+    /// The record at the start of the ring, after `unused` bytes at its end.
     ///
     /// # Safety
     /// As [`read`](Records::read), of position 0.

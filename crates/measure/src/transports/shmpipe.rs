@@ -1,16 +1,16 @@
-//! Two shmpipes, one each way.
+//! A shmpipe each way.
 //!
-//! This file is also a crate of its own: `--against REV` (see [`bench::against`](crate::bench::against)) compiles it once
-//! for every revision that it compares, each time against the library of that revision, under the name `shmpipe`. Each
-//! revision brings its own copy of this file, which fits the API of its library. A revision from before this convention
-//! has none: it gets the copy of the tree that compares. Hence three rules for this file:
+//! This file is also a crate of its own. `--against REV` (see [`bench::against`](crate::bench::against)) compiles it for every
+//! revision to compare, against the library of that revision, under the name `shmpipe`. Each revision brings its own copy of
+//! this file, which fits the API of its library. A revision from before this convention gets the copy of the comparing tree.
+//! Hence three rules for this file:
 //!
-//! - It uses `shmpipe`, `shmpipe_measure` and `std` only, by these names, never `crate::` or `super::`.
-//! - A line of it starts with `use shmpipe_measure::`. By this line the tool recognizes the convention.
+//! - It only uses `shmpipe`, `shmpipe_measure` and `std`, by these names, never `crate::` or `super::`.
+//! - A line of it starts with `use shmpipe_measure::`. The tool recognizes the convention by this line.
 //! - It exports [`TRANSPORTS`].
 //!
-//! All revisions use the measuring crate of the tree that compares. If you rename what this file imports from there,
-//! `--against` no longer compiles older revisions.
+//! All revisions use the measuring crate of the comparing tree. If you rename an import of this file in that crate, `--against`
+//! no longer compiles older revisions.
 
 use std::error::Error;
 use std::io;
@@ -20,19 +20,19 @@ use shmpipe_measure::{
     Channel, Endpoint, Incoming, Invitation, Invited, Leftover, Mode, Outgoing, Transport,
 };
 
-/// A shmpipe each way as a user gets it: the safe API, the default wait strategy (it blocks).
+/// A shmpipe each way with defaults: the safe API and the default wait strategy, which blocks.
 pub const SHMPIPE: &dyn Transport = &Shmpipe { name: "shmpipe", wait: Wait::Block, api: Api::Copying };
-/// The safe API, both sides polling without pause.
+/// The safe API. Both sides poll without pause.
 pub const SHMPIPE_SPIN: &dyn Transport =
     &Shmpipe { name: "shmpipe-spin", wait: Wait::Spin, api: Api::Copying };
-/// The safe API, but each message is written into a reservation: what `send` does in one call takes two.
+/// The safe API, with a reservation for each message: two calls instead of one `send`.
 pub const SHMPIPE_RESERVE: &dyn Transport =
     &Shmpipe { name: "shmpipe-reserve", wait: Wait::Block, api: Api::Reserving };
-/// The safe API, where many messages are sent in a row in batches of 32, which become visible at once, and received as many
-/// at a time as are there, released together. Single messages go as in [`SHMPIPE`].
+/// The safe API, with batches. Streams are sent in batches of 32, each of which becomes visible at once. The receiver drains
+/// all messages that are there, and releases them together. Single messages go as in [`SHMPIPE`].
 pub const SHMPIPE_BATCH: &dyn Transport =
     &Shmpipe { name: "shmpipe-batch", wait: Wait::Block, api: Api::Batching };
-/// The zero-copy API of a trusted peer, used to copy into and out of the ring in place; it blocks.
+/// The zero-copy API for a trusted peer, with our own copies into and out of the ring. It blocks.
 pub const SHMPIPE_TRUSTED: &dyn Transport =
     &Shmpipe { name: "shmpipe-trusted", wait: Wait::Block, api: Api::InPlace };
 
@@ -46,7 +46,7 @@ struct Shmpipe {
     api: Api,
 }
 
-/// By which calls messages are sent and received.
+/// The calls to send and receive.
 #[derive(Clone, Copy)]
 enum Api {
     Copying,
@@ -60,12 +60,12 @@ impl Shmpipe {
         Options::new().wait(self.wait)
     }
 
-    /// A new private pipe, of which the partner is told and which goes with the session.
+    /// Creates a private pipe, which is in the invitation and is removed with the session.
     fn make_one(&self, invitation: &mut Invitation<'_>) -> io::Result<::shmpipe::Pipe> {
         let options = self.options().capacity(invitation.capacity() as u64);
         let pipe = options.create("sysv:private").map_err(refused)?;
         if let Err(error) = announce(&pipe, invitation) {
-            // it is not listed for removal: the first error is the one to report, whatever comes of this
+            // it is not listed for removal; report the first error, even if the removal fails
             let _ = ::shmpipe::unlink_force(pipe.address());
             return Err(error);
         }
@@ -78,8 +78,8 @@ impl Shmpipe {
             Api::Reserving => Endpoint::new(Reserving(Copying { producer, consumer })),
             Api::Batching => Endpoint::new(Batching(Copying { producer, consumer })),
             Api::InPlace => {
-                // SAFETY: the peer is the other process of this session, the same program, which uses the ring through
-                // shmpipe alone; so the promise that it keeps the protocol holds.
+                // SAFETY: the peer is the other process of this session, the same program. It only uses the ring through shmpipe,
+                // so it follows the protocol.
                 let (producer, consumer) = unsafe { (producer.trust_peer(), consumer.trust_peer()) };
                 Endpoint::new(InPlace { producer, consumer })
             }
@@ -130,7 +130,7 @@ pub(crate) fn refused(error: impl Error + Send + Sync + 'static) -> io::Error {
     io::Error::other(error)
 }
 
-/// Tells the partner of a pipe, and has it removed with the session.
+/// Adds a pipe to the invitation, and registers it for removal with the session.
 pub(crate) fn announce(pipe: &::shmpipe::Pipe, invitation: &mut Invitation<'_>) -> io::Result<()> {
     let snapshot = ::shmpipe::inspect(pipe.address()).map_err(refused)?;
     if let Object::SysV { shm_id, sem_id: Some(sem_id), .. } = snapshot.object {
@@ -187,7 +187,7 @@ impl Channel for Reserving {
     }
 }
 
-/// Messages of a batch.
+/// Messages per batch.
 const BATCH: u64 = 32;
 
 /// The safe API with batches of many messages.
@@ -236,7 +236,7 @@ impl Channel for Batching {
         Ok(())
     }
 
-    /// A batch of them takes half the ring at most.
+    /// A batch of them takes at most half the ring.
     fn max_len(&self) -> usize {
         (self.0.producer.capacity() / (2 * BATCH)) as usize - 16
     }

@@ -1,4 +1,4 @@
-//! Two System V message queues, one each way.
+//! A System V message queue each way.
 
 use std::fs;
 use std::io;
@@ -18,7 +18,7 @@ struct SysvQueue;
 
 /// A new queue, removed with the session.
 fn queue(invitation: &mut Invitation<'_>) -> io::Result<i32> {
-    // SAFETY: msgget takes numbers only.
+    // SAFETY: msgget only uses numbers.
     let id = unsafe { libc::msgget(libc::IPC_PRIVATE, libc::IPC_CREAT | 0o600) };
     if id == -1 {
         return Err(failed(format_args!("msgget (limits: /proc/sys/kernel/msg*)")));
@@ -42,7 +42,7 @@ impl Transport for SysvQueue {
     }
 
     fn about(&self) -> &'static str {
-        "System V message queue each way, blocking, the system's limits (16 KiB a queue where nobody has raised it); \
+        "System V message queue each way, blocking, the system's limits (16 KiB a queue unless raised); \
          one msgsnd and one msgrcv per message, and one copy more each, since the type stands in front"
     }
 
@@ -64,7 +64,7 @@ const TYPE: i64 = 1;
 struct Queues {
     out: i32,
     back: i32,
-    /// A message as `msgsnd` and `msgrcv` want it: its type, then its bytes.
+    /// A message in the format of `msgsnd` and `msgrcv`: its type, then its bytes.
     message: Vec<i64>,
     max_len: usize,
 }
@@ -73,7 +73,7 @@ struct Queues {
 fn longest(id: i32) -> io::Result<usize> {
     // SAFETY: msqid_ds is plain numbers, for which all zero is a value.
     let mut found: libc::msqid_ds = unsafe { mem::zeroed() };
-    // SAFETY: `found` is a live msqid_ds for the kernel to fill.
+    // SAFETY: `found` is a live msqid_ds; the kernel writes it.
     if unsafe { libc::msgctl(id, libc::IPC_STAT, &mut found) } == -1 {
         return Err(failed(format_args!("msgctl(IPC_STAT) of queue {id}")));
     }
@@ -89,9 +89,9 @@ impl Queues {
         Ok(Queues { out, back, message: vec![TYPE; 1 + max_len.div_ceil(size_of::<i64>())], max_len })
     }
 
-    /// The bytes behind the type.
+    /// The bytes after the type.
     fn bytes(&mut self) -> *mut u8 {
-        // SAFETY: the vector has its first element at least.
+        // SAFETY: the vector has at least its first element.
         unsafe { self.message.as_mut_ptr().add(1).cast() }
     }
 }
@@ -101,10 +101,10 @@ impl Channel for Queues {
     fn send(&mut self, message: &[u8]) -> io::Result<()> {
         assert!(message.len() <= self.max_len, "the harness refuses messages that do not fit");
         self.message[0] = TYPE;
-        // SAFETY: the room behind the type is `max_len` bytes, just compared.
+        // SAFETY: there are `max_len` bytes after the type, as just checked.
         unsafe { self.bytes().copy_from_nonoverlapping(message.as_ptr(), message.len()) };
         loop {
-            // SAFETY: the type and so many bytes behind it are readable.
+            // SAFETY: the type and that many bytes after it are readable.
             let sent = unsafe { libc::msgsnd(self.out, self.message.as_ptr().cast(), message.len(), 0) };
             if sent == 0 {
                 return Ok(());
@@ -116,12 +116,12 @@ impl Channel for Queues {
     #[inline(always)]
     fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            // SAFETY: the type and `max_len` bytes behind it are writable.
+            // SAFETY: the type and `max_len` bytes after it are writable.
             let found =
                 unsafe { libc::msgrcv(self.back, self.message.as_mut_ptr().cast(), self.max_len, 0, 0) };
             match usize::try_from(found) {
                 Ok(found) if found <= buffer.len() => {
-                    // SAFETY: the kernel has written so many bytes behind the type, and the buffer is longer or as long.
+                    // SAFETY: the kernel has written that many bytes after the type, and the buffer is at least as long.
                     unsafe { self.bytes().copy_to_nonoverlapping(buffer.as_mut_ptr(), found) };
                     return Ok(found);
                 }

@@ -10,7 +10,7 @@ use crate::errors::about;
 
 /// TCP to 127.0.0.1, blocking, `TCP_NODELAY`, buffers sized by the kernel.
 pub const TCP: &dyn Transport = &Tcp { name: "tcp", mode: Mode::Sleeps };
-/// The same, not blocking: asked again and again.
+/// The same, non-blocking and polled.
 pub const TCP_SPIN: &dyn Transport = &Tcp { name: "tcp-spin", mode: Mode::Polls };
 
 struct Tcp {
@@ -24,7 +24,7 @@ fn connection() -> io::Result<(TcpStream, TcpStream)> {
     let ours = TcpStream::connect(listener.local_addr()?)?;
     loop {
         let (theirs, from) = listener.accept()?;
-        // whoever else has found the port meanwhile is turned away
+        // rejects any other process that has connected to the port meanwhile
         if from == ours.local_addr()? {
             return Ok((ours, theirs));
         }

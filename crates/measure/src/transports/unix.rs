@@ -10,7 +10,7 @@ use crate::endpoint::Endpoint;
 
 /// A `socketpair(2)` of Unix stream sockets, blocking, with send buffers of up to 1 MiB.
 pub const UNIX: &dyn Transport = &Unix { name: "unix", mode: Mode::Sleeps };
-/// The same, not blocking: asked again and again.
+/// The same, non-blocking and polled.
 pub const UNIX_SPIN: &dyn Transport = &Unix { name: "unix-spin", mode: Mode::Polls };
 
 struct Unix {

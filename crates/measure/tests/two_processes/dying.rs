@@ -1,11 +1,11 @@
-//! Partners that die in the middle of a slice, whatever the other side waits for then.
+//! Partners that die in the middle of a slice.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use shmpipe_measure::{Config, Experiment, Session, Settings, transports};
 
-pub fn a_partner_that_dies_midway_is_an_error() {
+pub fn partner_death_during_a_slice_is_an_error() {
     for transport in transports::ALL {
         for experiment in [Experiment::RoundTrip, Experiment::Streaming] {
             let settings = Settings { capacity: 1 << 14, ..Settings::default() };
@@ -16,13 +16,13 @@ pub fn a_partner_that_dies_midway_is_an_error() {
                 super::kill(partner, libc::SIGKILL);
             });
             let start = Instant::now();
-            // more messages than can be sent meanwhile, so that it dies before the last
+            // more messages than it can send, so that it dies before the last
             let config = Config { experiment, transport: 0, size: 64 };
             let error = session.slice(config, u64::MAX).unwrap_err();
             killer.join().unwrap();
             let (name, took) = (transport.name(), start.elapsed());
             assert!(error.to_string().contains("the partner process ended early"), "{name}: {error}");
-            assert!(took < Duration::from_secs(20), "{name}: told after {took:?}");
+            assert!(took < Duration::from_secs(20), "{name}: an error after {took:?}");
         }
     }
 }

@@ -21,16 +21,16 @@ pub(crate) enum Kind {
     Polled,
     /// In a system call that only a signal ends.
     Sleeps,
-    /// In something that nobody ends.
+    /// Without end.
     Parks,
 }
 
-/// One end of it gives up when more messages have gone than a starting session sends.
+/// One end fails after more messages than a starting session sends.
 pub(crate) struct Failing {
     pub(crate) kind: Kind,
-    /// Whether it is the partner's end.
+    /// The partner's end fails.
     pub(crate) theirs: bool,
-    /// Whether it panics or gives an error.
+    /// It panics instead of returning an error.
     pub(crate) panics: bool,
 }
 
@@ -116,7 +116,7 @@ impl Transport for Failing {
             }
             Kind::Sleeps => {
                 let (ours, theirs) = Boxes::pair();
-                let (a, b) = (bell(), bell());
+                let (a, b) = (eventfd(), eventfd());
                 let ours = Sleeping { boxes: ours, out: a.clone(), back: b.clone() };
                 self.ends(ours, Sleeping { boxes: theirs, out: b, back: a }, invitation)
             }
@@ -128,7 +128,7 @@ impl Transport for Failing {
     }
 }
 
-/// Two shmpipes.
+/// A shmpipe each way.
 pub(crate) struct Shm(shmpipe::Producer, shmpipe::Consumer);
 
 impl Channel for Shm {
@@ -145,7 +145,7 @@ impl Channel for Shm {
     }
 }
 
-/// Waits without end for what does not come.
+/// Waits without end when the other end is gone.
 pub(crate) struct Parking(Boxes);
 
 impl Channel for Parking {
@@ -163,14 +163,14 @@ impl Channel for Parking {
     }
 }
 
-/// Sleeps on an eventfd that both ends hold, so that it does not end with one of them.
+/// Sleeps on an eventfd that both ends hold, so that the end of one does not close it.
 struct Sleeping {
     boxes: Boxes,
     out: Arc<File>,
     back: Arc<File>,
 }
 
-fn bell() -> Arc<File> {
+fn eventfd() -> Arc<File> {
     // SAFETY: takes numbers only.
     let raw = unsafe { libc::eventfd(0, libc::EFD_SEMAPHORE | libc::EFD_CLOEXEC) };
     assert!(raw >= 0);
@@ -186,13 +186,13 @@ impl Channel for Sleeping {
 
     fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut count = [0; 8];
-        // not read_exact, which goes on when it is interrupted
+        // not read_exact, which continues after a signal
         let _ = (&*self.back).read(&mut count)?;
         self.boxes.recv(buffer)
     }
 }
 
-/// Polls, and does not care whether the other end is still there.
+/// Polls, and ignores that the other end is gone.
 pub(crate) struct Polling(Boxes);
 
 impl Channel for Polling {
@@ -212,23 +212,39 @@ impl Channel for Polling {
     }
 }
 
-/// Takes 2 ms for every 200th message.
-pub(crate) struct Pausing;
-
-/// Loses every 1000th message.
-pub(crate) struct Losing;
-
-struct Faulty<F> {
-    boxes: Boxes,
-    sent: u32,
-    /// Tells whether the message of that number is to be sent.
-    fault: F,
+/// A transport between threads whose sender drops a message if `fault` of its number returns true.
+pub(crate) struct Faulty {
+    name: &'static str,
+    about: &'static str,
+    fault: fn(u32) -> bool,
 }
 
-impl<F: FnMut(u32) -> bool> Channel for Faulty<F> {
+/// Stops for 2 ms before every 200th message.
+pub(crate) static PAUSING: Faulty = Faulty {
+    name: "pausing",
+    about: "its sender pauses",
+    fault: |number| {
+        if number % 200 == 0 {
+            thread::sleep(Duration::from_millis(2));
+        }
+        false
+    },
+};
+
+/// Loses every 1000th message.
+pub(crate) static LOSING: Faulty =
+    Faulty { name: "losing", about: "it loses messages", fault: |number| number % 1000 == 0 };
+
+struct FaultyChannel {
+    boxes: Boxes,
+    sent: u32,
+    fault: fn(u32) -> bool,
+}
+
+impl Channel for FaultyChannel {
     fn send(&mut self, message: &[u8]) -> io::Result<()> {
         self.sent += 1;
-        if (self.fault)(self.sent) { self.boxes.send(message) } else { Ok(()) }
+        if (self.fault)(self.sent) { Ok(()) } else { self.boxes.send(message) }
     }
 
     fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -236,18 +252,9 @@ impl<F: FnMut(u32) -> bool> Channel for Faulty<F> {
     }
 }
 
-fn make_faulty(
-    invitation: &mut Invitation<'_>,
-    fault: impl FnMut(u32) -> bool + Send + 'static,
-) -> io::Result<Endpoint> {
-    let (ours, theirs) = Boxes::pair();
-    invitation.hand_over(Faulty { boxes: theirs, sent: 0, fault })?;
-    Ok(Endpoint::new(ours))
-}
-
-impl Transport for Pausing {
+impl Transport for Faulty {
     fn name(&self) -> &'static str {
-        "pausing"
+        self.name
     }
 
     fn mode(&self) -> Mode {
@@ -255,33 +262,12 @@ impl Transport for Pausing {
     }
 
     fn about(&self) -> &'static str {
-        "its sender stops now and then"
+        self.about
     }
 
     fn make(&self, invitation: &mut Invitation<'_>) -> io::Result<Endpoint> {
-        make_faulty(invitation, |sent| {
-            if sent % 200 == 0 {
-                thread::sleep(Duration::from_millis(2));
-            }
-            true
-        })
-    }
-}
-
-impl Transport for Losing {
-    fn name(&self) -> &'static str {
-        "losing"
-    }
-
-    fn mode(&self) -> Mode {
-        Mode::PollsThenSleeps
-    }
-
-    fn about(&self) -> &'static str {
-        "it loses messages"
-    }
-
-    fn make(&self, invitation: &mut Invitation<'_>) -> io::Result<Endpoint> {
-        make_faulty(invitation, |sent| sent % 1000 != 0)
+        let (ours, theirs) = Boxes::pair();
+        invitation.hand_over(FaultyChannel { boxes: theirs, sent: 0, fault: self.fault })?;
+        Ok(Endpoint::new(ours))
     }
 }

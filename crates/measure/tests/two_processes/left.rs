@@ -1,4 +1,4 @@
-//! What sessions could leave behind, and whether they did.
+//! Finds leftovers of sessions.
 
 use std::env;
 use std::ffi::CString;
@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use shmpipe_measure::{Directory, Session, Settings, transports};
 
-/// Takes a namespace of its own for System V objects and message queues, where the kernel allows it: then no other program's
-/// objects are in the way.
+/// Moves to a namespace of its own for System V objects and message queues, where the kernel allows it. Objects of other programs
+/// do not disturb the tests there.
 pub fn leave_the_namespace() -> bool {
     // SAFETY: unshare takes flags only; this process has one thread.
     let unshared = |flags| unsafe { libc::unshare(flags) } == 0;
@@ -23,13 +23,13 @@ pub fn leave_the_namespace() -> bool {
     unshared(libc::CLONE_NEWIPC) || unshared(libc::CLONE_NEWUSER | libc::CLONE_NEWIPC)
 }
 
-/// Where POSIX message queues are looked for: the namespace's are mounted there where that is allowed.
+/// Directories of POSIX message queues. The namespace's are mounted there where allowed.
 const QUEUES: [&str; 2] = ["/dev/mqueue", "/mnt"];
 
-/// Makes the message queues of the namespace visible, in a mount namespace that is ours already.
+/// Mounts the message queues of the namespace, in our mount namespace.
 fn mount_the_queues() {
     let none = ptr::null();
-    // SAFETY: strings that end with a zero, or null where nothing is to be said.
+    // SAFETY: strings with a terminator, or null where an argument is optional.
     unsafe { libc::mount(none, c"/".as_ptr(), none, libc::MS_REC | libc::MS_PRIVATE, ptr::null()) };
     for place in QUEUES {
         let place = CString::new(place).unwrap();
@@ -41,7 +41,7 @@ fn mount_the_queues() {
     }
 }
 
-/// System V objects by id, and names.
+/// System V objects by identifier, and names of files.
 #[derive(Debug, PartialEq)]
 pub struct System {
     segments: Vec<String>,
@@ -72,7 +72,7 @@ impl System {
         }
     }
 
-    /// Whether there is something that was not there before.
+    /// Whether it has something that `before` has not.
     fn has_more_than(&self, before: &System) -> bool {
         let more = |now: &[String], then: &[String]| now.iter().any(|one| !then.contains(one));
         more(&self.segments, &before.segments)
@@ -81,7 +81,7 @@ impl System {
             || more(&self.names, &before.names)
     }
 
-    /// Waits until nothing is there that was not there before.
+    /// Waits until there is nothing more than before.
     pub fn settles_to(before: &System) {
         let start = Instant::now();
         loop {
@@ -95,8 +95,8 @@ impl System {
     }
 }
 
-/// What would tell that something was left behind does tell it while something is there.
-pub fn queues_and_pipes_are_seen_here() {
+/// Each kind of object that a session could leave is detected.
+pub fn leftovers_are_detected() {
     let before = System::now();
     let session = Session::start(&Settings::default(), &[transports::SYSV_QUEUE]).unwrap();
     assert_eq!(System::now().queues.len(), before.queues.len() + 2);

@@ -1,7 +1,6 @@
-//! Real sessions with a real partner, a process or a thread: what they deliver, what they report, and that nothing stays
-//! behind.
+//! Real sessions with a partner process or thread: their data, their reports, and that they leave nothing.
 //!
-//! A main function of its own, since the partner is this very program started again.
+//! Has its own main function, since the partner is this program again.
 
 mod dying;
 mod faulty;
@@ -27,60 +26,55 @@ use shmpipe_measure::{
 use crate::left::{System, leave_the_namespace};
 use crate::own::PacketSockets;
 
-/// The crate's own transports, every kind of shared memory, and one that it does not know.
+/// The crate's transports, every kind of shared memory, and a transport of our own.
 fn all() -> Vec<&'static dyn Transport> {
     let mut all = [transports::ALL, transports::BACKENDS].concat();
     all.push(&PacketSockets);
     all
 }
 
-/// Says what is to happen to this process; see [`victimise`].
+/// The variable with the role of a victim process; see [`victimise`].
 const VICTIM: &str = "TWO_PROCESSES_VICTIM";
 
-type Test = (&'static str, fn());
+macro_rules! tests {
+    ($($test:path,)*) => {
+        &[$((stringify!($test), $test)),*]
+    };
+}
 
-const TESTS: &[Test] = &[
-    ("every_transport_delivers_every_byte", every_transport_delivers_every_byte),
-    ("slices_of_every_transport_are_taken", slices_of_every_transport_are_taken),
-    ("a_checked_stream_reports_what_it_carried", a_checked_stream_reports_what_it_carried),
-    ("sessions_follow_one_another", sessions_follow_one_another),
-    ("every_round_trip_is_timed", every_round_trip_is_timed),
-    ("every_paced_message_is_counted", paced::every_paced_message_is_counted),
-    (
-        "a_sender_that_stops_delays_what_it_should_have_sent",
-        paced::a_sender_that_stops_delays_what_it_should_have_sent,
-    ),
-    ("a_lost_message_is_found", paced::a_lost_message_is_found),
-    ("both_laps_of_every_new_ring_are_counted", paced::both_laps_of_every_new_ring_are_counted),
-    ("histograms_are_written_to_files", paced::histograms_are_written_to_files),
-    ("a_cold_slice_does_not_lap_its_ring", a_cold_slice_does_not_lap_its_ring),
-    (
-        "a_message_too_long_is_refused_and_the_session_goes_on",
-        a_message_too_long_is_refused_and_the_session_goes_on,
-    ),
-    (
-        "the_longest_message_of_every_transport_goes_through",
-        the_longest_message_of_every_transport_goes_through,
-    ),
-    ("a_second_session_is_refused_while_the_first_lives", a_second_session_is_refused_while_the_first_lives),
-    ("the_thread_gets_its_cpus_back", the_thread_gets_its_cpus_back),
-    ("one_cpu_is_told_apart", one_cpu_is_told_apart),
-    ("the_machine_is_described", the_machine_is_described),
-    ("a_dead_partner_is_an_error", a_dead_partner_is_an_error),
-    ("a_partner_that_dies_midway_is_an_error", dying::a_partner_that_dies_midway_is_an_error),
-    ("every_limit_is_measured", machine::every_limit_is_measured),
-    ("sleepers_are_woken_and_pollers_left_out", machine::sleepers_are_woken_and_pollers_left_out),
-    ("queues_and_pipes_are_seen_here", left::queues_and_pipes_are_seen_here),
-    ("an_end_is_handed_to_a_thread_only", threads::an_end_is_handed_to_a_thread_only),
-    ("threads_are_told_in_the_description", threads::threads_are_told_in_the_description),
-    ("a_failing_thread_is_an_error", threads::a_failing_thread_is_an_error),
-    ("a_failing_session_ends_its_thread", threads::a_failing_session_ends_its_thread),
-    ("a_thread_that_does_not_end_is_the_last", threads::a_thread_that_does_not_end_is_the_last),
-    ("a_panic_leaves_nothing", a_panic_leaves_nothing),
-    ("a_killed_parent_leaves_nothing", a_killed_parent_leaves_nothing),
-    ("an_interrupted_parent_leaves_nothing", an_interrupted_parent_leaves_nothing),
-    ("an_aborting_parent_leaves_nothing", an_aborting_parent_leaves_nothing),
-    ("a_main_that_forgets_the_partner_is_told", a_main_that_forgets_the_partner_is_told),
+const TESTS: &[(&str, fn())] = tests![
+    every_transport_delivers_every_byte,
+    every_transport_yields_slices,
+    checked_stream_reports_its_totals,
+    sessions_run_in_sequence,
+    every_round_trip_is_timed,
+    paced::every_paced_message_is_counted,
+    paced::paused_sender_delays_the_messages_due,
+    paced::lost_message_is_an_error,
+    paced::both_laps_of_every_new_ring_are_counted,
+    paced::histograms_are_written_to_files,
+    cold_slice_stays_within_one_lap,
+    too_long_message_is_refused_and_the_session_continues,
+    longest_message_of_every_transport_arrives,
+    second_session_is_refused_while_the_first_lives,
+    thread_gets_its_cpus_back,
+    single_cpu_is_reported,
+    description_names_the_machine,
+    dead_partner_is_an_error,
+    dying::partner_death_during_a_slice_is_an_error,
+    machine::every_limit_is_measured,
+    machine::sleepers_are_woken_and_pollers_skipped,
+    left::leftovers_are_detected,
+    threads::only_a_thread_can_take_over_an_end,
+    threads::description_names_threads,
+    threads::failing_thread_is_an_error,
+    threads::failing_session_ends_its_thread,
+    threads::stuck_thread_blocks_further_sessions,
+    panic_leaves_nothing,
+    killed_parent_leaves_nothing,
+    interrupted_parent_leaves_nothing,
+    aborting_parent_leaves_nothing,
+    main_without_serve_if_partner_is_an_error,
 ];
 
 fn main() {
@@ -97,7 +91,7 @@ fn main() {
     let alone = leave_the_namespace();
     println!(
         "System V objects and message queues: {}",
-        if alone { "in a namespace of our own" } else { "among those of others" }
+        if alone { "in a private namespace" } else { "in the shared namespace" }
     );
     for (name, test) in TESTS {
         if words.is_empty() || words.iter().any(|word| name.contains(word)) {
@@ -138,7 +132,7 @@ fn deliver_every_byte(session: &mut Session) {
     }
 }
 
-fn slices_of_every_transport_are_taken() {
+fn every_transport_yields_slices() {
     for between in BOTH {
         take_slices(&mut session_between(between));
     }
@@ -161,7 +155,7 @@ fn take_slices(session: &mut Session) {
     }
 }
 
-fn a_checked_stream_reports_what_it_carried() {
+fn checked_stream_reports_its_totals() {
     let mut session = session();
     let shmpipes = ["shmpipe", "shmpipe-spin", "shmpipe-trusted", "shmpipe-reserve", "shmpipe-batch"];
     for name in shmpipes.into_iter().chain(["classic", "pipe"]) {
@@ -172,7 +166,7 @@ fn a_checked_stream_reports_what_it_carried() {
     }
 }
 
-fn sessions_follow_one_another() {
+fn sessions_run_in_sequence() {
     let (settings, transports) = (Settings::default(), [transports::CLASSIC, transports::PIPE]);
     let time = Duration::from_secs(3); // two sessions of one and a half
     let collected =
@@ -190,12 +184,12 @@ fn every_round_trip_is_timed() {
     assert!(latency::table(&latencies).contains("p99.99"));
 }
 
-fn a_cold_slice_does_not_lap_its_ring() {
+fn cold_slice_stays_within_one_lap() {
     let settings = Settings { cold: true, capacity: 1 << 16, ..Settings::default() };
     let mut session = Session::start(&settings, &all()).unwrap();
     for transport in 0..session.transports().len() {
         for experiment in [Experiment::Streaming, Experiment::RoundTrip] {
-            // if it were taken at its word it would not end
+            // with that many messages it would not end
             session.slice(Config { experiment, transport, size: 64 }, u64::MAX).unwrap();
         }
     }
@@ -204,7 +198,7 @@ fn a_cold_slice_does_not_lap_its_ring() {
     assert!((100..=1024).contains(&took.len()), "{} round trips of 64 bytes in 64 KiB", took.len());
 }
 
-fn a_message_too_long_is_refused_and_the_session_goes_on() {
+fn too_long_message_is_refused_and_the_session_continues() {
     let mut session = session();
     let shmpipe = session.transport("shmpipe").unwrap();
     let config = Config { experiment: Experiment::RoundTrip, transport: shmpipe, size: 1 << 20 };
@@ -218,7 +212,7 @@ fn a_message_too_long_is_refused_and_the_session_goes_on() {
     assert!(session.transport("carrier-pigeon").is_err());
 }
 
-fn the_longest_message_of_every_transport_goes_through() {
+fn longest_message_of_every_transport_arrives() {
     const ENOUGH: usize = 1 << 22;
     let settings = Settings { capacity: 1 << 14, ..Settings::default() };
     let mut session = Session::start(&settings, transports::ALL).unwrap();
@@ -236,7 +230,7 @@ fn the_longest_message_of_every_transport_goes_through() {
     }
 }
 
-fn a_second_session_is_refused_while_the_first_lives() {
+fn second_session_is_refused_while_the_first_lives() {
     let first = session();
     let second = Session::start(&Settings::default(), transports::ALL);
     assert_eq!(second.unwrap_err().kind(), ErrorKind::ResourceBusy);
@@ -244,7 +238,7 @@ fn a_second_session_is_refused_while_the_first_lives() {
     session();
 }
 
-fn the_thread_gets_its_cpus_back() {
+fn thread_gets_its_cpus_back() {
     let cpus = || thread::available_parallelism().unwrap().get();
     let before = cpus();
     let session = session();
@@ -255,7 +249,7 @@ fn the_thread_gets_its_cpus_back() {
     assert_eq!(cpus(), before);
 }
 
-fn one_cpu_is_told_apart() {
+fn single_cpu_is_reported() {
     // SAFETY: cpu_set_t is an array of integers, for which all zero is a value.
     let mut all_cpus: libc::cpu_set_t = unsafe { mem::zeroed() };
     let size = mem::size_of_val(&all_cpus);
@@ -277,7 +271,7 @@ fn one_cpu_is_told_apart() {
         plan.slice = Duration::from_micros(1);
         let collected = collect(&mut session, &plan).unwrap();
         assert_eq!(collected.placements, [Placement::OneCpu]);
-        // the sender throws before the receiver, which does not run, has caught the last ball of the floor
+        // the sender starts while the receiver is not running and has not taken the last message of the floor
         let paced = shmpipe_measure::paced::collect(&mut session, &[64], &[1e4], Duration::ZERO).unwrap();
         assert!(paced.iter().all(|paced| paced.placement == Placement::OneCpu));
     }
@@ -285,7 +279,7 @@ fn one_cpu_is_told_apart() {
     assert_eq!(unsafe { libc::sched_setaffinity(0, size, &all_cpus) }, 0);
 }
 
-fn the_machine_is_described() {
+fn description_names_the_machine() {
     let session = session();
     let text = Machine::of(&session).to_string();
     for what in ["cpu ", "cpus ", "kernel ", "ring ", "262144 bytes"] {
@@ -293,7 +287,7 @@ fn the_machine_is_described() {
     }
 }
 
-fn a_dead_partner_is_an_error() {
+fn dead_partner_is_an_error() {
     for name in ["classic", "shmpipe", "pipe"] {
         let mut session = session();
         let transport = session.transport(name).unwrap();
@@ -305,27 +299,24 @@ fn a_dead_partner_is_an_error() {
     }
 }
 
-fn a_panic_leaves_nothing() {
+fn panic_leaves_nothing() {
     let before = System::now();
-    let quiet = panic::take_hook();
-    panic::set_hook(Box::new(|_| ()));
-    let panicked = panic::catch_unwind(AssertUnwindSafe(|| {
+    let panics = AssertUnwindSafe(|| {
         let session = session();
         assert!(System::now() != before, "a session has objects while it lives");
         panic!("with {session:?}");
-    }));
-    panic::set_hook(quiet);
-    assert!(panicked.is_err());
+    });
+    assert!(quietly(|| panic::catch_unwind(panics)).is_err());
 }
 
-fn a_killed_parent_leaves_nothing() {
+fn killed_parent_leaves_nothing() {
     for what in ["measuring", "threads"] {
         let victim = Victim::start(what);
         kill(victim.0.id() as i32, libc::SIGKILL);
     }
 }
 
-fn an_interrupted_parent_leaves_nothing() {
+fn interrupted_parent_leaves_nothing() {
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT] {
         let what = if signal == libc::SIGHUP { "threads" } else { "measuring" };
         let mut victim = Victim::start(what);
@@ -334,35 +325,41 @@ fn an_interrupted_parent_leaves_nothing() {
     }
 }
 
-fn an_aborting_parent_leaves_nothing() {
+fn aborting_parent_leaves_nothing() {
     let mut victim = Victim::start("aborting");
     assert_eq!(victim.0.wait().unwrap().signal(), Some(libc::SIGABRT));
 }
 
-fn a_main_that_forgets_the_partner_is_told() {
-    let mut victim = Command::new("/proc/self/exe")
-        .env(VICTIM, "forgetful")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+fn main_without_serve_if_partner_is_an_error() {
     let start = Instant::now();
-    assert!(victim.wait().unwrap().success());
+    let status = victim("forgetful").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    assert!(status.unwrap().success());
     assert!(start.elapsed() < Duration::from_secs(10));
 }
 
-/// Another process that has a session, in a process group of its own.
+/// A command that runs this program as a victim.
+fn victim(what: &str) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.env(VICTIM, what);
+    command
+}
+
+/// Calls `call` without the messages of its panics.
+fn quietly<T>(call: impl FnOnce() -> T) -> T {
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| ()));
+    let result = call();
+    panic::set_hook(hook);
+    result
+}
+
+/// A process with a session, in a process group of its own.
 struct Victim(Child);
 
 impl Victim {
-    /// Starts one and waits until its session measures.
+    /// Starts it, and waits until its session measures.
     fn start(what: &str) -> Victim {
-        let mut child = Command::new("/proc/self/exe")
-            .env(VICTIM, what)
-            .process_group(0)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = victim(what).process_group(0).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         io::BufRead::read_line(&mut io::BufReader::new(child.stdout.as_mut().unwrap()), &mut line).unwrap();
         assert_eq!(line, "measuring\n");
@@ -378,7 +375,7 @@ impl Drop for Victim {
 }
 
 fn victimise(what: &str) {
-    // A shell that starts the tests in the background has them ignore signals, which a child inherits.
+    // A shell makes background jobs ignore signals, and a child inherits that.
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT] {
         // SAFETY: no handler of ours is replaced: this process has just begun.
         unsafe { libc::signal(signal, libc::SIG_DFL) };

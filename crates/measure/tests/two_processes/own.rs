@@ -1,4 +1,4 @@
-//! A transport of sockets, and one of channels: what a peer's own transport looks like to this crate.
+//! A transport over sockets, and one over channels, as another crate would write them.
 
 use std::fs;
 use std::io;
@@ -60,6 +60,7 @@ impl Transport for PacketSockets {
         Ok(Endpoint::new(Packets(invited.descriptor()?.into())))
     }
 }
+
 /// Two channels of the standard library: between threads only.
 pub(crate) struct Mpsc;
 

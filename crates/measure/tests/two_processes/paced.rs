@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use shmpipe_measure::{Between, Session, Settings, first_lap, latency, paced, transports};
 
-use crate::faulty::{Losing, Pausing};
+use crate::faulty::{LOSING, PAUSING};
 use crate::{BOTH, all, session_between};
 
 pub(crate) fn every_paced_message_is_counted() {
@@ -28,7 +28,7 @@ pub(crate) fn every_paced_message_is_counted() {
     }
 }
 
-/// Measures `what` again until `enough` says so: on a busy machine all slices of a short run may be discarded.
+/// Repeats a measurement until it is `enough`: on a busy machine, all slices of a short run may be discarded.
 fn until_enough<T>(mut what: impl FnMut() -> T, enough: impl Fn(&T) -> bool) -> T {
     for _ in 0..100 {
         let found = what();
@@ -39,11 +39,11 @@ fn until_enough<T>(mut what: impl FnMut() -> T, enough: impl Fn(&T) -> bool) -> 
     panic!("no slice counts, a hundred times");
 }
 
-/// A send takes 2 ms once in a while, at 100,000 messages a second: of 200 messages one is sent slowly, but those that should
-/// have been sent meanwhile are late as well.
-pub(crate) fn a_sender_that_stops_delays_what_it_should_have_sent() {
+/// At 100,000 messages a second, a send now and then takes 2 ms. Only one of 200 messages is slow to send, but those due meanwhile
+/// are late too.
+pub(crate) fn paused_sender_delays_the_messages_due() {
     let settings = Settings { between: Between::Threads, ..Settings::default() };
-    let mut session = Session::start(&settings, &[&Pausing]).unwrap();
+    let mut session = Session::start(&settings, &[&PAUSING]).unwrap();
     let pausing = until_enough(
         || {
             let all = paced::collect(&mut session, &[16], &[1e5], Duration::from_millis(50)).unwrap();
@@ -52,15 +52,12 @@ pub(crate) fn a_sender_that_stops_delays_what_it_should_have_sent() {
         Option::is_some,
     );
     let median = pausing.unwrap().histogram.value_at_quantile(0.5);
-    assert!(
-        median > 500_000,
-        "half of the messages within {median} ns: who waits behind the late one counts"
-    );
+    assert!(median > 500_000, "the median is {median} ns: messages behind the late one must count");
 }
 
-pub(crate) fn a_lost_message_is_found() {
+pub(crate) fn lost_message_is_an_error() {
     let settings = Settings { between: Between::Threads, ..Settings::default() };
-    let error = paced::collect_in_sessions(&settings, &[&Losing], &[16], &[1e5], Duration::ZERO).unwrap_err();
+    let error = paced::collect_in_sessions(&settings, &[&LOSING], &[16], &[1e5], Duration::ZERO).unwrap_err();
     assert!(error.to_string().contains("expected message"), "{error}");
 }
 

@@ -3,19 +3,18 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::panic::{self, AssertUnwindSafe};
-use std::process::Command;
 
 use shmpipe_measure::{Between, Config, Experiment, Machine, Session, Settings, Transport, transports};
 
 use crate::faulty::{Failing, Kind};
 use crate::own::Mpsc;
-use crate::{VICTIM, session_between};
+use crate::{quietly, session_between, victim};
 
-pub(crate) fn an_end_is_handed_to_a_thread_only() {
+pub(crate) fn only_a_thread_can_take_over_an_end() {
     let error = Session::start(&Settings::default(), &[&Mpsc]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
     let settings = Settings { between: Between::Threads, ..Settings::default() };
-    // both kinds in one session, so that they can be compared
+    // one session can compare both kinds
     let mut session = Session::start(&settings, &[&Mpsc, transports::SHMPIPE, transports::PIPE]).unwrap();
     for transport in 0..3 {
         session.check_both_ways(transport, 1000, 100).unwrap();
@@ -23,7 +22,7 @@ pub(crate) fn an_end_is_handed_to_a_thread_only() {
     }
 }
 
-pub(crate) fn threads_are_told_in_the_description() {
+pub(crate) fn description_names_threads() {
     let session = session_between(Between::Threads);
     assert_eq!(session.partner_id(), std::process::id());
     if session.cpus().is_some() {
@@ -31,23 +30,19 @@ pub(crate) fn threads_are_told_in_the_description() {
     }
 }
 
-const FAILING: [&dyn Transport; 6] = [
-    &Failing { kind: Kind::Mpsc, theirs: false, panics: false },
-    &Failing { kind: Kind::Mpsc, theirs: false, panics: true },
-    &Failing { kind: Kind::Packets, theirs: false, panics: false },
-    &Failing { kind: Kind::Shmpipe, theirs: false, panics: false },
-    &Failing { kind: Kind::Polled, theirs: false, panics: false },
-    &Failing { kind: Kind::Sleeps, theirs: false, panics: false },
-];
+static FAILING: [Failing; 6] = failing(false);
+static FAILING_THERE: [Failing; 6] = failing(true);
 
-const FAILING_THERE: [&dyn Transport; 6] = [
-    &Failing { kind: Kind::Mpsc, theirs: true, panics: false },
-    &Failing { kind: Kind::Mpsc, theirs: true, panics: true },
-    &Failing { kind: Kind::Packets, theirs: true, panics: false },
-    &Failing { kind: Kind::Shmpipe, theirs: true, panics: false },
-    &Failing { kind: Kind::Polled, theirs: true, panics: false },
-    &Failing { kind: Kind::Sleeps, theirs: true, panics: false },
-];
+const fn failing(theirs: bool) -> [Failing; 6] {
+    [
+        Failing { kind: Kind::Mpsc, theirs, panics: false },
+        Failing { kind: Kind::Mpsc, theirs, panics: true },
+        Failing { kind: Kind::Packets, theirs, panics: false },
+        Failing { kind: Kind::Shmpipe, theirs, panics: false },
+        Failing { kind: Kind::Polled, theirs, panics: false },
+        Failing { kind: Kind::Sleeps, theirs, panics: false },
+    ]
+}
 
 /// A session between threads over one transport.
 pub(crate) fn one(transport: &'static dyn Transport) -> Session {
@@ -57,14 +52,10 @@ pub(crate) fn one(transport: &'static dyn Transport) -> Session {
 
 const ROUND_TRIP: Config = Config { experiment: Experiment::RoundTrip, transport: 0, size: 64 };
 
-pub(crate) fn a_failing_thread_is_an_error() {
-    for transport in FAILING_THERE {
+pub(crate) fn failing_thread_is_an_error() {
+    for transport in &FAILING_THERE {
         let mut session = one(transport);
-        let quiet = panic::take_hook();
-        panic::set_hook(Box::new(|_| ()));
-        let failed = session.slice(ROUND_TRIP, 1000);
-        panic::set_hook(quiet);
-        let error = failed.unwrap_err();
+        let error = quietly(|| session.slice(ROUND_TRIP, 1000)).unwrap_err();
         let expected =
             if transport.about() == "panics" { "it panicked" } else { "the other end has had enough" };
         let text = error.to_string();
@@ -73,13 +64,10 @@ pub(crate) fn a_failing_thread_is_an_error() {
     }
 }
 
-pub(crate) fn a_failing_session_ends_its_thread() {
-    for transport in FAILING {
-        let quiet = panic::take_hook();
-        panic::set_hook(Box::new(|_| ()));
-        let failed = panic::catch_unwind(AssertUnwindSafe(|| one(transport).slice(ROUND_TRIP, 1000)));
-        panic::set_hook(quiet);
-        match failed {
+pub(crate) fn failing_session_ends_its_thread() {
+    for transport in &FAILING {
+        let slice = AssertUnwindSafe(|| one(transport).slice(ROUND_TRIP, 1000));
+        match quietly(|| panic::catch_unwind(slice)) {
             Ok(error) => assert!(error.unwrap_err().to_string().contains("had enough")),
             Err(_) => assert_eq!(transport.about(), "panics"),
         }
@@ -92,9 +80,8 @@ pub(crate) fn threads() -> usize {
     fs::read_dir("/proc/self/task").unwrap().count()
 }
 
-pub(crate) fn a_thread_that_does_not_end_is_the_last() {
-    let mut victim = Command::new("/proc/self/exe").env(VICTIM, "stuck").spawn().unwrap();
-    assert!(victim.wait().unwrap().success());
+pub(crate) fn stuck_thread_blocks_further_sessions() {
+    assert!(victim("stuck").status().unwrap().success());
 }
 
 pub(crate) fn be_stuck() {

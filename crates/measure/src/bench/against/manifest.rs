@@ -1,4 +1,4 @@
-//! The generated files as text, and what they copy from the manifest of a tree.
+//! The text of the generated files, with sections copied from the manifest of a tree.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -9,7 +9,7 @@ fn sections(manifest: &str) -> Vec<(&str, Vec<&str>)> {
     for line in manifest.lines() {
         let header = line.trim().strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         match (header, sections.last_mut()) {
-            // the lines of an array are indented: an inner array is no header
+            // the lines of an array are indented, so that an inner array is not taken for a header
             (Some(header), _) if line.starts_with('[') => sections.push((header, Vec::new())),
             (_, Some((_, lines))) => lines.push(line),
             (_, None) => {}
@@ -18,7 +18,7 @@ fn sections(manifest: &str) -> Vec<(&str, Vec<&str>)> {
     sections
 }
 
-/// The string that one of the sections gives for `key`.
+/// The string value of `key` in one of the sections.
 fn string<'a>(manifest: &'a str, headers: &[&str], key: &str) -> Option<&'a str> {
     let sections = sections(manifest);
     let lines = sections.iter().filter(|(header, _)| headers.contains(header)).flat_map(|(_, lines)| lines);
@@ -35,7 +35,7 @@ pub(super) fn package_name(manifest: &str) -> Option<&str> {
     string(manifest, &["package"], "name")
 }
 
-/// The sections for which `wanted` holds, as they are.
+/// The text of the sections for which `wanted` returns true.
 fn copied(manifest: &str, wanted: impl Fn(&str) -> bool) -> String {
     let mut text = String::new();
     for (header, lines) in sections(manifest).into_iter().filter(|(header, _)| wanted(header)) {
@@ -45,7 +45,7 @@ fn copied(manifest: &str, wanted: impl Fn(&str) -> bool) -> String {
     text
 }
 
-/// Whether it is `dependencies`, of any target, or one of them.
+/// Whether it is `dependencies`, for any target, or a subsection of it.
 fn is_dependencies(header: &str) -> bool {
     header == "dependencies"
         || header.starts_with("dependencies.")
@@ -55,7 +55,7 @@ fn is_dependencies(header: &str) -> bool {
 /// The package around the library of one tree.
 ///
 /// # Errors
-/// What is missing in the manifest of the tree, or not supported.
+/// What the manifest of the tree lacks, or uses without support here.
 pub(super) fn library(number: usize, root: &Path, manifest: &str) -> Result<String, String> {
     let edition = edition(manifest)?;
     let dependencies = copied(manifest, |header| is_dependencies(header) || header == "features");
@@ -95,7 +95,7 @@ fn edition(manifest: &str) -> Result<&str, String> {
     found.ok_or_else(|| "no edition in [package] or [workspace.package]".to_owned())
 }
 
-/// A package without lints: each tree has its own.
+/// A package without lints, since each tree has its own.
 fn package(name: &str, edition: &str, file: &Path, crate_name: &str) -> String {
     format!(
         "[package]
@@ -142,7 +142,7 @@ autobins = false
     text + &copied(this, |header| header == "profile.release" || header.starts_with("profile.release."))
 }
 
-/// The name of the program with that code placement.
+/// The name of the program with this code placement.
 pub(super) fn program_name(placement: usize) -> String {
     format!("placement-{placement}")
 }
@@ -165,7 +165,7 @@ pub(super) fn main_function(labels: &[&str]) -> String {
 
 pub(super) const BIN: &str = "fn main() -> std::process::ExitCode {\n    shmpipe_against::run()\n}\n";
 
-/// The build script: every program but the first has its functions in an order of its own.
+/// The build script: every program but the first has its functions in a random order.
 pub(super) fn build_script(placements: usize) -> String {
     let mut text = String::from("fn main() {\n    println!(\"cargo::rerun-if-changed=build.rs\");\n");
     for placement in 1..placements {
@@ -218,7 +218,7 @@ name = \"costs\"
 ";
 
     #[test]
-    fn a_library_has_the_dependencies_of_its_tree_and_nothing_else() {
+    fn library_has_only_the_dependencies_of_its_tree() {
         let text = library(3, Path::new("/tree"), MANIFEST).unwrap();
         let headers: Vec<&str> = text.lines().filter(|line| line.starts_with('[')).collect();
         assert_eq!(
@@ -248,7 +248,7 @@ name = \"costs\"
     }
 
     #[test]
-    fn what_a_manifest_inherits_is_told() {
+    fn inherited_dependencies_are_an_error() {
         let manifest = MANIFEST.replace("version = \"0.2\"", "workspace = true");
         assert!(library(1, Path::new("/tree"), &manifest).unwrap_err().contains("inherited"));
         let manifest = MANIFEST.replace("edition = \"2021\"", "");
@@ -256,14 +256,14 @@ name = \"costs\"
     }
 
     #[test]
-    fn the_package_is_not_a_program_of_the_same_name() {
+    fn package_name_is_not_taken_from_a_program() {
         assert_eq!(package_name(MANIFEST), Some("shmpipe"));
         assert_eq!(package_name("[package]\nname = \"x\"\n[[bin]]\nname = \"shmpipe\"\n"), Some("x"));
         assert_eq!(package_name("[workspace]\n"), None);
     }
 
     #[test]
-    fn an_adapter_depends_on_its_own_library() {
+    fn adapter_depends_on_its_own_library() {
         let text = adapter(2, Path::new("/a.rs"), MANIFEST, Path::new("/measure")).unwrap();
         assert!(text.contains("name = \"adapter_2\"\npath = \"/a.rs\""), "{text}");
         assert!(
@@ -273,7 +273,7 @@ name = \"costs\"
     }
 
     #[test]
-    fn the_program_links_all_trees_once_for_each_placement() {
+    fn program_links_all_trees_once_for_each_placement() {
         let text = program(2, 2, MANIFEST, Path::new("/measure"));
         assert_eq!(text.matches("[[bin]]").count(), 2, "{text}");
         assert!(text.contains("shmpipe-against-1-adapter = { path = \"adapter-1\" }"), "{text}");

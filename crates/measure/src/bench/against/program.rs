@@ -1,4 +1,4 @@
-//! The generated program: how this process starts it, and what it does, one session each time.
+//! The generated program: its start by this process, and its main function, which runs one session.
 
 use std::env;
 use std::io::{self, Write};
@@ -21,7 +21,7 @@ use crate::slices::{self, Plan, Until};
 use crate::splitmix::SplitMix64;
 use crate::transports::{Mode, Transport};
 
-/// What is compared unless transports are named.
+/// The default transports.
 const DEFAULT: &str = "shmpipe";
 
 /// Starts `program`, which measures for `length`, and returns what it writes.
@@ -45,10 +45,11 @@ pub(super) fn start(
     String::from_utf8(output.stdout).map_err(|_| record::unreadable("text that is no UTF-8"))
 }
 
-/// The main function of the program. `sides` has a label and the transports of each tree: first this one, whose label is empty.
+/// The main function of the program. `sides` has a label and the transports of each tree. The first is this tree, whose label
+/// is empty.
 pub fn serve(sides: &[(&'static str, &'static [&'static dyn Transport])]) -> ExitCode {
     let sides: Vec<Side> = sides.iter().map(|(label, transports)| Side::new(label, transports)).collect();
-    // those of the trees come first and hide the transports over this crate's own copy of the library
+    // the transports of the trees come first, and hide those over this crate's own copy of the library
     let ours: Vec<&'static dyn Transport> = sides.iter().flat_map(|side| side.transports.clone()).collect();
     let known = with_all(&ours);
     partner::serve_if_partner(&known);
@@ -61,7 +62,7 @@ pub fn serve(sides: &[(&'static str, &'static [&'static dyn Transport])]) -> Exi
     }
 }
 
-/// The transports of one tree, renamed unless it is this tree.
+/// The transports of one tree, renamed unless it is this one.
 struct Side {
     label: &'static str,
     transports: Vec<&'static dyn Transport>,
@@ -83,7 +84,7 @@ pub(super) fn name_at(transport: &str, label: &str) -> String {
 }
 
 fn renamed(inner: &'static dyn Transport, label: &str) -> &'static dyn Transport {
-    // leaked on purpose: there are a few of them, used until the program ends
+    // leaked on purpose: they are few, and used until the program ends
     let name = Box::leak(name_at(inner.name(), label).into_boxed_str());
     Box::leak(Box::new(Renamed { name, inner }))
 }
@@ -124,7 +125,7 @@ impl Transport for Renamed {
     }
 }
 
-/// The transports that are measured, in the order of the tables, and the pairs that are compared.
+/// The transports to measure, in the order of the tables, and the pairs to compare.
 struct Chosen {
     transports: Vec<&'static dyn Transport>,
     /// The name in this tree, and the name in the other.
@@ -132,7 +133,7 @@ struct Chosen {
 }
 
 impl Chosen {
-    /// Those that were asked for; each of this library is followed by those of the other trees.
+    /// The requested ones. Each one of this library is followed by those of the other trees.
     fn new(sides: &[Side], known: &[&'static dyn Transport], wanted: &[String]) -> io::Result<Chosen> {
         let Some((this, others)) = sides.split_first() else { return Err(unfit("a program without trees")) };
         let default = [DEFAULT.to_owned()];
@@ -163,7 +164,7 @@ impl Chosen {
     }
 }
 
-/// Measures what the command line says, and returns the lines that [`Report::read`](record::Report::read) understands.
+/// Measures by the command line, and returns lines for [`Report::read`](record::Report::read).
 fn measure(sides: &[Side], known: &[&'static dyn Transport]) -> io::Result<String> {
     let mut words = env::args().skip(1);
     let bench = words.next().and_then(|word| BENCHES.into_iter().find(|(name, _)| *name == word));
@@ -193,8 +194,8 @@ fn measure(sides: &[Side], known: &[&'static dyn Transport]) -> io::Result<Strin
     Ok(record::write(&chosen.transports, &chosen.pairs, &measured))
 }
 
-/// The order in which the rings are created decides which memory they get. So each round has an order of its own, and
-/// every second round has the reverse of the one before.
+/// The order in which the rings are created decides which memory they get. So each round has its own order, and every second
+/// round reverses the one before.
 fn shuffle<T>(items: &mut [T], round: u64) {
     SplitMix64::new(round / 2).shuffle(items);
     if round % 2 == 1 {
@@ -254,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_renamed_transport_is_the_same_otherwise() {
+    fn renamed_transport_is_otherwise_the_same() {
         for transport in transports::ALL {
             let renamed = renamed(*transport, "x");
             assert_eq!(renamed.name(), format!("{}@x", transport.name()));

@@ -1,4 +1,4 @@
-//! The last table: the time that this tree takes, divided by the time that another one takes.
+//! The last table: the time of this tree divided by that of another.
 
 use std::fmt;
 
@@ -11,20 +11,20 @@ use crate::placement::Placement;
 use crate::statistics::{self, Spread};
 use crate::table::{self, Table};
 
-/// The percentiles that are compared where there are percentiles.
+/// The percentiles to compare.
 const PERCENTILES: [f64; 2] = [50.0, 99.0];
 
-/// What is compared of one transport, rate, size and placement.
+/// The figures of one transport, rate, size and placement.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Point {
     pub(super) transport: &'static str,
-    /// Messages a second; 0 where they follow one another.
+    /// Messages per second; 0 for back-to-back messages.
     pub(super) rate: u64,
     pub(super) size: usize,
     pub(super) placement: Placement,
     /// Slices.
     pub(super) n: usize,
-    /// Nanoseconds: the median, or the percentiles. `None` of too few slices or messages.
+    /// Nanoseconds: the median, or the percentiles. `None` with too few slices or messages.
     pub(super) figures: Vec<Option<f64>>,
 }
 
@@ -47,12 +47,12 @@ impl Point {
 
 /// One session.
 pub(super) struct Run {
-    /// Which program it was: how the code is placed.
+    /// The number of the program, and so its code placement.
     pub(super) program: usize,
     pub(super) points: Vec<Point>,
 }
 
-/// One row: which two, of what.
+/// The key of a row.
 struct Row<'a> {
     this: &'a str,
     other: &'a str,
@@ -62,7 +62,7 @@ struct Row<'a> {
 }
 
 impl Row<'_> {
-    /// The ratio of the two, and how many slices the one with fewer has.
+    /// The ratio of the two, and the smaller number of slices.
     fn ratio(&self, points: &[Point], placement: Placement) -> Option<(usize, f64)> {
         let find = |name| {
             points.iter().find(|point| {
@@ -217,7 +217,7 @@ mod tests {
     const ROW: Row<'_> = Row { this: "shmpipe", other: "shmpipe@old", rate: 0, size: 64, figure: 0 };
 
     #[test]
-    fn a_ratio_is_this_tree_by_the_other() {
+    fn ratio_is_this_tree_by_the_other() {
         let runs = [run(0, 80.0), run(0, 90.0), run(0, 70.0), run(0, 60.0)];
         let cells = ROW.cells(&points(75.0, 100.0), &runs, 1, Placement::Near);
         assert_eq!(cells, ["60", "0.75", "0.70..0.90"]);
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_measured_is_a_dash() {
+    fn missing_figures_are_dashes() {
         assert_eq!(ROW.cells(&points(75.0, 100.0), &[], 1, Placement::Far), ["-"; 3]);
         let without = Row { size: 8, ..ROW };
         assert_eq!(without.cells(&points(75.0, 100.0), &[], 2, Placement::Near), ["-"; 5]);
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_percentile_without_evidence_is_no_figure() {
+    fn percentiles_need_enough_values_beyond() {
         let mut histogram = latency::histogram().unwrap();
         for ns in 1..=100 {
             histogram.saturating_record(ns);

@@ -1,4 +1,4 @@
-//! What the program writes and its parent reads: lines of fields, separated by tabs.
+//! The output of the program for its parent: lines of fields, separated by tabs.
 
 use std::cmp::Reverse;
 use std::fmt::Write;
@@ -23,14 +23,14 @@ pub(super) struct Named {
     pub(super) about: String,
 }
 
-/// What one session has measured, or several.
+/// The results of one or several sessions.
 pub(super) enum Measured {
     Slices(Collected),
     Latency(Vec<Latency>),
     Paced(Vec<Paced>),
 }
 
-/// All that the program wrote.
+/// The whole output of the program.
 pub(super) struct Report {
     pub(super) transports: Vec<Named>,
     /// The name in this tree, and the name in the other.
@@ -89,7 +89,7 @@ pub(super) fn write(
     text
 }
 
-/// Every value of the histogram and how often it occurs.
+/// Every value of the histogram with its count.
 fn counts(text: &mut String, histogram: &hdrhistogram::Histogram<u64>) {
     for value in histogram.iter_recorded() {
         let _ = write!(text, "\t{}\t{}", value.value_iterated_to(), value.count_at_value());
@@ -130,7 +130,7 @@ impl<'a> Fields<'a> {
 }
 
 impl Report {
-    /// Reads what [`write`] wrote. `before` is the report of an earlier session, if there was one.
+    /// Reads the output of [`write`]. `before` is the report of earlier sessions, if any.
     pub(super) fn read(
         text: &str,
         what: What,
@@ -167,7 +167,7 @@ impl Report {
                 let mode = fields.one_of(&[Mode::Polls, Mode::PollsThenSleeps, Mode::Sleeps])?;
                 let about = fields.text()?.to_owned();
                 if !self.transports.iter().any(|found| found.name == name) {
-                    // leaked on purpose: there are a few of them, used until this process ends
+                    // leaked on purpose: they are few, and used until this process ends
                     let name = Box::leak(name.to_owned().into_boxed_str());
                     self.transports.push(Named { name, mode, about });
                 }
@@ -222,7 +222,7 @@ impl Report {
         Ok(())
     }
 
-    /// From the order of the session to that of the tables.
+    /// Maps the order of the session to that of the tables.
     fn sort(&mut self) {
         let number = |name: &str| self.transports.iter().position(|found| found.name == name);
         match &mut self.measured {
@@ -246,7 +246,7 @@ impl Report {
         Ok((number, self.transports[number].name, self.transports[number].mode))
     }
 
-    /// Adds what another session has measured.
+    /// Adds the results of another session.
     pub(super) fn append(&mut self, later: Report) -> io::Result<()> {
         match (&mut self.measured, later.measured) {
             (Measured::Slices(all), Measured::Slices(later)) => {
@@ -270,7 +270,7 @@ impl Report {
 }
 
 impl Measured {
-    /// The figures that are compared, of every transport.
+    /// The figures to compare, for every transport.
     pub(super) fn points(&self) -> Vec<Point> {
         match self {
             Measured::Slices(collected) => {
@@ -329,7 +329,7 @@ mod tests {
             slices: slices.to_vec(),
             discarded: 3,
         };
-        // the session measured in another order than that of the tables
+        // the session has another order than the tables
         let shmpipe = [slice(0.1 + 0.2, Placement::Near), slice(1e6, Placement::Far)];
         Measured::Slices(Collected {
             series: vec![series(0, SHMPIPE, &shmpipe), series(1, CLASSIC, &[])],
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn slices_survive_their_way_through_text() {
+    fn slices_round_trip_through_text() {
         let report = through_text(&slices(), What::Slices(Experiment::Streaming));
         assert_eq!(report.pairs, [("shmpipe".to_owned(), "classic".to_owned())]);
         let about: Vec<&str> = report.transports.iter().map(|transport| &transport.about[..]).collect();
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn histograms_survive_their_way_through_text() {
+    fn histograms_round_trip_through_text() {
         let mut histogram = latency::histogram().unwrap();
         for ns in [0, 1, 17, 17, 4711, 123_456_789] {
             histogram.saturating_record(ns);
@@ -390,7 +390,7 @@ mod tests {
         };
         let floor = Paced { transport: FLOOR, mode: Mode::Polls, size: 0, ..row.clone() };
         let slow = Paced { interval: 100_000, ..row.clone() };
-        // from low rates to high ones, as the tables have them
+        // ascending rates, as in the tables
         let report = through_text(&Measured::Paced(vec![row, floor, slow]), What::Paced);
         let Measured::Paced(found) = report.measured else { panic!("not paced") };
         let keys: Vec<_> = found.iter().map(|row| (row.interval, row.transport)).collect();
@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_told() {
+    fn unreadable_lines_are_errors() {
         let read = |text: &str| {
             let report = Report::read(text, What::Paced, &SETTINGS(), None);
             report.err().expect("an error").to_string()
@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn the_baseline_is_the_classic_ring_or_the_first_other() {
+    fn baseline_is_the_classic_ring_or_the_first_other() {
         let mut report = through_text(&slices(), What::Slices(Experiment::Streaming));
         assert_eq!(report.default_baseline(), "classic");
         report.transports.remove(0);

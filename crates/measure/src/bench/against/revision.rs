@@ -1,4 +1,4 @@
-//! What `--against` names: a commit of this repository, or a directory with another copy of it.
+//! The arguments of `--against`: commits of this repository, or directories with copies of it.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -10,7 +10,7 @@ use std::process::Command;
 use super::manifest;
 use crate::errors::{about, unfit};
 
-/// The root of this tree, as it was when this program was built.
+/// The root of the tree from which this program was built.
 pub(super) const THIS_TREE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
 /// One revision.
@@ -23,7 +23,7 @@ pub(super) struct Revision {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Source {
-    /// The full id of a commit.
+    /// The full hash of a commit.
     Commit(String),
     /// The root of a working copy.
     Directory(PathBuf),
@@ -38,10 +38,10 @@ impl fmt::Display for Revision {
     }
 }
 
-/// The revisions that the words name.
+/// The revisions of these words.
 ///
 /// # Errors
-/// `InvalidInput` for a word that names none, and for two with the same label.
+/// `InvalidInput` for a word that names no revision, and for two with the same label.
 pub(super) fn parse_all(words: &[String]) -> io::Result<Vec<Revision>> {
     let revisions = words.iter().map(|word| parse(word)).collect::<io::Result<Vec<_>>>()?;
     let mut labels = HashSet::new();
@@ -68,7 +68,7 @@ fn parse(word: &str) -> io::Result<Revision> {
     Ok(Revision { label, source })
 }
 
-/// `NAME=REV` in its two parts. What precedes an `=` and is no name belongs to the revision.
+/// The two parts of `NAME=REV`. Text before an `=` that is no valid name belongs to the revision.
 fn split(word: &str) -> (Option<&str>, &str) {
     match word.split_once('=') {
         Some((label, name)) if !label.is_empty() && label.chars().all(fits_label) => (Some(label), name),
@@ -81,7 +81,7 @@ fn fits_label(letter: char) -> bool {
     letter.is_ascii_alphanumeric() || "._~^@-".contains(letter)
 }
 
-/// The revision as it was written, or the last part of the directory's path.
+/// The revision as written, or the last part of the directory's path.
 fn label_of(name: &str, source: &Source) -> String {
     let text = match source {
         Source::Commit(_) => name.to_owned(),
@@ -92,7 +92,7 @@ fn label_of(name: &str, source: &Source) -> String {
     text.chars().map(|letter| if fits_label(letter) { letter } else { '-' }).collect()
 }
 
-/// The id of the commit of that name, if there is one.
+/// The hash of the commit with this name, if it exists.
 fn commit(name: &str) -> io::Result<Option<String>> {
     let mut git = git();
     git.args(["rev-parse", "--verify", "--quiet", "--end-of-options", &format!("{name}^{{commit}}")]);
@@ -124,7 +124,7 @@ fn directory(name: &str) -> io::Result<PathBuf> {
 /// The manifest of the tree at `root`.
 ///
 /// # Errors
-/// If it is no tree of this library.
+/// An error if it is no tree of this library.
 pub(super) fn manifest(root: &Path) -> io::Result<String> {
     let path = root.join("Cargo.toml");
     let text = fs::read_to_string(&path).map_err(|error| {
@@ -150,7 +150,7 @@ fn git() -> Command {
     git
 }
 
-/// Exports the files of a commit below `trees`, unless an earlier run did. Gives the folder.
+/// Exports the files of a commit below `trees`, unless an earlier run did. Returns the folder.
 pub(super) fn export(id: &str, trees: &Path) -> io::Result<PathBuf> {
     let (tree, part) = (trees.join(id), trees.join(format!("{id}.part")));
     if tree.is_dir() {
@@ -164,8 +164,8 @@ pub(super) fn export(id: &str, trees: &Path) -> io::Result<PathBuf> {
         if output.status.success() {
             return Ok(());
         }
-        let told = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        Err(io::Error::other(format!("git {}: {told}", words.join(" "))))
+        let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        Err(io::Error::other(format!("git {}: {message}", words.join(" "))))
     };
     run(&["read-tree", id])?;
     run(&["checkout-index", "--all", "--force", &format!("--prefix={}/", part.display())])?;
@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_label_is_what_precedes_an_equals_sign() {
+    fn label_precedes_the_equals_sign() {
         assert_eq!(split("old=HEAD~3"), (Some("old"), "HEAD~3"));
         assert_eq!(split("HEAD"), (None, "HEAD"));
         assert_eq!(split("=HEAD"), (None, "=HEAD"));
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_is_one_word_and_fits_a_file_name() {
+    fn label_is_one_word_and_fits_a_file_name() {
         let commit = Source::Commit("abc".to_owned());
         assert_eq!(label_of("HEAD~3", &commit), "HEAD~3");
         assert_eq!(label_of("feature/fast path", &commit), "feature-fast-path");
@@ -196,14 +196,14 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_is_recognized() {
+    fn directory_is_recognized() {
         let revision = parse(&format!("here={THIS_TREE}")).unwrap();
         let root = Path::new(THIS_TREE).canonicalize().unwrap();
         assert_eq!(revision, Revision { label: "here".to_owned(), source: Source::Directory(root) });
     }
 
     #[test]
-    fn what_names_nothing_is_refused_with_what_was_expected() {
+    fn unknown_revision_is_refused_with_what_was_expected() {
         let error = |word: &str| parse(word).unwrap_err().to_string();
         let unknown = error("no-such-revision");
         assert!(unknown.contains("no-such-revision: neither a revision"), "{unknown}");
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn two_revisions_need_two_names() {
+    fn revisions_need_different_names() {
         let here = format!("a={THIS_TREE}");
         let error = parse_all(&[here.clone(), here]).unwrap_err().to_string();
         assert!(error.contains("two revisions are called a"), "{error}");

@@ -1,6 +1,6 @@
 //! The generated workspace below `target/against`, and its build.
 //!
-//! A file is written only if its text changes, so cargo builds what has changed and nothing else.
+//! Files are only written if their text changes, so that cargo builds only what has changed.
 
 use std::env;
 use std::fs::{self, File};
@@ -13,9 +13,9 @@ use super::manifest;
 use super::revision::{self, Revision, Source, THIS_TREE};
 use crate::errors::{about, failed, unfit};
 
-/// Where a tree has its adapter.
+/// The path of the adapter in a tree.
 const ADAPTER: &str = "crates/measure/src/transports/shmpipe.rs";
-/// How a line of an adapter starts that can be a crate of its own.
+/// The start of a line in an adapter that can be a crate of its own.
 const CONVENTION: &str = "use shmpipe_measure::";
 
 const BUILD: [&str; 3] = ["build", "--release", "--locked"];
@@ -47,7 +47,7 @@ impl Tree {
         Ok(Tree { root, manifest, adapter, own })
     }
 
-    /// Tells if the tree has no adapter of its own.
+    /// A note if the tree has no adapter of its own.
     pub(super) fn adapter_note(&self) -> &'static str {
         if self.own { "" } else { ", with the adapter of this tree" }
     }
@@ -63,7 +63,7 @@ impl Workspace {
         let describe = |error| about(format_args!("{}", root.display()), error);
         fs::create_dir_all(&root).map_err(describe)?;
         let lock = File::create(root.join("lock")).map_err(describe)?;
-        // SAFETY: flock takes numbers only.
+        // SAFETY: flock only uses numbers.
         let flock = |how| unsafe { libc::flock(lock.as_raw_fd(), how) };
         if flock(libc::LOCK_EX | libc::LOCK_NB) == -1 {
             eprintln!("another process measures in {}: waiting until it ends", root.display());
@@ -84,7 +84,7 @@ impl Workspace {
             .map_err(|error| about(format_args!("--against {}", revision.label), error))
     }
 
-    /// Builds the program with so many code placements and returns the files.
+    /// Builds the program with `placements` code placements, and returns the files.
     pub(super) fn build(
         &self,
         revisions: &[Revision],
@@ -95,7 +95,7 @@ impl Workspace {
         let labels: Vec<&str> =
             std::iter::once("").chain(revisions.iter().map(|revision| &revision.label[..])).collect();
         self.generate(&all, &labels, placements)?;
-        // adds the packages of this workspace to the lock file, without the network if the local index suffices
+        // adds the packages of this workspace to the lock file, offline if the local index suffices
         let resolve = ["update", "--workspace", "--quiet", "--offline"];
         if !self.cargo(&resolve, Stdio::null())? {
             self.cargo(&resolve[..3], Stdio::inherit())?;
@@ -110,7 +110,7 @@ impl Workspace {
     fn generate(&self, trees: &[&Tree], labels: &[&str], placements: usize) -> io::Result<()> {
         let measure = self.this.root.join("crates/measure");
         for (number, tree) in trees.iter().enumerate() {
-            let describe = |told| unfit(format!("{}: {told}", tree.root.join("Cargo.toml").display()));
+            let describe = |error| unfit(format!("{}: {error}", tree.root.join("Cargo.toml").display()));
             let library = manifest::library(number, &tree.root, &tree.manifest).map_err(describe)?;
             self.write(&format!("library-{number}/Cargo.toml"), &library)?;
             let adapter =
@@ -125,7 +125,7 @@ impl Workspace {
         self.write("Cargo.toml", &program)?;
         self.write("src/lib.rs", &manifest::main_function(labels))?;
         self.write("build.rs", &manifest::build_script(placements))?;
-        // the versions of this tree: those are downloaded already
+        // the versions of this tree, which are already downloaded
         let lock = self.this.root.join("Cargo.lock");
         fs::copy(&lock, self.root.join("Cargo.lock"))
             .map_err(|error| about(format_args!("{}", lock.display()), error))?;
@@ -145,21 +145,21 @@ impl Workspace {
     }
 
     /// Whether cargo succeeds, with the configuration of this tree.
-    fn cargo(&self, words: &[&str], told: Stdio) -> io::Result<bool> {
+    fn cargo(&self, words: &[&str], stderr: Stdio) -> io::Result<bool> {
         let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut command = Command::new(cargo);
         command.args(words).arg("--manifest-path").arg(self.root.join("Cargo.toml"));
         if words[0] == "build" {
             command.arg("--target-dir").arg(self.root.join("target"));
         }
-        // the programs would lie elsewhere
+        // it would move the programs
         command.env_remove("CARGO_BUILD_TARGET");
-        command.current_dir(&self.this.root).stdin(Stdio::null()).stdout(Stdio::null()).stderr(told);
+        command.current_dir(&self.this.root).stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
         let status = command.status().map_err(|error| about(format_args!("cargo {}", words[0]), error))?;
         Ok(status.success())
     }
 
-    /// The error of a build that failed: finds the package at fault.
+    /// The error of a failed build, with the package at fault.
     fn culprit(&self, trees: &[&Tree], labels: &[&str], placements: usize) -> io::Result<io::Error> {
         let builds = |package: &str| {
             self.cargo(&[&BUILD[..], &["--quiet", "--package", package]].concat(), Stdio::null())
