@@ -1,8 +1,8 @@
-//! What the kind of shared memory costs, and what it must not: making, opening, claiming, removing; the message; the first
-//! lap with and without prefault; large rings with and without huge pages.
+//! The cost of each kind of shared memory: create, open, claim and remove; a message, which must cost the same in each kind; the
+//! first lap with and without prefault; large rings with and without huge pages.
 //!
-//! `cargo bench --bench backends` prints the section of `docs/benchmarks.md`; `-- --help` lists the options. As root it
-//! adds huge pages to the system's pool for the last part, and takes them out again: so that part cannot be interrupted.
+//! `cargo bench --bench backends` prints the section of `docs/benchmarks.md`, and `-- --help` lists the options. As root it
+//! adds huge pages to the system's pool for the last part, and removes them afterwards, so that part cannot be interrupted.
 
 use std::env;
 use std::error::Error;
@@ -24,19 +24,19 @@ options after `cargo bench --bench backends --`:
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
-/// Bytes of a huge page on x86-64; elsewhere a few more are asked for than are needed.
+/// Bytes of a huge page on x86-64. On other processors it requests more pages than needed.
 const HUGE_PAGE: u64 = 2 * MIB;
-/// Bytes of most messages, and with their header in the ring.
+/// Bytes of most messages, and of their records.
 const MESSAGE: usize = 64;
 const RECORD: u64 = 72;
 
-/// How much of everything there is.
+/// The size of the measurement.
 struct Extent {
-    /// For all together.
+    /// For everything.
     time: Duration,
-    /// Of the pipes whose making is timed.
+    /// The pipes whose creation is timed.
     capacity: u64,
-    /// Of the rings that are used for a lap.
+    /// The rings that are used for a lap.
     lap: u64,
     large: &'static [u64],
 }
@@ -49,7 +49,7 @@ impl Extent {
         large: &[256 * MIB, 1024 * MIB],
     };
 
-    /// Without `--bench` (`cargo test --benches`): a little of everything.
+    /// The smoke run without `--bench` (`cargo test --benches`): a little of everything.
     const SMOKE: Extent =
         Extent { time: Duration::ZERO, capacity: 64 * KIB, lap: 16 * KIB, large: &[4 * MIB] };
 }
@@ -151,7 +151,7 @@ impl Made {
 impl Drop for Made {
     fn drop(&mut self) {
         if self.listed {
-            // It was just made here; if somebody else has removed it, so much the better.
+            // Fails only if another process has removed it.
             let _ = unlink_force(self.pipe.address().clone());
         }
     }
@@ -181,10 +181,10 @@ const STEPS: [&str; 9] = [
 /// Microseconds of each step.
 type Took = [Vec<f64>; STEPS.len()];
 
-/// How often the peer is asked for in a row.
+/// The number of successive requests for the peer.
 const ASKED: u32 = 64;
 
-/// One pipe from its making to its removal, and one whose pages nobody has touched.
+/// A pipe from its creation to its removal, and one with untouched pages.
 fn lifetime(kind: Kind, capacity: u64, took: &mut Took) -> Result<(), Box<dyn Error>> {
     let _held = SignalsHeld::new()?;
     let mut since = Instant::now();
@@ -231,8 +231,8 @@ fn lifetime(kind: Kind, capacity: u64, took: &mut Took) -> Result<(), Box<dyn Er
     Ok(())
 }
 
-/// Microseconds that a page costs both ends when they use it for the first time, each in its own mapping: what messages of a page
-/// each take longer in the first lap than in the second.
+/// Microseconds that the first use of a page costs both ends, each in its own mapping: the difference between the first and the
+/// second lap for messages of one page.
 fn touches(made: &Made) -> Result<f64, Box<dyn Error>> {
     const PAGE: usize = 4096;
     let opened = Options::new().prefault(false).open(made.pipe.address().clone())?;
@@ -253,7 +253,7 @@ fn touches(made: &Made) -> Result<f64, Box<dyn Error>> {
     Ok((first.as_nanos() as f64 - second.as_nanos() as f64) / 1000.0 / messages as f64)
 }
 
-/// A value that so many percent of the sorted ones do not exceed, if ten at least do.
+/// A percentile of sorted values, if at least ten values exceed it.
 fn percentile(sorted: &[f64], percent: usize) -> String {
     let at = sorted.len() * percent / 100;
     let beyond = sorted.len().saturating_sub(at);
@@ -265,7 +265,7 @@ fn figure(value: f64) -> String {
     if value < 10.0 { format!("{value:.2}") } else { format!("{value:.1}") }
 }
 
-/// What the setting up and the tearing down cost.
+/// The cost of setup and teardown.
 fn costs(extent: &Extent, time: Duration) -> Result<String, Box<dyn Error>> {
     let mut took: [Took; Kind::ALL.len()] = Default::default();
     let start = Instant::now();
@@ -299,7 +299,7 @@ fn costs(extent: &Extent, time: Duration) -> Result<String, Box<dyn Error>> {
     Ok(report)
 }
 
-/// The message, which is to cost the same in each kind.
+/// A message, which must cost the same in each kind.
 fn messages(_: &Extent, time: Duration) -> Result<String, Box<dyn Error>> {
     const EXPERIMENTS: [Experiment; 2] = [Experiment::RoundTrip, Experiment::Streaming];
     let sizes = [MESSAGE];
@@ -318,7 +318,7 @@ fn messages(_: &Extent, time: Duration) -> Result<String, Box<dyn Error>> {
     Ok(report)
 }
 
-/// How far the kinds are from the first one, and how far the quartiles of that are apart.
+/// The differences of the kinds from the first one, and the distance of its quartiles.
 fn differences(collected: &Collected, experiments: &[Experiment]) -> String {
     let mut text = String::from("medians beside those of sysv, whose quartiles lie so far from its own:");
     for &experiment in experiments {
@@ -357,7 +357,7 @@ fn first_laps(extent: &Extent, time: Duration) -> Result<String, Box<dyn Error>>
     ))
 }
 
-/// Rings that no cache holds, on small and on huge pages.
+/// Rings larger than any cache, on small and on huge pages.
 fn large(extent: &Extent, time: Duration) -> Result<String, Box<dyn Error>> {
     let mut report = "### Large rings, huge pages\n\n\
         Streams through rings that are larger than every cache, on pages of 4 KiB and on huge ones: of the pool (`sysv-huge`,\n\
@@ -367,7 +367,7 @@ fn large(extent: &Extent, time: Duration) -> Result<String, Box<dyn Error>> {
     let share = time / (2 * extent.large.len() as u32);
     for &capacity in extent.large {
         write!(report, "\n{}:\n\n```text\n", bytes(capacity))?;
-        // One large ring of the pool at a time, a small one for the way back, and some for rounding up.
+        // The pool serves one large ring at a time, a small one for the other direction, and some rounding.
         let pool = HugePages::add(capacity.div_ceil(HUGE_PAGE) + 4);
         if let Err(error) = &pool {
             writeln!(report, "no pages for the pool: {error}")?;
@@ -388,7 +388,7 @@ fn large(extent: &Extent, time: Duration) -> Result<String, Box<dyn Error>> {
     Ok(report)
 }
 
-/// Streams through each ring beside the first one, two at a time: all of them would take more memory than most machines have.
+/// Streams through each ring beside the first, two at a time: all together need more memory than most machines have.
 fn in_pairs(capacity: u64, rings: &[&LargeRing], time: Duration) -> Result<Collected, Box<dyn Error>> {
     let (first, others) = rings.split_first().ok_or("no kind of shared memory can be had")?;
     let experiments = [(Experiment::Streaming, &[MESSAGE, 1024][..])];
@@ -408,7 +408,7 @@ fn in_pairs(capacity: u64, rings: &[&LargeRing], time: Duration) -> Result<Colle
     Ok(all)
 }
 
-/// Makes a small one of its kind.
+/// Creates a small pipe of its kind.
 fn try_out(ring: &LargeRing) -> Result<(), Box<dyn Error>> {
     let _held = SignalsHeld::new()?;
     let options = Options::new().capacity(2 * HUGE_PAGE).huge_pages(ring.huge_pages);
@@ -419,7 +419,7 @@ fn settings(capacity: u64) -> Settings {
     Settings { capacity: capacity as usize, ..Settings::default() }
 }
 
-/// The whole first lap of new rings, and the second.
+/// The whole first lap of new rings, and the second lap.
 fn laps(
     capacity: u64,
     transports: &[&'static dyn Transport],
@@ -427,7 +427,7 @@ fn laps(
 ) -> Result<String, Box<dyn Error>> {
     let mut costs = vec![[const { Vec::new() }; 2]; transports.len()];
     let start = Instant::now();
-    // A lap during which the machine moves does not count; one that moves all the time is given up.
+    // A lap during which the machine moves does not count. If it moves all the time, the table is incomplete.
     let enough = |costs: &[[Vec<_>; 2]]| costs.iter().flatten().all(|costs| !costs.is_empty());
     for round in 1.. {
         for (&transport, costs) in transports.iter().zip(&mut costs) {
@@ -471,7 +471,7 @@ fn laps(
     Ok(report)
 }
 
-/// Milliseconds to make a large ring.
+/// Milliseconds to create a large ring.
 fn makings(capacity: u64, rings: &[&LargeRing], time: Duration) -> Result<String, Box<dyn Error>> {
     let mut report = "create, milliseconds  no prefault  prefault      n\n".to_owned();
     for ring in rings {
@@ -504,7 +504,7 @@ fn bytes(bytes: u64) -> String {
     }
 }
 
-/// The kind of file system that a directory is on, as the system calls it.
+/// The system's name for the file system of a directory.
 fn file_system(directory: &str) -> String {
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let rows = mounts.lines().filter_map(|line| {

@@ -1,15 +1,14 @@
-//! What does not show in the cost of a message, or must not: the capacity, the lap, how many pipes there are, making
-//! and opening one, and the memory it takes.
+//! Costs besides those of a message, and factors that must not affect these: capacity, lap, number of pipes, creating and opening
+//! a pipe, and its memory.
 //!
-//! `cargo bench --bench costs`; `-- --help` lists the options. The same core sends and receives in turn, unless two
-//! processes are mentioned: no line moves between cores, and what is left is the code and the cache.
+//! Run `cargo bench --bench costs`; `-- --help` lists the options. One core sends and receives in turn, except where the text
+//! mentions two processes. So no line moves between cores, and only the code and the cache remain.
 //!
 //! # Capacity and cache
-//! A stream goes over its whole ring: lap by lap, every line of it. So a ring is the working set of its messages, and
-//! its capacity decides which cache that is in. To see the capacity alone, the second table keeps the working set at
-//! [`TOGETHER`] and divides it among more and more rings, each the smaller; messages go through all of them, a burst
-//! through each in turn. Their costs may differ by the lines that a pipe has besides its ring (about twenty in the header
-//! and in the two ends), which a burst has to fetch when it comes to the next pipe.
+//! A stream uses every line of its ring in each lap. So the ring is the working set of its messages, and the capacity decides
+//! which cache holds it. To isolate the capacity, the second table divides a fixed working set, [`TOGETHER`], among more and more
+//! smaller rings. Messages go through all of them, in a burst through each in turn. Their costs may differ by the lines of a pipe
+//! besides its ring, about twenty in the header and the two ends, which a burst fetches when it starts.
 
 use std::env;
 use std::error::Error;
@@ -28,20 +27,20 @@ const USAGE: &str = "\
 options after `cargo bench --bench costs --`:
   --seconds N   how long to measure (default 20)";
 
-/// Bytes of each message, and with its header in the ring.
+/// Bytes of each message, and of its record.
 const MESSAGE: usize = 64;
 const RECORD: u64 = 72;
 
-/// Messages that pass through one pipe before it is the next one's turn.
+/// Messages through one pipe before the next pipe's turn.
 const BURST: u64 = 32;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 
-/// Bytes of all the rings that messages go through in turn.
+/// Bytes of all rings together that messages go through in turn.
 const TOGETHER: u64 = 4 * MIB;
 
-/// How much of everything there is.
+/// The size of the measurement.
 struct Extent {
     /// Capacities from the first to the last, each four times the one before.
     capacities: (u64, u64),
@@ -68,7 +67,7 @@ impl Extent {
         })
     }
 
-    /// Without `--bench` (`cargo test --benches`): a little of everything.
+    /// The smoke run without `--bench` (`cargo test --benches`): a little of everything.
     const SMOKE: Extent = Extent {
         capacities: (4 * KIB, 16 * KIB),
         most_pipes: 4,
@@ -142,7 +141,7 @@ impl Loop {
         both_ends(capacity).map(|(producer, consumer)| Loop { producer, consumer })
     }
 
-    /// Sends and receives messages, one after the other.
+    /// Sends and receives messages in turn.
     fn pass(&mut self, messages: u64) {
         let message = std::hint::black_box([7; MESSAGE]);
         let mut to = [0; MESSAGE];
@@ -154,20 +153,20 @@ impl Loop {
         assert_eq!(to, message);
     }
 
-    /// Messages that go once around the ring.
+    /// The number of messages in a lap.
     fn lap(&self) -> u64 {
         self.producer.capacity() / RECORD
     }
 }
 
-/// Nanoseconds of one message, of so many that `pass` lets through.
+/// Nanoseconds of one message. `pass` sends that many.
 fn timed(messages: u64, pass: impl FnOnce()) -> f64 {
     let start = Instant::now();
     pass();
     start.elapsed().as_nanos() as f64 / messages as f64
 }
 
-/// Takes slices of everything in turn, to and fro, for that long and twice at least: the costs of each.
+/// Alternates slices of everything, in both orders, for that long and at least twice. Returns the costs of each.
 fn in_turn<T>(
     all: &mut [T],
     time: Duration,
@@ -204,7 +203,7 @@ fn bytes(bytes: u64) -> String {
     if bytes >= MIB { format!("{} MiB", bytes / MIB) } else { format!("{} KiB", bytes / KIB) }
 }
 
-/// Sizes of this machine's data caches, smallest first, with their levels. None if the kernel does not tell.
+/// Sizes of this machine's data caches, smallest first, with their levels. Empty if the kernel does not provide them.
 fn caches() -> Vec<(u64, String)> {
     let mut caches: Vec<(u64, String)> = (0..8)
         .filter_map(|index| {
@@ -221,7 +220,7 @@ fn caches() -> Vec<(u64, String)> {
     caches
 }
 
-/// A message through one ring: the ring is the working set.
+/// A message through one ring, which is the working set.
 fn by_capacity(extent: &Extent) -> Result<String, Box<dyn Error>> {
     let mut report = String::new();
     let caches = caches();
@@ -240,7 +239,7 @@ fn by_capacity(extent: &Extent) -> Result<String, Box<dyn Error>> {
     Ok(report)
 }
 
-/// So many pipes, or a line that says which limit of the system stands in the way.
+/// This many pipes, or a line with the limit of the system that prevents them.
 fn many(number: u64, capacity: u64) -> Result<Option<Vec<Loop>>, SetupError> {
     match (0..number).map(|_| Loop::new(capacity)).collect() {
         Ok(pipes) => Ok(Some(pipes)),
@@ -252,7 +251,7 @@ fn many(number: u64, capacity: u64) -> Result<Option<Vec<Loop>>, SetupError> {
     }
 }
 
-/// A message through one of many rings, which together have the same size always.
+/// A message through one of many rings with a fixed total size.
 fn by_division(extent: &Extent) -> Result<String, Box<dyn Error>> {
     let mut report = String::new();
     let numbers = std::iter::successors(Some(1), |number| Some(number * 4));
@@ -312,7 +311,7 @@ fn by_bystanders(extent: &Extent) -> Result<String, Box<dyn Error>> {
     Ok(report)
 }
 
-/// A message in the first lap of a new ring, and in those that follow.
+/// A message in the first lap of a new ring, and in later laps.
 fn by_lap(extent: &Extent) -> Result<String, Box<dyn Error>> {
     let mut report = String::new();
     let mut laps = vec![Vec::new(); extent.laps];
@@ -343,7 +342,7 @@ fn between_processes(extent: &Extent) -> Result<String, Box<dyn Error>> {
         for (&capacity, slices) in capacities.iter().zip(&mut slices) {
             let settings = Settings { capacity: capacity as usize, ..Settings::default() };
             let mut session = Session::start(&settings, &[transports::SHMPIPE])?;
-            // A stream that does not fill its ring is another thing than one that goes round and round.
+            // A stream that does not fill its ring is not comparable with one of many laps.
             let laps = (4 * capacity / RECORD).max(20_000);
             for (experiment, count) in EXPERIMENTS.into_iter().zip([2000, laps]).cycle().take(extent.slices) {
                 let config = Config { experiment, transport: 0, size: MESSAGE };
@@ -375,7 +374,7 @@ fn between_processes(extent: &Extent) -> Result<String, Box<dyn Error>> {
     Ok(report.trim_end().to_owned() + "\n")
 }
 
-/// What it takes to make a pipe of 1 MiB, to open it, to take a role, and to remove it.
+/// The time to create a pipe of 1 MiB, to open it, to claim its roles, and to remove it.
 fn making(extent: &Extent) -> Result<String, Box<dyn Error>> {
     const STEPS: [&str; 5] = ["create", "open", "claim both roles", "drop all", "unlink"];
     let mut report = String::new();
@@ -416,7 +415,7 @@ fn making(extent: &Extent) -> Result<String, Box<dyn Error>> {
     Ok(report)
 }
 
-/// Bytes above the capacity that a pipe takes, all of whose pages were touched.
+/// Bytes of a pipe besides its capacity, with all of its pages touched.
 fn memory(extent: &Extent) -> Result<String, Box<dyn Error>> {
     const BAR: u64 = 16 * KIB;
     let mut report = String::new();
@@ -437,7 +436,7 @@ fn memory(extent: &Extent) -> Result<String, Box<dyn Error>> {
     Ok(report)
 }
 
-/// Bytes of the only segment that this process has mapped, and how many of them are in memory.
+/// Bytes of the only segment that this process has mapped, and its resident bytes.
 fn segment() -> Result<[u64; 2], Box<dyn Error>> {
     let maps = fs::read_to_string("/proc/self/smaps")?;
     let (_, segment) = maps.split_once(" /SYSV").ok_or("no segment is mapped")?;

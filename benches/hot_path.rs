@@ -1,9 +1,8 @@
-//! Reads the machine code of the calls that a message costs, as a program gets it, and fails if there is anything in
-//! it that does not belong there: a locked instruction, a fence, a system call, a division, a panic, or a call of
-//! anything but the functions that are out of line on purpose and `memcpy`.
+//! Checks the machine code of the calls for a message, as compiled into a program. Fails on a locked instruction, a fence, a
+//! system call, a division, a panic, or a call of anything but `memcpy` and the functions that are out of line on purpose.
 //!
-//! `cargo bench --bench hot_path` disassembles this very program with objdump and looks at the functions below. It
-//! follows what they call, except for what is named cold.
+//! `cargo bench --bench hot_path` disassembles this program with objdump, and checks the functions below. It follows their calls,
+//! except those that are listed as cold.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
@@ -14,7 +13,7 @@ use std::process::{Command, ExitCode};
 use shmpipe::{Consumer, Position, Producer, RecvError, SendError, Trusted};
 use shmpipe_measure::both_ends;
 
-/// The calls that are looked at, each in a function of its own.
+/// The calls to check, each in a function of its own.
 mod hot {
     use super::*;
 
@@ -102,8 +101,7 @@ const HOT: [&str; 11] = [
     "drain",
 ];
 
-/// Functions of the library that a message calls only if something is out of the ordinary, by type and name. What they
-/// do is their affair.
+/// Functions of the library that a message only calls in rare cases, by type and name. Their code is not checked.
 const COLD: [&str; 13] = [
     "Inner::begins_to_wait",        // nothing is simply there
     "Inner::find",                  // nor soon
@@ -115,20 +113,20 @@ const COLD: [&str; 13] = [
     "Writer::answer",               // the consumer has gone to sleep, or got up
     "Writer::look_at_peer",         // the consumer has come or gone
     "Writer::refresh_head",         // the space last seen is used up
-    // From 4 KiB on: what the processor is.
+    // From 4 KiB: detects the processor.
     "blocks::prefers_avx",
-    // From 4 KiB on, once in 256 KiB: three looks at the clock.
+    // From 4 KiB, once in 256 KiB: three readings of the clock.
     "Distance::read",
-    // From 4 KiB on, to a consumer that is far: non-temporal stores with a store fence.
+    // From 4 KiB, to a distant consumer: non-temporal stores with a store fence.
     "streaming::to_shared_streaming",
 ];
 
-/// What the C library is called for. Its code is not looked at.
+/// Calls of the C library. Their code is not checked.
 const LIBRARY: [&str; 1] = [
     "memcpy", // more than 64 bytes
 ];
 
-/// Functions that are out of line and are looked at all the same.
+/// Functions that are out of line and checked anyway.
 const OUT_OF_LINE: [&str; 11] = [
     "Producer::send_out_of_line", // longer messages, and those for which there is no runway
     "Batch::push_out_of_line",
@@ -137,7 +135,7 @@ const OUT_OF_LINE: [&str; 11] = [
     "Writer::follow_up", // after the last message on a runway
     "front::extend",
     "front::clear_ahead",
-    // From 4 KiB on.
+    // From 4 KiB.
     "blocks::read_long",
     "Inner::is_far",
     // In landing pads.
@@ -145,11 +143,11 @@ const OUT_OF_LINE: [&str; 11] = [
     "drop of shmpipe::endpoint::consumer::Drain",
 ];
 
-/// What a landing pad ends in. No code leads there: only a panic in a function that was called does.
+/// The end of a landing pad. Only a panic in a called function leads there.
 const UNWINDING: [&str; 3] =
     ["_Unwind_Resume", "core::panicking::panic_in_cleanup", "core::panicking::panic_cannot_unwind"];
 
-/// What takes longer than a message should, or the kernel.
+/// Instructions that take too long for a message, or enter the kernel.
 const FORBIDDEN: [&str; 11] =
     ["lock", "mfence", "lfence", "sfence", "cpuid", "syscall", "sysenter", "int", "div", "idiv", "ud2"];
 
@@ -181,7 +179,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Calls every function once, so that they are there, and does not look at them.
+/// Calls every function once, so that the compiler keeps them.
 fn smoke() -> Result<(), Box<dyn Error>> {
     let (mut producer, mut consumer) = both_ends(4096)?;
     let mut to = [0; 16];
@@ -198,7 +196,7 @@ fn smoke() -> Result<(), Box<dyn Error>> {
     assert_eq!(hot::recv_value(&mut consumer)?, 0x0102_0304);
     hot::batch(&mut producer, &[b"three", b"four"])?;
     assert_eq!((hot::drain(&mut consumer, &mut to)?, &to[..4]), (2, &b"four"[..]));
-    // SAFETY: both ends are in this thread, and obey the protocol.
+    // SAFETY: both ends are in this thread, and follow the protocol.
     let (mut producer, mut consumer) = unsafe { (producer.trust_peer(), consumer.trust_peer()) };
     hot::reserve_in_place(&mut producer, 3)?;
     hot::recv_in_place(&mut consumer)?;
@@ -207,7 +205,7 @@ fn smoke() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Looks at the functions of `hot`, and prints what it saw.
+/// Checks the functions of `hot`, and prints the result.
 fn check(required: bool) -> Result<(), Box<dyn Error>> {
     if !cfg!(target_arch = "x86_64") {
         println!("hot_path: SKIPPED, nothing was looked at: the instructions known here are those of x86-64");
@@ -237,18 +235,18 @@ fn check(required: bool) -> Result<(), Box<dyn Error>> {
     if faults.is_empty() { Ok(()) } else { Err(faults.join("\n          ").into()) }
 }
 
-/// A look at one of the functions of `hot` and at what it calls.
+/// The check of a function of `hot` and its callees.
 struct Look<'a> {
     program: &'a Program,
     of: &'static str,
     called: BTreeSet<&'static str>,
-    /// Where the functions begin that were looked at because they are called.
+    /// The addresses of the checked callees.
     followed: BTreeSet<u64>,
     faults: &'a mut Vec<String>,
 }
 
 impl Look<'_> {
-    /// Looks at a function, and says how many instructions it has, with those of what it calls.
+    /// Checks a function. Returns the number of its instructions, including those of its callees.
     fn at(&mut self, function: &Function) -> usize {
         let mut instructions = function.code.len();
         for instruction in &function.code {
@@ -258,7 +256,7 @@ impl Look<'_> {
             let Some(target) = instruction.target(function) else { continue };
             let callees = self.program.resolve(&target, function);
             if callees.is_empty() {
-                self.blame(function, instruction, "leads nobody knows where");
+                self.blame(function, instruction, "has an unknown target");
             }
             for (name, callee) in callees {
                 let name = plain(name);
@@ -290,7 +288,7 @@ impl Look<'_> {
 /// The code of a program.
 struct Program {
     functions: Vec<Function>,
-    /// What the slots of the global offset table hold, through which functions of other crates are called.
+    /// The slots of the global offset table, through which functions of other crates are called.
     slots: BTreeMap<u64, Callee>,
 }
 
@@ -305,7 +303,7 @@ struct Instruction {
     text: String,
 }
 
-/// Where a call or a jump leads, as the instruction tells it.
+/// The target of a call or a jump.
 enum Target<'a> {
     Address(u64),
     Slot(u64),
@@ -350,7 +348,7 @@ impl Program {
         self.functions.iter().find(|function| function.name == name)
     }
 
-    /// The functions to which a call or jump in `function` may lead: their names, and their code if it is here.
+    /// The possible targets of a call or jump in `function`: their names, and their code if it is in this program.
     fn resolve(&self, target: &Target<'_>, function: &Function) -> Vec<(&str, Option<&Function>)> {
         let at = |address: &u64| {
             let found = self.functions.iter().find(|function| function.start() == *address);
@@ -386,7 +384,7 @@ impl Function {
 }
 
 impl Instruction {
-    /// The first word that is not one of the prefixes that change nothing here.
+    /// The first word that is not an irrelevant prefix.
     fn mnemonic(&self) -> &str {
         let harmless = |word: &&str| !matches!(*word, "bnd" | "notrack" | "cs" | "ds" | "data16");
         self.text.split_whitespace().find(harmless).unwrap_or_default()
@@ -396,19 +394,19 @@ impl Instruction {
         self.text.split_once(self.mnemonic()).map_or("", |(_, rest)| rest.trim_start())
     }
 
-    /// The address that objdump has worked out for an operand relative to `rip`.
+    /// The address that objdump shows for an operand relative to `rip`.
     fn comment(&self) -> Option<u64> {
         let (_, comment) = self.text.split_once("# ")?;
         u64::from_str_radix(comment.split_whitespace().next()?, 16).ok()
     }
 
     fn is_forbidden(&self) -> bool {
-        // An exchange with memory is locked without saying so.
+        // An exchange with memory is locked without a prefix.
         let locks_silently = self.mnemonic() == "xchg" && self.operands().contains('[');
         locks_silently || FORBIDDEN.contains(&self.mnemonic())
     }
 
-    /// Where it leads, if that may be outside of `function`.
+    /// Its target, if that may be outside of `function`.
     fn target(&self, function: &Function) -> Option<Target<'_>> {
         if self.mnemonic() != "call" && !self.mnemonic().starts_with('j') {
             return None;
@@ -425,7 +423,7 @@ impl Instruction {
     }
 }
 
-/// What objdump says about a program.
+/// The output of objdump for a program.
 fn objdump(path: &Path, options: &[&str]) -> Result<String, Box<dyn Error>> {
     let run = Command::new("objdump").args(options).arg(path).output()?;
     if !run.status.success() {
@@ -434,17 +432,17 @@ fn objdump(path: &Path, options: &[&str]) -> Result<String, Box<dyn Error>> {
     Ok(String::from_utf8(run.stdout)?)
 }
 
-/// The path of a function without what it is generic over: `a::B<C>::d` and `<a::B<C>>::d` are both `a::B::d`. What the
-/// compiler makes to drop a value has had several names.
+/// The path of a function without generic arguments: `a::B<C>::d` and `<a::B<C>>::d` are both `a::B::d`. Drop glue has had
+/// several names.
 fn plain(name: &str) -> String {
-    // Behind an `@` there is the version of a symbol, or that it is a stub that jumps there.
+    // After an `@` comes the version of a symbol, or a mark of a stub that jumps there.
     let name = name.split('@').next().unwrap_or(name).replace("::<", "<");
     for glue in ["core::ptr::drop_in_place<", "core::ptr::drop_glue<"] {
         if let Some(dropped) = name.strip_prefix(glue).and_then(|rest| rest.strip_suffix('>')) {
             return format!("drop of {}", plain(dropped));
         }
     }
-    // The brackets around a type at the beginning hold no arguments.
+    // Brackets around a leading type hold no arguments.
     let (mut plain, mut depth) = (String::new(), if name.starts_with('<') { -1 } else { 0 });
     for letter in name.chars() {
         match letter {

@@ -1,14 +1,12 @@
-//! Instructions per message, counted one by one by callgrind: a figure without noise, the same on every machine with
-//! the same compiler, so that a change of three percent fails.
+//! Instructions per message, counted by callgrind: a figure without noise, equal on all machines with the same compiler. A change
+//! of three percent fails.
 //!
-//! `cargo bench --bench instructions` compares with `instructions.ini`, and `-- --help` lists the options. One
-//! process holds both ends, runs under valgrind, and does everything twice: with N messages and with 2 N. The
-//! difference is what N messages cost. (A library for this would bring a runner that has to be installed in the same
-//! version, and count each function once with all its set-up.)
+//! `cargo bench --bench instructions` compares with `instructions.ini`, and `-- --help` lists the options. One process holds both
+//! ends, runs under valgrind, and does everything twice: with N messages and with 2 N. The difference is the cost of N messages.
+//! (A library for this would need an installed runner of the same version, and would count each function once with its setup.)
 //!
-//! A row of send and receive takes the two in turn. The lengths come from memory, as a caller's do; so the five or six
-//! instructions of the loop, which `loop alone` shows, are in every row. A message sent lies in the same
-//! bytes each time and is copied out to the same buffer.
+//! Send and receive alternate in a row. The lengths come from memory, like those of a caller, so every row includes the five or
+//! six instructions of the loop, which `loop alone` shows. Each message uses the same bytes and the same buffer.
 
 use std::env;
 use std::error::Error;
@@ -29,17 +27,17 @@ options after `cargo bench --bench instructions --`:
 
 const BASELINE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.ini");
 
-/// How much more than the baseline fails.
+/// The excess over the baseline that fails.
 const TOLERANCE: f64 = 0.03;
 
-/// Several laps of the ring that both ends use in turn, half of what fits the ring that one end fills.
+/// Several laps of the ring that both ends use in turn, and half of the ring that one end fills.
 const MESSAGES: usize = 4096;
 const RING_IN_TURN: u64 = 64 << 10;
 const RING_AT_ONCE: u64 = 2 << 20;
 
 const BATCH: usize = 32;
 
-/// What is done with the messages while instructions are counted.
+/// The operations to count.
 #[derive(Clone, Copy)]
 enum Work {
     Nothing,
@@ -52,8 +50,7 @@ enum Work {
     BatchDrain,
 }
 
-/// What is counted: its name, what is done, bytes of a message. None so long that it is copied by `rep movsb`, of which
-/// valgrind counts every byte.
+/// The rows: name, operation, bytes of a message. None is long enough for `rep movsb`, of which valgrind counts every byte.
 const ROWS: [(&str, Work, usize); 13] = [
     ("loop alone", Work::Nothing, 8),
     ("8 B send", Work::Send, 8),
@@ -89,7 +86,7 @@ fn main() -> ExitCode {
     })
 }
 
-/// Without `--bench` (`cargo test --benches`): everything is done, and nothing counted.
+/// The smoke run without `--bench` (`cargo test --benches`): does everything, and counts nothing.
 fn smoke() -> Result<ExitCode, Box<dyn Error>> {
     do_everything_twice()?;
     println!("smoke run, instructions: {} rows; every message as sent", ROWS.len());
@@ -108,7 +105,7 @@ fn do_everything_twice() -> Result<(), Box<dyn Error>> {
 fn run(work: Work, size: usize, messages: usize) -> Result<(), Box<dyn Error>> {
     let content: Vec<u8> = (0..size).map(|i| i as u8 | 1).collect();
     let mut buffer = vec![0; size];
-    // Where the bytes are and how many is for the compiler to load each time.
+    // The compiler must load address and length each time.
     let all = black_box(vec![content.as_slice(); messages]);
     let to = black_box(buffer.as_mut_slice());
     let capacity = if matches!(work, Work::SendReceive | Work::Value | Work::BatchDrain) {
@@ -191,23 +188,23 @@ fn run(work: Work, size: usize, messages: usize) -> Result<(), Box<dyn Error>> {
         }
         Work::Receive | Work::SendReceive | Work::Value | Work::BatchDrain => assert_eq!(buffer, content),
     }
-    assert_eq!(consumer.recv().unwrap_err(), RecvError::Closed, "messages that nobody has sent");
+    assert_eq!(consumer.recv().unwrap_err(), RecvError::Closed, "messages that were not sent");
     Ok(())
 }
 
-/// The function between whose beginning and end valgrind counts.
+/// Valgrind counts from the entry to the exit of this function.
 #[inline(never)]
 fn counted(work: &mut dyn FnMut()) {
     work();
-    // Valgrind does not see the end of a function that ends by jumping to another.
+    // Valgrind does not see the exit of a function that ends with a jump to another.
     black_box(work);
 }
 
-/// What valgrind calls it, in two ways: of two orders for one pattern it keeps the first. There may be a hash at the end.
+/// Two patterns for its name in valgrind, which keeps the first of two options for one pattern. The name may end in a hash.
 const ENTERED: &str = "instructions::counted*";
 const LEFT: &str = "*::counted*";
 
-/// Tells this program that it runs under valgrind.
+/// The variable that marks a run under valgrind.
 const UNDER_VALGRIND: &str = "--under-valgrind";
 
 /// Counts, compares, and prints.
@@ -240,7 +237,7 @@ fn check(update: bool, required: bool) -> Result<ExitCode, Box<dyn Error>> {
         if change.is_some_and(|change| change > TOLERANCE) {
             failed.push(format!("{name}: more than {:.0} % above the baseline", TOLERANCE * 100.0));
         }
-        // A bar that was never met is shown and no more than that.
+        // A target that was never met is only shown.
         if bar.is_some_and(|bar| *now > bar && before.is_some_and(|before| before <= bar)) {
             failed.push(format!("{name}: the bar was met before"));
         }
@@ -282,7 +279,7 @@ fn find(rows: &[(String, f64)], name: &str) -> Option<f64> {
     rows.iter().find(|(found, _)| found == name).map(|(_, figure)| *figure)
 }
 
-/// Runs this program under valgrind. What one message costs, for each row.
+/// Runs this program under valgrind. Returns the cost of one message for each row.
 fn count() -> Result<Vec<(String, f64)>, Box<dyn Error>> {
     let scratch = Scratch::new()?;
     let out = scratch.0.join("counted");
@@ -299,7 +296,7 @@ fn count() -> Result<Vec<(String, f64)>, Box<dyn Error>> {
     }
     let mut figures = Vec::new();
     for (row, (name, _, _)) in ROWS.into_iter().enumerate() {
-        // Dumps are numbered from 1 on.
+        // Dumps are numbered from 1.
         let [once, twice] = [1, 2].map(|dump| total(&out, 2 * row + dump));
         figures.push((name.to_owned(), (twice? - once?) as f64 / MESSAGES as f64));
     }
@@ -329,32 +326,32 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // It lies in the build directory, so that what cannot be removed does no harm.
+        // It is in the build directory, where leftovers do no harm.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
-/// What the figures depend on.
+/// The compiler and target, on which the figures depend.
 struct Compiler {
     name: String,
     has_flags: bool,
 }
 
 impl Compiler {
-    /// The one that cargo has used: it hands both variables on, rustup its choice of a toolchain.
+    /// Those that cargo has used: it passes on both variables, and rustup its choice of a toolchain.
     fn current() -> Result<Compiler, Box<dyn Error>> {
         let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-        let told = String::from_utf8(Command::new(rustc).arg("-vV").output()?.stdout)?;
-        let version = told.lines().next().ok_or("rustc does not say its version")?;
+        let text = String::from_utf8(Command::new(rustc).arg("-vV").output()?.stdout)?;
+        let version = text.lines().next().ok_or("rustc does not say its version")?;
         let host =
-            told.lines().find_map(|line| line.strip_prefix("host: ")).ok_or("rustc does not say its host")?;
+            text.lines().find_map(|line| line.strip_prefix("host: ")).ok_or("rustc does not say its host")?;
         let has_flags =
             env::var_os("RUSTFLAGS").is_some_and(|flags| !flags.to_string_lossy().trim().is_empty());
         Ok(Compiler { name: format!("{version} {host}"), has_flags })
     }
 }
 
-/// The section of the figures that are to be reached.
+/// The section of the target figures.
 const BARS: &str = "bars";
 
 /// The baseline: sections of figures, one for each compiler.

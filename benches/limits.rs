@@ -1,5 +1,5 @@
-//! What the hardware and the kernel allow: round trips of one and of two cache lines and of a futex, and the bandwidth from one
-//! core to another, with the ring beside them.
+//! Limits of hardware and kernel: round trips of one and of two cache lines and of a futex, and the bandwidth between two cores,
+//! beside the ring.
 //!
 //! `cargo bench --bench limits -- --help` lists the options.
 use std::process::ExitCode;

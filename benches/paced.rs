@@ -1,5 +1,5 @@
-//! One-way delays at given rates: how long after it should have been sent a message is there, for each rate, size and
-//! transport, beside the floor of this machine.
+//! One-way delays at given rates: from the time at which a message was due to its arrival, for each rate, size and transport,
+//! beside the floor of this machine.
 //!
 //! `cargo bench --bench paced -- --help` lists the options.
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! Round trips: how long a message and its answer take, for each size and transport, beside the floor of this machine.
+//! Round trips: the time of a message and its answer, for each size and transport, beside the floor of this machine.
 //!
 //! `cargo bench --bench ping_pong -- --help` lists the options.
 use std::process::ExitCode;

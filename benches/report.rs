@@ -1,5 +1,5 @@
-//! The archive of machines: measures one fixed set of figures and writes them to `benches/results/`, one file for each
-//! placement of the two processors; `--page` makes `docs/machines.md` from all files, `--check` looks for regressions.
+//! The archive of machines: measures a fixed set of figures and writes them to `benches/results/`, one file for each placement of
+//! the two processors. `--page` generates `docs/machines.md` from all files, and `--check` looks for regressions.
 //!
 //! `cargo bench --bench report -- --help` lists the options.
 use std::path::Path;

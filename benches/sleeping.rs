@@ -1,4 +1,4 @@
-//! Consumers that sleep: how long it takes to wake one, beside a bare futex, and what one costs to which nothing comes.
+//! Sleeping consumers: the time to wake one, beside a bare futex, and the cost of an idle one.
 //!
 //! `cargo bench --bench sleeping -- --help` lists the options.
 use std::process::ExitCode;

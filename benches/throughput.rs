@@ -1,4 +1,4 @@
-//! Streaming: how long one of many messages in a row takes, for each size and transport, beside the floor of this machine.
+//! Streaming: the time of one of many successive messages, for each size and transport, beside the floor of this machine.
 //!
 //! `cargo bench --bench throughput -- --help` lists the options.
 use std::process::ExitCode;
