@@ -33,7 +33,7 @@ pub struct Errno {
 
 const BACKENDS: [Backend; 4] = [Backend::SysV, Backend::Posix, Backend::File, Backend::Memfd];
 
-/// Each of the first so many calls of a kind fails.
+/// Each of the first calls of a kind fails, up to this number.
 const TIMES: usize = 3;
 
 /// One failure of one call.

@@ -195,7 +195,7 @@ impl Bench {
         raw::status(self.id).map_or(0, |status| status.shm_nattch)
     }
 
-    /// Removes what is left of it.
+    /// Removes both, if they still exist.
     pub fn remove(&mut self) {
         self.detach();
         raw::remove_segment(self.id);

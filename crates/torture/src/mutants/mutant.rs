@@ -71,7 +71,7 @@ impl Mutant {
         Duration::from_secs(self.timeout)
     }
 
-    /// Fills in the defaults of the file, and reports what is missing.
+    /// Fills in the defaults of the file, and reports missing fields.
     fn complete(&mut self, stem: &str, build: Option<&String>, runs: &[String]) -> Result<(), String> {
         let Mutant { file, find, replace, .. } = self;
         match (file.take(), find.take(), replace.take()) {
