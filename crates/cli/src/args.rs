@@ -1,4 +1,6 @@
-//! The command line's words.
+//! The command line's arguments.
+
+mod values;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,7 +11,6 @@ use shmpipe::{Address, Options, Wait, WakeMode};
 use shmpipe_measure::NEAR_BELOW_NS;
 
 use crate::exit::CODES;
-use crate::units;
 
 const ADDRESSES: &str = "\
 Addresses:
@@ -198,7 +199,7 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct Send {
     /// Binary input: every so many bytes are a message, the last may be shorter
-    #[arg(long, value_name = "BYTES", value_parser = units::size_of_something)]
+    #[arg(long, value_name = "BYTES", value_parser = values::size_of_something)]
     pub chunk: Option<u64>,
     /// Binary input: whatever a read gives is a message, of 64 KiB at most (with --chunk the same as that alone)
     #[arg(long, group = "framing")]
@@ -207,7 +208,7 @@ pub struct Send {
     #[arg(long, group = "framing", conflicts_with = "chunk")]
     pub length_prefixed: bool,
     /// Give up when there is no space for so long
-    #[arg(long, value_name = "DURATION", value_parser = units::duration)]
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
     pub timeout: Option<Duration>,
     #[command(flatten)]
     pub pipe: PipeArgs,
@@ -225,7 +226,7 @@ pub struct Recv {
     #[arg(long, short = 'n', value_name = "N")]
     pub count: Option<u64>,
     /// Give up when there is no message for so long
-    #[arg(long, value_name = "DURATION", value_parser = units::duration)]
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
     pub timeout: Option<Duration>,
     /// When the producer has closed or died, wait for the next one
     #[arg(long, short)]
@@ -269,13 +270,13 @@ impl PipeArgs {
 #[derive(Debug, Args)]
 pub struct Making {
     /// Bytes of the ring, rounded up to a power of two; the longest message has half of it less 8 [default: 1MiB]
-    #[arg(long, value_name = "BYTES", value_parser = units::size_of_something)]
+    #[arg(long, value_name = "BYTES", value_parser = values::size_of_something)]
     pub capacity: Option<u64>,
     /// Permission bits, in octal; both sides need to read and write [default: 0600]
-    #[arg(long, value_parser = units::mode)]
+    #[arg(long, value_parser = values::mode)]
     pub mode: Option<u32>,
     /// A number for what the messages mean; a pipe with another one is refused [default: 0]
-    #[arg(long, value_name = "ID", value_parser = units::number)]
+    #[arg(long, value_name = "ID", value_parser = values::number)]
     pub schema: Option<u64>,
     /// How sleepers are woken [default: membarrier where the kernel has it, else fence]
     #[arg(long, value_name = "MODE")]
@@ -391,7 +392,7 @@ pub struct Demo {
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     pub messages: u64,
     /// About how long the whole may take
-    #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "12s")]
+    #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "12s")]
     pub time: Duration,
 }
 
@@ -404,19 +405,19 @@ pub struct Bench {
     #[arg(long, group = "length")]
     pub full: bool,
     /// About how long to measure [default: just under a minute]
-    #[arg(long, group = "length", value_name = "DURATION", value_parser = units::duration)]
+    #[arg(long, group = "length", value_name = "DURATION", value_parser = values::duration)]
     pub time: Option<Duration>,
     /// Bytes of a message [default: 8,64,256,1KiB,8KiB,64KiB]
-    #[arg(long, value_name = "BYTES,...", value_delimiter = ',', value_parser = units::size_of_something)]
+    #[arg(long, value_name = "BYTES,...", value_delimiter = ',', value_parser = values::size_of_something)]
     pub sizes: Vec<u64>,
     /// What to compare, by name [default: all but some; a wrong name lists them]
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub transports: Vec<String>,
     /// The CPUs of the two processes [default: the first two allowed]
-    #[arg(long, value_name = "A,B", value_parser = units::two_cpus)]
+    #[arg(long, value_name = "A,B", value_parser = values::two_cpus)]
     pub pin: Option<(usize, usize)>,
     /// Two CPUs are near one another while a cache line goes to and fro in less than so many nanoseconds
-    #[arg(long, value_name = "NS", value_parser = units::nanoseconds, default_value_t = NEAR_BELOW_NS)]
+    #[arg(long, value_name = "NS", value_parser = values::nanoseconds, default_value_t = NEAR_BELOW_NS)]
     pub near_below: f64,
     /// Also write a report with plots: one file that loads nothing
     #[arg(long, value_name = "FILE")]

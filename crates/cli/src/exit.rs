@@ -6,8 +6,6 @@ use std::process::ExitCode;
 
 use shmpipe::{RecvError, SendError, SetupError};
 
-use crate::framing::Malformed;
-
 /// The exit codes as `--help` prints them.
 pub const CODES: &str = "\
 Exit codes:
@@ -171,12 +169,6 @@ impl From<RecvError> for Failure {
             RecvError::WrongSize { .. } | RecvError::Stopped | _ => Code::Failure,
         };
         Failure::new(code, error)
-    }
-}
-
-impl From<Malformed> for Failure {
-    fn from(malformed: Malformed) -> Self {
-        Failure::new(Code::Failure, malformed)
     }
 }
 

@@ -3,31 +3,10 @@
 //! shell and `man` know of all these.
 
 mod args;
-mod bench;
-mod columns;
-mod demo;
-mod description;
-mod doctor;
+mod commands;
 mod exit;
-mod files;
-mod framing;
-mod help;
-mod interrupt;
-mod listing;
-mod opening;
-mod pipes;
-mod processes;
-mod progress;
-mod ready;
-mod recv;
-mod removal;
-mod report;
-mod send;
-mod serve;
-mod stale;
-mod sysvipc;
-mod units;
-mod users;
+mod output;
+mod system;
 
 use std::env;
 use std::process::ExitCode;
@@ -36,16 +15,16 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use shmpipe_measure::{serve_if_partner, transports};
 
-use args::{Arguments, Command};
+use args::Arguments;
 use exit::{Code, End, Failure, Outcome};
-use report::Report;
+use output::report::Report;
 
 fn main() -> ExitCode {
     serve_if_partner(transports::ALL);
     let (report, outcome) = match Arguments::try_parse() {
         Ok(arguments) => {
             let report = if arguments.json { Report::Programs } else { Report::People };
-            (report, run(&arguments.command, report))
+            (report, commands::run(&arguments.command, report))
         }
         Err(error) => misused(&error),
     };
@@ -53,24 +32,6 @@ fn main() -> ExitCode {
         report.failure(failure);
     }
     exit::code(&outcome)
-}
-
-fn run(command: &Command, report: Report) -> Outcome {
-    match command {
-        Command::Send(arguments) => send::run(arguments, report),
-        Command::Recv(arguments) => recv::run(arguments, report),
-        Command::Create(arguments) => listing::create(arguments, report),
-        Command::Serve(arguments) => serve::run(arguments, report),
-        Command::Ls => listing::list(report),
-        Command::Stat { address } => listing::stat(address, report),
-        Command::Rm { addresses, force, stale: true } => stale::remove(addresses, *force, report),
-        Command::Rm { addresses, force, stale: false } => removal::remove(addresses, *force, report),
-        Command::Doctor { address } => doctor::run(address.as_ref(), report),
-        Command::Demo(arguments) => demo::run(arguments, report),
-        Command::Bench(arguments) => bench::run(arguments, report),
-        Command::Completions { shell } => help::completions(*shell),
-        Command::Man { directory } => help::man(directory),
-    }
 }
 
 /// The arguments were not understood, or ask for help.

@@ -1,0 +1,194 @@
+//! Values of options: sizes, durations, modes and numbers.
+
+use std::time::Duration;
+
+/// What a unit is worth, by the names it goes by. The first name is the one to show.
+const SIZES: [(&[&str], u64); 9] = [
+    (&["", "B"], 1),
+    (&["KiB", "K"], 1 << 10),
+    (&["MiB", "M"], 1 << 20),
+    (&["GiB", "G"], 1 << 30),
+    (&["TiB", "T"], 1 << 40),
+    (&["kB"], 1_000),
+    (&["MB"], 1_000_000),
+    (&["GB"], 1_000_000_000),
+    (&["TB"], 1_000_000_000_000),
+];
+
+/// The same for durations, in seconds.
+const DURATIONS: [(&[&str], f64); 7] = [
+    (&["s", ""], 1.0),
+    (&["ms"], 1e-3),
+    (&["us", "µs"], 1e-6),
+    (&["ns"], 1e-9),
+    (&["m", "min"], 60.0),
+    (&["h"], 3600.0),
+    (&["d"], 86400.0),
+];
+
+/// Longer than anybody waits, and short enough to be added to any moment.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 86400);
+
+/// Parts a number from the unit behind it.
+fn split(text: &str) -> (&str, &str) {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    (&text[..end], text[end..].trim_start())
+}
+
+/// Bytes: `65536`, `64KiB`, `64K`, `1MB`.
+pub fn size(text: &str) -> Result<u64, String> {
+    let (number, unit) = split(text);
+    let known = SIZES.iter().find(|(names, _)| names.iter().any(|name| name.eq_ignore_ascii_case(unit)));
+    let (Ok(number), Some((_, factor))) = (number.parse::<u64>(), known) else {
+        return Err(
+            "expected a whole number of bytes, with a suffix or without: 65536, 64KiB, 1MB".to_owned()
+        );
+    };
+    number.checked_mul(*factor).ok_or_else(|| "more bytes than 64 bits can count".to_owned())
+}
+
+/// Bytes, one at least.
+pub fn size_of_something(text: &str) -> Result<u64, String> {
+    match size(text)? {
+        0 => Err("expected one byte at least".to_owned()),
+        bytes => Ok(bytes),
+    }
+}
+
+/// A duration: `2s`, `1.5s`, `100ms`, `5m`; a bare number means seconds.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = split(text);
+    let known = DURATIONS.iter().find(|(names, _)| names.contains(&unit));
+    let (Ok(number), Some((_, seconds))) = (number.parse::<f64>(), known) else {
+        return Err(
+            "expected a number with a suffix: 2s, 1.5s, 100ms, 5m; a bare number means seconds".to_owned()
+        );
+    };
+    match Duration::try_from_secs_f64(number * seconds) {
+        Ok(duration) if duration <= LONGEST => Ok(duration),
+        _ => Err("longer than a hundred years".to_owned()),
+    }
+}
+
+/// Permission bits in octal: `600`, `0660`.
+pub fn mode(text: &str) -> Result<u32, String> {
+    let digits = text.strip_prefix("0o").unwrap_or(text);
+    match u32::from_str_radix(digits, 8) {
+        Ok(mode) if mode <= 0o777 && !digits.starts_with('+') => Ok(mode),
+        _ => Err("expected permission bits in octal, up to 0777: 600, 0660".to_owned()),
+    }
+}
+
+/// A number of 64 bits, decimal or hexadecimal: `7`, `0x5eed`.
+pub fn number(text: &str) -> Result<u64, String> {
+    let number = match text.strip_prefix("0x") {
+        Some(digits) if !digits.starts_with('+') => u64::from_str_radix(digits, 16),
+        _ => text.parse(),
+    };
+    number.map_err(|_| "expected a number of 64 bits: 7, 0x5eed".to_owned())
+}
+
+/// Two different CPUs: `2,3`.
+pub fn two_cpus(text: &str) -> Result<(usize, usize), String> {
+    let both = text.split_once(',').and_then(|(a, b)| Some((a.trim().parse().ok()?, b.trim().parse().ok()?)));
+    match both {
+        None => Err("expected two CPUs: 2,3".to_owned()),
+        Some((a, b)) if a == b => Err(format!("both sides on CPU {a}: expected two different ones")),
+        Some(both) => Ok(both),
+    }
+}
+
+/// Nanoseconds, more than none: `80`, `62.5`.
+pub fn nanoseconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() && number > 0.0 => Ok(number),
+        _ => Err("expected a number of nanoseconds above 0: 80, 62.5".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_take_binary_and_decimal_suffixes() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("65536", 65536),
+            ("7B", 7),
+            ("64KiB", 65536),
+            ("64kib", 65536),
+            ("64K", 65536),
+            ("64 KiB", 65536),
+            ("1M", 1 << 20),
+            ("2GiB", 2 << 30),
+            ("1TiB", 1 << 40),
+            ("1kB", 1000),
+            ("3MB", 3_000_000),
+            ("18446744073709551615", u64::MAX),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_size_is_refused() {
+        for text in
+            ["", "KiB", "-1", "+1", "1.5KiB", "64X", "64KiBs", "1 2", "18446744073709551616", "99999999TiB"]
+        {
+            assert!(size(text).is_err(), "{text}");
+        }
+        assert!(size_of_something("0KiB").is_err());
+    }
+
+    #[test]
+    fn durations_take_suffixes_and_fractions() {
+        for (text, expected) in [
+            ("2s", Duration::from_secs(2)),
+            ("2", Duration::from_secs(2)),
+            ("1.5s", Duration::from_millis(1500)),
+            (".5s", Duration::from_millis(500)),
+            ("100ms", Duration::from_millis(100)),
+            ("250us", Duration::from_micros(250)),
+            ("250µs", Duration::from_micros(250)),
+            ("5m", Duration::from_secs(300)),
+            ("1h", Duration::from_secs(3600)),
+            ("0s", Duration::ZERO),
+        ] {
+            assert_eq!(duration(text), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_duration_is_refused() {
+        for text in ["", "s", "-1s", "1y", "1S", "1.2.3s", "nan", "inf", "1e3s", "99999999999d"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn modes_are_octal() {
+        assert_eq!((mode("600"), mode("0660"), mode("0o7")), (Ok(0o600), Ok(0o660), Ok(7)));
+        for text in ["", "8", "1000", "-1", "+7", "rw"] {
+            assert!(mode(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_decimal_or_hexadecimal() {
+        assert_eq!((number("7"), number("0x5eed"), number("0")), (Ok(7), Ok(0x5eed), Ok(0)));
+        assert!(["", "0x", "-1", "5eed", "0x+1"].iter().all(|text| number(text).is_err()));
+    }
+
+    #[test]
+    fn two_cpus_differ() {
+        assert_eq!((two_cpus("2,3"), two_cpus("1, 0")), (Ok((2, 3)), Ok((1, 0))));
+        assert!(["", "2", "2,", "2,2", "a,b", "1,2,3", "-1,2"].iter().all(|text| two_cpus(text).is_err()));
+    }
+
+    #[test]
+    fn nanoseconds_are_more_than_none() {
+        assert_eq!((nanoseconds("80"), nanoseconds("62.5")), (Ok(80.0), Ok(62.5)));
+        assert!(["", "0", "-1", "nan", "inf", "x"].iter().all(|text| nanoseconds(text).is_err()));
+    }
+}

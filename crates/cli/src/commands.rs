@@ -1,0 +1,38 @@
+//! The commands, a file each, and what two of them share.
+
+mod bench;
+mod create;
+mod demo;
+mod doctor;
+mod framing;
+mod help;
+mod ls;
+mod recv;
+mod rm;
+mod role;
+mod send;
+mod serve;
+mod stat;
+
+use crate::args::Command;
+use crate::exit::Outcome;
+use crate::output::report::Report;
+
+/// Runs a command.
+pub fn run(command: &Command, report: Report) -> Outcome {
+    match command {
+        Command::Send(arguments) => send::run(arguments, report),
+        Command::Recv(arguments) => recv::run(arguments, report),
+        Command::Create(arguments) => create::run(arguments, report),
+        Command::Serve(arguments) => serve::run(arguments, report),
+        Command::Ls => ls::run(report),
+        Command::Stat { address } => stat::run(address, report),
+        Command::Rm { addresses, force, stale: true } => rm::stale::run(addresses, *force, report),
+        Command::Rm { addresses, force, stale: false } => rm::run(addresses, *force, report),
+        Command::Doctor { address } => doctor::run(address.as_ref(), report),
+        Command::Demo(arguments) => demo::run(arguments, report),
+        Command::Bench(arguments) => bench::run(arguments, report),
+        Command::Completions { shell } => help::completions(*shell),
+        Command::Man { directory } => help::man(directory),
+    }
+}

@@ -1,0 +1,99 @@
+//! `shmpipe bench`: the ring beside what else there is, on this machine.
+
+mod archive;
+mod bar;
+mod chart;
+mod glance;
+#[cfg(test)]
+#[allow(dead_code, reason = "the tests of the whole command use all of it")]
+#[path = "../../tests/cli/markup.rs"]
+mod markup;
+mod measured;
+mod page;
+mod plan;
+mod results;
+#[cfg(test)]
+mod sample;
+mod text;
+
+use std::env;
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+use std::time::SystemTime;
+
+use crate::args;
+use crate::exit::{End, Failure, Outcome};
+use crate::output::report::{self, Report};
+use crate::system::signals;
+
+use bar::Bar;
+use plan::Plan;
+use results::Results;
+
+pub fn run(arguments: &args::Bench, report: Report) -> Outcome {
+    let plan = Plan::new(arguments)?;
+    if let Some(path) = &arguments.html {
+        check_writable(path)?;
+    }
+    signals::install()?;
+    let when = SystemTime::now();
+    let bar = Bar::new(plan.time);
+    let measured = measured::measure(&plan, &bar);
+    drop(bar);
+    let measured = match (measured, signals::came()) {
+        (_, Some(signal)) => return Ok(End::Signal(signal)),
+        (Err(error), None) => return Err(Failure::io("the measuring failed", &error)),
+        (Ok(measured), None) => measured,
+    };
+    let results = Results::new(&plan, &measured, command(), when);
+    report::answer(&match report {
+        Report::People => text::render(&results),
+        Report::Programs => results.json(),
+    })?;
+    if let Some(path) = &arguments.html {
+        let written = fs::write(path, page::render(&results));
+        written.map_err(|error| Failure::io(&format!("writing {}", path.display()), &error))?;
+    }
+    Ok(End::Done)
+}
+
+/// Finds out before the measuring whether a file can be written there. One that was not there is not there afterwards.
+fn check_writable(path: &Path) -> Result<(), Failure> {
+    let checked = match File::options().write(true).create_new(true).open(path) {
+        Ok(_) => fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match fs::metadata(path) {
+            Ok(found) if found.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+            Ok(found) if found.is_file() => File::options().write(true).open(path).map(drop),
+            other => other.map(drop), // a terminal, say
+        },
+        Err(error) => Err(error),
+    };
+    checked.map_err(|error| Failure::io(&format!("--html {}", path.display()), &error))
+}
+
+/// The command line, as a shell would take it again.
+fn command() -> String {
+    let words = env::args_os().skip(1).map(|word| quoted(&word.to_string_lossy()));
+    ["shmpipe".to_owned()].into_iter().chain(words).collect::<Vec<_>>().join(" ")
+}
+
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+,./:@%^".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_can_be_pasted_into_a_shell() {
+        let words = ["bench", "--html=a b.html", "it's", "", "<&>", "--pin=0,1"];
+        let expected = ["bench", "'--html=a b.html'", r"'it'\''s'", "''", "'<&>'", "--pin=0,1"];
+        assert_eq!(words.map(quoted), expected);
+    }
+}

@@ -1,0 +1,188 @@
+//! /dev/shm, where `posix:` pipes live.
+
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use procfs::process::Process;
+
+use super::check::Check;
+use super::{PIPE, namespaces};
+use crate::output::units;
+
+const NAME: &str = "/dev/shm";
+const DIRECTORY: &str = "/dev/shm";
+
+/// What stands there.
+#[derive(Clone, Debug)]
+struct Place {
+    file_system: String,
+    read_only: bool,
+    /// Bytes; 0 where the file system sets no limit.
+    size: u64,
+    free: u64,
+    /// Files that it still takes; nothing where it sets no limit.
+    free_files: Option<u64>,
+    mode: u32,
+    writable: bool,
+}
+
+pub fn check() -> Check {
+    match Place::at(Path::new(DIRECTORY)) {
+        Ok(place) => judge(&place, namespaces::container().is_some()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let mut check = Check::new(NAME);
+            check.summary("is not there");
+            check.find(
+                "there is no /dev/shm",
+                "posix: pipes are files in it; the other kinds do without",
+                "mkdir -m 1777 /dev/shm && mount -t tmpfs -o nosuid,nodev,mode=1777 tmpfs /dev/shm",
+            );
+            check
+        }
+        Err(error) => Check::impossible(NAME, error.to_string()),
+    }
+}
+
+impl Place {
+    fn at(directory: &Path) -> io::Result<Self> {
+        let mode = fs::metadata(directory)?.mode();
+        let path = CString::new(directory.as_os_str().as_bytes())?;
+        let mut found = MaybeUninit::<libc::statvfs>::zeroed();
+        // SAFETY: a string with a terminator, and room for one statvfs; both live until the call returns.
+        if unsafe { libc::statvfs(path.as_ptr(), found.as_mut_ptr()) } == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: zeroed, and then written by the kernel; all fields are integers.
+        let found = unsafe { found.assume_init() };
+        // SAFETY: as for statvfs.
+        let writable = unsafe { libc::access(path.as_ptr(), libc::W_OK | libc::X_OK) } == 0;
+        Ok(Place {
+            file_system: file_system(directory).unwrap_or_else(|| "unknown".to_owned()),
+            read_only: found.f_flag & libc::ST_RDONLY != 0,
+            size: found.f_blocks * found.f_frsize,
+            free: found.f_bavail * found.f_frsize,
+            free_files: (found.f_files > 0).then_some(found.f_favail),
+            mode,
+            writable,
+        })
+    }
+}
+
+/// The file system that is mounted at, or above, a directory.
+fn file_system(directory: &Path) -> Option<String> {
+    let mounts = Process::myself().ok()?.mountinfo().ok()?;
+    // The longest mount point that leads there; of several at one point, the last is on top.
+    let mounts = mounts.0.into_iter().filter(|mount| directory.starts_with(&mount.mount_point));
+    mounts.max_by_key(|mount| mount.mount_point.as_os_str().len()).map(|mount| mount.fs_type)
+}
+
+fn judge(place: &Place, in_container: bool) -> Check {
+    let Place { size, free, .. } = *place;
+    let mut check = Check::new(NAME);
+    check.fact("file_system", place.file_system.clone());
+    check.fact("size_bytes", size);
+    check.fact("free_bytes", free);
+    check.fact("read_only", place.read_only);
+    check.fact("writable", place.writable);
+    check.fact("mode", format!("{:04o}", place.mode & 0o7777));
+    check.summary(match size {
+        0 => format!("{} without a limit", place.file_system),
+        _ => format!("{} of {}, {} free", place.file_system, units::show_size(size), units::show_size(free)),
+    });
+    if place.file_system != "tmpfs" {
+        check.find(
+            format!("it is no tmpfs but {}", place.file_system),
+            "what should be in memory may be on a disk, and posix: pipes may be refused",
+            "mount -t tmpfs -o nosuid,nodev,mode=1777 tmpfs /dev/shm",
+        );
+    }
+    if place.read_only {
+        check.find("it is mounted read-only", "no posix: pipe can be made", "mount -o remount,rw /dev/shm");
+    } else if !place.writable {
+        check.find(
+            format!("we may not write to it (mode {:04o})", place.mode & 0o7777),
+            "no posix: pipe can be made",
+            "chmod 1777 /dev/shm",
+        );
+    }
+    if place.mode & 0o1002 == 0o0002 {
+        check.find(
+            "everybody may write to it, and it is not sticky",
+            "everybody may remove the pipes of others, and put something else in their place",
+            "chmod +t /dev/shm",
+        );
+    }
+    let nearly_full = size > 0 && free < size / 10;
+    if size > 0 && (nearly_full || free < PIPE) && !place.read_only {
+        let larger = units::show_size((2 * size).max(64 << 20)).replace(' ', "").replace("iB", "");
+        check.find(
+            format!("{} of {} are free", units::show_size(free), units::show_size(size)),
+            format!(
+                "a pipe of the default capacity takes {}, all of it when it is made",
+                units::show_size(PIPE)
+            ),
+            match in_container {
+                true => format!(
+                    "docker run --shm-size={larger} ...   # Kubernetes: an emptyDir with medium: Memory"
+                ),
+                false => format!("mount -o remount,size={larger} /dev/shm"),
+            },
+        );
+    }
+    if place.free_files == Some(0) {
+        check.find(
+            "it takes no more files",
+            "no posix: pipe can be made",
+            "mount -o remount,nr_inodes=1000000 /dev/shm",
+        );
+    }
+    check
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::doctor::check::Verdict;
+
+    fn place() -> Place {
+        Place {
+            file_system: "tmpfs".to_owned(),
+            read_only: false,
+            size: 64 << 20,
+            free: 60 << 20,
+            free_files: Some(1000),
+            mode: 0o41777,
+            writable: true,
+        }
+    }
+
+    fn mended(change: impl Fn(&mut Place), in_container: bool) -> Vec<String> {
+        let mut place = place();
+        change(&mut place);
+        judge(&place, in_container).findings.into_iter().map(|finding| finding.mend).collect()
+    }
+
+    #[test]
+    fn what_is_wrong_is_found_and_what_is_not_is_not() {
+        assert_eq!(judge(&place(), false).verdict(), Verdict::Ok);
+        assert_eq!(mended(|p| p.size = 0, false), [] as [&str; 0], "no limit");
+        assert_eq!(mended(|p| p.free = 6 << 20, false), ["mount -o remount,size=128M /dev/shm"]);
+        let docker = mended(|p| p.free = 6 << 20, true);
+        assert!(docker[0].starts_with("docker run --shm-size=128M"), "{docker:?}");
+        // All of it is free, and yet no pipe fits.
+        assert_eq!(
+            mended(|p| (p.size, p.free) = (1 << 20, 1 << 20), false),
+            ["mount -o remount,size=64M /dev/shm"]
+        );
+        assert_eq!(mended(|p| p.read_only = true, false), ["mount -o remount,rw /dev/shm"]);
+        assert_eq!(mended(|p| (p.writable, p.mode) = (false, 0o755), false), ["chmod 1777 /dev/shm"]);
+        assert_eq!(mended(|p| p.mode = 0o40777, false), ["chmod +t /dev/shm"]);
+        assert_eq!(mended(|p| p.free_files = Some(0), false).len(), 1);
+        assert!(mended(|p| p.file_system = "ext4".to_owned(), false)[0].starts_with("mount -t tmpfs"));
+    }
+}

@@ -1,0 +1,329 @@
+//! Where one message ends and the next one begins, in the bytes on standard input and output.
+
+use std::fmt;
+use std::io::{self, Read};
+
+use shmpipe::Record;
+
+use crate::exit::{Code, Failure};
+
+/// Bytes in front of each message in the form that keeps the boundaries of binary messages: its length as a 32-bit
+/// little-endian number.
+const PREFIX: usize = 4;
+
+/// Bytes asked of the input at once, at first; a message that needs more gets more.
+const READ: usize = 128 << 10;
+
+/// How input is cut into messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// At each newline, which is not part of the message. What follows the last newline is a message too.
+    Lines,
+    /// After so many bytes; the last message may be shorter.
+    Chunks(usize),
+    /// Wherever a read ended, after so many bytes at most.
+    Reads(usize),
+    /// By the length in front of each.
+    Prefixed,
+}
+
+/// How messages are put on the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Join {
+    /// Each with a newline behind it.
+    Lines,
+    /// One right behind the other.
+    Raw,
+    /// Each with its length in front.
+    Prefixed,
+}
+
+/// Why the input cannot be cut into messages. Messages are counted from 1.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Malformed {
+    /// A message, still growing or not, that no message of the pipe may be as long as.
+    TooLong { what: &'static str, number: u64, length: usize, complete: bool, longest: usize },
+    /// The input ended within a message.
+    Truncated { number: u64, found: usize, expected: usize },
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Malformed::TooLong { what, number, length, complete, longest } => write!(
+                f,
+                "{what} {number} of the input has {}{length} bytes, a message of this pipe {longest} at most; \
+                 make a pipe of larger capacity",
+                if *complete { "" } else { "at least " }
+            ),
+            Malformed::Truncated { number, found, expected } => {
+                write!(f, "the input ends within message {number}, after {found} of its {expected} bytes")
+            }
+        }
+    }
+}
+
+impl From<Malformed> for Failure {
+    fn from(malformed: Malformed) -> Self {
+        Failure::new(Code::Failure, malformed)
+    }
+}
+
+/// Input on its way to become messages.
+///
+/// Whole messages are taken from what was read before anything more is read, so that none waits for the input.
+pub struct Cutter {
+    cut: Cut,
+    longest: usize,
+    buffer: Vec<u8>,
+    /// What is read and not yet taken: `buffer[start..end]`.
+    start: usize,
+    end: usize,
+    /// Bytes from `start` that are known to hold no newline.
+    searched: usize,
+    ended: bool,
+    taken: u64,
+}
+
+impl Cutter {
+    /// For messages of `longest` bytes at most.
+    pub fn new(cut: Cut, longest: usize) -> Self {
+        Cutter { cut, longest, buffer: vec![0; READ], start: 0, end: 0, searched: 0, ended: false, taken: 0 }
+    }
+
+    /// Reads once. Call it when [`next_message`](Cutter::next_message) has nothing more.
+    pub fn read_from(&mut self, input: &mut impl Read) -> io::Result<()> {
+        if self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        if self.end == self.buffer.len() {
+            self.buffer.resize(2 * self.end, 0);
+        }
+        let read = input.read(&mut self.buffer[self.end..])?;
+        self.ended = read == 0;
+        self.end += read;
+        Ok(())
+    }
+
+    /// Whether the input has ended and all of it was taken.
+    pub fn is_over(&self) -> bool {
+        self.ended && self.start == self.end
+    }
+
+    /// The next message, if all of it was read.
+    pub fn next_message(&mut self) -> Result<Option<&[u8]>, Malformed> {
+        let held = &self.buffer[self.start..self.end];
+        // Where the message begins and ends within what is held, and how much goes with it.
+        let (from, to, goes) = match self.cut {
+            _ if held.is_empty() => return Ok(None),
+            Cut::Lines => match memchr::memchr(b'\n', &held[self.searched..]) {
+                Some(at) => (0, self.searched + at, self.searched + at + 1),
+                None if self.ended || held.len() > self.longest => (0, held.len(), held.len()),
+                None => {
+                    self.searched = held.len();
+                    return Ok(None);
+                }
+            },
+            Cut::Chunks(length) if held.len() < length && !self.ended => return Ok(None),
+            Cut::Chunks(length) | Cut::Reads(length) => {
+                let length = length.min(held.len());
+                (0, length, length)
+            }
+            Cut::Prefixed => {
+                let Some(prefix) = held.first_chunk::<PREFIX>() else {
+                    return self.no_more(held.len(), PREFIX);
+                };
+                let length = u32::from_le_bytes(*prefix) as usize;
+                if length <= self.longest && held.len() < PREFIX + length {
+                    return self.no_more(held.len() - PREFIX, length);
+                }
+                (PREFIX, PREFIX + length, PREFIX + length)
+            }
+        };
+        let length = to - from;
+        if length > self.longest {
+            let what = if self.cut == Cut::Lines { "line" } else { "message" };
+            // A line that has not ended yet may become longer.
+            let complete = goes > to || self.ended || self.cut != Cut::Lines;
+            let (number, longest) = (self.taken + 1, self.longest);
+            return Err(Malformed::TooLong { what, number, length, complete, longest });
+        }
+        let message = self.start + from..self.start + to;
+        self.start += goes;
+        self.searched = 0;
+        self.taken += 1;
+        Ok(Some(&self.buffer[message]))
+    }
+
+    /// Less is held than the message needs: more is to come, unless the input has ended.
+    fn no_more(&self, found: usize, expected: usize) -> Result<Option<&[u8]>, Malformed> {
+        match self.ended {
+            true => Err(Malformed::Truncated { number: self.taken + 1, found, expected }),
+            false => Ok(None),
+        }
+    }
+}
+
+impl Join {
+    /// Appends a message to the output.
+    pub fn append<P>(self, message: &Record<'_, P>, output: &mut Vec<u8>) {
+        if self == Join::Prefixed {
+            let length =
+                u32::try_from(message.len()).expect("no message is longer than its header word can say");
+            output.extend_from_slice(&length.to_le_bytes());
+        }
+        message.append_to(output);
+        if self == Join::Lines {
+            output.push(b'\n');
+        }
+    }
+
+    /// Bytes on the output of a message of `length` bytes.
+    pub fn span(self, length: usize) -> usize {
+        match self {
+            Join::Lines => length + 1,
+            Join::Raw => length,
+            Join::Prefixed => PREFIX + length,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Hands out its pieces one read at a time.
+    struct Pieces<'a>(Vec<&'a [u8]>);
+
+    impl Read for Pieces<'_> {
+        fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+            let Some(piece) = self.0.first_mut() else { return Ok(0) };
+            let length = piece.len().min(to.len());
+            to[..length].copy_from_slice(&piece[..length]);
+            *piece = &piece[length..];
+            if piece.is_empty() {
+                self.0.remove(0);
+            }
+            Ok(length)
+        }
+    }
+
+    /// All messages, and after how many reads each came; or why there are no more.
+    fn cut(cut: Cut, longest: usize, pieces: &[&[u8]]) -> (Vec<(usize, Vec<u8>)>, Option<Malformed>) {
+        let mut cutter = Cutter::new(cut, longest);
+        let mut input = Pieces(pieces.to_vec());
+        let mut messages = Vec::new();
+        for read in 0.. {
+            loop {
+                match cutter.next_message() {
+                    Ok(Some(message)) => messages.push((read, message.to_vec())),
+                    Ok(None) => break,
+                    Err(malformed) => return (messages, Some(malformed)),
+                }
+            }
+            if cutter.is_over() {
+                break;
+            }
+            cutter.read_from(&mut input).unwrap();
+        }
+        (messages, None)
+    }
+
+    fn texts(messages: &[(usize, Vec<u8>)]) -> Vec<(usize, &str)> {
+        messages.iter().map(|(read, text)| (*read, std::str::from_utf8(text).unwrap())).collect()
+    }
+
+    #[test]
+    fn a_line_is_a_message_as_soon_as_it_was_read() {
+        let (messages, end) = cut(Cut::Lines, 100, &[b"a\nb\nhal", b"f\n\n", b"\nlast"]);
+        assert_eq!(texts(&messages), [(1, "a"), (1, "b"), (2, "half"), (2, ""), (3, ""), (4, "last")]);
+        assert_eq!(end, None);
+    }
+
+    #[test]
+    fn a_newline_at_the_end_makes_no_message() {
+        assert_eq!(texts(&cut(Cut::Lines, 100, &[b"a\n"]).0), [(1, "a")]);
+        assert_eq!(texts(&cut(Cut::Lines, 100, &[b"\n"]).0), [(1, "")]);
+        assert_eq!(texts(&cut(Cut::Lines, 100, &[]).0), []);
+    }
+
+    #[test]
+    fn lines_need_not_be_text() {
+        let (messages, _) = cut(Cut::Lines, 100, &[b"\xff\0\xfe\n\r\n"]);
+        assert_eq!(messages, [(1, b"\xff\0\xfe".to_vec()), (1, b"\r".to_vec())]);
+    }
+
+    #[test]
+    fn a_line_too_long_is_refused_with_both_lengths_and_those_before_are_not() {
+        let (messages, end) = cut(Cut::Lines, 4, &[b"fits\n", b"fits too"]);
+        assert_eq!(texts(&messages), [(1, "fits")]);
+        let error = end.unwrap();
+        assert_eq!(
+            error,
+            Malformed::TooLong { what: "line", number: 2, length: 8, complete: false, longest: 4 }
+        );
+        assert!(
+            error
+                .to_string()
+                .starts_with("line 2 of the input has at least 8 bytes, a message of this pipe 4")
+        );
+        let (_, end) = cut(Cut::Lines, 4, &[b"12345\n"]);
+        assert_eq!(
+            end,
+            Some(Malformed::TooLong { what: "line", number: 1, length: 5, complete: true, longest: 4 })
+        );
+    }
+
+    #[test]
+    fn long_lines_grow_across_reads() {
+        let line = vec![b'x'; 3 * READ + 17];
+        let pieces: Vec<&[u8]> = line.chunks(1000).chain([&b"\nshort\n"[..]]).collect();
+        let (messages, end) = cut(Cut::Lines, line.len(), &pieces);
+        assert_eq!(messages.iter().map(|(_, text)| text.len()).collect::<Vec<_>>(), [line.len(), 5]);
+        assert_eq!(end, None);
+        assert!(cut(Cut::Lines, line.len() - 1, &pieces).1.is_some());
+    }
+
+    #[test]
+    fn chunks_are_full_whatever_the_reads_give_and_reads_are_not_waited_for() {
+        let pieces: [&[u8]; 3] = [b"abc", b"defgh", b"i"];
+        assert_eq!(texts(&cut(Cut::Chunks(4), 4, &pieces).0), [(2, "abcd"), (2, "efgh"), (4, "i")]);
+        assert_eq!(texts(&cut(Cut::Reads(4), 4, &pieces).0), [(1, "abc"), (2, "defg"), (2, "h"), (3, "i")]);
+        assert_eq!(texts(&cut(Cut::Chunks(9), 9, &pieces).0), [(3, "abcdefghi")]);
+        assert_eq!(texts(&cut(Cut::Chunks(4), 4, &[]).0), []);
+    }
+
+    #[test]
+    fn prefixes_keep_any_bytes_apart() {
+        let input = b"\x02\0\0\0\n\n\0\0\0\0\x01\0\0\0\xff";
+        for size in 1..=input.len() {
+            let pieces: Vec<&[u8]> = input.chunks(size).collect();
+            let (messages, end) = cut(Cut::Prefixed, 2, &pieces);
+            let messages: Vec<&[u8]> = messages.iter().map(|(_, bytes)| bytes.as_slice()).collect();
+            assert_eq!(messages, [&b"\n\n"[..], b"", b"\xff"]);
+            assert_eq!(end, None);
+        }
+    }
+
+    #[test]
+    fn input_that_ends_within_a_prefixed_message_is_refused() {
+        let truncated = |found, expected| Some(Malformed::Truncated { number: 2, found, expected });
+        assert_eq!(cut(Cut::Prefixed, 9, &[b"\0\0\0\0\x01\0"]).1, truncated(2, 4));
+        assert_eq!(cut(Cut::Prefixed, 9, &[b"\0\0\0\0\x03\0\0\0"]).1, truncated(0, 3));
+        assert_eq!(cut(Cut::Prefixed, 9, &[b"\0\0\0\0\x03\0\0\0ab"]).1, truncated(2, 3));
+    }
+
+    #[test]
+    fn a_prefix_too_large_is_refused_before_the_message_is_read() {
+        let (_, end) = cut(Cut::Prefixed, 9, &[b"\xff\xff\xff\xff"]);
+        let expected = Malformed::TooLong {
+            what: "message",
+            number: 1,
+            length: u32::MAX as usize,
+            complete: true,
+            longest: 9,
+        };
+        assert_eq!(end, Some(expected));
+    }
+}

@@ -1,0 +1,89 @@
+//! `shmpipe rm`: removes pipes.
+
+pub mod stale;
+
+use serde::Serialize;
+use shmpipe::{Address, Peer, SetupError, Side};
+
+use crate::exit::{Code, End, Failure, Outcome};
+use crate::output::report::{self, Report, SCHEMA};
+
+/// A pipe that was removed, under `--json`.
+#[derive(Serialize)]
+pub struct Removed {
+    schema: u32,
+    removed: String,
+}
+
+impl Removed {
+    pub fn new(address: &Address) -> Self {
+        Removed { schema: SCHEMA, removed: address.to_string() }
+    }
+}
+
+/// Failures of a command that goes on after them, and at the end fails for the first one.
+#[derive(Default)]
+pub struct Failures {
+    first: Option<Code>,
+    /// Told at the very end, by whoever called us.
+    last: Option<Failure>,
+}
+
+impl Failures {
+    pub fn add(&mut self, failure: Failure, report: Report) {
+        self.first.get_or_insert(failure.code);
+        if let Some(before) = self.last.replace(failure) {
+            report.failure(&before);
+        }
+    }
+
+    pub fn outcome(self) -> Outcome {
+        match (self.first, self.last) {
+            (Some(code), Some(failure)) => Err(Failure { code, ..failure }),
+            _ => Ok(End::Done),
+        }
+    }
+}
+
+/// Removes all of them.
+pub fn run(addresses: &[Address], force: bool, report: Report) -> Outcome {
+    let mut failures = Failures::default();
+    for address in addresses {
+        match remove_one(address, force, report) {
+            Ok(()) if report.is_json() => report::answer(&(report::json(&Removed::new(address)) + "\n"))?,
+            Ok(()) => {}
+            Err(failure) => failures.add(failure, report),
+        }
+    }
+    failures.outcome()
+}
+
+fn remove_one(address: &Address, force: bool, report: Report) -> Result<(), Failure> {
+    if !force {
+        return shmpipe::unlink(address).map_err(|error| {
+            let held = matches!(error, SetupError::RoleTaken { .. });
+            let failure = Failure::from(error).about(address);
+            match held {
+                true => {
+                    Failure { message: failure.message + " (--force removes it all the same)", ..failure }
+                }
+                false => failure,
+            }
+        });
+    }
+    // A hint: they may come and go while we remove it.
+    let holders = shmpipe::inspect(address).map(|snapshot| {
+        let holder = |role, side: &Side| match (side.peer, side.pid) {
+            (Peer::Open, Some(pid)) => Some(format!("process {pid} was its {role}")),
+            (Peer::Open, None) => Some(format!("it had a {role}")),
+            _ => None,
+        };
+        [holder("producer", &snapshot.producer), holder("consumer", &snapshot.consumer)]
+    });
+    shmpipe::unlink_force(address).map_err(|error| Failure::from(error).about(address))?;
+    let holders: Vec<String> = holders.into_iter().flatten().flatten().collect();
+    if !holders.is_empty() {
+        report.note(format_args!("{address}: removed while {}", holders.join(" and ")));
+    }
+    Ok(())
+}

@@ -1,0 +1,171 @@
+//! `shmpipe rm --stale`: removes what no living process has open and in which nobody has anything left to read.
+
+use std::fmt;
+
+use serde::Serialize;
+use shmpipe::{Address, Options, RecvError, SetupError, Snapshot};
+
+use super::{Failures, Removed};
+use crate::exit::{Failure, Outcome};
+use crate::output::report::{self, Report, SCHEMA};
+use crate::system::pipes::{self, Found, Place};
+use crate::system::processes::Shared;
+
+/// A pipe that was not removed.
+#[derive(Serialize)]
+struct Kept {
+    schema: u32,
+    kept: String,
+    because: &'static str,
+    unread_messages: u64,
+}
+
+/// What became of a pipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Removed,
+    Kept(Reason),
+}
+
+/// Why a pipe was kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reason {
+    /// Somebody has it open.
+    InUse,
+    /// Somebody has made it for others, who have not come yet.
+    Unused,
+    /// Somebody may want to read what is in it.
+    Unread(u64),
+}
+
+impl Reason {
+    /// Under `--json`.
+    fn word(self) -> &'static str {
+        match self {
+            Reason::InUse => "in_use",
+            Reason::Unused => "unused",
+            Reason::Unread(_) => "unread",
+        }
+    }
+
+    fn messages(self) -> u64 {
+        match self {
+            Reason::InUse | Reason::Unused => 0,
+            Reason::Unread(messages) => messages,
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::InUse => return f.write_str("somebody has it open"),
+            Reason::Unused => f.write_str("nobody has used it yet")?,
+            Reason::Unread(1) => f.write_str("1 message is unread")?,
+            Reason::Unread(messages) => write!(f, "{messages} messages are unread")?,
+        }
+        f.write_str(" (--force removes it all the same)")
+    }
+}
+
+/// Looks at those pipes, or at all of this user's (of all users', for root), and removes the stale ones; with `force`
+/// also those with messages and those that nobody has used yet, but never what a process has open.
+pub fn run(addresses: &[Address], force: bool, report: Report) -> Outcome {
+    let mut failures = Failures::default();
+    let (mut all, trouble) = pipes::find(&Shared::now());
+    if let Some(trouble) = trouble {
+        report.note(trouble);
+    }
+    all.sort_by_cached_key(|found| found.place.to_string());
+    if addresses.is_empty() {
+        // What we cannot look into, or is not ours, is not ours to tidy up; what has no name goes by itself.
+        for found in all.into_iter().filter(may_remove) {
+            let (Place::At(address), Ok(snapshot)) = (found.place, found.snapshot) else { continue };
+            match decide(&address, &snapshot, found.is_open, force) {
+                Ok(Fate::Kept(Reason::InUse)) => {}
+                Ok(fate) => tell(&address, fate, report)?,
+                Err(failure) => failures.add(failure.about(&address), report),
+            }
+        }
+        return failures.outcome();
+    }
+    for address in addresses {
+        let fate = pipes::at(address, &all)
+            .map_err(Failure::from)
+            .and_then(|found| decide(address, &found.snapshot?, found.is_open, force));
+        match fate {
+            Ok(fate) => tell(address, fate, report)?,
+            Err(failure) => failures.add(failure.about(address), report),
+        }
+    }
+    failures.outcome()
+}
+
+fn may_remove(found: &Found) -> bool {
+    // SAFETY: takes nothing and cannot fail.
+    let us = unsafe { libc::geteuid() };
+    us == 0 || us == found.permissions.uid
+}
+
+fn tell(address: &Address, fate: Fate, report: Report) -> Result<(), Failure> {
+    report::answer(&match (fate, report) {
+        (Fate::Removed, Report::People) => format!("{address}: removed\n"),
+        (Fate::Removed, Report::Programs) => report::json(&Removed::new(address)) + "\n",
+        (Fate::Kept(reason), Report::People) => format!("{address}: kept, {reason}\n"),
+        (Fate::Kept(reason), Report::Programs) => {
+            let (because, unread_messages) = (reason.word(), reason.messages());
+            report::json(&Kept { schema: SCHEMA, kept: address.to_string(), because, unread_messages }) + "\n"
+        }
+    })
+}
+
+fn decide(address: &Address, snapshot: &Snapshot, is_open: bool, force: bool) -> Result<Fate, Failure> {
+    match pipes::unread(snapshot) {
+        _ if is_open => Ok(Fate::Kept(Reason::InUse)),
+        messages if messages > 0 && !force => Ok(Fate::Kept(Reason::Unread(messages))),
+        _ if snapshot.producer.epoch == 0 && snapshot.consumer.epoch == 0 && !force => {
+            Ok(Fate::Kept(Reason::Unused))
+        }
+        _ => match remove_one(address, snapshot, force) {
+            Err(SetupError::RoleTaken { .. } | SetupError::Busy { .. }) => Ok(Fate::Kept(Reason::InUse)),
+            // Somebody was quicker.
+            Err(SetupError::NotFound { .. } | SetupError::Removed { .. }) => Ok(Fate::Removed),
+            fate => Ok(fate?),
+        },
+    }
+}
+
+/// Holds both roles while it looks once more and removes: whoever has come, sent and gone since the first look is not robbed
+/// of what it sent, and nobody comes in between.
+fn remove_one(address: &Address, snapshot: &Snapshot, force: bool) -> Result<Fate, SetupError> {
+    if snapshot.stale {
+        // Nobody can have it open, and nobody can open it.
+        return shmpipe::unlink(address).map(|()| Fate::Removed);
+    }
+    let options = Options::new()
+        .schema(snapshot.schema)
+        .trust_uid(snapshot.permissions.uid)
+        .trust_uid(snapshot.creator);
+    let address = pipes::exactly(address, snapshot);
+    let pipe = options.open(&address)?;
+    if pipe.id() != snapshot.segment_id {
+        return Ok(Fate::Kept(Reason::InUse));
+    }
+    let (_producer, mut consumer) = (pipe.producer()?, pipe.consumer()?);
+    if !force {
+        match consumer.try_recv() {
+            Ok(message) => {
+                message.keep();
+                let unread = pipes::unread(&shmpipe::inspect(&address)?).max(1);
+                return Ok(Fate::Kept(Reason::Unread(unread)));
+            }
+            Err(RecvError::Corrupt(corruption)) => return Err(SetupError::Corrupt(corruption)),
+            Err(_) => {}
+        }
+    }
+    // By name somebody else's may have come to its place.
+    if shmpipe::inspect(&address)?.segment_id != snapshot.segment_id {
+        return Ok(Fate::Kept(Reason::InUse));
+    }
+    shmpipe::unlink_force(&address).map(|()| Fate::Removed)
+}

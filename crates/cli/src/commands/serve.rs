@@ -1,0 +1,51 @@
+//! `shmpipe serve`: makes a pipe in a memfd and hands it out at a Unix socket.
+
+use std::io::ErrorKind;
+use std::thread;
+use std::time::Duration;
+
+use shmpipe::{Address, SetupError, handoff};
+
+use crate::args;
+use crate::exit::{End, Failure, Outcome};
+use crate::output::description::Description;
+use crate::output::report::{self, Report};
+use crate::system::pipes::Place;
+use crate::system::signals;
+
+/// After a failure that is not the client's, such as too many open files.
+const PAUSE: Duration = Duration::from_millis(100);
+
+pub fn run(arguments: &args::Serve, report: Report) -> Outcome {
+    signals::install()?;
+    let pipe = arguments.options().create("memfd")?;
+    let mut server = handoff::serve(&arguments.path, &pipe)?;
+    for &uid in &arguments.trust_uid {
+        server = server.trust_uid(uid)?;
+    }
+    let address = format!("memfd:{}", server.path().display());
+    report::answer(&match report {
+        Report::People => address + "\n",
+        Report::Programs => {
+            let address: Address = address.parse().map_err(SetupError::from)?;
+            let snapshot = shmpipe::inspect(pipe.address())?;
+            report::json(&Description::found(&Place::At(address), &snapshot)) + "\n"
+        }
+    })?;
+    loop {
+        if let Some(signal) = signals::came() {
+            return Ok(End::Signal(signal));
+        }
+        match server.accept() {
+            Ok(_) => {}
+            // A signal, or a client that was gone already.
+            Err(SetupError::Os { call: "accept4", source }) if source.kind() != ErrorKind::Interrupted => {
+                report.note(Failure::io("accept4", &source).message);
+                thread::sleep(PAUSE);
+            }
+            Err(SetupError::Os { .. }) => {}
+            // Somebody who was given nothing.
+            Err(error) => report.note(error),
+        }
+    }
+}

@@ -1,0 +1,374 @@
+//! What a pipe is like, in the words that `create`, `ls` and `stat` have in common.
+
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+use shmpipe::{Memory, Object, Peer, Permissions, SetupError, Side, Snapshot};
+
+use crate::exit::Failure;
+use crate::output::report::SCHEMA;
+use crate::output::units;
+use crate::system::pipes::{self, Found, Place};
+use crate::system::users;
+
+/// A pipe under `--json`: one flat object.
+#[derive(Debug, Serialize)]
+pub struct Description {
+    schema: u32,
+    name: Option<String>,
+    /// How it is opened; nothing for a memfd, which is not found by anything.
+    address: Option<String>,
+    /// `sysv`, `posix`, `file` or `memfd`.
+    kind: &'static str,
+    /// Where a memfd was found: a descriptor of a process.
+    found_at: Option<String>,
+    segment_id: String,
+    device: Option<u64>,
+    inode: Option<u64>,
+    key: Option<i32>,
+    shm_id: Option<i32>,
+    sem_id: Option<i32>,
+    capacity_bytes: u64,
+    used_bytes: u64,
+    unread_messages: u64,
+    fill_percent: f64,
+    max_message_bytes: u64,
+    segment_bytes: u64,
+    user_schema: u64,
+    wake_mode: String,
+    remove_on_close: bool,
+    stale: bool,
+    owner: String,
+    owner_uid: u32,
+    group_gid: u32,
+    creator_uid: u32,
+    mode: String,
+    attached_processes: Option<u64>,
+    page_bytes: Option<u64>,
+    resident_bytes: Option<u64>,
+    huge_bytes: Option<u64>,
+    locked: Option<bool>,
+    created_unix_seconds: f64,
+    age_seconds: f64,
+    producer: &'static str,
+    producer_alive: bool,
+    producer_pid: Option<u32>,
+    producer_claims: u64,
+    producer_position_bytes: u64,
+    producer_messages: u64,
+    producer_payload_bytes: u64,
+    producer_waits: u64,
+    producer_wakeups: u64,
+    consumer: &'static str,
+    consumer_alive: bool,
+    consumer_pid: Option<u32>,
+    consumer_claims: u64,
+    consumer_position_bytes: u64,
+    consumer_messages: u64,
+    consumer_payload_bytes: u64,
+    consumer_waits: u64,
+    consumer_wakeups: u64,
+}
+
+/// A pipe that we may not look into, in a listing.
+#[derive(Debug, Serialize)]
+pub struct Withheld {
+    schema: u32,
+    name: Option<String>,
+    address: Option<String>,
+    kind: &'static str,
+    found_at: Option<String>,
+    key: Option<i32>,
+    shm_id: Option<i32>,
+    owner: String,
+    owner_uid: u32,
+    group_gid: u32,
+    mode: String,
+    error: &'static str,
+    message: String,
+}
+
+/// Where a pipe was found that has no address.
+fn found_at(place: &Place) -> Option<String> {
+    place.address().is_none().then(|| place.to_string())
+}
+
+/// Its key as an address, or its identifier where it has none: what other tools know it by.
+fn number(key: i32, shm_id: i32) -> String {
+    if key == 0 { format!("sysv:id:{shm_id}") } else { format!("sysv:{key:#x}") }
+}
+
+/// What a pipe is found by: a System V one by its number, any other by where it was found.
+fn address(place: &Place, snapshot: &Snapshot) -> String {
+    match snapshot.object {
+        Object::SysV { key, shm_id, .. } => number(key, shm_id),
+        _ => place.to_string(),
+    }
+}
+
+/// Of what kind the memory at an address is, in one word.
+fn kind(place: &Place) -> &'static str {
+    let Place::At(address) = place else { return "memfd" };
+    match address.to_string().split_once(':') {
+        Some(("posix", _)) => "posix",
+        Some(("file", _)) => "file",
+        Some(("memfd" | "fd", _)) => "memfd",
+        _ => "sysv",
+    }
+}
+
+/// Device and inode of a pipe in a file.
+fn file(snapshot: &Snapshot) -> Option<(u64, u64)> {
+    match snapshot.object {
+        Object::File { device, inode } => Some((device, inode)),
+        _ => None,
+    }
+}
+
+/// Key, shmid and semid of a System V pipe.
+fn ids(snapshot: &Snapshot) -> Option<(i32, i32, Option<i32>)> {
+    match snapshot.object {
+        Object::SysV { key, shm_id, sem_id } => Some((key, shm_id, sem_id)),
+        _ => None,
+    }
+}
+
+fn mode(permissions: &Permissions) -> String {
+    format!("{:04o}", permissions.mode)
+}
+
+/// Whether a side is there, in one word.
+fn state(side: &Side) -> &'static str {
+    match side.peer {
+        Peer::NeverCame => "never came",
+        Peer::Open => "alive",
+        Peer::Closed => "closed",
+        Peer::Died => "died",
+        Peer::Unknown => "unknown",
+    }
+}
+
+fn state_and_pid(side: &Side) -> String {
+    match side.pid {
+        Some(pid) => format!("{} ({pid})", state(side)),
+        None => state(side).to_owned(),
+    }
+}
+
+fn age(snapshot: &Snapshot) -> Duration {
+    SystemTime::now().duration_since(snapshot.created).unwrap_or_default()
+}
+
+impl Description {
+    /// A pipe that somebody has named.
+    pub fn of(snapshot: &Snapshot) -> Self {
+        Self::found(&Place::At(snapshot.address.clone()), snapshot)
+    }
+
+    /// A pipe that was found.
+    pub fn found(place: &Place, snapshot: &Snapshot) -> Self {
+        let Snapshot { permissions, producer, consumer, .. } = snapshot;
+        let since_epoch = snapshot.created.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Description {
+            schema: SCHEMA,
+            name: snapshot.name.clone(),
+            address: place.address().map(|_| address(place, snapshot)),
+            kind: kind(place),
+            found_at: found_at(place),
+            device: file(snapshot).map(|(device, _)| device),
+            inode: file(snapshot).map(|(_, inode)| inode),
+            segment_id: snapshot.segment_id.to_string(),
+            key: ids(snapshot).map(|(key, _, _)| key),
+            shm_id: ids(snapshot).map(|(_, shm_id, _)| shm_id),
+            sem_id: ids(snapshot).and_then(|(_, _, sem_id)| sem_id),
+            capacity_bytes: snapshot.capacity,
+            used_bytes: snapshot.used,
+            unread_messages: pipes::unread(snapshot),
+            fill_percent: snapshot.used as f64 / snapshot.capacity as f64 * 100.0,
+            max_message_bytes: longest(snapshot),
+            segment_bytes: snapshot.size,
+            user_schema: snapshot.schema,
+            wake_mode: snapshot.wake_mode.to_string(),
+            remove_on_close: snapshot.remove_on_close,
+            stale: snapshot.stale,
+            owner: users::name(permissions.uid),
+            owner_uid: permissions.uid,
+            group_gid: permissions.gid,
+            creator_uid: snapshot.creator,
+            mode: mode(permissions),
+            attached_processes: snapshot.attached,
+            page_bytes: snapshot.memory.map(|memory| memory.page_size),
+            resident_bytes: snapshot.memory.map(|memory| memory.resident),
+            huge_bytes: snapshot.memory.map(|memory| memory.huge),
+            locked: snapshot.memory.map(|memory| memory.locked),
+            created_unix_seconds: since_epoch.as_secs_f64(),
+            age_seconds: age(snapshot).as_secs_f64(),
+            producer: state(producer),
+            producer_alive: producer.peer == Peer::Open,
+            producer_pid: producer.pid,
+            producer_claims: producer.epoch,
+            producer_position_bytes: producer.position,
+            producer_messages: producer.messages,
+            producer_payload_bytes: producer.bytes,
+            producer_waits: producer.waits,
+            producer_wakeups: producer.wakeups,
+            consumer: state(consumer),
+            consumer_alive: consumer.peer == Peer::Open,
+            consumer_pid: consumer.pid,
+            consumer_claims: consumer.epoch,
+            consumer_position_bytes: consumer.position,
+            consumer_messages: consumer.messages,
+            consumer_payload_bytes: consumer.bytes,
+            consumer_waits: consumer.waits,
+            consumer_wakeups: consumer.wakeups,
+        }
+    }
+}
+
+/// Bytes of the longest message: half the ring less the header, as far as a header can say.
+fn longest(snapshot: &Snapshot) -> u64 {
+    (snapshot.capacity / 2 - 8).min(u64::from(u32::MAX) - 16)
+}
+
+impl Withheld {
+    pub fn new(found: &Found, error: &SetupError) -> Self {
+        let Found { place, permissions, .. } = found;
+        let failure = Failure::new(crate::exit::code_of(error), error);
+        let shm_id =
+            place.address().and_then(|address| address.to_string().strip_prefix("sysv:id:")?.parse().ok());
+        let key = match error {
+            SetupError::PermissionDenied { key, .. } => *key,
+            _ => None,
+        };
+        Withheld {
+            schema: SCHEMA,
+            name: None,
+            address: place.address().map(|address| {
+                key.zip(shm_id).map_or_else(|| address.to_string(), |(key, id)| number(key, id))
+            }),
+            kind: kind(place),
+            found_at: found_at(place),
+            key,
+            shm_id,
+            owner: users::name(permissions.uid),
+            owner_uid: permissions.uid,
+            group_gid: permissions.gid,
+            mode: mode(permissions),
+            error: failure.code.name(),
+            message: failure.message,
+        }
+    }
+
+    /// The pipe as a row of a listing.
+    pub fn row(&self) -> Vec<String> {
+        let unknown = || "?".to_owned();
+        let Withheld { address, found_at, owner, mode, .. } = self;
+        let place = address.clone().or_else(|| found_at.clone()).unwrap_or_default();
+        let known = [owner.clone(), mode.clone()];
+        let unknowns = [unknown(), unknown(), unknown(), unknown(), unknown()];
+        [unknown(), place].into_iter().chain(unknowns).chain(known).chain([unknown()]).collect()
+    }
+}
+
+/// The heads of the columns of a listing.
+pub fn heads() -> Vec<String> {
+    ["NAME", "ADDRESS", "CAPACITY", "FILL", "UNREAD", "PRODUCER", "CONSUMER", "OWNER", "MODE", "AGE"]
+        .map(str::to_owned)
+        .to_vec()
+}
+
+/// The name, fit for a terminal whatever somebody has written into the segment.
+fn name(snapshot: &Snapshot) -> String {
+    let Some(name) = &snapshot.name else { return "-".to_owned() };
+    name.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+}
+
+/// A pipe as a row of a listing.
+pub fn row(place: &Place, snapshot: &Snapshot) -> Vec<String> {
+    vec![
+        name(snapshot),
+        address(place, snapshot),
+        units::show_size(snapshot.capacity),
+        units::show_fill(snapshot.used, snapshot.capacity),
+        pipes::unread(snapshot).to_string(),
+        state_and_pid(&snapshot.producer),
+        state_and_pid(&snapshot.consumer),
+        users::name(snapshot.permissions.uid),
+        mode(&snapshot.permissions),
+        units::show_age(age(snapshot)),
+    ]
+}
+
+/// The pages of a pipe, and what is in force for them.
+fn memory(memory: Memory) -> String {
+    let mut text = format!(
+        "{} resident, pages of {}",
+        units::show_size(memory.resident),
+        units::show_size(memory.page_size)
+    );
+    if memory.huge > 0 {
+        text += &format!(", {} reached through huge ones", units::show_size(memory.huge));
+    }
+    text + if memory.locked { ", locked" } else { ", not locked" }
+}
+
+/// A pipe by itself, for people: what, and how much.
+pub fn in_full(snapshot: &Snapshot) -> Vec<Vec<String>> {
+    let Snapshot { permissions, .. } = snapshot;
+    let mut rows: Vec<(String, String)> = Vec::new();
+    let mut add = |what: &str, text: String| rows.push((what.to_owned(), text));
+    add("name", name(snapshot));
+    let place = Place::At(snapshot.address.clone());
+    add("address", address(&place, snapshot));
+    add("kind", kind(&place).to_owned());
+    match ids(snapshot) {
+        Some((_, shm_id, sem_id)) => {
+            add("segment", format!("{} bytes, shmid {shm_id}, id {}", snapshot.size, snapshot.segment_id));
+            add("semaphores", sem_id.map_or("gone".to_owned(), |id| format!("semid {id}")));
+        }
+        None => {
+            let (device, inode) = file(snapshot).unwrap_or_default();
+            let device = format!("{}:{}", libc::major(device), libc::minor(device));
+            add(
+                "file",
+                format!(
+                    "{} bytes, inode {inode} on device {device}, id {}",
+                    snapshot.size, snapshot.segment_id
+                ),
+            );
+        }
+    }
+    add("memory", snapshot.memory.map_or("cannot be told".to_owned(), memory));
+    add("capacity", format!("{} ({} bytes)", units::show_size(snapshot.capacity), snapshot.capacity));
+    let fill = units::show_fill(snapshot.used, snapshot.capacity);
+    add("fill", format!("{} bytes ({fill}), {} messages unread", snapshot.used, pipes::unread(snapshot)));
+    add("longest message", format!("{} bytes", longest(snapshot)));
+    add("schema", format!("{:#x}", snapshot.schema));
+    add("wake mode", snapshot.wake_mode.to_string());
+    add(
+        "when both have closed",
+        if snapshot.remove_on_close { "it is removed" } else { "it stays" }.to_owned(),
+    );
+    add(
+        "owner",
+        format!("{} (uid {}, gid {})", users::name(permissions.uid), permissions.uid, permissions.gid),
+    );
+    add("creator", format!("{} (uid {})", users::name(snapshot.creator), snapshot.creator));
+    add("mode", mode(permissions));
+    if let Some(attached) = snapshot.attached {
+        add("attached", format!("{attached} times"));
+    }
+    let stale = if snapshot.stale { ", from before the machine was last started" } else { "" };
+    add("age", units::show_age(age(snapshot)) + stale);
+    for (name, side, moved, waited_for) in [
+        ("producer", &snapshot.producer, "sent", "space"),
+        ("consumer", &snapshot.consumer, "released", "messages"),
+    ] {
+        add(name, format!("{}, claimed {} times so far", state_and_pid(side), side.epoch));
+        add(&format!("  {moved}"), format!("{} messages, {} bytes of payload", side.messages, side.bytes));
+        add("  position", format!("{} bytes", side.position));
+        add(&format!("  waited for {waited_for}"), format!("{} times", side.waits));
+        add("  woke the other side", format!("{} times", side.wakeups));
+    }
+    rows.into_iter().map(|(what, text)| vec![what, text]).collect()
+}
