@@ -123,6 +123,64 @@ pub(crate) fn ftok(path: &Path, project: u8) -> std::io::Result<Option<Key>> {
     }
 }
 
+/// The directory of POSIX shared memory objects: where both C libraries look for `shm_open`.
+pub(crate) const POSIX: &str = "/dev/shm";
+
+/// The kind of shared memory that an [`Address`] names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum AddressKind {
+    /// A System V segment.
+    SysV,
+    /// A POSIX shared memory object.
+    Posix,
+    /// A file.
+    File,
+    /// A memfd.
+    Memfd,
+}
+
+impl Address {
+    /// The kind of shared memory that it names.
+    #[must_use]
+    pub fn kind(&self) -> AddressKind {
+        match self.0 {
+            Place::Name(_) | Place::Key(_) | Place::Ftok { .. } | Place::Id(_) | Place::Private => {
+                AddressKind::SysV
+            }
+            Place::Posix(_) => AddressKind::Posix,
+            Place::File(_) => AddressKind::File,
+            Place::Memfd | Place::Descriptor(_) | Place::Served(_) => AddressKind::Memfd,
+        }
+    }
+
+    /// The absolute path of the file that it names. `None` if it names none.
+    ///
+    /// # Errors
+    /// If the path is relative and the working directory cannot be found.
+    pub fn path(&self) -> std::io::Result<Option<PathBuf>> {
+        match &self.0 {
+            Place::Posix(name) => Ok(Some(Path::new(POSIX).join(name))),
+            Place::File(path) => std::path::absolute(path).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// The System V key that it leads to. `None` if it leads to none: by an identifier, or to another kind of shared memory.
+    ///
+    /// # Errors
+    /// If `ftok` cannot read its file.
+    pub fn key(&self) -> std::io::Result<Option<i32>> {
+        let key = match &self.0 {
+            Place::Name(name) => Some(name.key()),
+            Place::Key(key) => Some(*key),
+            Place::Ftok { path, project } => ftok(path, *project)?,
+            _ => None,
+        };
+        Ok(key.map(Key::get))
+    }
+}
+
 impl FromStr for Address {
     type Err = AddressError;
 

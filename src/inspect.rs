@@ -1,15 +1,20 @@
 //! Watching pipes without taking part: read only, without a role, without disturbing the pair.
 
-use crate::address::{Address, Key, Name, Place};
+mod list;
+pub mod sysvipc;
+
+pub use list::{Listed, Listing, Location, list, list_unguarded};
+
+use crate::address::Address;
 use crate::backend;
-use crate::backend::sysv::{self, Guarded};
+use crate::backend::sysv;
 use crate::error::SetupError;
-use crate::os::sysvipc::{self, Row};
 use crate::permissions::Permissions;
 use crate::position::SegmentId;
 use crate::protocol::bell::WakeMode;
 use crate::protocol::layout::Header;
 use crate::protocol::peer::{Peer, Role, State};
+use crate::protocol::record;
 use crate::protocol::recovery;
 use crate::protocol::sync::{AtomicU64, Ordering};
 use crate::segment::identity::Identity;
@@ -49,11 +54,15 @@ pub struct Snapshot {
     pub stale: bool,
     /// Attachments of a System V segment, other than this one. Of files the kernel keeps no such count.
     pub attached: Option<u64>,
+    /// Whether any process has it open, visible from here or not. Watchers do not count.
+    pub is_open: bool,
     /// The pages behind the segment; nothing where `/proc` does not tell, or of a file that belongs to another user, who could
     /// cut it while we look.
     pub memory: Option<Memory>,
     /// Bytes of the ring between the read and the write position.
     pub used: u64,
+    /// Bytes of payload that the longest message may have.
+    pub max_len: u64,
     /// The producer's side.
     pub producer: Side,
     /// The consumer's side.
@@ -82,18 +91,16 @@ pub struct Side {
     pub wakeups: u64,
 }
 
-/// A pipe in a listing.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Listed {
-    /// The identifier of the segment (`shmid`).
-    pub shm_id: i32,
-    /// The key; 0 for a segment without one.
-    pub key: i32,
-    /// Owner, group and mode.
-    pub permissions: Permissions,
-    /// What it is like, or why that cannot be told.
-    pub snapshot: Result<Snapshot, SetupError>,
+impl Snapshot {
+    /// Messages that were sent and not yet released. The two sides count separately, so that after a crash the number may be
+    /// off by the messages of one call.
+    #[must_use]
+    pub fn unread(&self) -> u64 {
+        match self.used {
+            0 => 0,
+            _ => self.producer.messages.saturating_sub(self.consumer.messages).max(1),
+        }
+    }
 }
 
 /// Looks at a pipe. Needs read permission; maps the segment for reading alone and claims nothing.
@@ -107,59 +114,6 @@ where
 {
     let address = address.try_into()?;
     Ok(snapshot(&backend::view(&address, sysv::LOOKING)?, address))
-}
-
-/// All System V pipes of this IPC namespace. Pipes are recognised by their semaphore sets; segments that are none are not
-/// attached, since that would raise their attach count, which their owners may rely on.
-///
-/// A pipe that we may not read is listed with that error.
-///
-/// # Errors
-/// [`SetupError::Os`] if `/proc/sysvipc` cannot be read.
-pub fn list() -> Result<Vec<Listed>, SetupError> {
-    let proc = |call| move |source| SetupError::Os { call, source };
-    let segments = sysvipc::segments().map_err(proc("reading /proc/sysvipc/shm"))?;
-    let sets = sysvipc::sets().map_err(proc("reading /proc/sysvipc/sem"))?;
-    let listed = sets.iter().filter_map(|set| {
-        let guarded = sysv::guarded_by(set);
-        // Anybody can make a set that names any segment: the two must have been made together.
-        let belongs = |segment: &&Row| match guarded {
-            Guarded::Nothing => false,
-            Guarded::Segment(id) if segment.key == 0 => segment.id == id && segment.creator == set.creator,
-            Guarded::Segment(id) => segment.id == id && segment.key == set.key,
-            Guarded::Denied => segment.key == set.key && segment.key != 0,
-        };
-        let segment = segments.iter().find(belongs)?;
-        let by_id = Address(Place::Id(segment.id));
-        let snapshot = match guarded {
-            Guarded::Segment(_) => backend::view(&by_id, Duration::ZERO).map(|view| {
-                let address = address_of(&view, segment);
-                snapshot(&view, address)
-            }),
-            _ => Err(SetupError::PermissionDenied {
-                address: by_id,
-                key: Some(segment.key),
-                permissions: Some(segment.permissions),
-            }),
-        };
-        if matches!(snapshot, Err(SetupError::NotFound { .. })) {
-            return None;
-        }
-        Some(Listed { shm_id: segment.id, key: segment.key, permissions: segment.permissions, snapshot })
-    });
-    Ok(listed.collect())
-}
-
-/// The friendliest address under which a pipe is found: its name, if that leads here, else its key, else its identifier.
-fn address_of(view: &View, segment: &Row) -> Address {
-    let key = Key::new(segment.key);
-    let name =
-        view.identity.name().and_then(|name| Name::new(name).ok()).filter(|name| Some(name.key()) == key);
-    Address(match (name, key) {
-        (Some(name), _) => Place::Name(name),
-        (None, Some(key)) => Place::Key(key),
-        (None, None) => Place::Id(segment.id),
-    })
 }
 
 fn snapshot(view: &View, address: Address) -> Snapshot {
@@ -194,8 +148,10 @@ fn snapshot(view: &View, address: Address) -> Snapshot {
         remove_on_close: view.identity.remove_on_close(),
         stale: view.stale,
         attached: view.attached,
+        is_open: view.is_open,
         memory,
         used: if used > capacity { 0 } else { used },
+        max_len: record::max_length(capacity),
         producer,
         consumer,
     }

@@ -102,13 +102,13 @@ pub use protocol::peer::{Peer, Role};
 
 #[cfg(not(shmpipe_loom))]
 pub use {
-    address::{Address, AddressError},
+    address::{Address, AddressError, AddressKind},
     endpoint::consumer::{Consumer, Drain, Message, Record},
     endpoint::producer::{Batch, Producer, Reservation},
     endpoint::stop::Stopper,
     endpoint::trust::{Trusted, Untrusted},
     error::{RecvError, SendError, SetupError},
-    inspect::{Listed, Side, Snapshot, inspect, list},
+    inspect::{Listed, Listing, Location, Side, Snapshot, inspect, list, list_unguarded, sysvipc},
     options::{Kept, Options, Wait},
     permissions::Permissions,
     pipe::{Pipe, unlink, unlink_force},

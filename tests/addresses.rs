@@ -1,6 +1,6 @@
 //! Addresses: each form leads to the segment it names, in this process and in another.
 
-use shmpipe::{Address, AddressError, Options, Pipe, SetupError, inspect, unlink};
+use shmpipe::{Address, AddressError, AddressKind, Options, Pipe, SetupError, inspect, unlink};
 use shmpipe_testing::name::{Name, Objects, key_of};
 use shmpipe_testing::process::part as play;
 use shmpipe_testing::{end, raw};
@@ -190,4 +190,38 @@ fn a_name_of_64_bytes_stands_in_the_segment_whole() {
     let _objects = Objects::of(&pipe);
     assert_eq!(inspect(longest.as_str()).unwrap().name.as_deref(), Some(longest.as_str()));
     is_reached(&pipe, &longest);
+}
+
+#[test]
+fn an_address_says_its_kind_its_key_and_its_path() {
+    use AddressKind::{File, Memfd, Posix, SysV};
+    let name = Name::new();
+    let text = name.to_string();
+    let directory = std::env::current_dir().unwrap();
+    for (text, kind, key, path) in [
+        (text.as_str(), SysV, Some(name.key()), None),
+        ("sysv:0xffffffff", SysV, Some(-1), None),
+        ("sysv:id:7", SysV, None, None),
+        ("sysv:private", SysV, None, None),
+        ("posix:/a", Posix, None, Some("/dev/shm/a".into())),
+        ("file:/a", File, None, Some("/a".into())),
+        ("file:a", File, None, Some(directory.join("a"))),
+        ("memfd", Memfd, None, None),
+        ("memfd:/a", Memfd, None, None),
+        ("fd:3", Memfd, None, None),
+    ] {
+        let address: Address = text.parse().unwrap();
+        assert_eq!(address.kind(), kind, "{text}");
+        assert_eq!((address.key().unwrap(), address.path().unwrap()), (key, path), "{text}");
+    }
+}
+
+#[test]
+fn the_key_by_ftok_is_the_one_of_the_segment() {
+    let path = std::env::current_exe().unwrap();
+    let address: Address = format!("sysv:ftok:{}:66", path.display()).parse().unwrap();
+    let pipe = Options::new().capacity(4096).create(&address).unwrap();
+    let _objects = Objects::of(&pipe);
+    assert_eq!(address.key().unwrap(), Some(raw::ids(&inspect(&address).unwrap()).key));
+    assert!("sysv:ftok:/no/such/file:66".parse::<Address>().unwrap().key().is_err());
 }

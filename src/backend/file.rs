@@ -10,6 +10,7 @@
 
 pub(crate) mod descriptor;
 mod filesystem;
+mod find;
 mod found;
 mod guard;
 mod lock;
@@ -20,13 +21,14 @@ mod socket;
 mod unlink;
 mod view;
 
+pub(crate) use find::{Location, PipeFile, find};
 pub(crate) use found::denied;
 pub(crate) use make::permissions;
 pub(crate) use open::{attach, attach_received};
 pub(crate) use unlink::unlink;
 pub(crate) use view::view;
 
-use crate::address::Place;
+use crate::address::{POSIX, Place};
 use std::path::PathBuf;
 
 /// Where a file is to be found.
@@ -44,8 +46,7 @@ enum Source<'a> {
 impl<'a> Source<'a> {
     fn of(place: &'a Place) -> std::io::Result<Self> {
         Ok(match place {
-            // Where both C libraries look for shm_open.
-            Place::Posix(name) => Source::Named(PathBuf::from("/dev/shm").join(name)),
+            Place::Posix(name) => Source::Named(PathBuf::from(POSIX).join(name)),
             // Absolute, so that a later change of the working directory does not matter.
             Place::File(path) => Source::Named(std::path::absolute(path)?),
             Place::Memfd => Source::NewMemfd,

@@ -17,11 +17,11 @@ mod unlink;
 mod view;
 
 pub(crate) use open::attach;
+pub(crate) use semaphores::{COUNT, OPERATIONS};
 pub(crate) use unlink::unlink;
-pub(crate) use view::{Guarded, guarded_by, view};
+pub(crate) use view::{Guarded, SetState, guarded_by, set_state, view};
 
 use memory::Memory;
-use semaphores::COUNT;
 use std::thread;
 use std::time::{Duration, Instant};
 

@@ -36,6 +36,8 @@ pub(crate) struct View {
     pub(crate) object: Object,
     pub(crate) size: u64,
     pub(crate) attached: Option<u64>,
+    /// Whether a process has the pipe open; watchers do not count.
+    pub(crate) is_open: bool,
     pub(crate) permissions: Permissions,
     pub(crate) creator: u32,
     /// Whether the segment as such is locked in memory.

@@ -3,7 +3,7 @@
 pub use shmpipe_testing::layout::side::{EVENT_COUNT, REPORTED, STATE, WAITER_EPOCH, WAKE_THRESHOLD};
 pub use shmpipe_testing::layout::{CONSUMED, CONSUMER, HEAD, PRODUCED, PRODUCER, RING, TAIL, WRAP};
 
-use shmpipe::{Consumer, Listed, Options, Pipe, Producer, SetupError};
+use shmpipe::{Consumer, Listing, Options, Pipe, Producer};
 use shmpipe_testing::backend::{Backend, Place};
 use shmpipe_testing::raw::Attached;
 use std::sync::{Mutex, PoisonError};
@@ -12,9 +12,9 @@ pub const CAPACITY: u64 = 4096;
 /// The longest message.
 pub const MAX: u64 = 2040;
 
-/// All System V pipes, those of the other tests too. A claim waits up to a second until no watcher has its pipe attached. With
+/// All pipes, those of the other tests too. A claim waits up to a second until no watcher has its pipe attached. With
 /// one watcher at a time, a preempted watcher does not make it wait longer.
-pub fn list_alone() -> Result<Vec<Listed>, SetupError> {
+pub fn list_alone() -> Listing {
     static LOOKING: Mutex<()> = Mutex::new(());
     let _alone = LOOKING.lock().unwrap_or_else(PoisonError::into_inner);
     shmpipe::list()

@@ -1,6 +1,6 @@
 //! What only System V can be asked: which pipes there are, and who is attached.
 
-use shmpipe::{Options, Pipe};
+use shmpipe::{Object, Options, Pipe, sysvipc};
 use shmpipe_testing::name::{Name, Objects};
 use shmpipe_testing::raw;
 
@@ -15,12 +15,13 @@ fn a_listing_has_every_pipe_by_its_name_and_attaches_no_other_segment() {
     let segment = raw::make_segment(foreign.key(), 8192, 0o600);
     let before = raw::status(segment).unwrap();
 
-    let listed = shmpipe::list().unwrap();
+    let listing = shmpipe::list();
+    assert!(listing.sysv_error.is_none());
     let find = |pipe: &Pipe| {
         let ours = |listed: &&shmpipe::Listed| {
             listed.snapshot.as_ref().is_ok_and(|snapshot| snapshot.segment_id == pipe.id())
         };
-        listed.iter().find(ours).expect("listed").snapshot.as_ref().unwrap()
+        listing.pipes.iter().find(ours).expect("listed").snapshot.as_ref().unwrap()
     };
     let (by_name, by_id) = (find(&pipe), find(&private));
     assert_eq!(
@@ -28,7 +29,48 @@ fn a_listing_has_every_pipe_by_its_name_and_attaches_no_other_segment() {
         (name.to_string(), Some(name.as_str()))
     );
     assert_eq!((&by_id.address, by_id.name.as_deref()), (private.address(), None));
-    assert!(listed.iter().all(|listed| listed.shm_id != segment));
+    let is_foreign =
+        |listed: &shmpipe::Listed| matches!(listed.object, Object::SysV { shm_id, .. } if shm_id == segment);
+    assert!(!listing.pipes.iter().any(is_foreign));
     let after = raw::status(segment).unwrap();
     assert_eq!((after.shm_atime, after.shm_lpid), (before.shm_atime, before.shm_lpid), "never attached");
+}
+
+#[test]
+fn a_pipe_without_its_set_is_in_the_unguarded_listing_alone() {
+    let name = Name::new();
+    let pipe = Options::new().capacity(CAPACITY).create(&name).unwrap();
+    let is_it = |listed: &&shmpipe::Listed| {
+        listed.snapshot.as_ref().is_ok_and(|snapshot| snapshot.segment_id == pipe.id())
+    };
+    assert!(!shmpipe::list_unguarded().unwrap().iter().any(|listed| is_it(&listed)));
+    raw::remove_set(name.set().unwrap());
+    assert!(!shmpipe::list().pipes.iter().any(|listed| is_it(&listed)));
+    let unguarded = shmpipe::list_unguarded().unwrap();
+    let found = unguarded.iter().find(is_it).expect("listed");
+    let expected = Object::SysV { key: name.key(), shm_id: name.segment().unwrap(), sem_id: None };
+    assert_eq!((found.object, found.location.to_string()), (expected, name.to_string()));
+    assert_eq!((found.is_open, &found.pids[..]), (true, &[std::process::id()][..]));
+}
+
+#[test]
+fn objects_show_what_a_set_guards_and_who_has_a_removed_segment_attached() {
+    let name = Name::new();
+    let pipe = Options::new().capacity(CAPACITY).create(&name).unwrap();
+    let (segment, set) = (name.segment().unwrap(), name.set().unwrap());
+    let objects = sysvipc::objects().unwrap();
+    let of_pipe = objects.sets.iter().find(|listed| listed.id == set).expect("listed");
+    let guarded = of_pipe.pipe.expect("a pipe's");
+    assert_eq!((of_pipe.key, of_pipe.semaphores), (name.key(), sysvipc::SEMAPHORES));
+    assert_eq!((guarded.segment, guarded.is_complete, guarded.is_locked), (segment, true, false));
+    let listed = objects.segment(segment).expect("listed");
+    assert_eq!((listed.key, listed.size, listed.is_removed), (name.key(), CAPACITY + 4096, false));
+
+    raw::remove_segment(segment);
+    let objects = sysvipc::objects().unwrap();
+    let listed = objects.segment(segment).expect("this process has it attached");
+    assert_eq!((listed.key, listed.is_removed, listed.attached), (0, true, 1));
+    assert_eq!((&listed.pids[..], listed.created_under), (&[std::process::id()][..], Some(name.key())));
+    drop(pipe);
+    raw::remove_set(set);
 }

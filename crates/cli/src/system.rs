@@ -1,9 +1,7 @@
 //! The machine, beyond the library: processes, users, signals, standard input and output.
 
-pub mod files;
 pub mod pipes;
 pub mod processes;
 pub mod signals;
 pub mod stdio;
-pub mod sysvipc;
 pub mod users;

@@ -401,14 +401,17 @@ impl<'a> Run<'a> {
         if self.is_incomplete() || std::mem::replace(&mut self.listed, true) {
             return;
         }
-        for listed in shmpipe::list().expect("a list") {
-            let ours = [self.bench.id, self.others.pipe.id].contains(&listed.shm_id);
+        let listing = shmpipe::list();
+        assert!(listing.sysv_error.is_none(), "{:?}", listing.sysv_error);
+        for listed in listing.pipes {
+            let Object::SysV { shm_id: id, .. } = listed.object else { continue };
+            let ours = [self.bench.id, self.others.pipe.id].contains(&id);
             let Some(seen) = listed.snapshot.ok().filter(|_| ours) else { continue };
             let found = shmpipe::inspect(&seen.address).ok().and_then(|found| match found.object {
                 Object::SysV { shm_id, .. } => Some(shm_id),
                 _ => None,
             });
-            assert_eq!(found, Some(listed.shm_id), "{}", seen.address);
+            assert_eq!(found, Some(id), "{}", seen.address);
         }
         self.wrote(&[]);
     }

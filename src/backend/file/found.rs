@@ -130,10 +130,20 @@ impl Found {
         Ok(true)
     }
 
+    /// Whether a process has the pipe open, visible to us or not; watchers do not count.
+    pub(super) fn is_open(&self) -> io::Result<bool> {
+        is_open(&self.file)
+    }
+
     /// Bytes to map of a file that holds this pipe.
     pub(super) fn size(&self, identity: &Identity) -> u64 {
         (HEADER + identity.capacity).next_multiple_of(self.filesystem.page)
     }
+}
+
+/// Whether a process has the pipe in a file open.
+pub(super) fn is_open(file: &File) -> io::Result<bool> {
+    is_kept(file, Byte::Guests, Mode::Exclusive)
 }
 
 pub(crate) fn denied(asked: &Asked<'_>, permissions: Option<Permissions>) -> SetupError {

@@ -35,6 +35,7 @@ pub(crate) fn view(address: &Address) -> Result<View, SetupError> {
     } else {
         seen
     };
+    let is_open = found.is_open().unwrap_or(false);
     let Found { file, metadata, filesystem, path } = found;
     Ok(View {
         mapping,
@@ -42,6 +43,7 @@ pub(crate) fn view(address: &Address) -> Result<View, SetupError> {
         object: Object::File { device: metadata.dev(), inode: metadata.ino() },
         size,
         attached: None,
+        is_open,
         permissions: permissions(&metadata),
         creator: metadata.uid(),
         locked: false,

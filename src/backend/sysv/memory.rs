@@ -2,7 +2,7 @@
 
 use super::structs::{key_of, mode_of};
 use crate::address::Key;
-use crate::os::sysvipc::LOCKED;
+use crate::os::sysvipc::{LOCKED, REMOVED};
 use crate::permissions::Permissions;
 use std::io;
 
@@ -25,13 +25,10 @@ pub(super) struct Status {
     pub(super) mode: u32,
 }
 
-/// Bit of a segment's mode that says that it goes when the last process detaches (SHM_DEST of linux/shm.h).
-const DESTROYED: u32 = 0o1000;
-
 impl Status {
     /// It was removed, and lives on for those who are attached.
     pub(super) fn is_removed(&self) -> bool {
-        self.mode & DESTROYED != 0
+        self.mode & REMOVED != 0
     }
 
     /// They are of one segment, of which they say the same.

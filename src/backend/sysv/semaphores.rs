@@ -34,7 +34,10 @@ enum Semaphore {
 }
 
 /// How many semaphores a set has.
-pub(super) const COUNT: u64 = 8;
+pub(crate) const COUNT: u64 = 8;
+
+/// The most operations of one call: removing a pipe claims both roles at once.
+pub(crate) const OPERATIONS: u64 = 4;
 
 const SEGMENT: [Semaphore; 3] = [Semaphore::Segment0, Semaphore::Segment1, Semaphore::Segment2];
 
@@ -282,7 +285,8 @@ impl Semaphores {
     pub(super) fn claim_both(self) -> Result<(), GuardError> {
         let [a, b] = take(Semaphore::Producer);
         let [c, d] = take(Semaphore::Consumer);
-        self.operate(&mut [a, b, c, d])
+        let mut operations: [_; OPERATIONS as usize] = [a, b, c, d];
+        self.operate(&mut operations)
     }
 
     /// Gives our claim back.
@@ -316,6 +320,11 @@ impl Semaphores {
 
     pub(super) fn leave(self) -> Result<(), GuardError> {
         self.operate(&mut [operation(Semaphore::Guests, -1, true)])
+    }
+
+    /// Whether a process creates, opens or removes the pipe at this moment.
+    pub(super) fn is_locked(self) -> Result<bool, GuardError> {
+        self.get(Semaphore::Init).map(|value| value != 0)
     }
 
     /// How many handles are open.

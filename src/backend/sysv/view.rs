@@ -50,6 +50,7 @@ pub(crate) fn view(address: &Address, patience: Duration) -> Result<View, SetupE
         object: Object::SysV { key: status.key, shm_id: memory.id(), sem_id: set.map(Semaphores::id) },
         size: status.size,
         attached: Some(status.attached),
+        is_open: status.attached > 0 && set.is_none_or(|set| set.guests().map_or(true, |guests| guests > 0)),
         permissions: status.permissions(),
         creator: status.creator,
         locked: status.is_locked(),
@@ -80,4 +81,28 @@ pub(crate) fn guarded_by(row: &Row) -> Guarded {
         Ok(_) | Err(GuardError::Gone) => Guarded::Nothing,
         Err(_) => Guarded::Denied,
     }
+}
+
+/// The state of a pipe's set.
+pub(crate) struct SetState {
+    /// The identifier of the segment that it guards.
+    pub(crate) segment: i32,
+    /// Whether the segment is complete.
+    pub(crate) is_complete: bool,
+    /// Whether a process creates, opens or removes the pipe at this moment.
+    pub(crate) is_locked: bool,
+}
+
+/// The state of the set of a row of `/proc/sysvipc/sem`. `None` if it is no pipe's, is gone, or may not be read.
+pub(crate) fn set_state(row: &Row) -> Option<SetState> {
+    if row.size != COUNT {
+        return None;
+    }
+    let set = Semaphores::from_id(row.id);
+    let is_complete = match set.stage().ok()? {
+        Stage::Making => false,
+        Stage::Made => true,
+        Stage::Nothing | Stage::Foreign(_) => return None,
+    };
+    Some(SetState { segment: set.segment().ok()?, is_complete, is_locked: set.is_locked().ok()? })
 }

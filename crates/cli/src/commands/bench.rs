@@ -41,7 +41,7 @@ pub fn run(arguments: &args::Bench, report: Report) -> Outcome {
     let bar = Bar::new(plan.time);
     let measured = measured::measure(&plan, &bar);
     drop(bar);
-    let measured = match (measured, signals::came()) {
+    let measured = match (measured, signals::received()) {
         (_, Some(signal)) => return Ok(End::Signal(signal)),
         (Err(error), None) => return Err(Failure::io("the measuring failed", &error)),
         (Ok(measured), None) => measured,

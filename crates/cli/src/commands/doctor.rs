@@ -13,28 +13,25 @@ mod objects;
 mod pipe;
 mod undo;
 
-use shmpipe::Address;
+use nix::unistd::{SysconfVar, sysconf};
+use shmpipe::{Address, sysvipc};
 
 use crate::exit::{End, Outcome};
 use crate::output::report::{self, Report};
-use crate::system::pipes::{self, Found};
-use crate::system::processes::Shared;
+use crate::system::{pipes, users};
 
 /// Bytes of a pipe of the default capacity, with its header.
 const PIPE: u64 = (1 << 20) + 4096;
 
 pub fn run(address: Option<&Address>, report: Report) -> Outcome {
-    let shared = Shared::lasting();
-    let (pipes, trouble) = pipes::find(&shared);
-    let asked = address.map(|address| pipes::at(address, &pipes));
-    let one = asked.iter().flatten().filter(|one| pipes.iter().all(|known| known.id() != one.id()));
-    let all: Vec<&Found> = pipes.iter().chain(one).collect();
-    // SAFETY: takes nothing and cannot fail.
-    let us = unsafe { libc::geteuid() };
-    let owner = asked.iter().flatten().next().map_or(us, |one| one.permissions.uid);
+    let (pipes, trouble) = pipes::find_with_processes_that_stay();
+    let asked = address.map(shmpipe::inspect);
+    let snapshot = asked.as_ref().and_then(|asked| asked.as_ref().ok());
+    let objects = sysvipc::objects();
+    let owner = snapshot.map_or_else(users::current, |snapshot| snapshot.permissions.uid);
     let mut checks = vec![
         namespaces::check(),
-        limits::check(),
+        limits::check(objects.as_ref()),
         devshm::check(),
         logind::check(owner),
         undo::check(),
@@ -42,11 +39,17 @@ pub fn run(address: Option<&Address>, report: Report) -> Outcome {
         barrier::check(),
         memory::locking(),
         memory::huge_pages(),
-        leftovers::check(&all, trouble),
-        objects::check(&shared),
+        leftovers::check(&pipes, address.zip(snapshot), trouble),
+        objects::check(),
     ];
-    if let (Some(address), Some(found)) = (address, asked) {
-        checks.extend(pipe::check(address, found, &shared));
+    if let (Some(address), Some(asked)) = (address, asked) {
+        let listed = asked
+            .as_ref()
+            .ok()
+            .and_then(|asked| pipes.iter().find(|listed| pipes::id(listed) == Some(asked.segment_id)));
+        let pids = listed.map_or(&[][..], |listed| &listed.pids);
+        let segments = objects.as_ref().map_or(&[][..], |objects| &objects.segments);
+        checks.extend(pipe::check(address, asked, pids, segments));
     }
     report::answer(&match report {
         Report::Programs => check::for_programs(&checks, address.map(ToString::to_string)),
@@ -59,7 +62,6 @@ pub fn run(address: Option<&Address>, report: Report) -> Outcome {
 }
 
 fn page_size() -> u64 {
-    // SAFETY: takes a number.
-    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    size.try_into().unwrap_or(4096)
+    let size = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+    size.and_then(|size| size.try_into().ok()).unwrap_or(4096)
 }

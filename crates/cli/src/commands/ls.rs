@@ -5,17 +5,16 @@ use crate::output::columns;
 use crate::output::description::{self, Description, Withheld};
 use crate::output::report::{self, Report};
 use crate::system::pipes;
-use crate::system::processes::Shared;
 
 /// All pipes of this machine, by name.
 pub fn run(report: Report) -> Outcome {
-    let (mut pipes, trouble) = pipes::find(&Shared::now());
+    let (mut pipes, trouble) = pipes::find();
     if let Some(trouble) = trouble {
         report.note(trouble);
     }
     pipes.sort_by_cached_key(|pipe| {
         let name = pipe.snapshot.as_ref().ok().and_then(|snapshot| snapshot.name.clone());
-        (name.is_none(), name, pipe.place.to_string())
+        (name.is_none(), name, pipe.location.to_string())
     });
     let mut rows = vec![description::heads()];
     let mut objects = Vec::new();
@@ -23,16 +22,14 @@ pub fn run(report: Report) -> Outcome {
         let withheld = pipe.snapshot.as_ref().map_err(|error| Withheld::new(pipe, error));
         if report.is_json() {
             objects.push(match withheld {
-                Ok(snapshot) => report::json(&Description::found(&pipe.place, snapshot)),
+                Ok(snapshot) => report::json(&Description::found(&pipe.location, snapshot)),
                 Err(withheld) => report::json(&withheld),
             });
         } else {
-            rows.push(
-                withheld.map_or_else(
-                    |withheld| withheld.row(),
-                    |snapshot| description::row(&pipe.place, snapshot),
-                ),
-            );
+            rows.push(withheld.map_or_else(
+                |withheld| withheld.row(),
+                |snapshot| description::row(&pipe.location, snapshot),
+            ));
         }
     }
     report::answer_and_end(&match report {

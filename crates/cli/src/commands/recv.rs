@@ -26,7 +26,7 @@ const BATCH: usize = 60 << 10;
 pub fn run(arguments: &args::Recv, report: Report) -> Outcome {
     signals::install()?;
     let consumer = role::take_role(&arguments.pipe, report, Pipe::consumer)?;
-    signals::stops(consumer.stopper());
+    signals::stop_on_signal(consumer.stopper());
     let join = match (arguments.raw, arguments.length_prefixed) {
         (true, _) => Join::Raw,
         (_, true) => Join::Prefixed,
@@ -82,7 +82,7 @@ struct Unwritten {
 impl Receiver {
     fn receive_all(&mut self) -> Result<(), Early> {
         while self.left != Some(0) {
-            if let Some(signal) = signals::came() {
+            if let Some(signal) = signals::received() {
                 return Err(Early::Signal(signal));
             }
             if !self.pass_on()? && !self.wait()? {
@@ -180,7 +180,7 @@ impl Receiver {
                 }
                 Err(RecvError::TimedOut) if give_up.is_none_or(|moment| Instant::now() < moment) => {}
                 Err(RecvError::Stopped) => {
-                    return Err(signals::came().map_or(RecvError::Stopped.into(), Early::Signal));
+                    return Err(signals::received().map_or(RecvError::Stopped.into(), Early::Signal));
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -196,12 +196,12 @@ fn write_out(output: &mut File, bytes: &[u8]) -> Result<(), Unwritten> {
             Ok(0) => Early::Failed(Failure::io("writing to standard output", &ErrorKind::WriteZero.into())),
             Ok(more) => {
                 written += more;
-                match signals::came() {
+                match signals::received() {
                     Some(signal) if written < bytes.len() => Early::Signal(signal),
                     _ => continue,
                 }
             }
-            Err(error) => match (error.kind(), signals::came()) {
+            Err(error) => match (error.kind(), signals::received()) {
                 (ErrorKind::Interrupted | ErrorKind::WouldBlock, Some(signal)) => Early::Signal(signal),
                 (ErrorKind::Interrupted, None) => continue,
                 (ErrorKind::WouldBlock, None) => {

@@ -24,7 +24,7 @@ const RAW: usize = 64 << 10;
 pub fn run(arguments: &args::Send, report: Report) -> Outcome {
     signals::install()?;
     let producer = role::take_role(&arguments.pipe, report, Pipe::producer)?;
-    signals::stops(producer.stopper());
+    signals::stop_on_signal(producer.stopper());
     let cut = cut(arguments, producer.max_len())?;
     let data = if io::stdin().is_terminal() { Data::Terminal } else { Data::Elsewhere };
     let progress = Progress::new(producer.pipe().address(), data);
@@ -163,10 +163,10 @@ impl Sender {
 }
 
 fn check_for_signal() -> Result<(), Early> {
-    signals::came().map_or(Ok(()), |signal| Err(Early::Signal(signal)))
+    signals::received().map_or(Ok(()), |signal| Err(Early::Signal(signal)))
 }
 
 /// Nobody but a signal stops an endpoint here.
 fn stopped() -> Early {
-    signals::came().map_or(Early::Failed(SendError::Stopped.into()), Early::Signal)
+    signals::received().map_or(Early::Failed(SendError::Stopped.into()), Early::Signal)
 }

@@ -4,13 +4,12 @@ use std::io::ErrorKind;
 use std::thread;
 use std::time::Duration;
 
-use shmpipe::{Address, SetupError, handoff};
+use shmpipe::{Address, Location, SetupError, handoff};
 
 use crate::args;
 use crate::exit::{End, Failure, Outcome};
 use crate::output::description::Description;
 use crate::output::report::{self, Report};
-use crate::system::pipes::Place;
 use crate::system::signals;
 
 /// After a failure that is not the client's, such as too many open files.
@@ -29,11 +28,11 @@ pub fn run(arguments: &args::Serve, report: Report) -> Outcome {
         Report::Programs => {
             let address: Address = address.parse().map_err(SetupError::from)?;
             let snapshot = shmpipe::inspect(pipe.address())?;
-            report::json(&Description::found(&Place::At(address), &snapshot)) + "\n"
+            report::json(&Description::found(&Location::Address(address), &snapshot)) + "\n"
         }
     })?;
     loop {
-        if let Some(signal) = signals::came() {
+        if let Some(signal) = signals::received() {
             return Ok(End::Signal(signal));
         }
         match server.accept() {

@@ -3,12 +3,13 @@
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
-use shmpipe::{Memory, Object, Peer, Permissions, SetupError, Side, Snapshot};
+use shmpipe::{
+    Address, AddressKind, Listed, Location, Memory, Object, Peer, Permissions, SetupError, Side, Snapshot,
+};
 
 use crate::exit::Failure;
 use crate::output::report::SCHEMA;
 use crate::output::units;
-use crate::system::pipes::{self, Found, Place};
 use crate::system::users;
 
 /// A pipe under `--json`: one flat object.
@@ -89,8 +90,8 @@ pub struct Withheld {
 }
 
 /// Where a pipe was found that has no address.
-fn found_at(place: &Place) -> Option<String> {
-    place.address().is_none().then(|| place.to_string())
+fn found_at(location: &Location) -> Option<String> {
+    location.address().is_none().then(|| location.to_string())
 }
 
 /// Its key as an address, or its identifier where it has none: what other tools know it by.
@@ -99,21 +100,20 @@ fn number(key: i32, shm_id: i32) -> String {
 }
 
 /// What a pipe is found by: a System V one by its number, any other by where it was found.
-fn address(place: &Place, snapshot: &Snapshot) -> String {
+fn address(location: &Location, snapshot: &Snapshot) -> String {
     match snapshot.object {
         Object::SysV { key, shm_id, .. } => number(key, shm_id),
-        _ => place.to_string(),
+        _ => location.to_string(),
     }
 }
 
-/// Of what kind the memory at an address is, in one word.
-fn kind(place: &Place) -> &'static str {
-    let Place::At(address) = place else { return "memfd" };
-    match address.to_string().split_once(':') {
-        Some(("posix", _)) => "posix",
-        Some(("file", _)) => "file",
-        Some(("memfd" | "fd", _)) => "memfd",
-        _ => "sysv",
+/// The kind of shared memory, in one word.
+fn kind(location: &Location) -> &'static str {
+    match location.address().map(Address::kind) {
+        Some(AddressKind::SysV) => "sysv",
+        Some(AddressKind::Posix) => "posix",
+        Some(AddressKind::File) => "file",
+        _ => "memfd",
     }
 }
 
@@ -162,19 +162,19 @@ fn age(snapshot: &Snapshot) -> Duration {
 impl Description {
     /// A pipe that somebody has named.
     pub fn of(snapshot: &Snapshot) -> Self {
-        Self::found(&Place::At(snapshot.address.clone()), snapshot)
+        Self::found(&Location::Address(snapshot.address.clone()), snapshot)
     }
 
     /// A pipe that was found.
-    pub fn found(place: &Place, snapshot: &Snapshot) -> Self {
+    pub fn found(location: &Location, snapshot: &Snapshot) -> Self {
         let Snapshot { permissions, producer, consumer, .. } = snapshot;
         let since_epoch = snapshot.created.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Description {
             schema: SCHEMA,
             name: snapshot.name.clone(),
-            address: place.address().map(|_| address(place, snapshot)),
-            kind: kind(place),
-            found_at: found_at(place),
+            address: location.address().map(|_| address(location, snapshot)),
+            kind: kind(location),
+            found_at: found_at(location),
             device: file(snapshot).map(|(device, _)| device),
             inode: file(snapshot).map(|(_, inode)| inode),
             segment_id: snapshot.segment_id.to_string(),
@@ -183,9 +183,9 @@ impl Description {
             sem_id: ids(snapshot).and_then(|(_, _, sem_id)| sem_id),
             capacity_bytes: snapshot.capacity,
             used_bytes: snapshot.used,
-            unread_messages: pipes::unread(snapshot),
+            unread_messages: snapshot.unread(),
             fill_percent: snapshot.used as f64 / snapshot.capacity as f64 * 100.0,
-            max_message_bytes: longest(snapshot),
+            max_message_bytes: snapshot.max_len,
             segment_bytes: snapshot.size,
             user_schema: snapshot.schema,
             wake_mode: snapshot.wake_mode.to_string(),
@@ -225,29 +225,22 @@ impl Description {
     }
 }
 
-/// Bytes of the longest message: half the ring less the header, as far as a header can say.
-fn longest(snapshot: &Snapshot) -> u64 {
-    (snapshot.capacity / 2 - 8).min(u64::from(u32::MAX) - 16)
-}
-
 impl Withheld {
-    pub fn new(found: &Found, error: &SetupError) -> Self {
-        let Found { place, permissions, .. } = found;
+    pub fn new(listed: &Listed, error: &SetupError) -> Self {
+        let Listed { location, permissions, object, .. } = listed;
         let failure = Failure::new(crate::exit::code_of(error), error);
-        let shm_id =
-            place.address().and_then(|address| address.to_string().strip_prefix("sysv:id:")?.parse().ok());
-        let key = match error {
-            SetupError::PermissionDenied { key, .. } => *key,
-            _ => None,
+        let (key, shm_id) = match *object {
+            Object::SysV { key, shm_id, .. } => (Some(key), Some(shm_id)),
+            _ => (None, None),
         };
         Withheld {
             schema: SCHEMA,
             name: None,
-            address: place.address().map(|address| {
+            address: location.address().map(|address| {
                 key.zip(shm_id).map_or_else(|| address.to_string(), |(key, id)| number(key, id))
             }),
-            kind: kind(place),
-            found_at: found_at(place),
+            kind: kind(location),
+            found_at: found_at(location),
             key,
             shm_id,
             owner: users::name(permissions.uid),
@@ -263,10 +256,10 @@ impl Withheld {
     pub fn row(&self) -> Vec<String> {
         let unknown = || "?".to_owned();
         let Withheld { address, found_at, owner, mode, .. } = self;
-        let place = address.clone().or_else(|| found_at.clone()).unwrap_or_default();
+        let location = address.clone().or_else(|| found_at.clone()).unwrap_or_default();
         let known = [owner.clone(), mode.clone()];
         let unknowns = [unknown(), unknown(), unknown(), unknown(), unknown()];
-        [unknown(), place].into_iter().chain(unknowns).chain(known).chain([unknown()]).collect()
+        [unknown(), location].into_iter().chain(unknowns).chain(known).chain([unknown()]).collect()
     }
 }
 
@@ -284,13 +277,13 @@ fn name(snapshot: &Snapshot) -> String {
 }
 
 /// A pipe as a row of a listing.
-pub fn row(place: &Place, snapshot: &Snapshot) -> Vec<String> {
+pub fn row(location: &Location, snapshot: &Snapshot) -> Vec<String> {
     vec![
         name(snapshot),
-        address(place, snapshot),
+        address(location, snapshot),
         units::show_size(snapshot.capacity),
         units::show_fill(snapshot.used, snapshot.capacity),
-        pipes::unread(snapshot).to_string(),
+        snapshot.unread().to_string(),
         state_and_pid(&snapshot.producer),
         state_and_pid(&snapshot.consumer),
         users::name(snapshot.permissions.uid),
@@ -318,9 +311,9 @@ pub fn in_full(snapshot: &Snapshot) -> Vec<Vec<String>> {
     let mut rows: Vec<(String, String)> = Vec::new();
     let mut add = |what: &str, text: String| rows.push((what.to_owned(), text));
     add("name", name(snapshot));
-    let place = Place::At(snapshot.address.clone());
-    add("address", address(&place, snapshot));
-    add("kind", kind(&place).to_owned());
+    let location = Location::Address(snapshot.address.clone());
+    add("address", address(&location, snapshot));
+    add("kind", kind(&location).to_owned());
     match ids(snapshot) {
         Some((_, shm_id, sem_id)) => {
             add("segment", format!("{} bytes, shmid {shm_id}, id {}", snapshot.size, snapshot.segment_id));
@@ -341,8 +334,8 @@ pub fn in_full(snapshot: &Snapshot) -> Vec<Vec<String>> {
     add("memory", snapshot.memory.map_or("cannot be told".to_owned(), memory));
     add("capacity", format!("{} ({} bytes)", units::show_size(snapshot.capacity), snapshot.capacity));
     let fill = units::show_fill(snapshot.used, snapshot.capacity);
-    add("fill", format!("{} bytes ({fill}), {} messages unread", snapshot.used, pipes::unread(snapshot)));
-    add("longest message", format!("{} bytes", longest(snapshot)));
+    add("fill", format!("{} bytes ({fill}), {} messages unread", snapshot.used, snapshot.unread()));
+    add("longest message", format!("{} bytes", snapshot.max_len));
     add("schema", format!("{:#x}", snapshot.schema));
     add("wake mode", snapshot.wake_mode.to_string());
     add(

@@ -1,25 +1,27 @@
-//! Standard input and output as they are: no buffer in between, and waits that a signal or a moment ends.
+//! Standard input and output without the buffers of `std`, and waits on them that a signal or a deadline ends.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::exit::Failure;
 
-/// What a descriptor is waited for.
+/// What to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum For {
     Input,
     Space,
 }
 
-/// A descriptor of our own for standard input.
+/// Standard input, past the buffer of `std`.
 pub fn standard_input() -> Result<File, Failure> {
     duplicate(&io::stdin())
 }
 
-/// A descriptor of our own for standard output, past the buffer of `std`.
+/// Standard output, past the buffer of `std`.
 pub fn standard_output() -> Result<File, Failure> {
     duplicate(&io::stdout())
 }
@@ -31,21 +33,18 @@ fn duplicate(stream: &impl AsFd) -> Result<File, Failure> {
     }
 }
 
-/// Waits until a read or a write would not block, a signal comes (`Interrupted`) or the moment does (`TimedOut`).
-pub fn wait(file: &File, what: For, until: Option<Instant>) -> io::Result<()> {
+/// Waits until a read or a write would not block, a signal arrives (`Interrupted`) or the deadline passes (`TimedOut`).
+pub fn wait(file: &File, what: For, deadline: Option<Instant>) -> io::Result<()> {
     let events = match what {
-        For::Input => libc::POLLIN,
-        For::Space => libc::POLLOUT,
+        For::Input => PollFlags::POLLIN,
+        For::Space => PollFlags::POLLOUT,
     };
-    let timeout = until.map_or(-1, |until| {
-        let left = until.saturating_duration_since(Instant::now());
-        // Up, so that the moment has come when the wait is over.
-        (left + Duration::from_micros(999)).as_millis().try_into().unwrap_or(i32::MAX)
+    let timeout = deadline.map_or(PollTimeout::NONE, |deadline| {
+        let left = deadline.saturating_duration_since(Instant::now());
+        // Rounded up, so that the deadline has passed when the wait ends.
+        (left + Duration::from_micros(999)).try_into().unwrap_or(PollTimeout::MAX)
     });
-    let mut descriptor = libc::pollfd { fd: file.as_raw_fd(), events, revents: 0 };
-    // SAFETY: one pollfd, which is live.
-    match unsafe { libc::poll(&mut descriptor, 1, timeout) } {
-        -1 => Err(io::Error::last_os_error()),
+    match poll(&mut [PollFd::new(file.as_fd(), events)], timeout)? {
         0 => Err(io::ErrorKind::TimedOut.into()),
         _ => Ok(()),
     }

@@ -1,31 +1,24 @@
-//! Names of users.
+//! Users.
 
-use std::ffi::CStr;
-use std::mem::MaybeUninit;
-use std::ptr;
+use nix::unistd::{self, Uid, User};
 
-/// Longer than any entry that a system's own tools would cope with.
-const ENTRY: usize = 16 << 10;
+/// The effective user of this process.
+pub fn current() -> u32 {
+    unistd::geteuid().as_raw()
+}
 
-/// The name of a user, or the number where it has none.
+/// The name of a user, or the number of one without a name.
 pub fn name(uid: u32) -> String {
-    let mut entry = MaybeUninit::<libc::passwd>::uninit();
-    let mut strings = vec![0; ENTRY];
-    let mut found = ptr::null_mut();
-    // SAFETY: `entry`, `strings` with its length, and `found` are live and may be written.
-    unsafe { libc::getpwuid_r(uid, entry.as_mut_ptr(), strings.as_mut_ptr(), strings.len(), &mut found) };
-    if found.is_null() {
-        return uid.to_string();
+    match User::from_uid(Uid::from_raw(uid)) {
+        Ok(Some(user)) => user.name,
+        _ => uid.to_string(),
     }
-    // SAFETY: `found` is not null, so that the call has filled `entry`, whose name is a string with a terminator
-    // within `strings`, which is still there.
-    unsafe { CStr::from_ptr((*found).pw_name) }.to_string_lossy().into_owned()
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
-    fn root_has_a_name_and_nobody_at_all_has_a_number() {
+    fn root_has_a_name_and_an_unknown_user_a_number() {
         assert_eq!(super::name(0), "root");
         assert_eq!(super::name(3_999_999_999), "3999999999");
     }

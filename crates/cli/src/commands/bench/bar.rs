@@ -43,7 +43,7 @@ impl Bar {
     pub fn look_around(&self) -> io::Result<()> {
         let Drawn { bar, start } = &*self.0;
         bar.set_position(start.elapsed().as_millis() as u64);
-        match signals::came() {
+        match signals::received() {
             Some(_) => Err(io::ErrorKind::Interrupted.into()),
             None => Ok(()),
         }

@@ -6,14 +6,13 @@ use super::check::Check;
 
 const NAME: &str = "membarrier";
 
-// From include/uapi/linux/membarrier.h.
-const QUERY: libc::c_long = 0;
-const GLOBAL_EXPEDITED: libc::c_long = 1 << 1;
-const REGISTER_GLOBAL_EXPEDITED: libc::c_long = 1 << 2;
+/// The commands that pipes need.
+const NEEDED: libc::c_long =
+    (libc::MEMBARRIER_CMD_GLOBAL_EXPEDITED | libc::MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED) as libc::c_long;
 
 pub fn check() -> Check {
     // SAFETY: the call takes no pointers.
-    let commands = unsafe { libc::syscall(libc::SYS_membarrier, QUERY, 0, 0) };
+    let commands = unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_QUERY, 0, 0) };
     judge(match commands {
         -1 => Err(io::Error::last_os_error()),
         commands => Ok(commands),
@@ -21,10 +20,9 @@ pub fn check() -> Check {
 }
 
 fn judge(commands: io::Result<libc::c_long>) -> Check {
-    let needed = GLOBAL_EXPEDITED | REGISTER_GLOBAL_EXPEDITED;
     let mut check = Check::new(NAME);
     let missing = match &commands {
-        Ok(commands) if commands & needed == needed => None,
+        Ok(commands) if commands & NEEDED == NEEDED => None,
         Ok(_) => Some("the kernel has no membarrier(GLOBAL_EXPEDITED), which came with 4.16".to_owned()),
         Err(error) => Some(format!("membarrier is refused: {error}")),
     };

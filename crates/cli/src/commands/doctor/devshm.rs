@@ -1,13 +1,12 @@
 //! /dev/shm, where `posix:` pipes live.
 
-use std::ffi::CString;
 use std::fs;
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use nix::sys::statvfs::{FsFlags, statvfs};
+use nix::unistd::{AccessFlags, access};
 use procfs::process::Process;
 
 use super::check::Check;
@@ -51,24 +50,15 @@ pub fn check() -> Check {
 impl Place {
     fn at(directory: &Path) -> io::Result<Self> {
         let mode = fs::metadata(directory)?.mode();
-        let path = CString::new(directory.as_os_str().as_bytes())?;
-        let mut found = MaybeUninit::<libc::statvfs>::zeroed();
-        // SAFETY: a string with a terminator, and room for one statvfs; both live until the call returns.
-        if unsafe { libc::statvfs(path.as_ptr(), found.as_mut_ptr()) } == -1 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: zeroed, and then written by the kernel; all fields are integers.
-        let found = unsafe { found.assume_init() };
-        // SAFETY: as for statvfs.
-        let writable = unsafe { libc::access(path.as_ptr(), libc::W_OK | libc::X_OK) } == 0;
+        let found = statvfs(directory)?;
         Ok(Place {
             file_system: file_system(directory).unwrap_or_else(|| "unknown".to_owned()),
-            read_only: found.f_flag & libc::ST_RDONLY != 0,
-            size: found.f_blocks * found.f_frsize,
-            free: found.f_bavail * found.f_frsize,
-            free_files: (found.f_files > 0).then_some(found.f_favail),
+            read_only: found.flags().contains(FsFlags::ST_RDONLY),
+            size: found.blocks() * found.fragment_size(),
+            free: found.blocks_available() * found.fragment_size(),
+            free_files: (found.files() > 0).then_some(found.files_available()),
             mode,
-            writable,
+            writable: access(directory, AccessFlags::W_OK | AccessFlags::X_OK).is_ok(),
         })
     }
 }

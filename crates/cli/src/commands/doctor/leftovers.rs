@@ -1,26 +1,30 @@
 //! What pairs that have ended left behind.
 
-use shmpipe::{Peer, SetupError, Snapshot};
+use shmpipe::{Address, Listed, Location, Peer, SetupError, Snapshot};
 
 use super::check::Check;
 use crate::output::process;
 use crate::output::units;
-use crate::system::pipes::{self, Found, Place};
+use crate::system::pipes;
 
 const NAME: &str = "leftovers";
 
 /// More names than these are not listed one by one.
 const NAMED: usize = 5;
 
-/// Looks for pipes that somebody has used and that nobody has open any more. `trouble`: why not all could be found.
-pub fn check(pipes: &[&Found], trouble: Option<SetupError>) -> Check {
+/// Looks for pipes that were used and that no process has open: among all pipes, and the one that the user asked about, which
+/// need not be among them. `trouble`: why System V pipes are missing.
+pub fn check(pipes: &[Listed], asked: Option<(&Address, &Snapshot)>, trouble: Option<SetupError>) -> Check {
     let mut check = Check::new(NAME);
-    let used = |found: &&Found| found.snapshot.as_ref().is_ok_and(has_been_used);
-    let left: Vec<&Found> = pipes.iter().copied().filter(|found| !found.is_open).filter(used).collect();
+    let asked =
+        asked.filter(|(_, asked)| pipes.iter().all(|listed| pipes::id(listed) != Some(asked.segment_id)));
+    let readable =
+        pipes.iter().filter_map(|listed| Some((listed.location.address()?, listed.snapshot.as_ref().ok()?)));
+    let left: Vec<(&Address, &Snapshot)> =
+        readable.chain(asked).filter(|(_, snapshot)| !snapshot.is_open && has_been_used(snapshot)).collect();
     let (mut empty, mut waiting) = (Vec::new(), 0);
-    for found in &left {
-        let (Ok(snapshot), Place::At(address)) = (&found.snapshot, &found.place) else { continue };
-        match (pipes::unread(snapshot), who_died(snapshot)) {
+    for &(address, snapshot) in &left {
+        match (snapshot.unread(), who_died(snapshot)) {
             (0, _) => empty.push((address, snapshot.capacity)),
             (messages, Some(died)) => check.find(
                 format!("{address}: {died} died, nobody has the pipe open, and {} unread", count(messages)),
@@ -31,9 +35,9 @@ pub fn check(pipes: &[&Found], trouble: Option<SetupError>) -> Check {
             (_, None) => waiting += 1,
         }
     }
-    for found in pipes {
-        if let Place::Removed { path, .. } = &found.place {
-            removed(&mut check, &path.display().to_string(), &found.openers);
+    for listed in pipes {
+        if let Location::Removed { path, .. } = &listed.location {
+            removed(&mut check, &path.display().to_string(), &listed.pids);
         }
     }
     if let [(first, _), ..] = empty[..] {
@@ -59,13 +63,15 @@ pub fn check(pipes: &[&Found], trouble: Option<SetupError>) -> Check {
             },
         );
     }
-    let open = pipes.iter().filter(|found| found.is_open).count();
-    check.fact("pipes", pipes.len());
+    let open = pipes.iter().filter(|listed| listed.is_open).count()
+        + usize::from(asked.is_some_and(|(_, asked)| asked.is_open));
+    let all = pipes.len() + usize::from(asked.is_some());
+    check.fact("pipes", all);
     check.fact("open", open);
     check.fact("left_empty", empty.len());
     check.fact("left_with_messages", left.len() - empty.len());
     check.fact("waiting_for_a_consumer", waiting);
-    check.summary(match (pipes.len(), waiting) {
+    check.summary(match (all, waiting) {
         (0, _) => "there are no pipes".to_owned(),
         (1, 0) => format!("1 pipe, {open} open"),
         (all, 0) => format!("{all} pipes, {open} open"),
@@ -74,23 +80,24 @@ pub fn check(pipes: &[&Found], trouble: Option<SetupError>) -> Check {
     if let Some(trouble) = trouble {
         check.cannot_tell(trouble.to_string());
     }
-    let is_told = |found: &&&Found| !matches!(found.place, Place::Removed { .. });
-    if let Some((found, error)) =
-        pipes.iter().filter(is_told).find_map(|found| Some((found, found.snapshot.as_ref().err()?)))
-    {
-        check.cannot_tell(format!("{}: {error}", found.place));
+    let unreadable = pipes
+        .iter()
+        .filter(|listed| !matches!(listed.location, Location::Removed { .. }))
+        .find_map(|listed| Some((listed, listed.snapshot.as_ref().err()?)));
+    if let Some((listed, error)) = unreadable {
+        check.cannot_tell(format!("{}: {error}", listed.location));
     }
     check
 }
 
 /// Processes have a pipe open that was removed.
-pub fn removed(check: &mut Check, from: &str, openers: &[u32]) {
-    let who: Vec<String> = openers.iter().map(|&pid| process::describe(pid)).collect();
-    let pids: Vec<String> = openers.iter().map(ToString::to_string).collect();
+pub fn removed(check: &mut Check, from: &str, pids: &[u32]) {
+    let who: Vec<String> = pids.iter().map(|&pid| process::describe(pid)).collect();
+    let list: Vec<String> = pids.iter().map(ToString::to_string).collect();
     check.find(
         format!("a pipe that was removed from {from} is still open: {}", who.join(", ")),
         "nobody else finds that one any more; its ends hear of it when they wait",
-        format!("kill {}   # and start them again", pids.join(" ")),
+        format!("kill {}   # and start them again", list.join(" ")),
     );
 }
 

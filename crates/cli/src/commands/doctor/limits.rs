@@ -1,11 +1,11 @@
 //! The limits of System V objects, and how near they are.
 
-use std::io;
+use shmpipe::SetupError;
+use shmpipe::sysvipc::{OPERATIONS, Objects, SEMAPHORES};
 
 use super::PIPE;
 use super::check::Check;
 use crate::output::units;
-use crate::system::sysvipc::{self, Row};
 
 const NAME: &str = "limits";
 
@@ -28,10 +28,6 @@ struct Limits {
     semmni: u64,
 }
 
-/// Semaphores of a pipe's set, and operations of one call: both roles are taken at once when a pipe is removed.
-const SEMAPHORES: u64 = 8;
-const OPERATIONS: u64 = 4;
-
 /// More identifiers of one kind than these no namespace has (IPCMNI of the kernel).
 const IDENTIFIERS: u64 = 32768;
 
@@ -44,13 +40,12 @@ struct Used {
     semaphores: u64,
 }
 
-pub fn check() -> Check {
-    let (limits, used) = match (Limits::now(), Used::now()) {
-        (Ok(limits), Ok(used)) => (limits, used),
-        (Err(because), _) => return Check::impossible(NAME, because),
-        (_, Err(error)) => return Check::impossible(NAME, format!("/proc/sysvipc: {error}")),
-    };
-    judge(&limits, &used)
+pub fn check(objects: Result<&Objects, &SetupError>) -> Check {
+    match (Limits::now(), objects) {
+        (Ok(limits), Ok(objects)) => judge(&limits, &Used::by(objects)),
+        (Err(because), _) => Check::impossible(NAME, because),
+        (_, Err(error)) => Check::impossible(NAME, error.to_string()),
+    }
 }
 
 impl Limits {
@@ -74,15 +69,14 @@ impl Limits {
 }
 
 impl Used {
-    fn now() -> io::Result<Self> {
-        let (segments, sets) = (sysvipc::segments()?, sysvipc::sets()?);
+    fn by(objects: &Objects) -> Self {
         let page = super::page_size();
-        Ok(Used {
-            segments: segments.len() as u64,
-            pages: segments.iter().map(|row| row.size.div_ceil(page)).sum(),
-            sets: sets.len() as u64,
-            semaphores: sets.iter().map(|row: &Row| row.size).sum(),
-        })
+        Used {
+            segments: objects.segments.len() as u64,
+            pages: objects.segments.iter().map(|segment| segment.size.div_ceil(page)).sum(),
+            sets: objects.sets.len() as u64,
+            semaphores: objects.sets.iter().map(|set| set.semaphores).sum(),
+        }
     }
 }
 

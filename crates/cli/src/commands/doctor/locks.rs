@@ -2,8 +2,12 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd};
-use std::ptr;
+use std::num::NonZeroUsize;
+use std::os::fd::AsRawFd;
+
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::check::Check;
 
@@ -47,45 +51,39 @@ fn judge(seen: Seen) -> Check {
     check
 }
 
-/// Locks a byte of a memory file through one description, which is then closed but stays mapped; asks through another.
+/// Locks a byte of a memfd through one open file description, which is then closed but stays mapped; asks through another.
 fn probe() -> io::Result<Seen> {
-    // SAFETY: a string with a terminator, and a number.
-    let file = match unsafe { libc::memfd_create(c"shmpipe-doctor".as_ptr(), libc::MFD_CLOEXEC) } {
-        -1 => return Err(io::Error::last_os_error()),
-        // SAFETY: just made, and nobody else's.
-        file => unsafe { File::from_raw_fd(file) },
-    };
+    let file = File::from(memfd_create(c"shmpipe-doctor", MFdFlags::MFD_CLOEXEC)?);
     let page = super::page_size();
     file.set_len(page)?;
-    let ours = File::options().read(true).write(true).open(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
-    lock(&ours, libc::F_OFD_SETLK)?;
-    // SAFETY: a new mapping, at an address of the kernel's choice.
-    let base = unsafe {
-        libc::mmap(ptr::null_mut(), page as usize, libc::PROT_READ, libc::MAP_SHARED, ours.as_raw_fd(), 0)
-    };
-    if base == libc::MAP_FAILED {
-        return Err(io::Error::last_os_error());
-    }
-    drop(ours);
-    let while_mapped = lock(&file, libc::F_OFD_GETLK);
-    // SAFETY: the mapping just made, which nothing refers to.
-    unsafe { libc::munmap(base, page as usize) };
-    Ok(Seen { while_mapped: while_mapped?, after: lock(&file, libc::F_OFD_GETLK)? })
+    let length = NonZeroUsize::new(page as usize).expect("a page has bytes");
+    let mapped =
+        File::options().read(true).write(true).open(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+    fcntl(&mapped, FcntlArg::F_OFD_SETLK(&first_byte()))?;
+    // SAFETY: a new mapping, at an address that the kernel chooses.
+    let base = unsafe { mmap(None, length, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, &mapped, 0) }?;
+    drop(mapped);
+    let while_mapped = is_locked(&file);
+    // SAFETY: the mapping just made; no reference into it exists.
+    unsafe { munmap(base, length.get()) }?;
+    Ok(Seen { while_mapped: while_mapped?, after: is_locked(&file)? })
 }
 
-/// Locks the first byte, or asks whether it is locked.
-fn lock(file: &File, command: i32) -> io::Result<bool> {
-    let mut lock = libc::flock {
+/// Whether another open file description has the first byte locked.
+fn is_locked(file: &File) -> io::Result<bool> {
+    let mut lock = first_byte();
+    fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock))?;
+    Ok(lock.l_type != libc::F_UNLCK as i16)
+}
+
+/// A lock of the first byte for writing.
+fn first_byte() -> libc::flock {
+    libc::flock {
         l_type: libc::F_WRLCK as i16,
         l_whence: libc::SEEK_SET as i16,
         l_start: 0,
         l_len: 1,
         l_pid: 0,
-    };
-    // SAFETY: the descriptor is open, and `lock` is live.
-    match unsafe { libc::fcntl(file.as_raw_fd(), command, &mut lock) } {
-        -1 => Err(io::Error::last_os_error()),
-        _ => Ok(lock.l_type != libc::F_UNLCK as i16),
     }
 }
 

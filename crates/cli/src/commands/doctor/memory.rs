@@ -2,8 +2,8 @@
 
 use std::fs;
 use std::io;
-use std::mem::MaybeUninit;
 
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use procfs::process::Process;
 
 use super::PIPE;
@@ -24,14 +24,8 @@ pub fn locking() -> Check {
 
 /// The soft limit on locked memory; nothing if there is none.
 fn limit() -> io::Result<Option<u64>> {
-    let mut limit = MaybeUninit::<libc::rlimit>::zeroed();
-    // SAFETY: room for one rlimit.
-    if unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, limit.as_mut_ptr()) } == -1 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: zeroed, and then written by the kernel; both fields are integers.
-    let limit = unsafe { limit.assume_init() }.rlim_cur;
-    Ok((limit != libc::RLIM_INFINITY).then_some(limit))
+    let (limit, _) = getrlimit(Resource::RLIMIT_MEMLOCK)?;
+    Ok((limit != RLIM_INFINITY).then_some(limit))
 }
 
 fn may_lock_all() -> io::Result<bool> {

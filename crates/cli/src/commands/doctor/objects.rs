@@ -1,59 +1,83 @@
 //! System V objects that do not belong together as those of a pipe should.
 
-use std::io;
 use std::mem::{Discriminant, discriminant};
 use std::thread;
 use std::time::Duration;
 
+use shmpipe::sysvipc::{self, Objects, Segment, Set};
+use shmpipe::{Object, SetupError};
+
 use super::check::Check;
 use crate::output::process;
-use crate::system::pipes;
-use crate::system::processes::Shared;
-use crate::system::sysvipc::{self, Row, Set};
 
 const NAME: &str = "System V";
 
-/// What is wrong with a segment, or with a set.
-#[derive(Clone, Copy, Debug)]
+/// Something wrong with a segment, or with a semaphore set.
+#[derive(Debug)]
 enum Wrong {
-    /// A pipe's set whose segment is gone.
-    NoSegment { set: Row },
-    /// A pipe's set under whose key somebody else has a segment by now.
-    Foreign { set: Row, segment: Row },
-    /// The segment was removed, and some have it open.
-    Removed { set: Row, segment: Row },
-    /// The creator of a pipe has died at it.
-    HalfMade { set: Row },
+    /// The segment of a pipe's set is gone.
+    NoSegment { set: Set },
+    /// The segment under the key of a pipe's set is not the pipe's.
+    Foreign { set: Set, segment: Segment },
+    /// The segment was removed while processes had it open.
+    Removed { set: Set, segment: Segment },
+    /// The creator of a pipe died before it was complete.
+    Incomplete { set: Set },
     /// The set of a pipe is gone.
-    NoSet { segment: Row },
+    NoSet { key: i32, shm_id: i32, pids: Vec<u32>, is_open: bool },
 }
 
 impl Wrong {
     /// What stays the same from look to look: what is wrong, the set and the segment.
     fn id(&self) -> (Discriminant<Wrong>, Option<i32>, Option<i32>) {
         let (set, segment) = match self {
-            Wrong::NoSegment { set } | Wrong::HalfMade { set } => (Some(set), None),
-            Wrong::Foreign { set, segment } | Wrong::Removed { set, segment } => (Some(set), Some(segment)),
-            Wrong::NoSet { segment } => (None, Some(segment)),
+            Wrong::NoSegment { set } | Wrong::Incomplete { set } => (Some(set.id), None),
+            Wrong::Foreign { set, segment } | Wrong::Removed { set, segment } => {
+                (Some(set.id), Some(segment.id))
+            }
+            Wrong::NoSet { shm_id, .. } => (None, Some(*shm_id)),
         };
-        (discriminant(self), set.map(|row| row.id), segment.map(|row| row.id))
+        (discriminant(self), set, segment)
+    }
+
+    /// The processes that have the segment attached.
+    fn pids(&self) -> &[u32] {
+        match self {
+            Wrong::NoSegment { .. } | Wrong::Incomplete { .. } => &[],
+            Wrong::Foreign { segment, .. } | Wrong::Removed { segment, .. } => &segment.pids,
+            Wrong::NoSet { pids, .. } => pids,
+        }
+    }
+
+    fn keep_pids(&mut self, kept: &[u32]) {
+        match self {
+            Wrong::NoSegment { .. } | Wrong::Incomplete { .. } => {}
+            Wrong::Foreign { segment, .. } | Wrong::Removed { segment, .. } => {
+                segment.pids.retain(|pid| kept.contains(pid));
+            }
+            Wrong::NoSet { pids, .. } => pids.retain(|pid| kept.contains(pid)),
+        }
     }
 }
 
 /// Looks at all sets, and at the segments that might be pipes without one.
-pub fn check(shared: &Shared) -> Check {
-    // What is being made or removed at this moment looks wrong as well. It does not a moment later.
+pub fn check() -> Check {
+    // What is being created or removed at this moment looks wrong as well. It does not a moment later.
     let wrong = look().and_then(|first| {
         if !first.is_empty() {
             thread::sleep(Duration::from_millis(100));
         }
         let again = look()?;
-        let is_still = |wrong: &Wrong| again.iter().any(|other| other.id() == wrong.id());
-        Ok(first.into_iter().filter(is_still).collect::<Vec<_>>())
+        let still = first.into_iter().filter_map(|mut wrong| {
+            let again = again.iter().find(|again| again.id() == wrong.id())?;
+            wrong.keep_pids(again.pids());
+            Some(wrong)
+        });
+        Ok(still.collect::<Vec<_>>())
     });
     let wrong = match wrong {
         Ok(wrong) => wrong,
-        Err(error) => return Check::impossible(NAME, format!("/proc/sysvipc: {error}")),
+        Err(error) => return Check::impossible(NAME, error.to_string()),
     };
     let mut check = Check::new(NAME);
     check.fact("wrong", wrong.len());
@@ -63,48 +87,41 @@ pub fn check(shared: &Shared) -> Check {
         more => format!("{more} objects that should not be there"),
     });
     for wrong in wrong {
-        tell(&mut check, wrong, shared);
+        report(&mut check, wrong);
     }
     check
 }
 
-fn look() -> io::Result<Vec<Wrong>> {
-    let (segments, sets) = (sysvipc::segments()?, sysvipc::sets()?);
-    let ours: Vec<(Row, Set)> = sets.iter().filter_map(|row| Some((*row, Set::of(row)?))).collect();
-    let mut wrong: Vec<Wrong> = ours.iter().filter_map(|(row, set)| of_set(row, set, &segments)).collect();
-    wrong.extend(
-        segments
-            .iter()
-            .filter(|segment| is_without_set(segment, &ours))
-            .map(|&segment| Wrong::NoSet { segment }),
-    );
+fn look() -> Result<Vec<Wrong>, SetupError> {
+    let objects = sysvipc::objects()?;
+    let mut wrong: Vec<Wrong> = objects.sets.iter().filter_map(|set| of_set(set, &objects)).collect();
+    wrong.extend(shmpipe::list_unguarded()?.into_iter().filter_map(|pipe| match pipe.object {
+        Object::SysV { key, shm_id, .. } => {
+            Some(Wrong::NoSet { key, shm_id, pids: pipe.pids, is_open: pipe.is_open })
+        }
+        _ => None,
+    }));
     Ok(wrong)
 }
 
-fn of_set(row: &Row, set: &Set, segments: &[Row]) -> Option<Wrong> {
-    let set_row = *row;
-    if set.locked {
+fn of_set(set: &Set, objects: &Objects) -> Option<Wrong> {
+    let (set, pipe) = (*set, set.pipe?);
+    if pipe.is_locked {
         return None;
     }
-    if !set.made {
-        return Some(Wrong::HalfMade { set: set_row });
+    if !pipe.is_complete {
+        return Some(Wrong::Incomplete { set });
     }
-    let under_key = || segments.iter().find(|segment| row.key != 0 && segment.key == row.key).copied();
-    match segments.iter().find(|segment| segment.id == set.segment) {
-        Some(segment) if segment.removed => Some(Wrong::Removed { set: set_row, segment: *segment }),
-        Some(segment) if segment.key == row.key => None,
+    let under_key =
+        || objects.segments.iter().find(|segment| set.key != 0 && segment.key == set.key).cloned();
+    match objects.segment(pipe.segment) {
+        Some(segment) if segment.is_removed => Some(Wrong::Removed { set, segment: segment.clone() }),
+        Some(segment) if segment.key == set.key => None,
         _ => Some(match under_key() {
-            Some(segment) => Wrong::Foreign { set: set_row, segment },
-            None => Wrong::NoSegment { set: set_row },
+            Some(segment) => Wrong::Foreign { set, segment },
+            None => Wrong::NoSegment { set },
         }),
     }
-}
-
-/// Whether a segment is a pipe that no set guards.
-fn is_without_set(segment: &Row, sets: &[(Row, Set)]) -> bool {
-    let is_guarded =
-        sets.iter().any(|(row, set)| set.segment == segment.id || row.key == segment.key && row.key != 0);
-    !is_guarded && pipes::without_set(segment).is_some()
 }
 
 /// What a pipe's key, or its set, is called on the command line.
@@ -115,9 +132,8 @@ fn named(key: i32, kind: &str, id: i32) -> String {
     }
 }
 
-fn tell(check: &mut Check, wrong: Wrong, shared: &Shared) {
-    let holders = |shm_id| {
-        let pids = shared.segment(shm_id);
+fn report(check: &mut Check, wrong: Wrong) {
+    let holders = |pids: &[u32]| {
         let who: Vec<String> = pids.iter().map(|&pid| process::describe(pid)).collect();
         let kill: Vec<String> = pids.iter().map(ToString::to_string).collect();
         match pids.is_empty() {
@@ -143,14 +159,14 @@ fn tell(check: &mut Check, wrong: Wrong, shared: &Shared) {
             format!("ipcrm -s {}   # and use another name or key; ipcs -m -i {} tells whose segment it is", set.id, segment.id),
         ),
         Wrong::Removed { set, segment } => {
-            let (who, kill) = holders(segment.id);
+            let (who, kill) = holders(&segment.pids);
             check.find(
                 format!("{} was removed while it was open: {who}", named(set.key, "shmid", segment.id)),
                 "nobody finds this pipe any more; its ends hear of it when they wait",
                 format!("{kill}; ipcrm -s {}", set.id),
             );
         }
-        Wrong::HalfMade { set } => check.find(
+        Wrong::Incomplete { set } => check.find(
             format!("{} is half-made: its creator died", named(set.key, "the pipe of semid", set.id)),
             "it is mended when somebody opens it to send or receive; until then it only takes space",
             match set.key {
@@ -158,21 +174,21 @@ fn tell(check: &mut Check, wrong: Wrong, shared: &Shared) {
                 key => format!("shmpipe rm sysv:{key:#x}"),
             },
         ),
-        Wrong::NoSet { segment } => {
-            let address = match segment.key {
-                0 => format!("sysv:id:{}", segment.id),
+        Wrong::NoSet { key, shm_id, pids, is_open } => {
+            let address = match key {
+                0 => format!("sysv:id:{shm_id}"),
                 key => format!("sysv:{key:#x}"),
             };
             let why = "without it nothing keeps a second producer or consumer away, so that the pipe is refused while \
                        it is open; systemd-logind removes sets when their user logs out (RemoveIPC)";
-            match segment.attached {
-                0 => check.find(
+            match is_open {
+                false => check.find(
                     format!("the semaphore set of {address} is gone"),
                     "it gets a new one when it is opened to send or receive; systemd-logind removes sets when their user logs out (RemoveIPC)",
                     format!("shmpipe recv {address}   # or, with all that is in it: shmpipe rm {address}"),
                 ),
-                _ => {
-                    let (who, kill) = holders(segment.id);
+                true => {
+                    let (who, kill) = holders(&pids);
                     check.find(
                         format!("the semaphore set of {address} is gone while it is open: {who}"),
                         why,

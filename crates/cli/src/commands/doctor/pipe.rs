@@ -1,31 +1,36 @@
 //! One pipe: whether it can be used, by whom it is, and what its two sides do.
 
-use std::ffi::CString;
+use std::path::PathBuf;
 use std::time::SystemTime;
 
-use shmpipe::{Address, Object, Peer, SetupError, Side, Snapshot};
+use shmpipe::sysvipc::Segment;
+use shmpipe::{Address, AddressKind, Object, Peer, SetupError, Side, Snapshot};
 
 use super::check::Check;
 use super::{leftovers, namespaces};
 use crate::exit;
 use crate::output::process;
 use crate::output::units;
-use crate::system::pipes::{self, Found};
-use crate::system::processes::{Mapped, Shared, Who};
+use crate::system::pipes;
+use crate::system::processes::Who;
 use crate::system::users;
 
-/// Looks at the pipe and at its sides.
-pub fn check(address: &Address, found: Result<Found, SetupError>, shared: &Shared) -> Vec<Check> {
+/// Looks at the pipe and at its sides. `pids` are the processes that have it mapped, as far as we may see.
+pub fn check(
+    address: &Address,
+    snapshot: Result<Snapshot, SetupError>,
+    pids: &[u32],
+    segments: &[Segment],
+) -> Vec<Check> {
     let mut pipe = Check::new("pipe");
-    let object = found.as_ref().ok().and_then(|found| found.snapshot.as_ref().ok()).map(|found| found.object);
-    removed_segments(&mut pipe, address, object, shared);
-    match found.and_then(|found| Ok((found.openers, found.is_open, found.snapshot?))) {
+    removed_segments(&mut pipe, address, snapshot.as_ref().ok(), segments);
+    match snapshot {
         Err(error) => {
             unusable(&mut pipe, address, &error);
             vec![pipe]
         }
-        Ok((openers, is_open, snapshot)) => {
-            itself(&mut pipe, address, &snapshot, &openers, is_open);
+        Ok(snapshot) => {
+            itself(&mut pipe, address, &snapshot, pids);
             let side = |name, side, other| a_side(name, address, side, other);
             let producer = side("producer", &snapshot.producer, &snapshot.consumer);
             let consumer = side("consumer", &snapshot.consumer, &snapshot.producer);
@@ -34,45 +39,21 @@ pub fn check(address: &Address, found: Result<Found, SetupError>, shared: &Share
     }
 }
 
-/// Who has an older segment open that was removed from that address: its key is still the one it was made under.
-fn removed_segments(check: &mut Check, address: &Address, object: Option<Object>, shared: &Shared) {
-    let (key, now) = match object {
-        Some(Object::SysV { key, shm_id, .. }) => (key, Some(shm_id)),
-        _ => (key_of(&address.to_string()).unwrap_or(0), None),
+/// Reports which processes still have an older segment attached that was removed from that address.
+fn removed_segments(check: &mut Check, address: &Address, snapshot: Option<&Snapshot>, segments: &[Segment]) {
+    let (key, now) = match snapshot.map(|snapshot| snapshot.object) {
+        Some(Object::SysV { key, shm_id, .. }) => (Some(key).filter(|&key| key != 0), Some(shm_id)),
+        _ => (address.key().ok().flatten(), None),
     };
-    let pids = shared.of(|what| match what {
-        Mapped::Segment { key: its, shm_id } => key != 0 && *its == key && Some(*shm_id) != now,
-        Mapped::File { .. } => false,
-    });
+    let older = segments
+        .iter()
+        .filter(|segment| key.is_some() && segment.created_under == key && Some(segment.id) != now);
+    let mut pids: Vec<u32> = older.flat_map(|segment| segment.pids.iter().copied()).collect();
+    pids.sort_unstable();
+    pids.dedup();
     if !pids.is_empty() {
         leftovers::removed(check, &address.to_string(), &pids);
     }
-}
-
-/// The key under which a System V pipe is found (LAYOUT.md).
-fn key_of(address: &str) -> Option<i32> {
-    let Some(rest) = address.strip_prefix("sysv:") else {
-        let hash = |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
-        let name = (!address.contains(':') && address != "memfd").then_some(address)?;
-        return match name.bytes().fold(0x811c_9dc5, hash) {
-            0 => Some(1),
-            key => Some(key as i32),
-        };
-    };
-    if let Some(digits) = rest.strip_prefix("0x") {
-        return u32::from_str_radix(digits, 16).ok().map(|key| key as i32);
-    }
-    let (path, project) = rest.strip_prefix("ftok:")?.rsplit_once(':')?;
-    let (path, project) = (CString::new(path).ok()?, project.parse().ok()?);
-    // SAFETY: a string with a terminator, which lives until the call returns.
-    let key = unsafe { libc::ftok(path.as_ptr(), project) };
-    (key != -1).then_some(key)
-}
-
-/// Whether an address leads to a System V segment.
-fn is_sysv(address: &Address) -> bool {
-    let text = address.to_string();
-    text.split_once(':').is_none_or(|(kind, _)| kind == "sysv") && text != "memfd"
 }
 
 /// Why it cannot be used, and what helps.
@@ -82,9 +63,9 @@ fn unusable(check: &mut Check, address: &Address, error: &SetupError) {
         return check.cannot_tell(error.to_string());
     }
     check.summary(format!("{address} cannot be used"));
-    let path = pipes::path_of(address).map(|path| path.display().to_string());
+    let path = path_of(address).map(|path| path.display().to_string());
     let (why, mend) = match error {
-        SetupError::NotFound { .. } if is_sysv(address) && !namespaces::ipc_is_the_machines() => (
+        SetupError::NotFound { .. } if address.kind() == AddressKind::SysV && !namespaces::ipc_is_the_machines() => (
             "it may be in another IPC namespace: this process has one of its own, and sees only what is in it",
             "nsenter --ipc --target PID shmpipe doctor ...   # PID: a process that has the pipe; Docker: --ipc=host".to_owned(),
         ),
@@ -147,10 +128,10 @@ fn unusable(check: &mut Check, address: &Address, error: &SetupError) {
 }
 
 /// The pipe without its sides.
-fn itself(check: &mut Check, address: &Address, snapshot: &Snapshot, openers: &[u32], is_open: bool) {
-    let Snapshot { permissions, used, capacity, .. } = snapshot;
+fn itself(check: &mut Check, address: &Address, snapshot: &Snapshot, pids: &[u32]) {
+    let Snapshot { permissions, used, capacity, is_open, .. } = snapshot;
     let age = SystemTime::now().duration_since(snapshot.created).unwrap_or_default();
-    let unread = pipes::unread(snapshot);
+    let unread = snapshot.unread();
     check.fact("used_bytes", *used);
     check.fact("capacity_bytes", *capacity);
     check.fact("unread_messages", unread);
@@ -158,7 +139,7 @@ fn itself(check: &mut Check, address: &Address, snapshot: &Snapshot, openers: &[
     check.fact("owner_uid", permissions.uid);
     check.fact("creator_uid", snapshot.creator);
     check.fact("mode", format!("{:04o}", permissions.mode));
-    check.fact("open_in_pids", openers.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
+    check.fact("open_in_pids", pids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
     check.summary(format!(
         "{} of {} used, {unread} unread; {} old, of {}, mode {:04o}; open in {}",
         units::show_size(*used),
@@ -166,14 +147,14 @@ fn itself(check: &mut Check, address: &Address, snapshot: &Snapshot, openers: &[
         units::show_age(age),
         users::name(permissions.uid),
         permissions.mode,
-        match openers.len() {
-            0 if is_open => "processes that we may not see".to_owned(),
+        match pids.len() {
+            0 if *is_open => "processes that we may not see".to_owned(),
             0 => "no process".to_owned(),
             1 => "1 process".to_owned(),
             more => format!("{more} processes"),
         },
     ));
-    let path = pipes::path_of(address);
+    let path = path_of(address);
     let is_reached = path.is_some() || matches!(snapshot.object, Object::SysV { .. });
     // A memfd is for those who are given it, whatever its mode.
     if permissions.mode & 0o006 != 0 && is_reached {
@@ -201,10 +182,10 @@ fn itself(check: &mut Check, address: &Address, snapshot: &Snapshot, openers: &[
         );
     }
     if pipes::has_lost_set(snapshot) {
-        let kill = match openers.is_empty() {
+        let kill = match pids.is_empty() {
             true => String::new(),
             false => {
-                format!("kill {}; ", openers.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+                format!("kill {}; ", pids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
             }
         };
         check.find(
@@ -268,31 +249,6 @@ fn a_side(name: &'static str, address: &Address, side: &Side, other: &Side) -> C
     check
 }
 
-#[cfg(test)]
-mod tests {
-    fn key(address: &str) -> i32 {
-        match shmpipe::inspect(address).unwrap().object {
-            shmpipe::Object::SysV { key, .. } => key,
-            _ => 0,
-        }
-    }
-
-    #[test]
-    fn keys_are_those_of_the_library() {
-        let name = format!("doctor-key-{}", std::process::id());
-        let pipe = shmpipe::Pipe::open_or_create(&name).unwrap();
-        let by_name_key = key(&name);
-        let path = std::env::current_exe().unwrap();
-        let by_path = format!("sysv:ftok:{}:65", path.display());
-        let tmp = shmpipe::Pipe::open_or_create(&by_path).unwrap();
-        let by_path_key = key(&by_path);
-        shmpipe::unlink_force(pipe.address()).unwrap();
-        shmpipe::unlink_force(tmp.address()).unwrap();
-        assert_eq!(super::key_of(&name), Some(by_name_key));
-        assert_eq!(super::key_of(&by_path), Some(by_path_key));
-        assert_eq!(super::key_of("sysv:0xffffffff"), Some(-1));
-        for other in ["sysv:id:7", "sysv:private", "memfd", "file:/a", "posix:/a", "fd:3"] {
-            assert_eq!(super::key_of(other), None);
-        }
-    }
+fn path_of(address: &Address) -> Option<PathBuf> {
+    address.path().ok().flatten()
 }

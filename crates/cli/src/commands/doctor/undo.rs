@@ -2,6 +2,7 @@
 //! sandboxes that make their own system calls (gVisor) accept the flag and do nothing.
 
 use super::check::Check;
+use nix::sched::{CloneFlags, unshare};
 use shmpipe::{Options, SetupError};
 use std::thread;
 
@@ -38,8 +39,8 @@ fn judge(undone: bool) -> Check {
 /// Makes a pipe, which looks whether its kernel undoes. In an IPC namespace of its own where that is allowed, so that
 /// nothing is left behind even if we are killed here.
 fn make_one() -> Result<(), SetupError> {
-    // SAFETY: takes a number; concerns this thread alone, which ends soon.
-    let _ = unsafe { libc::unshare(libc::CLONE_NEWIPC) };
+    // Concerns this thread alone, which ends soon.
+    let _ = unshare(CloneFlags::CLONE_NEWIPC);
     let pipe = Options::new().capacity(4096).create("sysv:private")?;
     shmpipe::unlink(pipe.address())
 }

@@ -3,13 +3,12 @@
 use std::fmt;
 
 use serde::Serialize;
-use shmpipe::{Address, Options, RecvError, SetupError, Snapshot};
+use shmpipe::{Address, Listed, Location, Object, Options, RecvError, SetupError, Snapshot};
 
 use super::{Failures, Removed};
 use crate::exit::{Failure, Outcome};
 use crate::output::report::{self, Report, SCHEMA};
-use crate::system::pipes::{self, Found, Place};
-use crate::system::processes::Shared;
+use crate::system::{pipes, users};
 
 /// A pipe that was not removed.
 #[derive(Serialize)]
@@ -72,42 +71,41 @@ impl fmt::Display for Reason {
 /// also those with messages and those that nobody has used yet, but never what a process has open.
 pub fn run(addresses: &[Address], force: bool, report: Report) -> Outcome {
     let mut failures = Failures::default();
-    let (mut all, trouble) = pipes::find(&Shared::now());
-    if let Some(trouble) = trouble {
-        report.note(trouble);
-    }
-    all.sort_by_cached_key(|found| found.place.to_string());
     if addresses.is_empty() {
-        // What we cannot look into, or is not ours, is not ours to tidy up; what has no name goes by itself.
-        for found in all.into_iter().filter(may_remove) {
-            let (Place::At(address), Ok(snapshot)) = (found.place, found.snapshot) else { continue };
-            match decide(&address, &snapshot, found.is_open, force) {
+        let (mut pipes, trouble) = pipes::find();
+        if let Some(trouble) = trouble {
+            report.note(trouble);
+        }
+        pipes.sort_by_cached_key(|pipe| pipe.location.to_string());
+        // A pipe that cannot be read, or that another user owns, is left alone. One without a name goes with its last user.
+        for pipe in pipes.into_iter().filter(may_remove) {
+            let (Location::Address(address), Ok(snapshot)) = (pipe.location, pipe.snapshot) else { continue };
+            match remove_if_stale(&address, &snapshot, force) {
                 Ok(Fate::Kept(Reason::InUse)) => {}
-                Ok(fate) => tell(&address, fate, report)?,
+                Ok(fate) => answer(&address, fate, report)?,
                 Err(failure) => failures.add(failure.about(&address), report),
             }
         }
         return failures.outcome();
     }
     for address in addresses {
-        let fate = pipes::at(address, &all)
+        let fate = shmpipe::inspect(address)
             .map_err(Failure::from)
-            .and_then(|found| decide(address, &found.snapshot?, found.is_open, force));
+            .and_then(|snapshot| remove_if_stale(address, &snapshot, force));
         match fate {
-            Ok(fate) => tell(address, fate, report)?,
+            Ok(fate) => answer(address, fate, report)?,
             Err(failure) => failures.add(failure.about(address), report),
         }
     }
     failures.outcome()
 }
 
-fn may_remove(found: &Found) -> bool {
-    // SAFETY: takes nothing and cannot fail.
-    let us = unsafe { libc::geteuid() };
-    us == 0 || us == found.permissions.uid
+fn may_remove(pipe: &Listed) -> bool {
+    let user = users::current();
+    user == 0 || user == pipe.permissions.uid
 }
 
-fn tell(address: &Address, fate: Fate, report: Report) -> Result<(), Failure> {
+fn answer(address: &Address, fate: Fate, report: Report) -> Result<(), Failure> {
     report::answer(&match (fate, report) {
         (Fate::Removed, Report::People) => format!("{address}: removed\n"),
         (Fate::Removed, Report::Programs) => report::json(&Removed::new(address)) + "\n",
@@ -119,9 +117,9 @@ fn tell(address: &Address, fate: Fate, report: Report) -> Result<(), Failure> {
     })
 }
 
-fn decide(address: &Address, snapshot: &Snapshot, is_open: bool, force: bool) -> Result<Fate, Failure> {
-    match pipes::unread(snapshot) {
-        _ if is_open => Ok(Fate::Kept(Reason::InUse)),
+fn remove_if_stale(address: &Address, snapshot: &Snapshot, force: bool) -> Result<Fate, Failure> {
+    match snapshot.unread() {
+        _ if snapshot.is_open => Ok(Fate::Kept(Reason::InUse)),
         messages if messages > 0 && !force => Ok(Fate::Kept(Reason::Unread(messages))),
         _ if snapshot.producer.epoch == 0 && snapshot.consumer.epoch == 0 && !force => {
             Ok(Fate::Kept(Reason::Unused))
@@ -146,7 +144,7 @@ fn remove_one(address: &Address, snapshot: &Snapshot, force: bool) -> Result<Fat
         .schema(snapshot.schema)
         .trust_uid(snapshot.permissions.uid)
         .trust_uid(snapshot.creator);
-    let address = pipes::exactly(address, snapshot);
+    let address = exactly(address, snapshot);
     let pipe = options.open(&address)?;
     if pipe.id() != snapshot.segment_id {
         return Ok(Fate::Kept(Reason::InUse));
@@ -156,7 +154,7 @@ fn remove_one(address: &Address, snapshot: &Snapshot, force: bool) -> Result<Fat
         match consumer.try_recv() {
             Ok(message) => {
                 message.keep();
-                let unread = pipes::unread(&shmpipe::inspect(&address)?).max(1);
+                let unread = shmpipe::inspect(&address)?.unread().max(1);
                 return Ok(Fate::Kept(Reason::Unread(unread)));
             }
             Err(RecvError::Corrupt(corruption)) => return Err(SetupError::Corrupt(corruption)),
@@ -168,4 +166,14 @@ fn remove_one(address: &Address, snapshot: &Snapshot, force: bool) -> Result<Fat
         return Ok(Fate::Kept(Reason::InUse));
     }
     shmpipe::unlink_force(&address).map(|()| Fate::Removed)
+}
+
+/// An address that leads to this very pipe, whatever is created under its name meanwhile, if there is one.
+fn exactly(address: &Address, snapshot: &Snapshot) -> Address {
+    match snapshot.object {
+        Object::SysV { shm_id, .. } => {
+            format!("sysv:id:{shm_id}").parse().unwrap_or_else(|_| address.clone())
+        }
+        _ => address.clone(),
+    }
 }

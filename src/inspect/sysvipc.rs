@@ -1,0 +1,148 @@
+//! The System V objects of this IPC namespace, whether they belong to pipes or not: for tools that look for what stands in the
+//! way of pipes, as `shmpipe doctor` does.
+//!
+//! ```
+//! let objects = shmpipe::sysvipc::objects()?;
+//! for set in &objects.sets {
+//!     if set.pipe.is_some_and(|pipe| objects.segment(pipe.segment).is_none()) {
+//!         println!("semaphore set {} belongs to a pipe whose segment is gone", set.id);
+//!     }
+//! }
+//! # Ok::<(), shmpipe::SetupError>(())
+//! ```
+
+use super::list::failed;
+use crate::backend::sysv::{self, SetState};
+use crate::error::SetupError;
+use crate::os::maps::SharedMappings;
+use crate::os::sysvipc;
+use crate::permissions::Permissions;
+use crate::protocol::layout::HEADER;
+
+/// How many semaphores the set of a pipe has.
+pub const SEMAPHORES: u64 = sysv::COUNT;
+
+/// The most operations that one call makes on the set of a pipe.
+pub const OPERATIONS: u64 = sysv::OPERATIONS;
+
+/// The segments and the semaphore sets of this IPC namespace at one moment.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Objects {
+    /// The segments.
+    pub segments: Vec<Segment>,
+    /// The semaphore sets.
+    pub sets: Vec<Set>,
+}
+
+/// A segment.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Segment {
+    /// The key; 0 for a segment without one, and for one that was removed.
+    pub key: i32,
+    /// The identifier (`shmid`).
+    pub id: i32,
+    /// Owner, group and mode.
+    pub permissions: Permissions,
+    /// Bytes.
+    pub size: u64,
+    /// How often it is attached.
+    pub attached: u64,
+    /// Whether it was removed, and lives on for the processes that have it attached.
+    pub is_removed: bool,
+    /// The processes that have it attached, as far as they are visible from here.
+    pub pids: Vec<u32>,
+    /// The key under which it was created, which a removed segment has no more. `None` if no visible process has it attached.
+    pub created_under: Option<i32>,
+}
+
+/// A semaphore set.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Set {
+    /// The key; 0 for a set without one.
+    pub key: i32,
+    /// The identifier (`semid`).
+    pub id: i32,
+    /// Owner, group and mode.
+    pub permissions: Permissions,
+    /// How many semaphores it has.
+    pub semaphores: u64,
+    /// What it says as the set of a pipe. `None` if it is not a pipe's, or may not be read.
+    pub pipe: Option<PipeSet>,
+}
+
+/// What the set of a pipe says.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct PipeSet {
+    /// The identifier of the segment that it guards.
+    pub segment: i32,
+    /// Whether that segment is complete. If not, and the set is not locked, its creator died.
+    pub is_complete: bool,
+    /// Whether a process creates, opens or removes the pipe at this moment.
+    pub is_locked: bool,
+}
+
+impl Objects {
+    /// The segment with that identifier.
+    #[must_use]
+    pub fn segment(&self, id: i32) -> Option<&Segment> {
+        self.segments.iter().find(|segment| segment.id == id)
+    }
+
+    /// The segments of a pipe's size that no pipe's set guards.
+    pub(super) fn unguarded(&self) -> impl Iterator<Item = &Segment> {
+        let is_guarded = |segment: &Segment| {
+            let guards = |set: &Set| {
+                set.pipe.is_some_and(|pipe| {
+                    pipe.segment == segment.id || set.key == segment.key && segment.key != 0
+                })
+            };
+            self.sets.iter().any(guards)
+        };
+        let has_size_of_pipe = |segment: &Segment| {
+            let capacity = segment.size.checked_sub(HEADER);
+            capacity.is_some_and(|capacity| capacity >= 4096 && capacity.is_power_of_two())
+        };
+        self.segments
+            .iter()
+            .filter(move |segment| !segment.is_removed && has_size_of_pipe(segment) && !is_guarded(segment))
+    }
+}
+
+/// Lists the System V objects of this IPC namespace, and attaches none of them.
+///
+/// # Errors
+/// [`SetupError::Os`] if `/proc/sysvipc` cannot be read.
+pub fn objects() -> Result<Objects, SetupError> {
+    let segments = sysvipc::segments().map_err(failed("reading /proc/sysvipc/shm"))?;
+    let sets = sysvipc::sets().map_err(failed("reading /proc/sysvipc/sem"))?;
+    let mappings = SharedMappings::now();
+    let segments = segments.into_iter().map(|row| {
+        let (pids, created_under) = mappings.of_segment(row.id);
+        Segment {
+            key: row.key,
+            id: row.id,
+            permissions: row.permissions,
+            size: row.size,
+            attached: row.attached,
+            is_removed: row.removed,
+            pids,
+            created_under,
+        }
+    });
+    let sets = sets.into_iter().map(|row| Set {
+        key: row.key,
+        id: row.id,
+        permissions: row.permissions,
+        semaphores: row.size,
+        pipe: sysv::set_state(&row).map(|SetState { segment, is_complete, is_locked }| PipeSet {
+            segment,
+            is_complete,
+            is_locked,
+        }),
+    });
+    Ok(Objects { segments: segments.collect(), sets: sets.collect() })
+}
