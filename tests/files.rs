@@ -1,9 +1,6 @@
 //! Pipes in files: what can be at a path, what can become of a file while a pipe is in it, and where a file can lie.
 
-use shmpipe::{
-    Listed, Location, Object, Options, Pipe, RecvError, SendError, SetupError, inspect, list, unlink,
-    unlink_force,
-};
+use shmpipe::{Object, Options, Pipe, RecvError, SendError, SetupError, inspect, unlink, unlink_force};
 use shmpipe_testing::backend::{Backend, Place};
 use shmpipe_testing::end::{self, NOBODY};
 use shmpipe_testing::layout::{identity, lock};
@@ -695,40 +692,4 @@ fn the_descriptor_is_that_of_the_file_and_holds_no_lock() {
     }
     let place = Backend::SysV.place();
     assert!(place.create(&small()).unwrap().fd().is_none());
-}
-
-#[test]
-fn a_listing_has_files_by_their_addresses_with_the_processes_that_have_them_open() {
-    let find = |id| {
-        let listed = list().pipes;
-        listed
-            .into_iter()
-            .find(|listed| listed.snapshot.as_ref().is_ok_and(|snapshot| snapshot.segment_id == id))
-    };
-    let here = std::process::id();
-    for backend in BOTH {
-        let place = backend.place();
-        let pipe = place.create(&small()).unwrap();
-        let (id, address) = (pipe.id(), pipe.address().clone());
-        let open = find(id).expect("listed");
-        assert_eq!(open.location, Location::Address(address.clone()));
-        assert_eq!((&open.pids[..], open.is_open), (&[here][..], true));
-        assert!(inspect(&address).unwrap().is_open);
-
-        fs::remove_file(place.path()).unwrap();
-        let is_removed = |listed: &Listed| match &listed.location {
-            Location::Removed { path, pid, .. } => *pid == here && place.path().starts_with(path),
-            _ => false,
-        };
-        let removed = list().pipes.into_iter().find(is_removed).expect("still open");
-        assert!(matches!(removed.snapshot, Err(SetupError::Removed { .. })), "{removed:?}");
-        drop(pipe);
-
-        drop(place.create(&small()).unwrap());
-        assert!(!inspect(&address).unwrap().is_open);
-        // A closed file is found in /dev/shm alone.
-        let id = inspect(&address).unwrap().segment_id;
-        assert_eq!(find(id).map(|listed| listed.is_open), (backend == Backend::Posix).then_some(false));
-        unlink(&address).unwrap();
-    }
 }

@@ -1,9 +1,7 @@
 //! Pipes in memfds: seals, descriptors, and handing them over.
 
 use shmpipe::handoff::{self, PeerProcess, Server};
-use shmpipe::{
-    Listed, Location, Object, Options, Pipe, RecvError, SetupError, inspect, list, unlink, unlink_force,
-};
+use shmpipe::{Options, Pipe, RecvError, SetupError, inspect, unlink, unlink_force};
 use shmpipe_testing::backend::{Backend, Place};
 use shmpipe_testing::end::{self, NOBODY};
 use shmpipe_testing::process::part as play;
@@ -475,17 +473,4 @@ fn a_server_is_readable_when_somebody_wants_to_be_served() {
     server.accept().unwrap();
     assert_eq!(end.hear(), format!("pipe {} found", pipe.id()));
     assert!(!is_readable());
-}
-
-#[test]
-fn a_listing_has_a_memfd_by_a_descriptor_of_a_process_that_has_it_open() {
-    let pipe = small().create("memfd").unwrap();
-    let is_it =
-        |listed: &Listed| listed.snapshot.as_ref().is_ok_and(|snapshot| snapshot.segment_id == pipe.id());
-    let listed = list().pipes.into_iter().find(is_it).expect("listed");
-    let Location::Descriptor { pid, fd } = listed.location else { panic!("{:?}", listed.location) };
-    assert_eq!(pid, std::process::id());
-    let found = fs::metadata(format!("/proc/{pid}/fd/{fd}")).unwrap();
-    assert_eq!(listed.object, Object::File { device: found.dev(), inode: found.ino() });
-    assert!(listed.is_open && listed.pids == [pid]);
 }
