@@ -14,17 +14,17 @@ use crate::exit::CODES;
 
 const ADDRESSES: &str = "\
 Addresses:
-  ticks                a pipe by its name
-  sysv:0x4d2           by an agreed System V key
-  sysv:ftok:PATH:65    by the key that ftok(PATH, 65) gives
-  sysv:id:7            by the identifier of its segment, which must exist
-  sysv:private         a new one without a key
+  ticks                a System V segment, by name
+  sysv:0x4d2           by its System V key
+  sysv:ftok:PATH:65    by the key from ftok(PATH, 65)
+  sysv:id:7            an existing segment, by its identifier (shmid)
+  sysv:private         a new segment without a key
   posix:/ticks         a POSIX shared memory object: a file in /dev/shm
   file:PATH            a file on a local file system
   memfd:PATH           the memfd that \"shmpipe serve PATH\" hands out
-  fd:3                 a memfd that is open as that descriptor
+  fd:3                 a memfd that is open as descriptor 3
 
-Sizes take suffixes (64KiB, 1M; kB and MB are decimal), durations too (2s, 100ms, 5m).";
+Sizes take suffixes (64KiB, 1M; kB and MB are decimal), and so do durations (2s, 100ms, 5m).";
 
 /// A pipe between two unrelated processes at the speed of shared memory.
 #[derive(Debug, Parser)]
@@ -32,16 +32,17 @@ Sizes take suffixes (64KiB, 1M; kB and MB are decimal), durations too (2s, 100ms
     name = "shmpipe",
     version,
     about,
-    long_about = "A pipe between two unrelated processes at the speed of shared memory: one producer, one consumer, lossless, \
-                  ordered messages of any length through a ring buffer in shared memory: System V, POSIX, a file, a memfd. Either side may start first, be \
-                  killed and start again; what was sent stays until it was received.",
+    long_about = "A pipe between two unrelated processes at the speed of shared memory. One producer sends messages of any \
+                  length to one consumer, in order and without loss, through a ring buffer in a System V segment, a POSIX \
+                  object, a file or a memfd. Either side can start first, be killed and restart; sent messages stay until \
+                  they are received.",
     after_help = CODES,
     after_long_help = addresses_and_codes(),
     subcommand_required = true,
     arg_required_else_help = true
 )]
 pub struct Arguments {
-    /// Speak JSON: answers on standard output, notes and errors on standard error
+    /// Print JSON: results on standard output, notes and errors on standard error
     #[arg(long, global = true)]
     pub json: bool,
     #[command(subcommand)]
@@ -53,31 +54,31 @@ fn addresses_and_codes() -> String {
 }
 
 const BENCH_OBJECTS: &str = "\
-Under --json, one object per line, told apart by \"kind\", with units in the keys; null is what could not be measured:
-  bench               version, command, when, how long, how many slices, settings
-  machine, note       what the figures were measured on, and what there is to know about them
-  transport           what is compared, and how it waits
-  floor               one cache line to and fro: one object for each placement of the two CPUs, those that did
-                      not occur with \"slices\":0
-  round_trip          round trips one by one: percentiles, maximum, how many
-  one_way             delays of messages that were to be sent at given times, and whether the transport kept up
-  wake_up             delays of messages that found their receiver asleep
-  too_slow            what was left out of one_way, for it cannot carry so many
+With --json, one object per line, distinguished by \"kind\", with units in the keys; null means not measured:
+  bench               version, command, start time, duration, number of slices, settings
+  machine, note       the machine, and remarks on the figures
+  transport           a compared transport, and how it waits
+  floor               one cache line there and back: one object per placement of the two CPUs; one that did not
+                      occur has \"slices\":0
+  round_trip          single round trips: percentiles, maximum, count
+  one_way             delays of messages sent on a schedule, and whether the transport kept up
+  wake_up             delays of messages to a sleeping receiver
+  too_slow            a transport left out of one_way because it cannot carry that rate
   percentile          a point of the curve \"of\" one of these: one in \"one_in\" takes longer
-  round_trip_by_size  the median of the slices, quartiles, how many, how many times the floor
-  throughput          the same for messages in a row, with messages and gigabytes (10^9 bytes) per second
-  idle                the CPU of a receiver to which nothing comes
-The report (--html) shows nothing that is not in these objects.";
+  round_trip_by_size  median of the slices, quartiles, count, multiple of the floor
+  throughput          the same for back-to-back messages, with messages and gigabytes (10^9 bytes) per second
+  idle                CPU use of a receiver to which no message comes
+The report (--html) shows nothing that these objects do not have.";
 
 fn bench_and_codes() -> String {
     format!("{BENCH_OBJECTS}\n\n{CODES}")
 }
 
 const DOCTOR_OBJECTS: &str = "\
-Under --json, one object per line, told apart by \"kind\", with units in the keys; null is what is not known:
-  doctor              version, address, checks: how many were made, findings, unknown: how many could not be made in full
-  finding             the check that made it, what was found, why it matters, the command that mends it: mend
-  check               check: its name, verdict: ok, finding or unknown, summary, unknown_because, and what it saw:
+With --json, one object per line, distinguished by \"kind\", with units in the keys; null means not known:
+  doctor              version, address, and numbers of checks, of findings, and of checks that are unknown in part
+  finding             its check, what was found, why it matters, and the command that fixes it: mend
+  check               check: its name, verdict: ok, finding or unknown, summary, unknown_because, and its facts:
     namespaces        ipc, mount, pid, user: machine, own or unknown; container
     limits            shmmax_bytes, shmall_pages, shmmni_segments, semmsl_semaphores_per_set, semmns_semaphores,
                       semopm_operations, semmni_sets; used_segments, used_pages, used_sets, used_semaphores
@@ -100,80 +101,80 @@ fn doctor_and_codes() -> String {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Sends standard input as messages; by default one line is one message
+    /// Send standard input as messages, by default a line each
     ///
-    /// A line goes out as soon as it was read, without its newline; what follows the last newline is a message too. When the
-    /// pipe is full, send waits; when the consumer has died, it says so and waits for its successor.
+    /// A line is sent as soon as it is read, without its newline; text after the last newline is a message too. When the pipe is
+    /// full, send blocks. When the consumer dies, send reports that and waits for the next consumer.
     #[command(after_help = addresses_and_codes())]
     Send(Send),
-    /// Writes messages to standard output; by default each as a line
+    /// Write messages to standard output, by default a line each
     ///
-    /// A message is released after it was written out, never before, so that nothing is lost however recv ends: the next one
-    /// goes on there. After a kill it repeats one batch at most, some 60 KiB.
+    /// A message is released only after it is written, so that none is lost however recv ends: the next recv continues there.
+    /// After a kill it repeats at most one batch, about 60 KiB.
     #[command(after_help = addresses_and_codes())]
     Recv(Recv),
-    /// Makes a new pipe and prints its address
+    /// Create a pipe and print its address
     #[command(after_help = addresses_and_codes())]
     Create(Create),
-    /// Makes a pipe in a memfd and hands it out at a Unix socket, until it is interrupted
+    /// Create a pipe in a memfd and hand it out at a Unix socket until interrupted
     ///
-    /// A memfd has no name, and nobody gets it but those who are given it: processes of root and of this user that open
-    /// memfd:PATH. Whoever has it keeps it when this ends.
+    /// A memfd has no name: only processes that receive it can open it. Processes of root and of this user receive it when they
+    /// open memfd:PATH, and keep it after serve ends.
     #[command(after_help = CODES)]
     Serve(Serve),
-    /// Lists all pipes of this machine
+    /// List all pipes of this machine
     ///
-    /// System V segments, files in /dev/shm, and the files and memfds that processes have open: for root those of all
-    /// processes, otherwise of this user's.
+    /// Lists System V segments, files in /dev/shm, and files and memfds that processes have open: of all processes for root, of
+    /// this user's processes otherwise.
     #[command(visible_alias = "list", after_help = CODES)]
     Ls,
-    /// Shows what a pipe is like at this moment, without disturbing it
+    /// Show the state of a pipe, without disturbing it
     #[command(after_help = addresses_and_codes())]
     Stat {
         /// The pipe
         address: Address,
     },
-    /// Removes pipes, with all that is in them
+    /// Remove pipes and the messages in them
     ///
-    /// A pipe in use is refused. With --stale only those go that were used, that no process has open and in which there is
-    /// nothing left to read; those with messages, and those not used yet, are listed, and go with --force. Without addresses that looks at all pipes of this
-    /// user, for root at everybody's.
+    /// Refuses to remove a pipe in use, unless forced. With --stale it removes only pipes that were used, are empty, and are not
+    /// open in any process; it lists those with messages and those never used, and --force removes them too. Without addresses,
+    /// --stale looks at all pipes of this user, or of all users for root.
     #[command(after_help = addresses_and_codes())]
     Rm {
         /// The pipes
         #[arg(required_unless_present = "stale", value_name = "ADDRESS")]
         addresses: Vec<Address>,
-        /// Remove them even while a producer or a consumer is there, and say so; with --stale, even what is unread or unused
+        /// Remove pipes in use too, and report who used them; with --stale, pipes that are unread or unused
         #[arg(long, short)]
         force: bool,
-        /// Only what was left behind: pipes that nobody has open
+        /// Remove only pipes that were left behind: that no process has open
         #[arg(long)]
         stale: bool,
     },
-    /// Looks for what stands, or will stand, in the way of pipes on this machine, and says how to mend it
+    /// Look for problems with pipes on this machine, and say how to fix them
     ///
-    /// Given an address, it looks at that pipe too. A check that cannot be made says so, and is no finding. Nothing is
-    /// changed.
+    /// Given an address, it also examines that pipe. A check that cannot be made is reported as unknown, not as a finding.
+    /// Nothing is changed.
     #[command(after_help = CODES, after_long_help = doctor_and_codes())]
     Doctor {
-        /// A pipe to look at as well
+        /// A pipe to examine too
         address: Option<Address>,
     },
-    /// Shows what this machine can do: a million checked messages between two processes, then throughput and latency
-    /// beside a pipe and a Unix socket
+    /// Show what this machine can do: a million verified messages between two processes, then throughput and latency compared
+    /// with a pipe and a Unix socket
     #[command(after_help = CODES)]
     Demo(Demo),
-    /// Measures this machine: the ring beside pipes, sockets, message queues and polled memory, with a report
+    /// Compare the ring with pipes, sockets, message queues and polled memory on this machine
     ///
-    /// Two processes, each on a CPU of its own, take turns with all transports: round trips one by one and by size,
-    /// throughput by size, what a receiver costs that waits, and how soon it wakes. What polls and what sleeps are compared
-    /// apart. The least that two CPUs need, one cache line to and fro, is measured beside every figure and tells whether
-    /// they were near one another or far apart.
+    /// Two processes, each on its own CPU, alternate between all transports and measure single round trips, round trips and
+    /// throughput by size, the CPU use of a waiting receiver, and how fast it wakes. Transports that poll and transports that
+    /// sleep are compared separately. Beside every figure stands the floor, the time that one cache line takes there and back:
+    /// it shows whether the two CPUs were near each other or far apart.
     #[command(after_help = CODES, after_long_help = bench_and_codes())]
     Bench(Bench),
-    /// Writes completions for a shell to standard output
+    /// Print a completion script for a shell
     ///
-    /// Put them where the shell looks for them:
+    /// Put it where the shell looks for it:
     ///
     /// bash: ~/.local/share/bash-completion/completions/shmpipe
     ///
@@ -185,12 +186,12 @@ pub enum Command {
         /// The shell
         shell: Shell,
     },
-    /// Writes the man pages, one for each command, into a directory
+    /// Write the man pages, one for each command, to a directory
     ///
-    /// man looks for them in /usr/local/share/man/man1, and in ~/.local/share/man/man1 where ~/.local/bin is in $PATH.
+    /// man looks in /usr/local/share/man/man1, and in ~/.local/share/man/man1 if ~/.local/bin is in $PATH.
     #[command(after_help = CODES)]
     Man {
-        /// The directory; made if it is not there
+        /// The directory; created if it does not exist
         #[arg(value_name = "DIR")]
         directory: PathBuf,
     },
@@ -198,16 +199,16 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 pub struct Send {
-    /// Binary input: every so many bytes are a message, the last may be shorter
-    #[arg(long, value_name = "BYTES", value_parser = values::size_of_something)]
+    /// Binary input: send messages of this size; the last may be shorter
+    #[arg(long, value_name = "BYTES", value_parser = values::nonzero_size)]
     pub chunk: Option<u64>,
-    /// Binary input: whatever a read gives is a message, of 64 KiB at most (with --chunk the same as that alone)
+    /// Binary input: send each read as a message, of at most 64 KiB (no effect with --chunk)
     #[arg(long, group = "framing")]
     pub raw: bool,
-    /// Binary input of messages, each with its length in front (32 bits, little-endian)
+    /// Binary input: each message follows its length (32 bits, little-endian)
     #[arg(long, group = "framing", conflicts_with = "chunk")]
     pub length_prefixed: bool,
-    /// Give up when there is no space for so long
+    /// Give up when there is no space for this long
     #[arg(long, value_name = "DURATION", value_parser = values::duration)]
     pub timeout: Option<Duration>,
     #[command(flatten)]
@@ -216,49 +217,50 @@ pub struct Send {
 
 #[derive(Debug, Args)]
 pub struct Recv {
-    /// Write messages one right behind the other, as bytes
+    /// Write messages as bytes, without separators
     #[arg(long, group = "framing")]
     pub raw: bool,
-    /// Write each message with its length in front (32 bits, little-endian)
+    /// Write each message after its length (32 bits, little-endian)
     #[arg(long, group = "framing")]
     pub length_prefixed: bool,
-    /// End after so many messages
+    /// End after N messages
     #[arg(long, short = 'n', value_name = "N")]
     pub count: Option<u64>,
-    /// Give up when there is no message for so long
+    /// Give up when there is no message for this long
     #[arg(long, value_name = "DURATION", value_parser = values::duration)]
     pub timeout: Option<Duration>,
-    /// When the producer has closed or died, wait for the next one
+    /// When the producer closes or dies, wait for the next one
     #[arg(long, short)]
     pub follow: bool,
     #[command(flatten)]
     pub pipe: PipeArgs,
 }
 
-/// The pipe that a side opens, or makes if it is not there.
+/// The pipe of `send` or `recv`, created if it does not exist.
 #[derive(Debug, Args)]
 pub struct PipeArgs {
-    /// The pipe; made if it is not there
+    /// The pipe; created if it does not exist
     pub address: Address,
-    /// How to wait [default: block, or yield on a pipe where nobody sleeps]
+    /// How to wait [default: block, or yield on a pipe of wake mode never]
     #[arg(long, value_name = "STRATEGY")]
-    pub wait: Option<Waiting>,
-    /// Also accept a segment made or owned by this user; may be repeated
+    pub wait: Option<WaitStrategy>,
+    /// Also accept a segment created or owned by this user; may be repeated
     #[arg(long, value_name = "UID")]
     pub trust_uid: Vec<u32>,
-    /// Where the kernel does not give back what a killed process held (gVisor), use System V pipes all the same; you vouch that
-    /// there is one sender and one receiver at a time
+    /// Use System V pipes even where the kernel does not free the role of a killed process (gVisor); you guarantee that there is
+    /// one sender and one receiver at a time
     #[arg(long)]
     pub assume_exclusive: bool,
     #[command(flatten)]
-    pub making: Making,
+    pub creation: Creation,
     #[command(flatten)]
-    pub lasting: Lasting,
+    pub lifetime: Lifetime,
 }
 
 impl PipeArgs {
     pub fn options(&self) -> Options {
-        let mut options = self.lasting.apply(self.making.options()).assume_exclusive(self.assume_exclusive);
+        let mut options =
+            self.lifetime.apply(self.creation.options()).assume_exclusive(self.assume_exclusive);
         if let Some(wait) = self.wait {
             options = options.wait(wait.into());
         }
@@ -266,36 +268,36 @@ impl PipeArgs {
     }
 }
 
-/// How a pipe is made.
+/// How a pipe is created.
 #[derive(Debug, Args)]
-pub struct Making {
-    /// Bytes of the ring, rounded up to a power of two; the longest message has half of it less 8 [default: 1MiB]
-    #[arg(long, value_name = "BYTES", value_parser = values::size_of_something)]
+pub struct Creation {
+    /// Ring size, rounded up to a power of two; a message can have half of it less 8 bytes [default: 1MiB]
+    #[arg(long, value_name = "BYTES", value_parser = values::nonzero_size)]
     pub capacity: Option<u64>,
-    /// Permission bits, in octal; both sides need to read and write [default: 0600]
+    /// Permission bits in octal; both sides need read and write [default: 0600]
     #[arg(long, value_parser = values::mode)]
     pub mode: Option<u32>,
-    /// A number for what the messages mean; a pipe with another one is refused [default: 0]
+    /// An id for the format of the messages; a pipe with another id is refused [default: 0]
     #[arg(long, value_name = "ID", value_parser = values::number)]
     pub schema: Option<u64>,
-    /// How sleepers are woken [default: membarrier where the kernel has it, else fence]
+    /// How sleepers are woken [default: membarrier if the kernel has it, else fence]
     #[arg(long, value_name = "MODE")]
-    pub wake: Option<Waking>,
-    /// Put it on huge pages, or fail: less to look up in a large ring
+    pub wake: Option<Wake>,
+    /// Use huge pages, or fail: fewer TLB misses in a large ring
     #[arg(long)]
     pub huge_pages: bool,
-    /// Keep it in memory, or fail: nothing of it is swapped out
+    /// Lock the pipe in memory, or fail: it is never swapped out
     #[arg(long)]
     pub lock: bool,
-    /// Touch all of it at once, so that the first lap is as fast as the others [default: when it is made]
+    /// Touch every page at once, so that the first lap is as fast as the others [default: on creation]
     #[arg(long, overrides_with = "no_prefault")]
     pub prefault: bool,
-    /// Leave that to the first lap
+    /// Leave the pages to the first lap
     #[arg(long, overrides_with = "prefault")]
     pub no_prefault: bool,
 }
 
-impl Making {
+impl Creation {
     pub fn options(&self) -> Options {
         let mut options = Options::new();
         if let Some(capacity) = self.capacity {
@@ -317,18 +319,18 @@ impl Making {
     }
 }
 
-/// How long a pipe with a name lasts.
+/// How long a pipe with a name lives.
 #[derive(Debug, Args)]
-pub struct Lasting {
-    /// Remove the pipe when both sides have closed, with what was not received
+pub struct Lifetime {
+    /// Remove the pipe, with unread messages, when both sides have closed
     #[arg(long)]
     pub remove_on_close: bool,
-    /// Make a pipe anew whose file is from before the last start of the machine; what is in it is lost
+    /// Recreate a pipe in a file from before the last boot; its messages are lost
     #[arg(long)]
     pub remake_stale: bool,
 }
 
-impl Lasting {
+impl Lifetime {
     fn apply(&self, options: Options) -> Options {
         let options = if self.remove_on_close { options.remove_on_close(true) } else { options };
         options.remake_stale(self.remake_stale)
@@ -340,20 +342,20 @@ pub struct Create {
     /// The pipe
     pub address: Address,
     #[command(flatten)]
-    pub making: Making,
+    pub creation: Creation,
     #[command(flatten)]
-    pub lasting: Lasting,
-    /// Give it to this user (needs privilege)
+    pub lifetime: Lifetime,
+    /// Owner of the pipe (needs privilege)
     #[arg(long)]
     pub uid: Option<u32>,
-    /// Give it to this group
+    /// Group of the pipe
     #[arg(long)]
     pub gid: Option<u32>,
 }
 
 impl Create {
     pub fn options(&self) -> Options {
-        let mut options = self.lasting.apply(self.making.options());
+        let mut options = self.lifetime.apply(self.creation.options());
         if let Some(uid) = self.uid {
             options = options.uid(uid);
         }
@@ -366,20 +368,20 @@ impl Create {
 
 #[derive(Debug, Args)]
 pub struct Serve {
-    /// The socket; one that a dead server has left there is replaced
+    /// The socket; one left by a dead server is replaced
     pub path: PathBuf,
     #[command(flatten)]
-    pub making: Making,
-    /// Also give the pipe to processes of this user, with mode 0666 unless another is asked for; may be repeated
+    pub creation: Creation,
+    /// Also hand the pipe to processes of this user; the default mode is then 0666; may be repeated
     #[arg(long, value_name = "UID")]
     pub trust_uid: Vec<u32>,
 }
 
 impl Serve {
     pub fn options(&self) -> Options {
-        let options = self.making.options();
-        // Nobody reaches it but those who are given it, and they have to write to it.
-        match self.making.mode {
+        let options = self.creation.options();
+        // Only processes that receive the memfd can reach it, and they must be able to write to it.
+        match self.creation.mode {
             None if !self.trust_uid.is_empty() => options.mode(0o666),
             _ => options,
         }
@@ -388,79 +390,79 @@ impl Serve {
 
 #[derive(Debug, Args)]
 pub struct Demo {
-    /// Checked messages to send
+    /// Verified messages to send
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     pub messages: u64,
-    /// About how long the whole may take
+    /// Approximate duration
     #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "12s")]
     pub time: Duration,
 }
 
 #[derive(Debug, Args)]
 pub struct Bench {
-    /// Ten seconds: fewer sizes, fewer figures behind each number
+    /// Ten seconds: fewer sizes, fewer samples
     #[arg(long, group = "length")]
     pub quick: bool,
-    /// Five minutes: all round trips one by one, and rare ones too
+    /// Five minutes: single round trips of all sizes, and rare outliers
     #[arg(long, group = "length")]
     pub full: bool,
-    /// About how long to measure [default: just under a minute]
+    /// Approximate duration [default: just under a minute]
     #[arg(long, group = "length", value_name = "DURATION", value_parser = values::duration)]
     pub time: Option<Duration>,
-    /// Bytes of a message [default: 8,64,256,1KiB,8KiB,64KiB]
-    #[arg(long, value_name = "BYTES,...", value_delimiter = ',', value_parser = values::size_of_something)]
+    /// Message sizes [default: 8,64,256,1KiB,8KiB,64KiB]
+    #[arg(long, value_name = "BYTES,...", value_delimiter = ',', value_parser = values::nonzero_size)]
     pub sizes: Vec<u64>,
-    /// What to compare, by name [default: all but some; a wrong name lists them]
+    /// Transports to compare, by name [default: most; an unknown name lists them all]
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub transports: Vec<String>,
     /// The CPUs of the two processes [default: the first two allowed]
     #[arg(long, value_name = "A,B", value_parser = values::two_cpus)]
     pub pin: Option<(usize, usize)>,
-    /// Two CPUs are near one another while a cache line goes to and fro in less than so many nanoseconds
+    /// Two CPUs are near each other if a cache line goes there and back in less than this
     #[arg(long, value_name = "NS", value_parser = values::nanoseconds, default_value_t = NEAR_BELOW_NS)]
     pub near_below: f64,
-    /// Also write a report with plots: one file that loads nothing
+    /// Also write a self-contained HTML report with plots
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
 }
 
-/// Named by what the processor does meanwhile.
+/// How a blocked call waits.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Waiting {
-    /// Poll without pause: the lowest latency, a whole core
+pub enum WaitStrategy {
+    /// Poll without pause: lowest latency, a whole core
     Spin,
-    /// Poll for a moment, then offer the core to others between two looks
+    /// Poll briefly, then yield the core between polls
     Yield,
-    /// Poll for a moment, then sleep until woken
+    /// Poll briefly, then sleep until woken
     Block,
 }
 
-impl From<Waiting> for Wait {
-    fn from(waiting: Waiting) -> Wait {
-        match waiting {
-            Waiting::Spin => Wait::Spin,
-            Waiting::Yield => Wait::Yield,
-            Waiting::Block => Wait::Block,
+impl From<WaitStrategy> for Wait {
+    fn from(strategy: WaitStrategy) -> Wait {
+        match strategy {
+            WaitStrategy::Spin => Wait::Spin,
+            WaitStrategy::Yield => Wait::Yield,
+            WaitStrategy::Block => Wait::Block,
         }
     }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Waking {
-    /// Sleepers pay: a memory barrier on every processor, by the kernel
+pub enum Wake {
+    /// Sleepers pay: the kernel runs a memory barrier on every processor
     Membarrier,
     /// Every message pays: a full fence
     Fence,
-    /// Nobody ever sleeps
+    /// No side ever sleeps
     Never,
 }
 
-impl From<Waking> for WakeMode {
-    fn from(waking: Waking) -> WakeMode {
-        match waking {
-            Waking::Membarrier => WakeMode::Membarrier,
-            Waking::Fence => WakeMode::Fence,
-            Waking::Never => WakeMode::Never,
+impl From<Wake> for WakeMode {
+    fn from(wake: Wake) -> WakeMode {
+        match wake {
+            Wake::Membarrier => WakeMode::Membarrier,
+            Wake::Fence => WakeMode::Fence,
+            Wake::Never => WakeMode::Never,
         }
     }
 }
@@ -471,7 +473,7 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn the_definitions_are_consistent() {
+    fn definitions_are_consistent() {
         Arguments::command().debug_assert();
     }
 
@@ -490,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn framings_exclude_one_another() {
+    fn framings_exclude_each_other() {
         let parse = |words: &str| Arguments::try_parse_from(words.split(' '));
         for words in [
             "shmpipe send x --raw --length-prefixed",

@@ -9,20 +9,20 @@ use shmpipe::{RecvError, SendError, SetupError};
 /// The exit codes as `--help` prints them.
 pub const CODES: &str = "\
 Exit codes:
-  0    done (recv: the producer has closed and everything was written out; or
-       all that were asked for were; or whoever reads the output has left)
+  0    success (recv: the producer closed and every message was written; or
+       N messages were written; or the reader of the output left)
   1    failure
   2    wrong usage
-  3    there is no such pipe, or it was removed
-  4    the pipe exists already, or another process holds the role
+  3    the pipe does not exist, or was removed
+  4    the pipe already exists, or another process holds the role
   5    timed out
   6    the peer died; or the consumer closed while send was sending
   7    the segment is foreign, corrupt or incompatible
-  8    no permission
+  8    permission denied
   10   doctor: there are findings
   129, 130, 143   ended in order by SIGHUP, SIGINT (Ctrl-C), SIGTERM";
 
-/// The exit code of a search that has found something.
+/// The exit code of a doctor with findings.
 const FINDINGS: u8 = 10;
 
 /// Why a command failed, as a number that scripts can rely on.
@@ -54,14 +54,14 @@ impl Code {
     }
 }
 
-/// An end that is no failure.
+/// An end that is not a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "it decides about the exit code"]
+#[must_use = "it decides the exit code"]
 pub enum End {
     Done,
-    /// What was looked for was found, and should not be there.
+    /// The doctor found problems.
     Findings,
-    /// A signal asked for it.
+    /// A signal ended it.
     Signal(i32),
 }
 
@@ -72,7 +72,7 @@ pub type Outcome = Result<End, Failure>;
 #[derive(Debug)]
 pub struct Failure {
     pub code: Code,
-    /// One clause, to stand behind the program's name.
+    /// One clause, printed after the program's name.
     pub message: String,
 }
 
@@ -81,22 +81,22 @@ impl Failure {
         Failure { code, message: message.to_string() }
     }
 
-    /// An error of the system, while doing something.
-    pub fn io(doing: &str, error: &io::Error) -> Self {
+    /// A system error in an operation.
+    pub fn io(operation: &str, error: &io::Error) -> Self {
         let code = match error.kind() {
             io::ErrorKind::PermissionDenied => Code::Denied,
             _ => Code::Failure,
         };
-        Failure::new(code, format_args!("{doing}: {error}"))
+        Failure::new(code, format_args!("{operation}: {error}"))
     }
 
-    /// The same with something in front of the message.
+    /// Puts the subject in front of the message.
     pub fn about(self, subject: impl fmt::Display) -> Self {
         Failure { message: format!("{subject}: {}", self.message), ..self }
     }
 }
 
-/// The exit code of a failure to set up.
+/// The exit code for a failed setup.
 pub fn code_of(error: &SetupError) -> Code {
     match error {
         SetupError::Address(_)
@@ -172,13 +172,13 @@ impl From<RecvError> for Failure {
     }
 }
 
-/// Why a command that moves messages ended before its input or its pipe did.
+/// Why a transfer ended before its input or its pipe did.
 #[derive(Debug)]
 pub enum Early {
     Failed(Failure),
-    /// A signal asked for it.
+    /// A signal ended it.
     Signal(i32),
-    /// Nobody reads what is written any more.
+    /// The reader of the output left.
     ReaderLeft,
 }
 

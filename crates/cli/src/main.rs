@@ -1,6 +1,5 @@
-//! The command line of shmpipe: `send` and `recv` move data, `create`, `serve`, `ls`, `stat` and `rm` deal with pipes, `doctor`
-//! looks for what is in their way, `demo` and `bench` show what the machine can do, `completions` and `man` write what the
-//! shell and `man` know of all these.
+//! The command line of shmpipe: `send` and `recv` move data; `create`, `serve`, `ls`, `stat` and `rm` manage pipes; `doctor` finds
+//! problems; `demo` and `bench` measure; `completions` and `man` print shell completions and man pages.
 
 mod args;
 mod commands;
@@ -23,7 +22,7 @@ fn main() -> ExitCode {
     serve_if_partner(transports::ALL);
     let (report, outcome) = match Arguments::try_parse() {
         Ok(arguments) => {
-            let report = if arguments.json { Report::Programs } else { Report::People };
+            let report = if arguments.json { Report::Json } else { Report::Text };
             (report, commands::run(&arguments.command, report))
         }
         Err(error) => misused(&error),
@@ -34,19 +33,19 @@ fn main() -> ExitCode {
     exit::code(&outcome)
 }
 
-/// The arguments were not understood, or ask for help.
+/// The arguments are wrong, or ask for help.
 fn misused(error: &clap::Error) -> (Report, Outcome) {
     let is_usage = error.exit_code() != 0;
     if is_usage && env::args_os().any(|word| word == "--json") {
         let text = error.to_string();
         let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-        return (Report::Programs, Err(Failure::new(Code::Usage, message)));
+        return (Report::Json, Err(Failure::new(Code::Usage, message)));
     }
-    // Whoever closed the output does not want to know.
+    // There is nowhere to report a closed output.
     let _ = error.print();
     if is_usage {
         std::process::exit(Code::Usage as i32);
     }
     debug_assert!(matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion));
-    (Report::People, Ok(End::Done))
+    (Report::Text, Ok(End::Done))
 }

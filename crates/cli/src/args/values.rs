@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// What a unit is worth, by the names it goes by. The first name is the one to show.
+/// Size suffixes, with their factors.
 const SIZES: [(&[&str], u64); 9] = [
     (&["", "B"], 1),
     (&["KiB", "K"], 1 << 10),
@@ -15,7 +15,7 @@ const SIZES: [(&[&str], u64); 9] = [
     (&["TB"], 1_000_000_000_000),
 ];
 
-/// The same for durations, in seconds.
+/// Duration suffixes, in seconds.
 const DURATIONS: [(&[&str], f64); 7] = [
     (&["s", ""], 1.0),
     (&["ms"], 1e-3),
@@ -26,10 +26,10 @@ const DURATIONS: [(&[&str], f64); 7] = [
     (&["d"], 86400.0),
 ];
 
-/// Longer than anybody waits, and short enough to be added to any moment.
+/// The longest duration: short enough to be added to any moment.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 86400);
 
-/// Parts a number from the unit behind it.
+/// Splits a number from its unit.
 fn split(text: &str) -> (&str, &str) {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     (&text[..end], text[end..].trim_start())
@@ -41,16 +41,16 @@ pub fn size(text: &str) -> Result<u64, String> {
     let known = SIZES.iter().find(|(names, _)| names.iter().any(|name| name.eq_ignore_ascii_case(unit)));
     let (Ok(number), Some((_, factor))) = (number.parse::<u64>(), known) else {
         return Err(
-            "expected a whole number of bytes, with a suffix or without: 65536, 64KiB, 1MB".to_owned()
+            "expected a whole number of bytes, with or without a suffix: 65536, 64KiB, 1MB".to_owned()
         );
     };
-    number.checked_mul(*factor).ok_or_else(|| "more bytes than 64 bits can count".to_owned())
+    number.checked_mul(*factor).ok_or_else(|| "the number of bytes does not fit in 64 bits".to_owned())
 }
 
-/// Bytes, one at least.
-pub fn size_of_something(text: &str) -> Result<u64, String> {
+/// Bytes, at least one.
+pub fn nonzero_size(text: &str) -> Result<u64, String> {
     match size(text)? {
-        0 => Err("expected one byte at least".to_owned()),
+        0 => Err("expected at least one byte".to_owned()),
         bytes => Ok(bytes),
     }
 }
@@ -79,13 +79,13 @@ pub fn mode(text: &str) -> Result<u32, String> {
     }
 }
 
-/// A number of 64 bits, decimal or hexadecimal: `7`, `0x5eed`.
+/// A 64-bit number, decimal or hexadecimal: `7`, `0x5eed`.
 pub fn number(text: &str) -> Result<u64, String> {
     let number = match text.strip_prefix("0x") {
         Some(digits) if !digits.starts_with('+') => u64::from_str_radix(digits, 16),
         _ => text.parse(),
     };
-    number.map_err(|_| "expected a number of 64 bits: 7, 0x5eed".to_owned())
+    number.map_err(|_| "expected a 64-bit number: 7, 0x5eed".to_owned())
 }
 
 /// Two different CPUs: `2,3`.
@@ -93,12 +93,12 @@ pub fn two_cpus(text: &str) -> Result<(usize, usize), String> {
     let both = text.split_once(',').and_then(|(a, b)| Some((a.trim().parse().ok()?, b.trim().parse().ok()?)));
     match both {
         None => Err("expected two CPUs: 2,3".to_owned()),
-        Some((a, b)) if a == b => Err(format!("both sides on CPU {a}: expected two different ones")),
+        Some((a, b)) if a == b => Err(format!("both sides on CPU {a}: expected two different CPUs")),
         Some(both) => Ok(both),
     }
 }
 
-/// Nanoseconds, more than none: `80`, `62.5`.
+/// Nanoseconds above zero: `80`, `62.5`.
 pub fn nanoseconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(number) if number.is_finite() && number > 0.0 => Ok(number),
@@ -132,13 +132,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_size_is_refused() {
+    fn malformed_sizes_are_refused() {
         for text in
             ["", "KiB", "-1", "+1", "1.5KiB", "64X", "64KiBs", "1 2", "18446744073709551616", "99999999TiB"]
         {
             assert!(size(text).is_err(), "{text}");
         }
-        assert!(size_of_something("0KiB").is_err());
+        assert!(nonzero_size("0KiB").is_err());
     }
 
     #[test]
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_duration_is_refused() {
+    fn malformed_durations_are_refused() {
         for text in ["", "s", "-1s", "1y", "1S", "1.2.3s", "nan", "inf", "1e3s", "99999999999d"] {
             assert!(duration(text).is_err(), "{text}");
         }
@@ -181,13 +181,13 @@ mod tests {
     }
 
     #[test]
-    fn two_cpus_differ() {
+    fn two_cpus_must_differ() {
         assert_eq!((two_cpus("2,3"), two_cpus("1, 0")), (Ok((2, 3)), Ok((1, 0))));
         assert!(["", "2", "2,", "2,2", "a,b", "1,2,3", "-1,2"].iter().all(|text| two_cpus(text).is_err()));
     }
 
     #[test]
-    fn nanoseconds_are_more_than_none() {
+    fn nanoseconds_are_above_zero() {
         assert_eq!((nanoseconds("80"), nanoseconds("62.5")), (Ok(80.0), Ok(62.5)));
         assert!(["", "0", "-1", "nan", "inf", "x"].iter().all(|text| nanoseconds(text).is_err()));
     }

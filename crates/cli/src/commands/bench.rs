@@ -1,9 +1,8 @@
-//! `shmpipe bench`: the ring beside what else there is, on this machine.
+//! `shmpipe bench`: compares the ring with other transports on this machine.
 
 mod archive;
 mod bar;
 mod chart;
-mod glance;
 #[cfg(test)]
 #[allow(dead_code, reason = "the tests of the whole command use all of it")]
 #[path = "../../tests/cli/markup.rs"]
@@ -14,6 +13,7 @@ mod plan;
 mod results;
 #[cfg(test)]
 mod sample;
+mod summary;
 mod text;
 
 use std::env;
@@ -43,13 +43,13 @@ pub fn run(arguments: &args::Bench, report: Report) -> Outcome {
     drop(bar);
     let measured = match (measured, signals::received()) {
         (_, Some(signal)) => return Ok(End::Signal(signal)),
-        (Err(error), None) => return Err(Failure::io("the measuring failed", &error)),
+        (Err(error), None) => return Err(Failure::io("measuring failed", &error)),
         (Ok(measured), None) => measured,
     };
     let results = Results::new(&plan, &measured, command(), when);
-    report::answer(&match report {
-        Report::People => text::render(&results),
-        Report::Programs => results.json(),
+    report::print(&match report {
+        Report::Text => text::render(&results),
+        Report::Json => results.json(),
     })?;
     if let Some(path) = &arguments.html {
         let written = fs::write(path, page::render(&results));
@@ -58,7 +58,7 @@ pub fn run(arguments: &args::Bench, report: Report) -> Outcome {
     Ok(End::Done)
 }
 
-/// Finds out before the measuring whether a file can be written there. One that was not there is not there afterwards.
+/// Checks before measuring that the file can be written. A file that did not exist is not left behind.
 fn check_writable(path: &Path) -> Result<(), Failure> {
     let checked = match File::options().write(true).create_new(true).open(path) {
         Ok(_) => fs::remove_file(path),
@@ -72,7 +72,7 @@ fn check_writable(path: &Path) -> Result<(), Failure> {
     checked.map_err(|error| Failure::io(&format!("--html {}", path.display()), &error))
 }
 
-/// The command line, as a shell would take it again.
+/// The command line, quoted for a shell.
 fn command() -> String {
     let words = env::args_os().skip(1).map(|word| quoted(&word.to_string_lossy()));
     ["shmpipe".to_owned()].into_iter().chain(words).collect::<Vec<_>>().join(" ")

@@ -5,21 +5,20 @@ use crate::exit::{Code, Failure, Outcome};
 use crate::output::description::Description;
 use crate::output::report::{self, Report};
 
-/// Makes a pipe and says where it is.
+/// Creates a pipe and prints its address.
 pub fn run(arguments: &args::Create, report: Report) -> Outcome {
     if arguments.address.to_string() == "memfd" {
-        let text =
-            "a memfd goes with the process that makes it; \"shmpipe serve PATH\" makes one and keeps it";
+        let text = "a memfd lives only as long as a process has it open; use \"shmpipe serve PATH\"";
         return Err(Failure::new(Code::Usage, text));
     }
     let pipe = arguments.options().create(&arguments.address)?;
     let address = pipe.address().clone();
-    // What is described is what others find, without us.
+    // Closed first, so that the description shows what others find.
     drop(pipe);
-    report::answer_and_end(&match report {
-        Report::Programs => {
+    report::print_and_end(&match report {
+        Report::Json => {
             report::json(&Description::of(&shmpipe::inspect(&address).map_err(Failure::from)?)) + "\n"
         }
-        Report::People => format!("{address}\n"),
+        Report::Text => format!("{address}\n"),
     })
 }

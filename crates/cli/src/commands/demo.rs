@@ -1,4 +1,4 @@
-//! `shmpipe demo`: what this machine can do, between two processes that share nothing but a segment.
+//! `shmpipe demo`: shows what this machine can do, between two processes that share only a segment.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -16,28 +16,28 @@ use crate::output::columns;
 use crate::output::report::{self, Report, SCHEMA};
 use crate::output::units;
 
-/// What is compared.
+/// The compared transports.
 const TRANSPORTS: &[&dyn Transport] = &[SHMPIPE, PIPE, UNIX];
 
-/// The one it is all about.
+/// Our transport.
 const OURS: &str = "shmpipe";
 
-/// The longest of the checked messages.
+/// The longest verified message.
 const LONGEST: usize = 4096;
 
-/// Sizes that are streamed.
+/// The sizes for throughput.
 const STREAMED: [usize; 3] = [64, 1024, 65536];
 
-/// The size that goes to and fro.
+/// The size for round trips.
 const RETURNED: usize = 64;
 
-/// The least time that measuring makes sense for, when the checked messages have taken all of it.
+/// The least time to measure, even if the verified messages took all of it.
 const SHORTEST: Duration = Duration::from_millis(500);
 
 const PERCENTILES: [f64; 5] = [50.0, 90.0, 99.0, 99.9, 99.99];
 
 const ENDING: &str = "
-shmpipe as it is by default: it polls for a moment, then sleeps until woken. pipe and unix sleep at once, in the kernel.
+shmpipe with its defaults: it polls briefly, then sleeps until woken. pipe and unix sleep at once, in the kernel.
 The segments are removed.
 ";
 
@@ -48,16 +48,16 @@ pub fn run(arguments: &args::Demo, report: Report) -> Outcome {
     if !report.is_json() {
         let (ours, other) = (std::process::id(), session.partner_id());
         let machine = Machine::of(&session);
-        report::answer(&format!(
+        report::print(&format!(
             "Two processes, {ours} and {other}, the second started by exec.\n{machine}\n\n"
         ))?;
     }
 
     let ours = session.transport(OURS).map_err(failed)?;
     let checked = session.checked_stream(ours, arguments.messages, LONGEST, 1).map_err(failed)?;
-    report::answer(&match report {
-        Report::People => tell_checked(&checked),
-        Report::Programs => report::json(&CheckedStream::from(&checked)) + "\n",
+    report::print(&match report {
+        Report::Text => checked_text(&checked),
+        Report::Json => report::json(&CheckedStream::from(&checked)) + "\n",
     })?;
 
     let left = arguments.time.saturating_sub(started.elapsed()).max(SHORTEST);
@@ -65,35 +65,35 @@ pub fn run(arguments: &args::Demo, report: Report) -> Outcome {
     let plan = plan.with(&session, Experiment::Streaming, &STREAMED);
     let streamed = throughputs(&collect(&mut session, &plan).map_err(failed)?);
     let sizes = |name: &str| streamed.iter().filter(|throughput| throughput.transport == name).count();
-    tell_missing("throughput", |name| sizes(name) >= STREAMED.len(), report);
-    report::answer(&match report {
-        Report::People => tell_throughputs(&streamed),
-        Report::Programs => lines(&streamed),
+    note_missing("throughput", |name| sizes(name) >= STREAMED.len(), report);
+    report::print(&match report {
+        Report::Text => throughput_text(&streamed),
+        Report::Json => lines(&streamed),
     })?;
 
     let returned = latency::collect(&mut session, &[RETURNED], left.mul_f64(0.7)).map_err(failed)?;
     let returned = latencies(&returned);
-    tell_missing("latency", |name| returned.iter().any(|trips| trips.transport == name), report);
-    report::answer(&match report {
-        Report::People => tell_latencies(&returned),
-        Report::Programs => lines(&returned),
+    note_missing("latency", |name| returned.iter().any(|trips| trips.transport == name), report);
+    report::print(&match report {
+        Report::Text => latency_text(&returned),
+        Report::Json => lines(&returned),
     })?;
 
     drop(session);
     if !report.is_json() {
-        report::answer(ENDING)?;
+        report::print(ENDING)?;
     }
     Ok(End::Done)
 }
 
-/// Slices during which something else disturbed the two do not count; on a busy machine, that may be all of them.
-fn tell_missing(what: &str, is_complete: impl Fn(&str) -> bool, report: Report) {
+/// Notes the transports without figures: disturbed slices do not count, which on a busy machine may be all of them.
+fn note_missing(what: &str, is_complete: impl Fn(&str) -> bool, report: Report) {
     let missing: Vec<_> =
         TRANSPORTS.iter().map(|transport| transport.name()).filter(|name| !is_complete(name)).collect();
     if !missing.is_empty() {
         let missing = missing.join(", ");
         report.note(format_args!(
-            "the machine is too busy to measure the {what} of {missing}; try again, or a longer --time"
+            "the machine is too busy to measure the {what} of {missing}; try again, or with a longer --time"
         ));
     }
 }
@@ -131,10 +131,10 @@ impl From<&Checked> for CheckedStream {
     }
 }
 
-fn tell_checked(checked: &Checked) -> String {
+fn checked_text(checked: &Checked) -> String {
     format!(
         "{} messages of 0 to {} bytes through {}: none lost, every byte as sent\n  \
-         {} messages/s, {:.2} GB/s, in {:.2} s; every byte was made and compared\n",
+         {} messages/s, {:.2} GB/s, in {:.2} s; every byte was generated and compared\n",
         checked.messages,
         checked.max_len,
         checked.transport,
@@ -144,7 +144,7 @@ fn tell_checked(checked: &Checked) -> String {
     )
 }
 
-/// How fast one transport carries messages of one size, in one placement of the two processes.
+/// The throughput of one transport at one size, in one placement of the two processes.
 #[derive(Serialize)]
 struct Throughput {
     schema: u32,
@@ -180,7 +180,7 @@ fn throughputs(collected: &Collected) -> Vec<Throughput> {
     throughputs
 }
 
-/// The placements in which something was measured, in order.
+/// The placements with measurements, in order.
 fn placements<'a>(of_each: impl Iterator<Item = &'a String>) -> Vec<String> {
     let mut placements: Vec<String> = Vec::new();
     for placement in of_each {
@@ -191,11 +191,11 @@ fn placements<'a>(of_each: impl Iterator<Item = &'a String>) -> Vec<String> {
     placements
 }
 
-/// What a placement means, to be put behind a title.
+/// A placement as the end of a title.
 fn explain(placement: &str) -> &'static str {
     let is = |candidate: Placement| candidate.to_string() == placement;
     if is(Placement::Near) {
-        "while the two ran near one another"
+        "while the two ran near each other"
     } else if is(Placement::Far) {
         "while the two ran far apart"
     } else {
@@ -203,10 +203,10 @@ fn explain(placement: &str) -> &'static str {
     }
 }
 
-fn tell_throughputs(throughputs: &[Throughput]) -> String {
+fn throughput_text(throughputs: &[Throughput]) -> String {
     let mut text = String::new();
     for placement in placements(throughputs.iter().map(|throughput| &throughput.placement)) {
-        text += &format!("\nThroughput {}, in slices that alternate\n", explain(&placement));
+        text += &format!("\nThroughput {}, in alternating slices\n", explain(&placement));
         let mut rows = vec![["  bytes", "", "messages/s", "GB/s", "slices", ""].map(str::to_owned).to_vec()];
         let here = || throughputs.iter().filter(|throughput| throughput.placement == placement);
         for throughput in here() {
@@ -230,7 +230,7 @@ fn tell_throughputs(throughputs: &[Throughput]) -> String {
     text
 }
 
-/// How long round trips take through one transport, in one placement of the two processes.
+/// The round trips of one transport, in one placement of the two processes.
 #[derive(Serialize)]
 struct RoundTrips {
     schema: u32,
@@ -273,18 +273,18 @@ fn latencies(latencies: &[Latency]) -> Vec<RoundTrips> {
     trips
 }
 
-/// A percentile, with a mark if so few round trips took longer that chance decides.
+/// A percentile, with a mark if too few round trips took longer for a reliable figure.
 fn show_percentile(nanoseconds: u64, percentile: f64, round_trips: u64) -> String {
     let beyond = round_trips as f64 * (100.0 - percentile) / 100.0;
     let mark = if beyond < latency::BEYOND { "~" } else { "" };
     format!("{nanoseconds}{mark}")
 }
 
-fn tell_latencies(latencies: &[RoundTrips]) -> String {
+fn latency_text(latencies: &[RoundTrips]) -> String {
     let mut text = String::new();
     for placement in placements(latencies.iter().map(|trips| &trips.placement)) {
         text += &format!(
-            "\nRound trips of {RETURNED} bytes {}, in nanoseconds, in slices that alternate\n",
+            "\nRound trips of {RETURNED} bytes {}, in nanoseconds, in alternating slices\n",
             explain(&placement)
         );
         let mut rows =
@@ -302,7 +302,7 @@ fn tell_latencies(latencies: &[RoundTrips]) -> String {
                 .zip(PERCENTILES)
                 .map(|(&value, percentile)| show_percentile(value, percentile, trips.round_trips));
             let name = match trips.transport {
-                latency::FLOOR => "  (one cache line to and fro)".to_owned(),
+                latency::FLOOR => "  (one cache line there and back)".to_owned(),
                 name => format!("  {name}"),
             };
             let rest = [trips.max_nanoseconds.to_string(), trips.round_trips.to_string()];
@@ -336,7 +336,7 @@ mod tests {
 
     #[test]
     fn others_are_compared_with_ours_of_the_same_size() {
-        let text = tell_throughputs(&[
+        let text = throughput_text(&[
             throughput("pipe", 64, 500.0),
             throughput(OURS, 64, 10.0),
             throughput(OURS, 1024, 100.0),
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_without_evidence_are_marked() {
+    fn unreliable_percentiles_are_marked() {
         assert_eq!(show_percentile(500, 99.99, 100_000), "500");
         assert_eq!(show_percentile(500, 99.99, 99_000), "500~");
     }

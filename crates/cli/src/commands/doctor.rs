@@ -1,4 +1,4 @@
-//! `shmpipe doctor`: looks for what stands, or will stand, in the way of pipes on this machine, and says how to mend it.
+//! `shmpipe doctor`: looks for problems with pipes on this machine, and says how to fix them.
 
 mod barrier;
 mod check;
@@ -20,7 +20,7 @@ use crate::exit::{End, Outcome};
 use crate::output::report::{self, Report};
 use crate::system::{pipes, users};
 
-/// Bytes of a pipe of the default capacity, with its header.
+/// Bytes of a pipe of the default capacity, header included.
 const PIPE: u64 = (1 << 20) + 4096;
 
 pub fn run(address: Option<&Address>, report: Report) -> Outcome {
@@ -51,9 +51,9 @@ pub fn run(address: Option<&Address>, report: Report) -> Outcome {
         let segments = objects.as_ref().map_or(&[][..], |objects| &objects.segments);
         checks.extend(pipe::check(address, asked, pids, segments));
     }
-    report::answer(&match report {
-        Report::Programs => check::for_programs(&checks, address.map(ToString::to_string)),
-        Report::People => check::for_people(&checks),
+    report::print(&match report {
+        Report::Json => check::json(&checks, address.map(ToString::to_string)),
+        Report::Text => check::text(&checks),
     })?;
     match checks.iter().all(|check| check.findings.is_empty()) {
         true => Ok(End::Done),

@@ -1,4 +1,4 @@
-//! Where one message ends and the next one begins, in the bytes on standard input and output.
+//! The boundaries of messages in the bytes of standard input and output.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -7,41 +7,40 @@ use shmpipe::Record;
 
 use crate::exit::{Code, Failure};
 
-/// Bytes in front of each message in the form that keeps the boundaries of binary messages: its length as a 32-bit
-/// little-endian number.
+/// Bytes of the length in front of each message of `--length-prefixed`: 32 bits, little-endian.
 const PREFIX: usize = 4;
 
-/// Bytes asked of the input at once, at first; a message that needs more gets more.
+/// Bytes of the first read buffer; it grows with long messages.
 const READ: usize = 128 << 10;
 
 /// How input is cut into messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
-    /// At each newline, which is not part of the message. What follows the last newline is a message too.
+    /// At each newline, which is not part of the message. Text after the last newline is a message too.
     Lines,
-    /// After so many bytes; the last message may be shorter.
+    /// After this many bytes; the last message may be shorter.
     Chunks(usize),
-    /// Wherever a read ended, after so many bytes at most.
+    /// At the end of each read, after at most this many bytes.
     Reads(usize),
-    /// By the length in front of each.
+    /// By the length in front of each message.
     Prefixed,
 }
 
-/// How messages are put on the output.
+/// How messages are written to the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Join {
-    /// Each with a newline behind it.
+    /// Each followed by a newline.
     Lines,
-    /// One right behind the other.
+    /// Without separators.
     Raw,
-    /// Each with its length in front.
+    /// Each after its length.
     Prefixed,
 }
 
 /// Why the input cannot be cut into messages. Messages are counted from 1.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Malformed {
-    /// A message, still growing or not, that no message of the pipe may be as long as.
+    /// A message exceeds the longest of the pipe. If it is not complete, it may become longer still.
     TooLong { what: &'static str, number: u64, length: usize, complete: bool, longest: usize },
     /// The input ended within a message.
     Truncated { number: u64, found: usize, expected: usize },
@@ -52,8 +51,8 @@ impl fmt::Display for Malformed {
         match self {
             Malformed::TooLong { what, number, length, complete, longest } => write!(
                 f,
-                "{what} {number} of the input has {}{length} bytes, a message of this pipe {longest} at most; \
-                 make a pipe of larger capacity",
+                "{what} {number} of the input has {}{length} bytes, more than the {longest} bytes of the longest message \
+                 of this pipe; create a pipe with a larger capacity",
                 if *complete { "" } else { "at least " }
             ),
             Malformed::Truncated { number, found, expected } => {
@@ -69,29 +68,29 @@ impl From<Malformed> for Failure {
     }
 }
 
-/// Input on its way to become messages.
+/// Cuts input into messages.
 ///
-/// Whole messages are taken from what was read before anything more is read, so that none waits for the input.
+/// All complete messages are taken before the next read, so that none waits for more input.
 pub struct Cutter {
     cut: Cut,
     longest: usize,
     buffer: Vec<u8>,
-    /// What is read and not yet taken: `buffer[start..end]`.
+    /// Bytes that are read and not yet taken: `buffer[start..end]`.
     start: usize,
     end: usize,
-    /// Bytes from `start` that are known to hold no newline.
+    /// Bytes from `start` on that hold no newline.
     searched: usize,
     ended: bool,
     taken: u64,
 }
 
 impl Cutter {
-    /// For messages of `longest` bytes at most.
+    /// For messages of at most `longest` bytes.
     pub fn new(cut: Cut, longest: usize) -> Self {
         Cutter { cut, longest, buffer: vec![0; READ], start: 0, end: 0, searched: 0, ended: false, taken: 0 }
     }
 
-    /// Reads once. Call it when [`next_message`](Cutter::next_message) has nothing more.
+    /// Reads once. To be called when [`next_message`](Cutter::next_message) returns nothing.
     pub fn read_from(&mut self, input: &mut impl Read) -> io::Result<()> {
         if self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
@@ -106,16 +105,16 @@ impl Cutter {
         Ok(())
     }
 
-    /// Whether the input has ended and all of it was taken.
+    /// Whether the input has ended and all of it is taken.
     pub fn is_over(&self) -> bool {
         self.ended && self.start == self.end
     }
 
-    /// The next message, if all of it was read.
+    /// The next message, if all of it is read.
     pub fn next_message(&mut self) -> Result<Option<&[u8]>, Malformed> {
         let held = &self.buffer[self.start..self.end];
-        // Where the message begins and ends within what is held, and how much goes with it.
-        let (from, to, goes) = match self.cut {
+        // The start and the end of the message in `held`, and the bytes to take with it.
+        let (from, to, consumed) = match self.cut {
             _ if held.is_empty() => return Ok(None),
             Cut::Lines => match memchr::memchr(b'\n', &held[self.searched..]) {
                 Some(at) => (0, self.searched + at, self.searched + at + 1),
@@ -132,11 +131,11 @@ impl Cutter {
             }
             Cut::Prefixed => {
                 let Some(prefix) = held.first_chunk::<PREFIX>() else {
-                    return self.no_more(held.len(), PREFIX);
+                    return self.incomplete(held.len(), PREFIX);
                 };
                 let length = u32::from_le_bytes(*prefix) as usize;
                 if length <= self.longest && held.len() < PREFIX + length {
-                    return self.no_more(held.len() - PREFIX, length);
+                    return self.incomplete(held.len() - PREFIX, length);
                 }
                 (PREFIX, PREFIX + length, PREFIX + length)
             }
@@ -145,19 +144,19 @@ impl Cutter {
         if length > self.longest {
             let what = if self.cut == Cut::Lines { "line" } else { "message" };
             // A line that has not ended yet may become longer.
-            let complete = goes > to || self.ended || self.cut != Cut::Lines;
+            let complete = consumed > to || self.ended || self.cut != Cut::Lines;
             let (number, longest) = (self.taken + 1, self.longest);
             return Err(Malformed::TooLong { what, number, length, complete, longest });
         }
         let message = self.start + from..self.start + to;
-        self.start += goes;
+        self.start += consumed;
         self.searched = 0;
         self.taken += 1;
         Ok(Some(&self.buffer[message]))
     }
 
-    /// Less is held than the message needs: more is to come, unless the input has ended.
-    fn no_more(&self, found: usize, expected: usize) -> Result<Option<&[u8]>, Malformed> {
+    /// The message needs more bytes than are held: an error if the input has ended.
+    fn incomplete(&self, found: usize, expected: usize) -> Result<Option<&[u8]>, Malformed> {
         match self.ended {
             true => Err(Malformed::Truncated { number: self.taken + 1, found, expected }),
             false => Ok(None),
@@ -169,8 +168,7 @@ impl Join {
     /// Appends a message to the output.
     pub fn append<P>(self, message: &Record<'_, P>, output: &mut Vec<u8>) {
         if self == Join::Prefixed {
-            let length =
-                u32::try_from(message.len()).expect("no message is longer than its header word can say");
+            let length = u32::try_from(message.len()).expect("the length of a message fits in 32 bits");
             output.extend_from_slice(&length.to_le_bytes());
         }
         message.append_to(output);
@@ -179,7 +177,7 @@ impl Join {
         }
     }
 
-    /// Bytes on the output of a message of `length` bytes.
+    /// Bytes that a message of `length` bytes takes on the output.
     pub fn span(self, length: usize) -> usize {
         match self {
             Join::Lines => length + 1,
@@ -193,7 +191,7 @@ impl Join {
 mod tests {
     use super::*;
 
-    /// Hands out its pieces one read at a time.
+    /// Returns one piece per read.
     struct Pieces<'a>(Vec<&'a [u8]>);
 
     impl Read for Pieces<'_> {
@@ -209,7 +207,7 @@ mod tests {
         }
     }
 
-    /// All messages, and after how many reads each came; or why there are no more.
+    /// All messages, each with the number of reads before it, and the error that ended the input, if any.
     fn cut(cut: Cut, longest: usize, pieces: &[&[u8]]) -> (Vec<(usize, Vec<u8>)>, Option<Malformed>) {
         let mut cutter = Cutter::new(cut, longest);
         let mut input = Pieces(pieces.to_vec());
@@ -235,14 +233,14 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_a_message_as_soon_as_it_was_read() {
+    fn a_line_is_a_message_as_soon_as_it_is_read() {
         let (messages, end) = cut(Cut::Lines, 100, &[b"a\nb\nhal", b"f\n\n", b"\nlast"]);
         assert_eq!(texts(&messages), [(1, "a"), (1, "b"), (2, "half"), (2, ""), (3, ""), (4, "last")]);
         assert_eq!(end, None);
     }
 
     #[test]
-    fn a_newline_at_the_end_makes_no_message() {
+    fn a_newline_at_the_end_is_not_a_message() {
         assert_eq!(texts(&cut(Cut::Lines, 100, &[b"a\n"]).0), [(1, "a")]);
         assert_eq!(texts(&cut(Cut::Lines, 100, &[b"\n"]).0), [(1, "")]);
         assert_eq!(texts(&cut(Cut::Lines, 100, &[]).0), []);
@@ -255,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_too_long_is_refused_with_both_lengths_and_those_before_are_not() {
+    fn a_line_too_long_is_refused_with_both_lengths_after_the_lines_before_it() {
         let (messages, end) = cut(Cut::Lines, 4, &[b"fits\n", b"fits too"]);
         assert_eq!(texts(&messages), [(1, "fits")]);
         let error = end.unwrap();
@@ -264,9 +262,7 @@ mod tests {
             Malformed::TooLong { what: "line", number: 2, length: 8, complete: false, longest: 4 }
         );
         assert!(
-            error
-                .to_string()
-                .starts_with("line 2 of the input has at least 8 bytes, a message of this pipe 4")
+            error.to_string().starts_with("line 2 of the input has at least 8 bytes, more than the 4 bytes")
         );
         let (_, end) = cut(Cut::Lines, 4, &[b"12345\n"]);
         assert_eq!(
@@ -286,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_are_full_whatever_the_reads_give_and_reads_are_not_waited_for() {
+    fn chunks_span_reads_and_raw_messages_do_not() {
         let pieces: [&[u8]; 3] = [b"abc", b"defgh", b"i"];
         assert_eq!(texts(&cut(Cut::Chunks(4), 4, &pieces).0), [(2, "abcd"), (2, "efgh"), (4, "i")]);
         assert_eq!(texts(&cut(Cut::Reads(4), 4, &pieces).0), [(1, "abc"), (2, "defg"), (2, "h"), (3, "i")]);

@@ -1,4 +1,4 @@
-//! Shell completions and man pages, made from the definition of the arguments.
+//! `shmpipe completions` and `shmpipe man`: generated from the definition of the arguments.
 
 use std::fs;
 use std::io;
@@ -13,16 +13,16 @@ use crate::args::Arguments;
 use crate::exit::{End, Failure, Outcome};
 use crate::output::report;
 
-/// Writes what completes the words of the command line in that shell.
+/// Prints the completion script for a shell.
 pub fn completions(shell: Shell) -> Outcome {
     let mut command = Arguments::command();
     let name = command.get_name().to_owned();
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, name, &mut script);
-    report::answer_and_end(&String::from_utf8_lossy(&script))
+    report::print_and_end(&String::from_utf8_lossy(&script))
 }
 
-/// Writes the man pages, one for each command, into that directory.
+/// Writes the man pages, one for each command, to a directory.
 pub fn man(directory: &Path) -> Outcome {
     write_pages(directory)
         .map_err(|error| Failure::io(&format!("writing man pages to {}", directory.display()), &error))?;

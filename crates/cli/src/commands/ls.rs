@@ -2,11 +2,11 @@
 
 use crate::exit::Outcome;
 use crate::output::columns;
-use crate::output::description::{self, Description, Withheld};
+use crate::output::description::{self, Description, Unreadable};
 use crate::output::report::{self, Report};
 use crate::system::pipes;
 
-/// All pipes of this machine, by name.
+/// Lists all pipes, sorted by name.
 pub fn run(report: Report) -> Outcome {
     let (mut pipes, trouble) = pipes::find();
     if let Some(trouble) = trouble {
@@ -16,24 +16,24 @@ pub fn run(report: Report) -> Outcome {
         let name = pipe.snapshot.as_ref().ok().and_then(|snapshot| snapshot.name.clone());
         (name.is_none(), name, pipe.location.to_string())
     });
-    let mut rows = vec![description::heads()];
+    let mut rows = vec![description::headers()];
     let mut objects = Vec::new();
     for pipe in &pipes {
-        let withheld = pipe.snapshot.as_ref().map_err(|error| Withheld::new(pipe, error));
+        let unreadable = pipe.snapshot.as_ref().map_err(|error| Unreadable::new(pipe, error));
         if report.is_json() {
-            objects.push(match withheld {
+            objects.push(match unreadable {
                 Ok(snapshot) => report::json(&Description::found(&pipe.location, snapshot)),
-                Err(withheld) => report::json(&withheld),
+                Err(unreadable) => report::json(&unreadable),
             });
         } else {
-            rows.push(withheld.map_or_else(
-                |withheld| withheld.row(),
+            rows.push(unreadable.map_or_else(
+                |unreadable| unreadable.row(),
                 |snapshot| description::row(&pipe.location, snapshot),
             ));
         }
     }
-    report::answer_and_end(&match report {
-        Report::Programs => format!("[{}]\n", objects.join(",\n ")),
-        Report::People => columns::align(&rows),
+    report::print_and_end(&match report {
+        Report::Json => format!("[{}]\n", objects.join(",\n ")),
+        Report::Text => columns::align(&rows),
     })
 }

@@ -1,8 +1,7 @@
-//! `shmpipe recv`: messages to standard output.
+//! `shmpipe recv`: writes messages to standard output.
 //!
-//! A message is released after it was written out, never before, and everything that was written is released before
-//! the next wait. So whatever ends this program, the next one continues behind what was written, and repeats the last
-//! batch at most.
+//! A message is released only after it is written, and everything written is released before the next wait. However this
+//! process ends, the next one therefore continues after what was written, and repeats at most the last batch.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Write};
@@ -19,13 +18,13 @@ use crate::output::report::Report;
 use crate::system::signals;
 use crate::system::stdio::{self, For};
 
-/// Messages are written out together until they have so many bytes: with one more, mostly still less than a pipe of
-/// the kernel holds.
+/// Messages are written together until they reach this size. With one more message that is usually still less than a kernel pipe
+/// holds.
 const BATCH: usize = 60 << 10;
 
 pub fn run(arguments: &args::Recv, report: Report) -> Outcome {
     signals::install()?;
-    let consumer = role::take_role(&arguments.pipe, report, Pipe::consumer)?;
+    let consumer = role::claim(&arguments.pipe, report, Pipe::consumer)?;
     signals::stop_on_signal(consumer.stopper());
     let join = match (arguments.raw, arguments.length_prefixed) {
         (true, _) => Join::Raw,
@@ -65,7 +64,7 @@ struct Receiver {
     output: File,
     join: Join,
     batch: Vec<u8>,
-    /// Messages still wanted, if they are counted.
+    /// Messages left to write, with `--count`.
     left: Option<u64>,
     timeout: Option<Duration>,
     follow: bool,
@@ -85,15 +84,15 @@ impl Receiver {
             if let Some(signal) = signals::received() {
                 return Err(Early::Signal(signal));
             }
-            if !self.pass_on()? && !self.wait()? {
+            if !self.write_batch()? && !self.wait()? {
                 break;
             }
         }
         Ok(())
     }
 
-    /// Writes out what is there now, one batch at most, and releases it. Tells whether there was anything.
-    fn pass_on(&mut self) -> Result<bool, Early> {
+    /// Writes the messages that are there, at most one batch, and releases them. Returns whether there were any.
+    fn write_batch(&mut self) -> Result<bool, Early> {
         self.batch.clear();
         let limit = self.left.map_or(usize::MAX, |left| left.try_into().unwrap_or(usize::MAX));
         let mut drain = self.consumer.drain(limit);
@@ -105,7 +104,7 @@ impl Receiver {
                     self.join.append(&message, &mut self.batch);
                 }
                 Ok(None) => break,
-                // What was taken before is good.
+                // The messages before it are good.
                 Err(error) => {
                     corrupt = Some(error);
                     break;
@@ -115,9 +114,9 @@ impl Receiver {
         let messages = drain.taken() as u64;
         if messages > 0 {
             self.progress.make_room();
-            if let Err(Unwritten { written, early }) = write_out(&mut self.output, &self.batch) {
+            if let Err(Unwritten { written, early }) = write_all(&mut self.output, &self.batch) {
                 drain.keep();
-                // A reader that left took with it what it had not read yet, so that nothing of this batch counts.
+                // A reader that left may not have read any of this batch, so none of it counts as written.
                 if !matches!(early, Early::ReaderLeft) {
                     self.release_written(written)?;
                 }
@@ -135,7 +134,7 @@ impl Receiver {
         }
     }
 
-    /// Releases those messages of a batch that are wholly within the first `written` bytes of the output.
+    /// Releases the messages of a batch that lie wholly within the first `written` bytes of the output.
     fn release_written(&mut self, mut written: usize) -> Result<(), RecvError> {
         let mut drain = self.consumer.drain(usize::MAX);
         let mut whole = 0;
@@ -150,14 +149,14 @@ impl Receiver {
         Ok(())
     }
 
-    /// Waits until there may be something, with nothing taken and not released. Tells whether to go on.
+    /// Waits for a message. All messages read are released by then. Returns whether to continue.
     fn wait(&mut self) -> Result<bool, Early> {
         let give_up = self.timeout.map(|timeout| Instant::now() + timeout);
-        // Set while the producer has closed and we wait for the next one.
+        // The producer closed, and we wait for the next one.
         let mut closed = false;
         loop {
-            self.progress.draw_if_due();
-            let deadline = [give_up, self.progress.next()].into_iter().flatten().min();
+            self.progress.update_if_due();
+            let deadline = [give_up, self.progress.next_update()].into_iter().flatten().min();
             let waited = match deadline {
                 _ if closed => self.consumer.wait_for_peer(deadline).map(|()| false),
                 Some(deadline) => self.consumer.recv_deadline(deadline).map(|message| {
@@ -176,7 +175,7 @@ impl Receiver {
                 Err(RecvError::Closed) => closed = true,
                 Err(RecvError::Abandoned) if self.follow => {
                     self.progress.clear();
-                    self.report.note("the producer has died; waiting for the next one");
+                    self.report.note("the producer died; waiting for the next one");
                 }
                 Err(RecvError::TimedOut) if give_up.is_none_or(|moment| Instant::now() < moment) => {}
                 Err(RecvError::Stopped) => {
@@ -188,8 +187,8 @@ impl Receiver {
     }
 }
 
-/// Writes all of it, or tells how much was written before something else happened.
-fn write_out(output: &mut File, bytes: &[u8]) -> Result<(), Unwritten> {
+/// Writes all bytes, or returns how many were written before something else happened.
+fn write_all(output: &mut File, bytes: &[u8]) -> Result<(), Unwritten> {
     let mut written = 0;
     while written < bytes.len() {
         let early = match output.write(&bytes[written..]) {
@@ -205,7 +204,7 @@ fn write_out(output: &mut File, bytes: &[u8]) -> Result<(), Unwritten> {
                 (ErrorKind::Interrupted | ErrorKind::WouldBlock, Some(signal)) => Early::Signal(signal),
                 (ErrorKind::Interrupted, None) => continue,
                 (ErrorKind::WouldBlock, None) => {
-                    // Somebody has made it so; whatever the wait says, the next write knows better.
+                    // Another process made the output non-blocking. The next write shows the result of the wait.
                     let _ = stdio::wait(output, For::Space, None);
                     continue;
                 }

@@ -8,7 +8,7 @@ use shmpipe::{Address, Peer, SetupError, Side};
 use crate::exit::{Code, End, Failure, Outcome};
 use crate::output::report::{self, Report, SCHEMA};
 
-/// A pipe that was removed, under `--json`.
+/// A removed pipe, as a JSON object.
 #[derive(Serialize)]
 pub struct Removed {
     schema: u32,
@@ -21,11 +21,11 @@ impl Removed {
     }
 }
 
-/// Failures of a command that goes on after them, and at the end fails for the first one.
+/// The failures of a command that continues after them and ends with the exit code of the first one.
 #[derive(Default)]
 pub struct Failures {
     first: Option<Code>,
-    /// Told at the very end, by whoever called us.
+    /// Reported at the end, by `main`.
     last: Option<Failure>,
 }
 
@@ -45,12 +45,12 @@ impl Failures {
     }
 }
 
-/// Removes all of them.
+/// Removes pipes.
 pub fn run(addresses: &[Address], force: bool, report: Report) -> Outcome {
     let mut failures = Failures::default();
     for address in addresses {
         match remove_one(address, force, report) {
-            Ok(()) if report.is_json() => report::answer(&(report::json(&Removed::new(address)) + "\n"))?,
+            Ok(()) if report.is_json() => report::print(&(report::json(&Removed::new(address)) + "\n"))?,
             Ok(()) => {}
             Err(failure) => failures.add(failure, report),
         }
@@ -64,14 +64,12 @@ fn remove_one(address: &Address, force: bool, report: Report) -> Result<(), Fail
             let held = matches!(error, SetupError::RoleTaken { .. });
             let failure = Failure::from(error).about(address);
             match held {
-                true => {
-                    Failure { message: failure.message + " (--force removes it all the same)", ..failure }
-                }
+                true => Failure { message: failure.message + " (--force removes it anyway)", ..failure },
                 false => failure,
             }
         });
     }
-    // A hint: they may come and go while we remove it.
+    // A hint: they may change while we remove it.
     let holders = shmpipe::inspect(address).map(|snapshot| {
         let holder = |role, side: &Side| match (side.peer, side.pid) {
             (Peer::Open, Some(pid)) => Some(format!("process {pid} was its {role}")),

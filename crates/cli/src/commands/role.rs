@@ -1,4 +1,4 @@
-//! Opening a pipe and taking one of its roles.
+//! Opens a pipe and claims one of its roles, for `send` and `recv`.
 
 use shmpipe::{Address, Pipe, SetupError};
 
@@ -6,23 +6,23 @@ use crate::args::PipeArgs;
 use crate::exit::Failure;
 use crate::output::report::Report;
 
-/// How often to start again because the pipe was removed between our opening it and our taking the role.
+/// How often to retry when the pipe is removed between opening it and claiming the role.
 const ATTEMPTS: u32 = 20;
 
-/// Opens the pipe, or makes it, and takes a role. Tells which wishes an existing pipe does not fulfil.
-pub fn take_role<E>(
+/// Opens or creates the pipe and claims a role. Reports the requested options that an existing pipe does not have.
+pub fn claim<E>(
     arguments: &PipeArgs,
     report: Report,
-    claim: impl Fn(&Pipe) -> Result<E, SetupError>,
+    role: impl Fn(&Pipe) -> Result<E, SetupError>,
 ) -> Result<E, Failure> {
     let options = arguments.options();
     let mut attempts = 0;
     loop {
         attempts += 1;
         let pipe = options.open_or_create(&arguments.address)?;
-        match claim(&pipe) {
+        match role(&pipe) {
             Ok(endpoint) => {
-                tell(&pipe, &arguments.address, report);
+                report_differences(&pipe, &arguments.address, report);
                 return Ok(endpoint);
             }
             Err(SetupError::Removed { .. } | SetupError::Replaced { .. }) if attempts < ATTEMPTS => {}
@@ -31,18 +31,18 @@ pub fn take_role<E>(
     }
 }
 
-fn tell(pipe: &Pipe, asked: &Address, report: Report) {
+fn report_differences(pipe: &Pipe, requested: &Address, report: Report) {
     for kept in pipe.kept() {
-        report.note(format_args!("the pipe at {asked} existed already: {kept}"));
+        report.note(format_args!("the pipe at {requested} already existed: {kept}"));
     }
-    let (asked, found) = (asked.to_string(), pipe.address().to_string());
-    if asked == "memfd" {
-        let number = found.trim_start_matches("fd:");
+    let (requested, actual) = (requested.to_string(), pipe.address().to_string());
+    if requested == "memfd" {
+        let number = actual.trim_start_matches("fd:");
         report.note(format_args!(
-            "nobody finds this pipe but as /proc/{}/fd/{number}; \"shmpipe serve PATH\" makes one for memfd:PATH",
+            "this pipe can be reached only as /proc/{}/fd/{number}; \"shmpipe serve PATH\" creates one for memfd:PATH",
             std::process::id()
         ));
-    } else if asked != found && !asked.starts_with("fd:") {
-        report.note(format_args!("the other side finds this pipe at {found}"));
+    } else if requested != actual && !requested.starts_with("fd:") {
+        report.note(format_args!("the address of this pipe for the other side is {actual}"));
     }
 }

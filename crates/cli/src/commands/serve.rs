@@ -1,4 +1,4 @@
-//! `shmpipe serve`: makes a pipe in a memfd and hands it out at a Unix socket.
+//! `shmpipe serve`: creates a pipe in a memfd and hands it out at a Unix socket.
 
 use std::io::ErrorKind;
 use std::thread;
@@ -12,7 +12,7 @@ use crate::output::description::Description;
 use crate::output::report::{self, Report};
 use crate::system::signals;
 
-/// After a failure that is not the client's, such as too many open files.
+/// The pause after a failure that is not the client's, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
 
 pub fn run(arguments: &args::Serve, report: Report) -> Outcome {
@@ -23,9 +23,9 @@ pub fn run(arguments: &args::Serve, report: Report) -> Outcome {
         server = server.trust_uid(uid)?;
     }
     let address = format!("memfd:{}", server.path().display());
-    report::answer(&match report {
-        Report::People => address + "\n",
-        Report::Programs => {
+    report::print(&match report {
+        Report::Text => address + "\n",
+        Report::Json => {
             let address: Address = address.parse().map_err(SetupError::from)?;
             let snapshot = shmpipe::inspect(pipe.address())?;
             report::json(&Description::found(&Location::Address(address), &snapshot)) + "\n"
@@ -37,13 +37,13 @@ pub fn run(arguments: &args::Serve, report: Report) -> Outcome {
         }
         match server.accept() {
             Ok(_) => {}
-            // A signal, or a client that was gone already.
+            // A signal, or a client that is already gone.
             Err(SetupError::Os { call: "accept4", source }) if source.kind() != ErrorKind::Interrupted => {
                 report.note(Failure::io("accept4", &source).message);
                 thread::sleep(PAUSE);
             }
             Err(SetupError::Os { .. }) => {}
-            // Somebody who was given nothing.
+            // A client that was refused.
             Err(error) => report.note(error),
         }
     }

@@ -1,11 +1,11 @@
 //! Text in columns.
 
-/// Rows as lines, each column as wide as its widest cell; no blanks at the ends of lines.
+/// Rows as lines, each column as wide as its widest cell, without trailing blanks.
 pub fn align(rows: &[Vec<String>]) -> String {
     align_figures(rows, usize::MAX)
 }
 
-/// The same; from column `figures` on, cells stand to the right.
+/// [`align`], with the cells of columns from `figures` on aligned right.
 pub fn align_figures(rows: &[Vec<String>], figures: usize) -> String {
     let mut widths = Vec::new();
     for row in rows {
@@ -35,7 +35,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_stand_to_the_right() {
+    fn figures_are_aligned_right() {
         let rows = [["a", "n", "1"], ["b", "nn", "100"]].map(|row| row.map(str::to_owned).to_vec());
         assert_eq!(super::align_figures(&rows, 2), "a  n     1\nb  nn  100\n");
     }

@@ -1,4 +1,4 @@
-//! What a pipe is like, in the words that `create`, `ls` and `stat` have in common.
+//! The state of a pipe, as `create`, `ls`, `stat` and `serve` print it.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,16 +12,16 @@ use crate::output::report::SCHEMA;
 use crate::output::units;
 use crate::system::users;
 
-/// A pipe under `--json`: one flat object.
+/// A pipe as a JSON object.
 #[derive(Debug, Serialize)]
 pub struct Description {
     schema: u32,
     name: Option<String>,
-    /// How it is opened; nothing for a memfd, which is not found by anything.
+    /// The address that opens it; none for a memfd.
     address: Option<String>,
     /// `sysv`, `posix`, `file` or `memfd`.
     kind: &'static str,
-    /// Where a memfd was found: a descriptor of a process.
+    /// The descriptor of a process that a memfd was found as.
     found_at: Option<String>,
     segment_id: String,
     device: Option<u64>,
@@ -71,9 +71,9 @@ pub struct Description {
     consumer_wakeups: u64,
 }
 
-/// A pipe that we may not look into, in a listing.
+/// A pipe in a listing that may not be read, as a JSON object.
 #[derive(Debug, Serialize)]
-pub struct Withheld {
+pub struct Unreadable {
     schema: u32,
     name: Option<String>,
     address: Option<String>,
@@ -89,17 +89,17 @@ pub struct Withheld {
     message: String,
 }
 
-/// Where a pipe was found that has no address.
+/// Where a pipe without an address was found.
 fn found_at(location: &Location) -> Option<String> {
     location.address().is_none().then(|| location.to_string())
 }
 
-/// Its key as an address, or its identifier where it has none: what other tools know it by.
+/// The address by its key, or by its identifier if it has none: the numbers that other tools show.
 fn number(key: i32, shm_id: i32) -> String {
     if key == 0 { format!("sysv:id:{shm_id}") } else { format!("sysv:{key:#x}") }
 }
 
-/// What a pipe is found by: a System V one by its number, any other by where it was found.
+/// The address to print: of a System V pipe by its number, of any other as it was found.
 fn address(location: &Location, snapshot: &Snapshot) -> String {
     match snapshot.object {
         Object::SysV { key, shm_id, .. } => number(key, shm_id),
@@ -137,7 +137,7 @@ fn mode(permissions: &Permissions) -> String {
     format!("{:04o}", permissions.mode)
 }
 
-/// Whether a side is there, in one word.
+/// The state of a side, in a word or two.
 fn state(side: &Side) -> &'static str {
     match side.peer {
         Peer::NeverCame => "never came",
@@ -160,12 +160,12 @@ fn age(snapshot: &Snapshot) -> Duration {
 }
 
 impl Description {
-    /// A pipe that somebody has named.
+    /// A pipe that the user named.
     pub fn of(snapshot: &Snapshot) -> Self {
         Self::found(&Location::Address(snapshot.address.clone()), snapshot)
     }
 
-    /// A pipe that was found.
+    /// A pipe that a listing found.
     pub fn found(location: &Location, snapshot: &Snapshot) -> Self {
         let Snapshot { permissions, producer, consumer, .. } = snapshot;
         let since_epoch = snapshot.created.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -225,7 +225,7 @@ impl Description {
     }
 }
 
-impl Withheld {
+impl Unreadable {
     pub fn new(listed: &Listed, error: &SetupError) -> Self {
         let Listed { location, permissions, object, .. } = listed;
         let failure = Failure::new(crate::exit::code_of(error), error);
@@ -233,7 +233,7 @@ impl Withheld {
             Object::SysV { key, shm_id, .. } => (Some(key), Some(shm_id)),
             _ => (None, None),
         };
-        Withheld {
+        Unreadable {
             schema: SCHEMA,
             name: None,
             address: location.address().map(|address| {
@@ -255,7 +255,7 @@ impl Withheld {
     /// The pipe as a row of a listing.
     pub fn row(&self) -> Vec<String> {
         let unknown = || "?".to_owned();
-        let Withheld { address, found_at, owner, mode, .. } = self;
+        let Unreadable { address, found_at, owner, mode, .. } = self;
         let location = address.clone().or_else(|| found_at.clone()).unwrap_or_default();
         let known = [owner.clone(), mode.clone()];
         let unknowns = [unknown(), unknown(), unknown(), unknown(), unknown()];
@@ -263,14 +263,14 @@ impl Withheld {
     }
 }
 
-/// The heads of the columns of a listing.
-pub fn heads() -> Vec<String> {
+/// The column headers of a listing.
+pub fn headers() -> Vec<String> {
     ["NAME", "ADDRESS", "CAPACITY", "FILL", "UNREAD", "PRODUCER", "CONSUMER", "OWNER", "MODE", "AGE"]
         .map(str::to_owned)
         .to_vec()
 }
 
-/// The name, fit for a terminal whatever somebody has written into the segment.
+/// The name, safe to print on a terminal whatever the segment contains.
 fn name(snapshot: &Snapshot) -> String {
     let Some(name) = &snapshot.name else { return "-".to_owned() };
     name.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
@@ -292,7 +292,7 @@ pub fn row(location: &Location, snapshot: &Snapshot) -> Vec<String> {
     ]
 }
 
-/// The pages of a pipe, and what is in force for them.
+/// The pages of a pipe.
 fn memory(memory: Memory) -> String {
     let mut text = format!(
         "{} resident, pages of {}",
@@ -300,13 +300,13 @@ fn memory(memory: Memory) -> String {
         units::show_size(memory.page_size)
     );
     if memory.huge > 0 {
-        text += &format!(", {} reached through huge ones", units::show_size(memory.huge));
+        text += &format!(", {} mapped by huge pages", units::show_size(memory.huge));
     }
     text + if memory.locked { ", locked" } else { ", not locked" }
 }
 
-/// A pipe by itself, for people: what, and how much.
-pub fn in_full(snapshot: &Snapshot) -> Vec<Vec<String>> {
+/// All details of a pipe, as rows of name and value.
+pub fn details(snapshot: &Snapshot) -> Vec<Vec<String>> {
     let Snapshot { permissions, .. } = snapshot;
     let mut rows: Vec<(String, String)> = Vec::new();
     let mut add = |what: &str, text: String| rows.push((what.to_owned(), text));
@@ -331,17 +331,14 @@ pub fn in_full(snapshot: &Snapshot) -> Vec<Vec<String>> {
             );
         }
     }
-    add("memory", snapshot.memory.map_or("cannot be told".to_owned(), memory));
+    add("memory", snapshot.memory.map_or("unknown".to_owned(), memory));
     add("capacity", format!("{} ({} bytes)", units::show_size(snapshot.capacity), snapshot.capacity));
     let fill = units::show_fill(snapshot.used, snapshot.capacity);
     add("fill", format!("{} bytes ({fill}), {} messages unread", snapshot.used, snapshot.unread()));
     add("longest message", format!("{} bytes", snapshot.max_len));
     add("schema", format!("{:#x}", snapshot.schema));
     add("wake mode", snapshot.wake_mode.to_string());
-    add(
-        "when both have closed",
-        if snapshot.remove_on_close { "it is removed" } else { "it stays" }.to_owned(),
-    );
+    add("when both have closed", if snapshot.remove_on_close { "removed" } else { "kept" }.to_owned());
     add(
         "owner",
         format!("{} (uid {}, gid {})", users::name(permissions.uid), permissions.uid, permissions.gid),
@@ -351,13 +348,13 @@ pub fn in_full(snapshot: &Snapshot) -> Vec<Vec<String>> {
     if let Some(attached) = snapshot.attached {
         add("attached", format!("{attached} times"));
     }
-    let stale = if snapshot.stale { ", from before the machine was last started" } else { "" };
+    let stale = if snapshot.stale { ", from before the last boot" } else { "" };
     add("age", units::show_age(age(snapshot)) + stale);
     for (name, side, moved, waited_for) in [
         ("producer", &snapshot.producer, "sent", "space"),
         ("consumer", &snapshot.consumer, "released", "messages"),
     ] {
-        add(name, format!("{}, claimed {} times so far", state_and_pid(side), side.epoch));
+        add(name, format!("{}, claimed {} times", state_and_pid(side), side.epoch));
         add(&format!("  {moved}"), format!("{} messages, {} bytes of payload", side.messages, side.bytes));
         add("  position", format!("{} bytes", side.position));
         add(&format!("  waited for {waited_for}"), format!("{} times", side.waits));

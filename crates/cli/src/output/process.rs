@@ -3,15 +3,15 @@
 use std::fmt;
 
 use crate::output::units;
-use crate::system::processes::Who;
+use crate::system::processes::ProcessInfo;
 use crate::system::users;
 
 /// A process with its program, its user and its age: `process 12 (recv, root, for 3m 5s)`.
-pub struct Shown<'a>(pub &'a Who);
+pub struct Shown<'a>(pub &'a ProcessInfo);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Who { pid, command, uid, age, .. } = self.0;
+        let ProcessInfo { pid, command, uid, age, .. } = self.0;
         write!(f, "process {pid} ({command}, {}", users::name(*uid))?;
         if let Some(age) = age {
             write!(f, ", for {}", units::show_age(*age))?;
@@ -22,5 +22,5 @@ impl fmt::Display for Shown<'_> {
 
 /// A process by its id, with what is known about it.
 pub fn describe(pid: u32) -> String {
-    Who::is(pid).map_or_else(|| format!("process {pid}"), |who| Shown(&who).to_string())
+    ProcessInfo::of(pid).map_or_else(|| format!("process {pid}"), |who| Shown(&who).to_string())
 }

@@ -1,6 +1,6 @@
-//! What is said on standard error and standard output, to people or, under `--json`, to programs.
+//! Writes results to standard output and messages to standard error, as text or as JSON.
 //!
-//! Under `--json` every object is flat, has `"schema": 1`, and has units in its keys.
+//! Every JSON object is flat, has `"schema": 1`, and has units in its keys.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -9,14 +9,16 @@ use serde::Serialize;
 
 use crate::exit::{End, Failure};
 
-/// The version of all objects under `--json`. It changes when a key changes or goes, not when one is added.
+/// The version of all JSON objects. It changes when a key changes or is removed, not when one is added.
 pub const SCHEMA: u32 = 1;
 
-/// Who reads what a command says.
+/// The format of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Report {
-    People,
-    Programs,
+    /// For people.
+    Text,
+    /// For programs (`--json`).
+    Json,
 }
 
 #[derive(Serialize)]
@@ -35,39 +37,39 @@ struct Note<'a> {
 
 impl Report {
     pub fn is_json(self) -> bool {
-        self == Report::Programs
+        self == Report::Json
     }
 
-    /// Says why the command failed.
+    /// Reports why the command failed.
     pub fn failure(self, failure: &Failure) {
         let Failure { code, message } = failure;
         let error = Error { schema: SCHEMA, error: code.name(), exit_code: *code as u8, message };
-        self.say(message, &error);
+        self.write(message, &error);
     }
 
-    /// Says something worth knowing that is no failure.
+    /// Reports something worth knowing that is not a failure.
     pub fn note(self, note: impl fmt::Display) {
         let note = note.to_string();
-        self.say(&note, &Note { schema: SCHEMA, note: &note });
+        self.write(&note, &Note { schema: SCHEMA, note: &note });
     }
 
-    fn say(self, text: &str, object: &impl Serialize) {
+    fn write(self, text: &str, object: &impl Serialize) {
         let line = match self {
-            Report::People => format!("shmpipe: {text}\n"),
-            Report::Programs => json(object) + "\n",
+            Report::Text => format!("shmpipe: {text}\n"),
+            Report::Json => json(object) + "\n",
         };
-        // Whoever closed standard error does not want to know.
+        // There is nowhere to report a closed standard error.
         let _ = io::stderr().write_all(line.as_bytes());
     }
 }
 
-/// One object on one line.
+/// An object on one line.
 pub fn json(object: &impl Serialize) -> String {
-    serde_json::to_string(object).expect("numbers, text and lists of these can always be written")
+    serde_json::to_string(object).expect("numbers, text and lists of these always serialize")
 }
 
-/// Puts the answer of a command on standard output. A reader that has left is no failure.
-pub fn answer(text: &str) -> Result<(), Failure> {
+/// Writes the result of a command to standard output. A reader that left is not a failure.
+pub fn print(text: &str) -> Result<(), Failure> {
     match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::io("writing to standard output", &error))
@@ -76,7 +78,7 @@ pub fn answer(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// The same, as the end of a command.
-pub fn answer_and_end(text: &str) -> Result<End, Failure> {
-    answer(text).map(|()| End::Done)
+/// [`print`] as the last step of a command.
+pub fn print_and_end(text: &str) -> Result<End, Failure> {
+    print(text).map(|()| End::Done)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Binary prefixes, with their factors.
 const PREFIXES: [(&str, u64); 4] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
 
-/// Bytes to be read by people: `512 B`, `64 KiB`, `1.5 MiB`.
+/// Bytes: `512 B`, `64 KiB`, `1.5 MiB`.
 pub fn show_size(bytes: u64) -> String {
     let Some((name, factor)) = PREFIXES.iter().rev().find(|(_, factor)| bytes >= *factor) else {
         return format!("{bytes} B");
@@ -16,7 +16,7 @@ pub fn show_size(bytes: u64) -> String {
     format!("{:.1} {}", bytes as f64 / *factor as f64, name)
 }
 
-/// An age to be read by people, in the two largest units that count: `5s`, `12m 5s`, `3h 20m`, `4d 1h`.
+/// An age in its two largest units: `5s`, `12m 5s`, `3h 20m`, `4d 1h`.
 pub fn show_age(age: Duration) -> String {
     let seconds = age.as_secs();
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
@@ -37,7 +37,7 @@ pub fn show_fill(used: u64, capacity: u64) -> String {
     }
 }
 
-/// How many of something go by in a second: `0`, `0.7`, `950`, `12.3k`, `4.56M`.
+/// A rate per second: `0`, `0.7`, `950`, `12.3k`, `4.56M`.
 pub fn show_rate(per_second: f64) -> String {
     match per_second {
         rate if rate > 0.0 && rate < 9.95 => format!("{rate:.1}"),
@@ -47,16 +47,16 @@ pub fn show_rate(per_second: f64) -> String {
     }
 }
 
-/// A time that was measured, in three figures: `4.31 ns`, `391 ns`, `12.3 us`, `1.02 ms`.
+/// A measured time in three figures: `4.31 ns`, `391 ns`, `12.3 us`, `1.02 ms`.
 pub fn show_time(nanoseconds: f64) -> String {
     const UNITS: [(&str, f64); 4] = [("ns", 1.0), ("us", 1e3), ("ms", 1e6), ("s", 1e9)];
-    // What would be rounded to 1000 has the next unit.
+    // What would round to 1000 takes the next unit.
     let (unit, factor) =
         UNITS.into_iter().rev().find(|(_, factor)| nanoseconds >= 0.9995 * factor).unwrap_or(UNITS[0]);
     format!("{} {unit}", show_figures(nanoseconds / factor))
 }
 
-/// A number in three figures, and never fewer than it has before the point.
+/// A number in at least three figures: all that it has before the point.
 pub fn show_figures(number: f64) -> String {
     match number {
         number if number < 9.995 => format!("{number:.2}"),
@@ -65,13 +65,13 @@ pub fn show_figures(number: f64) -> String {
     }
 }
 
-/// How many there are, in three figures: `928`, `27.3k`, `91.6M`, `2.66G`.
+/// A count in three figures: `928`, `27.3k`, `91.6M`, `2.66G`.
 pub fn show_count(number: f64) -> String {
     let (number, prefix) = with_prefix(number);
     number + prefix
 }
 
-/// How much of that unit there is, in three figures: `928 B/s`, `2.66 GB/s`.
+/// An amount of a unit in three figures: `928 B/s`, `2.66 GB/s`.
 pub fn show_amount(number: f64, unit: &str) -> String {
     let (number, prefix) = with_prefix(number);
     format!("{number} {prefix}{unit}")
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn people_read_short_figures() {
+    fn sizes_ages_fills_and_rates_are_short() {
         let sizes = [0, 1023, 1024, 1536, 1 << 20, 5 << 30];
         assert_eq!(sizes.map(show_size), ["0 B", "1023 B", "1 KiB", "1.5 KiB", "1 MiB", "5 GiB"]);
         let ages = [5, 725, 12_000, 350_000].map(|seconds| show_age(Duration::from_secs(seconds)));
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn times_have_three_figures_and_the_unit_that_fits() {
+    fn times_have_three_figures_and_a_fitting_unit() {
         let times = [0.0, 4.312, 62.04, 391.2, 999.4, 999.6, 12_345.0, 1.02e6, 2.5e9];
         let shown =
             ["0.00 ns", "4.31 ns", "62.0 ns", "391 ns", "999 ns", "1.00 us", "12.3 us", "1.02 ms", "2.50 s"];

@@ -5,36 +5,36 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use procfs::process::{Process, all_processes};
 
-/// Whether other processes can be seen here at all: where /proc hides those of other users, not even the first one.
+/// Whether the processes of other users are visible. If /proc hides them, process 1 is missing.
 pub fn are_visible() -> bool {
     Path::new("/proc/1/stat").exists()
 }
 
-/// Whether a program of that name runs, as far as can be seen.
+/// Whether a program of that name runs, among visible processes.
 pub fn is_running(name: &str) -> bool {
     let Ok(processes) = all_processes() else { return false };
     processes.flatten().filter_map(|process| process.stat().ok()).any(|stat| stat.comm == name)
 }
 
-/// What is known of a process.
+/// A process.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Who {
+pub struct ProcessInfo {
     pub pid: u32,
-    /// Its program, as far as the kernel keeps the name.
+    /// The name of its program, as far as the kernel keeps it.
     pub command: String,
     pub uid: u32,
-    /// For how long it has run.
+    /// The time since it started.
     pub age: Option<Duration>,
-    /// A signal has stopped it (SIGSTOP, Ctrl-Z), or a debugger.
+    /// A signal (SIGSTOP, Ctrl-Z) or a debugger stopped it.
     pub stopped: bool,
 }
 
-impl Who {
-    /// `None` if there is no such process, or none that we may see.
-    pub fn is(pid: u32) -> Option<Who> {
+impl ProcessInfo {
+    /// `None` if there is no such process, or it is not visible.
+    pub fn of(pid: u32) -> Option<ProcessInfo> {
         let process = Process::new(pid.try_into().ok()?).ok()?;
         let stat = process.stat().ok()?;
-        Some(Who {
+        Some(ProcessInfo {
             pid,
             command: printable(&stat.comm),
             uid: process.status().ok()?.euid,
@@ -44,12 +44,12 @@ impl Who {
     }
 }
 
-/// A program may give itself any name.
+/// A name that is safe to print: a program may give itself any.
 fn printable(name: &str) -> String {
     name.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
-/// For how long a process has run that was started so many ticks after the machine.
+/// The age of a process, by its start in ticks after the boot.
 fn age(start: u64) -> Option<Duration> {
     let booted = UNIX_EPOCH + Duration::from_secs(procfs::boot_time_secs().ok()?);
     let started = booted + Duration::from_secs(start / procfs::ticks_per_second());
@@ -61,10 +61,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_process_is_known_and_no_process_is_none() {
-        let us = Who::is(std::process::id()).unwrap();
+    fn this_process_is_found_and_others_are_not() {
+        let us = ProcessInfo::of(std::process::id()).unwrap();
         assert_eq!((us.uid, us.stopped), (crate::system::users::current(), false));
         assert!(us.age.unwrap() < Duration::from_secs(3600) && !us.command.is_empty());
-        assert!(Who::is(0).is_none() && Who::is(u32::MAX).is_none());
+        assert!(ProcessInfo::of(0).is_none() && ProcessInfo::of(u32::MAX).is_none());
     }
 }

@@ -1,4 +1,4 @@
-//! The bench, in small. Its figures are not looked at: this machine is busy with tests.
+//! A short bench. Its figures are not checked: the machine is busy with tests.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,8 +16,7 @@ use crate::terminal::{terminal, wait_for};
 const TRANSPORTS: [&str; 4] = ["shmpipe", "shmpipe-spin", "pipe", "unix"];
 const SIZES: [u64; 2] = [64, 1024];
 
-/// A short run with some words more, and its process id. Where other tests keep the machine so busy that there are hardly
-/// any figures, a longer one.
+/// A short run with additional arguments, and its process id. A longer one if other tests keep the machine too busy for figures.
 fn short(words: &[&str]) -> (u32, Finished) {
     for time in ["1s", "6s", "20s"] {
         let short =
@@ -44,7 +43,7 @@ fn of_kind<'a>(objects: &'a [Value], kind: &'a str) -> impl Iterator<Item = &'a 
     objects.iter().filter(move |object| object["kind"] == kind)
 }
 
-/// A file of this test, gone when the test ends.
+/// A file, removed when the test ends.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -65,9 +64,9 @@ impl Drop for Scratch {
     }
 }
 
-/// Segments and message queues that were made by that process. (A semaphore set does not tell who made it; ours go with
-/// their segments.)
-fn left_by(pid: u32) -> Vec<String> {
+/// Segments and message queues that a process created and left. (A semaphore set does not show its creator, but is removed with
+/// its segment.)
+pub fn left_by(pid: u32) -> Vec<String> {
     let mut left = Vec::new();
     for (list, column) in [("shm", 4), ("msg", 6)] {
         let rows = fs::read_to_string(format!("/proc/sysvipc/{list}")).unwrap();
@@ -87,7 +86,7 @@ fn is_there(pid: u32) -> bool {
 }
 
 #[test]
-fn the_bench_tells_programs_all_it_has_measured() {
+fn the_bench_prints_all_measurements_as_json() {
     let (pid, bench) = short(&["--json"]);
     eventually(|| left_by(pid).is_empty().then_some(()));
     let objects = objects(&bench);
@@ -100,7 +99,7 @@ fn the_bench_tells_programs_all_it_has_measured() {
         of_kind(&objects, "transport").map(|object| object["transport"].as_str().unwrap()).collect();
     assert_eq!(listed, TRANSPORTS);
 
-    // every placement is told of, also one that did not occur, and every slice was in one of them or discarded
+    // every placement has a row, even one that did not occur, and every slice is in one of them or discarded
     let placements: Vec<&Value> = of_kind(&objects, "floor").map(|object| &object["placement"]).collect();
     assert_eq!(placements, ["near", "far"]);
     let slices: u64 = of_kind(&objects, "floor").map(|object| object["slices"].as_u64().unwrap()).sum();
@@ -136,7 +135,7 @@ fn the_bench_tells_programs_all_it_has_measured() {
     let woken: BTreeSet<_> =
         of_kind(&objects, "wake_up").map(|row| row["transport"].as_str().unwrap()).collect();
     assert_eq!(woken.into_iter().collect::<Vec<_>>(), ["pipe", "shmpipe", "unix"]);
-    // the curves rise, and those points that the rows have too are the same
+    // the curves rise, and agree with the rows where both have a point
     for row in of_kind(&objects, "round_trip") {
         let same = |point: &&Value| {
             ["transport", "placement", "message_bytes"].iter().all(|key| point[*key] == row[*key])
@@ -156,16 +155,16 @@ fn the_bench_tells_programs_all_it_has_measured() {
     for (name, group) in TRANSPORTS.into_iter().zip(["sleeping", "polling", "sleeping", "sleeping"]) {
         let (its, percent) = idle(name);
         assert_eq!(its, group);
-        // a short look is at most a tick of the clock too long or too short
+        // a short sample is off by at most one tick of the clock
         assert!((0.0..=200.0).contains(&percent), "{name}: {percent}");
     }
 }
 
 #[test]
-fn the_bench_tells_people_what_polls_and_what_sleeps_apart() {
+fn the_bench_prints_polling_and_sleeping_transports_in_separate_tables() {
     let (_, bench) = short(&[]);
     let text = text(&bench);
-    for part in ["THE TWO CPUS", "near", "far", "n = ", "AT A GLANCE", "of a CPU", "pairs of processes"] {
+    for part in ["THE TWO CPUS", "near", "far", "n = ", "SUMMARY", "of a CPU", "pairs of processes"] {
         assert!(text.contains(part), "{part} is not in\n{text}");
     }
     let (sleeping, polling) = text.split_once("RECEIVERS THAT POLL").unwrap();
@@ -180,8 +179,8 @@ fn the_bench_tells_people_what_polls_and_what_sleeps_apart() {
 }
 
 #[test]
-fn the_report_is_one_well_formed_file_that_loads_nothing() {
-    // what is written on the command line comes into the report, and must stay text
+fn the_report_is_one_well_formed_self_contained_file() {
+    // the report quotes the command line, which must stay text
     let file = Scratch::new("report <script>alert(1)<!-- &amp; \"quoted\" 'too'.html");
     let (_, bench) = short(&["--json", "--html", file.path()]);
     let html = fs::read_to_string(file.path()).unwrap();
@@ -201,7 +200,7 @@ fn the_report_is_one_well_formed_file_that_loads_nothing() {
     let text = page.text();
     assert!(text.contains(&file.path()[file.path().len() - 30..].replace('\'', r"'\''")), "{text}");
 
-    // a plot of each kind for each group and placement with figures, each in two formats, each told of to those who do not see it
+    // a plot of each kind for each group and placement with figures, each in two formats, each with a label for screen readers
     let objects = objects(&bench);
     let labels = page.attributes("aria-label");
     let plots: Vec<&str> =
@@ -219,7 +218,7 @@ fn the_report_is_one_well_formed_file_that_loads_nothing() {
     assert_eq!(by_size(": round trips by size"), 2 * 2 * placements);
     assert_eq!(by_size(": throughput by size"), 2 * 2 * placements);
 
-    // no figure but those that programs get
+    // the same figures as in JSON
     for name in TRANSPORTS {
         assert!(text.contains(name));
     }
@@ -246,7 +245,7 @@ fn a_signal_ends_the_bench_in_order_at_any_moment() {
         std::thread::sleep(std::time::Duration::from_millis(milliseconds));
         bench.signal(signal);
         bench.finish().code(code).quiet().quiet_on_stdout();
-        // Whoever lists all pipes keeps one that was removed for a moment.
+        // A listing of all pipes keeps a removed segment for a moment.
         eventually(|| left_by(pid).is_empty().then_some(()));
         eventually(|| (!is_there(partner)).then_some(()));
         assert!(!file.0.exists(), "a report of a run that did not end");
@@ -254,10 +253,10 @@ fn a_signal_ends_the_bench_in_order_at_any_moment() {
 }
 
 #[test]
-fn a_bench_that_is_killed_leaves_nothing() {
+fn a_killed_bench_leaves_nothing() {
     let bench = Running::start(shmpipe(&["bench", "--full"]).stdout(Stdio::piped()).stderr(Stdio::piped()));
     let (pid, partner) = (bench.id(), eventually(|| children(bench.id()).first().copied()));
-    // both are at it: what the transports need is there
+    // both run, and the transports have their objects
     eventually(|| (!left_by(pid).is_empty()).then_some(()));
     std::thread::sleep(std::time::Duration::from_millis(500));
     bench.signal(libc::SIGKILL);
@@ -270,10 +269,10 @@ fn wrong_options_are_refused_before_anything_is_measured() {
     let folder = env!("CARGO_TARGET_TMPDIR");
     let missing = format!("{folder}/no/such/folder/report.html");
     for (words, code, said) in [
-        (&["--pin", "0,0"][..], 2, "expected two different ones"),
+        (&["--pin", "0,0"][..], 2, "expected two different CPUs"),
         (&["--pin", "0"], 2, "expected two CPUs"),
         (&["--pin", "0,100000"], 2, "CPU 100000 is not among those allowed"),
-        (&["--sizes", "0"], 2, "expected one byte at least"),
+        (&["--sizes", "0"], 2, "expected at least one byte"),
         (&["--sizes", "8,x"], 2, "expected a whole number of bytes"),
         (&["--sizes", "2MiB"], 2, "2097152 bytes are more than 1048576"),
         (&["--transports", "pipe,carrier-pigeon"], 2, "there is no carrier-pigeon; there are"),
@@ -292,7 +291,7 @@ fn wrong_options_are_refused_before_anything_is_measured() {
     }
 }
 
-/// A command that may use but one of the CPUs that this process may.
+/// The command line, allowed to use only one CPU.
 fn on_one_cpu(words: &[&str]) -> std::process::Command {
     let mut command = shmpipe(words);
     // SAFETY: both calls may be made between fork and exec.
@@ -316,7 +315,7 @@ fn on_one_cpu(words: &[&str]) -> std::process::Command {
 }
 
 #[test]
-fn on_one_cpu_only_what_sleeps_is_measured() {
+fn on_one_cpu_only_sleeping_transports_are_measured() {
     let words =
         ["bench", "--time", "1s", "--sizes", "64", "--transports", "pipe,shmpipe,shmpipe-spin", "--json"];
     let bench = Running::start(on_one_cpu(&words).stdout(Stdio::piped()).stderr(Stdio::piped()));
@@ -334,7 +333,7 @@ fn on_one_cpu_only_what_sleeps_is_measured() {
 }
 
 #[test]
-fn a_bar_is_shown_on_a_terminal_and_taken_away() {
+fn a_bar_is_shown_on_a_terminal_and_cleared() {
     let ((mut screen, theirs), mut seen) = (terminal(), Vec::new());
     let mut command = shmpipe(&["bench", "--time", "3s", "--sizes", "64", "--transports", "pipe"]);
     let bench = Running::start(command.stdout(Stdio::piped()).stderr(theirs));
@@ -342,7 +341,7 @@ fn a_bar_is_shown_on_a_terminal_and_taken_away() {
     wait_for(&mut screen, &mut seen, "round trips and throughput by size");
     wait_for(&mut screen, &mut seen, "%   1s");
     bench.finish().code(0);
-    // the last that is written takes the line away
+    // the last output clears the line
     eventually(|| {
         let mut buffer = [0; 4096];
         match screen.read(&mut buffer) {

@@ -1,14 +1,14 @@
-//! Input that is no text.
+//! Binary input.
 
 use shmpipe::Role;
 
 use crate::process::{Name, ask, noise, run, start, wait_for_holder};
 
-/// More than the ring holds, and no multiple of anything.
+/// More than the ring holds, and not a round number.
 const LENGTH: usize = (8 << 20) + 4321;
 
 #[test]
-fn a_file_comes_out_byte_identical_whoever_starts_first() {
+fn a_file_arrives_byte_identical_whichever_side_starts_first() {
     let file = noise(LENGTH, 1);
     let ways: [&[&str]; 3] = [&["--chunk", "64KiB"], &["--chunk", "12345"], &["--raw"]];
     for (number, way) in ways.iter().enumerate() {
@@ -41,7 +41,7 @@ fn a_small_ring_carries_a_large_file() {
 }
 
 #[test]
-fn chunks_are_the_messages() {
+fn each_chunk_is_a_message() {
     let name = Name::new("chunks");
     run(&["send", &name, "--chunk", "4"], b"abcdefghi").code(0);
     ask(&["recv", &name, "--length-prefixed"]).code(0).wrote(b"\x04\0\0\0abcd\x04\0\0\0efgh\x01\0\0\0i");
@@ -73,7 +73,7 @@ fn input_that_ends_within_a_prefixed_message_is_an_error() {
 }
 
 #[test]
-fn what_can_never_fit_is_an_error_with_both_lengths() {
+fn a_message_that_can_never_fit_is_an_error_with_both_lengths() {
     let name = Name::new("never-fits");
     run(&["send", &name, "--length-prefixed"], b"\xff\xff\0\x10rest").code(1).said(&[
         "message 1",

@@ -1,5 +1,5 @@
-//! Every exit code, and the one line that goes with it. Those of peers that die are in `deaths`, of foreign segments in
-//! `foreign`, of signals in `interrupts`.
+//! Every exit code, and its error message. Codes of dead peers are in `deaths`, of foreign segments in `foreign`, of signals in
+//! `interrupts`.
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -9,13 +9,13 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use shmpipe::Role;
 
-use crate::process::{Finished, Name, Running, ask, numbered, run, shmpipe, start, wait_for_holder};
+use crate::process::{Finished, Name, Running, ask, is_root, numbered, run, shmpipe, start, wait_for_holder};
 
-/// Somebody who owns nothing.
+/// A user who owns nothing.
 const NOBODY: u32 = 65534;
 
 #[test]
-fn an_output_that_takes_nothing_is_a_failure_and_releases_nothing() {
+fn a_full_output_is_a_failure_and_releases_nothing() {
     let name = Name::new("full-disk");
     let input = numbered(0, 1000);
     run(&["send", &name], &input).code(0);
@@ -53,7 +53,7 @@ fn wrong_usage_is_2() {
 }
 
 #[test]
-fn help_lists_the_exit_codes_and_is_no_failure() {
+fn help_lists_the_exit_codes_and_succeeds() {
     for words in
         [&["--help"][..], &["-h"], &["send", "--help"], &["recv", "-h"], &["help", "rm"], &["demo", "--help"]]
     {
@@ -71,7 +71,7 @@ fn help_lists_the_exit_codes_and_is_no_failure() {
 }
 
 #[test]
-fn a_pipe_that_is_not_there_is_3() {
+fn a_missing_pipe_is_3() {
     let name = Name::new("nothing");
     for command in ["stat", "rm"] {
         ask(&[command, &name]).code(3).said(&["there is no pipe at", &name]);
@@ -85,7 +85,7 @@ fn a_pipe_that_is_not_there_is_3() {
 }
 
 #[test]
-fn a_pipe_removed_under_a_side_that_waits_is_3() {
+fn a_pipe_removed_under_a_waiting_side_is_3() {
     let (empty, full) = (Name::new("removed-empty"), Name::new("removed-full"));
     let recv = start(&["recv", &empty]);
     let send = start(&["send", &full, "--capacity", "4KiB"]).feed(numbered(0, 10_000));
@@ -97,7 +97,7 @@ fn a_pipe_removed_under_a_side_that_waits_is_3() {
 }
 
 #[test]
-fn a_role_that_is_taken_is_4_and_names_the_holder() {
+fn a_taken_role_is_4_and_names_the_holder() {
     let name = Name::new("taken");
     let (send, recv) = (start(&["send", &name]), start(&["recv", &name]));
     wait_for_holder(&name, Role::Producer, send.id());
@@ -109,28 +109,21 @@ fn a_role_that_is_taken_is_4_and_names_the_holder() {
 }
 
 #[test]
-fn a_pipe_that_exists_is_4_for_create() {
-    let name = Name::new("exists");
-    ask(&["create", &name]).code(0);
-    ask(&["create", &name]).code(4).said(&["already", &name]);
-}
-
-#[test]
-fn no_message_for_so_long_is_5() {
+fn no_message_until_the_timeout_is_5() {
     let name = Name::new("recv-timeout");
     ask(&["recv", &name, "--timeout", "100ms"]).code(5).said(&["stayed empty"]);
-    // With a producer that is there and says nothing, after what there was.
+    // With an idle producer, after its messages.
     let mut send = start(&["send", &name]);
     std::io::Write::write_all(send.input(), b"something\n").unwrap();
     ask(&["recv", &name, "--timeout", "0.3s"]).code(5).wrote(b"something\n");
-    // The producer leaves when it hears that a consumer has closed.
-    let nobody = Name::new("recv-timeout-alone");
-    ask(&["recv", &nobody, "--timeout", "0"]).code(5);
-    ask(&["recv", &nobody, "--timeout", "50ms", "--follow"]).code(5);
+    // The producer ends when it notices that a consumer closed.
+    let alone = Name::new("recv-timeout-alone");
+    ask(&["recv", &alone, "--timeout", "0"]).code(5);
+    ask(&["recv", &alone, "--timeout", "50ms", "--follow"]).code(5);
 }
 
 #[test]
-fn no_producer_for_so_long_is_5_for_follow() {
+fn no_producer_until_the_timeout_is_5_for_follow() {
     let name = Name::new("follow-timeout");
     run(&["send", &name], b"one\n").code(0);
     ask(&["recv", &name, "--follow", "--timeout", "350ms"])
@@ -140,33 +133,33 @@ fn no_producer_for_so_long_is_5_for_follow() {
 }
 
 #[test]
-fn no_space_for_so_long_is_5() {
+fn no_space_until_the_timeout_is_5() {
     let name = Name::new("send-timeout");
     let input = numbered(0, 10_000);
     run(&["send", &name, "--capacity", "4KiB", "--timeout", "100ms"], &input).code(5).said(&["stayed full"]);
     let recv = ask(&["recv", &name]).code(0);
     assert!(
         !recv.out.is_empty() && input.starts_with(&recv.out),
-        "what was sent before is whole and in order"
+        "messages sent before are whole and in order"
     );
 }
 
 #[test]
-fn a_consumer_that_has_closed_is_6_for_send() {
+fn a_closed_consumer_is_6_for_send() {
     let name = Name::new("consumer-closed");
     let mut send = start(&["send", &name]);
     std::io::Write::write_all(send.input(), b"1\n").unwrap();
     ask(&["recv", &name, "--count", "1"]).code(0).wrote(b"1\n");
     std::io::Write::write_all(send.input(), b"2\n").unwrap();
     send.finish().code(6).said(&["the consumer has closed"]);
-    // Or while there is nothing to send.
+    // While there is nothing to send.
     let idle = Name::new("consumer-closed-idle");
     let mut send = start(&["send", &idle]);
     std::io::Write::write_all(send.input(), b"1\n").unwrap();
     ask(&["recv", &idle, "--count", "1"]).code(0);
     send.wait_for_words("the consumer has closed", 1);
     send.finish().code(6);
-    // Or while it waits for space.
+    // While it waits for space.
     let full = Name::new("consumer-closed-full");
     let send = start(&["send", &full, "--capacity", "4KiB"]).feed(numbered(0, 10_000));
     wait_for_holder(&full, Role::Producer, send.id());
@@ -183,7 +176,7 @@ fn another_schema_is_7_with_both_values() {
 }
 
 #[test]
-fn waiting_asleep_where_nobody_sleeps_is_7() {
+fn sleeping_on_a_pipe_that_wakes_no_sleepers_is_7() {
     let name = Name::new("never");
     ask(&["create", &name, "--wake", "never"]).code(0);
     ask(&["recv", &name, "--wait", "block"]).code(7).said(&["nobody sleeps"]);
@@ -191,14 +184,14 @@ fn waiting_asleep_where_nobody_sleeps_is_7() {
     ask(&["recv", &name, "--wait", "spin"]).code(0).wrote(b"x\n");
 }
 
-/// A copy of the tool that everybody may run.
+/// A copy of the command line that every user may run.
 pub struct Copy(PathBuf);
 
 impl Copy {
     pub fn new(name: &str) -> Copy {
         let copy = Copy(std::env::temp_dir().join(name));
-        // By another process: a child of ours that another thread starts now would inherit a file that we write to, and
-        // what is being written to cannot be run.
+        // Written by another process: a child that another thread starts now would inherit our descriptor, and a file that is open
+        // for writing cannot be executed.
         let mut install = Command::new("install");
         let install = install.args(["-m", "755", env!("CARGO_BIN_EXE_shmpipe")]).arg(&copy.0);
         assert!(install.status().unwrap().success());
@@ -224,10 +217,9 @@ impl Drop for Copy {
 }
 
 #[test]
-fn what_belongs_to_somebody_else_is_8() {
-    // SAFETY: the call has no arguments.
-    if unsafe { libc::geteuid() } != 0 {
-        eprintln!("skipped: only root can be somebody else");
+fn a_pipe_of_another_user_is_8() {
+    if !is_root() {
+        eprintln!("skipped: needs root, to run as another user");
         return;
     }
     let name = Name::new("private");
@@ -239,7 +231,7 @@ fn what_belongs_to_somebody_else_is_8() {
     copy.run_as_nobody(&["rm", &name]).code(8);
     copy.run_as_nobody(&["rm", "--force", &name]).code(8);
     ask(&["stat", &name]).code(0);
-    // It is listed all the same, without what is inside.
+    // It is listed anyway, without its contents.
     let listed = copy.run_as_nobody(&["ls", "--json"]).code(0).quiet();
     let objects: Vec<Value> = serde_json::from_slice(&listed.out).unwrap();
     let shmpipe::Object::SysV { shm_id, .. } = shmpipe::inspect(&*name).unwrap().object else {
@@ -253,7 +245,7 @@ fn what_belongs_to_somebody_else_is_8() {
     let row = listed.lines().find(|row| row.contains(address)).unwrap();
     assert_eq!(row.split_whitespace().filter(|cell| *cell == "?").count(), 7, "{row}");
 
-    // A pipe of somebody whom we do not trust is none for us, unless we say so.
+    // A pipe of an untrusted user is refused, unless told to trust that user.
     let theirs = Name::new("theirs");
     copy.run_as_nobody(&["create", &theirs, "--mode", "666"]).code(0);
     ask(&["recv", &theirs]).code(8).said(&["65534", "trusted"]);
@@ -261,7 +253,7 @@ fn what_belongs_to_somebody_else_is_8() {
     copy.run_as_nobody(&["recv", &theirs, "--mode", "666"]).code(0).quiet().wrote(b"hello\n");
 }
 
-/// The one object on standard error.
+/// The JSON object on standard error.
 fn error(finished: &Finished) -> Value {
     assert_eq!(finished.err.lines().count(), 1, "{}", finished.err);
     let object: Value = serde_json::from_str(&finished.err).unwrap();

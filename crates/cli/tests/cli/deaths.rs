@@ -1,4 +1,4 @@
-//! Either side killed without a word: nothing that was sent is lost.
+//! Either side killed: no sent message is lost.
 
 use std::io::{Read, Write};
 use std::process::Stdio;
@@ -12,7 +12,7 @@ use crate::process::{
 };
 
 #[test]
-fn a_producer_that_was_killed_is_6_after_what_it_sent() {
+fn a_killed_producer_is_6_after_its_messages() {
     let name = Name::new("producer-killed");
     for round in 0..2 {
         let mut send = start(&["send", &name]);
@@ -24,7 +24,7 @@ fn a_producer_that_was_killed_is_6_after_what_it_sent() {
         send.signal(libc::SIGKILL);
         send.finish().killed();
         recv.finish().code(6).said(&["the producer has died"]).wrote(b"1\n2\n3\n4\n");
-        // Told once: whoever comes next waits for a successor.
+        // Reported once: the next consumer waits for a new producer.
         if round == 0 {
             ask(&["recv", &name, "--timeout", "300ms"]).code(5);
         }
@@ -32,18 +32,7 @@ fn a_producer_that_was_killed_is_6_after_what_it_sent() {
 }
 
 #[test]
-fn a_producer_that_was_killed_before_recv_came_is_6_after_what_it_sent() {
-    let name = Name::new("killed-before");
-    let mut send = start(&["send", &name]);
-    send.input().write_all(b"1\n2\n").unwrap();
-    eventually(|| (shmpipe::inspect(&*name).ok()?.producer.messages == 2).then_some(()));
-    send.signal(libc::SIGKILL);
-    send.finish().killed();
-    ask(&["recv", &name]).code(6).wrote(b"1\n2\n");
-}
-
-#[test]
-fn follow_waits_for_the_successor_of_a_producer_that_was_killed() {
+fn follow_waits_for_the_successor_of_a_killed_producer() {
     let name = Name::new("follow-killed");
     let recv = start(&["recv", &name, "--follow", "-n", "3"]);
     let mut send = start(&["send", &name]);
@@ -51,7 +40,7 @@ fn follow_waits_for_the_successor_of_a_producer_that_was_killed() {
     recv.wait_for_output(|output| output == b"1\n");
     send.signal(libc::SIGKILL);
     send.finish().killed();
-    recv.wait_for_words("the producer has died", 1);
+    recv.wait_for_words("the producer died", 1);
     let mut send = start(&["send", &name]);
     send.input().write_all(b"2\n3\n").unwrap();
     recv.finish().code(0).wrote(b"1\n2\n3\n");
@@ -59,7 +48,7 @@ fn follow_waits_for_the_successor_of_a_producer_that_was_killed() {
 }
 
 #[test]
-fn send_waits_for_the_successor_of_a_consumer_that_was_killed() {
+fn send_waits_for_the_successor_of_a_killed_consumer() {
     let name = Name::new("consumer-killed");
     let input = numbered(0, 20_000);
     let mut send = start(&["send", &name, "--capacity", "4KiB"]);
@@ -70,15 +59,15 @@ fn send_waits_for_the_successor_of_a_consumer_that_was_killed() {
     recv.signal(libc::SIGKILL);
     recv.finish().killed();
     let send = send.feed(input[10 * 8..].to_vec());
-    send.wait_for_words("the consumer has died; waiting for its successor", 1);
+    send.wait_for_words("the consumer died; waiting for the next one", 1);
     let second = ask(&["recv", &name]).code(0).quiet();
-    send.finish().code(0).said(&["the consumer has died"]);
-    // The first ten were written out, and perhaps not released yet.
+    send.finish().code(0).said(&["the consumer died"]);
+    // The first ten were written, and perhaps not released.
     assert_eq!(continues(&numbers(&second.out), 10, 10), 20_000);
 }
 
 #[test]
-fn send_tells_of_a_killed_consumer_also_while_there_is_nothing_to_send() {
+fn an_idle_send_reports_a_killed_consumer() {
     let name = Name::new("killed-while-idle");
     let send = start(&["send", &name, "--capacity", "4KiB"]);
     wait_for_holder(&name, Role::Producer, send.id());
@@ -89,15 +78,15 @@ fn send_tells_of_a_killed_consumer_also_while_there_is_nothing_to_send() {
         thread::sleep(Duration::from_millis(1100));
         recv.signal(libc::SIGKILL);
         recv.finish().killed();
-        send.wait_for_words("the consumer has died", death);
+        send.wait_for_words("the consumer died", death);
     }
-    // Now the pipe fills, which tells of the same death again; it need not be said again.
+    // Now the pipe fills, which shows the same death again; send must not report it twice.
     let send = send.feed(numbered(0, 1000));
     eventually(|| (shmpipe::inspect(&*name).ok()?.producer.waits > 0).then_some(()));
     thread::sleep(Duration::from_millis(500));
     ask(&["recv", &name]).code(0).wrote(&numbered(0, 1000));
     let said = send.finish().code(0).err;
-    assert_eq!(said.matches("the consumer has died").count(), 2, "{said}");
+    assert_eq!(said.matches("the consumer died").count(), 2, "{said}");
 }
 
 #[test]
@@ -113,7 +102,7 @@ fn killing_recv_loses_nothing() {
         let mut recv = shmpipe(&["recv", &name]).stdout(Stdio::piped()).spawn().unwrap();
         let mut output = recv.stdout.take().unwrap();
         let recv = Running::of(recv);
-        // A reader that sometimes takes its time, so that recv is killed in all its moods.
+        // A reader that is sometimes slow, so that recv is killed in all its states.
         let mut found = vec![0; 10_000 + 9_000 * kill];
         output.read_exact(&mut found).unwrap();
         thread::sleep(Duration::from_millis(kill as u64 % 3));
@@ -124,16 +113,16 @@ fn killing_recv_loses_nothing() {
     }
     let last = ask(&["recv", &name]).code(0);
     assert_eq!(continues(&numbers(&last.out), next, BATCH), LINES);
-    // It may or may not have noticed one of the deaths.
+    // It may or may not have noticed each death.
     let ended = send.finish().code(0);
-    assert!(ended.err.lines().all(|line| line.contains("the consumer has died")), "{}", ended.err);
+    assert!(ended.err.lines().all(|line| line.contains("the consumer died")), "{}", ended.err);
 }
 
-/// Checks that the numbers go on where the last ones ended, or repeat `batch` of them at most. Gives the next one.
+/// Asserts that the numbers continue where the last ones ended, or repeat at most `batch` of them. Returns the next number.
 #[track_caller]
 fn continues(numbers: &[u64], next: u64, batch: u64) -> u64 {
     let Some(&first) = numbers.first() else { return next };
     assert!(first <= next, "{} lines are lost: {next} to {first}", first - next);
-    assert!(next - first <= batch, "{} lines come again, {batch} at most may", next - first);
+    assert!(next - first <= batch, "{} lines are repeated, more than {batch}", next - first);
     next.max(consecutive(numbers))
 }

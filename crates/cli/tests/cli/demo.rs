@@ -1,13 +1,14 @@
-//! The demo, in small.
+//! A short demo.
 
 use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::process::{Running, ask, shmpipe};
+use crate::bench::left_by;
+use crate::process::{Running, ask, eventually, shmpipe};
 
 #[test]
-fn the_demo_shows_all_three_and_leaves_nothing() {
+fn the_demo_shows_all_transports_and_leaves_nothing() {
     let demo = Running::start(
         shmpipe(&["demo", "--messages", "3000", "--time", "1s"])
             .stdout(Stdio::piped())
@@ -20,22 +21,16 @@ fn the_demo_shows_all_three_and_leaves_nothing() {
     for part in [checked, "messages/s", "GB/s", "The segments are removed."] {
         assert!(text.contains(part), "{part} is not in\n{text}");
     }
-    // While other tests keep the machine busy, some of it may not be measured; then it says so.
+    // While other tests keep the machine busy, some of it may not be measured, and the demo reports that.
     for part in ["Throughput", "Round trips", "p50", "p99.99", "pipe", "unix"] {
         assert!(text.contains(part) || demo.err.contains("too busy"), "{part} is not in\n{text}");
     }
-    // Somebody who lists all pipes may be looking at one that is removed already.
-    for _ in 0..1000 {
-        if !made_by(pid) {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-    panic!("a segment of the demo is left");
+    // A listing of all pipes keeps a removed segment for a moment.
+    eventually(|| left_by(pid).is_empty().then_some(()));
 }
 
 #[test]
-fn the_demo_speaks_to_programs() {
+fn the_demo_prints_json() {
     let demo = ask(&["demo", "--messages", "1000", "--time", "1s", "--json"]).code(0);
     let text = String::from_utf8(demo.out).unwrap();
     let objects: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -50,10 +45,4 @@ fn the_demo_speaks_to_programs() {
         assert!(of("round_trip").all(|object| object["p99_99_nanoseconds"].as_u64().unwrap() > 0));
         assert!(of("round_trip").count() > 0 || demo.err.contains("the latency of"), "{text}");
     }
-}
-
-/// Whether there is a segment that was made by that process.
-fn made_by(pid: u32) -> bool {
-    let rows = std::fs::read_to_string("/proc/sysvipc/shm").unwrap();
-    rows.lines().any(|row| row.split_whitespace().nth(4) == Some(&pid.to_string()))
 }

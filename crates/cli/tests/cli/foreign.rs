@@ -1,10 +1,10 @@
-//! Segments that are no pipes.
+//! Segments that are not pipes.
 
 use std::ptr;
 
 use crate::process::{Name, ask};
 
-/// A segment of somebody else under a key of ours.
+/// A segment of another program under a key of ours.
 pub struct Foreign {
     pub id: i32,
     base: *mut u8,
@@ -21,7 +21,7 @@ impl Foreign {
         assert!(base as isize != -1);
         let foreign = Foreign { id, base: base.cast(), size };
         for at in 0..size {
-            // SAFETY: within the segment, which only we know yet.
+            // SAFETY: within the segment, which is still private to this test.
             unsafe { foreign.base.add(at).write(at as u8 ^ 0x5a) };
         }
         foreign
@@ -44,7 +44,7 @@ impl Drop for Foreign {
 }
 
 #[test]
-fn a_foreign_segment_is_7_and_stays_as_it_is() {
+fn a_foreign_segment_is_7_and_left_unchanged() {
     // The keys of two names: known once there was a pipe under each.
     for size in [100, 8192] {
         let name = Name::new("foreign");

@@ -1,4 +1,4 @@
-//! Shell completions and man pages: every command and every option that `--help` has is in them.
+//! Shell completions and man pages: they have every command and every option of `--help`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -32,7 +32,7 @@ fn commands() -> Vec<Listed> {
         .filter(|name| *name != "help")
         .map(|name| Listed { name: name.to_owned(), options: options(&help(&[name])) })
         .collect();
-    // So that what is looked for below is something.
+    // Otherwise the tests below would check nothing.
     assert!(commands.len() >= 12);
     assert!(commands.iter().all(|command| command.options.len() >= 2));
     commands
@@ -42,7 +42,7 @@ fn completions(shell: &str) -> String {
     String::from_utf8(ask(&["completions", shell]).code(0).quiet().out).unwrap()
 }
 
-/// What bash completes the last of these words to, without its files.
+/// The completions of bash for the last of these words, without file names.
 fn in_bash(script: &str, words: &[&str]) -> Vec<String> {
     let last = words.len() - 1;
     let ask = format!(
@@ -106,7 +106,7 @@ fn fish_completes_every_command_and_option() {
     }
 }
 
-/// A directory that is gone when the test ends.
+/// A directory, removed when the test ends.
 struct Directory(PathBuf);
 
 impl Drop for Directory {
@@ -144,7 +144,7 @@ fn every_command_has_a_man_page_with_every_option() {
 }
 
 #[test]
-fn what_cannot_be_written_is_said() {
+fn wrong_arguments_and_unwritable_directories_are_errors() {
     ask(&["completions", "tcsh"]).code(2);
     ask(&["completions"]).code(2);
     ask(&["man", "/dev/null/man1"]).code(1).said(&["writing man pages to /dev/null/man1"]);

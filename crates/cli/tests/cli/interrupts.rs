@@ -1,4 +1,4 @@
-//! Signals and readers that leave: ends in order, at any moment.
+//! Signals and readers that leave: orderly ends at any moment.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -13,7 +13,7 @@ use crate::process::{
 };
 
 #[test]
-fn a_signal_closes_a_waiting_recv_in_order() {
+fn a_signal_ends_a_waiting_recv_in_order() {
     for (signal, code) in [(libc::SIGINT, 130), (libc::SIGTERM, 143), (libc::SIGHUP, 129)] {
         let name = Name::new("recv-interrupted");
         let recv = start(&["recv", &name]);
@@ -23,14 +23,14 @@ fn a_signal_closes_a_waiting_recv_in_order() {
         recv.signal(signal);
         recv.finish().code(code).quiet().wrote(b"1\n");
         assert_eq!(shmpipe::inspect(&*name).unwrap().consumer.peer, Peer::Closed);
-        // It may have heard of it already.
+        // It may have noticed already.
         let _ = send.input().write_all(b"2\n");
         send.finish().code(6).said(&["the consumer has closed"]);
     }
 }
 
 #[test]
-fn a_signal_closes_a_recv_that_follows_in_order() {
+fn a_signal_ends_a_following_recv_in_order() {
     let name = Name::new("follow-interrupted");
     run(&["send", &name], b"1\n").code(0);
     let recv = start(&["recv", &name, "--follow"]);
@@ -41,7 +41,7 @@ fn a_signal_closes_a_recv_that_follows_in_order() {
 }
 
 #[test]
-fn a_signal_closes_a_send_that_waits_for_input_in_order() {
+fn a_signal_ends_a_send_waiting_for_input_in_order() {
     for (signal, code) in [(libc::SIGINT, 130), (libc::SIGTERM, 143), (libc::SIGHUP, 129)] {
         let name = Name::new("send-interrupted");
         let recv = start(&["recv", &name]);
@@ -55,7 +55,7 @@ fn a_signal_closes_a_send_that_waits_for_input_in_order() {
 }
 
 #[test]
-fn a_signal_closes_a_send_that_waits_for_space_in_order() {
+fn a_signal_ends_a_send_waiting_for_space_in_order() {
     let name = Name::new("full-interrupted");
     let send = start(&["send", &name, "--capacity", "4KiB"]).feed(numbered(0, 10_000));
     eventually(|| (shmpipe::inspect(&*name).ok()?.producer.waits > 0).then_some(()));
@@ -66,7 +66,7 @@ fn a_signal_closes_a_send_that_waits_for_space_in_order() {
 }
 
 #[test]
-fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
+fn a_signal_ignored_at_the_start_stays_ignored() {
     let name = Name::new("nohup");
     let mut command = shmpipe(&["recv", &name]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -89,7 +89,7 @@ fn small_pipe() -> (File, File) {
     let mut ends = [0; 2];
     // SAFETY: there is room for the two descriptors.
     assert_eq!(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) }, 0);
-    // SAFETY: the kernel has just opened both, and nobody else knows them.
+    // SAFETY: the kernel has just opened both for this test.
     let (output, input) = unsafe { (File::from_raw_fd(ends[0]), File::from_raw_fd(ends[1])) };
     // SAFETY: takes numbers.
     assert_eq!(unsafe { libc::fcntl(output.as_raw_fd(), libc::F_SETPIPE_SZ, 4096) }, 4096);
@@ -122,7 +122,7 @@ fn wait_until_stuck(recv: &Running, pipe: RawFd) {
 }
 
 #[test]
-fn a_signal_while_the_output_is_stuck_releases_exactly_what_was_written() {
+fn a_signal_while_the_output_is_stuck_releases_exactly_the_written_messages() {
     let name = Name::new("stuck-interrupted");
     run(&["send", &name], &numbered(0, 5_000)).code(0);
     let (recv, mut output) = recv_into_a_small_pipe(&name);
@@ -136,12 +136,12 @@ fn a_signal_while_the_output_is_stuck_releases_exactly_what_was_written() {
     let whole = numbers(&first);
     assert_eq!((whole[0], consecutive(&whole)), (0, whole.len() as u64));
     assert!(whole.len() < 5_000, "all of it was written");
-    // The line that was cut comes again, and nothing else does.
+    // Only the line that was cut is repeated.
     ask(&["recv", &name]).code(0).wrote(&numbered(whole.len() as u64, 5_000 - whole.len() as u64));
 }
 
 #[test]
-fn a_signal_ends_a_recv_whose_output_takes_nothing_at_all() {
+fn a_signal_ends_a_recv_whose_output_is_full() {
     let name = Name::new("brimful-interrupted");
     run(&["send", &name], b"1\n2\n").code(0);
     let (output, mut input) = small_pipe();
@@ -156,7 +156,7 @@ fn a_signal_ends_a_recv_whose_output_takes_nothing_at_all() {
 }
 
 #[test]
-fn a_reader_that_leaves_is_no_failure_and_nothing_unwritten_is_released() {
+fn a_reader_that_leaves_is_not_a_failure_and_releases_nothing_unwritten() {
     let name = Name::new("head");
     const LINES: u64 = 40_000;
     let send = start(&["send", &name]).feed(numbered(0, LINES));
@@ -171,8 +171,8 @@ fn a_reader_that_leaves_is_no_failure_and_nothing_unwritten_is_released() {
     let rest = numbers(&ask(&["recv", &name]).code(0).out);
     assert_eq!(consecutive(&rest), LINES);
     assert!(rest[0] <= accepted as u64 / 8, "{} was released, the pipe took {accepted} bytes", rest[0]);
-    // Of what was written before the last batch, nothing comes again.
-    assert!(rest[0] >= (accepted as u64).saturating_sub(64 << 10) / 8, "{} comes again", rest[0]);
+    // Only the last batch may be repeated.
+    assert!(rest[0] >= (accepted as u64).saturating_sub(64 << 10) / 8, "{} is repeated", rest[0]);
 }
 
 #[test]
@@ -184,13 +184,13 @@ fn recv_into_head_is_quiet() {
     let mut bash = std::process::Command::new("bash");
     let shell = Running::start(bash.args(["-c", &line]).stdout(Stdio::piped()).stderr(Stdio::piped()));
     shell.finish().code(0).quiet().wrote(b"0000000\n0000001\n0000002\n0\n");
-    // Its consumer has closed, in order, unless all was sent by then.
+    // Its consumer closed in order, unless everything was sent by then.
     let ended = send.finish();
     assert!(matches!(ended.status.code(), Some(0 | 6)), "{}", ended.err);
 }
 
 #[test]
-fn answers_to_a_reader_that_left_are_no_failure() {
+fn printing_to_a_reader_that_left_is_not_a_failure() {
     for words in [&["ls"][..], &["ls", "--json"], &["--help"]] {
         let mut child = shmpipe(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());

@@ -1,4 +1,4 @@
-//! Every command over every kind of shared memory.
+//! Every command with every kind of shared memory.
 
 use std::fs;
 use std::io::Write;
@@ -8,20 +8,21 @@ use serde_json::Value;
 use shmpipe::Role;
 
 use crate::place::{Kind, Place};
-use crate::process::{ask, eventually, numbered, run, script, script_apart, start, wait_for_holder};
+use crate::process::{
+    ask, eventually, listed, numbered, object, run, script, script_apart, start, wait_for_holder,
+};
 
-fn object(words: &[&str]) -> Value {
-    serde_json::from_slice(&ask(words).code(0).quiet().out).unwrap()
-}
-
-/// The objects of `ls` that are this pipe.
-fn listed(segment_id: &Value) -> Vec<Value> {
-    let all: Vec<Value> = serde_json::from_slice(&ask(&["ls", "--json"]).code(0).quiet().out).unwrap();
-    all.into_iter().filter(|pipe| &pipe["segment_id"] == segment_id).collect()
+/// This pipe in `ls`, which lists it once.
+#[track_caller]
+fn listed_once(segment_id: &Value) -> Value {
+    let mut found: Vec<Value> =
+        listed().into_iter().filter(|pipe| &pipe["segment_id"] == segment_id).collect();
+    assert_eq!(found.len(), 1);
+    found.remove(0)
 }
 
 #[test]
-fn messages_go_through_in_either_order_of_starting() {
+fn messages_arrive_whichever_side_starts_first() {
     for kind in Kind::ALL {
         let input = numbered(0, 5000);
         let place = Place::with(kind, "kinds-order", &["--capacity", "4KiB"]);
@@ -29,14 +30,14 @@ fn messages_go_through_in_either_order_of_starting() {
         wait_for_holder(&place, Role::Consumer, recv.id());
         run(&["send", &place], &input).code(0).quiet();
         recv.finish().code(0).quiet().wrote(&input);
-        // What fits waits for a consumer that comes later.
+        // Messages that fit wait for a later consumer.
         run(&["send", &place], b"for later\n").code(0);
         ask(&["recv", &place]).code(0).wrote(b"for later\n");
     }
 }
 
 #[test]
-fn a_killed_side_is_told_and_its_successor_goes_on() {
+fn a_killed_producer_is_reported_and_its_successor_continues() {
     for kind in Kind::ALL {
         let place = Place::new(kind, "kinds-killed");
         let mut send = start(&["send", &place]);
@@ -52,9 +53,9 @@ fn a_killed_side_is_told_and_its_successor_goes_on() {
 }
 
 #[test]
-fn stat_and_ls_describe_it_and_ls_lists_it_once() {
+fn stat_and_ls_describe_a_pipe_and_ls_lists_it_once() {
     for kind in Kind::ALL {
-        let place = Place::made(kind, "kinds-listed", &["--capacity", "8KiB", "--mode", "640"]);
+        let place = Place::created(kind, "kinds-listed", &["--capacity", "8KiB", "--mode", "640"]);
         run(&["send", &place], b"1\n22\n").code(0);
         let recv = start(&["recv", &place, "--follow"]);
         let send = start(&["send", &place]);
@@ -79,9 +80,7 @@ fn stat_and_ls_describe_it_and_ls_lists_it_once() {
         }
         let is_file = kind != Kind::Name;
         assert_eq!((pipe["inode"].is_u64(), pipe["shm_id"].is_null()), (is_file, is_file), "{kind:?}");
-        let listed = listed(&pipe["segment_id"]);
-        assert_eq!(listed.len(), 1, "{kind:?}");
-        let listed = &listed[0];
+        let listed = listed_once(&pipe["segment_id"]);
         assert_eq!((&listed["kind"], &listed["producer_pid"]), (&pipe["kind"], &pipe["producer_pid"]));
         let text = String::from_utf8(ask(&["ls"]).code(0).quiet().out).unwrap();
         match kind {
@@ -92,7 +91,7 @@ fn stat_and_ls_describe_it_and_ls_lists_it_once() {
                     text.lines().any(|row| row.contains(found_at) && row.contains(&send.id().to_string())),
                     "{text}"
                 );
-                // Where it was found it can be opened.
+                // It can be opened where it was found.
                 let copy = script(&format!("shmpipe stat fd:9 --json 9<>{found_at}")).finish().code(0);
                 let copy: Value = serde_json::from_slice(&copy.out).unwrap();
                 assert_eq!(copy["segment_id"], pipe["segment_id"]);
@@ -107,23 +106,19 @@ fn stat_and_ls_describe_it_and_ls_lists_it_once() {
 }
 
 #[test]
-fn a_file_is_found_by_its_name_through_the_process_that_made_it() {
+fn a_file_is_listed_by_its_name_through_its_creator() {
     for kind in [Kind::Posix, Kind::File] {
         let place = Place::new(kind, "kinds-maker");
         let recv = start(&["recv", &place]);
         wait_for_holder(&place, Role::Consumer, recv.id());
         let pipe = object(&["stat", &place, "--json"]);
-        let listed = listed(&pipe["segment_id"]);
-        assert_eq!(listed.len(), 1, "{kind:?}");
-        assert_eq!(
-            (&listed[0]["address"], &listed[0]["consumer_pid"]),
-            (&Value::from(&*place), &recv.id().into())
-        );
+        let listed = listed_once(&pipe["segment_id"]);
+        assert_eq!((&listed["address"], &listed["consumer_pid"]), (&Value::from(&*place), &recv.id().into()));
     }
 }
 
 #[test]
-fn rm_removes_what_has_a_name_and_says_why_not_of_what_has_none() {
+fn rm_removes_pipes_with_a_name_and_refuses_those_without_with_the_reason() {
     for kind in Kind::ALL {
         let place = Place::new(kind, "kinds-rm");
         let recv = start(&["recv", &place]);
@@ -137,18 +132,22 @@ fn rm_removes_what_has_a_name_and_says_why_not_of_what_has_none() {
             }
             continue;
         }
-        ask(&["rm", &place]).code(4).said(&[&place, "consumer", &recv.id().to_string(), "--force"]);
-        ask(&["rm", "--force", &place]).code(0).said(&["removed while", &recv.id().to_string()]);
+        let pid = recv.id().to_string();
+        ask(&["rm", &place]).code(4).quiet_on_stdout().said(&[&place, &pid, "consumer", "--force"]);
+        ask(&["stat", &place]).code(0);
+        let forced = ask(&["rm", "--force", &place]).code(0).quiet_on_stdout();
+        forced.said(&[&place, "removed while", &pid, "consumer"]);
+        ask(&["stat", &place]).code(3);
         recv.finish().code(3).said(&["removed"]);
         ask(&["rm", &place]).code(3).said(&["there is no pipe"]);
         ask(&["create", &place]).code(0);
-        ask(&["create", &place]).code(4).said(&["already"]);
+        ask(&["create", &place]).code(4).said(&["already", &place]);
         ask(&["rm", &place]).code(0).quiet().quiet_on_stdout();
     }
 }
 
 #[test]
-fn rm_stale_tells_what_was_left_from_what_is_in_use() {
+fn rm_stale_distinguishes_left_pipes_from_pipes_in_use() {
     for kind in Kind::NAMED {
         let place = Place::new(kind, "kinds-stale");
         let stale = |words: &[&str]| {
@@ -162,7 +161,7 @@ fn rm_stale_tells_what_was_left_from_what_is_in_use() {
         let mut send = start(&["send", &place]);
         send.input().write_all(b"one\n").unwrap();
         eventually(|| (shmpipe::inspect(&*place).ok()?.producer.messages == 1).then_some(()));
-        assert_eq!(stale(&["--force"]), "kept, somebody has it open\n", "{kind:?}");
+        assert_eq!(stale(&["--force"]), "kept, a process has it open\n", "{kind:?}");
         send.signal(libc::SIGKILL);
         send.finish().killed();
         assert!(stale(&[]).starts_with("kept, 1 message is unread"), "{kind:?}");
@@ -171,20 +170,20 @@ fn rm_stale_tells_what_was_left_from_what_is_in_use() {
         run(&["send", &place], b"two\n").code(0);
         assert_eq!(stale(&["--force"]), "removed\n", "{kind:?}");
         ask(&["stat", &place]).code(3);
-        // A handle without a role is somebody, too.
+        // A handle without a role counts as open.
         let pipe = shmpipe::Pipe::open_or_create(&*place).unwrap();
-        assert_eq!(stale(&[]), "kept, somebody has it open\n", "{kind:?}");
+        assert_eq!(stale(&[]), "kept, a process has it open\n", "{kind:?}");
         drop(pipe);
-        assert!(stale(&[]).starts_with("kept, nobody has used it yet"), "{kind:?}");
+        assert!(stale(&[]).starts_with("kept, it was never used"), "{kind:?}");
         assert_eq!(stale(&["--force"]), "removed\n", "{kind:?}");
     }
     let memfd = Place::new(Kind::Memfd, "kinds-stale");
     let finished = ask(&["rm", "--stale", &memfd]).code(0).quiet();
-    assert_eq!(finished.out, format!("{}: kept, somebody has it open\n", &*memfd).as_bytes());
+    assert_eq!(finished.out, format!("{}: kept, a process has it open\n", &*memfd).as_bytes());
 }
 
 #[test]
-fn posix_pipes_are_found_when_nobody_has_them_open_and_files_are_not() {
+fn closed_pipes_are_found_in_dev_shm_and_not_in_other_directories() {
     let Some(apart) = script_apart(
         "cd /dev/shm; shmpipe send posix:/empty < /dev/null; echo x | shmpipe send posix:/full; mkdir sub; shmpipe create file:sub/file; \
          echo shmpipe > other; ln -s empty link; mkfifo fifo; echo; shmpipe ls; shmpipe rm --stale; rm -r full sub other link fifo",
@@ -204,19 +203,19 @@ fn posix_pipes_are_found_when_nobody_has_them_open_and_files_are_not() {
 }
 
 #[test]
-fn a_file_that_was_removed_while_open_is_listed_by_who_has_it() {
+fn a_file_removed_while_open_is_listed_by_a_descriptor() {
     for kind in [Kind::Posix, Kind::File] {
         let place = Place::new(kind, "kinds-unlinked");
         let recv = start(&["recv", &place]);
         wait_for_holder(&place, Role::Consumer, recv.id());
         recv.signal(libc::SIGSTOP);
         fs::remove_file(place.path()).unwrap();
-        let all: Vec<Value> = serde_json::from_slice(&ask(&["ls", "--json"]).code(0).quiet().out).unwrap();
+        let all = listed();
         let at = format!("/proc/{}/fd/", recv.id());
         let ours =
             all.iter().find(|pipe| pipe["found_at"].as_str().is_some_and(|found| found.starts_with(&at)));
         assert_eq!(ours.unwrap()["error"], "not_found");
-        // It has made the file, so that it knows no more than where.
+        // As the creator of the file it shows only the directory.
         let directory = std::path::Path::new(place.path()).parent().unwrap().to_str().unwrap();
         let doctor = String::from_utf8(ask(&["doctor"]).code(10).quiet().out).unwrap();
         let found = format!("removed from {directory} is still open: process {} ", recv.id());
@@ -225,7 +224,7 @@ fn a_file_that_was_removed_while_open_is_listed_by_who_has_it() {
 }
 
 #[test]
-fn a_pipe_from_before_the_last_start_is_7_and_is_made_anew_on_request() {
+fn a_pipe_from_before_the_last_boot_is_7_and_recreated_on_request() {
     let place = Place::new(Kind::File, "kinds-boot");
     run(&["send", &place], b"lost\n").code(0);
     if !place.make_stale() {
@@ -245,7 +244,7 @@ fn a_pipe_from_before_the_last_start_is_7_and_is_made_anew_on_request() {
 }
 
 #[test]
-fn what_cannot_be_a_pipe_is_refused_with_the_reason() {
+fn addresses_that_cannot_be_a_pipe_are_refused_with_the_reason() {
     let place = Place::new(Kind::File, "kinds-odd");
     let path = place.path().to_owned();
     ask(&["create", &place]).code(0);
@@ -275,7 +274,7 @@ fn what_cannot_be_a_pipe_is_refused_with_the_reason() {
 }
 
 #[test]
-fn a_file_system_without_space_is_1_and_says_how_much_there_is() {
+fn a_full_file_system_is_1_with_the_space_needed() {
     let Some(full) = script_apart(
         "mount -t tmpfs -o size=1m tmpfs /mnt; (shmpipe create file:/mnt/x || echo $?); \
          mount -o remount,size=1m /dev/shm; shmpipe create posix:/x || echo $?; ls /mnt /dev/shm",
@@ -293,7 +292,7 @@ fn a_file_system_without_space_is_1_and_says_how_much_there_is() {
 }
 
 #[test]
-fn a_memfd_that_nobody_can_find_is_told_how_it_can() {
+fn a_memfd_without_a_server_is_noted_with_the_remedy() {
     let send = run(&["send", "memfd"], b"x\n").code(0).quiet_on_stdout();
-    send.said(&["nobody finds this pipe", "/proc/", "serve"]);
+    send.said(&["can be reached only as", "/proc/", "serve"]);
 }

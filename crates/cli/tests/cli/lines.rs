@@ -5,7 +5,7 @@ use std::io::Write;
 use crate::process::{Name, ask, run, start};
 
 #[test]
-fn lines_come_out_as_they_went_in() {
+fn lines_arrive_unchanged() {
     let name = Name::new("lines");
     let long = "x".repeat(300_000);
     let input = [&b"first\n\n\nnot \xff\0 text\r\n"[..], long.as_bytes(), b"\nlast without newline"].concat();
@@ -14,7 +14,7 @@ fn lines_come_out_as_they_went_in() {
 }
 
 #[test]
-fn empty_lines_are_messages_and_no_input_is_none() {
+fn empty_lines_are_messages_and_empty_input_is_not() {
     let name = Name::new("empty");
     run(&["send", &name], b"\n\n").code(0);
     run(&["send", &name], b"").code(0);
@@ -22,7 +22,7 @@ fn empty_lines_are_messages_and_no_input_is_none() {
 }
 
 #[test]
-fn a_line_goes_out_as_soon_as_it_was_read() {
+fn a_line_is_sent_as_soon_as_it_is_read() {
     let name = Name::new("at-once");
     let mut send = start(&["send", &name]);
     let recv = start(&["recv", &name]);
@@ -38,7 +38,7 @@ fn a_line_goes_out_as_soon_as_it_was_read() {
 }
 
 #[test]
-fn a_line_too_long_is_an_error_with_both_lengths_and_sends_nothing_of_it() {
+fn a_line_too_long_is_an_error_with_both_lengths_and_no_part_is_sent() {
     let name = Name::new("too-long");
     let input = ["fits\n", &"x".repeat(2041), "\nnever\n"].concat();
     let send = run(&["send", &name, "--capacity", "4096"], input.as_bytes());
@@ -49,7 +49,7 @@ fn a_line_too_long_is_an_error_with_both_lengths_and_sends_nothing_of_it() {
 }
 
 #[test]
-fn a_count_ends_recv_and_the_rest_stays() {
+fn count_ends_recv_and_leaves_the_rest() {
     let name = Name::new("count");
     run(&["send", &name], b"1\n2\n3\n4\n5\n").code(0);
     ask(&["recv", &name, "--count", "2"]).code(0).quiet().wrote(b"1\n2\n");
@@ -59,7 +59,7 @@ fn a_count_ends_recv_and_the_rest_stays() {
 }
 
 #[test]
-fn follow_goes_on_with_the_next_producer() {
+fn follow_continues_with_the_next_producer() {
     let name = Name::new("follow");
     let recv = start(&["recv", &name, "--follow", "--count", "5"]);
     run(&["send", &name], b"1\n2\n").code(0);
@@ -71,7 +71,7 @@ fn follow_goes_on_with_the_next_producer() {
 }
 
 #[test]
-fn follow_does_not_miss_a_producer_that_came_and_went() {
+fn follow_does_not_miss_a_short_lived_producer() {
     let name = Name::new("came-and-went");
     let recv = start(&["recv", &name, "--follow", "-n", "2"]);
     run(&["send", &name], b"1\n").code(0);
@@ -83,10 +83,10 @@ fn follow_does_not_miss_a_producer_that_came_and_went() {
 }
 
 #[test]
-fn what_existed_differently_is_noted() {
+fn options_that_an_existing_pipe_does_not_have_are_noted() {
     let name = Name::new("kept");
     ask(&["create", &name, "--capacity", "64KiB"]).code(0).quiet().wrote(format!("{}\n", &*name).as_bytes());
     run(&["send", &name, "--capacity", "1MiB"], b"x\n").code(0).said(&["1048576", "kept 65536"]);
-    // A wish that is fulfilled, rounded up, is no news.
+    // A capacity that matches when rounded up is not worth a note.
     ask(&["recv", &name, "--capacity", "40000", "--mode", "600"]).code(0).quiet().wrote(b"x\n");
 }

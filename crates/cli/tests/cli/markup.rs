@@ -1,4 +1,4 @@
-//! Reads a page as a browser does, and is stricter about it.
+//! Parses a page as a browser does, but strictly.
 
 use std::cell::{Cell, RefCell};
 
@@ -13,7 +13,7 @@ const VOID: [&str; 3] = ["br", "link", "meta"];
 /// Its name and its attributes.
 type Element = (String, Vec<(String, String)>);
 
-/// What a page consists of.
+/// A parsed page.
 #[derive(Default)]
 pub struct Page {
     open: RefCell<Vec<String>>,
@@ -23,14 +23,14 @@ pub struct Page {
 }
 
 impl Page {
-    /// The page of that text, every element of which has its end and every sign of which is well-formed.
+    /// Parses a page; panics unless it is well-formed and every element is closed.
     #[track_caller]
     pub fn parse(text: &str) -> Page {
         let input = BufferQueue::default();
         input.push_back(StrTendril::from(text));
         let strict = TokenizerOpts { exact_errors: true, ..TokenizerOpts::default() };
         let tokenizer = Tokenizer::new(Page::default(), strict);
-        let _ = tokenizer.feed(&input); // without scripts it goes on to the end
+        let _ = tokenizer.feed(&input); // without scripts it runs to the end
         tokenizer.end();
         let page = tokenizer.sink;
         assert!(page.ended.get() && page.open.borrow().is_empty(), "open at the end: {:?}", page.open);
@@ -96,7 +96,7 @@ impl TokenSink for Page {
 }
 
 #[test]
-fn a_page_with_an_open_element_is_found() {
+fn malformed_pages_are_found() {
     let broken = |text: &str| std::panic::catch_unwind(|| Page::parse(text)).is_err();
     assert!(!broken("<!doctype html><p>a &lt; b<br></p>"));
     for text in ["<p>", "<p></b></p>", "</p>", "<p a=1 a=2></p>", "<p title=a\"b></p>", "&#xfffffff;"] {

@@ -1,4 +1,4 @@
-//! `--huge-pages`, `--lock`, `--prefault`: done and shown, or refused with what stands in the way.
+//! `--huge-pages`, `--lock`, `--prefault`: in effect and shown, or refused with the reason.
 
 use std::os::unix::process::CommandExt;
 
@@ -8,19 +8,15 @@ use shmpipe_measure::HugePages;
 
 use crate::codes::Copy;
 use crate::place::{Kind, Place};
-use crate::process::{Name, Running, ask, script_apart, start, wait_for_holder};
-
-fn stat(address: &str) -> Value {
-    serde_json::from_slice(&ask(&["stat", address, "--json"]).code(0).quiet().out).unwrap()
-}
+use crate::process::{Name, Running, ask, is_root, listed, object, script_apart, start, wait_for_holder};
 
 #[test]
-fn a_locked_pipe_is_shown_as_such() {
+fn a_locked_pipe_is_shown_as_locked() {
     for kind in Kind::ALL {
         let place = Place::new(kind, "memory-locked");
         let recv = start(&["recv", &place, "--lock"]);
         wait_for_holder(&place, Role::Consumer, recv.id());
-        assert_eq!(stat(&place)["locked"], true, "{kind:?}");
+        assert_eq!(object(&["stat", &place, "--json"])["locked"], true, "{kind:?}");
         let text = String::from_utf8(ask(&["stat", &place]).code(0).out).unwrap();
         let row = text.lines().find(|row| row.starts_with("memory")).unwrap();
         assert!(row.ends_with(", locked"), "{row}");
@@ -28,10 +24,9 @@ fn a_locked_pipe_is_shown_as_such() {
 }
 
 #[test]
-fn a_lock_that_the_limit_does_not_allow_is_refused_with_the_limit() {
-    // SAFETY: takes nothing and cannot fail.
-    if unsafe { libc::geteuid() } != 0 {
-        eprintln!("skipped: the tool has to be somebody who may not lock");
+fn a_lock_above_the_limit_is_refused_with_the_limit() {
+    if !is_root() {
+        eprintln!("skipped: needs root, to run as a user who may not lock");
         return;
     }
     let name = Name::new("memory-limit");
@@ -49,15 +44,15 @@ fn a_lock_that_the_limit_does_not_allow_is_refused_with_the_limit() {
 }
 
 #[test]
-fn pages_are_there_from_the_start_unless_that_is_not_wanted() {
+fn pages_are_resident_from_the_start_unless_disabled() {
     for kind in Kind::NAMED {
-        let place = Place::made(kind, "memory-prefault", &["--capacity", "1MiB"]);
-        assert_eq!(stat(&place)["resident_bytes"], (1 << 20) + 4096, "{kind:?}");
+        let place = Place::created(kind, "memory-prefault", &["--capacity", "1MiB"]);
+        assert_eq!(object(&["stat", &place, "--json"])["resident_bytes"], (1 << 20) + 4096, "{kind:?}");
     }
-    // Of a file, space is taken in any case.
+    // A file always takes its space.
     let place =
-        Place::made(Kind::Name, "memory-lazy", &["--capacity", "1MiB", "--prefault", "--no-prefault"]);
-    let lazy = stat(&place)["resident_bytes"].as_u64().unwrap();
+        Place::created(Kind::Name, "memory-lazy", &["--capacity", "1MiB", "--prefault", "--no-prefault"]);
+    let lazy = object(&["stat", &place, "--json"])["resident_bytes"].as_u64().unwrap();
     assert!(lazy < 1 << 20, "{lazy}");
 }
 
@@ -73,30 +68,26 @@ fn huge_pages_are_used_or_refused() {
         }
     };
     for kind in [Kind::Name, Kind::Memfd] {
-        let place = Place::made(kind, "memory-huge", &["--huge-pages", "--capacity", "1MiB"]);
-        let pipe = stat(&place);
+        let place = Place::created(kind, "memory-huge", &["--huge-pages", "--capacity", "1MiB"]);
+        let pipe = object(&["stat", &place, "--json"]);
         assert_eq!((&pipe["page_bytes"], &pipe["locked"]), (&(2 << 20).into(), &true.into()), "{kind:?}");
         let text = String::from_utf8(ask(&["stat", &place]).code(0).out).unwrap();
         assert!(text.contains("pages of 2 MiB"), "{text}");
-        let listed: Vec<Value> = serde_json::from_slice(&ask(&["ls", "--json"]).code(0).quiet().out).unwrap();
-        assert_eq!(
-            listed.iter().filter(|found| found["segment_id"] == pipe["segment_id"]).count(),
-            1,
-            "{kind:?}"
-        );
+        let is_it = |found: &&Value| found["segment_id"] == pipe["segment_id"];
+        assert_eq!(listed().iter().filter(is_it).count(), 1, "{kind:?}");
     }
     drop(pool);
 }
 
 #[test]
-fn without_huge_pages_the_pool_is_named() {
+fn missing_huge_pages_are_an_error_that_names_the_pool() {
     let Some(apart) =
         script_apart("cat /proc/sys/vm/nr_hugepages; shmpipe create sysv:private --huge-pages || echo $?")
     else {
         return;
     };
     let finished = apart.finish().code(0);
-    // Another test may have some at this moment.
+    // Another test may have reserved some at this moment.
     if finished.out == b"0\n1\n" {
         assert!(finished.err.contains("nr_hugepages is 0"), "{}", finished.err);
     }

@@ -1,4 +1,4 @@
-//! Places for pipes of every kind, gone when the test ends.
+//! Addresses of every kind, cleaned up when the test ends.
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -18,10 +18,10 @@ pub enum Kind {
 impl Kind {
     pub const ALL: [Kind; 4] = [Kind::Name, Kind::Posix, Kind::File, Kind::Memfd];
 
-    /// Those that are found by a name, also when nobody has them open.
+    /// Those with a name, which are found even when no process has them open.
     pub const NAMED: [Kind; 3] = [Kind::Name, Kind::Posix, Kind::File];
 
-    /// What `--json` calls it.
+    /// The kind in JSON.
     pub fn word(self) -> &'static str {
         match self {
             Kind::Name => "sysv",
@@ -32,13 +32,13 @@ impl Kind {
     }
 }
 
-/// An address at which there is nothing yet, except that of a memfd, which is served.
+/// An address without a pipe; that of a memfd has a server with one.
 pub struct Place {
     address: String,
-    /// The name, and the server, which end here.
+    /// Removed, and stopped, on drop.
     _name: Option<Name>,
     server: Option<Running>,
-    /// What is to be removed.
+    /// Removed on drop.
     path: Option<PathBuf>,
 }
 
@@ -47,7 +47,7 @@ impl Place {
         Place::with(kind, topic, &[])
     }
 
-    /// The same; a memfd is made with these options.
+    /// [`new`](Self::new); a memfd is created with these options.
     pub fn with(kind: Kind, topic: &str, options: &[&str]) -> Place {
         let name = Name::new(topic);
         let scratch = || std::env::temp_dir().join(&*name);
@@ -68,16 +68,16 @@ impl Place {
         Place { address, _name, server, path }
     }
 
-    /// Makes a pipe there, unless it is a memfd, which is there.
-    pub fn made(kind: Kind, topic: &str, options: &[&str]) -> Place {
+    /// Creates a pipe there; a memfd already has one.
+    pub fn created(kind: Kind, topic: &str, options: &[&str]) -> Place {
         let place = Place::with(kind, topic, options);
         if kind != Kind::Memfd {
-            let made = Running::start(
+            let create = Running::start(
                 shmpipe(&[&["create", &place], options].concat())
                     .stdout(std::process::Stdio::piped())
                     .stderr(std::process::Stdio::piped()),
             );
-            made.finish().code(0).quiet().wrote(format!("{}\n", place.address).as_bytes());
+            create.finish().code(0).quiet().wrote(format!("{}\n", place.address).as_bytes());
         }
         place
     }
@@ -87,8 +87,8 @@ impl Place {
         self.path.as_ref().unwrap().to_str().unwrap()
     }
 
-    /// Puts the making of the pipe before the last start of the machine: the boot id stands where LAYOUT.md has it. Tells
-    /// whether that can be: what is in memory alone does not outlive the machine.
+    /// Changes the boot id in the header (LAYOUT.md), as if the pipe were from before the last boot. Returns whether that counts:
+    /// a file in memory cannot survive a boot.
     pub fn make_stale(&self) -> bool {
         let file = fs::File::options().write(true).open(self.path()).unwrap();
         file.write_all_at(&[0x5a; 16], 72).unwrap();

@@ -1,4 +1,4 @@
-//! Processes and pipes of the tests, which end with them however they end.
+//! Processes and pipes of the tests, ended with the test however it ends.
 
 use std::fmt::Debug;
 use std::io::{Read, Write};
@@ -9,10 +9,12 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Nothing here takes a fraction of it, unless something hangs.
+use serde_json::Value;
+
+/// Far longer than anything here takes, unless something hangs.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
-/// A name that no other test uses; the pipe under it goes when the test ends.
+/// A name that no other test uses; its pipe is removed when the test ends.
 pub struct Name(String);
 
 impl Name {
@@ -44,7 +46,7 @@ impl Drop for Name {
     }
 }
 
-/// What the kernel knows a System V pipe as.
+/// The key and the identifiers of a System V pipe.
 pub struct Ids {
     pub key: i32,
     pub shm_id: i32,
@@ -62,7 +64,7 @@ pub fn ids(name: &str) -> Ids {
 pub fn shmpipe(words: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_shmpipe"));
     command.args(words);
-    // A shell that starts the tests in the background has them ignore signals, which a child would inherit.
+    // Tests that a shell started in the background ignore signals, and children would inherit that.
     // SAFETY: `signal` may be called between fork and exec.
     unsafe {
         command.pre_exec(|| {
@@ -75,7 +77,7 @@ pub fn shmpipe(words: &[&str]) -> Command {
     command
 }
 
-/// What a process has written so far, filled by a thread.
+/// The output of a process so far, filled by a thread.
 #[derive(Clone, Default)]
 struct Stream(Arc<Shared>);
 
@@ -111,14 +113,14 @@ impl Stream {
         stream
     }
 
-    /// Waits until it is as wanted, or at its end.
+    /// Waits until it is as wanted, or ends.
     fn wait(&self, wanted: impl Fn(&[u8]) -> bool) -> Vec<u8> {
         let Stream(shared) = self;
         let start = Instant::now();
         let mut written = shared.written.lock().unwrap();
         while !written.ended && !wanted(&written.bytes) {
             let so_far = String::from_utf8_lossy(&written.bytes);
-            assert!(start.elapsed() < DEADLINE, "waited in vain; so far: {so_far:?}");
+            assert!(start.elapsed() < DEADLINE, "timed out; so far: {so_far:?}");
             written = shared.changed.wait_timeout(written, Duration::from_secs(1)).unwrap().0;
         }
         written.bytes.clone()
@@ -142,30 +144,46 @@ pub struct Finished {
     what: String,
 }
 
-/// Starts the tool with all its streams in our hands.
+/// Starts the command line with pipes for all its streams.
 pub fn start(words: &[&str]) -> Running {
     Running::start(shmpipe(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()))
 }
 
-/// Runs the tool to its end on that input.
+/// Runs the command line to its end on that input.
 pub fn run(words: &[&str], input: &[u8]) -> Finished {
     start(words).feed(input.to_vec()).finish()
 }
 
-/// The same without input.
+/// Runs the command line without input.
 pub fn ask(words: &[&str]) -> Finished {
     run(words, b"")
 }
 
-/// Runs a script of the shell in which `shmpipe` is the tool.
+/// Runs the command line without input; returns its result as a JSON object.
+#[track_caller]
+pub fn object(words: &[&str]) -> Value {
+    serde_json::from_slice(&ask(words).code(0).quiet().out).unwrap()
+}
+
+/// All pipes that `ls` lists, as JSON objects.
+#[track_caller]
+pub fn listed() -> Vec<Value> {
+    serde_json::from_slice(&ask(&["ls", "--json"]).code(0).quiet().out).unwrap()
+}
+
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// Runs a shell script in which `shmpipe` is the command line.
 pub fn script(text: &str) -> Running {
     let mut command = Command::new("sh");
     command.args(["-c", text]);
     Running::start(with_tool(&mut command))
 }
 
-/// The same as root in IPC, mount and pid namespaces of its own, with a /dev/shm of its own, so that it sees no pipes but
-/// its own; nothing where that is not allowed.
+/// Runs a shell script as root in IPC, mount and pid namespaces and with a /dev/shm of its own, so that it sees only its own
+/// pipes. `None` where that is not allowed.
 pub fn script_apart(text: &str) -> Option<Running> {
     let apart = || {
         let mut command = Command::new("unshare");
@@ -189,7 +207,7 @@ fn with_tool(command: &mut Command) -> &mut Command {
 }
 
 impl Running {
-    /// Collects what it writes to those of its streams that are pipes to us.
+    /// Starts a process, and collects what it writes to its streams that are pipes.
     pub fn start(command: &mut Command) -> Running {
         let what = format!("{:?}", command.get_args().collect::<Vec<_>>());
         let child = command.spawn().unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -198,7 +216,7 @@ impl Running {
         running
     }
 
-    /// The same for a process that was started already.
+    /// Collects the output of a process that is already running.
     pub fn of(mut child: Child) -> Running {
         let out = child.stdout.take().map(Stream::of);
         let err = child.stderr.take().map(Stream::of);
@@ -210,10 +228,10 @@ impl Running {
         self.child.id()
     }
 
-    /// Writes to its input, in the background, and closes it.
+    /// Writes to its input in the background, then closes it.
     pub fn feed(mut self, input: Vec<u8>) -> Running {
         let mut stdin = self.child.stdin.take().unwrap();
-        // It may end before it has read everything.
+        // It may end before it reads everything.
         thread::spawn(move || stdin.write_all(&input));
         self
     }
@@ -227,7 +245,7 @@ impl Running {
         self.out.as_ref().unwrap().wait(wanted)
     }
 
-    /// Waits until it has said that so many times.
+    /// Waits until standard error has these words this many times.
     pub fn wait_for_words(&self, words: &str, times: usize) {
         let enough = |said: &[u8]| String::from_utf8_lossy(said).matches(words).count() >= times;
         let said = self.err.as_ref().unwrap().wait(enough);
@@ -235,7 +253,7 @@ impl Running {
     }
 
     pub fn signal(&self, signal: i32) {
-        // SAFETY: takes numbers; the child is ours and not yet waited for, so that the number is still its own.
+        // SAFETY: takes numbers; the child is not yet waited for, so the pid is still its own.
         assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0);
     }
 
@@ -264,34 +282,34 @@ impl Drop for Running {
 }
 
 impl Finished {
-    /// It ended with that code.
+    /// Asserts that it exited with that code.
     #[track_caller]
     pub fn code(self, code: i32) -> Finished {
         assert_eq!(self.status.code(), Some(code), "{} said {:?}", self.what, self.err);
         self
     }
 
-    /// It was killed.
+    /// Asserts that it was killed.
     #[track_caller]
     pub fn killed(self) -> Finished {
         assert_eq!(self.status.signal(), Some(libc::SIGKILL), "{} said {:?}", self.what, self.err);
         self
     }
 
-    /// It wrote nothing.
+    /// Asserts that standard output is empty.
     #[track_caller]
     pub fn quiet_on_stdout(self) -> Finished {
         self.wrote(b"")
     }
 
-    /// It said nothing.
+    /// Asserts that standard error is empty.
     #[track_caller]
     pub fn quiet(self) -> Finished {
         assert_eq!(self.err, "", "{}", self.what);
         self
     }
 
-    /// It said one line with all of this in it.
+    /// Asserts that standard error has one line, with all of these parts.
     #[track_caller]
     pub fn said(self, parts: &[&str]) -> Finished {
         assert_eq!(self.err.lines().count(), 1, "{} said {:?}", self.what, self.err);
@@ -302,7 +320,7 @@ impl Finished {
         self
     }
 
-    /// It wrote this.
+    /// Asserts the content of standard output.
     #[track_caller]
     pub fn wrote(self, expected: &[u8]) -> Finished {
         assert_same(&self.out, expected);
@@ -327,7 +345,7 @@ pub fn assert_same(found: &[u8], expected: &[u8]) {
     }
 }
 
-/// Tries again until it succeeds.
+/// Retries until it succeeds.
 #[track_caller]
 pub fn eventually<T: Debug>(mut attempt: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
@@ -335,7 +353,7 @@ pub fn eventually<T: Debug>(mut attempt: impl FnMut() -> Option<T>) -> T {
         if let Some(found) = attempt() {
             return found;
         }
-        assert!(start.elapsed() < DEADLINE, "it never came to that");
+        assert!(start.elapsed() < DEADLINE, "it never succeeded");
         thread::sleep(Duration::from_millis(2));
     }
 }
@@ -367,7 +385,7 @@ pub fn noise(length: usize, mut seed: u64) -> Vec<u8> {
     bytes
 }
 
-/// Lines that hold their own numbers, from `from` on.
+/// Lines that contain their own numbers, from `from` on.
 pub fn numbered(from: u64, count: u64) -> Vec<u8> {
     (from..from + count).flat_map(|number| format!("{number:07}\n").into_bytes()).collect()
 }
@@ -379,7 +397,7 @@ pub fn numbers(output: &[u8]) -> Vec<u64> {
     text.lines().map(|line| line.parse().unwrap()).collect()
 }
 
-/// Checks that there is neither a gap nor a repetition. Gives the number behind the last one.
+/// Asserts that there is neither a gap nor a repetition. Returns the number after the last one.
 #[track_caller]
 pub fn consecutive(numbers: &[u64]) -> u64 {
     let first = numbers[0];

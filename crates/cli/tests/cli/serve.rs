@@ -1,4 +1,4 @@
-//! `serve`: a memfd for those who are given it.
+//! `serve`: a memfd for the processes that receive it.
 
 use std::fs;
 use std::io::Write;
@@ -10,10 +10,10 @@ use shmpipe::Role;
 
 use crate::codes::Copy;
 use crate::place::{Kind, Place};
-use crate::process::{Name, Running, ask, run, start, wait_for_holder};
+use crate::process::{Name, Running, ask, is_root, run, start, wait_for_holder};
 
 #[test]
-fn a_signal_ends_it_in_order_and_the_socket_goes() {
+fn a_signal_ends_serve_in_order_and_removes_the_socket() {
     for (signal, code) in [(libc::SIGINT, 130), (libc::SIGTERM, 143)] {
         let mut place = Place::new(Kind::Memfd, "serve-signal");
         let server = place.take_server();
@@ -26,7 +26,7 @@ fn a_signal_ends_it_in_order_and_the_socket_goes() {
 }
 
 #[test]
-fn who_has_the_pipe_keeps_it_when_the_server_ends() {
+fn the_pipe_outlives_its_server() {
     let mut place = Place::new(Kind::Memfd, "serve-kept");
     let mut send = start(&["send", &place]);
     let recv = start(&["recv", &place]);
@@ -41,7 +41,7 @@ fn who_has_the_pipe_keeps_it_when_the_server_ends() {
 }
 
 #[test]
-fn a_killed_servers_socket_is_replaced_and_a_living_ones_is_not() {
+fn the_socket_of_a_killed_server_is_replaced_and_of_a_live_one_not() {
     let mut place = Place::new(Kind::Memfd, "serve-again");
     ask(&["serve", place.path()]).code(4).quiet_on_stdout().said(&["already", &place]);
     let server = place.take_server();
@@ -54,7 +54,7 @@ fn a_killed_servers_socket_is_replaced_and_a_living_ones_is_not() {
     run(&["send", &place], b"x\n").code(0);
     ask(&["recv", &place]).code(0).wrote(b"x\n");
     drop(server);
-    // What is no socket stays.
+    // Another kind of file is kept.
     let _ = fs::remove_file(place.path());
     fs::write(place.path(), b"mine").unwrap();
     ask(&["serve", place.path()]).code(4);
@@ -62,7 +62,7 @@ fn a_killed_servers_socket_is_replaced_and_a_living_ones_is_not() {
 }
 
 #[test]
-fn it_takes_the_options_of_create() {
+fn serve_takes_the_options_of_create() {
     let place =
         Place::with(Kind::Memfd, "serve-options", &["--capacity", "64K", "--schema", "7", "--wake", "fence"]);
     let pipe = shmpipe::inspect(&*place).unwrap();
@@ -71,10 +71,9 @@ fn it_takes_the_options_of_create() {
 }
 
 #[test]
-fn only_trusted_users_are_given_the_pipe() {
-    // SAFETY: takes nothing and cannot fail.
-    if unsafe { libc::geteuid() } != 0 {
-        eprintln!("skipped: only root can be somebody else");
+fn only_trusted_users_receive_the_pipe() {
+    if !is_root() {
+        eprintln!("skipped: needs root, to run as another user");
         return;
     }
     let name = Name::new("serve-nobody");
@@ -82,7 +81,7 @@ fn only_trusted_users_are_given_the_pipe() {
     let as_nobody = |words: &[&str]| Running::start(&mut copy.as_nobody(words)).finish();
     let place = Place::new(Kind::Memfd, "serve-strangers");
     as_nobody(&["recv", &place]).code(8);
-    // A server of nobody's, on the other hand.
+    // The other way round: a server of that user.
     let theirs = std::env::temp_dir().join(format!("{}-theirs", &*name));
     let path = theirs.to_str().unwrap();
     let address = format!("memfd:{path}");
@@ -102,9 +101,8 @@ fn only_trusted_users_are_given_the_pipe() {
 }
 
 #[test]
-fn a_stranger_who_asks_is_told_of_and_is_given_nothing() {
-    // SAFETY: takes nothing and cannot fail.
-    if unsafe { libc::geteuid() } != 0 {
+fn an_untrusted_user_is_refused_and_reported() {
+    if !is_root() {
         return;
     }
     let place = Place::with(Kind::Memfd, "serve-other-stranger", &["--trust-uid", "65533"]);

@@ -1,4 +1,4 @@
-//! `rm --stale`: what nobody has open and nobody has anything left to read in.
+//! `rm --stale`: pipes that no process has open and that are empty.
 
 use std::io::Write;
 
@@ -7,7 +7,7 @@ use shmpipe::Role;
 
 use crate::process::{Name, Running, ask, eventually, ids, run, script_apart, start, wait_for_holder};
 
-/// What became of pipes: (removed or kept, messages).
+/// The result for each pipe: "removed" or why it was kept, and its unread messages.
 fn fates(words: &[&str]) -> Vec<(String, u64)> {
     let finished = ask(&[&["rm", "--stale", "--json"], words].concat()).code(0).quiet();
     let text = String::from_utf8(finished.out).unwrap();
@@ -33,7 +33,7 @@ fn fate(words: &[&str]) -> (String, u64) {
 }
 
 #[test]
-fn only_what_nobody_has_open_and_nobody_can_read_is_removed() {
+fn only_closed_and_empty_pipes_are_removed() {
     let name = Name::new("stale");
     let mut send = start(&["send", &name]);
     send.input().write_all(b"one\ntwo\nthree\n").unwrap();
@@ -44,8 +44,8 @@ fn only_what_nobody_has_open_and_nobody_can_read_is_removed() {
     send.finish().killed();
     assert_eq!(fate(&[&name]), ("unread".to_owned(), 3));
     let text = String::from_utf8(ask(&["rm", "--stale", &name]).code(0).quiet().out).unwrap();
-    assert_eq!(text, format!("{}: kept, 3 messages are unread (--force removes it all the same)\n", &*name));
-    // What was looked at is as it was.
+    assert_eq!(text, format!("{}: kept, 3 messages are unread (--force removes it anyway)\n", &*name));
+    // Its messages are unchanged.
     ask(&["recv", &name, "--count", "2"]).code(0).wrote(b"one\ntwo\n");
     assert_eq!(fate(&[&name]), ("unread".to_owned(), 1));
     ask(&["recv", &name]).code(6).wrote(b"three\n");
@@ -54,48 +54,30 @@ fn only_what_nobody_has_open_and_nobody_can_read_is_removed() {
 }
 
 #[test]
-fn unread_messages_go_by_force() {
-    let name = Name::new("stale-force");
-    run(&["send", &name], b"x\n").code(0);
-    let text = String::from_utf8(ask(&["rm", "--stale", "--force", &name]).code(0).quiet().out).unwrap();
-    assert_eq!(text, format!("{}: removed\n", &*name));
-    ask(&["stat", &name]).code(3);
-}
-
-#[test]
-fn a_pipe_that_is_open_without_a_role_is_in_use() {
-    let name = Name::new("stale-open");
-    let pipe = shmpipe::Pipe::open_or_create(&*name).unwrap();
-    assert_eq!(fate(&[&name]), ("in_use".to_owned(), 0));
-    drop(pipe);
-    assert_eq!(fate(&[&name]), ("unused".to_owned(), 0));
-}
-
-#[test]
-fn a_pipe_made_for_others_who_have_not_come_yet_is_spared() {
+fn a_pipe_that_was_never_used_is_kept() {
     let name = Name::new("stale-unused");
     ask(&["create", &name]).code(0);
     assert_eq!(fate(&[&name]), ("unused".to_owned(), 0));
     let text = String::from_utf8(ask(&["rm", "--stale", &name]).code(0).quiet().out).unwrap();
-    assert_eq!(text, format!("{}: kept, nobody has used it yet (--force removes it all the same)\n", &*name));
+    assert_eq!(text, format!("{}: kept, it was never used (--force removes it anyway)\n", &*name));
     ask(&["stat", &name]).code(0);
     assert_eq!(fate(&[&name, "--force"]), ("removed".to_owned(), 0));
 }
 
 #[test]
-fn a_pipe_with_another_schema_is_removed_all_the_same() {
+fn a_pipe_with_another_schema_is_removed_too() {
     let name = Name::new("stale-schema");
     run(&["send", &name, "--schema", "7", "--wake", "never"], b"").code(0);
     assert_eq!(fate(&[&name]), ("removed".to_owned(), 0));
 }
 
 #[test]
-fn a_message_that_was_committed_and_not_counted_is_not_thrown_away() {
+fn a_committed_message_that_is_not_counted_is_kept() {
     let name = Name::new("stale-uncounted");
     run(&["send", &name], b"the last\n").code(0);
-    // As a producer leaves it that is killed right behind the commit: its position does not tell of the message.
+    // The state after a producer is killed right after a commit: its position does not include the message.
     let pipe = ids(&name);
-    // SAFETY: an address of the kernel's choice; the positions stand where LAYOUT.md says, and nobody else is attached.
+    // SAFETY: an address that the kernel chooses; the position is at the offset of LAYOUT.md, and no other process is attached.
     unsafe {
         let base = libc::shmat(pipe.shm_id, std::ptr::null(), 0);
         assert!(base as isize != -1);
@@ -109,7 +91,7 @@ fn a_message_that_was_committed_and_not_counted_is_not_thrown_away() {
 }
 
 #[test]
-fn without_addresses_all_pipes_are_looked_at() {
+fn without_addresses_all_pipes_are_examined() {
     let Some(apart) = script_apart(
         "shmpipe send empty < /dev/null; shmpipe create sysv:private; echo x | shmpipe send full; \
          shmpipe recv busy > /dev/null & busy=$!; until shmpipe stat busy 2>&1 | grep -q 'consumer *alive'; do sleep 0.05; done; \
@@ -131,12 +113,12 @@ fn without_addresses_all_pipes_are_looked_at() {
 }
 
 #[test]
-fn what_was_left_by_a_pair_killed_together_goes_when_it_is_read() {
+fn the_empty_pipe_of_a_pair_killed_together_is_removed() {
     let name = Name::new("stale-pair");
     let (send, recv) = (start(&["send", &name]), start(&["recv", &name]));
     wait_for_holder(&name, Role::Producer, send.id());
     wait_for_holder(&name, Role::Consumer, recv.id());
-    // Before either can hear of the other's death.
+    // Stopped first, so that neither notices the other's death.
     for process in [&send, &recv] {
         process.signal(libc::SIGSTOP);
     }

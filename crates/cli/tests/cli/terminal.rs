@@ -1,4 +1,4 @@
-//! The progress line, on a terminal of our own.
+//! The progress line, on a pseudo-terminal.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -8,13 +8,13 @@ use std::process::Stdio;
 
 use crate::process::{Name, Running, ask, eventually, run, shmpipe};
 
-/// Our end of a new terminal, and the end of those who think that they run in one.
+/// The two ends of a new pseudo-terminal: ours, and the terminal.
 pub fn terminal() -> (File, File) {
     // SAFETY: takes numbers.
     let ours =
         unsafe { libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC | libc::O_NONBLOCK) };
     assert!(ours >= 0, "{}", std::io::Error::last_os_error());
-    // SAFETY: it was just opened, and nobody else knows it.
+    // SAFETY: it was just opened for this test.
     let ours = unsafe { File::from_raw_fd(ours) };
     let mut name = [0; 100];
     // SAFETY: takes numbers, and a buffer with its length.
@@ -31,7 +31,7 @@ pub fn terminal() -> (File, File) {
     (ours, options.open(name).unwrap())
 }
 
-/// Reads until that has been shown.
+/// Reads until that is shown.
 pub fn wait_for(screen: &mut File, seen: &mut Vec<u8>, wanted: &str) {
     eventually(|| {
         let mut buffer = [0; 4096];
@@ -48,7 +48,7 @@ fn progress_is_shown_on_a_terminal() {
     let ((mut screen, theirs), mut seen) = (terminal(), Vec::new());
     let mut command = shmpipe(&["send", &name, "--capacity", "4KiB"]);
     let mut send = Running::start(command.stdin(Stdio::piped()).stderr(theirs));
-    // The terminal's last copy in this process.
+    // The last copy of the terminal in this process.
     drop(command);
     send.input().write_all(&[b'x'; 2040]).unwrap();
     send.input().write_all(b"\n").unwrap();
@@ -56,7 +56,7 @@ fn progress_is_shown_on_a_terminal() {
     wait_for(&mut screen, &mut seen, " messages/s, ");
     wait_for(&mut screen, &mut seen, "ring 50% full");
     send.finish().code(0);
-    // And at the end what it was in all.
+    // At the end, the totals.
     wait_for(&mut screen, &mut seen, "2.0 KiB, 1 messages in ");
 
     let ((mut screen, theirs), mut seen) = (terminal(), Vec::new());
@@ -78,14 +78,14 @@ fn lines_on_the_same_terminal_are_not_mixed_with_progress() {
     drop(command);
     wait_for(&mut screen, &mut seen, "0 B, 0 messages, ");
     run(&["send", &name], b"data\n").code(0);
-    // The line is taken away first.
-    wait_for(&mut screen, &mut seen, "full\u{1b}[K\r\u{1b}[Kdata\r\n");
+    // The line is cleared first.
+    wait_for(&mut screen, &mut seen, "\r\u{1b}[2Kdata\r\n");
     recv.signal(libc::SIGINT);
     recv.finish().code(130);
 }
 
 #[test]
-fn no_progress_is_shown_where_there_is_no_terminal() {
+fn no_progress_is_shown_without_a_terminal() {
     let name = Name::new("no-progress");
     run(&["send", &name], b"x\n").code(0).quiet();
     ask(&["recv", &name, "--follow", "--timeout", "1s"]).code(5).said(&["until the deadline"]);

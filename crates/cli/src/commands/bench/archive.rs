@@ -1,4 +1,4 @@
-//! Where this machine stands among those that were measured before.
+//! Compares this machine with the archive of measured machines.
 
 use shmpipe_measure::report::{CAPACITY, Kind, Summary};
 use shmpipe_measure::{Experiment, Placement};
@@ -7,51 +7,51 @@ use super::results::{Cost, OURS, Results, Subject};
 use crate::output::columns;
 use crate::output::units::show_size;
 
-/// The sizes that tell most: a word, a cache line, some lines, more than the first caches hold.
+/// The compared sizes: a word, a cache line, several lines, more than the L1 cache holds.
 const SIZES: [usize; 4] = [8, 64, 1024, 65536];
 
-/// What the others' ratios are to.
+/// The transport that ratios refer to.
 const TEXTBOOK: &str = "classic";
 
-/// By this factor a ratio may be above another and still be the same.
+/// Ratios that differ by less than this factor count as equal.
 const NOISE: f64 = 1.1;
 
 const OFFER: &str = "\
-To have this machine in the archive, send in what `shmpipe bench --json` prints, or, from a checkout of the source, the files that
+To add this machine to the archive, send in the output of `shmpipe bench --json`, or, from a checkout of the source, the files that
 `cargo bench --bench report` writes.
 ";
 
-/// One characteristic figure of this machine, and the range of all others.
+/// One characteristic figure of this machine, and the range of the archive.
 struct Standing {
     place: Placement,
     experiment: Experiment,
     size: usize,
     ratio: f64,
-    /// The lowest and the highest ratio, and of how many kinds of processors.
+    /// The lowest and the highest ratio, and the number of processors.
     archive: Option<(f64, f64, usize)>,
 }
 
 impl Standing {
-    /// As it is shown: what rounds to 1 is as fast.
+    /// By the rounded figure: a ratio that rounds to 1 is not slower.
     fn is_slower(&self) -> bool {
         (100.0 * self.ratio).round() > 100.0
     }
 
-    /// Beyond what differs from run to run.
+    /// By more than the noise between runs.
     fn is_worst(&self) -> bool {
         self.archive.is_some_and(|(_, high, _)| self.ratio > NOISE * high)
     }
 
-    fn told(&self) -> String {
+    fn name(&self) -> String {
         format!("{} {} {}", self.experiment, show_size(self.size as u64), self.place)
     }
 }
 
-/// The last words of the report for people; nothing where every message is a change of context.
+/// The end of the text report. Empty if both processes share one CPU.
 pub fn render(results: &Results) -> String {
     match Summary::built_in() {
         Ok(summary) => compared(results, &summary),
-        Err(_) => String::new(), // a test of the measuring crate reads it
+        Err(_) => String::new(), // a test of shmpipe-measure reads it
     }
 }
 
@@ -63,14 +63,14 @@ fn compared(results: &Results, summary: &Summary) -> String {
     if results.run.ring_bytes != CAPACITY {
         let (here, there) = (show_size(results.run.ring_bytes as u64), show_size(CAPACITY as u64));
         return format!(
-            "{TITLE}Not compared: the ring had {here} here and {there} there; leave out large --sizes.\n"
+            "{TITLE}Not compared: the ring had {here} here and {there} in the archive; leave out large --sizes.\n"
         );
     }
     let standings = standings(results, summary);
     if standings.is_empty() {
         let sizes = SIZES.map(|size| show_size(size as u64)).join(", ");
         return format!(
-            "{TITLE}Not compared: that takes figures of {} and of {TEXTBOOK}, the textbook ring, at one of {sizes}.\n",
+            "{TITLE}Not compared: a comparison needs {} and {TEXTBOOK}, the textbook ring, at one of {sizes}.\n",
             OURS[0]
         );
     }
@@ -81,7 +81,7 @@ fn compared(results: &Results, summary: &Summary) -> String {
                 let kinds = if *machines == 1 { "processor" } else { "processors" };
                 format!("archive: {low:.2} to {high:.2} ({machines} {kinds})")
             }
-            None => "archive: nothing".to_owned(),
+            None => "archive: no data".to_owned(),
         };
         let slower = if standing.is_slower() { "SLOWER" } else { "" };
         vec![
@@ -95,19 +95,19 @@ fn compared(results: &Results, summary: &Summary) -> String {
     let mut text = format!("{TITLE}{}", columns::align(&rows.collect::<Vec<_>>()));
     let listed = |which: fn(&Standing) -> bool| {
         let found = standings.iter().filter(|standing| which(standing));
-        found.map(Standing::told).collect::<Vec<_>>().join(", ")
+        found.map(Standing::name).collect::<Vec<_>>().join(", ")
     };
     let (slower, worst) = (listed(Standing::is_slower), listed(Standing::is_worst));
     if !slower.is_empty() {
         text += &format!("On this machine {} is slower than the textbook ring: {slower}.\n", OURS[0]);
     }
     if !worst.is_empty() {
-        text += &format!("No machine of the archive is as slow beside the textbook ring: {worst}.\n");
+        text += &format!("No machine of the archive is as slow compared with the textbook ring: {worst}.\n");
     }
     text + OFFER
 }
 
-/// Those of the characteristic figures that were measured, in each placement that occurred.
+/// The characteristic figures that were measured, in each placement that occurred.
 fn standings(results: &Results, summary: &Summary) -> Vec<Standing> {
     let trips: Vec<(&Subject, &Cost)> =
         results.round_trips.iter().map(|row| (&row.subject, &row.cost)).collect();
@@ -155,7 +155,7 @@ mod tests {
         Summary { cells: vec![cell(Placement::Near, 0.68, 1.02, 3), cell(Placement::Far, 0.5, 0.7, 1)] }
     }
 
-    /// The made-up machine, with a round trip of 64 bytes over shmpipe that takes so many times as long as over the textbook ring.
+    /// The made-up machine, with this ratio of a round trip of 64 bytes over shmpipe to one over the textbook ring.
     fn results(places: &[Placement], ratio: f64) -> Results {
         let mut results = sample::results(places);
         let is_it = |subject: &Subject| subject.message_bytes == 64;
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn the_range_of_the_archive_stands_beside_what_was_measured() {
+    fn the_range_of_the_archive_is_beside_the_measured_ratio() {
         let text = compared(&results(&Placement::OF_TWO_CPUS, 0.92), &summary());
         let words =
             |place| line(&text, place, "round trip 64 B").split_whitespace().collect::<Vec<_>>().join(" ");
@@ -189,13 +189,11 @@ mod tests {
             "near: round trip 64 B 0.92 x the textbook ring; archive: 0.68 to 1.02 (3 processors)"
         );
         assert!(words("far:").ends_with("archive: 0.50 to 0.70 (1 processor)"), "{text}");
-        assert!(line(&text, "near:", "streaming 8 B").contains("archive: nothing"), "{text}");
+        assert!(line(&text, "near:", "streaming 8 B").contains("archive: no data"), "{text}");
         assert!(!text.contains("SLOWER") && !text.contains("is slower"), "{text}");
-        assert!(
-            text.contains(
-                "No machine of the archive is as slow beside the textbook ring: round trip 64 B far."
-            )
-        );
+        assert!(text.contains(
+            "No machine of the archive is as slow compared with the textbook ring: round trip 64 B far."
+        ));
         assert!(
             text.contains("`shmpipe bench --json`") && text.contains("`cargo bench --bench report`"),
             "{text}"
@@ -203,36 +201,36 @@ mod tests {
     }
 
     #[test]
-    fn what_is_slower_than_the_textbook_ring_is_said_plainly() {
+    fn slower_figures_than_the_textbook_ring_are_listed() {
         let text = compared(&results(&[Placement::Near], 1.25), &summary());
         assert!(line(&text, "near:", "round trip 64 B").ends_with("SLOWER"), "{text}");
         let plain = "On this machine shmpipe is slower than the textbook ring: round trip 64 B near.";
         assert!(text.contains(plain), "{text}");
         assert!(!text.contains("far"), "a placement that did not occur: {text}");
         let text = compared(&results(&[Placement::Near], 1.004), &summary());
-        assert!(!text.contains("SLOWER"), "what rounds to 1 is as fast: {text}");
+        assert!(!text.contains("SLOWER"), "a ratio that rounds to 1 is not slower: {text}");
     }
 
     #[test]
-    fn what_cannot_be_compared_is_not() {
+    fn other_rings_and_missing_transports_are_not_compared() {
         let mut results = results(&[Placement::Near], 1.25);
         results.run.ring_bytes = 4 << 20;
         let text = compared(&results, &summary());
         assert!(
-            text.contains("the ring had 4 MiB here and 1 MiB there") && !text.contains("SLOWER"),
+            text.contains("the ring had 4 MiB here and 1 MiB in the archive") && !text.contains("SLOWER"),
             "{text}"
         );
         results.run.ring_bytes = CAPACITY;
         results.round_trips.retain(|row| row.subject.transport != TEXTBOOK);
         results.throughputs.retain(|row| row.subject.transport != TEXTBOOK);
         let text = compared(&results, &summary());
-        assert!(text.contains("Not compared: that takes figures of shmpipe and of classic"), "{text}");
+        assert!(text.contains("Not compared: a comparison needs shmpipe and classic"), "{text}");
         let text = compared(&sample::results(&[]), &summary());
         assert_eq!(text, "");
     }
 
     #[test]
-    fn the_whole_report_ends_with_it() {
+    fn the_text_report_ends_with_the_comparison() {
         let text = crate::commands::bench::text::render(&sample::results(&[Placement::Far]));
         assert!(text.ends_with(OFFER), "{text}");
         assert!(line(&text, "far:", "round trip 64 B").contains("archive: 0."), "{text}");

@@ -1,4 +1,4 @@
-//! The progress bar, and with it the moments at which a signal is heard.
+//! The progress bar. Its updates are also where a signal is noticed.
 
 use std::io;
 use std::rc::Rc;
@@ -8,10 +8,10 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::system::signals;
 
-/// How often the bar is drawn anew, in hertz: each time costs some microseconds between two slices.
+/// How often the bar is redrawn, in hertz: each time takes some microseconds between two slices.
 const FRAMES: u8 = 5;
 
-/// How far the measuring has come: a bar on standard error, if that is a terminal.
+/// The progress of the measurements: a bar on standard error, if that is a terminal.
 #[derive(Clone)]
 pub struct Bar(Rc<Drawn>);
 
@@ -30,17 +30,17 @@ impl Bar {
         Bar(Rc::new(Drawn { bar, start: Instant::now() }))
     }
 
-    /// Says what is being done now.
-    pub fn says(&self, what: impl Into<String>) {
-        let what: String = what.into();
-        self.0.bar.set_message(what);
+    /// Shows the current step.
+    pub fn set_step(&self, step: impl Into<String>) {
+        let step: String = step.into();
+        self.0.bar.set_message(step);
     }
 
-    /// Shows how much time has passed. To be called between slices, where nothing is timed.
+    /// Shows the elapsed time. To be called between slices, where nothing is timed.
     ///
     /// # Errors
-    /// `Interrupted` when a signal asks for an end.
-    pub fn look_around(&self) -> io::Result<()> {
+    /// `Interrupted` after a signal.
+    pub fn update(&self) -> io::Result<()> {
         let Drawn { bar, start } = &*self.0;
         bar.set_position(start.elapsed().as_millis() as u64);
         match signals::received() {

@@ -1,7 +1,7 @@
-//! Plots: curves on logarithmic axes, each with its name at its end.
+//! Plots: curves on logarithmic axes, each labelled at its end.
 //!
-//! The drawing library knows colours, the page knows themes. So everything is drawn in *inks*, colours that stand for a
-//! class, and these are replaced by the classes in the finished drawing: the style sheet decides what they look like.
+//! The drawing library has colours, the page has themes. Everything is therefore drawn in *inks*: placeholder colours that the
+//! finished drawing replaces by classes of the style sheet.
 
 use std::error::Error;
 
@@ -9,13 +9,13 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-/// Units of the drawing for each pixel: the library places everything on whole units.
+/// Drawing units per pixel: the library rounds positions to whole units.
 const FINE: i32 = 4;
 
-/// Between the lowest points of two names, in pixels.
+/// The distance between two labels, in pixels.
 const LINE_HEIGHT: i32 = 15;
 
-/// What something is drawn in.
+/// The style of a part of the drawing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ink {
     Text,
@@ -23,11 +23,11 @@ pub enum Ink {
     Grid,
     /// The floor, for comparison.
     Floor,
-    /// Transports of one kind share a hue; the number tells them apart by their dashes and marks.
+    /// Transports of one kind share a hue; the number selects dashes and marks.
     Transport(Kind, usize),
 }
 
-/// Transports that are alike.
+/// Similar transports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Ours,
@@ -51,7 +51,7 @@ impl Kind {
     }
 }
 
-/// Transports of one kind that can be told apart.
+/// The number of distinct styles per kind.
 const STYLES: usize = 6;
 
 impl Ink {
@@ -61,7 +61,7 @@ impl Ink {
         [Ink::Text, Ink::Axis, Ink::Grid, Ink::Floor].into_iter().chain(transports)
     }
 
-    /// The colour that stands for it while it is drawn.
+    /// The placeholder colour.
     fn colour(self) -> RGBColor {
         match self {
             Ink::Text => RGBColor(1, 0, 0),
@@ -89,11 +89,11 @@ pub struct Curve {
     pub name: String,
     pub ink: Ink,
     pub points: Vec<(f64, f64)>,
-    /// Whether every point is a measurement of its own, to be marked as such.
+    /// Whether to mark the points: each is a separate measurement.
     pub marked: bool,
 }
 
-/// An axis: where it has ticks, and what stands there.
+/// An axis with its ticks and their labels.
 #[derive(Clone, Debug)]
 pub struct Axis {
     pub range: (f64, f64),
@@ -102,7 +102,7 @@ pub struct Axis {
 }
 
 impl Axis {
-    /// One that holds all of the values, with ticks at round numbers.
+    /// An axis around all values, with ticks at round numbers.
     pub fn around(
         values: impl Iterator<Item = f64> + Clone,
         title: &str,
@@ -124,7 +124,7 @@ impl Axis {
         }
     }
 
-    /// The ticks that are at least so far from the one before, on an axis of that length, as `apart` says of both.
+    /// The ticks that are at least `apart` from the previous one, on an axis of that length.
     fn spaced(&self, length: i32, apart: impl Fn(&str, &str) -> i32) -> Vec<(f64, String)> {
         let (from, to) = (self.range.0.ln(), self.range.1.ln());
         let place = |tick: f64| (tick.ln() - from) / (to - from) * f64::from(length);
@@ -140,21 +140,21 @@ impl Axis {
     }
 }
 
-/// For a page of a monitor or of a phone.
+/// For a monitor or a phone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     Wide,
     Narrow,
 }
 
-/// Places within the drawing, in pixels.
+/// Dimensions of the drawing, in pixels.
 struct Measures {
     size: (i32, i32),
     left: i32,
     right: i32,
     top: i32,
     bottom: i32,
-    /// Of letters.
+    /// The height of text.
     text: i32,
 }
 
@@ -171,7 +171,7 @@ impl Format {
     }
 }
 
-/// The drawing, to stand within a page whose style sheet has the classes. `described` is for those who do not see it.
+/// The drawing, for a page whose style sheet has the classes. `described` is its label for screen readers.
 pub fn draw(x: &Axis, y: &Axis, curves: &[Curve], format: Format, described: &str) -> String {
     let measures = format.measures();
     let (width, height) = (measures.size.0 * FINE, measures.size.1 * FINE);
@@ -208,12 +208,12 @@ fn draw_on(
     let &Measures { size, left, right, top, bottom, text } = measures;
     let fine = |pixels: i32| pixels * FINE;
     let font = |ink: Ink| {
-        // The library makes letters smaller by this factor than it is told.
+        // The library draws text smaller than requested, by this factor.
         let mut style = TextStyle::from(("sans-serif", f64::from(fine(text)) * 1.24).into_font());
         style.color = ink.colour().to_backend_color();
         style
     };
-    // Letters are some six tenths as wide as high.
+    // A letter is about 0.6 times as wide as high.
     let wide = |a: &str, b: &str| (a.chars().count() + b.chars().count() + 3) as i32 * fine(text) * 3 / 10;
     let x_ticks = x.spaced(fine(size.0 - left - right), wide);
     let y_ticks = y.spaced(fine(size.1 - top - bottom), |_, _| fine(2 * text));
@@ -269,7 +269,7 @@ fn draw_on(
     Ok(())
 }
 
-/// A measured point: one form for each transport of a kind.
+/// The mark of a measured point: one shape per transport of a kind.
 fn mark(root: &Area<'_>, (x, y): (i32, i32), ink: Ink) -> Result<(), Box<dyn Error>> {
     let number = match ink {
         Ink::Transport(_, number) => number % STYLES,
@@ -290,13 +290,12 @@ fn mark(root: &Area<'_>, (x, y): (i32, i32), ink: Ink) -> Result<(), Box<dyn Err
     Ok(())
 }
 
-/// Places as close to the wanted ones as can be, in their order, `apart` from one another, within the bounds as far as
-/// these have room.
+/// Positions as close as possible to the wanted ones, in the same order, at least `apart`, and within the bounds if there is room.
 fn spread(wanted: &[i32], apart: i32, (from, to): (i32, i32)) -> Vec<i32> {
     let mut order: Vec<usize> = (0..wanted.len()).collect();
     order.sort_by_key(|&i| wanted[i]);
     let mut places: Vec<i32> = order.iter().map(|&i| wanted[i].max(from)).collect();
-    // Blocks of names that touch move together, to where the mean of their wishes is.
+    // Labels that overlap move apart around the mean of their wanted positions.
     for _ in 0..places.len() {
         for i in 1..places.len() {
             let overlap = places[i - 1] + apart - places[i];
@@ -328,7 +327,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_do_not_overlap_and_keep_their_order() {
+    fn labels_do_not_overlap_and_keep_their_order() {
         let wanted = [100, 10, 102, 101, 400];
         let places = spread(&wanted, 20, (0, 400));
         let mut sorted = places.clone();

@@ -1,4 +1,4 @@
-//! Takes the measurements that the plan asks for, in several sessions.
+//! Takes the measurements of a plan, in several sessions.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -13,40 +13,40 @@ use shmpipe_measure::{
 use super::bar::Bar;
 use super::plan::{Plan, RATE};
 
-/// About how long one session lasts. Where the kernel puts the memory that two processes share is worth tens of percent
-/// for as long as they share it: figures that are to be believed come from several sessions.
+/// The approximate duration of one session. Where the kernel places shared memory changes figures by tens of percent for as long as
+/// it is mapped, so reliable figures need several sessions.
 const SESSION: Duration = Duration::from_secs(5);
 
-/// What each part of the measuring has of the time: slices of every size, round trips one by one, messages at given times.
-/// The rest is for receivers that wait: half of it for their being woken.
+/// The share of the time of each part: slices of every size, single round trips, scheduled messages. The rest is for waiting
+/// receivers, half of it for wake-ups.
 const SLICES: f64 = 0.35;
 const SINGLY: f64 = 0.3;
 const PACED: f64 = 0.15;
 
-/// The longest that a receiver is left waiting at a time, so that a signal is heard soon.
+/// The longest single wait of a receiver, so that a signal is noticed soon.
 const LONGEST_WAIT: Duration = Duration::from_millis(250);
-/// The shortest that tells anything.
+/// The shortest wait that gives a meaningful figure.
 const SHORTEST_WAIT: Duration = Duration::from_millis(50);
 
-/// What a waiting receiver costs.
+/// The CPU use of a waiting receiver.
 pub struct Waiting {
     pub transport: &'static str,
     pub mode: Mode,
     pub idle: Idle,
 }
 
-/// All that was measured.
+/// All measurements.
 pub struct Measured {
     pub machine: Machine,
-    /// In slices, for every size.
+    /// Of every size, in slices.
     pub slices: Collected,
-    /// One round trip after the other.
+    /// Single round trips.
     pub singly: Vec<Latency>,
-    /// Messages at given times.
+    /// Scheduled messages.
     pub paced: Vec<Paced>,
-    /// What was left out there, for it cannot carry so many.
+    /// Transports left out of `paced`, because they cannot carry that rate.
     pub too_slow: Vec<&'static str>,
-    /// Messages that found their receivers asleep.
+    /// Messages to sleeping receivers.
     pub woken: Vec<WakeUps>,
     pub waiting: Vec<Waiting>,
     pub sessions: u32,
@@ -69,7 +69,7 @@ pub fn measure(plan: &Plan, bar: &Bar) -> io::Result<Measured> {
     let mut session = begin(plan, &plan.transports, bar)?;
     let left = || plan.time.saturating_sub(start.elapsed());
     if !plan.only_one_cpu {
-        bar.says("receivers that are woken");
+        bar.set_step("wake-ups of receivers");
         woken = sleeping::collect(&mut session, &[plan.paced], sleeping::PAUSE, left() / 2)?;
     }
     let waiting = wait(&mut session, left(), bar)?;
@@ -86,12 +86,12 @@ pub fn measure(plan: &Plan, bar: &Bar) -> io::Result<Measured> {
     })
 }
 
-/// How many sessions go into that time.
+/// The number of sessions in that time.
 fn parts(time: Duration) -> u32 {
     time.div_duration_f64(SESSION).round().max(1.0) as u32
 }
 
-/// Messages that follow one another, in sessions for `time` together.
+/// Back-to-back messages, in sessions that take `time` in total.
 fn alternate(
     plan: &Plan,
     time: Duration,
@@ -107,22 +107,22 @@ fn alternate(
         *sessions += 1;
         machine.get_or_insert_with(|| Machine::of(&session));
         let left = || (time * part / parts).saturating_sub(start.elapsed());
-        bar.says("round trips and throughput by size");
+        bar.set_step("round trips and throughput by size");
         let mut experiments = Slices::new(Until::Elapsed(left().mul_f64(SLICES / (SLICES + SINGLY))));
         experiments.seed = u64::from(part);
         for experiment in [Experiment::RoundTrip, Experiment::Streaming] {
             experiments = experiments.with(&session, experiment, &plan.sizes);
         }
         slices.append(collect(&mut session, &experiments)?);
-        bar.says("round trips, one by one");
+        bar.set_step("single round trips");
         latency::append(&mut singly, latency::collect(&mut session, &plan.timed_singly, left())?)?;
     }
     let machine = machine.ok_or_else(|| io::Error::other("no session was held"))?;
     Ok((machine, slices, singly))
 }
 
-/// Whether a transport has carried messages as fast as they are going to be sent, at its best; one that was never measured
-/// is not held to be slow.
+/// Whether the best slice of a transport carried at least the rate of scheduled messages. One that was not measured counts as fast
+/// enough.
 fn carries(slices: &Collected, transport: &str) -> bool {
     let streamed = slices
         .series
@@ -132,7 +132,7 @@ fn carries(slices: &Collected, transport: &str) -> bool {
     costs.reduce(f64::min).is_none_or(|best| best < 1e9 / RATE)
 }
 
-/// Messages at given times, in sessions for `time` together.
+/// Scheduled messages, in sessions that take `time` in total.
 fn pace(
     plan: &Plan,
     transports: &[&'static dyn Transport],
@@ -147,30 +147,30 @@ fn pace(
     for part in 1..=parts {
         let mut session = begin(plan, transports, bar)?;
         *sessions += 1;
-        bar.says("messages at given times");
+        bar.set_step("scheduled messages");
         let left = (time * part / parts).saturating_sub(start.elapsed());
         paced::append(&mut all, paced::collect(&mut session, &[plan.paced], &[RATE], left)?)?;
     }
     Ok(all)
 }
 
-/// A session in which the bar moves.
+/// A session that updates the bar.
 fn begin(plan: &Plan, transports: &[&'static dyn Transport], bar: &Bar) -> io::Result<Session> {
-    bar.says("starting two processes");
-    bar.look_around()?;
+    bar.set_step("starting two processes");
+    bar.update()?;
     let mut session = Session::start(&plan.settings, transports)?;
-    let looks = bar.clone();
-    session.watch(move || looks.look_around());
+    let bar = bar.clone();
+    session.watch(move || bar.update());
     Ok(session)
 }
 
-/// Has the partner wait on each transport in turn, for `time` together.
+/// Lets the partner wait on each transport in turn, for `time` in total.
 fn wait(session: &mut Session, time: Duration, bar: &Bar) -> io::Result<Vec<Waiting>> {
     let transports = session.transports().to_vec();
     let each = (time / transports.len().max(1) as u32).max(SHORTEST_WAIT);
     let mut all = Vec::new();
     for (number, transport) in transports.iter().enumerate() {
-        bar.says(format!("a receiver that waits: {}", transport.name()));
+        bar.set_step(format!("a waiting receiver: {}", transport.name()));
         let start = Instant::now();
         let mut idle = Idle { waited: Duration::ZERO, ran: Duration::ZERO };
         while idle.waited.is_zero() || start.elapsed() < each {

@@ -1,17 +1,17 @@
-//! The report: one file that loads nothing, to be read on a monitor or a phone, in the light or in the dark.
+//! The report: one self-contained page for monitors and phones, in light and dark themes.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use shmpipe_measure::Placement;
 
 use super::chart::{self, Axis, Curve, Format, Ink, Kind};
-use super::glance::{Figure, Headline, headlines, show_percent};
 use super::results::{Cost, Group, Percentiles, Results, Subject, is_ours};
+use super::summary::{Figure, Headline, headlines, show_percent};
 use super::text::whereabouts;
 use crate::output::units::{self, show_amount, show_count, show_figures, show_size};
 
 const STYLE: &str = include_str!("page.css");
 
-/// Stands where there is no figure.
+/// Shown instead of a missing figure.
 const DASH: &str = "–";
 
 pub fn render(results: &Results) -> String {
@@ -35,7 +35,7 @@ pub fn render(results: &Results) -> String {
                     pre.command tabindex="0" { code { (run.command) } }
                 }
                 main {
-                    (glance(results))
+                    (summary(results))
                     (two_cpus(results))
                     @for group in results.groups() { (group_section(results, group)) }
                     (waiting(results))
@@ -47,13 +47,13 @@ pub fn render(results: &Results) -> String {
     page.into_string()
 }
 
-/// `2026-11-21T09:14:06Z` as people write it.
+/// `2026-11-21T09:14:06Z` as text for people.
 fn day_and_time(stamp: &str) -> String {
     let (day, time) = stamp.split_once('T').unwrap_or((stamp, ""));
     format!("{day}, {} UTC", time.get(..5).unwrap_or(time))
 }
 
-/// With the sign that pages can have and terminals may not.
+/// With the micro sign, which a terminal may lack.
 fn show_time(nanoseconds: f64) -> String {
     with_micro(&units::show_time(nanoseconds))
 }
@@ -66,10 +66,10 @@ fn time(nanoseconds: Option<f64>) -> String {
     nanoseconds.map_or(DASH.to_owned(), show_time)
 }
 
-fn glance(results: &Results) -> Markup {
+fn summary(results: &Results) -> Markup {
     html! {
-        section aria-labelledby="glance" {
-            h2 id="glance" { "At a glance" }
+        section aria-labelledby="summary" {
+            h2 id="summary" { "Summary" }
             dl.tiles {
                 @for Headline { what, figures } in headlines(results) {
                     div.tile {
@@ -90,22 +90,22 @@ fn two_cpus(results: &Results) -> Markup {
         section aria-labelledby="cpus" {
             h2 id="cpus" { "The two CPUs" }
             p {
-                "One cache line is thrown to and fro before and after every slice of messages. That is the "
-                em { "floor" } ": nothing that goes between the two costs less. Below "
-                (run.near_below_nanoseconds) " ns the CPUs count as near (two threads of one core, say), else as far apart. "
-                "Figures of the two are never put together."
+                "Before and after every slice of messages, one cache line goes from one CPU to the other and back. That is the "
+                em { "floor" } ": no exchange between the two takes less. Below "
+                (run.near_below_nanoseconds) " ns the CPUs count as near (two threads of one core, for example), else as far apart. "
+                "Figures of near and far are never mixed."
             }
             @if run.near_and_far_are_the_same {
                 p.note {
-                    "The border runs through one placement of this machine: near and far are the same here. "
-                    "Another border can be set with " code { "--near-below" } "."
+                    "The border divides a single placement of this machine, so near and far are the same here. "
+                    "Set another border with " code { "--near-below" } "."
                 }
             }
             div.scroll tabindex="0" role="group" aria-label="The floor by placement" {
                 table {
                     thead { tr {
                         th scope="col" { "placement" } th scope="col" { "slices" }
-                        th scope="col" { "median" } th scope="col" { "half of them" }
+                        th scope="col" { "median" } th scope="col" { "quartiles" }
                     } }
                     tbody {
                         @for floor in &results.floors {
@@ -163,7 +163,7 @@ fn is_of(subject: &Subject, group: Group, place: Placement) -> bool {
     subject.group == group && subject.place == place
 }
 
-/// What a transport is drawn in: by what it is made of, and the how manieth of these it is in its group.
+/// The ink of a transport: by its kind, and its number among those of that kind in its group.
 fn ink(results: &Results, transport: &str) -> Ink {
     let Some(this) = results.transports.iter().find(|about| about.transport == transport) else {
         return Ink::Floor;
@@ -187,7 +187,7 @@ fn kind(transport: &str) -> Kind {
     }
 }
 
-/// A plot in both of its formats, of which the page shows one; `title` is for those who do not see it.
+/// A plot in both formats, of which the page shows one. `title` is its label for screen readers.
 fn figure(x: &Axis, y: &Axis, curves: &[Curve], title: &str, remark: &str) -> Markup {
     let described = format!("{title}. The figures are in the table below the plot.");
     html! {
@@ -199,18 +199,18 @@ fn figure(x: &Axis, y: &Axis, curves: &[Curve], title: &str, remark: &str) -> Ma
     }
 }
 
-/// What distributions are shown with.
+/// The labels of a distribution.
 struct Shown<'a> {
     title: &'a str,
     remark: &'a str,
-    /// Of the vertical axis.
+    /// The label of the vertical axis.
     what: &'a str,
-    /// Of the horizontal axis.
+    /// The label of the horizontal axis.
     of_all: &'a str,
     counted: &'a str,
 }
 
-/// Where `rows` have something of that group, placement and size, it is shown, with the floor; and else that there is none.
+/// The plot and the table of the rows of that group, placement and size, with the floor; or a note that there are none.
 fn percentiles<'a>(
     results: &Results,
     rows: impl Iterator<Item = (&'a Percentiles, Option<String>)>,
@@ -281,8 +281,8 @@ fn percentiles<'a>(
 fn singly(results: &Results, group: Group, place: Placement, size: usize) -> Markup {
     let rows = results.singly.iter().map(|row| (&row.percentiles, None));
     let shown = Shown {
-        title: &format!("Round trips of {}, one by one", show_size(size as u64)),
-        remark: "A curve ends where fewer than ten round trips took longer. Each has a reading of the clock in it, the floor too.",
+        title: &format!("Single round trips of {}", show_size(size as u64)),
+        remark: "A curve ends where fewer than ten round trips took longer. Each includes one reading of the clock, the floor too.",
         what: "a round trip",
         of_all: "of all round trips take no longer",
         counted: "round trips",
@@ -299,7 +299,7 @@ fn one_way(results: &Results, group: Group, place: Placement) -> Markup {
     let rate = grouped(results.run.paced_messages_per_second as u64);
     let shown = Shown {
         title: &format!("One way, {} at {rate} messages/s", show_size(size as u64)),
-        remark: "From the moment at which a message should have been sent, whatever became of those before it, to its arrival.",
+        remark: "From the scheduled time of a message to its arrival, even if earlier messages were late.",
         what: "a message",
         of_all: "of all messages take no longer",
         counted: "messages",
@@ -308,7 +308,7 @@ fn one_way(results: &Results, group: Group, place: Placement) -> Markup {
         (percentiles(results, rows, (group, place, size), &shown))
         @let slow: Vec<&str> = results.transports.iter().filter(|about| about.group == group)
             .map(|about| about.transport).filter(|name| results.too_slow.contains(name)).collect();
-        @if !slow.is_empty() { p.legend { "Left out, for they do not carry so many: " (slow.join(", ")) "." } }
+        @if !slow.is_empty() { p.legend { "Left out, because they cannot carry that rate: " (slow.join(", ")) "." } }
     }
 }
 
@@ -325,7 +325,7 @@ fn grouped(number: u64) -> String {
     text
 }
 
-/// A round number of nanoseconds, without places that say nothing.
+/// A round number of nanoseconds, without trailing zeros.
 fn show_tick(nanoseconds: f64) -> String {
     let (unit, factor) = match nanoseconds {
         ns if ns >= 0.9995e9 => ("s", 1e9),
@@ -340,7 +340,7 @@ fn times(floors: f64) -> String {
     if floors < 1000.0 { format!("{}×", round(floors)) } else { format!("{}×", grouped(floors as u64)) }
 }
 
-/// A number of one digit that counts, as short as it can be written.
+/// A number with one significant digit, as short as possible.
 fn round(number: f64) -> String {
     let places = (-number.log10().floor()).max(0.0) as usize;
     format!("{number:.places$}")
@@ -352,11 +352,11 @@ fn sizes_axis(results: &Results) -> Axis {
     Axis {
         range: if first < last { (first / 1.3, last * 1.3) } else { (first / 2.0, first * 2.0) },
         ticks: sizes.iter().map(|&size| (size as f64, show_size(size as u64))).collect(),
-        title: "size of a message".to_owned(),
+        title: "message size".to_owned(),
     }
 }
 
-/// The curves of a group over the sizes.
+/// The curves of a group by size.
 fn over_sizes<'a>(
     results: &'a Results,
     group: Group,
@@ -441,16 +441,16 @@ fn by_size(results: &Results, group: Group, place: Placement) -> Markup {
     });
     html! {
         h3 { "Round trips by size" span.place { (whereabouts(place)) } }
-        (figure(&sizes_axis(results), &y, &curves, &title, "In units of the floor around the same slices."))
+        (figure(&sizes_axis(results), &y, &curves, &title, "In multiples of the floor around the same slices."))
         (table_of_sizes(results, group, place, &title, cells))
         p.legend {
-            "Time, times the floor, and between which times half of the slices lie. Medians of "
+            "Median, multiple of the floor, and quartiles, of "
             (slices(results.round_trips.iter().map(|row| (&row.subject, &row.cost)), group, place)) " slices each."
         }
     }
 }
 
-/// How many slices there were, from the fewest to the most.
+/// The number of slices, from the fewest to the most.
 fn slices<'a>(rows: impl Iterator<Item = (&'a Subject, &'a Cost)>, group: Group, place: Placement) -> String {
     let counts = rows.filter(|(subject, _)| is_of(subject, group, place)).map(|(_, cost)| cost.slices);
     let (fewest, most) = counts.fold((usize::MAX, 0), |(low, high), n| (low.min(n), high.max(n)));
@@ -479,10 +479,10 @@ fn throughput(results: &Results, group: Group, place: Placement) -> Markup {
     });
     html! {
         h3 { "Throughput by size" span.place { (whereabouts(place)) } }
-        (figure(&sizes_axis(results), &y, &curves, &title, "Messages in a row, as fast as they are taken."))
+        (figure(&sizes_axis(results), &y, &curves, &title, "Back-to-back messages, as fast as the receiver takes them."))
         (table_of_sizes(results, group, place, &title, cells))
         p.legend {
-            "Messages and bytes per second, and between which times of one message half of the slices lie. Medians of "
+            "Messages and bytes per second, and quartiles of the time per message; medians of "
             (slices(results.throughputs.iter().map(|row| (&row.subject, &row.cost)), group, place)) " slices each."
         }
     }
@@ -496,7 +496,7 @@ fn woken(results: &Results, place: Placement) -> Markup {
     let Some(size) = rows.clone().map(|(row, _)| row.subject.message_bytes).next() else { return html! {} };
     let shown = Shown {
         title: &format!("{} to a sleeping receiver", show_size(size as u64)),
-        remark: "From before a message is sent to after it was received, half a millisecond after the one before. Messages that \
+        remark: "From before the send to after the receive of a message, half a millisecond after the previous one. Messages that \
                  found the receiver awake do not count.",
         what: "a message",
         of_all: "of all messages take no longer",
@@ -510,13 +510,13 @@ fn waiting(results: &Results) -> Markup {
         section aria-labelledby="waiting" {
             h2 id="waiting" { "Wake-up and idle CPU" }
             @for place in results.seen() { (woken(results, place)) }
-            h3 { "While nothing comes" }
-            p { "How much of a CPU the receiving process takes." }
-            div.scroll tabindex="0" role="group" aria-label="The CPU of waiting receivers" {
+            h3 { "Without messages" }
+            p { "The CPU use of the receiving process." }
+            div.scroll tabindex="0" role="group" aria-label="CPU use of waiting receivers" {
                 table {
                     thead { tr {
                         th scope="col" { "transport" } th.word scope="col" { "waits" }
-                        th scope="col" { "of a CPU" } th scope="col" { "watched for" }
+                        th scope="col" { "of a CPU" } th scope="col" { "observed for" }
                     } }
                     tbody {
                         @for idle in &results.idle {
@@ -540,17 +540,18 @@ fn method(results: &Results) -> Markup {
         section aria-labelledby="method" {
             h2 id="method" { "How it was measured" }
             p {
-                "Two processes, each on a CPU of its own, the second started by exec; "
-                (run.sessions) " pairs of them one after the other, for where the kernel puts their memory counts. All "
-                "transports and sizes take turns in slices of half a millisecond, each between two floors. A slice whose two floors "
-                "differ by more than a tenth does not count, for the machine moved meanwhile: " (grouped(run.discarded_slices)) " of "
-                (grouped(run.slices)) ". In all it took " (format!("{:.0} s", run.took_seconds)) "."
+                "Two processes, each on its own CPU, the second started by exec; "
+                (run.sessions) " pairs one after the other, because the placement of their memory matters. All transports and "
+                "sizes alternate in slices of half a millisecond, each between two measurements of the floor. A slice whose two "
+                "floors differ by more than a tenth is discarded, because the placement changed meanwhile: "
+                (grouped(run.discarded_slices)) " of " (grouped(run.slices)) ". The run took "
+                (format!("{:.0} s", run.took_seconds)) "."
             }
             p {
-                "Every message is copied in and copied out. Round trips one by one include a reading of the clock each, so does their "
-                "floor; those by size do not. A percentile is shown if ten round trips at least took longer, a figure if there are five "
-                "slices at least. A round trip starts when the one before has ended: an interruption delays one of them, not all "
-                "that would have been sent meanwhile."
+                "Every message is copied in and copied out. Single round trips include one reading of the clock each, and so does their "
+                "floor; round trips by size do not. A percentile needs at least ten longer samples, a figure at least five slices. "
+                "A round trip starts when the previous one ends: an interruption delays one of them, not all that would have been "
+                "sent meanwhile."
             }
             @for note in &results.notes { p.note { (note) "." } }
             h3 { "The machine" }
@@ -584,7 +585,7 @@ mod tests {
     }
 
     #[test]
-    fn every_element_has_its_end() {
+    fn every_element_is_closed() {
         for placements in [&[][..], &[Placement::Far], &Placement::OF_TWO_CPUS] {
             let page = Page::parse(&render(&sample::results(placements)));
             assert_eq!(page.count("svg"), 2 * 9 * placements.len()); // nine plots in two formats
@@ -592,7 +593,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_the_machine_says_of_itself_stays_text() {
+    fn machine_data_is_escaped() {
         let page = render(&sample::results(&[Placement::Far]));
         assert!(!page.contains("<script") && !page.contains("<angles") && !page.contains("<way"));
         assert_eq!(page.matches("</style>").count(), 1);
@@ -601,7 +602,7 @@ mod tests {
     }
 
     #[test]
-    fn what_polls_and_what_sleeps_are_in_sections_of_their_own() {
+    fn polling_and_sleeping_transports_have_separate_sections() {
         let page = render(&sample::results(&[Placement::Far]));
         let sleeping = between(&page, "id=\"sleeping\"", "id=\"polling\"");
         let polling = between(&page, "id=\"polling\"", "id=\"waiting\"");
@@ -621,7 +622,7 @@ mod tests {
     }
 
     #[test]
-    fn a_placement_that_did_not_occur_is_told_and_has_no_plot() {
+    fn a_placement_that_did_not_occur_is_shown_without_plots() {
         let page = render(&sample::results(&[Placement::Far]));
         assert!(page.contains("n = 0<small>did not occur</small>"));
         assert!(!page.contains("were near"));
@@ -632,14 +633,14 @@ mod tests {
     }
 
     #[test]
-    fn a_size_that_a_transport_does_not_take_is_a_dash() {
+    fn an_unsupported_size_is_a_dash() {
         let page = render(&sample::results(&[Placement::Far]));
         let queue = rows(&page).into_iter().find(|row| row.contains("sysv-queue") && row.contains("\u{d7}"));
         assert_eq!(queue.unwrap().matches("<td>\u{2013}</td>").count(), 1);
     }
 
     #[test]
-    fn figures_are_as_short_as_can_be() {
+    fn figures_are_short() {
         assert_eq!([0.05, 0.5, 5.0, 200.0].map(round), ["0.05", "0.5", "5", "200"]);
         assert_eq!([50.0, 1e3, 2e4, 5e6, 1e9].map(show_tick), ["50 ns", "1 µs", "20 µs", "5 ms", "1 s"]);
         assert_eq!(range(Some(62.0), Some(391.0)), "62.0–391 ns");

@@ -1,4 +1,4 @@
-//! What is measured, on which CPUs and for how long.
+//! What to measure, on which CPUs and for how long.
 
 use std::time::Duration;
 
@@ -8,38 +8,38 @@ use super::results::{OURS, is_ours};
 use crate::args;
 use crate::exit::{Code, Failure};
 
-/// Sizes where something changes: a word, a cache line, some lines, a page and a bit, more than the first caches hold.
+/// Sizes where something changes: a word, a cache line, several lines, more than a page, more than the L1 cache holds.
 const SIZES: [usize; 6] = [8, 64, 256, 1024, 8192, 65536];
-/// The same, as far as ten seconds go.
-const SIZES_IN_A_HURRY: [usize; 4] = [8, 64, 1024, 65536];
+/// The sizes of `--quick`.
+const QUICK_SIZES: [usize; 4] = [8, 64, 1024, 65536];
 
-/// The size whose round trips are timed one by one, if it is among the sizes.
+/// The size of single round trips, if it is among the sizes.
 const TYPICAL: usize = 64;
 
-/// Messages a second, where they are sent at given times: a load that leaves most of the time to wait in.
+/// Scheduled messages per second: a load under which receivers mostly wait.
 pub const RATE: f64 = 100_000.0;
 
-/// All in all, with what is not measuring: below a minute.
+/// The default duration: with the overhead, below a minute.
 const USUAL: Duration = Duration::from_secs(55);
 const QUICK: Duration = Duration::from_millis(8500);
 const FULL: Duration = Duration::from_secs(300);
 
-/// The longest message: some transports take a millisecond for it already, and a slice has several.
+/// The longest message: some transports take a millisecond for it, and a slice has several.
 const LONGEST: usize = 1 << 20;
 
 /// One run of the bench.
 pub struct Plan {
     pub settings: Settings,
     pub transports: Vec<&'static dyn Transport>,
-    /// Both processes share it.
+    /// Both processes share one CPU.
     pub only_one_cpu: bool,
     pub sizes: Vec<usize>,
-    /// Those whose round trips are timed one by one.
+    /// The sizes of single round trips.
     pub timed_singly: Vec<usize>,
-    /// The size of the messages that are sent at given times.
+    /// The size of scheduled messages.
     pub paced: usize,
     pub time: Duration,
-    /// Worth knowing before the figures.
+    /// Remarks on the figures.
     pub notes: Vec<String>,
 }
 
@@ -58,14 +58,14 @@ impl Plan {
         if only_one_cpu {
             transports.retain(|transport| transport.mode() != Mode::Polls);
             notes.push(
-                "only one CPU is allowed: both processes share it and every hand-over is a context switch; what polls \
-                 without ever sleeping is left out, for it keeps the other side from running, and so are messages at \
-                 given times, whose sender polls the clock"
+                "only one CPU is allowed: both processes share it and every transfer is a context switch; transports that \
+                 only poll are left out because they keep the other side from running, and so are scheduled messages, \
+                 whose sender polls the clock"
                     .to_owned(),
             );
         }
         if transports.is_empty() {
-            let why = "nothing is left to measure: only one CPU is allowed, and what polls needs two";
+            let why = "nothing to measure: only one CPU is allowed, and transports that poll need two";
             return Err(Failure::new(Code::Failure, why));
         }
         let sizes = sizes(arguments)?;
@@ -98,7 +98,7 @@ fn listed(items: &[impl ToString]) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Those of that name, ours first; without names all but further ways to use our ring.
+/// The transports of those names, ours first. Without names all but further variants of ours.
 fn chosen(names: &[String]) -> Result<Vec<&'static dyn Transport>, Failure> {
     let known: Vec<_> = transports::ALL.iter().map(|transport| transport.name()).collect();
     if let Some(name) = names.iter().find(|name| !known.contains(&name.as_str())) {
@@ -115,7 +115,7 @@ fn chosen(names: &[String]) -> Result<Vec<&'static dyn Transport>, Failure> {
 
 fn sizes(arguments: &args::Bench) -> Result<Vec<usize>, Failure> {
     if arguments.sizes.is_empty() {
-        return Ok(if arguments.quick { SIZES_IN_A_HURRY.to_vec() } else { SIZES.to_vec() });
+        return Ok(if arguments.quick { QUICK_SIZES.to_vec() } else { SIZES.to_vec() });
     }
     let mut sizes = Vec::new();
     for &size in &arguments.sizes {

@@ -1,4 +1,4 @@
-//! What was measured, as objects: one source for the tables, the report and `--json`, so that all say the same.
+//! The measurements as objects: one source for the tables, the page and the JSON.
 
 use std::time::SystemTime;
 
@@ -13,21 +13,21 @@ use super::measured::{Measured, Waiting};
 use super::plan::{Plan, RATE};
 use crate::output::report::{self, SCHEMA};
 
-/// The ones it is all about: as a user gets it, and as one who never wants to sleep does.
+/// Our transports: the default, and the one that never sleeps.
 pub const OURS: [&str; 2] = ["shmpipe", "shmpipe-spin"];
 
-/// Whether a transport is the ring of this crate, however it is used.
+/// Whether a transport is a variant of our ring.
 pub fn is_ours(transport: &str) -> bool {
     transport.starts_with(OURS[0])
 }
 
-/// Points of a percentile curve for every tenfold rarer round trip.
+/// Points of a percentile curve per factor of ten in rarity.
 const POINTS: u32 = 8;
 
-/// Longer than planned by this factor is worth a note.
+/// A run that takes longer than planned by this factor gets a note.
 const LATE: f64 = 1.5;
 
-/// What is compared with one another: what waits in the same way.
+/// Transports that are compared with each other: those that wait in the same way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Group {
@@ -55,17 +55,17 @@ impl Group {
     pub fn explained(self) -> &'static str {
         match self {
             Group::Polling => {
-                "A receiver that waits never gives its CPU up: no system call, and a whole CPU for each side."
+                "A waiting receiver polls and never yields its CPU: no system calls, and a whole CPU for each side."
             }
             Group::Sleeping => {
-                "A receiver that waits sleeps in the kernel until it is woken. shmpipe polls for a moment first, so that \
-                 it sleeps only where nothing comes; the others sleep at once."
+                "A waiting receiver sleeps in the kernel until it is woken. shmpipe polls briefly first, and sleeps only if \
+                 no message comes; the others sleep at once."
             }
         }
     }
 }
 
-/// What a row is about.
+/// The subject of a row.
 #[derive(Clone, Debug, Serialize)]
 pub struct Subject {
     pub group: Group,
@@ -88,14 +88,14 @@ impl Subject {
     }
 }
 
-/// What a message or a round trip costs, by slices; nothing of too few slices but their number.
+/// The time of a message or a round trip, by slices. Of too few slices only their number.
 #[derive(Clone, Debug, Serialize)]
 pub struct Cost {
     pub slices: usize,
     pub nanoseconds: Option<f64>,
     pub lower_quartile_nanoseconds: Option<f64>,
     pub upper_quartile_nanoseconds: Option<f64>,
-    /// In round trips of one cache line, those around the same slice.
+    /// As a multiple of the floor around the same slices.
     pub times_floor: Option<f64>,
 }
 
@@ -117,7 +117,7 @@ pub struct Throughput {
     pub gigabytes_per_second: Option<f64>,
 }
 
-/// How long something took, from the middle to the end of its tail. A percentile that fewer than ten exceed is left out.
+/// The distribution of a time. A percentile that fewer than ten samples exceed is left out.
 #[derive(Clone, Debug, Serialize)]
 pub struct Percentiles {
     #[serde(flatten)]
@@ -128,16 +128,16 @@ pub struct Percentiles {
     pub p99_9_nanoseconds: Option<u64>,
     pub p99_99_nanoseconds: Option<u64>,
     pub max_nanoseconds: Option<u64>,
-    /// How many were timed: under `--json` by the name of what they are.
+    /// The number of samples; JSON has it under a key of its own.
     #[serde(skip)]
     pub count: u64,
-    /// The points are objects of their own.
+    /// JSON has an object for each point.
     #[serde(skip)]
     pub curve: Vec<Point>,
 }
 
 impl Percentiles {
-    /// None at all unless there were `enough` slices.
+    /// No percentiles unless there were `enough` slices.
     fn new(subject: Subject, histogram: &Histogram<u64>, enough: bool) -> Percentiles {
         let value = |percentile: f64| {
             let beyond = histogram.len() as f64 * (100.0 - percentile) / 100.0;
@@ -161,12 +161,12 @@ impl Percentiles {
         }
     }
 
-    /// Whether these are of the floor itself, which belongs to no group.
+    /// Whether this is the floor, which belongs to no group.
     pub fn is_floor(&self) -> bool {
         self.subject.transport == latency::FLOOR
     }
 
-    /// Those that tables show, the maximum last.
+    /// The values that tables show, the maximum last.
     pub fn shown(&self) -> [Option<u64>; 6] {
         [
             self.p50_nanoseconds,
@@ -179,7 +179,7 @@ impl Percentiles {
     }
 }
 
-/// Round trips, timed one by one.
+/// Single round trips.
 #[derive(Clone, Debug, Serialize)]
 pub struct RoundTrips {
     #[serde(flatten)]
@@ -188,7 +188,7 @@ pub struct RoundTrips {
     pub slices: usize,
 }
 
-/// Delays of messages that were to be sent at given times.
+/// Delays of scheduled messages.
 #[derive(Clone, Debug, Serialize)]
 pub struct OneWay {
     #[serde(flatten)]
@@ -198,17 +198,17 @@ pub struct OneWay {
     pub slices: u64,
     /// Slices whose last message came in time.
     pub kept_up_slices: u64,
-    /// Messages that came before their time, for the clock is not the same on both CPUs; they count as 0.
+    /// Messages that seemed to arrive before their time, since the clocks of the CPUs differ; they count as 0.
     pub early_messages: u64,
 }
 
-/// Delays of messages that found their receiver asleep.
+/// Delays of messages to a sleeping receiver.
 #[derive(Clone, Debug, Serialize)]
 pub struct WakeUp {
     #[serde(flatten)]
     pub percentiles: Percentiles,
     pub wake_ups: u64,
-    /// Messages that found it awake; they do not count.
+    /// Messages that found the receiver awake; they do not count.
     pub awake_messages: u64,
 }
 
@@ -220,7 +220,7 @@ pub struct Point {
     pub nanoseconds: u64,
 }
 
-/// Where the two processes were, by the floor.
+/// A placement of the two processes, by its floor.
 #[derive(Clone, Debug, Serialize)]
 pub struct Floor {
     #[serde(skip)]
@@ -241,7 +241,7 @@ pub struct IdleCost {
     pub cpu_percent: f64,
 }
 
-/// How it was measured.
+/// The run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Run {
     pub version: &'static str,
@@ -266,18 +266,18 @@ pub struct About {
     pub about: &'static str,
 }
 
-/// All that a report says.
+/// All results.
 #[derive(Clone, Debug)]
 pub struct Results {
     pub run: Run,
     pub machine: Vec<(&'static str, String)>,
     pub transports: Vec<About>,
     pub floors: Vec<Floor>,
-    /// The floor's own first, in each placement, here and below.
+    /// The floor first, in each placement; so below.
     pub singly: Vec<RoundTrips>,
     pub one_way: Vec<OneWay>,
     pub wake_ups: Vec<WakeUp>,
-    /// What cannot carry so many messages a second.
+    /// Transports that cannot carry the rate of scheduled messages.
     pub too_slow: Vec<&'static str>,
     pub round_trips: Vec<RoundTrip>,
     pub throughputs: Vec<Throughput>,
@@ -330,16 +330,18 @@ impl Results {
             results.notes.push(why.to_owned());
         } else if *took > plan.time.mul_f64(LATE) {
             let (took, time) = (took.as_secs_f64(), plan.time.as_secs_f64());
-            results.notes.push(format!("it took {took:.0} s instead of {time:.0} s: the machine was busy"));
+            results
+                .notes
+                .push(format!("the run took {took:.0} s instead of {time:.0} s: the machine was busy"));
         }
         if paced::disturbed(paced) {
-            let why = "at given times, not even one cache line kept up: the machine was busy, and the delays tell of that";
+            let why = "not even one cache line kept up with the schedule: the machine was busy, which affects the delays";
             results.notes.push(why.to_owned());
         }
         results
     }
 
-    /// The placements that occurred often enough for tables: at least half of their figures are there.
+    /// The placements that occurred often enough for tables: with at least half of their figures.
     pub fn seen(&self) -> impl Iterator<Item = Placement> + '_ {
         let often = |place| {
             let trips = self.round_trips.iter().map(|row| (&row.subject, &row.cost));
@@ -357,7 +359,7 @@ impl Results {
         Group::ALL.into_iter().filter(|group| self.transports.iter().any(|about| about.group == *group))
     }
 
-    /// The sizes whose round trips were timed one by one.
+    /// The sizes of single round trips.
     pub fn singly_timed(&self) -> Vec<usize> {
         let rows = self.singly.iter().map(|row| &row.percentiles).filter(|row| !row.is_floor());
         let mut sizes: Vec<usize> = rows.map(|row| row.subject.message_bytes).collect();
@@ -366,7 +368,7 @@ impl Results {
         sizes
     }
 
-    /// The size of the messages that were sent at given times, if any were.
+    /// The size of scheduled messages, if there were any.
     pub fn paced_size(&self) -> Option<usize> {
         let rows = self.one_way.iter().map(|row| &row.percentiles);
         rows.filter(|row| !row.is_floor()).map(|row| row.subject.message_bytes).next()
@@ -375,8 +377,8 @@ impl Results {
     /// One object per line.
     pub fn json(&self) -> String {
         let mut lines = vec![object(&Kind::Bench(&self.run))];
-        let told = |&(what, ref how): &(&'static str, String)| object(&Kind::Machine { what, how });
-        lines.extend(self.machine.iter().map(told));
+        let machine = |&(what, ref how): &(&'static str, String)| object(&Kind::Machine { what, how });
+        lines.extend(self.machine.iter().map(machine));
         lines.extend(self.notes.iter().map(|note| object(&Kind::Note { note })));
         lines.extend(self.transports.iter().map(|about| object(&Kind::Transport(about))));
         lines.extend(self.floors.iter().map(|floor| object(&Kind::Floor(floor))));
@@ -470,7 +472,7 @@ fn floor(slices: &Collected, place: Placement) -> Floor {
     }
 }
 
-/// The series of one experiment, in each placement that the machine could have.
+/// The costs of one experiment, in each possible placement.
 fn costs(slices: &Collected, experiment: Experiment) -> impl Iterator<Item = (Subject, Cost)> + '_ {
     let series = slices.series.iter().filter(move |series| series.config.experiment == experiment);
     series.flat_map(|series| slices.placements.iter().map(move |&place| cost(series, place)))
@@ -542,7 +544,7 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_end_where_evidence_does() {
+    fn percentiles_without_samples_beyond_are_left_out() {
         let percentiles = percentiles(1000, true);
         assert_eq!(percentiles.shown(), [Some(500), Some(900), Some(990), None, None, Some(1000)]);
         assert_eq!(percentiles.curve.last().unwrap().one_in, 100.0);

@@ -1,4 +1,4 @@
-//! Results of a machine that does not exist, for the tests of what is made of results.
+//! Results of a made-up machine, for the tests of the reports.
 
 use hdrhistogram::Histogram;
 use shmpipe_measure::latency::{FLOOR, Latency};
@@ -12,7 +12,7 @@ use super::results::{
 
 const SIZES: [usize; 4] = [8, 64, 1024, 65536];
 
-/// Each with the nanoseconds of its round trip and of one message in a row, both of 64 bytes, far apart.
+/// Each with the nanoseconds of a round trip and of a back-to-back message of 64 bytes, far apart.
 const TRANSPORTS: [(&str, Mode, f64, f64); 11] = [
     ("classic", Mode::Polls, 570.0, 9.0),
     ("shmpipe", Mode::PollsThenSleeps, 441.0, 6.2),
@@ -27,10 +27,10 @@ const TRANSPORTS: [(&str, Mode, f64, f64); 11] = [
     ("posix-queue", Mode::Sleeps, 10_800.0, 750.0),
 ];
 
-/// The text that stands for whatever a machine might say of itself.
+/// Machine data that must be escaped.
 pub const HOSTILE: &str = "</style><script>alert('1')</script> & \"CPU\" <b>";
 
-/// `placements` are those that occurred; of the others there are no slices.
+/// Results with slices in these placements only.
 pub fn results(placements: &[Placement]) -> Results {
     let slices = |place: Placement| if placements.contains(&place) { 50 } else { 0 };
     let factor = |place| if place == Placement::Near { 0.2 } else { 1.0 };
@@ -131,7 +131,7 @@ pub fn results(placements: &[Placement]) -> Results {
     results
 }
 
-/// Round trips, or delays, whose tail is as long as tails are.
+/// Round trips, or delays, with a realistic tail.
 fn timed(
     transport: &'static str,
     mode: Mode,

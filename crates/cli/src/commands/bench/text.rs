@@ -3,8 +3,8 @@
 use shmpipe_measure::Placement;
 
 use super::archive;
-use super::glance::{Figure, Headline, headlines, show_percent};
 use super::results::{Cost, Floor, Group, OneWay, Percentiles, Results, Subject};
+use super::summary::{Figure, Headline, headlines, show_percent};
 use crate::output::columns;
 use crate::output::units::{show_count, show_figures, show_size, show_time};
 
@@ -28,10 +28,10 @@ pub fn render(results: &Results) -> String {
             text += &one_way(results, group, place);
         }
     }
-    text + &waiting(results) + &glance(results) + &legend(results) + &archive::render(results)
+    text + &waiting(results) + &summary(results) + &legend(results) + &archive::render(results)
 }
 
-/// Where the placement stands in a title; nothing where there is but one.
+/// The placement as a part of a title.
 pub fn whereabouts(place: Placement) -> &'static str {
     match place {
         Placement::Near => ", while the two CPUs were near",
@@ -43,7 +43,7 @@ pub fn whereabouts(place: Placement) -> &'static str {
 fn floors(results: &Results) -> String {
     let near_below = results.run.near_below_nanoseconds;
     let mut text = format!(
-        "\nTHE TWO CPUS\nOne cache line to and fro, around every slice: the least that anything between them costs. \
+        "\nTHE TWO CPUS\nOne cache line there and back, around every slice: the least time for any exchange between them. \
          Near: below {near_below} ns.\n"
     );
     let rows = results.floors.iter().map(|floor| {
@@ -56,7 +56,7 @@ fn floors(results: &Results) -> String {
     });
     text += &columns::align(&rows.collect::<Vec<_>>());
     if results.run.near_and_far_are_the_same {
-        text += "The border runs through one placement of this machine: near and far are the same here; see --near-below.\n";
+        text += "The border divides a single placement of this machine, so near and far are the same here; see --near-below.\n";
     }
     text
 }
@@ -76,7 +76,7 @@ fn is_of(subject: &Subject, group: Group, place: Placement) -> bool {
     subject.group == group && subject.place == place
 }
 
-/// A table of percentiles, the floor first; of `rows`, those of the group, the placement and the size, each with a remark.
+/// A table of percentiles, the floor first: the rows of the group, the placement and the size, each with a remark.
 fn percentiles<'a>(
     rows: impl Iterator<Item = (&'a Percentiles, String)>,
     group: Group,
@@ -104,7 +104,7 @@ fn singly(results: &Results, group: Group, place: Placement) -> String {
     let tables = results.singly_timed().into_iter().map(|size| {
         let rows = results.singly.iter().map(|row| (&row.percentiles, String::new()));
         format!(
-            "\nRound trips of {}, one by one{}\n{}",
+            "\nSingle round trips of {}{}\n{}",
             show_size(size as u64),
             whereabouts(place),
             percentiles(rows, group, place, size)
@@ -121,7 +121,7 @@ fn one_way(results: &Results, group: Group, place: Placement) -> String {
         (percentiles, behind.to_owned())
     });
     format!(
-        "\nOne way, {}, {} messages/s{}: from when each should have been sent\n{}",
+        "\nOne way, {}, {} messages/s{}: from the scheduled time of each message\n{}",
         show_size(size as u64),
         show_count(results.run.paced_messages_per_second),
         whereabouts(place),
@@ -162,7 +162,7 @@ fn by_size(results: &Results, group: Group, place: Placement) -> String {
     };
     let rows = results.round_trips.iter().map(|trip| (&trip.subject, cell(&trip.cost)));
     format!(
-        "\nRound trips by size{}: median, and how many times the floor\n{}",
+        "\nRound trips by size{}: median, and multiple of the floor\n{}",
         whereabouts(place),
         matrix(results, group, place, rows)
     )
@@ -179,7 +179,7 @@ fn throughput(results: &Results, group: Group, place: Placement) -> String {
         (&row.subject, cell)
     });
     format!(
-        "\nThroughput by size{}: messages/s, and bytes of them\n{}",
+        "\nThroughput by size{}: messages/s, and bytes/s\n{}",
         whereabouts(place),
         matrix(results, group, place, rows)
     )
@@ -207,7 +207,7 @@ fn waiting(results: &Results) -> String {
             percentiles(rows(), Group::Sleeping, place, size)
         );
     }
-    let mut table = vec![["  ", "waits", "of a CPU", "watched for"].map(str::to_owned).to_vec()];
+    let mut table = vec![["  ", "waits", "of a CPU", "observed for"].map(str::to_owned).to_vec()];
     table.extend(results.idle.iter().map(|idle| {
         vec![
             format!("  {}", idle.transport),
@@ -216,29 +216,29 @@ fn waiting(results: &Results) -> String {
             show_time(1e9 * idle.waited_seconds),
         ]
     }));
-    format!("{text}\nA receiver to which nothing comes\n{}", columns::align_figures(&table, 2))
+    format!("{text}\nA receiver without messages\n{}", columns::align_figures(&table, 2))
 }
 
-fn glance(results: &Results) -> String {
+fn summary(results: &Results) -> String {
     let headlines = headlines(results).into_iter().flat_map(|Headline { what, figures }| {
         figures.into_iter().enumerate().map(move |(number, Figure { figure, remark })| {
             let what = if number == 0 { format!("  {what}") } else { String::new() };
             vec![what, figure, remark]
         })
     });
-    format!("\nAT A GLANCE\n{}", columns::align(&headlines.collect::<Vec<_>>()))
+    format!("\nSUMMARY\n{}", columns::align(&headlines.collect::<Vec<_>>()))
 }
 
 fn legend(results: &Results) -> String {
     let run = &results.run;
     let mut text = format!(
-        "\n{} slices in {} pairs of processes, {:.0} s; {} discarded, for the machine moved meanwhile.\n\
-         n=: too few slices for a figure. -: does not take that size, or too few took longer for a percentile.\n",
+        "\n{} slices in {} pairs of processes, {:.0} s; {} discarded because the placement changed meanwhile.\n\
+         n=: too few slices for a figure. -: size not supported, or too few samples beyond that percentile.\n",
         run.slices, run.sessions, run.took_seconds, run.discarded_slices
     );
     if !results.too_slow.is_empty() {
         let (slow, rate) = (results.too_slow.join(", "), show_count(run.paced_messages_per_second));
-        text += &format!("Not measured at {rate} messages/s, which is more than they carry: {slow}.\n");
+        text += &format!("Not measured at {rate} messages/s, which they cannot carry: {slow}.\n");
     }
     for note in &results.notes {
         text += &format!("{note}.\n");
@@ -252,14 +252,14 @@ mod tests {
     use crate::commands::bench::sample;
 
     #[test]
-    fn placements_that_did_not_occur_are_told() {
+    fn placements_that_did_not_occur_are_shown_as_such() {
         let text = render(&sample::results(&[Placement::Far]));
         assert!(text.contains("near  n = 0"), "{text}");
         assert!(text.contains("far apart") && !text.contains("were near"), "{text}");
     }
 
     #[test]
-    fn what_polls_and_what_sleeps_are_in_tables_of_their_own() {
+    fn polling_and_sleeping_transports_have_separate_tables() {
         let text = render(&sample::results(&[Placement::Far]));
         let (sleeping, polling) = text.split_once("RECEIVERS THAT POLL").unwrap();
         let (_, sleeping) = sleeping.split_once("RECEIVERS THAT SLEEP").unwrap();
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_without_evidence_are_not_shown() {
+    fn figures_with_too_few_slices_are_not_shown() {
         let mut results = sample::results(&[Placement::Far]);
         let cost =
             &mut results.round_trips.iter_mut().find(|row| row.subject.place == Placement::Far).unwrap().cost;

@@ -1,4 +1,4 @@
-//! Whether sleepers can have the kernel run a memory barrier everywhere (`membarrier`), so that messages do without.
+//! Whether the kernel runs memory barriers for sleepers (`membarrier`), so that messages need none.
 
 use std::io;
 
@@ -24,7 +24,7 @@ fn judge(commands: io::Result<libc::c_long>) -> Check {
     let missing = match &commands {
         Ok(commands) if commands & NEEDED == NEEDED => None,
         Ok(_) => Some("the kernel has no membarrier(GLOBAL_EXPEDITED), which came with 4.16".to_owned()),
-        Err(error) => Some(format!("membarrier is refused: {error}")),
+        Err(error) => Some(format!("membarrier fails: {error}")),
     };
     check.fact("global_expedited", missing.is_none());
     let Some(missing) = missing else {
@@ -32,14 +32,14 @@ fn judge(commands: io::Result<libc::c_long>) -> Check {
         return check;
     };
     check.summary("every message pays for a fence");
-    let mend = match commands {
+    let fix = match commands {
         Ok(_) => "uname -r   # a kernel of 4.16 or newer",
         Err(_) => "docker run --security-opt seccomp=PROFILE ...   # a profile that allows membarrier",
     };
     check.find(
         missing,
-        "new pipes use fences, which cost more than a message; a pipe made with membarrier is refused",
-        mend,
+        "new pipes use fences, which cost more than a message; pipes created with membarrier are refused",
+        fix,
     );
     check
 }

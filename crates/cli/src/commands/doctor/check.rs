@@ -1,4 +1,4 @@
-//! What the doctor says: checks, and what they have found.
+//! The checks of the doctor, and their findings.
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Value;
@@ -6,36 +6,36 @@ use serde_json::Value;
 use crate::output::columns;
 use crate::output::report::{self, SCHEMA};
 
-/// Something that stands, or will stand, in the way of a pipe.
+/// A problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What was found.
+    /// The problem.
     pub what: String,
     /// Why it matters.
     pub why: String,
-    /// The command that mends it.
-    pub mend: String,
+    /// The command that fixes it.
+    pub fix: String,
 }
 
-/// One thing looked at.
+/// The result of one check.
 #[derive(Debug)]
 pub struct Check {
     name: &'static str,
-    /// What it is like, in a few words.
+    /// The state that it found, in a few words.
     summary: String,
-    /// The same in figures, for programs.
+    /// The same as values, for programs.
     facts: Vec<(&'static str, Value)>,
     pub findings: Vec<Finding>,
-    /// Why it, or a part of it, could not be looked at.
+    /// Why it could not be made, or only in part.
     unknown: Option<String>,
 }
 
-/// How a check ended, in one word.
+/// The result of a check, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Ok,
     Finding,
-    /// Nothing was found, and not everything could be looked at.
+    /// No findings, but the check could not be made in full.
     Unknown,
 }
 
@@ -54,10 +54,10 @@ impl Check {
         Check { name, summary: String::new(), facts: Vec::new(), findings: Vec::new(), unknown: None }
     }
 
-    /// A check that could not be made at all.
+    /// A check that could not be made.
     pub fn impossible(name: &'static str, because: impl Into<String>) -> Self {
         let mut check = Check::new(name);
-        check.cannot_tell(because);
+        check.unknown(because);
         check
     }
 
@@ -69,12 +69,12 @@ impl Check {
         self.facts.push((key, value.into()));
     }
 
-    pub fn find(&mut self, what: impl Into<String>, why: impl Into<String>, mend: impl Into<String>) {
-        self.findings.push(Finding { what: what.into(), why: why.into(), mend: mend.into() });
+    pub fn find(&mut self, what: impl Into<String>, why: impl Into<String>, fix: impl Into<String>) {
+        self.findings.push(Finding { what: what.into(), why: why.into(), fix: fix.into() });
     }
 
-    /// Some of it could not be looked at. The first reason stands.
-    pub fn cannot_tell(&mut self, because: impl Into<String>) {
+    /// A part of the check could not be made. The first reason counts.
+    pub fn unknown(&mut self, because: impl Into<String>) {
         self.unknown.get_or_insert(because.into());
     }
 
@@ -88,30 +88,30 @@ impl Check {
 
     fn row(&self) -> Vec<String> {
         let text = match (&*self.summary, &self.unknown) {
-            ("", Some(because)) => format!("cannot be told: {because}"),
-            (summary, Some(because)) => format!("{summary}; cannot be told in full: {because}"),
+            ("", Some(because)) => format!("cannot check: {because}"),
+            (summary, Some(because)) => format!("{summary}; cannot check in full: {because}"),
             (summary, None) => summary.to_owned(),
         };
         vec![self.name.to_owned(), self.verdict().word().to_owned(), text]
     }
 }
 
-/// All checks for people: one line each, then the findings.
-pub fn for_people(checks: &[Check]) -> String {
+/// All checks as text: one line each, then the findings.
+pub fn text(checks: &[Check]) -> String {
     let rows: Vec<_> = checks.iter().map(Check::row).collect();
     let mut text = columns::align(&rows);
     let mut number = 0;
     for check in checks {
-        for Finding { what, why, mend } in &check.findings {
+        for Finding { what, why, fix } in &check.findings {
             number += 1;
-            text += &format!("\n{number}. {}: {what}\n   why:  {why}\n   mend: {mend}\n", check.name);
+            text += &format!("\n{number}. {}: {what}\n   why: {why}\n   fix: {fix}\n", check.name);
         }
     }
     text
 }
 
-/// The same for programs: one flat object per line.
-pub fn for_programs(checks: &[Check], address: Option<String>) -> String {
+/// All checks as JSON: one flat object per line.
+pub fn json(checks: &[Check], address: Option<String>) -> String {
     let count = |verdict| checks.iter().filter(|check| check.verdict() == verdict).count();
     let head = Object(vec![
         ("kind", "doctor".into()),
@@ -138,7 +138,7 @@ pub fn for_programs(checks: &[Check], address: Option<String>) -> String {
                 ("check", check.name.into()),
                 ("what", finding.what.clone().into()),
                 ("why", finding.why.clone().into()),
-                ("mend", finding.mend.clone().into()),
+                ("mend", finding.fix.clone().into()),
             ]))
         }));
     }
@@ -168,27 +168,27 @@ mod tests {
         fine.summary("all of it");
         let mut bad = Check::new("bad");
         bad.fact("left_bytes", 7);
-        bad.cannot_tell("not this");
+        bad.unknown("not this");
         bad.find("7 bytes are left", "a message has 8", "rm x");
         vec![fine, bad, Check::impossible("dark", "no light")]
     }
 
     #[test]
-    fn people_read_a_line_per_check_and_then_the_findings() {
-        let text = for_people(&checks());
+    fn text_has_a_line_per_check_and_then_the_findings() {
+        let text = text(&checks());
         assert_eq!(
             text,
             "fine  ok       all of it\n\
-             bad   finding  cannot be told: not this\n\
-             dark  unknown  cannot be told: no light\n\
+             bad   finding  cannot check: not this\n\
+             dark  unknown  cannot check: no light\n\
              \n\
-             1. bad: 7 bytes are left\n   why:  a message has 8\n   mend: rm x\n"
+             1. bad: 7 bytes are left\n   why: a message has 8\n   fix: rm x\n"
         );
     }
 
     #[test]
-    fn programs_read_flat_objects_told_apart_by_kind() {
-        let text = for_programs(&checks(), Some("ticks".to_owned()));
+    fn json_has_flat_objects_with_a_kind() {
+        let text = json(&checks(), Some("ticks".to_owned()));
         let objects: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let kinds: Vec<_> = objects.iter().map(|object| object["kind"].as_str().unwrap()).collect();
         assert_eq!(kinds, ["doctor", "check", "check", "finding", "check"]);

@@ -14,31 +14,30 @@ use super::{PIPE, namespaces};
 use crate::output::units;
 
 const NAME: &str = "/dev/shm";
-const DIRECTORY: &str = "/dev/shm";
 
-/// What stands there.
+/// The state of a directory of shared memory objects.
 #[derive(Clone, Debug)]
-struct Place {
+struct Directory {
     file_system: String,
     read_only: bool,
     /// Bytes; 0 where the file system sets no limit.
     size: u64,
     free: u64,
-    /// Files that it still takes; nothing where it sets no limit.
+    /// Files that still fit; `None` where the file system sets no limit.
     free_files: Option<u64>,
     mode: u32,
     writable: bool,
 }
 
 pub fn check() -> Check {
-    match Place::at(Path::new(DIRECTORY)) {
-        Ok(place) => judge(&place, namespaces::container().is_some()),
+    match Directory::at(Path::new(NAME)) {
+        Ok(directory) => judge(&directory, namespaces::container().is_some()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let mut check = Check::new(NAME);
-            check.summary("is not there");
+            check.summary("does not exist");
             check.find(
-                "there is no /dev/shm",
-                "posix: pipes are files in it; the other kinds do without",
+                "/dev/shm does not exist",
+                "posix: pipes are files in it; other kinds do not need it",
                 "mkdir -m 1777 /dev/shm && mount -t tmpfs -o nosuid,nodev,mode=1777 tmpfs /dev/shm",
             );
             check
@@ -47,11 +46,11 @@ pub fn check() -> Check {
     }
 }
 
-impl Place {
+impl Directory {
     fn at(directory: &Path) -> io::Result<Self> {
         let mode = fs::metadata(directory)?.mode();
         let found = statvfs(directory)?;
-        Ok(Place {
+        Ok(Directory {
             file_system: file_system(directory).unwrap_or_else(|| "unknown".to_owned()),
             read_only: found.flags().contains(FsFlags::ST_RDONLY),
             size: found.blocks() * found.fragment_size(),
@@ -63,59 +62,65 @@ impl Place {
     }
 }
 
-/// The file system that is mounted at, or above, a directory.
+/// The type of the file system that a directory lies in.
 fn file_system(directory: &Path) -> Option<String> {
     let mounts = Process::myself().ok()?.mountinfo().ok()?;
-    // The longest mount point that leads there; of several at one point, the last is on top.
+    // The longest mount point above it; of several at one point, the last is on top.
     let mounts = mounts.0.into_iter().filter(|mount| directory.starts_with(&mount.mount_point));
     mounts.max_by_key(|mount| mount.mount_point.as_os_str().len()).map(|mount| mount.fs_type)
 }
 
-fn judge(place: &Place, in_container: bool) -> Check {
-    let Place { size, free, .. } = *place;
+fn judge(directory: &Directory, in_container: bool) -> Check {
+    let Directory { size, free, .. } = *directory;
     let mut check = Check::new(NAME);
-    check.fact("file_system", place.file_system.clone());
+    check.fact("file_system", directory.file_system.clone());
     check.fact("size_bytes", size);
     check.fact("free_bytes", free);
-    check.fact("read_only", place.read_only);
-    check.fact("writable", place.writable);
-    check.fact("mode", format!("{:04o}", place.mode & 0o7777));
+    check.fact("read_only", directory.read_only);
+    check.fact("writable", directory.writable);
+    check.fact("mode", format!("{:04o}", directory.mode & 0o7777));
     check.summary(match size {
-        0 => format!("{} without a limit", place.file_system),
-        _ => format!("{} of {}, {} free", place.file_system, units::show_size(size), units::show_size(free)),
+        0 => format!("{} without size limit", directory.file_system),
+        _ => format!(
+            "{} of {}, {} free",
+            directory.file_system,
+            units::show_size(size),
+            units::show_size(free)
+        ),
     });
-    if place.file_system != "tmpfs" {
+    if directory.file_system != "tmpfs" {
         check.find(
-            format!("it is no tmpfs but {}", place.file_system),
-            "what should be in memory may be on a disk, and posix: pipes may be refused",
+            format!("it is not a tmpfs but {}", directory.file_system),
+            "shared memory may lie on a disk, and posix: pipes may be refused",
             "mount -t tmpfs -o nosuid,nodev,mode=1777 tmpfs /dev/shm",
         );
     }
-    if place.read_only {
-        check.find("it is mounted read-only", "no posix: pipe can be made", "mount -o remount,rw /dev/shm");
-    } else if !place.writable {
+    if directory.read_only {
         check.find(
-            format!("we may not write to it (mode {:04o})", place.mode & 0o7777),
-            "no posix: pipe can be made",
+            "it is mounted read-only",
+            "posix: pipes cannot be created",
+            "mount -o remount,rw /dev/shm",
+        );
+    } else if !directory.writable {
+        check.find(
+            format!("this user may not write to it (mode {:04o})", directory.mode & 0o7777),
+            "posix: pipes cannot be created",
             "chmod 1777 /dev/shm",
         );
     }
-    if place.mode & 0o1002 == 0o0002 {
+    if directory.mode & 0o1002 == 0o0002 {
         check.find(
-            "everybody may write to it, and it is not sticky",
-            "everybody may remove the pipes of others, and put something else in their place",
+            "it is writable by everyone and not sticky",
+            "any user can remove or replace the pipes of others",
             "chmod +t /dev/shm",
         );
     }
     let nearly_full = size > 0 && free < size / 10;
-    if size > 0 && (nearly_full || free < PIPE) && !place.read_only {
+    if size > 0 && (nearly_full || free < PIPE) && !directory.read_only {
         let larger = units::show_size((2 * size).max(64 << 20)).replace(' ', "").replace("iB", "");
         check.find(
-            format!("{} of {} are free", units::show_size(free), units::show_size(size)),
-            format!(
-                "a pipe of the default capacity takes {}, all of it when it is made",
-                units::show_size(PIPE)
-            ),
+            format!("only {} of {} are free", units::show_size(free), units::show_size(size)),
+            format!("a pipe of the default capacity takes {}, all of it on creation", units::show_size(PIPE)),
             match in_container {
                 true => format!(
                     "docker run --shm-size={larger} ...   # Kubernetes: an emptyDir with medium: Memory"
@@ -124,10 +129,10 @@ fn judge(place: &Place, in_container: bool) -> Check {
             },
         );
     }
-    if place.free_files == Some(0) {
+    if directory.free_files == Some(0) {
         check.find(
-            "it takes no more files",
-            "no posix: pipe can be made",
+            "it has no room for more files",
+            "posix: pipes cannot be created",
             "mount -o remount,nr_inodes=1000000 /dev/shm",
         );
     }
@@ -139,8 +144,8 @@ mod tests {
     use super::*;
     use crate::commands::doctor::check::Verdict;
 
-    fn place() -> Place {
-        Place {
+    fn directory() -> Directory {
+        Directory {
             file_system: "tmpfs".to_owned(),
             read_only: false,
             size: 64 << 20,
@@ -151,28 +156,28 @@ mod tests {
         }
     }
 
-    fn mended(change: impl Fn(&mut Place), in_container: bool) -> Vec<String> {
-        let mut place = place();
-        change(&mut place);
-        judge(&place, in_container).findings.into_iter().map(|finding| finding.mend).collect()
+    fn fixes(change: impl Fn(&mut Directory), in_container: bool) -> Vec<String> {
+        let mut directory = directory();
+        change(&mut directory);
+        judge(&directory, in_container).findings.into_iter().map(|finding| finding.fix).collect()
     }
 
     #[test]
     fn what_is_wrong_is_found_and_what_is_not_is_not() {
-        assert_eq!(judge(&place(), false).verdict(), Verdict::Ok);
-        assert_eq!(mended(|p| p.size = 0, false), [] as [&str; 0], "no limit");
-        assert_eq!(mended(|p| p.free = 6 << 20, false), ["mount -o remount,size=128M /dev/shm"]);
-        let docker = mended(|p| p.free = 6 << 20, true);
+        assert_eq!(judge(&directory(), false).verdict(), Verdict::Ok);
+        assert_eq!(fixes(|p| p.size = 0, false), [] as [&str; 0], "no limit");
+        assert_eq!(fixes(|p| p.free = 6 << 20, false), ["mount -o remount,size=128M /dev/shm"]);
+        let docker = fixes(|p| p.free = 6 << 20, true);
         assert!(docker[0].starts_with("docker run --shm-size=128M"), "{docker:?}");
         // All of it is free, and yet no pipe fits.
         assert_eq!(
-            mended(|p| (p.size, p.free) = (1 << 20, 1 << 20), false),
+            fixes(|p| (p.size, p.free) = (1 << 20, 1 << 20), false),
             ["mount -o remount,size=64M /dev/shm"]
         );
-        assert_eq!(mended(|p| p.read_only = true, false), ["mount -o remount,rw /dev/shm"]);
-        assert_eq!(mended(|p| (p.writable, p.mode) = (false, 0o755), false), ["chmod 1777 /dev/shm"]);
-        assert_eq!(mended(|p| p.mode = 0o40777, false), ["chmod +t /dev/shm"]);
-        assert_eq!(mended(|p| p.free_files = Some(0), false).len(), 1);
-        assert!(mended(|p| p.file_system = "ext4".to_owned(), false)[0].starts_with("mount -t tmpfs"));
+        assert_eq!(fixes(|p| p.read_only = true, false), ["mount -o remount,rw /dev/shm"]);
+        assert_eq!(fixes(|p| (p.writable, p.mode) = (false, 0o755), false), ["chmod 1777 /dev/shm"]);
+        assert_eq!(fixes(|p| p.mode = 0o40777, false), ["chmod +t /dev/shm"]);
+        assert_eq!(fixes(|p| p.free_files = Some(0), false).len(), 1);
+        assert!(fixes(|p| p.file_system = "ext4".to_owned(), false)[0].starts_with("mount -t tmpfs"));
     }
 }

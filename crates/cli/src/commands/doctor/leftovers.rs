@@ -1,4 +1,4 @@
-//! What pairs that have ended left behind.
+//! Pipes that ended pairs left behind.
 
 use shmpipe::{Address, Listed, Location, Peer, SetupError, Snapshot};
 
@@ -9,7 +9,7 @@ use crate::system::pipes;
 
 const NAME: &str = "leftovers";
 
-/// More names than these are not listed one by one.
+/// At most this many are listed by name.
 const NAMED: usize = 5;
 
 /// Looks for pipes that were used and that no process has open: among all pipes, and the one that the user asked about, which
@@ -27,11 +27,14 @@ pub fn check(pipes: &[Listed], asked: Option<(&Address, &Snapshot)>, trouble: Op
         match (snapshot.unread(), who_died(snapshot)) {
             (0, _) => empty.push((address, snapshot.capacity)),
             (messages, Some(died)) => check.find(
-                format!("{address}: {died} died, nobody has the pipe open, and {} unread", count(messages)),
-                "whoever opens it next goes on in the middle of an old stream",
-                format!("shmpipe recv {address}   # or, unread: shmpipe rm {address}"),
+                format!(
+                    "{address}: {died} died, the pipe is open in no process, and {} unread",
+                    count(messages)
+                ),
+                "the next user of the pipe continues in the middle of an old stream",
+                format!("shmpipe recv {address}   # or, to drop the messages: shmpipe rm {address}"),
             ),
-            // The producer closed before the consumer came: that is how it may be.
+            // The producer closed before a consumer came: intended.
             (_, None) => waiting += 1,
         }
     }
@@ -45,16 +48,12 @@ pub fn check(pipes: &[Listed], asked: Option<(&Address, &Snapshot)>, trouble: Op
         let names: Vec<String> = empty.iter().take(NAMED).map(|(address, _)| address.to_string()).collect();
         let more =
             if empty.len() > NAMED { format!(" and {} more", empty.len() - NAMED) } else { String::new() };
-        let (pipes, have) = if empty.len() == 1 { ("pipe", "has") } else { ("pipes", "have") };
+        let pipes = if empty.len() == 1 { "pipe" } else { "pipes" };
         check.find(
-            format!(
-                "{} {pipes} that nobody has open and that {have} nothing left to read: {}{more}",
-                empty.len(),
-                names.join(", ")
-            ),
+            format!("{} {pipes} open in no process and empty: {}{more}", empty.len(), names.join(", ")),
             match empty.len() {
-                1 => format!("it keeps {} of memory until it is removed", units::show_size(bytes)),
-                _ => format!("they keep {} of memory until they are removed", units::show_size(bytes)),
+                1 => format!("it takes {} of memory until it is removed", units::show_size(bytes)),
+                _ => format!("they take {} of memory until they are removed", units::show_size(bytes)),
             },
             match empty.len() {
                 1 => format!("shmpipe rm {first}"),
@@ -75,29 +74,29 @@ pub fn check(pipes: &[Listed], asked: Option<(&Address, &Snapshot)>, trouble: Op
         (0, _) => "there are no pipes".to_owned(),
         (1, 0) => format!("1 pipe, {open} open"),
         (all, 0) => format!("{all} pipes, {open} open"),
-        (all, _) => format!("{all} pipes, {open} open, {waiting} with messages for a consumer yet to come"),
+        (all, _) => format!("{all} pipes, {open} open, {waiting} with messages for a future consumer"),
     });
     if let Some(trouble) = trouble {
-        check.cannot_tell(trouble.to_string());
+        check.unknown(trouble.to_string());
     }
     let unreadable = pipes
         .iter()
         .filter(|listed| !matches!(listed.location, Location::Removed { .. }))
         .find_map(|listed| Some((listed, listed.snapshot.as_ref().err()?)));
     if let Some((listed, error)) = unreadable {
-        check.cannot_tell(format!("{}: {error}", listed.location));
+        check.unknown(format!("{}: {error}", listed.location));
     }
     check
 }
 
-/// Processes have a pipe open that was removed.
+/// Reports processes that still have a removed pipe open.
 pub fn removed(check: &mut Check, from: &str, pids: &[u32]) {
     let who: Vec<String> = pids.iter().map(|&pid| process::describe(pid)).collect();
     let list: Vec<String> = pids.iter().map(ToString::to_string).collect();
     check.find(
         format!("a pipe that was removed from {from} is still open: {}", who.join(", ")),
-        "nobody else finds that one any more; its ends hear of it when they wait",
-        format!("kill {}   # and start them again", list.join(" ")),
+        "no other process can find it; its users get an error when they next wait",
+        format!("kill {}   # then restart them", list.join(" ")),
     );
 }
 

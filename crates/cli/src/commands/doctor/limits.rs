@@ -1,4 +1,4 @@
-//! The limits of System V objects, and how near they are.
+//! The limits on System V objects, and how close they are.
 
 use shmpipe::SetupError;
 use shmpipe::sysvipc::{OPERATIONS, Objects, SEMAPHORES};
@@ -9,7 +9,7 @@ use crate::output::units;
 
 const NAME: &str = "limits";
 
-/// What the kernel allows an IPC namespace to have.
+/// The limits of the IPC namespace.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
     /// Bytes of a segment.
@@ -28,10 +28,10 @@ struct Limits {
     semmni: u64,
 }
 
-/// More identifiers of one kind than these no namespace has (IPCMNI of the kernel).
+/// The most identifiers of one kind in a namespace (IPCMNI of the kernel).
 const IDENTIFIERS: u64 = 32768;
 
-/// What there is.
+/// The objects that exist.
 #[derive(Clone, Copy, Debug, Default)]
 struct Used {
     segments: u64,
@@ -54,7 +54,7 @@ impl Limits {
             let path = format!("/proc/sys/kernel/{file}");
             let text = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
             let number = text.split_whitespace().nth(column).and_then(|number| number.parse().ok());
-            number.ok_or_else(|| format!("{path}: {:?} is not understood", text.trim()))
+            number.ok_or_else(|| format!("{path}: {:?} cannot be parsed", text.trim()))
         };
         Ok(Limits {
             shmmax: number("shmmax", 0)?,
@@ -105,7 +105,7 @@ fn judge(limits: &Limits, used: &Used) -> Check {
     let pages = PIPE.div_ceil(page);
     if shmmax < PIPE {
         check.find(
-            format!("a segment may have {shmmax} bytes (SHMMAX)"),
+            format!("a segment may have at most {shmmax} bytes (SHMMAX)"),
             format!("a pipe of the default capacity needs {PIPE}"),
             format!("sysctl -w kernel.shmmax={}", 64 * PIPE),
         );
@@ -113,25 +113,25 @@ fn judge(limits: &Limits, used: &Used) -> Check {
     if let Some(nearly) = nearly(used.pages, shmall, pages) {
         let all = units::show_size(shmall.saturating_mul(page));
         check.find(
-            format!("{nearly} of the memory that all segments together may have ({all}, SHMALL)"),
-            "no further pipe can be made when it is used up",
+            format!("{nearly} of the memory for all segments ({all}, SHMALL)"),
+            "when it is used up, no pipe can be created",
             format!("sysctl -w kernel.shmall={}", (2 * shmall).max(64 * pages)),
         );
     }
     if let Some(nearly) = nearly(used.segments, shmmni, 1) {
         check.find(
-            format!("{nearly} of the {shmmni} segments that there may be (SHMMNI)"),
-            "no further pipe can be made when they are used up",
+            format!("{nearly} of at most {shmmni} segments (SHMMNI)"),
+            "when they are used up, no pipe can be created",
             if shmmni < IDENTIFIERS {
                 format!("sysctl -w kernel.shmmni={}", raised(shmmni))
             } else {
-                "ipcs -m -p   # shows whose they are; then ipcrm -m ID".to_owned()
+                "ipcs -m -p   # shows their owners; then ipcrm -m ID".to_owned()
             },
         );
     }
     let (sets, semaphores) = (nearly(used.sets, semmni, 1), nearly(used.semaphores, semmns, SEMAPHORES));
     let too_small = semmsl < SEMAPHORES || semopm < OPERATIONS;
-    // All four are set at once, so that whichever finding is mended mends the others too.
+    // One command sets all four, so that fixing one finding fixes the others too.
     let sem = {
         let semmni = if sets.is_some() { raised(semmni) } else { semmni };
         let semmns =
@@ -142,43 +142,45 @@ fn judge(limits: &Limits, used: &Used) -> Check {
     };
     if let Some(nearly) = sets {
         check.find(
-            format!("{nearly} of the {semmni} semaphore sets that there may be (SEMMNI)"),
-            "no further pipe can be made when they are used up",
+            format!("{nearly} of at most {semmni} semaphore sets (SEMMNI)"),
+            "when they are used up, no pipe can be created",
             if semmni < IDENTIFIERS {
                 sem.clone()
             } else {
-                "ipcs -s -c   # shows whose they are; then ipcrm -s ID".to_owned()
+                "ipcs -s -c   # shows their owners; then ipcrm -s ID".to_owned()
             },
         );
     }
     if let Some(nearly) = semaphores {
         check.find(
-            format!("{nearly} of the {semmns} semaphores that there may be (SEMMNS)"),
-            "no further pipe can be made when they are used up",
+            format!("{nearly} of at most {semmns} semaphores (SEMMNS)"),
+            "when they are used up, no pipe can be created",
             sem.clone(),
         );
     }
     if too_small {
         check.find(
-            format!("a set may have {semmsl} semaphores (SEMMSL), a call {semopm} operations (SEMOPM)"),
-            format!("the set of a pipe has {SEMAPHORES}, and a call takes up to {OPERATIONS}"),
+            format!(
+                "a set may have at most {semmsl} semaphores (SEMMSL), a call {semopm} operations (SEMOPM)"
+            ),
+            format!("the set of a pipe has {SEMAPHORES}, and a call makes up to {OPERATIONS}"),
             sem,
         );
     }
     check
 }
 
-/// In words how near a limit is, if less than a tenth of it is left, or less than one more pipe needs.
+/// How close a limit is, in words, if less than a tenth of it is left, or less than one more pipe needs.
 fn nearly(used: u64, limit: u64, needed: u64) -> Option<String> {
     let left = limit.saturating_sub(used);
     let some = used > 0 && left < limit.div_ceil(10);
     (some || left < needed).then(|| match left {
-        0 => "nothing is left".to_owned(),
+        0 => "none left".to_owned(),
         _ => format!("{used} used, {left} left,"),
     })
 }
 
-/// Twice as many objects, as far as the kernel takes that.
+/// Twice as many objects, up to the maximum of the kernel.
 fn raised(limit: u64) -> u64 {
     (2 * limit).clamp(128, IDENTIFIERS)
 }
@@ -198,25 +200,25 @@ mod tests {
         semmni: 32000,
     };
 
-    fn mended(limits: Limits, used: Used) -> Vec<String> {
-        judge(&limits, &used).findings.into_iter().map(|finding| finding.mend).collect()
+    fn fixes(limits: Limits, used: Used) -> Vec<String> {
+        judge(&limits, &used).findings.into_iter().map(|finding| finding.fix).collect()
     }
 
     #[test]
-    fn the_usual_limits_are_fine_until_a_tenth_is_left() {
+    fn usual_limits_are_fine_until_a_tenth_is_left() {
         let used = |segments, sets| Used { segments, pages: 257 * segments, sets, semaphores: 8 * sets };
         assert_eq!(judge(&USUAL, &Used::default()).verdict(), Verdict::Ok);
         assert_eq!(judge(&USUAL, &used(3686, 28800)).verdict(), Verdict::Ok);
-        assert_eq!(mended(USUAL, used(3687, 0)), ["sysctl -w kernel.shmmni=8192"]);
-        assert_eq!(mended(USUAL, used(0, 28801)), ["sysctl -w kernel.sem=\"32000 1024000000 500 32768\""]);
+        assert_eq!(fixes(USUAL, used(3687, 0)), ["sysctl -w kernel.shmmni=8192"]);
+        assert_eq!(fixes(USUAL, used(0, 28801)), ["sysctl -w kernel.sem=\"32000 1024000000 500 32768\""]);
         let most = Limits { shmmni: 32768, semmni: 32768, ..USUAL };
-        let mends = mended(most, used(32768, 32768));
-        assert!(mends[0].starts_with("ipcs -m") && mends[1].starts_with("ipcs -s"), "{mends:?}");
+        let fixes = fixes(most, used(32768, 32768));
+        assert!(fixes[0].starts_with("ipcs -m") && fixes[1].starts_with("ipcs -s"), "{fixes:?}");
     }
 
     #[test]
-    fn limits_that_no_pipe_fits_are_found() {
-        let found = |limits| mended(limits, Used::default());
+    fn limits_too_small_for_a_pipe_are_found() {
+        let found = |limits| fixes(limits, Used::default());
         assert_eq!(found(Limits { shmmax: PIPE, ..USUAL }), [] as [&str; 0]);
         assert_eq!(found(Limits { shmmax: PIPE - 1, ..USUAL }), ["sysctl -w kernel.shmmax=67371008"]);
         assert_eq!(found(Limits { shmall: 256, ..USUAL }), ["sysctl -w kernel.shmall=16448"]);
@@ -225,7 +227,7 @@ mod tests {
         assert!(few.iter().all(|limits| found(*limits).len() == 1));
         assert_eq!(found(Limits { semmns: 7, ..USUAL }), ["sysctl -w kernel.sem=\"32000 256000 500 32000\""]);
         let small = Limits { semmns: 8, semmni: 1, semopm: 3, ..USUAL };
-        let mends = mended(small, Used { sets: 1, semaphores: 8, ..Used::default() });
-        assert_eq!(mends, ["sysctl -w kernel.sem=\"32000 1024 32 128\""; 3], "one command mends all");
+        let fixes = fixes(small, Used { sets: 1, semaphores: 8, ..Used::default() });
+        assert_eq!(fixes, ["sysctl -w kernel.sem=\"32000 1024 32 128\""; 3], "one command fixes all");
     }
 }

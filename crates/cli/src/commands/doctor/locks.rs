@@ -1,4 +1,4 @@
-//! Whether a lock of an open file description lives as long as a mapping of it: roles of pipes in files rest on it.
+//! Whether the lock of an open file description lives as long as a mapping of it: the roles of pipes in files rely on it.
 
 use std::fs::File;
 use std::io;
@@ -13,7 +13,7 @@ use super::check::Check;
 
 const NAME: &str = "locks";
 
-/// When the lock of a closed description was seen.
+/// When another description saw the lock of a closed one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Seen {
     while_mapped: bool,
@@ -33,18 +33,18 @@ fn judge(seen: Seen) -> Check {
     check.fact("freed_by_munmap", !seen.after);
     let wrong = match seen {
         Seen { while_mapped: true, after: false } => {
-            check.summary("a file's lock lives exactly as long as the mapping that carries it");
+            check.summary("a file lock lives exactly as long as the mapping that carries it");
             return check;
         }
-        Seen { while_mapped: false, .. } => "a file's lock goes before the mapping that carries it",
-        Seen { after: true, .. } => "a file's lock stays after the mapping that carried it",
+        Seen { while_mapped: false, .. } => "a file lock is dropped before the mapping that carries it",
+        Seen { after: true, .. } => "a file lock outlives the mapping that carried it",
     };
     check.summary(wrong);
     check.find(
         wrong,
         match seen.while_mapped {
             false => "two producers, or two consumers, could use one pipe in a file at the same time",
-            true => "the role of a producer or consumer that has ended stays taken",
+            true => "the role of a producer or consumer that ended stays taken",
         },
         "use a System V address (a name, sysv:...) instead of memfd:, posix: or file:",
     );

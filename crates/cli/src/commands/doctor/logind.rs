@@ -13,15 +13,13 @@ const NAME: &str = "logind";
 /// Where logind looks for its settings, the first of these first.
 const PLACES: [&str; 4] = ["etc/systemd", "run/systemd", "usr/local/lib/systemd", "usr/lib/systemd"];
 
-/// The last of the users that logind takes for the system's own, whom it spares.
+/// The highest uid of a system user; logind spares those.
 const LAST_SYSTEM_USER: u32 = 999;
 
-/// Looks at what would happen to the pipes of that user.
+/// Checks what would happen to the pipes of that user.
 pub fn check(uid: u32) -> Check {
     match processes::are_visible() {
-        false => {
-            Check::impossible(NAME, "processes of others are not shown here (/proc mounted with hidepid)")
-        }
+        false => Check::impossible(NAME, "processes of other users are hidden (/proc mounted with hidepid)"),
         true => judge(Path::new("/"), uid, processes::is_running("systemd-logind")),
     }
 }
@@ -43,25 +41,27 @@ fn judge(root: &Path, uid: u32, is_running: bool) -> Check {
         lingers.then(|| format!("spares {user}, who lingers"))
     };
     check.summary(match (is_running, removes, &spared) {
-        (false, ..) => "does not run here".to_owned(),
-        (_, false, _) => "keeps what users leave behind (RemoveIPC=no)".to_owned(),
-        (_, _, Some(spared)) => format!("removes what users leave behind (RemoveIPC=yes), but {spared}"),
-        (_, _, None) => format!("removes what user {user} leaves behind (RemoveIPC=yes)"),
+        (false, ..) => "is not running".to_owned(),
+        (_, false, _) => "keeps the objects of users who log out (RemoveIPC=no)".to_owned(),
+        (_, _, Some(spared)) => {
+            format!("removes the objects of users who log out (RemoveIPC=yes), but {spared}")
+        }
+        (_, _, None) => format!("removes the objects of user {user} at logout (RemoveIPC=yes)"),
     });
     if is_running && removes && spared.is_none() {
         check.find(
-            format!("when user {user} has logged out everywhere, logind removes its semaphore sets and its files in /dev/shm, in use or not"),
-            "a pair that goes on running loses its roles (System V) or its name (posix:) and ends with \"removed\"",
+            format!("when the last session of user {user} ends, logind removes the user's semaphore sets and files in /dev/shm, even in use"),
+            "a pair that is still running loses its roles (System V) or its name (posix:) and fails with \"removed\"",
             format!("loginctl enable-linger {user}   # or RemoveIPC=no in /etc/systemd/logind.conf, then systemctl restart systemd-logind"),
         );
     }
     check
 }
 
-/// What the settings under `root` come to; logind's own default is yes.
+/// The effective setting under `root`; the default of logind is yes.
 fn removes_ipc(root: &Path) -> bool {
     let main = PLACES.iter().find_map(|place| fs::read_to_string(root.join(place).join("logind.conf")).ok());
-    // Of drop-ins of the same name the first place wins; all are read in the order of their names, wherever they are.
+    // Of drop-ins with the same name the first place wins. All are read in the order of their names, across places.
     let mut drop_ins = BTreeMap::new();
     for place in PLACES.iter().rev() {
         let Ok(entries) = fs::read_dir(root.join(place).join("logind.conf.d")) else { continue };
@@ -91,7 +91,7 @@ fn setting(text: &str) -> Option<bool> {
     found
 }
 
-/// What systemd reads as yes and as no.
+/// A boolean as systemd reads it.
 fn boolean(text: &str) -> Option<bool> {
     match &*text.to_ascii_lowercase() {
         "1" | "yes" | "y" | "true" | "t" | "on" => Some(true),
@@ -106,7 +106,7 @@ mod tests {
     use crate::commands::doctor::check::Verdict;
     use std::path::PathBuf;
 
-    /// A directory that stands for `/`, and goes when the test ends.
+    /// A directory in place of `/`, removed when the test ends.
     struct Root(PathBuf);
 
     impl Root {
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn only_users_whom_logind_does_not_spare_have_a_finding() {
+    fn users_that_logind_spares_have_no_finding() {
         let root = Root::new("users");
         let verdict = |uid, running| judge(&root.0, uid, running).verdict();
         assert_eq!(verdict(1_234_567, true), Verdict::Finding);

@@ -1,4 +1,4 @@
-//! What stands ready for pipes that are locked in memory or made of huge pages.
+//! Limits and reserves for pipes that are locked in memory or use huge pages.
 
 use std::fs;
 use std::io;
@@ -10,7 +10,7 @@ use super::PIPE;
 use super::check::Check;
 use crate::output::units;
 
-/// Bit of the capability that makes the limit void (CAP_IPC_LOCK of linux/capability.h).
+/// Bit of the capability that lifts the limit (CAP_IPC_LOCK of linux/capability.h).
 const CAP_IPC_LOCK: u64 = 1 << 14;
 
 /// How much memory this process may lock.
@@ -22,7 +22,7 @@ pub fn locking() -> Check {
     }
 }
 
-/// The soft limit on locked memory; nothing if there is none.
+/// The soft limit on locked memory, if there is one.
 fn limit() -> io::Result<Option<u64>> {
     let (limit, _) = getrlimit(Resource::RLIMIT_MEMLOCK)?;
     Ok((limit != RLIM_INFINITY).then_some(limit))
@@ -46,7 +46,7 @@ fn judge_locking(limit: Option<u64>, all: bool) -> Check {
         check.find(
             format!("a process may lock {} in memory (RLIMIT_MEMLOCK)", units::show_size(limit)),
             format!(
-                "--lock is refused even for a pipe of the default capacity, which takes {}",
+                "--lock fails even for a pipe of the default capacity, which takes {}",
                 units::show_size(PIPE)
             ),
             format!(
@@ -58,14 +58,14 @@ fn judge_locking(limit: Option<u64>, all: bool) -> Check {
     check
 }
 
-/// Huge pages that stand ready, and who may have them. Having none is a choice and no finding.
+/// Reserved huge pages, and who may use them. Having none is a choice, not a finding.
 pub fn huge_pages() -> Check {
     const NAME: &str = "huge pages";
     let mut check = Check::new(NAME);
     let number = |path: &str| fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok());
     let Some(reserved) = number("/proc/sys/vm/nr_hugepages") else {
         check.fact("huge_page_bytes", None::<u64>);
-        check.summary("the kernel has none");
+        check.summary("not supported by the kernel");
         return check;
     };
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
@@ -94,7 +94,7 @@ pub fn huge_pages() -> Check {
     check
 }
 
-/// What is chosen in a list such as `always [never] deny`.
+/// The chosen word of a list such as `always [never] deny`.
 fn chosen(text: &str) -> Option<&str> {
     Some(text.split_once('[')?.1.split_once(']')?.0)
 }
@@ -104,14 +104,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_that_no_pipe_fits_is_found_unless_it_is_void() {
+    fn a_limit_too_small_for_a_pipe_is_found_unless_lifted() {
         let found = |limit, all| judge_locking(limit, all).findings.len();
         assert_eq!(found(Some(PIPE - 1), false), 1);
         assert_eq!((found(Some(PIPE), false), found(Some(0), true), found(None, false)), (0, 0, 0));
     }
 
     #[test]
-    fn the_choice_stands_in_brackets() {
+    fn the_chosen_word_is_in_brackets() {
         assert_eq!(chosen("always within_size advise [never] deny force\n"), Some("never"));
         assert_eq!(chosen("[always] never"), Some("always"));
         assert_eq!(chosen("always never"), None);

@@ -1,4 +1,4 @@
-//! The namespaces that we are in: pipes are seen only by those who share them.
+//! The namespaces of this process: only processes in the same ones see the same pipes.
 
 use std::fs;
 use std::io;
@@ -13,10 +13,10 @@ const INITIAL_IPC: u64 = 0xefff_ffff;
 const INITIAL_PID: u64 = 0xefff_fffc;
 const INITIAL_USER: u64 = 0xefff_fffd;
 
-/// Whose a namespace is.
+/// Which namespace this process is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Namespace {
-    /// The one that the machine started with, or that of process 1 where there is no telling that.
+    /// The initial one of the machine, or that of process 1 where the initial one is not known.
     Machine,
     Own,
     Unknown,
@@ -53,7 +53,7 @@ pub fn check() -> Check {
     {
         check.fact(key, whose.word());
         if let (Namespace::Unknown, Err(error)) = (whose, inode("self", kind).and_then(|_| inode(1, kind))) {
-            check.cannot_tell(format!("the {key} namespace of process 1: {error}"));
+            check.unknown(format!("the {key} namespace of process 1: {error}"));
         }
     }
     let container = container();
@@ -62,12 +62,12 @@ pub fn check() -> Check {
     check
 }
 
-/// Whether names and keys mean the same here as on the rest of the machine; `false` also explains why a pipe is not found.
+/// Whether names and keys mean the same here as on the rest of the machine. If not, that can be why a pipe is not found.
 pub fn ipc_is_the_machines() -> bool {
     inode("self", "ipc").is_ok_and(|number| number == INITIAL_IPC)
 }
 
-/// Whether we are in a container, as far as it shows: its engine says so, or process 1 is not the machine's.
+/// The container engine, if there are signs of a container: a file of the engine, or another pid namespace than the machine's.
 pub fn container() -> Option<&'static str> {
     [("/run/.containerenv", "podman"), ("/.dockerenv", "docker")]
         .into_iter()
@@ -75,12 +75,12 @@ pub fn container() -> Option<&'static str> {
         .or_else(|| inode("self", "pid").is_ok_and(|number| number != INITIAL_PID).then_some("unknown"))
 }
 
-/// The number of a namespace: what stands between the brackets of `ipc:[4026531839]`.
+/// The number of a namespace, from a link like `ipc:[4026531839]`.
 fn inode(process: impl ToString, kind: &str) -> io::Result<u64> {
     let link = fs::read_link(format!("/proc/{}/ns/{kind}", process.to_string()))?;
     let text = link.to_string_lossy().into_owned();
     let number = text.split_once('[').and_then(|(_, number)| number.trim_end_matches(']').parse().ok());
-    number.ok_or_else(|| io::Error::other(format!("{text:?} is not understood")))
+    number.ok_or_else(|| io::Error::other(format!("{text:?} cannot be parsed")))
 }
 
 fn summary(namespaces: &[(&str, Namespace)], container: Option<&str>) -> String {
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn own_namespaces_are_told_from_the_machines() {
+    fn own_namespaces_are_distinguished_from_the_machines() {
         use Namespace::{Machine, Own, Unknown};
         let of = |ipc, mnt, container| summary(&[("IPC", ipc), ("mount", mnt)], container);
         assert_eq!(of(Machine, Machine, None), "the machine's: IPC, mount");

@@ -1,4 +1,4 @@
-//! System V objects that do not belong together as those of a pipe should.
+//! System V objects of pipes that do not belong together.
 
 use std::mem::{Discriminant, discriminant};
 use std::thread;
@@ -28,7 +28,7 @@ enum Wrong {
 }
 
 impl Wrong {
-    /// What stays the same from look to look: what is wrong, the set and the segment.
+    /// What identifies it in a second look: the variant, the set and the segment.
     fn id(&self) -> (Discriminant<Wrong>, Option<i32>, Option<i32>) {
         let (set, segment) = match self {
             Wrong::NoSegment { set } | Wrong::Incomplete { set } => (Some(set.id), None),
@@ -60,9 +60,9 @@ impl Wrong {
     }
 }
 
-/// Looks at all sets, and at the segments that might be pipes without one.
+/// Checks all sets, and the segments that may be pipes without one.
 pub fn check() -> Check {
-    // What is being created or removed at this moment looks wrong as well. It does not a moment later.
+    // A pipe that is being created or removed also looks wrong, but only for a moment: look twice.
     let wrong = look().and_then(|first| {
         if !first.is_empty() {
             thread::sleep(Duration::from_millis(100));
@@ -124,7 +124,7 @@ fn of_set(set: &Set, objects: &Objects) -> Option<Wrong> {
     }
 }
 
-/// What a pipe's key, or its set, is called on the command line.
+/// The address of a key, or the identifier of an object without one.
 fn named(key: i32, kind: &str, id: i32) -> String {
     match key {
         0 => format!("{kind} {id}"),
@@ -138,7 +138,7 @@ fn report(check: &mut Check, wrong: Wrong) {
         let kill: Vec<String> = pids.iter().map(ToString::to_string).collect();
         match pids.is_empty() {
             true => (
-                "processes that we may not see have it open".to_owned(),
+                "processes that are not visible here have it open".to_owned(),
                 "ipcs -m -p   # shows who".to_owned(),
             ),
             false => (format!("open in {}", who.join(", ")), format!("kill {}", kill.join(" "))),
@@ -147,28 +147,28 @@ fn report(check: &mut Check, wrong: Wrong) {
     match wrong {
         Wrong::NoSegment { set } => check.find(
             format!("the semaphore set {} of a pipe has no segment", set.id),
-            "it counts towards the limit; whoever removed the pipe was killed at it, or removed the segment alone",
+            "it counts towards the limit; the process that removed the pipe was killed meanwhile, or removed only the segment",
             match set.key {
                 0 => format!("ipcrm -s {}", set.id),
                 key => format!("shmpipe rm sysv:{key:#x}"),
             },
         ),
         Wrong::Foreign { set, segment } => check.find(
-            format!("under {} there is a segment that is no pipe (shmid {}), beside the set of a pipe (semid {})", named(set.key, "", 0), segment.id, set.id),
-            "no pipe can be made or opened there as long as somebody else uses the key",
-            format!("ipcrm -s {}   # and use another name or key; ipcs -m -i {} tells whose segment it is", set.id, segment.id),
+            format!("the segment under {} (shmid {}) is not a pipe, but the set under that key is a pipe's (semid {})", named(set.key, "", 0), segment.id, set.id),
+            "no pipe can be created or opened there while another program uses the key",
+            format!("ipcrm -s {}   # and use another name or key; ipcs -m -i {} shows the owner of the segment", set.id, segment.id),
         ),
         Wrong::Removed { set, segment } => {
             let (who, kill) = holders(&segment.pids);
             check.find(
                 format!("{} was removed while it was open: {who}", named(set.key, "shmid", segment.id)),
-                "nobody finds this pipe any more; its ends hear of it when they wait",
+                "no other process can find this pipe; its users get an error when they next wait",
                 format!("{kill}; ipcrm -s {}", set.id),
             );
         }
         Wrong::Incomplete { set } => check.find(
-            format!("{} is half-made: its creator died", named(set.key, "the pipe of semid", set.id)),
-            "it is mended when somebody opens it to send or receive; until then it only takes space",
+            format!("{} is incomplete: its creator died", named(set.key, "the pipe of semid", set.id)),
+            "it is repaired when a sender or receiver opens it; until then it only takes space",
             match set.key {
                 0 => format!("ipcrm -s {}", set.id),
                 key => format!("shmpipe rm sysv:{key:#x}"),
@@ -179,13 +179,13 @@ fn report(check: &mut Check, wrong: Wrong) {
                 0 => format!("sysv:id:{shm_id}"),
                 key => format!("sysv:{key:#x}"),
             };
-            let why = "without it nothing keeps a second producer or consumer away, so that the pipe is refused while \
-                       it is open; systemd-logind removes sets when their user logs out (RemoveIPC)";
+            let why = "without the set nothing excludes a second producer or consumer, so the pipe is refused while it is \
+                       open; systemd-logind removes sets when their user logs out (RemoveIPC)";
             match is_open {
                 false => check.find(
                     format!("the semaphore set of {address} is gone"),
-                    "it gets a new one when it is opened to send or receive; systemd-logind removes sets when their user logs out (RemoveIPC)",
-                    format!("shmpipe recv {address}   # or, with all that is in it: shmpipe rm {address}"),
+                    "it gets a new one when a sender or receiver opens it; systemd-logind removes sets when their user logs out (RemoveIPC)",
+                    format!("shmpipe recv {address}   # or, messages included: shmpipe rm {address}"),
                 ),
                 true => {
                     let (who, kill) = holders(&pids);

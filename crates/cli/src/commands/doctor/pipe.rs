@@ -1,4 +1,4 @@
-//! One pipe: whether it can be used, by whom it is, and what its two sides do.
+//! One pipe: whether it can be used, and the state of its two sides.
 
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -12,10 +12,10 @@ use crate::exit;
 use crate::output::process;
 use crate::output::units;
 use crate::system::pipes;
-use crate::system::processes::Who;
+use crate::system::processes::ProcessInfo;
 use crate::system::users;
 
-/// Looks at the pipe and at its sides. `pids` are the processes that have it mapped, as far as we may see.
+/// Checks the pipe and its sides. `pids` are the visible processes that have it mapped.
 pub fn check(
     address: &Address,
     snapshot: Result<Snapshot, SetupError>,
@@ -30,8 +30,8 @@ pub fn check(
             vec![pipe]
         }
         Ok(snapshot) => {
-            itself(&mut pipe, address, &snapshot, pids);
-            let side = |name, side, other| a_side(name, address, side, other);
+            check_pipe(&mut pipe, address, &snapshot, pids);
+            let side = |name, side, other| check_side(name, address, side, other);
             let producer = side("producer", &snapshot.producer, &snapshot.consumer);
             let consumer = side("consumer", &snapshot.consumer, &snapshot.producer);
             vec![pipe, producer, consumer]
@@ -56,21 +56,21 @@ fn removed_segments(check: &mut Check, address: &Address, snapshot: Option<&Snap
     }
 }
 
-/// Why it cannot be used, and what helps.
+/// Reports why it cannot be used, and the fix.
 fn unusable(check: &mut Check, address: &Address, error: &SetupError) {
     check.fact("error", exit::code_of(error).name());
     if let SetupError::Os { .. } | SetupError::Busy { .. } = error {
-        return check.cannot_tell(error.to_string());
+        return check.unknown(error.to_string());
     }
     check.summary(format!("{address} cannot be used"));
     let path = path_of(address).map(|path| path.display().to_string());
-    let (why, mend) = match error {
+    let (why, fix) = match error {
         SetupError::NotFound { .. } if address.kind() == AddressKind::SysV && !namespaces::ipc_is_the_machines() => (
-            "it may be in another IPC namespace: this process has one of its own, and sees only what is in it",
+            "it may be in another IPC namespace: this process is in one of its own and sees only the pipes there",
             "nsenter --ipc --target PID shmpipe doctor ...   # PID: a process that has the pipe; Docker: --ipc=host".to_owned(),
         ),
         SetupError::NotFound { .. } | SetupError::Removed { .. } => (
-            "neither side can use it before it is made; whoever sends or receives makes it",
+            "it must be created first; send and recv do that",
             match address.to_string().strip_prefix("memfd:") {
                 Some(path) => format!("shmpipe serve {path}"),
                 None if path.is_some() && namespaces::container().is_some() => format!(
@@ -81,54 +81,54 @@ fn unusable(check: &mut Check, address: &Address, error: &SetupError) {
             },
         ),
         SetupError::PermissionDenied { permissions, .. } => (
-            "both sides need to read and write it",
+            "both sides need read and write permission",
             match permissions {
                 Some(permissions) => format!("sudo -u {} shmpipe doctor {address}", users::name(permissions.uid)),
                 None => format!("sudo shmpipe doctor {address}"),
             },
         ),
         SetupError::Untrusted { uid, .. } | SetupError::Stranger { uid, .. } => (
-            "whoever owns a pipe can remove it and take its roles; only root and ourselves are trusted unasked",
+            "the owner of a pipe can remove it and take its roles; only root and the current user are trusted by default",
             format!("shmpipe recv {address} --trust-uid {uid}"),
         ),
         SetupError::WorldWritable { permissions, .. } => (
-            "whoever may write to it can be the other end, and change every message",
-            format!("shmpipe rm {address}   # and make it anew; or, if that is meant: shmpipe recv {address} --mode {:o}", permissions.mode),
+            "every user who may write to it can be the other side, and change every message",
+            format!("shmpipe rm {address}   # then recreate it; or, if intended: shmpipe recv {address} --mode {:o}", permissions.mode),
         ),
         SetupError::NoUndo { .. } => (
-            "the role of a side that is killed would stay taken for ever",
-            "shmpipe doctor   # says more; use a memfd:, posix: or file: address".to_owned(),
+            "the role of a killed side would stay taken",
+            "shmpipe doctor   # has details; use a memfd:, posix: or file: address".to_owned(),
         ),
         SetupError::ClaimsLost { .. } => (
-            "one of them may still send or receive, and a second one would spoil what it does",
-            format!("shmpipe ls   # and end those who have it open; then shmpipe rm {address}"),
+            "one of them may still send or receive, and a second one would corrupt the stream",
+            format!("shmpipe ls   # stop the processes that have it open; then shmpipe rm {address}"),
         ),
         SetupError::HalfMade { .. } => ("its creator died", format!("shmpipe rm {address}")),
         SetupError::Foreign { .. } | SetupError::NotAFile { .. } => (
-            "somebody else uses that place; it is left alone",
+            "another program uses that address; it is left alone",
             match &path {
-                Some(path) => format!("ls -l {path}   # shows what it is; use another path"),
-                None => "ipcs -m -p   # shows whose it is; use another name or key".to_owned(),
+                Some(path) => format!("ls -l {path}   # shows the file; use another path"),
+                None => "ipcs -m -p   # shows its owner; use another name or key".to_owned(),
             },
         ),
         SetupError::FileSystem { .. } => (
-            "two processes that map a file there need not see the same bytes",
+            "processes that map a file there may not see the same bytes",
             format!("df -T {}   # use a path on a local disk, or posix:/NAME", path.unwrap_or_default()),
         ),
         SetupError::OtherName { .. } => {
-            ("two names with the same key cannot be used at the same time", "shmpipe ls   # and use another name".to_owned())
+            ("two names with the same key cannot be used at the same time", "shmpipe ls   # then use another name".to_owned())
         }
         SetupError::Unsealed { .. } => (
-            "whoever has it could cut it, and end every process that touches what was cut",
-            "shmpipe serve PATH   # makes one that is sealed".to_owned(),
+            "a process that has it could shrink it, which would kill every process that then touches it",
+            "shmpipe serve PATH   # creates a sealed one".to_owned(),
         ),
-        _ => ("it is refused to both sides", format!("shmpipe rm --force {address}")),
+        _ => ("both sides refuse it", format!("shmpipe rm --force {address}")),
     };
-    check.find(error.to_string(), why, mend);
+    check.find(error.to_string(), why, fix);
 }
 
-/// The pipe without its sides.
-fn itself(check: &mut Check, address: &Address, snapshot: &Snapshot, pids: &[u32]) {
+/// Checks the pipe without its sides.
+fn check_pipe(check: &mut Check, address: &Address, snapshot: &Snapshot, pids: &[u32]) {
     let Snapshot { permissions, used, capacity, is_open, .. } = snapshot;
     let age = SystemTime::now().duration_since(snapshot.created).unwrap_or_default();
     let unread = snapshot.unread();
@@ -148,7 +148,7 @@ fn itself(check: &mut Check, address: &Address, snapshot: &Snapshot, pids: &[u32
         users::name(permissions.uid),
         permissions.mode,
         match pids.len() {
-            0 if *is_open => "processes that we may not see".to_owned(),
+            0 if *is_open => "processes that are not visible here".to_owned(),
             0 => "no process".to_owned(),
             1 => "1 process".to_owned(),
             more => format!("{more} processes"),
@@ -156,29 +156,29 @@ fn itself(check: &mut Check, address: &Address, snapshot: &Snapshot, pids: &[u32
     ));
     let path = path_of(address);
     let is_reached = path.is_some() || matches!(snapshot.object, Object::SysV { .. });
-    // A memfd is for those who are given it, whatever its mode.
+    // Only processes that receive a memfd can open it, whatever its mode.
     if permissions.mode & 0o006 != 0 && is_reached {
         let mode = permissions.mode & 0o770;
         let (what, why) = match permissions.mode & 0o002 {
-            0 => ("read", "everybody sees what is sent through it"),
-            _ => ("write", "every user of this machine may take a role, send nonsense or remove it"),
+            0 => ("read", "every user of this machine can read the messages"),
+            _ => ("write", "every user of this machine can take a role, send garbage or remove the pipe"),
         };
         check.find(
-            format!("everybody may {what} it (mode {:04o})", permissions.mode),
+            format!("every user may {what} it (mode {:04o})", permissions.mode),
             why,
             match path {
                 Some(path) => format!("chmod {mode:04o} {}", path.display()),
                 None => {
-                    format!("shmpipe rm {address} && shmpipe create {address} --mode {mode:04o}   # what is in it is lost")
+                    format!("shmpipe rm {address} && shmpipe create {address} --mode {mode:04o}   # its messages are lost")
                 }
             },
         );
     }
     if snapshot.stale {
         check.find(
-            "it was made before the machine was last started",
-            "what the file system has kept of it need not fit together, so that it is refused",
-            format!("shmpipe recv {address} --remake-stale   # or: shmpipe rm {address}; what is in it is lost either way"),
+            "it is from before the last boot",
+            "the file system may have kept only parts of it, so it is refused",
+            format!("shmpipe recv {address} --remake-stale   # or: shmpipe rm {address}; its messages are lost either way"),
         );
     }
     if pipes::has_lost_set(snapshot) {
@@ -190,17 +190,17 @@ fn itself(check: &mut Check, address: &Address, snapshot: &Snapshot, pids: &[u32
         };
         check.find(
             "its semaphore set is gone",
-            "nobody can tell who has a role, so that it is refused while anybody has it open; systemd-logind removes sets \
-             when their user logs out (RemoveIPC)",
-            format!("{kill}shmpipe recv {address}   # or, with all that is in it: shmpipe rm --force {address}"),
+            "without the set no process can tell which roles are taken, so the pipe is refused while it is open; \
+             systemd-logind removes sets when their user logs out (RemoveIPC)",
+            format!("{kill}shmpipe recv {address}   # or, messages included: shmpipe rm --force {address}"),
         );
     }
 }
 
-/// One side, and what it does to the other.
-fn a_side(name: &'static str, address: &Address, side: &Side, other: &Side) -> Check {
+/// Checks one side, and what it means for the other.
+fn check_side(name: &'static str, address: &Address, side: &Side, other: &Side) -> Check {
     let mut check = Check::new(name);
-    let who = side.pid.and_then(Who::is);
+    let who = side.pid.and_then(ProcessInfo::of);
     let state = match side.peer {
         Peer::NeverCame => "never_came",
         Peer::Open => "alive",
@@ -221,28 +221,28 @@ fn a_side(name: &'static str, address: &Address, side: &Side, other: &Side) -> C
         n => format!("claimed {n} times"),
     };
     check.summary(match (side.peer, side.pid) {
-        (Peer::NeverCame, _) => "has never come".to_owned(),
+        (Peer::NeverCame, _) => "never attached".to_owned(),
         (Peer::Open, Some(pid)) => format!("{}; {claims}", process::describe(pid)),
-        (Peer::Open, None) => format!("a process not visible from here; {claims}"),
-        (Peer::Closed, _) => format!("has closed; {claims}"),
-        (Peer::Died, _) => format!("has died, and nobody has taken its place; {claims}"),
-        (Peer::Unknown, _) => format!("cannot be told; {claims}"),
+        (Peer::Open, None) => format!("a process that is not visible here; {claims}"),
+        (Peer::Closed, _) => format!("closed; {claims}"),
+        (Peer::Died, _) => format!("died and has no successor; {claims}"),
+        (Peer::Unknown, _) => format!("unknown; {claims}"),
     });
     let (command, waits) = match name {
-        "producer" => ("send", "the consumer waits for what does not come"),
-        _ => ("recv", "the producer waits as soon as the pipe is full"),
+        "producer" => ("send", "the consumer waits for messages that do not come"),
+        _ => ("recv", "the producer blocks as soon as the pipe is full"),
     };
     if side.peer == Peer::Died && other.peer == Peer::Open {
         check.find(
-            format!("the {name} has died, and the other side is still there"),
-            format!("{waits}; a successor goes on where it stopped"),
-            format!("shmpipe {command} {address}   # or start its program again"),
+            format!("the {name} died, and the other side is still attached"),
+            format!("{waits}; a successor continues where it stopped"),
+            format!("shmpipe {command} {address}   # or restart its program"),
         );
     }
     if let Some(who) = who.filter(|who| who.stopped && side.peer == Peer::Open) {
         check.find(
             format!("the {name}, {}, is stopped", process::Shown(&who)),
-            format!("it keeps its role and does nothing, and {waits}"),
+            format!("it holds its role and does nothing, and {waits}"),
             format!("kill -CONT {}", who.pid),
         );
     }

@@ -1,5 +1,5 @@
-//! Whether the kernel undoes what a process did to a semaphore when it ends: roles of System V pipes rest on it, and
-//! sandboxes that make their own system calls (gVisor) accept the flag and do nothing.
+//! Whether the kernel undoes the semaphore operations of a process that ends: the roles of System V pipes rely on it. Sandboxes
+//! that implement system calls themselves (gVisor) accept the flag and do nothing.
 
 use super::check::Check;
 use nix::sched::{CloneFlags, unshare};
@@ -10,8 +10,10 @@ const NAME: &str = "undo";
 
 pub fn check() -> Check {
     // In a thread of its own, which leaves its namespace behind.
-    let made = thread::Builder::new().spawn(make_one).map(|thread| thread.join().expect("it does not panic"));
-    match made.map_err(|error| error.to_string()) {
+    let created = thread::Builder::new()
+        .spawn(create_and_remove)
+        .map(|thread| thread.join().expect("it does not panic"));
+    match created.map_err(|error| error.to_string()) {
         Ok(Ok(())) => judge(true),
         Ok(Err(SetupError::NoUndo { .. })) => judge(false),
         Ok(Err(error)) => Check::impossible(NAME, error.to_string()),
@@ -23,12 +25,12 @@ fn judge(undone: bool) -> Check {
     let mut check = Check::new(NAME);
     check.fact("undone", undone);
     match undone {
-        true => check.summary("the kernel gives back what a process held that has ended"),
+        true => check.summary("the kernel undoes the semaphore operations of a process that ends"),
         false => {
-            check.summary("the kernel does not give back what a process held that has ended");
+            check.summary("the kernel does not undo the semaphore operations of a process that ends");
             check.find(
-                "semaphores keep what a process did that has ended (SEM_UNDO does nothing)",
-                "the role of a producer or consumer that is killed would stay taken: System V pipes are refused here",
+                "semaphores keep the operations of a process that ended (SEM_UNDO has no effect)",
+                "the role of a killed producer or consumer would stay taken, so System V pipes are refused here",
                 "use memfd:, posix: or file: addresses here, or another container runtime than gVisor (runsc)",
             );
         }
@@ -36,9 +38,9 @@ fn judge(undone: bool) -> Check {
     check
 }
 
-/// Makes a pipe, which looks whether its kernel undoes. In an IPC namespace of its own where that is allowed, so that
-/// nothing is left behind even if we are killed here.
-fn make_one() -> Result<(), SetupError> {
+/// Creates a pipe, which checks that its kernel undoes. In an IPC namespace of its own where that is allowed, so that a kill
+/// at this point leaves nothing behind.
+fn create_and_remove() -> Result<(), SetupError> {
     // Concerns this thread alone, which ends soon.
     let _ = unshare(CloneFlags::CLONE_NEWIPC);
     let pipe = Options::new().capacity(4096).create("sysv:private")?;

@@ -1,4 +1,4 @@
-//! `shmpipe rm --stale`: removes what no living process has open and in which nobody has anything left to read.
+//! `shmpipe rm --stale`: removes pipes that no process has open and that are empty.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use crate::exit::{Failure, Outcome};
 use crate::output::report::{self, Report, SCHEMA};
 use crate::system::{pipes, users};
 
-/// A pipe that was not removed.
+/// A pipe that was not removed, as a JSON object.
 #[derive(Serialize)]
 struct Kept {
     schema: u32,
@@ -19,7 +19,7 @@ struct Kept {
     unread_messages: u64,
 }
 
-/// What became of a pipe.
+/// What happened to a pipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Removed,
@@ -29,16 +29,16 @@ enum Fate {
 /// Why a pipe was kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reason {
-    /// Somebody has it open.
+    /// A process has it open.
     InUse,
-    /// Somebody has made it for others, who have not come yet.
+    /// It was created for later use.
     Unused,
-    /// Somebody may want to read what is in it.
+    /// It has unread messages.
     Unread(u64),
 }
 
 impl Reason {
-    /// Under `--json`.
+    /// The value in JSON.
     fn word(self) -> &'static str {
         match self {
             Reason::InUse => "in_use",
@@ -58,17 +58,17 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Reason::InUse => return f.write_str("somebody has it open"),
-            Reason::Unused => f.write_str("nobody has used it yet")?,
+            Reason::InUse => return f.write_str("a process has it open"),
+            Reason::Unused => f.write_str("it was never used")?,
             Reason::Unread(1) => f.write_str("1 message is unread")?,
             Reason::Unread(messages) => write!(f, "{messages} messages are unread")?,
         }
-        f.write_str(" (--force removes it all the same)")
+        f.write_str(" (--force removes it anyway)")
     }
 }
 
-/// Looks at those pipes, or at all of this user's (of all users', for root), and removes the stale ones; with `force`
-/// also those with messages and those that nobody has used yet, but never what a process has open.
+/// Removes the stale ones of these pipes, or of all pipes of this user (of all users, for root). With `force` also pipes with
+/// messages and unused ones, but never one that a process has open.
 pub fn run(addresses: &[Address], force: bool, report: Report) -> Outcome {
     let mut failures = Failures::default();
     if addresses.is_empty() {
@@ -106,11 +106,11 @@ fn may_remove(pipe: &Listed) -> bool {
 }
 
 fn answer(address: &Address, fate: Fate, report: Report) -> Result<(), Failure> {
-    report::answer(&match (fate, report) {
-        (Fate::Removed, Report::People) => format!("{address}: removed\n"),
-        (Fate::Removed, Report::Programs) => report::json(&Removed::new(address)) + "\n",
-        (Fate::Kept(reason), Report::People) => format!("{address}: kept, {reason}\n"),
-        (Fate::Kept(reason), Report::Programs) => {
+    report::print(&match (fate, report) {
+        (Fate::Removed, Report::Text) => format!("{address}: removed\n"),
+        (Fate::Removed, Report::Json) => report::json(&Removed::new(address)) + "\n",
+        (Fate::Kept(reason), Report::Text) => format!("{address}: kept, {reason}\n"),
+        (Fate::Kept(reason), Report::Json) => {
             let (because, unread_messages) = (reason.word(), reason.messages());
             report::json(&Kept { schema: SCHEMA, kept: address.to_string(), because, unread_messages }) + "\n"
         }
@@ -126,18 +126,18 @@ fn remove_if_stale(address: &Address, snapshot: &Snapshot, force: bool) -> Resul
         }
         _ => match remove_one(address, snapshot, force) {
             Err(SetupError::RoleTaken { .. } | SetupError::Busy { .. }) => Ok(Fate::Kept(Reason::InUse)),
-            // Somebody was quicker.
+            // Another process was faster.
             Err(SetupError::NotFound { .. } | SetupError::Removed { .. }) => Ok(Fate::Removed),
             fate => Ok(fate?),
         },
     }
 }
 
-/// Holds both roles while it looks once more and removes: whoever has come, sent and gone since the first look is not robbed
-/// of what it sent, and nobody comes in between.
+/// Holds both roles while it checks again and removes: messages sent since the first look are kept, and no process can attach in
+/// between.
 fn remove_one(address: &Address, snapshot: &Snapshot, force: bool) -> Result<Fate, SetupError> {
     if snapshot.stale {
-        // Nobody can have it open, and nobody can open it.
+        // No process can have it open, and none can open it.
         return shmpipe::unlink(address).map(|()| Fate::Removed);
     }
     let options = Options::new()
@@ -161,7 +161,7 @@ fn remove_one(address: &Address, snapshot: &Snapshot, force: bool) -> Result<Fat
             Err(_) => {}
         }
     }
-    // By name somebody else's may have come to its place.
+    // Another pipe may have its name by now.
     if shmpipe::inspect(&address)?.segment_id != snapshot.segment_id {
         return Ok(Fate::Kept(Reason::InUse));
     }

@@ -1,11 +1,11 @@
-//! The few figures to begin with, or to end with on a terminal.
+//! The most important figures: at the start of the page, and at the end of the text.
 
 use shmpipe_measure::Placement;
 
 use super::results::{Results, is_ours};
 use crate::output::units::{show_count, show_figures, show_size, show_time};
 
-/// One thing worth knowing, with its figure in each placement that has one.
+/// A result, with its figure in each placement that has one.
 pub struct Headline {
     pub what: String,
     pub figures: Vec<Figure>,
@@ -13,13 +13,13 @@ pub struct Headline {
 
 pub struct Figure {
     pub figure: String,
-    /// What there is to know about it: where the CPUs were, and more.
+    /// The placement of the CPUs, and more.
     pub remark: String,
 }
 
 pub fn headlines(results: &Results) -> Vec<Headline> {
     let ours = results.transports.iter().map(|about| about.transport).find(|name| is_ours(name));
-    let mut all = vec![headline(results, "One cache line to and fro (the floor)".to_owned(), |place| {
+    let mut all = vec![headline(results, "One cache line there and back (the floor)".to_owned(), |place| {
         let floor = results.floors.iter().find(|floor| floor.place == place)?;
         Some((show_time(floor.nanoseconds?), format!("n = {}", floor.slices)))
     })];
@@ -37,27 +37,27 @@ pub fn headlines(results: &Results) -> Vec<Headline> {
         let cost = trips(place)?;
         Some((show_time(cost.nanoseconds?), format!("{} times the floor", show_figures(cost.times_floor?))))
     }));
-    let most = |place, of: fn(&super::results::Throughput) -> Option<f64>| {
+    let highest = |place, of: fn(&super::results::Throughput) -> Option<f64>| {
         let rows = results
             .throughputs
             .iter()
             .filter(move |row| row.subject.transport == ours && row.subject.place == place);
         let known = rows.map(|row| Some((of(row)?, show_size(row.subject.message_bytes as u64))));
-        // The most of all that was measured: not known while one is not.
+        // The highest of all sizes: unknown if one of them is.
         known.collect::<Option<Vec<_>>>()?.into_iter().max_by(|a, b| a.0.total_cmp(&b.0))
     };
-    all.push(headline(results, format!("Most messages over {ours}"), |place| {
-        let (messages, size) = most(place, |row| row.messages_per_second)?;
+    all.push(headline(results, format!("Highest message rate over {ours}"), |place| {
+        let (messages, size) = highest(place, |row| row.messages_per_second)?;
         Some((format!("{}/s", show_count(messages)), format!("of {size}")))
     }));
-    all.push(headline(results, format!("Most bytes over {ours}"), |place| {
-        let (gigabytes, size) = most(place, |row| row.gigabytes_per_second)?;
+    all.push(headline(results, format!("Highest byte rate over {ours}"), |place| {
+        let (gigabytes, size) = highest(place, |row| row.gigabytes_per_second)?;
         Some((format!("{} GB/s", show_figures(gigabytes)), format!("by {size}")))
     }));
     if let Some(idle) = results.idle.iter().find(|idle| idle.transport == ours) {
         let figure = show_percent(idle.cpu_percent);
         let figures = vec![Figure { figure, remark: "of a CPU".to_owned() }];
-        all.push(Headline { what: "Its receiver while nothing comes".to_owned(), figures });
+        all.push(Headline { what: "Its receiver without messages".to_owned(), figures });
     }
     all.retain(|headline| !headline.figures.is_empty());
     all
@@ -80,7 +80,7 @@ fn headline(
     Headline { what, figures: figures.collect() }
 }
 
-/// A part of a CPU.
+/// A share of a CPU.
 pub fn show_percent(percent: f64) -> String {
     match percent {
         percent if percent < 0.005 => "below 0.01 %".to_owned(),
