@@ -1,4 +1,4 @@
-//! Watching pipes without taking part: read only, without a role, without disturbing the pair.
+//! Watches pipes without taking part: reads only, takes no role, and does not disturb the two sides.
 
 mod list;
 pub mod sysvipc;
@@ -22,13 +22,13 @@ use crate::segment::pages::{self, Memory};
 use crate::segment::{self, Object, View};
 use std::time::{Duration, SystemTime};
 
-/// What a pipe was like at one moment. The two sides go on meanwhile, so that the numbers need not agree to the byte.
+/// The state of a pipe at one moment. The two sides run meanwhile, so that the numbers need not agree to the byte.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Snapshot {
-    /// An address under which the pipe is found.
+    /// An address that leads to the pipe.
     pub address: Address,
-    /// The name under which it was made, if it was made under a name.
+    /// The name under which it was created, if it has one.
     pub name: Option<String>,
     /// The random number of the segment.
     pub segment_id: SegmentId,
@@ -42,22 +42,22 @@ pub struct Snapshot {
     pub schema: u64,
     /// Owner, group and mode.
     pub permissions: Permissions,
-    /// The user who made it.
+    /// The user who created it.
     pub creator: u32,
-    /// When it was made.
+    /// When it was created.
     pub created: SystemTime,
     /// How sleepers are woken.
     pub wake_mode: WakeMode,
-    /// Whether it is removed when both sides have closed.
+    /// Whether it is removed once both sides have closed.
     pub remove_on_close: bool,
-    /// Whether it was made before the machine was last started: then what is in it may be incomplete.
+    /// Whether it is from before the last boot: then its contents may be incomplete.
     pub stale: bool,
-    /// Attachments of a System V segment, other than this one. Of files the kernel keeps no such count.
+    /// How often a System V segment is attached, without this call. The kernel does not count the mappings of a file.
     pub attached: Option<u64>,
     /// Whether any process has it open, visible from here or not. Watchers do not count.
     pub is_open: bool,
-    /// The pages behind the segment; nothing where `/proc` does not tell, or of a file that belongs to another user, who could
-    /// cut it while we look.
+    /// The pages of the segment. `None` if `/proc` does not show them, and of a file of another user, who could truncate it
+    /// meanwhile.
     pub memory: Option<Memory>,
     /// Bytes of the ring between the read and the write position.
     pub used: u64,
@@ -73,11 +73,11 @@ pub struct Snapshot {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Side {
-    /// Whether somebody is there.
+    /// Whether the side is attached.
     pub peer: Peer,
-    /// A hint at the process, while somebody is there and is visible from here.
+    /// A hint at the process, while it is attached and visible from here.
     pub pid: Option<u32>,
-    /// How many have claimed this role so far.
+    /// How often the role was claimed.
     pub epoch: u64,
     /// The write position, or the read position.
     pub position: u64,
@@ -87,7 +87,7 @@ pub struct Side {
     pub bytes: u64,
     /// Calls that had to wait, for space or for data.
     pub waits: u64,
-    /// Wake-ups given to the other side.
+    /// Wake-ups of the other side.
     pub wakeups: u64,
 }
 
@@ -103,7 +103,7 @@ impl Snapshot {
     }
 }
 
-/// Looks at a pipe. Needs read permission; maps the segment for reading alone and claims nothing.
+/// The state of a pipe. Needs read permission; maps the segment read-only and claims nothing.
 ///
 /// # Errors
 /// As for opening it.
@@ -127,9 +127,9 @@ fn snapshot(view: &View, address: Address) -> Snapshot {
     if let Some(memory) = &mut memory {
         memory.locked |= view.locked;
     }
-    // The write position may lag behind by what is being committed now, and behind the read position even.
+    // The write position may lag behind a commit in progress, and then even behind the read position.
     let lagging = producer.position.wrapping_sub(consumer.position);
-    // It stays behind if the producer was killed just then; now nobody writes.
+    // It stays behind if the producer was killed at that moment; without a producer the records themselves can be read.
     let there = producer.peer == Peer::Open;
     let unread = || view.ring().and_then(|ring| recovery::unread(&ring).ok());
     let used = if there { None } else { unread() }.unwrap_or(lagging);

@@ -150,7 +150,7 @@ fn of_sysv(mappings: &SharedMappings) -> Result<Vec<Listed>, SetupError> {
 /// The pipe that a set guards, if it guards one.
 fn of_set(set: &Row, segments: &[Row], mappings: &SharedMappings) -> Option<Listed> {
     let guarded = sysv::guarded_by(set);
-    // Anybody can create a set that names any segment: the two must have been created together.
+    // Any process can create a set that names any segment: the two must have been created together.
     let belongs = |segment: &&Row| match guarded {
         Guarded::Nothing => false,
         Guarded::Segment(id) if segment.key == 0 => segment.id == id && segment.creator == set.creator,

@@ -138,7 +138,7 @@ fn address(path: &Path) -> Option<Address> {
         Ok(name) if name.components().count() == 1 => {
             name.to_str().map(|name| Address(Place::Posix(name.to_owned())))
         }
-        // As text, so that whoever prints the address gets one that parses.
+        // As text: a printed address must parse again.
         _ => path.to_str().map(|path| Address(Place::File(path.into()))),
     }
 }
