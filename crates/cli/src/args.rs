@@ -15,10 +15,10 @@ use crate::exit::CODES;
 const ADDRESSES: &str = "\
 Addresses:
   ticks                a System V segment, by name
-  sysv:0x4d2           by its System V key
-  sysv:ftok:PATH:65    by the key from ftok(PATH, 65)
-  sysv:id:7            an existing segment, by its identifier (shmid)
-  sysv:private         a new segment without a key
+  sysv:0x4d2           a System V segment, by key
+  sysv:ftok:PATH:65    a System V segment, by the key from ftok(PATH, 65)
+  sysv:id:7            an existing System V segment, by identifier (shmid)
+  sysv:private         a new System V segment without a key
   posix:/ticks         a POSIX shared memory object: a file in /dev/shm
   file:PATH            a file on a local file system
   memfd:PATH           the memfd that \"shmpipe serve PATH\" hands out
@@ -67,7 +67,7 @@ With --json, one object per line, distinguished by \"kind\", with units in the k
   percentile          a point of the curve \"of\" one of these: one in \"one_in\" takes longer
   round_trip_by_size  median of the slices, quartiles, count, multiple of the floor
   throughput          the same for back-to-back messages, with messages and gigabytes (10^9 bytes) per second
-  idle                CPU use of a receiver to which no message comes
+  idle                CPU use of a receiver without messages
 The report (--html) shows nothing that these objects do not have.";
 
 fn bench_and_codes() -> String {
@@ -241,7 +241,7 @@ pub struct Recv {
 pub struct PipeArgs {
     /// The pipe; created if it does not exist
     pub address: Address,
-    /// How to wait [default: block, or yield on a pipe of wake mode never]
+    /// How to wait [default: block, or yield if the wake mode of the pipe is never]
     #[arg(long, value_name = "STRATEGY")]
     pub wait: Option<WaitStrategy>,
     /// Also accept a segment created or owned by this user; may be repeated
