@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Reads which module of the library names which other, and fails if one names a module above it. DESIGN.md says what each is for.
+# Reads which module of the library, and of the command line, names which other, and fails if one names a module above it. DESIGN.md says
+# what each is for.
 #
 #   verification/floors.sh            prints the floors, each with those below that it stands on
 set -euo pipefail
@@ -7,6 +8,7 @@ cd "$(dirname "$0")/.."
 
 # From the ground up. `//` and what follows it is no code.
 library="permissions position os protocol address error options segment backend pipe inspect handoff endpoint"
+cli="exit args system output commands main"
 protocol="sync record corruption layout processor copy bell peer half ring front reader recovery writer models"
 
 # Prints the arrows of the modules in a folder: who names whom.
@@ -37,6 +39,8 @@ echo "the library:"
 check "$library" src crate
 echo "its protocol:"
 check "$protocol" src/protocol crate::protocol
+echo "the command line:"
+check "$cli" crates/cli/src crate
 
 # What the models run is free of the operating system: only `sync` knows of it.
 if grep -rnE 'crate::os|\blibc::|std::(fs|io|net|process|thread)' src/protocol --include='*.rs' |

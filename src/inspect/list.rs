@@ -9,7 +9,7 @@ use crate::error::SetupError;
 use crate::os::maps::SharedMappings;
 use crate::os::sysvipc::{self, Row};
 use crate::permissions::Permissions;
-use crate::segment::{Object, View};
+use crate::segment::Object;
 use std::fmt;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
@@ -161,7 +161,7 @@ fn of_set(set: &Row, segments: &[Row], mappings: &SharedMappings) -> Option<List
     let by_id = Address(Place::Id(segment.id));
     let snapshot = match guarded {
         Guarded::Segment(_) => view(&by_id, Duration::ZERO).map(|view| {
-            let address = address_of(name(&view), segment.key, segment.id);
+            let address = address_of(view.identity.name(), segment.key, segment.id);
             snapshot(&view, address)
         }),
         _ => Err(SetupError::PermissionDenied {
@@ -184,10 +184,6 @@ fn of_set(set: &Row, segments: &[Row], mappings: &SharedMappings) -> Option<List
         snapshot,
         pids,
     })
-}
-
-fn name(view: &View) -> Option<&str> {
-    view.identity.name()
 }
 
 /// The friendliest address of a segment: its name, if that leads to it, else its key, else its identifier.

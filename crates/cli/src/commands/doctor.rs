@@ -11,20 +11,17 @@ mod memory;
 mod namespaces;
 mod objects;
 mod pipe;
+mod sizes;
 mod undo;
 
-use nix::unistd::{SysconfVar, sysconf};
 use shmpipe::{Address, sysvipc};
 
 use crate::exit::{End, Outcome};
 use crate::output::report::{self, Report};
 use crate::system::{pipes, users};
 
-/// Bytes of a pipe of the default capacity, header included.
-const PIPE: u64 = (1 << 20) + 4096;
-
 pub fn run(address: Option<&Address>, report: Report) -> Outcome {
-    let (pipes, trouble) = pipes::find_with_processes_that_stay();
+    let (pipes, trouble) = pipes::find_with_lasting_pids();
     let asked = address.map(shmpipe::inspect);
     let snapshot = asked.as_ref().and_then(|asked| asked.as_ref().ok());
     let objects = sysvipc::objects();
@@ -59,9 +56,4 @@ pub fn run(address: Option<&Address>, report: Report) -> Outcome {
         true => Ok(End::Done),
         false => Ok(End::Findings),
     }
-}
-
-fn page_size() -> u64 {
-    let size = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
-    size.and_then(|size| size.try_into().ok()).unwrap_or(4096)
 }

@@ -15,8 +15,8 @@ pub fn find() -> (Vec<Listed>, Option<SetupError>) {
     (pipes, sysv_error)
 }
 
-/// Finds all pipes, with the processes that stay: a watcher has a pipe mapped only for a moment.
-pub fn find_with_processes_that_stay() -> (Vec<Listed>, Option<SetupError>) {
+/// Finds all pipes, without the pids of watchers: looks twice, since a watcher has a pipe mapped only for a moment.
+pub fn find_with_lasting_pids() -> (Vec<Listed>, Option<SetupError>) {
     let (mut pipes, error) = find();
     thread::sleep(WATCHED);
     let (later, _) = find();

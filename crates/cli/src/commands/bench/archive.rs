@@ -3,7 +3,8 @@
 use shmpipe_measure::report::{CAPACITY, Kind, Summary};
 use shmpipe_measure::{Experiment, Placement};
 
-use super::results::{Cost, OURS, Results, Subject};
+use super::plan::OURS;
+use super::results::{Cost, Results, Subject};
 use crate::output::columns;
 use crate::output::units::show_size;
 

@@ -4,7 +4,8 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use shmpipe_measure::Placement;
 
 use super::chart::{self, Axis, Curve, Format, Ink, Kind};
-use super::results::{Cost, Group, Percentiles, Results, Subject, is_ours};
+use super::plan::is_ours;
+use super::results::{Cost, Group, Percentiles, Results, Subject};
 use super::summary::{Figure, Headline, headlines, show_percent};
 use super::text::whereabouts;
 use crate::output::units::{self, show_amount, show_count, show_figures, show_size};

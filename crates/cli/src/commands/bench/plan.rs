@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use shmpipe_measure::{Mode, Settings, Transport, allowed_cpus, transports};
 
-use super::results::{OURS, is_ours};
 use crate::args;
 use crate::exit::{Code, Failure};
 
@@ -26,6 +25,14 @@ const FULL: Duration = Duration::from_secs(300);
 
 /// The longest message: some transports take a millisecond for it, and a slice has several.
 const LONGEST: usize = 1 << 20;
+
+/// Our transports: the default, and the one that never sleeps.
+pub const OURS: [&str; 2] = ["shmpipe", "shmpipe-spin"];
+
+/// Whether a transport is a variant of our ring.
+pub fn is_ours(transport: &str) -> bool {
+    transport.starts_with(OURS[0])
+}
 
 /// One run of the bench.
 pub struct Plan {

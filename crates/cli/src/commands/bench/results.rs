@@ -10,16 +10,8 @@ use shmpipe_measure::sleeping::WakeUps;
 use shmpipe_measure::{Collected, Experiment, FEWEST, Mode, Placement, Series, Spread, Transport};
 
 use super::measured::{Measured, Waiting};
-use super::plan::{Plan, RATE};
+use super::plan::{self, Plan, RATE};
 use crate::output::report::{self, SCHEMA};
-
-/// Our transports: the default, and the one that never sleeps.
-pub const OURS: [&str; 2] = ["shmpipe", "shmpipe-spin"];
-
-/// Whether a transport is a variant of our ring.
-pub fn is_ours(transport: &str) -> bool {
-    transport.starts_with(OURS[0])
-}
 
 /// Points of a percentile curve per factor of ten in rarity.
 const POINTS: u32 = 8;
@@ -84,7 +76,7 @@ impl Subject {
     }
 
     pub fn is_ours(&self) -> bool {
-        is_ours(self.transport)
+        plan::is_ours(self.transport)
     }
 }
 

@@ -2,7 +2,8 @@
 
 use shmpipe_measure::Placement;
 
-use super::results::{Results, is_ours};
+use super::plan::is_ours;
+use super::results::Results;
 use crate::output::units::{show_count, show_figures, show_size, show_time};
 
 /// A result, with its figure in each placement that has one.

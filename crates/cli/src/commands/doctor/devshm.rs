@@ -10,7 +10,8 @@ use nix::unistd::{AccessFlags, access};
 use procfs::process::Process;
 
 use super::check::Check;
-use super::{PIPE, namespaces};
+use super::namespaces;
+use super::sizes::PIPE;
 use crate::output::units;
 
 const NAME: &str = "/dev/shm";

@@ -3,8 +3,8 @@
 use shmpipe::SetupError;
 use shmpipe::sysvipc::{OPERATIONS, Objects, SEMAPHORES};
 
-use super::PIPE;
 use super::check::Check;
+use super::sizes::{PIPE, page_size};
 use crate::output::units;
 
 const NAME: &str = "limits";
@@ -70,7 +70,7 @@ impl Limits {
 
 impl Used {
     fn by(objects: &Objects) -> Self {
-        let page = super::page_size();
+        let page = page_size();
         Used {
             segments: objects.segments.len() as u64,
             pages: objects.segments.iter().map(|segment| segment.size.div_ceil(page)).sum(),
@@ -101,7 +101,7 @@ fn judge(limits: &Limits, used: &Used) -> Check {
     check
         .summary(format!("{} of {shmmni} segments, {} of {semmni} semaphore sets", used.segments, used.sets));
 
-    let page = super::page_size();
+    let page = page_size();
     let pages = PIPE.div_ceil(page);
     if shmmax < PIPE {
         check.find(

@@ -10,6 +10,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::check::Check;
+use super::sizes::page_size;
 
 const NAME: &str = "locks";
 
@@ -54,7 +55,7 @@ fn judge(seen: Seen) -> Check {
 /// Locks a byte of a memfd through one open file description, which is then closed but stays mapped; asks through another.
 fn probe() -> io::Result<Seen> {
     let file = File::from(memfd_create(c"shmpipe-doctor", MFdFlags::MFD_CLOEXEC)?);
-    let page = super::page_size();
+    let page = page_size();
     file.set_len(page)?;
     let length = NonZeroUsize::new(page as usize).expect("a page has bytes");
     let mapped =

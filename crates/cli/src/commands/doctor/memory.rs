@@ -6,8 +6,8 @@ use std::io;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use procfs::process::Process;
 
-use super::PIPE;
 use super::check::Check;
+use super::sizes::PIPE;
 use crate::output::units;
 
 /// Bit of the capability that lifts the limit (CAP_IPC_LOCK of linux/capability.h).
