@@ -10,6 +10,7 @@
 //! smaller rings. Messages go through all of them, in a burst through each in turn. Their costs may differ by the lines of a pipe
 //! besides its ring, about twenty in the header and the two ends, which a burst fetches when it starts.
 
+use shmpipe::error::Shortage;
 use std::env;
 use std::error::Error;
 use std::fmt::Write as _;
@@ -243,7 +244,7 @@ fn by_capacity(extent: &Extent) -> Result<String, Box<dyn Error>> {
 fn many(number: u64, capacity: u64) -> Result<Option<Vec<Loop>>, SetupError> {
     match (0..number).map(|_| Loop::new(capacity)).collect() {
         Ok(pipes) => Ok(Some(pipes)),
-        Err(limit @ SetupError::Limit { .. }) => {
+        Err(limit @ SetupError::Limit(Shortage::System { .. })) => {
             println!("{number:>10}    not made: {limit}");
             Ok(None)
         }

@@ -4,13 +4,15 @@
 //! `cargo bench --bench hot_path` disassembles this program with objdump, and checks the functions below. It follows their calls,
 //! except those that are listed as cold.
 
+use shmpipe::{
+    Consumer, Position, Producer, RecvError, SendError, Trusted, TryRecvError, TrySendError, Value,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::error::Error;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use shmpipe::{Consumer, Position, Producer, RecvError, SendError, Trusted};
 use shmpipe_measure::both_ends;
 
 /// The calls to check, each in a function of its own.
@@ -18,7 +20,7 @@ mod hot {
     use super::*;
 
     #[inline(never)]
-    pub fn try_send(producer: &mut Producer, message: &[u8]) -> Result<Position, SendError> {
+    pub fn try_send(producer: &mut Producer, message: &[u8]) -> Result<Position, TrySendError> {
         producer.try_send(message)
     }
 
@@ -29,7 +31,7 @@ mod hot {
 
     #[inline(never)]
     pub fn send_value(producer: &mut Producer, value: &u64) -> Result<Position, SendError> {
-        producer.send_value(value)
+        producer.send(Value(value))
     }
 
     #[inline(never)]
@@ -57,18 +59,18 @@ mod hot {
     }
 
     #[inline(never)]
-    pub fn try_recv(consumer: &mut Consumer, to: &mut [u8]) -> Result<usize, RecvError> {
-        consumer.try_recv()?.copy_to(to)
+    pub fn try_recv(consumer: &mut Consumer, to: &mut [u8]) -> Result<Option<usize>, TryRecvError> {
+        Ok(consumer.try_recv()?.copy_to(to).ok())
     }
 
     #[inline(never)]
-    pub fn recv(consumer: &mut Consumer, to: &mut [u8]) -> Result<usize, RecvError> {
-        consumer.recv()?.copy_to(to)
+    pub fn recv(consumer: &mut Consumer, to: &mut [u8]) -> Result<Option<usize>, RecvError> {
+        Ok(consumer.recv()?.copy_to(to).ok())
     }
 
     #[inline(never)]
-    pub fn recv_value(consumer: &mut Consumer) -> Result<u64, RecvError> {
-        consumer.recv()?.value()
+    pub fn recv_value(consumer: &mut Consumer) -> Result<Option<u64>, RecvError> {
+        Ok(consumer.recv()?.value().ok())
     }
 
     #[inline(never)]
@@ -77,12 +79,14 @@ mod hot {
     }
 
     #[inline(never)]
-    pub fn drain(consumer: &mut Consumer, to: &mut [u8]) -> Result<usize, RecvError> {
+    pub fn drain(consumer: &mut Consumer, to: &mut [u8]) -> Result<Option<usize>, RecvError> {
         let mut drain = consumer.drain(usize::MAX);
         while let Some(record) = drain.next()? {
-            record.copy_to(to)?;
+            if record.copy_to(to).is_err() {
+                return Ok(None);
+            }
         }
-        Ok(drain.taken())
+        Ok(Some(drain.taken()))
     }
 }
 
@@ -101,19 +105,23 @@ const HOT: [&str; 11] = [
     "drain",
 ];
 
-/// Functions of the library that a message only calls in rare cases, by type and name. Their code is not checked.
-const COLD: [&str; 13] = [
-    "Inner::begins_to_wait",        // nothing is simply there
-    "Inner::find",                  // nor soon
-    "Producer::wait_for_space",     // the ring is full, or the consumer has gone
-    "Reader::answer",               // the producer has gone to sleep, or got up
-    "Reader::look_closer",          // a wrap, nothing, nonsense, or half a ring since the last look
-    "Reader::look_further_closely", // the same, of a drain
-    "Reader::poison",               // nonsense
-    "Writer::answer",               // the consumer has gone to sleep, or got up
-    "Writer::look_at_peer",         // the consumer has come or gone
-    "Writer::refresh_head",         // the space last seen is used up
-    // From 4 KiB: detects the processor.
+/// Functions of the library that a message calls only if something is out of the ordinary, by type and name. What they
+/// do is their affair.
+const COLD: [&str; 16] = [
+    "Inner::begins_to_wait",  // the ring is empty
+    "Inner::look",            // a wrap, an end, an empty ring
+    "Inner::wait",            // still empty after some polls
+    "Deadline::for_message",  // the same
+    "Deadline::for_space",    // the ring is full
+    "Inner::wait_for_space",  // the ring is full, or the consumer has gone
+    "Reader::answer",         // the producer has gone to sleep, or got up
+    "Reader::peek_slow",      // a wrap, nothing, nonsense, or half a ring since the last look
+    "Reader::peek_next_slow", // the same, of a drain
+    "Reader::poison",         // nonsense
+    "Writer::answer",         // the consumer has gone to sleep, or got up
+    "Writer::check_peer",     // the consumer has come or gone
+    "Writer::refresh_head",   // the space last seen is used up
+    // From 4 KiB on: what the processor is.
     "blocks::prefers_avx",
     // From 4 KiB, once in 256 KiB: three readings of the clock.
     "Distance::read",
@@ -126,21 +134,22 @@ const LIBRARY: [&str; 1] = [
     "memcpy", // more than 64 bytes
 ];
 
-/// Functions that are out of line and checked anyway.
-const OUT_OF_LINE: [&str; 11] = [
+/// Functions that are out of line and are looked at all the same.
+const OUT_OF_LINE: [&str; 12] = [
     "Producer::send_out_of_line", // longer messages, and those for which there is no runway
     "Batch::push_out_of_line",
-    "Producer::slot",
+    "Inner::slot",
+    "Batch::slot",
     "Writer::commit_out_of_line",
     "Writer::follow_up", // after the last message on a runway
     "front::extend",
-    "front::clear_ahead",
+    "front::acquire_ahead",
     // From 4 KiB.
     "blocks::read_long",
     "Inner::is_far",
     // In landing pads.
-    "drop of shmpipe::endpoint::consumer::Message",
-    "drop of shmpipe::endpoint::consumer::Drain",
+    "drop of shmpipe::endpoint::message::Message",
+    "drop of shmpipe::endpoint::drain::Drain",
 ];
 
 /// The end of a landing pad. Only a panic in a called function leads there.
@@ -188,19 +197,19 @@ fn smoke() -> Result<(), Box<dyn Error>> {
     hot::reserve(&mut producer, b"reserve")?;
     hot::batch(&mut producer, &[b"one", b"two"])?;
     hot::send_value(&mut producer, &0x0102_0304)?;
-    assert_eq!((hot::try_recv(&mut consumer, &mut to)?, &to[..8]), (8, &b"try_send"[..]));
-    assert_eq!((hot::recv(&mut consumer, &mut to)?, &to[..4]), (4, &b"send"[..]));
-    assert_eq!((hot::recv(&mut consumer, &mut to)?, &to[..7]), (7, &b"reserve"[..]));
-    assert_eq!((hot::recv(&mut consumer, &mut to)?, &to[..3]), (3, &b"one"[..]));
-    assert_eq!((hot::recv(&mut consumer, &mut to)?, &to[..3]), (3, &b"two"[..]));
-    assert_eq!(hot::recv_value(&mut consumer)?, 0x0102_0304);
+    assert_eq!((hot::try_recv(&mut consumer, &mut to)?, &to[..8]), (Some(8), &b"try_send"[..]));
+    assert_eq!((hot::recv(&mut consumer, &mut to)?, &to[..4]), (Some(4), &b"send"[..]));
+    assert_eq!((hot::recv(&mut consumer, &mut to)?, &to[..7]), (Some(7), &b"reserve"[..]));
+    assert_eq!((hot::recv(&mut consumer, &mut to)?, &to[..3]), (Some(3), &b"one"[..]));
+    assert_eq!((hot::recv(&mut consumer, &mut to)?, &to[..3]), (Some(3), &b"two"[..]));
+    assert_eq!(hot::recv_value(&mut consumer)?, Some(0x0102_0304));
     hot::batch(&mut producer, &[b"three", b"four"])?;
-    assert_eq!((hot::drain(&mut consumer, &mut to)?, &to[..4]), (2, &b"four"[..]));
-    // SAFETY: both ends are in this thread, and follow the protocol.
+    assert_eq!((hot::drain(&mut consumer, &mut to)?, &to[..4]), (Some(2), &b"four"[..]));
+    // SAFETY: both ends are in this thread, and obey the protocol.
     let (mut producer, mut consumer) = unsafe { (producer.trust_peer(), consumer.trust_peer()) };
     hot::reserve_in_place(&mut producer, 3)?;
     hot::recv_in_place(&mut consumer)?;
-    assert_eq!(consumer.try_recv().unwrap_err(), RecvError::Empty);
+    assert_eq!(consumer.try_recv().unwrap_err(), TryRecvError::Empty);
     println!("smoke run, hot_path: {} functions; every message as sent", HOT.len());
     Ok(())
 }

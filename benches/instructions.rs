@@ -8,6 +8,7 @@
 //! Send and receive alternate in a row. The lengths come from memory, like those of a caller, so every row includes the five or
 //! six instructions of the loop, which `loop alone` shows. Each message uses the same bytes and the same buffer.
 
+use shmpipe::{RecvError, TryRecvError, Value, WakeMode};
 use std::env;
 use std::error::Error;
 use std::fmt::Write as _;
@@ -17,7 +18,6 @@ use std::iter::zip;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use shmpipe::{RecvError, WakeMode};
 use shmpipe_measure::both_ends;
 
 const USAGE: &str = "\
@@ -130,7 +130,7 @@ fn run(work: Work, size: usize, messages: usize) -> Result<(), Box<dyn Error>> {
         }),
         Work::Send => counted(&mut || {
             for message in &all {
-                producer.send(message).unwrap();
+                producer.send(*message).unwrap();
             }
         }),
         Work::Receive => counted(&mut || {
@@ -140,7 +140,7 @@ fn run(work: Work, size: usize, messages: usize) -> Result<(), Box<dyn Error>> {
         }),
         Work::ReceiveNothing => counted(&mut || {
             for _ in &all {
-                assert_eq!(consumer.try_recv().unwrap_err(), RecvError::Empty);
+                assert_eq!(consumer.try_recv().unwrap_err(), TryRecvError::Empty);
             }
         }),
         Work::Reserve => counted(&mut || {
@@ -152,14 +152,14 @@ fn run(work: Work, size: usize, messages: usize) -> Result<(), Box<dyn Error>> {
         }),
         Work::SendReceive => counted(&mut || {
             for message in &all {
-                producer.send(message).unwrap();
+                producer.send(*message).unwrap();
                 consumer.recv().unwrap().copy_to(to).unwrap();
             }
         }),
         Work::Value => counted(&mut || {
             for message in &all {
                 let value = u64::from_ne_bytes((*message).try_into().unwrap());
-                producer.send_value(&value).unwrap();
+                producer.send(Value(&value)).unwrap();
                 to.copy_from_slice(&consumer.recv().unwrap().value::<u64>().unwrap().to_ne_bytes());
             }
         }),

@@ -1,4 +1,4 @@
-//! A reader that outlives its writers: when one closes or dies, it waits for the next and reads on.
+//! A reader that outlives its writers: when one closes or dies, it waits for the next and continues.
 //!
 //! ```sh
 //! cargo run --example reconnect &
@@ -11,15 +11,14 @@ use std::io::{Write, stdout};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut consumer = Pipe::open_or_create("ticks")?.consumer()?;
-    let mut message = Vec::new();
     loop {
-        match consumer.recv_into(&mut message) {
-            Ok(_) => {
+        match consumer.recv().map(|message| message.to_vec()) {
+            Ok(mut message) => {
                 message.push(b'\n');
                 stdout().write_all(&message)?;
             }
-            // What it had sent before it went was received.
-            Err(RecvError::Closed | RecvError::Abandoned) => consumer.wait_for_peer(None)?,
+            // Everything that this producer sent was received.
+            Err(RecvError::Closed | RecvError::PeerDied) => consumer.wait_for_peer(None)?,
             Err(error) => return Err(error.into()),
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! `cargo run --example request_reply serve` and `cargo run --example request_reply ask 6 7`, in either order.
 
-use shmpipe::{Options, Pipe, RecvError, SetupError};
+use shmpipe::{Options, Pipe, RecvError, SetupError, Tagged};
 use std::error::Error;
 
 fn open(address: &str) -> Result<Pipe, SetupError> {
@@ -20,10 +20,10 @@ fn serve() -> Result<(), Box<dyn Error>> {
             Ok(request) => (request.tag(), request.value::<[u64; 2]>()?),
             Err(RecvError::Closed) => break,
             // The client died; its successor may come.
-            Err(RecvError::Abandoned) => continue,
+            Err(RecvError::PeerDied) => continue,
             Err(error) => return Err(error.into()),
         };
-        replies.send_tagged(tag, &a.wrapping_mul(b).to_ne_bytes())?;
+        replies.send(Tagged(tag, &a.wrapping_mul(b).to_ne_bytes()))?;
     }
     requests.close()?;
     replies.close()?;
@@ -34,7 +34,7 @@ fn ask(numbers: &[u64]) -> Result<(), Box<dyn Error>> {
     let mut requests = open(REQUESTS)?.producer()?;
     let mut replies = open(REPLIES)?.consumer()?;
     for (tag, pair) in (1..).zip(numbers.windows(2)) {
-        requests.send_tagged(tag, bytemuck::cast_slice(pair))?;
+        requests.send(Tagged(tag, bytemuck::cast_slice(pair)))?;
         let reply = replies.recv()?;
         if reply.tag() != tag {
             return Err(format!("reply {} to request {tag}", reply.tag()).into());

@@ -12,7 +12,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             Ok(message) => message.to_vec(),
             Err(RecvError::Closed) => break,
             // What the writer had sent was printed; another one may take its place.
-            Err(RecvError::Abandoned) => continue,
+            Err(RecvError::PeerDied) => continue,
             Err(error) => return Err(error.into()),
         };
         let mut out = stdout().lock();

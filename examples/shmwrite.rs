@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         match producer.send(text.as_bytes()) {
             Ok(_) => {}
             // Neither side hangs because the other one was killed.
-            Err(SendError::Abandoned) => writeln!(stderr(), "(the reader died; waiting for another)")?,
+            Err(SendError::PeerDied) => writeln!(stderr(), "(the reader died; waiting for another)")?,
             Err(error) => return Err(error.into()),
         }
         if text == "end" {

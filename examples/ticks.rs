@@ -3,7 +3,7 @@
 //! `cargo run --release --example ticks feed` and `cargo run --release --example ticks watch`, in either order.
 
 use bytemuck::{Pod, Zeroable};
-use shmpipe::{Options, Pipe, RecvError, SetupError};
+use shmpipe::{Options, Pipe, RecvError, SetupError, Value};
 use std::error::Error;
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,7 @@ fn feed(start: Instant) -> Result<(), Box<dyn Error>> {
         let sent_ns = start.elapsed().as_nanos() as u64;
         let tick =
             Tick { instrument: i % 8, size: 100 + i % 7, price: 1_000_000 + i64::from(i % 500), sent_ns };
-        producer.send_value(&tick)?;
+        producer.send(Value(&tick))?;
     }
     producer.close()?;
     Ok(())

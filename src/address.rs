@@ -6,24 +6,24 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// Where a pipe is to be found.
+/// The address of a pipe.
 ///
 /// It parses from text and prints as the same text:
 ///
 /// | text | segment |
 /// |---|---|
-/// | `ticks` | the System V segment of that name: its key is a 32-bit hash of the name, and the name itself stands in the segment, so that a collision of two names is an error and never a mix-up |
+/// | `ticks` | the System V segment of that name: its key is a 32-bit hash of the name. The segment contains the name itself, so two names with the same hash cause an error and are never confused |
 /// | `sysv:0x4d2`, `sysv:1234` | the System V segment with an agreed key |
-/// | `sysv:ftok:PATH:65` | the same, with the key that `ftok(PATH, 65)` gives |
+/// | `sysv:ftok:PATH:65` | the same, with the key that `ftok(PATH, 65)` returns |
 /// | `sysv:id:N` | the System V segment with the identifier `N` (`shmid`), which must exist |
-/// | `sysv:private` | a new System V segment without a key (`IPC_PRIVATE`), for a parent that hands [`Pipe::address`](crate::Pipe::address) to its child |
+/// | `sysv:private` | a new System V segment without a key (`IPC_PRIVATE`), for a parent that passes [`Pipe::address`](crate::Pipe::address) to its child |
 /// | `posix:/ticks` | the POSIX shared memory object of that name: a file in `/dev/shm` |
 /// | `file:PATH` | a file on a local file system |
 /// | `memfd` | a new memfd, sealed against resizing, without a name |
-/// | `fd:N` | the memfd that is open as descriptor `N`: inherited, or received |
-/// | `memfd:PATH` | the memfd that is handed out at the Unix socket `PATH`, see [`handoff`](crate::handoff) |
+/// | `fd:N` | the memfd that is open as descriptor `N`: inherited or received |
+/// | `memfd:PATH` | the memfd that a process passes through the Unix socket `PATH`, see [`fd_passing`](crate::os::unix::fd_passing) |
 ///
-/// What each kind is good for, and what is promised against whom, is in the README and in `docs/deployment.md`.
+/// The README and `docs/deployment.md` say when to use each kind, and from whom each protects the pipe.
 ///
 /// A name has 1 to 64 bytes, no white space, no control character, no `/`, no `:`, and does not start with `-`.
 ///
@@ -35,11 +35,11 @@ use std::str::FromStr;
 /// # Ok::<(), shmpipe::AddressError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Address(pub(crate) Place);
+pub struct Address(pub(crate) AddressForm);
 
-/// What an [`Address`] says, taken apart.
+/// The parts of an [`Address`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Place {
+pub(crate) enum AddressForm {
     Name(Name),
     Key(Key),
     Ftok {
@@ -54,7 +54,7 @@ pub(crate) enum Place {
     Memfd,
     /// A memfd, by the number of a descriptor of this process.
     Descriptor(i32),
-    /// A memfd that is handed out at a Unix socket.
+    /// A memfd that a process passes through the Unix socket at this path.
     Served(PathBuf),
 }
 
@@ -103,7 +103,7 @@ impl Name {
         &self.0
     }
 
-    /// The key of a name: its 32-bit FNV-1a hash (Fowler, Noll and Vo), or 1 where that is 0, which is `IPC_PRIVATE`.
+    /// The key of a name: its 32-bit FNV-1a hash (Fowler, Noll and Vo), or 1 if that is 0, which is `IPC_PRIVATE`.
     pub(crate) fn key(&self) -> Key {
         let hash = self
             .0
@@ -113,10 +113,10 @@ impl Name {
     }
 }
 
-/// The key that `ftok` gives, or the error of the system call that it makes.
+/// The key that `ftok` returns; `None` if that is `IPC_PRIVATE`. The error is that of the system call in `ftok`.
 pub(crate) fn ftok(path: &Path, project: u8) -> std::io::Result<Option<Key>> {
     let path = CString::new(path.as_os_str().as_bytes())?;
-    // SAFETY: the path is a string with a terminator that lives until the call returns.
+    // SAFETY: the path is a C string that lives until the call returns.
     match unsafe { libc::ftok(path.as_ptr(), project.into()) } {
         -1 => Err(std::io::Error::last_os_error()),
         key => Ok(Key::new(key)),
@@ -145,12 +145,14 @@ impl Address {
     #[must_use]
     pub fn kind(&self) -> AddressKind {
         match self.0 {
-            Place::Name(_) | Place::Key(_) | Place::Ftok { .. } | Place::Id(_) | Place::Private => {
-                AddressKind::SysV
-            }
-            Place::Posix(_) => AddressKind::Posix,
-            Place::File(_) => AddressKind::File,
-            Place::Memfd | Place::Descriptor(_) | Place::Served(_) => AddressKind::Memfd,
+            AddressForm::Name(_)
+            | AddressForm::Key(_)
+            | AddressForm::Ftok { .. }
+            | AddressForm::Id(_)
+            | AddressForm::Private => AddressKind::SysV,
+            AddressForm::Posix(_) => AddressKind::Posix,
+            AddressForm::File(_) => AddressKind::File,
+            AddressForm::Memfd | AddressForm::Descriptor(_) | AddressForm::Served(_) => AddressKind::Memfd,
         }
     }
 
@@ -160,8 +162,8 @@ impl Address {
     /// If the path is relative and the working directory cannot be found.
     pub fn path(&self) -> std::io::Result<Option<PathBuf>> {
         match &self.0 {
-            Place::Posix(name) => Ok(Some(Path::new(POSIX).join(name))),
-            Place::File(path) => std::path::absolute(path).map(Some),
+            AddressForm::Posix(name) => Ok(Some(Path::new(POSIX).join(name))),
+            AddressForm::File(path) => std::path::absolute(path).map(Some),
             _ => Ok(None),
         }
     }
@@ -172,9 +174,9 @@ impl Address {
     /// If `ftok` cannot read its file.
     pub fn key(&self) -> std::io::Result<Option<i32>> {
         let key = match &self.0 {
-            Place::Name(name) => Some(name.key()),
-            Place::Key(key) => Some(*key),
-            Place::Ftok { path, project } => ftok(path, *project)?,
+            AddressForm::Name(name) => Some(name.key()),
+            AddressForm::Key(key) => Some(*key),
+            AddressForm::Ftok { path, project } => ftok(path, *project)?,
             _ => None,
         };
         Ok(key.map(Key::get))
@@ -187,45 +189,45 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Self, AddressError> {
         let Some((kind, rest)) = text.split_once(':') else {
             if text == "memfd" {
-                return Ok(Address(Place::Memfd));
+                return Ok(Address(AddressForm::Memfd));
             }
-            return Name::new(text).map(|name| Address(Place::Name(name)));
+            return Name::new(text).map(|name| Address(AddressForm::Name(name)));
         };
-        let place = match kind {
+        let location = match kind {
             "sysv" => parse_sysv(rest)?,
             "posix" => parse_posix(rest)?,
-            "file" => Place::File(parse_path(kind, rest)?),
-            "memfd" => Place::Served(parse_path(kind, rest)?),
-            "fd" => Place::Descriptor(parse_number(rest, rest)?),
+            "file" => AddressForm::File(parse_path(kind, rest)?),
+            "memfd" => AddressForm::Served(parse_path(kind, rest)?),
+            "fd" => AddressForm::Descriptor(parse_number(rest, rest)?),
             _ => return Err(AddressError::UnknownKind { found: kind.to_owned() }),
         };
-        Ok(Address(place))
+        Ok(Address(location))
     }
 }
 
-fn parse_sysv(rest: &str) -> Result<Place, AddressError> {
+fn parse_sysv(rest: &str) -> Result<AddressForm, AddressError> {
     if rest == "private" {
-        Ok(Place::Private)
+        Ok(AddressForm::Private)
     } else if let Some(id) = rest.strip_prefix("id:") {
-        parse_number(id, rest).map(Place::Id)
+        parse_number(id, rest).map(AddressForm::Id)
     } else if let Some(file) = rest.strip_prefix("ftok:") {
         let bad = || AddressError::Ftok { found: file.to_owned() };
         let (path, project) = file.rsplit_once(':').ok_or_else(bad)?;
         let project = project.parse().ok().filter(|&project| project != 0 && !path.is_empty());
-        Ok(Place::Ftok { path: PathBuf::from(path), project: project.ok_or_else(bad)? })
+        Ok(AddressForm::Ftok { path: PathBuf::from(path), project: project.ok_or_else(bad)? })
     } else {
-        parse_key(rest).map(Place::Key)
+        parse_key(rest).map(AddressForm::Key)
     }
 }
 
-/// The name of a POSIX shared memory object, which starts with a slash and has no other.
-fn parse_posix(text: &str) -> Result<Place, AddressError> {
+/// Parses the name of a POSIX shared memory object, which starts with a slash and contains no other.
+fn parse_posix(text: &str) -> Result<AddressForm, AddressError> {
     const LONGEST: usize = 255;
     let name = text.strip_prefix('/').unwrap_or_default();
     if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) || name.len() > LONGEST {
         return Err(AddressError::Posix { found: text.to_owned() });
     }
-    Ok(Place::Posix(name.to_owned()))
+    Ok(AddressForm::Posix(name.to_owned()))
 }
 
 fn parse_path(kind: &str, text: &str) -> Result<PathBuf, AddressError> {
@@ -235,7 +237,7 @@ fn parse_path(kind: &str, text: &str) -> Result<PathBuf, AddressError> {
     Ok(PathBuf::from(text))
 }
 
-/// An identifier or a descriptor: a number of 31 bits.
+/// Parses an identifier or a descriptor: a number of 31 bits.
 fn parse_number(text: &str, found: &str) -> Result<i32, AddressError> {
     text.parse()
         .ok()
@@ -243,7 +245,7 @@ fn parse_number(text: &str, found: &str) -> Result<i32, AddressError> {
         .ok_or_else(|| AddressError::Number { found: found.to_owned() })
 }
 
-/// A key in decimal (also negative, as `ipcs` and C programs print them) or with `0x` in hexadecimal.
+/// Parses a key in decimal (also negative, as `ipcs` and C programs print them) or, with `0x`, in hexadecimal.
 fn parse_key(text: &str) -> Result<Key, AddressError> {
     let number = match text.strip_prefix("0x") {
         Some(digits) => u32::from_str_radix(digits, 16).ok().map(|key| key as i32),
@@ -256,16 +258,16 @@ fn parse_key(text: &str) -> Result<Key, AddressError> {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Place::Name(name) => f.write_str(name.as_str()),
-            Place::Key(key) => write!(f, "sysv:{key}"),
-            Place::Ftok { path, project } => write!(f, "sysv:ftok:{}:{project}", path.display()),
-            Place::Id(id) => write!(f, "sysv:id:{id}"),
-            Place::Private => f.write_str("sysv:private"),
-            Place::Posix(name) => write!(f, "posix:/{name}"),
-            Place::File(path) => write!(f, "file:{}", path.display()),
-            Place::Memfd => f.write_str("memfd"),
-            Place::Descriptor(number) => write!(f, "fd:{number}"),
-            Place::Served(path) => write!(f, "memfd:{}", path.display()),
+            AddressForm::Name(name) => f.write_str(name.as_str()),
+            AddressForm::Key(key) => write!(f, "sysv:{key}"),
+            AddressForm::Ftok { path, project } => write!(f, "sysv:ftok:{}:{project}", path.display()),
+            AddressForm::Id(id) => write!(f, "sysv:id:{id}"),
+            AddressForm::Private => f.write_str("sysv:private"),
+            AddressForm::Posix(name) => write!(f, "posix:/{name}"),
+            AddressForm::File(path) => write!(f, "file:{}", path.display()),
+            AddressForm::Memfd => f.write_str("memfd"),
+            AddressForm::Descriptor(number) => write!(f, "fd:{number}"),
+            AddressForm::Served(path) => write!(f, "memfd:{}", path.display()),
         }
     }
 }
@@ -313,38 +315,38 @@ pub enum AddressError {
         /// Bytes that a name may have.
         longest: usize,
     },
-    /// The name holds a character that a name may not hold.
+    /// The name contains a character that is not allowed there.
     NameCharacter {
         /// The character.
         found: char,
     },
-    /// The part before the first colon names no kind of shared memory that is known.
+    /// The part before the first colon is not a known kind of shared memory.
     UnknownKind {
-        /// What stood there.
+        /// The part before the colon.
         found: String,
     },
-    /// A key or an identifier that is not a number of 32 bits.
+    /// A key or an identifier is not a number of 32 bits.
     Number {
-        /// What stood there.
+        /// The text in its place.
         found: String,
     },
-    /// Key 0, which means "a new segment" to the kernel.
+    /// The key is 0, which the kernel takes as a request for a new segment.
     KeyZero,
-    /// Not the name of a POSIX shared memory object.
+    /// The text is not the name of a POSIX shared memory object.
     Posix {
-        /// What stood there.
+        /// The text in its place.
         found: String,
     },
-    /// Not a path.
+    /// The text is not a path.
     Path {
-        /// What stood before it.
+        /// The part before the colon.
         kind: String,
-        /// What stood there.
+        /// The text in place of the path.
         found: String,
     },
-    /// Not of the form `PATH:PROJECT` with a project from 1 to 255.
+    /// The text is not of the form `PATH:PROJECT` with a project from 1 to 255.
     Ftok {
-        /// What stood there.
+        /// The text in its place.
         found: String,
     },
 }
@@ -354,37 +356,41 @@ impl fmt::Display for AddressError {
         match self {
             AddressError::Empty => f.write_str("the address is empty; give a name or sysv:KEY"),
             AddressError::NameTooLong { length, longest } => {
-                write!(f, "the name has {length} bytes, {longest} at most fit; choose a shorter one")
+                write!(f, "the name has {length} bytes, expected at most {longest}; choose a shorter one")
             }
             AddressError::NameCharacter { found } => write!(
                 f,
-                "{found:?} may not stand in a name; no white space, control character, '/' or ':', no '-' at the start"
+                "the name contains {found:?}, expected no white space, control character, '/' or ':', and no '-' at the start; \
+                 choose another name"
             ),
             AddressError::UnknownKind { found } => {
                 write!(
                     f,
-                    "{found:?} is no kind of shared memory known here; expected a name without ':', sysv:..., posix:/..., \
+                    "{found:?} is not a known kind of shared memory; expected a name without ':', sysv:..., posix:/..., \
                      file:..., memfd, memfd:... or fd:..."
                 )
             }
             AddressError::Number { found } => {
                 write!(
                     f,
-                    "{found:?} is no key or identifier; expected a number of 32 bits such as 1234 or 0x4d2"
+                    "{found:?} is not a key or identifier; expected a number of 32 bits such as 1234 or 0x4d2"
                 )
             }
             AddressError::KeyZero => {
-                f.write_str("key 0 always makes a new segment; use sysv:private for one, or another key")
+                f.write_str("key 0 always creates a new segment; use sysv:private for one, or another key")
             }
             AddressError::Posix { found } => write!(
                 f,
-                "{found:?} is no name of a POSIX shared memory object; expected '/' and 1 to 255 bytes without another '/'"
+                "{found:?} is not the name of a POSIX shared memory object; expected '/' and 1 to 255 bytes without another '/'"
             ),
             AddressError::Path { kind, found } => {
-                write!(f, "{found:?} is no path; expected {kind}:PATH")
+                write!(f, "{found:?} is not a path; expected {kind}:PATH")
             }
             AddressError::Ftok { found } => {
-                write!(f, "{found:?} does not have the form PATH:PROJECT with a project from 1 to 255")
+                write!(
+                    f,
+                    "{found:?} is not a path and project; expected PATH:PROJECT with a project from 1 to 255"
+                )
             }
         }
     }

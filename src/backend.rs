@@ -1,15 +1,15 @@
-//! The kinds of shared memory. This file alone chooses one, by the address.
+//! The kinds of shared memory. Only this file chooses between them, by the address.
 
 pub(crate) mod file;
 pub(crate) mod sysv;
 
-use crate::address::{Address, Place};
+use crate::address::{Address, AddressForm};
 use crate::error::SetupError;
 use crate::options::{Existing, Options};
 use crate::segment::{Segment, View};
 use std::time::Duration;
 
-/// Opens, or makes, the pipe at `address`.
+/// Opens or creates the pipe at `address`.
 pub(crate) fn attach(
     address: &Address,
     options: &Options,
@@ -35,27 +35,33 @@ pub(crate) fn unlink(address: &Address, force: bool) -> Result<(), SetupError> {
     }
 }
 
-/// Maps the pipe at `address` for reading alone, without a claim and without a lock. One that is being made is given
-/// `patience`.
-pub(crate) fn view(address: &Address, patience: Duration) -> Result<View, SetupError> {
+/// Maps the pipe at `address` read-only, without a claim and without a lock. Waits up to `timeout` for a pipe that is being
+/// created.
+pub(crate) fn view(address: &Address, timeout: Duration) -> Result<View, SetupError> {
     match kind(address) {
-        Kind::SysV => sysv::view(address, patience),
+        Kind::SysV => sysv::view(address, timeout),
         Kind::File => file::view(address),
     }
 }
 
 enum Kind {
-    /// A System V segment, guarded by a semaphore set.
+    /// A System V segment, whose roles are claimed in a semaphore set.
     SysV,
-    /// A file, with or without a name, guarded by locks on its bytes.
+    /// A file, with or without a name, whose roles are locks on its bytes.
     File,
 }
 
 fn kind(address: &Address) -> Kind {
     match address.0 {
-        Place::Name(_) | Place::Key(_) | Place::Ftok { .. } | Place::Id(_) | Place::Private => Kind::SysV,
-        Place::Posix(_) | Place::File(_) | Place::Memfd | Place::Descriptor(_) | Place::Served(_) => {
-            Kind::File
-        }
+        AddressForm::Name(_)
+        | AddressForm::Key(_)
+        | AddressForm::Ftok { .. }
+        | AddressForm::Id(_)
+        | AddressForm::Private => Kind::SysV,
+        AddressForm::Posix(_)
+        | AddressForm::File(_)
+        | AddressForm::Memfd
+        | AddressForm::Descriptor(_)
+        | AddressForm::Served(_) => Kind::File,
     }
 }

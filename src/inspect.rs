@@ -11,12 +11,12 @@ use crate::backend::sysv;
 use crate::error::SetupError;
 use crate::permissions::Permissions;
 use crate::position::SegmentId;
-use crate::protocol::bell::WakeMode;
 use crate::protocol::layout::Header;
-use crate::protocol::peer::{Peer, Role, State};
+use crate::protocol::liveness::{Peer, Role, State};
 use crate::protocol::record;
 use crate::protocol::recovery;
 use crate::protocol::sync::{AtomicU64, Ordering};
+use crate::protocol::wakeup::WakeMode;
 use crate::segment::identity::Identity;
 use crate::segment::pages::{self, Memory};
 use crate::segment::{self, Object, View};
@@ -113,7 +113,7 @@ where
     SetupError: From<A::Error>,
 {
     let address = address.try_into()?;
-    Ok(snapshot(&backend::view(&address, sysv::LOOKING)?, address))
+    Ok(snapshot(&backend::view(&address, sysv::INSPECTION_TIME)?, address))
 }
 
 fn snapshot(view: &View, address: Address) -> Snapshot {
@@ -162,8 +162,8 @@ fn side(view: &View, role: Role, position: &AtomicU64) -> Side {
     let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
     let header: &Header = view.mapping.header();
     let counters = segment::counters(header, role);
-    let state = State::of(segment::quiet(header, role));
-    let is_free = view.guard.as_ref().and_then(|guard| guard.is_free(role).ok());
+    let state = State::of(segment::side_state(header, role));
+    let is_free = view.roles.as_ref().and_then(|roles| roles.is_free(role).ok());
     Side {
         peer: Peer::of(state, is_free),
         pid: (is_free == Some(false)).then(|| view.holder(role)).flatten(),

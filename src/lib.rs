@@ -1,11 +1,9 @@
 //! A pipe between two unrelated processes at the speed of shared memory.
 //!
-//! One producer, one consumer; lossless, ordered messages of any length; a ring buffer in a System V segment, a POSIX
-//! shared memory object, a file or a memfd. It keeps
-//! what people like about a pipe: it blocks when full and when empty, ends when the writer closes, and says so when
-//! the reader is gone. It adds what shared memory allows: no system call and no kernel copy per message, message
-//! boundaries, contents that outlive both processes, and either side coming back after `kill -9` with nothing lost
-//! that was committed.
+//! One producer, one consumer; lossless, ordered messages of any length; a ring buffer in a System V segment, a POSIX shared
+//! memory object, a file or a memfd. Like a Unix pipe, it blocks when full or empty, signals end of stream when the producer
+//! closes, and returns an error when the consumer is gone. Unlike one, it needs no system call and no kernel copy per message,
+//! keeps message boundaries, and survives `kill -9` of either side with nothing lost that was committed.
 //!
 //! ```no_run
 //! # fn producer() -> Result<(), Box<dyn std::error::Error>> {
@@ -29,40 +27,38 @@
 //! ```
 //!
 //! # Concepts
-//! * An [`Address`] names a pipe, and says what kind of shared memory it lies in: `ticks`, `sysv:0x4d2`, `posix:/ticks`,
-//!   `file:PATH`, ...
-//! * [`Options`] make or open one; the result is a [`Pipe`], a mapped *segment* without a role.
-//! * Of a pipe, the *role* of [`Producer`] and of [`Consumer`] can each be claimed by one process at a time. The kernel
-//!   gives a role back when its holder dies, whatever it died of.
-//! * A *record* is a message in the ring: a header word, the payload, padding to 8 bytes. Its [`Position`] is the
-//!   number of bytes before it since the pipe was made, and identifies it for ever together with the [`SegmentId`].
-//! * The producer [reserves](Producer::reserve) and [commits](Reservation::commit), the consumer
-//!   [reads](Consumer::recv) and releases by dropping the [`Message`]. Everything else is built on these two.
+//! * An [`Address`] names a pipe and the kind of shared memory it lies in: `ticks`, `sysv:0x4d2`, `posix:/ticks`, `file:PATH`, ...
+//! * [`Options`] create or open a [`Pipe`]: a mapped *segment*, without a role yet.
+//! * A process claims the *role* of [`Producer`] or [`Consumer`]. Each role has one holder at a time. When a holder dies, the
+//!   kernel frees its role.
+//! * A *record* is a message in the ring: a header word, the payload, padding to 8 bytes. Its [`Position`], the number of bytes
+//!   before it since the pipe was created, identifies it together with the [`SegmentId`].
+//! * The producer [reserves](Producer::reserve) and [commits](Reservation::commit). The consumer [receives](Consumer::recv), and
+//!   releases by dropping the [`Message`]. Everything else builds on these.
 //!
 //! # Cost
-//! A message costs one pass over its payload on each side and, for small ones, one cache line that moves from one
-//! core to the other. No system call, no full fence, no locked instruction, no allocation. A side that has to wait
-//! polls for 20 microseconds, yields for 80 more and then sleeps on a futex ([`Wait::Block`]); who sends to a sleeper
-//! pays for one system call. What the memory is makes no difference. Memory: the capacity and one page in the segment, a
-//! few hundred bytes in each process.
+//! A message costs one pass over its payload on each side and, if it is small, one cache line that moves between the cores. No
+//! system call, no full fence, no locked instruction, no allocation. A side that waits spins for 20 microseconds, yields for 80
+//! more and then sleeps on a futex ([`Wait::Block`]); waking it costs the other side one system call. The kind of shared memory
+//! makes no difference. Memory: the capacity and one page in the segment, a few hundred bytes in each process.
 //!
 //! # After a crash
-//! A record is wholly in the pipe or not at all, at whatever instruction its producer is killed. A successor claims
-//! the role and goes on behind the last committed record. A consumer that is killed loses nothing: what it took and did
-//! not release comes again to its successor, with the same positions, so that a sink that stores the position with
-//! its own data takes each record exactly once.
+//! A record is in the pipe completely or not at all, at whatever instruction its producer is killed. A successor claims the role and
+//! continues after the last committed record. A killed consumer loses nothing: its successor receives again what was received and
+//! not released, at the same positions. Only those messages repeat. A sink that stores the position with its data can discard the
+//! repeats.
 //!
 //! # Safety against the other process
-//! By default nothing that the other process does to the shared memory is undefined behaviour here: header words are
-//! loaded once, checked against private memory and copied, payloads are copied in and out. A violation is an error
-//! that poisons the endpoint. Borrowing messages in place is one promise away: [`Consumer::trust_peer`],
-//! [`Producer::trust_peer`].
+//! By default, nothing that the other process does to the shared memory is undefined behaviour here. Header words are loaded
+//! once and checked against private memory; payloads are copied in and out. A violation is an error that poisons the endpoint.
+//! [`Consumer::trust_peer`] and [`Producer::trust_peer`] are the `unsafe` promise that allows reading and writing in place.
 //!
 //! # What it is not
 //! No broadcast and no second producer; no network; no protection of the data against power loss; 64-bit Linux only.
 //!
 //! DESIGN.md has the protocol, the proofs and the memory orderings, LAYOUT.md the segment byte for byte.
 
+// The models use the protocol alone.
 #![cfg_attr(shmpipe_loom, allow(dead_code, unused_imports))]
 
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
@@ -70,46 +66,41 @@ compile_error!(
     "shmpipe is for 64-bit Linux: positions are words of 64 bits, and its roles, futexes and barriers are the kernel's"
 );
 
-#[cfg(not(shmpipe_loom))]
 mod address;
-#[cfg(not(shmpipe_loom))]
 mod backend;
-#[cfg(not(shmpipe_loom))]
 mod endpoint;
-#[cfg(not(shmpipe_loom))]
-mod error;
-#[cfg(not(shmpipe_loom))]
-pub mod handoff;
-#[cfg(not(shmpipe_loom))]
+pub mod error;
 mod inspect;
-#[cfg(not(shmpipe_loom))]
 mod options;
-#[cfg(not(shmpipe_loom))]
-mod os;
-#[cfg(not(shmpipe_loom))]
+pub mod os;
 mod permissions;
-#[cfg(not(shmpipe_loom))]
 mod pipe;
-#[cfg(not(shmpipe_loom))]
 mod position;
 mod protocol;
-#[cfg(not(shmpipe_loom))]
 mod segment;
+mod sys;
 
-pub use protocol::bell::WakeMode;
 pub use protocol::corruption::Corruption;
-pub use protocol::peer::{Peer, Role};
+pub use protocol::liveness::{Peer, Role};
+pub use protocol::wakeup::WakeMode;
 
-#[cfg(not(shmpipe_loom))]
 pub use {
     address::{Address, AddressError, AddressKind},
-    endpoint::consumer::{Consumer, Drain, Message, Record},
-    endpoint::producer::{Batch, Producer, Reservation},
-    endpoint::stop::Stopper,
+    endpoint::batch::Batch,
+    endpoint::cancel::CancelHandle,
+    endpoint::consumer::Consumer,
+    endpoint::drain::Drain,
+    endpoint::message::{Message, Record},
+    endpoint::payload::{Payload, Tagged, Value, Vectored},
+    endpoint::producer::Producer,
+    endpoint::reservation::Reservation,
     endpoint::trust::{Trusted, Untrusted},
-    error::{RecvError, SendError, SetupError},
+    error::{
+        CloseError, Lost, RecvError, RecvTimeoutError, SendError, SendTimeoutError, SetupError, TryRecvError,
+        TrySendError, WaitError, WrongSize,
+    },
     inspect::{Listed, Listing, Location, Side, Snapshot, inspect, list, list_unguarded, sysvipc},
-    options::{Kept, Options, Wait},
+    options::{Difference, Options, Wait},
     permissions::Permissions,
     pipe::{Pipe, unlink, unlink_force},
     position::{Position, SegmentId},
@@ -118,6 +109,6 @@ pub use {
 };
 
 /// The README's code, compiled.
-#[cfg(all(doctest, not(shmpipe_loom)))]
+#[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -1,87 +1,97 @@
-//! How a pipe is made and opened.
+//! Options for creating and opening a pipe.
 
-use crate::error::SetupError;
-use crate::protocol::bell::WakeMode;
+use crate::error::{SetupError, Shortage};
 use crate::protocol::layout::{MAX_CAPACITY, MIN_CAPACITY};
+use crate::protocol::wakeup::WakeMode;
 use std::fmt;
 
-/// How a call waits, named by what the processor does meanwhile.
+/// How a call waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Wait {
-    /// Poll without pause: the lowest latency, a whole core.
+    /// Poll without pause: the lowest latency, at the cost of a whole core.
     Spin,
-    /// Poll for a moment, then offer the core to others between two looks.
+    /// Poll for a moment, then yield the core between polls.
     Yield,
-    /// Poll for a moment, offer the core for a moment, then sleep until the other side wakes this one.
+    /// Poll for a moment, yield for a moment, then sleep until the peer wakes this side.
     Block,
 }
 
-/// A wish that an existing segment does not fulfil; it keeps what it has. See [`Pipe::kept`](crate::Pipe::kept).
+/// An option that differs from the property of an existing segment, which does not change. See
+/// [`Pipe::differences`](crate::Pipe::differences).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Kept {
+pub enum Difference {
     /// Bytes of the ring.
     Capacity {
-        /// The wish, rounded up to a power of two.
-        asked: u64,
-        /// What the segment has.
-        found: u64,
+        /// The capacity requested, rounded up to a power of two.
+        requested: u64,
+        /// The capacity of the segment.
+        actual: u64,
     },
     /// Permission bits.
     Mode {
-        /// The wish.
-        asked: u32,
-        /// What the segment has.
-        found: u32,
+        /// The mode requested.
+        requested: u32,
+        /// The mode of the segment.
+        actual: u32,
     },
     /// The user who owns the segment.
     Uid {
-        /// The wish.
-        asked: u32,
-        /// What the segment has.
-        found: u32,
+        /// The user requested.
+        requested: u32,
+        /// The owner of the segment.
+        actual: u32,
     },
     /// The group that owns the segment.
     Gid {
-        /// The wish.
-        asked: u32,
-        /// What the segment has.
-        found: u32,
+        /// The group requested.
+        requested: u32,
+        /// The group of the segment.
+        actual: u32,
     },
     /// How sleepers are woken.
     WakeMode {
-        /// The wish.
-        asked: WakeMode,
-        /// What the segment has.
-        found: WakeMode,
+        /// The wake mode requested.
+        requested: WakeMode,
+        /// The wake mode of the segment.
+        actual: WakeMode,
     },
     /// Whether the segment is removed when both sides have closed.
     RemoveOnClose {
-        /// The wish.
-        asked: bool,
-        /// What the segment has.
-        found: bool,
+        /// Whether removal was requested.
+        requested: bool,
+        /// Whether the segment is removed.
+        actual: bool,
     },
 }
 
-impl fmt::Display for Kept {
+impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Kept::Capacity { asked, found } => {
-                write!(f, "asked for a capacity of {asked} bytes, kept {found}")
+            Difference::Capacity { requested, actual } => {
+                write!(f, "requested a capacity of {requested} bytes, the segment has {actual}")
             }
-            Kept::Mode { asked, found } => write!(f, "asked for mode {asked:04o}, kept {found:04o}"),
-            Kept::Uid { asked, found } => write!(f, "asked for owner {asked}, kept {found}"),
-            Kept::Gid { asked, found } => write!(f, "asked for group {asked}, kept {found}"),
-            Kept::WakeMode { asked, found } => write!(f, "asked for wake mode {asked}, kept {found}"),
-            Kept::RemoveOnClose { asked, found } => {
-                write!(f, "asked for removal on close: {asked}, kept {found}")
+            Difference::Mode { requested, actual } => {
+                write!(f, "requested mode {requested:04o}, the segment has {actual:04o}")
+            }
+            Difference::Uid { requested, actual } => {
+                write!(f, "requested owner {requested}, the segment has {actual}")
+            }
+            Difference::Gid { requested, actual } => {
+                write!(f, "requested group {requested}, the segment has {actual}")
+            }
+            Difference::WakeMode { requested, actual } => {
+                write!(f, "requested wake mode {requested}, the segment has {actual}")
+            }
+            Difference::RemoveOnClose { requested, actual } => {
+                write!(f, "requested removal on close: {requested}, the segment has {actual}")
             }
         }
     }
 }
 
-/// How to make or open a pipe.
+/// How to create or open a pipe.
 ///
 /// ```
 /// use shmpipe::{Options, Wait};
@@ -104,14 +114,14 @@ pub struct Options {
     pub(crate) wait: Option<Wait>,
     pub(crate) remove_on_close: Option<bool>,
     pub(crate) trusted: Vec<u32>,
-    pub(crate) remake_stale: bool,
+    pub(crate) recreate_stale: bool,
     pub(crate) huge_pages: bool,
     pub(crate) lock_memory: bool,
     pub(crate) prefault: Option<bool>,
     pub(crate) assume_exclusive: bool,
 }
 
-/// Which segments a call accepts.
+/// Whether a call accepts an existing segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Existing {
     Refused,
@@ -120,44 +130,22 @@ pub(crate) enum Existing {
 }
 
 impl Options {
-    /// The defaults: 1 MiB, mode 0600, schema 0, wait by [`Wait::Block`], the segment stays when both sides have closed.
+    /// The defaults: 1 MiB, mode 0600, schema 0, [`Wait::Block`], and a segment that stays when both sides have closed.
     #[must_use]
     pub fn new() -> Self {
         Options::default()
     }
 
-    /// Bytes of ring data, rounded up to a power of two and to 4096 at least. The longest message has half of it
-    /// less 8 bytes. Default: 1 MiB.
+    /// Bytes of ring data, rounded up to a power of two and to at least 4096. The longest message has half of that, less 8
+    /// bytes. Default: 1 MiB.
     #[must_use]
     pub fn capacity(mut self, bytes: u64) -> Self {
         self.capacity = Some(bytes);
         self
     }
 
-    /// Permission bits of the segment, or file, and of the semaphore set beside it, as for `chmod`. Default: 0600.
-    /// Both ends need read and write permission; a watcher needs read permission.
-    #[must_use]
-    pub fn mode(mut self, mode: u32) -> Self {
-        self.mode = Some(mode & 0o777);
-        self
-    }
-
-    /// Gives a new segment to this user (needs privilege).
-    #[must_use]
-    pub fn uid(mut self, uid: u32) -> Self {
-        self.uid = Some(uid);
-        self
-    }
-
-    /// Gives a new segment to this group.
-    #[must_use]
-    pub fn gid(mut self, gid: u32) -> Self {
-        self.gid = Some(gid);
-        self
-    }
-
-    /// The caller's own version of what the messages mean. A segment with another schema id is refused with both
-    /// values. Default: 0.
+    /// The caller's version number for the format of its messages. Opening a segment with another schema id fails with an error
+    /// that has both. Default: 0.
     #[must_use]
     pub fn schema(mut self, id: u64) -> Self {
         self.schema = id;
@@ -171,7 +159,7 @@ impl Options {
         self
     }
 
-    /// How the endpoints claimed through this pipe wait; each side chooses for itself. Default: [`Wait::Block`], or
+    /// How producers and consumers claimed through this pipe wait. Each side chooses for itself. Default: [`Wait::Block`], or
     /// [`Wait::Yield`] on a segment whose wake mode is [`WakeMode::Never`].
     #[must_use]
     pub fn wait(mut self, strategy: Wait) -> Self {
@@ -179,7 +167,7 @@ impl Options {
         self
     }
 
-    /// Whether the segment is removed when both sides have closed, together with what was not received. Default: it
+    /// Whether the segment is removed when both sides have closed, together with messages that were not received. Default: it
     /// stays, as System V segments do.
     #[must_use]
     pub fn remove_on_close(mut self, remove: bool) -> Self {
@@ -187,66 +175,66 @@ impl Options {
         self
     }
 
-    /// Also accepts segments that this user has made or owns. Without it, only root and our own user are trusted.
-    #[must_use]
-    pub fn trust_uid(mut self, uid: u32) -> Self {
-        self.trusted.push(uid);
-        self
-    }
-
-    /// Asks for huge pages, which spare large rings misses of the address translation; done or refused. A new System V segment
-    /// and a new memfd take theirs from the pool that the administrator sets aside (`nr_hugepages`); a file on tmpfs has
-    /// small ones put together, and so has an existing segment. The segment takes up whole huge pages.
+    /// Puts the segment on huge pages, which saves large rings TLB misses, or fails. A new System V segment and a new memfd take
+    /// pages from the pool that the administrator reserves (`nr_hugepages`). For a file on tmpfs, and for an existing segment,
+    /// the kernel collapses small pages. The segment occupies whole huge pages.
     #[must_use]
     pub fn huge_pages(mut self, huge: bool) -> Self {
         self.huge_pages = huge;
         self
     }
 
-    /// Keeps the segment from being swapped out; done, or refused with the limit that stands in the way. A new System V
-    /// segment stays locked until it is removed (`SHM_LOCK`); everything else as long as this process has it mapped
-    /// (`mlock`), so that both ends may want to ask for it.
+    /// Locks the segment in memory, so that it is never swapped out, or fails with the limit in the way. A new System V segment
+    /// stays locked until it is removed (`SHM_LOCK`). Any other stays locked while this process has it mapped (`mlock`), so both
+    /// ends may want to set this.
     #[must_use]
     pub fn lock_memory(mut self, lock: bool) -> Self {
         self.lock_memory = lock;
         self
     }
 
-    /// Uses System V pipes also where the kernel does not give back what a killed process held, as gVisor does not:
-    /// without this they are refused there ([`SetupError::NoUndo`]). The caller vouches that there is one producer at a time and
-    /// one consumer; so a role that seems to be held is taken over from a predecessor that must have died. That the peer has died
-    /// cannot be told there: `Abandoned` is never said, and waits for it end by their deadlines. On every other kernel this changes
-    /// nothing: a role that is held is refused.
+    /// Allows System V pipes on a kernel that does not undo the claims of a killed process, such as gVisor. Without this option
+    /// they fail there with [`MissingFeature::Undo`](crate::error::MissingFeature::Undo).
+    ///
+    /// The caller guarantees that there is at most one producer and one consumer at a time. So a claim of a role that is held
+    /// takes it over, since the holder must have died. On such a kernel the death of the peer goes unnoticed: no call returns
+    /// `PeerDied`, and a wait for a dead peer ends only at its deadline. On every other kernel this option changes nothing: a
+    /// claim of a role that is held fails.
     #[must_use]
     pub fn assume_exclusive(mut self, assume: bool) -> Self {
         self.assume_exclusive = assume;
         self
     }
 
-    /// Touches every page when the pipe is made or opened, so that the first lap through the ring costs no page faults: of
-    /// round trips, the slowest in a hundred take 0.3 us then, as later, instead of 4.1, or 2.2 if only the creator has done
-    /// so; and it takes 1 to 3 us a page.
-    /// Default: when it is made, and when a file on a disk is opened, where pages that were not written to through this
-    /// mapping are slower (14 % of a near round trip); but not if it takes more than half of the memory that is available.
+    /// Whether to fault in every page when the pipe is created or opened, so that the first lap through the ring causes no page
+    /// faults. The slowest 1 % of round trips in that lap then take 0.3 us, as later, instead of 4.1 us, or 2.2 us if only the
+    /// creator did so. It costs 1 to 3 us per page.
+    ///
+    /// Default: when the pipe is created, and when a file on a disk is opened, where pages that were not written through this
+    /// mapping are slower (by 14 % of a round trip between near cores); but not if the pipe takes more than half of the available
+    /// memory.
     #[must_use]
     pub fn prefault(mut self, prefault: bool) -> Self {
         self.prefault = Some(prefault);
         self
     }
 
-    /// Makes a pipe anew whose file was made before the machine was last started, instead of refusing it: what the file
-    /// system has kept of it need not fit together. What was not received is lost.
+    /// Recreates a pipe whose file dates from before the last boot, instead of failing: the file system may have kept an
+    /// inconsistent state of it. Messages that were not received are lost.
     #[must_use]
-    pub fn remake_stale(mut self, remake: bool) -> Self {
-        self.remake_stale = remake;
+    pub fn recreate_stale(mut self, recreate: bool) -> Self {
+        self.recreate_stale = recreate;
         self
     }
 
-    /// The capacity asked for as a ring has it.
+    /// The capacity requested, rounded as for a ring; `None` without a request.
     pub(crate) fn rounded_capacity(&self) -> Option<Result<u64, SetupError>> {
         self.capacity.map(|bytes| {
             if bytes > MAX_CAPACITY {
-                return Err(SetupError::CapacityTooLarge { asked: bytes, largest: MAX_CAPACITY });
+                return Err(SetupError::Limit(Shortage::Capacity {
+                    requested: bytes,
+                    largest: MAX_CAPACITY,
+                }));
             }
             Ok(bytes.next_power_of_two().max(MIN_CAPACITY))
         })

@@ -1,7 +1,3 @@
-//! What this crate asks of Linux beside shared memory.
+//! What only some operating systems have, as in [`std::os`].
 
-pub(crate) mod fork;
-pub(crate) mod maps;
-pub(crate) mod membarrier;
-pub(crate) mod process;
-pub(crate) mod sysvipc;
+pub mod unix;

@@ -1,8 +1,8 @@
-//! The owner, the group and the mode of what the kernel keeps.
+//! The owner, group and mode of a kernel object.
 
 use std::fmt;
 
-/// Who may use a segment, as far as the caller may know.
+/// The owner, group and mode of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Permissions {
     /// The owner.

@@ -1,36 +1,35 @@
-//! An open pipe, of which the two roles can be claimed.
+//! An open pipe, whose two roles can be claimed.
 
 use crate::address::Address;
 use crate::backend;
 use crate::error::SetupError;
-use crate::options::{Existing, Kept, Options, Wait};
+use crate::options::{Difference, Existing, Options, Wait};
 use crate::position::SegmentId;
-use crate::protocol::bell::WakeMode;
 use crate::protocol::layout::HEADER;
 use crate::protocol::record;
 use crate::protocol::ring::Ring;
+use crate::protocol::wakeup::WakeMode;
 use crate::segment::Segment;
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-/// An open pipe: a handle of the segment, without a role as yet.
+/// An open pipe: a handle of the segment, without a role yet.
 ///
-/// It is cheap to clone and may be shared between threads. The segment stays mapped until the last clone and the
-/// last endpoint are dropped.
+/// It is cheap to clone and can be shared between threads. The segment stays mapped until the last clone and the last producer or
+/// consumer are dropped.
 ///
-/// A child made by `fork` does not inherit the mapping. There, dropping a handle or an endpoint does nothing, claiming
-/// a role is refused, and nothing else may be done with them: it would touch memory that is not there, or that is
-/// something else by then. To take part, the child calls [`reopen`](Pipe::reopen).
+/// A forked child does not inherit the mapping. There, dropping a handle, producer or consumer does nothing, and claiming a role
+/// fails. Nothing else may be done with them: it would access memory that is not mapped, or that has another use by then. To use
+/// the pipe, the child calls [`reopen`](Pipe::reopen).
 #[derive(Clone, Debug)]
 pub struct Pipe {
     segment: Arc<Segment>,
     options: Options,
     wait: Wait,
-    kept: Vec<Kept>,
+    differences: Vec<Difference>,
 }
 
 impl Pipe {
-    /// Opens a pipe with the default [`Options`], or makes it.
+    /// Opens or creates a pipe with the default [`Options`].
     ///
     /// # Errors
     /// See [`Options::open_or_create`].
@@ -42,7 +41,7 @@ impl Pipe {
         Options::new().open_or_create(address)
     }
 
-    /// Opens a pipe that somebody has made, with the default [`Options`].
+    /// Opens an existing pipe with the default [`Options`].
     ///
     /// # Errors
     /// See [`Options::open`].
@@ -68,13 +67,13 @@ impl Pipe {
             WakeMode::Never => Wait::Yield,
             WakeMode::Membarrier | WakeMode::Fence => Wait::Block,
         };
-        let kept = if segment.created { vec![] } else { kept(&segment, options) };
+        let differences = if segment.created { vec![] } else { differences(&segment, options) };
         let wait = options.wait.unwrap_or(default);
-        Pipe { segment: Arc::new(segment), options: options.clone(), wait, kept }
+        Pipe { segment: Arc::new(segment), options: options.clone(), wait, differences }
     }
 
-    /// Opens the same segment once more, with a mapping and claims of its own. This is what a child made by `fork` calls to
-    /// take part: it inherits neither.
+    /// Opens the same segment once more, with its own mapping and claims. A forked child calls this to use the pipe, since it
+    /// inherits neither.
     ///
     /// ```
     /// let pipe = shmpipe::Options::new().create("memfd")?;
@@ -97,28 +96,19 @@ impl Pipe {
     /// ```
     ///
     /// # Errors
-    /// [`SetupError::Removed`] if the pipe is no longer where it was, and whatever [`Options::open`] may return.
+    /// [`SetupError::Lost`] if the pipe was removed, and the errors of [`Options::open`].
     pub fn reopen(&self) -> Result<Pipe, SetupError> {
-        Ok(Pipe::of(self.segment.again(&self.options)?, &self.options))
+        Ok(Pipe::of(self.segment.reopen(&self.options)?, &self.options))
     }
 
-    /// A descriptor of the file that the pipe lies in; none for a System V segment. It holds no locks and is closed on
-    /// `exec`. A memfd is handed on by it: to a child, which inherits it, as the address `fd:N` (after clearing
-    /// `FD_CLOEXEC`), or through a Unix socket, for which there is [`handoff`](crate::handoff).
-    #[must_use]
-    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.segment.descriptor()
-    }
-
-    /// An address under which another process finds this pipe: the one it was opened by, except that of
-    /// `sysv:private`, which is `sysv:id:N`. That of a memfd, `fd:N`, is good in this process and in those that inherit
-    /// the descriptor.
+    /// An address by which another process can open this pipe: the one it was opened by, or `sysv:id:N` for `sysv:private`. The
+    /// address of a memfd, `fd:N`, is valid in this process and in those that inherit the descriptor.
     #[must_use]
     pub fn address(&self) -> &Address {
         &self.segment.address
     }
 
-    /// The random number that tells this segment from every other.
+    /// The random number that distinguishes this segment from every other.
     #[must_use]
     pub fn id(&self) -> SegmentId {
         SegmentId(self.segment.identity.segment_id)
@@ -130,13 +120,13 @@ impl Pipe {
         self.segment.identity.capacity
     }
 
-    /// Bytes of the longest message: half the capacity less 8.
+    /// Bytes of the longest message: half the capacity, less 8.
     #[must_use]
     pub fn max_len(&self) -> usize {
         record::max_length(self.capacity()) as usize
     }
 
-    /// The schema id that the creator gave.
+    /// The schema id that the creator set.
     #[must_use]
     pub fn schema(&self) -> u64 {
         self.segment.identity.schema
@@ -148,22 +138,16 @@ impl Pipe {
         wake_mode(&self.segment)
     }
 
-    /// Permission bits of the segment when it was opened.
-    #[must_use]
-    pub fn mode(&self) -> u32 {
-        self.segment.permissions.mode
-    }
-
-    /// Whether this handle's opening has made the segment.
+    /// Whether this handle created the segment.
     #[must_use]
     pub fn created(&self) -> bool {
         self.segment.created
     }
 
-    /// The wishes in the [`Options`] that the existing segment does not fulfil; empty if we made it.
+    /// The [`Options`] that differ from the properties of the existing segment; empty if this handle created it.
     #[must_use]
-    pub fn kept(&self) -> &[Kept] {
-        &self.kept
+    pub fn differences(&self) -> &[Difference] {
+        &self.differences
     }
 
     pub(crate) fn wait(&self) -> Wait {
@@ -176,9 +160,9 @@ impl Pipe {
 
     pub(crate) fn ring(&self) -> Ring {
         let base = self.segment.mapping.base();
-        // SAFETY: the header is at the start of the mapping and the ring HEADER bytes on; that both fit was checked
-        // when the identity was read, and shmat aligns to pages. The mapping lives as long as the segment, of
-        // which every user of the ring holds a clone; no other reference to the ring is made.
+        // SAFETY: the header is at the start of the mapping and the ring HEADER bytes behind it. `Identity::check` has checked
+        // that both fit, and shmat and mmap align to pages. The mapping lives as long as the segment, of which every user of the
+        // ring holds a clone. No other reference to the ring is created.
         unsafe {
             let words = base.add(HEADER as usize).cast();
             Ring::new(self.segment.header(), words, self.capacity())
@@ -190,23 +174,33 @@ fn wake_mode(segment: &Segment) -> WakeMode {
     segment.identity.wake_mode().expect("a known wake mode was checked for at attach")
 }
 
-fn kept(segment: &Segment, options: &Options) -> Vec<Kept> {
-    fn differs<T: PartialEq>(asked: Option<T>, found: T, kept: impl FnOnce(T, T) -> Kept) -> Option<Kept> {
-        asked.filter(|asked| *asked != found).map(|asked| kept(asked, found))
+fn differences(segment: &Segment, options: &Options) -> Vec<Difference> {
+    fn unless_equal<T: PartialEq>(
+        requested: Option<T>,
+        actual: T,
+        difference: impl FnOnce(T, T) -> Difference,
+    ) -> Option<Difference> {
+        requested.filter(|requested| *requested != actual).map(|requested| difference(requested, actual))
     }
-    let identity = &segment.identity;
-    let permissions = segment.permissions;
+    let Segment { identity, permissions, .. } = segment;
+    let capacity = options.rounded_capacity().and_then(Result::ok);
     [
-        differs(options.rounded_capacity().and_then(Result::ok), identity.capacity, |asked, found| {
-            Kept::Capacity { asked, found }
+        unless_equal(capacity, identity.capacity, |requested, actual| Difference::Capacity {
+            requested,
+            actual,
         }),
-        differs(options.mode, permissions.mode, |asked, found| Kept::Mode { asked, found }),
-        differs(options.uid, permissions.uid, |asked, found| Kept::Uid { asked, found }),
-        differs(options.gid, permissions.gid, |asked, found| Kept::Gid { asked, found }),
-        differs(options.wake_mode, wake_mode(segment), |asked, found| Kept::WakeMode { asked, found }),
-        differs(options.remove_on_close, identity.remove_on_close(), |asked, found| Kept::RemoveOnClose {
-            asked,
-            found,
+        unless_equal(options.mode, permissions.mode, |requested, actual| Difference::Mode {
+            requested,
+            actual,
+        }),
+        unless_equal(options.uid, permissions.uid, |requested, actual| Difference::Uid { requested, actual }),
+        unless_equal(options.gid, permissions.gid, |requested, actual| Difference::Gid { requested, actual }),
+        unless_equal(options.wake_mode, wake_mode(segment), |requested, actual| Difference::WakeMode {
+            requested,
+            actual,
+        }),
+        unless_equal(options.remove_on_close, identity.remove_on_close(), |requested, actual| {
+            Difference::RemoveOnClose { requested, actual }
         }),
     ]
     .into_iter()
@@ -214,10 +208,10 @@ fn kept(segment: &Segment, options: &Options) -> Vec<Kept> {
     .collect()
 }
 
-/// Removes a pipe. Whoever has it open keeps what is mapped, and finds out.
+/// Removes a pipe. A process that still has it open keeps its mapping, and gets [`Lost`](crate::Lost) when it waits or claims.
 ///
 /// # Errors
-/// [`SetupError::RoleTaken`] while somebody is its producer or consumer, [`SetupError::NotFound`] if there is none.
+/// [`SetupError::RoleTaken`] while the pipe has a producer or consumer, [`SetupError::NotFound`] if there is no pipe.
 pub fn unlink<A>(address: A) -> Result<(), SetupError>
 where
     A: TryInto<Address>,
@@ -226,11 +220,11 @@ where
     backend::unlink(&address.try_into()?, false)
 }
 
-/// Removes a pipe even while its roles are held: its ends go on with what is mapped until one of them waits, and then
-/// get `Removed`.
+/// Removes a pipe even while its roles are held. Its producer and consumer continue on their mappings until one of them waits,
+/// which returns [`Lost::Removed`](crate::Lost::Removed).
 ///
 /// # Errors
-/// [`SetupError::NotFound`] if there is none, and whatever else stands in the way.
+/// [`SetupError::NotFound`] if there is no pipe; for the others see [`SetupError`].
 pub fn unlink_force<A>(address: A) -> Result<(), SetupError>
 where
     A: TryInto<Address>,
@@ -240,10 +234,10 @@ where
 }
 
 impl Options {
-    /// Makes a new pipe.
+    /// Creates a new pipe.
     ///
     /// # Errors
-    /// [`SetupError::Exists`] if there is one already, and whatever else stands in the way.
+    /// [`SetupError::Exists`] if there is one already; for the others see [`SetupError`].
     pub fn create<A>(&self, address: A) -> Result<Pipe, SetupError>
     where
         A: TryInto<Address>,
@@ -255,7 +249,7 @@ impl Options {
     /// Opens an existing pipe.
     ///
     /// # Errors
-    /// [`SetupError::NotFound`] if there is none, and whatever else stands in the way.
+    /// [`SetupError::NotFound`] if there is none; for the others see [`SetupError`].
     pub fn open<A>(&self, address: A) -> Result<Pipe, SetupError>
     where
         A: TryInto<Address>,
@@ -264,11 +258,11 @@ impl Options {
         Pipe::attach(address.try_into()?, self, Existing::Required)
     }
 
-    /// Opens a pipe, or makes it if there is none. Any number of processes may do this at the same time and all get
-    /// the same one. An existing pipe keeps its properties; [`Pipe::kept`] tells which wishes it does not fulfil.
+    /// Opens a pipe, or creates it if there is none. Any number of processes may do this at the same time; all get the same pipe.
+    /// An existing pipe keeps its properties; [`Pipe::differences`] lists those that differ from the options.
     ///
     /// # Errors
-    /// Whatever stands in the way; see [`SetupError`].
+    /// See [`SetupError`].
     pub fn open_or_create<A>(&self, address: A) -> Result<Pipe, SetupError>
     where
         A: TryInto<Address>,

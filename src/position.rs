@@ -1,8 +1,8 @@
-//! Numbers that identify a segment, and a record in its stream.
+//! Numbers that identify a segment and a record in its stream.
 
 use std::fmt;
 
-/// The random number of a segment, which tells it from every other that ever had its address.
+/// The random number of a segment, which distinguishes it from every other segment, also from earlier ones at its address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SegmentId(pub(crate) u64);
 
@@ -20,8 +20,9 @@ impl fmt::Display for SegmentId {
     }
 }
 
-/// Where a record stands in the stream: bytes since the pipe was made. Together with the [`SegmentId`] it identifies
-/// a record for ever, so that a sink which stores both with its own data takes each record exactly once.
+/// The position of a record in the stream: the number of bytes before it since the pipe was created. Together with the
+/// [`SegmentId`] it identifies a record permanently, so a sink that stores both with its data can process each record exactly
+/// once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(pub(crate) u64);
 

@@ -1,29 +1,29 @@
-//! An open handle of a segment, of whatever kind of shared memory it is.
+//! An open segment.
 //!
-//! Nothing here knows which kind it is. A kind is a way to find, make and remove a segment, and a
-//! [`Guard`] that says who holds which role of it.
+//! Nothing here depends on the kind of shared memory. A backend finds, creates and removes segments of its kind, and supplies
+//! the [`RoleLock`] that tells which roles are held.
 
-mod asked;
-mod guard;
 pub(crate) mod identity;
 mod mapping;
 pub(crate) mod pages;
+mod request;
+mod role_lock;
 mod view;
 
-pub(crate) use asked::{Asked, Trouble, join, persist, wishes};
-pub(crate) use guard::{Guard, GuardError};
 pub(crate) use mapping::{Access, Mapping};
+pub(crate) use request::{AttemptError, Request, parameters, prepare_wake_mode, retry};
+pub(crate) use role_lock::{RoleLock, RoleLockError};
 pub use view::Object;
 pub(crate) use view::View;
 
 use crate::address::Address;
-use crate::error::{Loss, SetupError};
+use crate::error::{CloseError, Loss, Lost, SetupError, Unsupported};
 use crate::options::Options;
-use crate::os::process;
 use crate::permissions::Permissions;
-use crate::protocol::layout::{Counters, Header, Quiet};
-use crate::protocol::peer::{Phase, Role, State};
+use crate::protocol::layout::{Counters, Header, SideState};
+use crate::protocol::liveness::{Phase, Role, State};
 use crate::protocol::sync::Ordering;
+use crate::sys::process;
 use identity::Identity;
 use std::io;
 use std::mem::ManuallyDrop;
@@ -32,36 +32,41 @@ use std::ptr::NonNull;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Whether it may be that nobody holds a role that was found taken, since nobody says that he does: he has just come, or is gone,
-/// and a program that he is starting has a copy of his lock until its exec; or he has died, and somebody who looks at his memory
-/// (`ps` does) keeps it, and with it the mapping that carries his lock, for a moment more.
-fn is_settling(noted: u64, since: Instant) -> bool {
-    let patience = match noted {
-        0 => SETTLING,
-        _ => OUTLIVING,
+/// Whether a role that is locked may become free in a moment, judging by the holder recorded in the header.
+///
+/// No holder is recorded: the holder has just claimed the role and not recorded itself yet, or it released the role and a program
+/// that it is spawning has a copy of the lock until its `exec`. The recorded holder is dead: a process that reads its memory, as
+/// `ps` does, delays the release of that memory, and with it of the mapping that carries the lock.
+fn may_become_free(recorded: u64, since: Instant) -> bool {
+    let grace = match recorded {
+        0 => UNRECORDED_GRACE,
+        _ => DEAD_HOLDER_GRACE,
     };
-    since.elapsed() < patience && (noted == 0 || process::is_gone(noted))
+    since.elapsed() < grace && (recorded == 0 || process::is_gone(recorded))
 }
 
-const SETTLING: Duration = Duration::from_millis(100);
-const OUTLIVING: Duration = Duration::from_secs(1);
+/// How long a role may be locked without a recorded holder.
+const UNRECORDED_GRACE: Duration = Duration::from_millis(100);
 
-/// An open handle: the mapped segment, what it is, and what guards its roles.
+/// How long a role may stay locked after its recorded holder died.
+const DEAD_HOLDER_GRACE: Duration = Duration::from_secs(1);
+
+/// An open segment: its mapping, its identity and the locks of its roles.
 #[derive(Debug)]
 pub(crate) struct Segment {
-    /// Unmapped when it is dropped.
+    /// `ManuallyDrop`, since the order of unmapping and detaching matters: see [`Drop`].
     pub(crate) mapping: ManuallyDrop<Mapping>,
     pub(crate) identity: Identity,
     pub(crate) address: Address,
     pub(crate) created: bool,
     pub(crate) permissions: Permissions,
-    /// Whether every page is to be touched at once if the caller does not say.
+    /// Whether to fault in every page at once if the options leave it open.
     pub(crate) eager: bool,
-    pub(crate) guard: Box<dyn Guard>,
+    pub(crate) roles: Box<dyn RoleLock>,
 }
 
 impl Segment {
-    /// Faults it in as was asked for. Done last, since it may take long: nobody waits for us.
+    /// Faults in the pages as the options say. Called last, when no other process waits for us, since it may take long.
     pub(crate) fn prefault(&self, options: &Options) -> Result<(), SetupError> {
         pages::prefault(&self.mapping, options, self.eager)
     }
@@ -73,21 +78,21 @@ impl Segment {
     /// Claims a role.
     pub(crate) fn claim(&self, role: Role) -> Result<(), SetupError> {
         if !self.mapping.is_ours() {
-            return Err(SetupError::Forked { address: self.address.clone() });
+            return Err(SetupError::Unsupported(Unsupported::AfterFork { address: self.address.clone() }));
         }
-        let noted = &counters(self.mapping.header(), role).holder;
+        let recorded = &counters(self.mapping.header(), role).holder;
         let start = Instant::now();
         loop {
-            match self.guard.claim(role) {
+            match self.roles.claim(role) {
                 Ok(()) => {
-                    // Relaxed, here and below: a hint for whoever finds the role taken.
-                    noted.store(process::hint(), Ordering::Relaxed);
+                    // Relaxed, here and in `release`: a hint for a process that finds the role taken.
+                    recorded.store(process::hint(), Ordering::Relaxed);
                     return Ok(());
                 }
-                Err(GuardError::Taken) if is_settling(noted.load(Ordering::Relaxed), start) => {
+                Err(RoleLockError::Taken) if may_become_free(recorded.load(Ordering::Relaxed), start) => {
                     thread::sleep(Duration::from_millis(1));
                 }
-                Err(GuardError::Taken) => {
+                Err(RoleLockError::Taken) => {
                     return Err(SetupError::RoleTaken { role, pid: self.holder(role) });
                 }
                 Err(error) => return Err(self.error(error)),
@@ -95,97 +100,98 @@ impl Segment {
         }
     }
 
-    pub(crate) fn release(&self, role: Role) -> Result<(), SetupError> {
+    pub(crate) fn release(&self, role: Role) -> Result<(), CloseError> {
         // Relaxed: a hint.
         counters(self.mapping.header(), role).holder.store(0, Ordering::Relaxed);
-        self.guard.release(role).map_err(|error| match error {
-            // There was no claim of ours left to give back.
-            GuardError::Taken => self.error(GuardError::Gone),
-            error => self.error(error),
+        self.roles.release(role).map_err(|error| match error {
+            // `Taken`: our claim was gone already.
+            RoleLockError::Gone | RoleLockError::Taken => CloseError::Lost(self.roles.loss().into()),
+            RoleLockError::Unaccounted(_) => CloseError::Lost(Lost::Role),
+            RoleLockError::Os { call, source } => CloseError::Os { call, source },
         })
     }
 
-    /// Forgets a claim that somebody else seems to have taken over; the error that says so.
-    pub(crate) fn forget(&self, role: Role) -> SetupError {
-        self.guard.forget(role);
-        SetupError::ClaimsLost { address: self.address.clone(), attached: 1 }
+    /// Abandons a claim that another process seems to have taken over.
+    pub(crate) fn forget(&self, role: Role) -> CloseError {
+        self.roles.forget(role);
+        CloseError::Lost(Lost::Role)
     }
 
-    fn error(&self, error: GuardError) -> SetupError {
+    fn error(&self, error: RoleLockError) -> SetupError {
         let address = self.address.clone();
         match error {
-            GuardError::Gone => match self.guard.loss() {
-                Loss::Removed => SetupError::Removed { address },
-                Loss::Replaced => SetupError::Replaced { address },
-                Loss::Claims { attached } => SetupError::ClaimsLost { address, attached },
+            RoleLockError::Gone => match self.roles.loss() {
+                Loss::Removed => SetupError::Lost { lost: Lost::Removed, address },
+                Loss::Replaced => SetupError::Lost { lost: Lost::Replaced, address },
+                Loss::Role { attached } => SetupError::Unaccounted { address, attached },
             },
-            GuardError::Taken => SetupError::Busy { address, pid: None },
-            GuardError::Unaccounted(attached) => SetupError::ClaimsLost { address, attached },
-            // The rights of when it was opened were others.
-            GuardError::Os { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+            RoleLockError::Taken => SetupError::Busy { address, pid: None },
+            RoleLockError::Unaccounted(attached) => SetupError::Unaccounted { address, attached },
+            // Permissions or credentials have changed since the segment was opened.
+            RoleLockError::Os { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 SetupError::PermissionDenied { address, key: None, permissions: Some(self.permissions) }
             }
-            GuardError::Os { call, source } => SetupError::Os { call, source },
+            RoleLockError::Os { call, source } => SetupError::Os { call, source },
         }
     }
 
     fn holder(&self, role: Role) -> Option<u32> {
-        holder(&*self.guard, self.mapping.header(), role)
+        holder(&*self.roles, self.mapping.header(), role)
     }
 
-    /// The descriptor of a segment that has one.
+    /// The descriptor of the segment, if its kind has one.
     pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        self.guard.descriptor()
+        self.roles.descriptor()
     }
 
-    /// The same segment once more, with a mapping and claims of its own.
-    pub(crate) fn again(&self, options: &Options) -> Result<Self, SetupError> {
-        let again = self.guard.again(&self.address, options)?;
-        again.prefault(options)?;
-        if again.identity.segment_id == self.identity.segment_id {
-            Ok(again)
+    /// Opens the same segment once more, with its own mapping and claims.
+    pub(crate) fn reopen(&self, options: &Options) -> Result<Self, SetupError> {
+        let reopened = self.roles.reopen(&self.address, options)?;
+        reopened.prefault(options)?;
+        if reopened.identity.segment_id == self.identity.segment_id {
+            Ok(reopened)
         } else {
-            Err(self.error(GuardError::Gone))
+            Err(self.error(RoleLockError::Gone))
         }
     }
 
-    /// Whether a side has closed, and its role is free.
+    /// Whether a side has closed and released its role.
     fn has_closed(&self, role: Role) -> bool {
-        let side = quiet(self.mapping.header(), role);
-        State::of(side).phase() == Some(Phase::Closed) && self.guard.is_free(role).unwrap_or(false)
+        let side = side_state(self.mapping.header(), role);
+        State::of(side).phase() == Some(Phase::Closed) && self.roles.is_free(role).unwrap_or(false)
     }
 }
 
 impl Drop for Segment {
-    /// Leaves; the last one to leave a pipe that is to go when both sides have closed removes it.
+    /// Unmaps and detaches. With `remove_on_close`, the last handle also removes the pipe.
     fn drop(&mut self) {
         let is_ours = self.mapping.is_ours();
         let removes = is_ours && self.identity.remove_on_close();
         if removes {
             let is_over = || self.has_closed(Role::Producer) && self.has_closed(Role::Consumer);
-            self.guard.leave(Some(&is_over));
+            self.roles.detach(Some(&is_over));
         }
-        // SAFETY: nobody has the segment any more, and this is done once.
+        // SAFETY: `drop` has the only reference to the segment, runs once, and does not use the mapping afterwards.
         unsafe { ManuallyDrop::drop(&mut self.mapping) };
-        // Afterwards, so that whoever claims a role knows of everybody who has it mapped.
+        // After unmapping: a process that claims a role must see every attachment of a process that has the segment mapped.
         if is_ours && !removes {
-            self.guard.leave(None);
+            self.roles.detach(None);
         }
     }
 }
 
-/// A hint at who holds a role: what the guard can tell, or else what the holder has noted.
-fn holder(guard: &dyn Guard, header: &Header, role: Role) -> Option<u32> {
-    guard.holder(role).or_else(|| noted(header, role))
+/// A hint at the holder of a role: the process that the role lock reports, or else the one recorded in the header.
+fn holder(roles: &dyn RoleLock, header: &Header, role: Role) -> Option<u32> {
+    roles.holder(role).or_else(|| recorded_holder(header, role))
 }
 
-/// Who has claimed a role last, by what it has noted.
-pub(crate) fn noted(header: &Header, role: Role) -> Option<u32> {
+/// The process that last claimed a role, as it recorded itself.
+pub(crate) fn recorded_holder(header: &Header, role: Role) -> Option<u32> {
     // Relaxed: a hint.
     process::pid_of(counters(header, role).holder.load(Ordering::Relaxed))
 }
 
-pub(crate) fn quiet(header: &Header, role: Role) -> &Quiet {
+pub(crate) fn side_state(header: &Header, role: Role) -> &SideState {
     match role {
         Role::Producer => &header.producer.0,
         Role::Consumer => &header.consumer.0,

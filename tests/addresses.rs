@@ -1,5 +1,6 @@
 //! Addresses: each form leads to the segment it names, in this process and in another.
 
+use shmpipe::error::{Mismatch, Unsupported};
 use shmpipe::{Address, AddressError, AddressKind, Options, Pipe, SetupError, inspect, unlink};
 use shmpipe_testing::name::{Name, Objects, key_of};
 use shmpipe_testing::process::part as play;
@@ -49,8 +50,8 @@ fn a_key_leads_to_the_segment_under_it_in_either_notation() {
     }
     // It has no name, so that a name of the same key does not find it.
     let error = Pipe::open(&name).unwrap_err();
-    let SetupError::OtherName { asked, found } = &error else { panic!("{error:?}") };
-    assert_eq!((asked.as_str(), found.as_str()), (name.as_str(), ""));
+    let SetupError::Incompatible(Mismatch::Name { requested, found }) = &error else { panic!("{error:?}") };
+    assert_eq!((requested.as_str(), found.as_str()), (name.as_str(), ""));
     assert!(error.to_string().contains(name.as_str()), "{error}");
 }
 
@@ -98,12 +99,12 @@ fn an_identifier_leads_to_its_segment_and_makes_none() {
     let address = format!("sysv:id:{}", name.segment().unwrap());
     is_reached(&pipe, &address);
     let error = Options::new().create(address.as_str()).unwrap_err();
-    assert!(matches!(error, SetupError::CannotMake { .. }), "{error:?}");
+    assert!(matches!(error, SetupError::Unsupported(Unsupported::Create { .. })), "{error:?}");
     unlink(address.as_str()).unwrap();
     assert!(name.is_unused());
     for open in [Pipe::open, Pipe::open_or_create] {
         let error = open(address.as_str()).unwrap_err();
-        assert!(matches!(error, SetupError::NotFound { .. } | SetupError::CannotMake { .. }), "{error:?}");
+        assert!(matches!(error, SetupError::NotFound { .. }), "{error:?}");
     }
 }
 
@@ -120,9 +121,9 @@ fn a_private_pipe_is_new_each_time_and_found_by_its_identifier() {
     is_reached(&pipe, &address);
 
     let error = Pipe::open("sysv:private").unwrap_err();
-    assert!(matches!(error, SetupError::CannotMake { .. }), "{error:?}");
+    assert!(matches!(error, SetupError::Unsupported(Unsupported::Open { .. })), "{error:?}");
     let error = unlink("sysv:private").unwrap_err();
-    assert!(matches!(error, SetupError::CannotMake { .. }), "{error:?}");
+    assert!(matches!(error, SetupError::Unsupported(Unsupported::Remove { .. })), "{error:?}");
     unlink(other.address()).unwrap();
     Pipe::open(other.address()).unwrap_err();
 }
@@ -151,12 +152,14 @@ fn two_names_of_the_same_hash_are_told_apart() {
     ];
     for attempt in attempts {
         let error = attempt(&second).unwrap_err();
-        let SetupError::OtherName { asked, found } = &error else { panic!("{error:?}") };
-        assert_eq!((asked, found), (&second, &first));
+        let SetupError::Incompatible(Mismatch::Name { requested, found }) = &error else {
+            panic!("{error:?}")
+        };
+        assert_eq!((requested, found), (&second, &first));
         assert!(error.to_string().contains(&first) && error.to_string().contains(&second), "{error}");
     }
     let error = shmpipe::unlink_force(second.as_str()).unwrap_err();
-    assert!(matches!(error, SetupError::OtherName { .. }), "{error:?}");
+    assert!(matches!(error, SetupError::Incompatible(Mismatch::Name { .. })), "{error:?}");
     is_reached(&pipe, &first);
 }
 

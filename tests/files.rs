@@ -1,6 +1,11 @@
 //! Pipes in files: what can be at a path, what can become of a file while a pipe is in it, and where a file can lie.
 
-use shmpipe::{Object, Options, Pipe, RecvError, SendError, SetupError, inspect, unlink, unlink_force};
+use shmpipe::error::{Damage, FileProblem, Shortage};
+use shmpipe::os::unix::PipeExt;
+use shmpipe::{
+    Lost, Object, Options, Pipe, RecvTimeoutError, SendError, SetupError, TryRecvError, inspect, unlink,
+    unlink_force,
+};
 use shmpipe_testing::backend::{Backend, Place};
 use shmpipe_testing::end::{self, NOBODY};
 use shmpipe_testing::layout::{identity, lock};
@@ -72,7 +77,7 @@ fn what_is_no_file_is_refused_by_what_it_is_and_left_alone() {
             let before = place.status();
             for (attempt, error) in every_attempt(&place) {
                 assert!(
-                    matches!(error, SetupError::NotAFile { found, .. } if found == kind),
+                    matches!(error, SetupError::File(FileProblem::NotRegular { found, .. }) if found == kind),
                     "{attempt}: {error:?}"
                 );
                 let text = error.to_string();
@@ -91,7 +96,7 @@ fn a_symbolic_link_to_a_pipe_is_not_followed() {
     symlink(pipe.path(), link.path()).unwrap();
     for (attempt, error) in every_attempt(&link) {
         assert!(
-            matches!(error, SetupError::NotAFile { found: "a symbolic link", .. }),
+            matches!(error, SetupError::File(FileProblem::NotRegular { found: "a symbolic link", .. })),
             "{attempt}: {error:?}"
         );
     }
@@ -122,7 +127,10 @@ fn a_file_with_a_second_name_is_refused_until_it_has_one_again() {
     {
         let error = attempt.unwrap_err();
         assert!(
-            matches!(error, SetupError::NotAFile { found: "a file with several names", .. }),
+            matches!(
+                error,
+                SetupError::File(FileProblem::NotRegular { found: "a file with several names", .. })
+            ),
             "{error:?}"
         );
     }
@@ -167,7 +175,7 @@ fn a_file_cut_short_is_refused_with_both_sizes() {
             file.set_len(size).unwrap();
             for error in [Pipe::open(&place).map(drop), inspect(&place).map(drop)].map(Result::unwrap_err) {
                 assert!(
-                    matches!(error, SetupError::TooSmall { size: found, needed: 8192 } if found == size),
+                    matches!(error, SetupError::Damaged(Damage::TooSmall { size: found, needed: 8192 }) if found == size),
                     "{error:?}"
                 );
             }
@@ -274,7 +282,10 @@ fn where_no_file_can_be_made_the_directory_is_named() {
     let address = format!("file:{}", missing.join("pipe").display());
     assert!(matches!(Pipe::open(&address).unwrap_err(), SetupError::NotFound { .. }));
     let error = Pipe::open_or_create(&address).unwrap_err();
-    assert!(matches!(&error, SetupError::Directory { directory, .. } if *directory == missing), "{error:?}");
+    assert!(
+        matches!(&error, SetupError::File(FileProblem::Directory { directory, .. }) if *directory == missing),
+        "{error:?}"
+    );
     assert!(error.to_string().contains(missing.to_str().unwrap()), "{error}");
 
     // One that is a file.
@@ -308,12 +319,16 @@ fn who_loses_the_file_goes_on_until_it_waits_and_is_not_confused_with_a_new_one(
 
             producer.send(b"old").unwrap();
             assert_eq!(consumer.recv().unwrap().to_vec(), b"old", "{way}");
-            assert_eq!(consumer.recv_deadline(within(A_WHILE)).unwrap_err(), RecvError::Replaced, "{way}");
+            assert_eq!(
+                consumer.recv_deadline(within(A_WHILE)).unwrap_err(),
+                RecvTimeoutError::Lost(Lost::Replaced),
+                "{way}"
+            );
             while producer.try_send(&[0; 100]).is_ok() {}
-            assert_eq!(producer.send(&[0; 100]), Err(SendError::Replaced), "{way}");
+            assert_eq!(producer.send(&[0; 100]), Err(SendError::Lost(Lost::Replaced)), "{way}");
             drop((producer, consumer));
             let error = pipe.producer().unwrap_err();
-            assert!(matches!(error, SetupError::Replaced { .. }), "{way}: {error:?}");
+            assert!(matches!(error, SetupError::Lost { lost: Lost::Replaced, .. }), "{way}: {error:?}");
             drop(pipe);
             assert_eq!(new_consumer.recv().unwrap().to_vec(), b"new", "{way}");
         }
@@ -390,10 +405,10 @@ fn what_was_made_before_the_last_boot_is_stale_and_remade_when_asked() {
     assert!(!inspect(&place).unwrap().stale);
     age(&place);
     assert!(inspect(&place).unwrap().stale);
-    let remake = small().remake_stale(true);
+    let remake = small().recreate_stale(true);
     for attempt in [small().open(&place), small().open_or_create(&place), remake.open(&place)] {
         let error = attempt.unwrap_err();
-        assert!(matches!(error, SetupError::Stale { .. }), "{error:?}");
+        assert!(matches!(error, SetupError::Damaged(Damage::Stale { .. })), "{error:?}");
         assert!(error.to_string().contains(place.as_str()), "{error}");
     }
     let new = remake.open_or_create(&place).unwrap();
@@ -401,7 +416,7 @@ fn what_was_made_before_the_last_boot_is_stale_and_remade_when_asked() {
     assert_ne!(new.id(), id);
     assert!(!inspect(&place).unwrap().stale);
     let mut consumer = new.consumer().unwrap();
-    assert_eq!(consumer.try_recv().unwrap_err(), RecvError::Empty);
+    assert_eq!(consumer.try_recv().unwrap_err(), TryRecvError::Empty);
     // One that is not stale stays.
     assert_eq!(remake.open_or_create(&place).unwrap().id(), new.id());
 }
@@ -415,11 +430,11 @@ fn what_somebody_has_a_role_of_is_not_stale_whatever_its_boot_id() {
     age(&place);
     assert!(!inspect(&place).unwrap().stale);
     assert_eq!(Pipe::open(&place).unwrap().id(), id);
-    assert_eq!(small().remake_stale(true).open_or_create(&place).unwrap().id(), id);
+    assert_eq!(small().recreate_stale(true).open_or_create(&place).unwrap().id(), id);
     assert_eq!(producer.ask("send on"), "sent");
     producer.end();
-    assert!(matches!(Pipe::open(&place).unwrap_err(), SetupError::Stale { .. }));
-    assert!(small().remake_stale(true).open_or_create(&place).unwrap().created());
+    assert!(matches!(Pipe::open(&place).unwrap_err(), SetupError::Damaged(Damage::Stale { .. })));
+    assert!(small().recreate_stale(true).open_or_create(&place).unwrap().created());
 }
 
 #[test]
@@ -428,7 +443,7 @@ fn what_lies_in_memory_is_never_stale() {
     let id = small().create(&place).unwrap().id();
     age(&place);
     assert!(!inspect(&place).unwrap().stale);
-    assert_eq!(small().remake_stale(true).open_or_create(&place).unwrap().id(), id);
+    assert_eq!(small().recreate_stale(true).open_or_create(&place).unwrap().id(), id);
 }
 
 #[test]
@@ -446,11 +461,11 @@ fn what_is_stale_can_be_removed() {
 fn of_many_that_remake_at_once_all_get_the_same() {
     let place = Backend::File.place();
     for _ in 0..20 {
-        small().remake_stale(true).open_or_create(&place).unwrap();
+        small().recreate_stale(true).open_or_create(&place).unwrap();
         age(&place);
         let opened: Vec<Pipe> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..8)
-                .map(|_| scope.spawn(|| small().remake_stale(true).open_or_create(&place).unwrap()))
+                .map(|_| scope.spawn(|| small().recreate_stale(true).open_or_create(&place).unwrap()))
                 .collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
@@ -486,7 +501,7 @@ fn a_pipe_for_which_there_is_no_space_is_refused_with_both_numbers_and_leaves_no
         for attempt in ["create", "open_or_create"] {
             let refused = end.ask(format!("{attempt} {place}"));
             assert!(
-                refused.starts_with("NoSpace") && refused.contains("needed: 1052672, free: 1048576"),
+                refused.starts_with("Limit(Space") && refused.contains("needed: 1052672, free: 1048576"),
                 "{refused}"
             );
         }
@@ -497,7 +512,7 @@ fn a_pipe_for_which_there_is_no_space_is_refused_with_both_numbers_and_leaves_no
         assert!(made.ends_with(" made"), "{made}");
         let refused = end.ask(format!("create {place}.2"));
         assert!(
-            refused.starts_with("NoSpace") && refused.contains("needed: 528384, free: 520192"),
+            refused.starts_with("Limit(Space") && refused.contains("needed: 528384, free: 520192"),
             "{refused}"
         );
         assert_eq!(end.ask(format!("unlink {place}")), "unlinked");
@@ -533,7 +548,7 @@ fn more_than_there_is_is_not_tried() {
     for backend in [Backend::Posix, Backend::File, Backend::Memfd] {
         let place = backend.place();
         let error = place.create(&Options::new().capacity(1 << 40)).unwrap_err();
-        let SetupError::NoSpace { needed, free, .. } = error else { panic!("{error:?}") };
+        let SetupError::Limit(Shortage::Space { needed, free, .. }) = error else { panic!("{error:?}") };
         assert_eq!(needed, (1 << 40) + 4096);
         assert!(free > 0 && free < needed, "{free}");
         assert!(error.to_string().contains(&needed.to_string()), "{error}");
@@ -548,7 +563,7 @@ fn a_limit_on_the_size_of_files_is_named() {
     let mut end = Process::start_under(&["sh", "-c", script, "sh"], "end", &[]);
     end.ask("capacity 1048576");
     let refused = end.ask(format!("create {place}"));
-    assert!(refused.starts_with("Limit") && refused.contains("RLIMIT_FSIZE"), "{refused}");
+    assert!(refused.starts_with("Limit(System") && refused.contains("RLIMIT_FSIZE"), "{refused}");
     assert!(place.is_unused());
     end.ask("capacity 4096");
     let made = end.ask(format!("create {place}"));
@@ -575,7 +590,7 @@ fn a_file_system_of_which_nothing_is_known_is_refused_by_name_or_number() {
         for attempt in attempts {
             let error = attempt.unwrap_err();
             assert!(
-                matches!(error, SetupError::FileSystem { magic: m, name: n, .. } if (m, n) == (magic, name)),
+                matches!(error, SetupError::File(FileProblem::FileSystem { magic: m, name: n, .. }) if (m, n) == (magic, name)),
                 "{file}: {error:?}"
             );
             let text = error.to_string();
@@ -593,12 +608,12 @@ fn what_cannot_keep_space_or_locks_is_refused() {
     let place = Backend::File.place();
     if let Some(mut end) = over(&place, "mount -t ramfs none DIR") {
         let refused = end.ask(format!("create {place}"));
-        assert!(refused.starts_with("FileSystem") && refused.contains("ramfs"), "{refused}");
+        assert!(refused.starts_with("File(FileSystem") && refused.contains("ramfs"), "{refused}");
     }
     let mount = "mount -t tmpfs none DIR && mkdir DIR/l DIR/u DIR/w && mount -t overlay none -o lowerdir=DIR/l,upperdir=DIR/u,workdir=DIR/w DIR && cd DIR";
     let Some(mut end) = over(&place, mount) else { return };
     let refused = end.ask(format!("create {place}"));
-    assert!(refused.starts_with("FileSystem") && refused.contains("overlay"), "{refused}");
+    assert!(refused.starts_with("File(FileSystem") && refused.contains("overlay"), "{refused}");
 }
 
 #[test]
@@ -608,7 +623,7 @@ fn a_read_only_mount_is_told_as_such() {
     let mount = "mount --bind DIR DIR && mount -o remount,ro,bind DIR";
     let Some(mut end) = over(&place, mount) else { return };
     let refused = end.ask(format!("open {place}"));
-    assert!(refused.starts_with("ReadOnly"), "{refused}");
+    assert!(refused.starts_with("File(ReadOnly"), "{refused}");
     // To watch, that is enough.
     assert_eq!(end.ask(format!("inspect {place}")), "producer NeverCame, consumer NeverCame, 0 used");
 }
@@ -655,7 +670,7 @@ fn where_no_file_can_be_without_a_name_none_is_made() {
         assert_eq!(end.hear(), "forbidden");
         for attempt in ["create", "open_or_create"] {
             let refused = end.ask(format!("{attempt} {place}"));
-            assert!(refused.starts_with("Directory") && refused.contains("code: 95"), "{refused}");
+            assert!(refused.starts_with("File(Directory") && refused.contains("code: 95"), "{refused}");
             assert!(place.is_unused());
         }
         // What somebody else has made is opened.

@@ -1,7 +1,9 @@
 //! LAYOUT.md, pinned: segments compared with it byte by byte, and a reader, a producer and a creator that were written
 //! from it alone. Nothing here uses the library's idea of where a word is.
 
-use shmpipe::{Consumer, Options, Pipe, RecvError, SetupError, WakeMode};
+use shmpipe::error::{Damage, Mismatch};
+use shmpipe::os::unix::OptionsExt;
+use shmpipe::{Consumer, Options, Pipe, RecvError, SetupError, Tagged, TryRecvError, WakeMode};
 use std::ffi::c_void;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
@@ -409,11 +411,11 @@ fn segment_is_what_the_document_says_byte_by_byte() {
     let segment = Segment::attach(name.segment()).enter(name.set());
     let (mut producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
 
-    producer.send_tagged(0xA1B2_C3D4, b"x").unwrap();
+    producer.send(Tagged(0xA1B2_C3D4, b"x")).unwrap();
     producer.send(b"").unwrap();
-    producer.send_tagged(1, &[b'B'; 2000]).unwrap();
+    producer.send(Tagged(1, &[b'B'; 2000])).unwrap();
     (0..2).for_each(|_| consumer.recv().unwrap().release());
-    producer.send_tagged(2, &[b'C'; 2040]).unwrap();
+    producer.send(Tagged(2, &[b'C'; 2040])).unwrap();
     consumer.recv().unwrap().release();
     // 16 bytes are left before the end of the ring: too few for what is reserved, enough for what is committed.
     let mut reservation = producer.reserve(56).unwrap();
@@ -421,8 +423,8 @@ fn segment_is_what_the_document_says_byte_by_byte() {
     reservation.tag(0x7FFF_FFFF);
     reservation.commit_len(3);
     let mut batch = producer.batch();
-    batch.push_tagged(5, b"batch").unwrap();
-    batch.push_tagged(6, b"").unwrap();
+    batch.push(Tagged(5, b"batch")).unwrap();
+    batch.push(Tagged(6, b"")).unwrap();
     batch.commit();
 
     let mut found = segment.bytes(0, segment.size);
@@ -501,10 +503,10 @@ fn example_in_the_document_is_a_segment_as_it_is() {
     let options = Options::new().capacity(4096).schema(0x1122_3344_5566_7788).wake_mode(WakeMode::Fence);
     let pipe = options.create(&name.0).unwrap();
     let (mut producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
-    producer.send_tagged(1, &[b'A'; 2040]).unwrap();
-    producer.send_tagged(2, &[b'B'; 2000]).unwrap();
+    producer.send(Tagged(1, &[b'A'; 2040])).unwrap();
+    producer.send(Tagged(2, &[b'B'; 2000])).unwrap();
     consumer.recv().unwrap().release();
-    let last = producer.send_tagged(3, b"around the end of the ring, at the start").unwrap();
+    let last = producer.send(Tagged(3, b"around the end of the ring, at the start")).unwrap();
     assert_eq!(last.get(), 4096);
 
     let segment = Segment::attach(name.segment()).enter(name.set());
@@ -571,13 +573,13 @@ fn reader_written_from_the_document_gets_every_message() {
                 let mut batch = producer.batch();
                 for k in i..i + 3 {
                     let (tag, bytes) = message(k % 5);
-                    positions.push(batch.push_tagged(tag, &bytes).unwrap().get());
+                    positions.push(batch.push(Tagged(tag, &bytes)).unwrap().get());
                 }
                 batch.commit();
                 i += 3;
             } else {
                 let (tag, bytes) = message(i);
-                positions.push(producer.send_tagged(tag, &bytes).unwrap().get());
+                positions.push(producer.send(Tagged(tag, &bytes)).unwrap().get());
                 i += 1;
             }
         }
@@ -631,7 +633,7 @@ fn producer_written_from_the_document_is_received() {
             }
         }
         receive_some(&mut consumer, &mut next, sent);
-        assert_eq!(consumer.try_recv().unwrap_err(), RecvError::Empty);
+        assert_eq!(consumer.try_recv().unwrap_err(), TryRecvError::Empty);
         producer.send(&[(9, b"the last one")]);
         producer.close();
         assert_eq!(consumer.recv().unwrap().to_vec(), b"the last one");
@@ -729,7 +731,10 @@ fn pipe_made_by_hand_is_opened() {
     let _segment = segment.enter(set);
     give_back(set, INIT);
 
-    assert!(matches!(Pipe::open(&name.0), Err(SetupError::Schema { found: 42, expected: 0 })));
+    assert!(matches!(
+        Pipe::open(&name.0),
+        Err(SetupError::Incompatible(Mismatch::Schema { found: 42, expected: 0 }))
+    ));
     let pipe = Options::new().schema(42).open_or_create(&name.0).unwrap();
     assert!(!pipe.created());
     assert_eq!((pipe.capacity(), pipe.id().get(), pipe.wake_mode()), (capacity, 4711, WakeMode::Fence));
@@ -806,7 +811,7 @@ fn half_made_pipe_is_recognised_by_stage_and_stager() {
         Segment::attach(name.segment()).word(0).store(ready, Ordering::Relaxed);
         set_value(name.set(), STAGE, STAGE_MAKING);
         assert!(
-            matches!(Pipe::open(&name.0), Err(SetupError::HalfMade { pid, .. }) if pid == std::process::id())
+            matches!(Pipe::open(&name.0), Err(SetupError::Damaged(Damage::Incomplete { pid, .. })) if pid == std::process::id())
         );
         let pipe = Pipe::open_or_create(&name.0).unwrap();
         assert!(pipe.created());

@@ -1,6 +1,7 @@
 //! The listing of pipes in files and memfds. In a process of its own: a listing opens, for a moment, every pipe that it finds, and
 //! other tests count what their process has open.
 
+use shmpipe::Lost;
 use shmpipe::{Listed, Location, Object, Options, SetupError, inspect, list, unlink};
 use shmpipe_testing::backend::Backend;
 use std::fs;
@@ -34,7 +35,7 @@ fn a_listing_has_files_by_their_addresses_with_the_processes_that_have_them_open
             _ => false,
         };
         let removed = list().pipes.into_iter().find(is_removed).expect("still open");
-        assert!(matches!(removed.snapshot, Err(SetupError::Removed { .. })), "{removed:?}");
+        assert!(matches!(removed.snapshot, Err(SetupError::Lost { lost: Lost::Removed, .. })), "{removed:?}");
         drop(pipe);
 
         drop(place.create(&small()).unwrap());

@@ -1,7 +1,9 @@
 //! Pipes in memfds: seals, descriptors, and handing them over.
 
-use shmpipe::handoff::{self, PeerProcess, Server};
-use shmpipe::{Options, Pipe, RecvError, SetupError, inspect, unlink, unlink_force};
+use shmpipe::error::{Damage, Distrust, Unsupported};
+use shmpipe::os::unix::fd_passing::{self, PeerProcess, Server};
+use shmpipe::os::unix::{OptionsExt, PipeExt};
+use shmpipe::{Options, Pipe, RecvTimeoutError, SetupError, inspect, unlink, unlink_force};
 use shmpipe_testing::backend::{Backend, Place};
 use shmpipe_testing::end::{self, NOBODY};
 use shmpipe_testing::process::part as play;
@@ -86,7 +88,7 @@ fn one_that_could_be_resized_is_refused_with_the_seal_that_it_lacks() {
         for attempt in [Pipe::open(address_of(&memfd)).map(drop), inspect(address_of(&memfd)).map(drop)] {
             let error = attempt.unwrap_err();
             assert!(
-                matches!(error, SetupError::Unsealed { missing: m, .. } if m == missing as u32),
+                matches!(error, SetupError::Untrusted(Distrust::Unsealed { missing: m, .. }) if m == missing as u32),
                 "{name}: {error:?}"
             );
             assert!(error.to_string().contains(name), "{error}");
@@ -110,7 +112,7 @@ fn what_is_no_memfd_is_refused() {
     ];
     for descriptor in descriptors {
         let error = Pipe::open(address_of(&descriptor)).unwrap_err();
-        let SetupError::Unsealed { missing, .. } = error else { panic!("{error:?}") };
+        let SetupError::Untrusted(Distrust::Unsealed { missing, .. }) = error else { panic!("{error:?}") };
         assert_eq!(missing as i32 & (libc::F_SEAL_SHRINK | libc::F_SEAL_GROW), SEALS & !libc::F_SEAL_SEAL);
     }
     let error = Pipe::open("fd:1000000").unwrap_err();
@@ -130,7 +132,7 @@ fn one_that_is_too_short_is_refused_with_both_sizes() {
     for size in [4096, 8191] {
         let error = Pipe::open(address_of(&memfd(size, SEALS, &image))).unwrap_err();
         assert!(
-            matches!(error, SetupError::TooSmall { size: found, needed: 8192 } if found == size as u64),
+            matches!(error, SetupError::Damaged(Damage::TooSmall { size: found, needed: 8192 }) if found == size as u64),
             "{size}: {error:?}"
         );
     }
@@ -156,17 +158,20 @@ fn the_address_says_how_it_can_be_used() {
     assert_eq!(inspect(pipe.address()).unwrap().segment_id, pipe.id());
     let (_place, path) = socket();
     let served = format!("memfd:{}", path.display());
+    for error in [Pipe::open("memfd").unwrap_err(), inspect("memfd").unwrap_err()] {
+        assert!(matches!(error, SetupError::Unsupported(Unsupported::Open { .. })), "{error:?}");
+    }
+    for address in [pipe.address().to_string(), served.clone()] {
+        let error = small().create(address.as_str()).unwrap_err();
+        assert!(matches!(error, SetupError::Unsupported(Unsupported::Create { .. })), "{error:?}");
+    }
     for error in [
-        Pipe::open("memfd").unwrap_err(),
-        small().create(pipe.address()).unwrap_err(),
-        small().create(served.as_str()).unwrap_err(),
-        inspect("memfd").unwrap_err(),
         unlink("memfd").unwrap_err(),
         unlink(pipe.address()).unwrap_err(),
         unlink_force(pipe.address()).unwrap_err(),
         unlink(served.as_str()).unwrap_err(),
     ] {
-        assert!(matches!(error, SetupError::CannotMake { .. }), "{error:?}");
+        assert!(matches!(error, SetupError::Unsupported(Unsupported::Remove { .. })), "{error:?}");
     }
 }
 
@@ -228,7 +233,7 @@ fn it_goes_with_the_last_who_has_it() {
     let (_place, path) = socket();
     let pipe = small().create("memfd").unwrap();
     let inode = inode_of(&pipe);
-    let server = handoff::serve(&path, &pipe).unwrap();
+    let server = fd_passing::serve(&path, &pipe).unwrap();
     let (producer, consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
     let again = pipe.reopen().unwrap();
     assert!(is_here(inode));
@@ -257,7 +262,7 @@ fn serving(server: Server, count: usize) -> JoinHandle<Result<PeerProcess, Setup
 fn both_sides_learn_with_whom_they_deal() {
     let (_place, path) = socket();
     let pipe = small().create("memfd").unwrap();
-    let server = handoff::serve(&path, &pipe).unwrap();
+    let server = fd_passing::serve(&path, &pipe).unwrap();
     assert_eq!(server.path(), path);
     let accepted = serving(server, 1);
     let mut end = end::start();
@@ -278,8 +283,8 @@ fn both_sides_learn_with_whom_they_deal() {
         assert!(is_over());
     }
 
-    let accepted = serving(handoff::serve(&path, &pipe).unwrap(), 1);
-    let (again, server) = handoff::connect(&path, &Options::new()).unwrap();
+    let accepted = serving(fd_passing::serve(&path, &pipe).unwrap(), 1);
+    let (again, server) = fd_passing::connect(&path, &Options::new()).unwrap();
     assert_eq!((again.id(), server.pid(), server.uid()), (pipe.id(), std::process::id(), us.0));
     accepted.join().unwrap().unwrap();
 }
@@ -288,14 +293,14 @@ fn both_sides_learn_with_whom_they_deal() {
 fn one_who_was_given_it_can_hand_it_on() {
     let ((_a, first), (_b, second)) = (socket(), socket());
     let pipe = small().create("memfd").unwrap();
-    let accepted = serving(handoff::serve(&first, &pipe).unwrap(), 1);
-    let (given, _) = handoff::connect(&first, &Options::new()).unwrap();
+    let accepted = serving(fd_passing::serve(&first, &pipe).unwrap(), 1);
+    let (given, _) = fd_passing::connect(&first, &Options::new()).unwrap();
     accepted.join().unwrap().unwrap();
     let mut producer = pipe.producer().unwrap();
     drop(pipe);
-    let accepted = serving(handoff::serve(&second, &given).unwrap(), 1);
+    let accepted = serving(fd_passing::serve(&second, &given).unwrap(), 1);
     drop(given);
-    let (given, _) = handoff::connect(&second, &Options::new()).unwrap();
+    let (given, _) = fd_passing::connect(&second, &Options::new()).unwrap();
     accepted.join().unwrap().unwrap();
     producer.send(b"from hand to hand").unwrap();
     assert_eq!(given.consumer().unwrap().recv().unwrap().to_vec(), b"from hand to hand");
@@ -306,8 +311,8 @@ fn a_pipe_with_a_name_is_not_handed_over() {
     let (_place, path) = socket();
     for backend in [Backend::SysV, Backend::Posix, Backend::File] {
         let place = backend.place();
-        let error = handoff::serve(&path, &place.create(&small()).unwrap()).unwrap_err();
-        assert!(matches!(error, SetupError::CannotHandOver { .. }), "{error:?}");
+        let error = fd_passing::serve(&path, &place.create(&small()).unwrap()).unwrap_err();
+        assert!(matches!(error, SetupError::Unsupported(Unsupported::FdPassing { .. })), "{error:?}");
         assert!(error.to_string().contains(place.as_str()), "{error}");
         assert!(!path.exists());
     }
@@ -319,19 +324,19 @@ fn where_somebody_serves_nobody_else_does_and_a_dead_ones_socket_is_replaced() {
     let pipe = small().create("memfd").unwrap();
     let mut other = end::start();
     assert_eq!(other.ask(format!("serve {}", path.display())), "serving");
-    let error = handoff::serve(&path, &pipe).unwrap_err();
+    let error = fd_passing::serve(&path, &pipe).unwrap_err();
     assert!(matches!(error, SetupError::Exists { .. }), "{error:?}");
     other.kill();
     assert!(path.exists(), "it was killed");
     assert!(matches!(Pipe::open(&place).unwrap_err(), SetupError::NotFound { .. }));
-    let accepted = serving(handoff::serve(&path, &pipe).unwrap(), 1);
+    let accepted = serving(fd_passing::serve(&path, &pipe).unwrap(), 1);
     assert_eq!(Pipe::open(&place).unwrap().id(), pipe.id());
     accepted.join().unwrap().unwrap();
     until("the end of the server", || !path.exists());
 
     // What is no socket is left alone.
     fs::write(&path, "something else").unwrap();
-    let error = handoff::serve(&path, &pipe).unwrap_err();
+    let error = fd_passing::serve(&path, &pipe).unwrap_err();
     assert!(matches!(error, SetupError::Exists { .. }), "{error:?}");
     assert_eq!(fs::read_to_string(&path).unwrap(), "something else");
 }
@@ -340,9 +345,9 @@ fn where_somebody_serves_nobody_else_does_and_a_dead_ones_socket_is_replaced() {
 fn a_server_that_goes_takes_only_its_own_socket_with_it() {
     let (_place, path) = socket();
     let pipe = small().create("memfd").unwrap();
-    let first = handoff::serve(&path, &pipe).unwrap();
+    let first = fd_passing::serve(&path, &pipe).unwrap();
     fs::remove_file(&path).unwrap();
-    let second = handoff::serve(&path, &pipe).unwrap();
+    let second = fd_passing::serve(&path, &pipe).unwrap();
     drop(first);
     assert!(path.exists());
     drop(second);
@@ -354,7 +359,7 @@ fn answered_by(answer: impl FnOnce(std::os::unix::net::UnixStream) + Send + 'sta
     let (_place, path) = socket();
     let listener = UnixListener::bind(&path).unwrap();
     let answering = thread::spawn(move || answer(listener.accept().unwrap().0));
-    let error = handoff::connect(&path, &Options::new()).unwrap_err();
+    let error = fd_passing::connect(&path, &Options::new()).unwrap_err();
     answering.join().unwrap();
     error
 }
@@ -378,7 +383,7 @@ fn what_another_socket_says_is_no_pipe() {
 fn who_listens_and_says_nothing_is_not_waited_for_for_ever() {
     let (_place, path) = socket();
     let _listener = UnixListener::bind(&path).unwrap();
-    let error = handoff::connect(&path, &Options::new()).unwrap_err();
+    let error = fd_passing::connect(&path, &Options::new()).unwrap_err();
     assert!(!matches!(error, SetupError::NotFound { .. }), "{error:?}");
 }
 
@@ -389,7 +394,7 @@ fn a_stranger_is_given_nothing() {
     }
     let (_place, path) = socket();
     let pipe = small().mode(0o666).create("memfd").unwrap();
-    let server = handoff::serve(&path, &pipe).unwrap();
+    let server = fd_passing::serve(&path, &pipe).unwrap();
     // Somebody has opened the socket to all, and the server does not know of it.
     fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
     let accepted = serving(server, 1);
@@ -397,7 +402,7 @@ fn a_stranger_is_given_nothing() {
     let refused = stranger.ask(format!("open memfd:{}", path.display()));
     assert!(!refused.starts_with("pipe"), "{refused}");
     let error = accepted.join().unwrap().unwrap_err();
-    let SetupError::Stranger { uid, pid, .. } = error else { panic!("{error:?}") };
+    let SetupError::Untrusted(Distrust::Peer { uid, pid, .. }) = error else { panic!("{error:?}") };
     assert_eq!((uid, pid), (NOBODY, stranger.pid()));
     assert!(error.to_string().contains("65534"), "{error}");
 }
@@ -413,7 +418,7 @@ fn from_a_stranger_nothing_is_taken_unless_he_is_trusted() {
     assert_eq!(stranger.ask(format!("serve {}", path.display())), "serving");
     for attempt in [Pipe::open(&place).map(drop), inspect(&place).map(drop)] {
         let error = attempt.unwrap_err();
-        let SetupError::Stranger { uid, pid, .. } = error else { panic!("{error:?}") };
+        let SetupError::Untrusted(Distrust::Peer { uid, pid, .. }) = error else { panic!("{error:?}") };
         assert_eq!((uid, pid), (NOBODY, stranger.pid()));
     }
     let pipe = small().trust_uid(NOBODY).open(&place).unwrap();
@@ -430,9 +435,9 @@ fn a_strangers_memfd_is_not_trusted_whoever_hands_it_on() {
     stranger.ask("capacity 4096");
     assert_eq!(stranger.ask(format!("serve {}", path.display())), "serving");
     let pipe = small().trust_uid(NOBODY).open(&place).unwrap();
-    let accepted = serving(handoff::serve(&relay, &pipe).unwrap(), 1);
+    let accepted = serving(fd_passing::serve(&relay, &pipe).unwrap(), 1);
     let error = Pipe::open(&relayed).unwrap_err();
-    assert!(matches!(error, SetupError::Untrusted { uid: NOBODY, .. }), "{error:?}");
+    assert!(matches!(error, SetupError::Untrusted(Distrust::Owner { uid: NOBODY, .. })), "{error:?}");
     accepted.join().unwrap().unwrap();
 }
 
@@ -440,17 +445,17 @@ fn a_strangers_memfd_is_not_trusted_whoever_hands_it_on() {
 fn a_connected_pair_ends_as_any_other() {
     let (place, path) = socket();
     let pipe = small().create("memfd").unwrap();
-    let server = handoff::serve(&path, &pipe).unwrap();
+    let server = fd_passing::serve(&path, &pipe).unwrap();
     let accepted = serving(server, 2);
     let mut consumer = pipe.consumer().unwrap();
-    for (ending, told) in [("close", RecvError::Closed), ("exit", RecvError::Abandoned)] {
+    for (ending, reported) in [("close", RecvTimeoutError::Closed), ("exit", RecvTimeoutError::PeerDied)] {
         let mut producer = end::start();
         producer.ask(format!("open {place}"));
         assert_eq!(producer.ask("producer"), "claimed");
         assert_eq!(producer.ask("send last"), "sent");
         producer.say(ending);
         assert_eq!(consumer.recv_deadline(within(LONG)).unwrap().to_vec(), b"last");
-        assert_eq!(consumer.recv_deadline(within(LONG)).unwrap_err(), told);
+        assert_eq!(consumer.recv_deadline(within(LONG)).unwrap_err(), reported);
     }
     accepted.join().unwrap().unwrap();
 }
@@ -460,7 +465,7 @@ fn a_connected_pair_ends_as_any_other() {
 fn a_server_is_readable_when_somebody_wants_to_be_served() {
     let (place, path) = socket();
     let pipe = small().create("memfd").unwrap();
-    let server = handoff::serve(&path, &pipe).unwrap();
+    let server = fd_passing::serve(&path, &pipe).unwrap();
     let is_readable = || {
         let mut poll = libc::pollfd { fd: server.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: one pollfd, as said.

@@ -1,8 +1,9 @@
 //! What the types promise: who may be sent and shared, and what errors say.
 
+use shmpipe::error::{Damage, Shortage, Unsupported};
 use shmpipe::{
-    Consumer, Message, Pipe, Producer, Record, RecvError, Reservation, Role, SendError, SetupError, Stopper,
-    Trusted,
+    CancelHandle, Consumer, Lost, Message, Pipe, Producer, Record, RecvTimeoutError, Reservation, Role,
+    SendTimeoutError, SetupError, Trusted, TryRecvError, TrySendError, WaitError, WrongSize,
 };
 use std::ops::Deref;
 
@@ -14,7 +15,7 @@ fn an_endpoint_may_be_sent_to_another_thread_and_not_shared() {
     is_send::<Producer<shmpipe::Trusted>>();
     is_send::<Consumer<shmpipe::Trusted>>();
     fn is_shared<T: Send + Sync + Clone>() {}
-    is_shared::<Stopper>();
+    is_shared::<CancelHandle>();
     is_shared::<Pipe>();
 
     // Of the two implementations both apply to a type that is Sync, or Clone, and then `_` has two meanings.
@@ -63,36 +64,46 @@ fn the_bytes_of_a_peer_that_is_not_trusted_are_never_behind_a_reference() {
 #[test]
 fn errors_are_clauses_that_say_what_is_the_case() {
     let send = [
-        SendError::TooLarge { length: 11, max: 10 },
-        SendError::Full,
-        SendError::TimedOut,
-        SendError::Stopped,
-        SendError::Closed,
-        SendError::Abandoned,
-        SendError::Removed,
+        SendTimeoutError::TooLarge { length: 11, max: 10 },
+        SendTimeoutError::TimedOut,
+        SendTimeoutError::Cancelled,
+        SendTimeoutError::Closed,
+        SendTimeoutError::PeerDied,
+        SendTimeoutError::Lost(Lost::Removed),
+        SendTimeoutError::Lost(Lost::Replaced),
+        SendTimeoutError::Lost(Lost::Role),
     ];
     let recv = [
-        RecvError::Empty,
-        RecvError::TimedOut,
-        RecvError::Stopped,
-        RecvError::Closed,
-        RecvError::Abandoned,
-        RecvError::Removed,
-        RecvError::WrongSize { found: 11, expected: 10 },
+        RecvTimeoutError::TimedOut,
+        RecvTimeoutError::Cancelled,
+        RecvTimeoutError::Closed,
+        RecvTimeoutError::PeerDied,
+        RecvTimeoutError::Lost(Lost::Removed),
+    ];
+    let others = [
+        TrySendError::Full.to_string(),
+        TryRecvError::Empty.to_string(),
+        WaitError::TimedOut.to_string(),
+        WrongSize { message: 11, expected: 10 }.to_string(),
     ];
     let address = || "ticks".parse().unwrap();
     let setup = [
         SetupError::NotFound { address: address() },
         SetupError::Exists { address: address() },
-        SetupError::HalfMade { address: address(), pid: 4711 },
-        SetupError::Limit { name: "SHMMNI", value: 1, asked: 2, place: "/proc/sys/kernel/shmmni" },
+        SetupError::Damaged(Damage::Incomplete { address: address(), pid: 4711 }),
+        SetupError::Limit(Shortage::System {
+            name: "SHMMNI",
+            value: 1,
+            requested: 2,
+            raise_in: "/proc/sys/kernel/shmmni",
+        }),
         SetupError::RoleTaken { role: Role::Producer, pid: None },
-        SetupError::Forked { address: address() },
+        SetupError::Unsupported(Unsupported::AfterFork { address: address() }),
     ];
     let texts = send.iter().map(ToString::to_string).chain(recv.iter().map(ToString::to_string));
-    for text in texts.chain(setup.iter().map(ToString::to_string)) {
+    for text in texts.chain(others).chain(setup.iter().map(ToString::to_string)) {
         assert!(!text.ends_with('.') && !text.starts_with(char::is_uppercase), "{text}");
-        assert!(text.len() > 20, "{text}");
+        assert!(text.len() > 18, "{text}");
     }
 }
 

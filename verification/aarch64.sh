@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Builds the tests for aarch64 and runs them under qemu-user: page size, layouts, system calls, code that only this target has
-# (copies by its own instructions, a char without a sign). Not the memory order: qemu on x86-64 runs everything in x86's order. That
-# is what litmus.sh is for.
+# Builds the tests for aarch64 and runs them under qemu-user. This checks page size, layouts, system calls and code that only this
+# target has (its own copies, unsigned chars). It does not check the memory order, since qemu on x86-64 keeps x86's order: litmus.sh
+# does that.
 #
-#   verification/aarch64.sh                     all of it
-#   verification/aarch64.sh --test conformance  others: what cargo test would take
+#   verification/aarch64.sh                     everything
+#   verification/aarch64.sh --test conformance  any arguments of cargo test
 #
-# Needs rustup, and on Debian gcc-aarch64-linux-gnu, libc6-dev-arm64-cross and qemu-user, which it installs as root. Tests
-# start themselves as other processes, so the kernel has to know qemu for this machine type (binfmt_misc); if it does
-# not, it is told so, as root, for as long as the tests run. Tests that qemu-user cannot run are listed below.
+# Needs rustup, and on Debian gcc-aarch64-linux-gnu, libc6-dev-arm64-cross and qemu-user, which it installs as root. Tests start
+# themselves as other processes, so the kernel must know qemu for this machine type (binfmt_misc). If it does not, this script
+# registers it, as root, while the tests run. Tests that qemu-user cannot run are listed below.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -21,7 +21,7 @@ if ! { command -v qemu-aarch64 && command -v aarch64-linux-gnu-gcc; } >/dev/null
 fi
 rustup target add $target
 
-# What cannot be run under qemu-user, each with its reason: parts of names, as for libtest's --skip.
+# Tests that cannot run under qemu-user, by parts of their names (libtest's --skip), with the reason.
 skipped=()
 skip() { # REASON NAME...
     shift
@@ -34,8 +34,8 @@ skip "no ptrace" who_removes_a_pipe_takes_none_away_that_has_come_meanwhile
 skip "no seccomp" where_no_file_can_be_without_a_name
 skip "a library compiled here is not one of the target's" undo::
 skip "madvise, mincore and prctl of pages are qemu's own" pages::tests
-# Of tests/conformance what is about one process, and streams; the rest is about ends, deaths and roles of processes that are
-# started while a pipe is open (MADV_DONTFORK again). Not tests/hostile: forks and single steps.
+# From tests/conformance only the tests of one process and of streams. The rest starts processes while a pipe is open
+# (MADV_DONTFORK again). No tests/hostile: it forks and single-steps.
 
 if ! [ -e $binfmt/qemu-aarch64 ]; then
     [ -e $binfmt/register ] || mount -t binfmt_misc none $binfmt
@@ -48,7 +48,7 @@ fi
 
 export QEMU_LD_PREFIX=/usr/aarch64-linux-gnu
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
-# qemu has been seen to hang: no test program takes longer.
+# qemu sometimes hangs. No test program takes longer.
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="timeout -k 5 1200"
 cargo_test() {
     cargo test --locked --no-fail-fast --target $target -p shmpipe \

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Reads which module of the library, and of the command line, names which other, and fails if one names a module above it. DESIGN.md says
-# what each is for.
+# Prints which modules of the library, and of the command line, name which others, and fails if one names a module above it.
+# DESIGN.md says what each is for.
 #
-#   verification/floors.sh            prints the floors, each with those below that it stands on
+#   verification/floors.sh            prints each floor with those below that it uses
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# From the ground up. `//` and what follows it is no code.
-library="permissions position os protocol address error options segment backend pipe inspect handoff endpoint"
+# From the ground up. Comments do not count.
+library="permissions position sys protocol address error options segment backend pipe inspect os endpoint"
 cli="exit args system output commands main"
-protocol="sync record corruption layout processor copy bell peer half ring front reader recovery writer models"
+protocol="sync record corruption layout processor copy wakeup liveness half ring front reader recovery writer models"
 
-# Prints the arrows of the modules in a folder: who names whom.
+# Prints the arrows between the modules of a folder.
 arrows() { # FOLDER PREFIX
     find "$1" -name '*.rs' | sort | while read -r file; do
         module=${file#"$1"/}
@@ -21,7 +21,7 @@ arrows() { # FOLDER PREFIX
     done | sort -u | awk '$1 != $2'
 }
 
-# Fails if an arrow leads up, or if a module has no floor.
+# Fails if an arrow points up, or if a module has no floor.
 check() { # FLOORS FOLDER PREFIX
     arrows "$2" "$3" | awk -v floors="$1" -v folder="$2" '
         BEGIN { count = split(floors, name, " "); for (i = 1; i <= count; i++) floor[name[i]] = i }
@@ -42,13 +42,13 @@ check "$protocol" src/protocol crate::protocol
 echo "the command line:"
 check "$cli" crates/cli/src crate
 
-# What the models run is free of the operating system: only `sync` knows of it.
-if grep -rnE 'crate::os|\blibc::|std::(fs|io|net|process|thread)' src/protocol --include='*.rs' |
+# The protocol runs under loom, so it names the operating system in `sync` alone.
+if grep -rnE 'crate::sys|\blibc::|std::(fs|io|net|process|thread)' src/protocol --include='*.rs' |
     grep -vE '^src/protocol/(sync|models|copy/tests)[./]|^[^:]*:[0-9]*: *//|libc::memcpy'; then
     echo "the protocol names the operating system"
     exit 1
 fi
-# A path from the crate's root goes past the floors.
+# A path to the root of the crate would bypass the floors.
 if grep -rnE '\bcrate::[A-Z]' src --include='*.rs' | grep -vE '^[^:]*:[0-9]*: *//|\]\(crate::'; then
     echo "a name from the root of the crate: name its module"
     exit 1

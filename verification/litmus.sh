@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Runs the litmus files through herd7: what must never happen is `Never`, and without its order it is `Sometimes`.
+# Runs the litmus files through herd7. Each claim must be `Never`, and `Sometimes` without its ordering.
 #
 #   verification/litmus.sh             all files
-#   verification/litmus.sh sleep space those whose names start so
+#   verification/litmus.sh sleep space files whose names start with these words
 #
-# Each file has, in the comment at its head, variants of itself as sed scripts: `also NAME: SED` must be Never as well,
-# `without NAME: SED` must be Sometimes, or a race. C11 files are run under RC11 and under the C11 model with the weaker
-# SC (partialSC): a claim has to hold in both, a weakened one has to fail in one.
+# The comment at the head of each file lists variants as sed scripts: `also NAME: SED` must be Never as well, `without NAME: SED`
+# must be Sometimes, or a race. C11 files run under RC11 and under the C11 model with the weaker SC (partialSC): a claim must hold in
+# both, a weakened one must fail in one.
 #
-# herd7 is Debian's (herdtools7), where that has it; else it comes from a minimal sid in target/verification (650 MB),
-# for which root, debootstrap and network are needed.
+# herd7 comes from Debian's herdtools7 if there is one, else from a minimal sid in target/verification (650 MB), which needs root,
+# debootstrap and network.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -95,7 +95,7 @@ run() { # FILE
     while IFS= read -r line; do
         kind=${line%% *} line=${line#* }
         variant=${line%%: *} script=${line#*: }
-        # The comment itself is left as it is.
+        # Leaves the comment itself unchanged.
         sed '1,/^\*)/b;'"$script" "$1" >"$scratch/variant.litmus"
         if cmp -s "$1" "$scratch/variant.litmus"; then
             report "" "$name, $kind $variant" "the sed script changes nothing" WRONG

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Runs the tests of the copies, between guard pages, as other processors and another C library run them. Copies of more
-# than 64 bytes call the C library's memcpy, which chooses its code by what the processor has.
+# Runs the tests of the copies, between guard pages, on other processors and with another C library. Copies of more than 64 bytes
+# call the C library's memcpy, which selects its code by processor.
 #
-#   verification/processors.sh            all of it
+#   verification/processors.sh            everything
 #   verification/processors.sh nehalem    without AVX and without fast string moves, under qemu-user
 #   verification/processors.sh valgrind   the machine code by valgrind's interpretation, and its own memcpy
 #   verification/processors.sh musl       musl's memcpy
@@ -21,7 +21,7 @@ need() { # PROGRAM PACKAGE
     apt-get install -y --no-install-recommends "$2"
 }
 
-# Fails if the copies' tests are not there.
+# Runs the tests of the copies. Fails if there are none.
 copies() { # RUNNER ARGUMENT...
     local said
     said=$(CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$1 \
@@ -32,7 +32,7 @@ copies() { # RUNNER ARGUMENT...
 nehalem() {
     step "x86-64 without AVX and ERMS"
     need qemu-x86_64 qemu-user
-    # What glibc itself believes to run on.
+    # The processor that glibc detects.
     loader=$(ldd /bin/true | grep -o '/[^ ]*/ld-linux[^ ]*')
     if qemu-x86_64 -cpu Nehalem "$loader" --help | grep 'x86-64-v3 (supported'; then
         echo "glibc finds AVX2: that is not the processor asked for"

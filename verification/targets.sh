@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# The targets besides x86_64-unknown-linux-gnu, and the oldest compiler.
+# Checks the targets besides x86_64-unknown-linux-gnu, and the oldest supported compiler.
 #
-#   verification/targets.sh          all of it
-#   verification/targets.sh check    the library and the command line compile for what is supported, 32 bits say why not, and they
-#                                    compile with the oldest compiler that is supported
-#   verification/targets.sh musl     the tests, linked with musl, run here
-#   verification/targets.sh oldest   the library's tests, by the oldest compiler that is supported
+#   verification/targets.sh          everything
+#   verification/targets.sh check    library and command line compile for the supported targets and with the oldest supported
+#                                    compiler; 32-bit targets are refused with the reason
+#   verification/targets.sh musl     runs the tests linked with musl
+#   verification/targets.sh oldest   runs the library's tests built by the oldest supported compiler
 #
-# Needs rustup, which gets compilers and targets, and a C linker. aarch64's tests are run by aarch64.sh.
+# Needs rustup, which installs compilers and targets, and a C linker. aarch64.sh runs the tests for aarch64.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target/verification/targets}
 
-# Little-endian all of them: nothing here can run, or would show, the other order.
+# All little-endian: nothing here could run the other byte order.
 supported="aarch64-unknown-linux-gnu aarch64-unknown-linux-musl riscv64gc-unknown-linux-gnu x86_64-unknown-linux-musl"
 refused=i686-unknown-linux-gnu
 oldest=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)

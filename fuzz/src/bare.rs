@@ -3,6 +3,7 @@
 //! The kernel frees it with the process, however that ends.
 
 use crate::model::Image;
+use shmpipe::os::unix::PipeExt;
 use shmpipe::{Options, Pipe, WakeMode};
 use shmpipe_testing::guarded::guarded;
 use shmpipe_testing::layout;

@@ -1,58 +1,58 @@
-//! The file backends: a POSIX shared memory object, a file of any local file system, a memfd.
+//! The file backend: POSIX shared memory objects, files on local file systems, memfds.
 //!
-//! A role is a lock on one byte of the file (`F_OFD_SETLK`), held by an open file description that nothing but a mapping
-//! refers to: the kernel drops it when the mapping goes, which it does at `munmap`, at `exec` and when the process
-//! ends, whatever ends it, and `fork` does not copy it. See `lock.rs`.
+//! A role is a lock on one byte of the file (`F_OFD_SETLK`). Only a mapping refers to the open file description that holds the
+//! lock, so the kernel releases the lock when the mapping ends: at `munmap`, at `exec`, or when the process ends for any reason.
+//! `fork` does not copy the mapping. See `lock.rs`.
 //!
-//! A named file appears at its name complete: it is made without one and linked. So there is nothing half-made to
-//! repair, and no lock to make or open under. Whoever opens a file locks a byte of it, for reading, as a guest, and
-//! then looks whether the name still leads to it; whoever removes one holds both roles.
+//! A named file is complete when its name appears: it is created without a name and then linked. So there are no incomplete files
+//! to repair, and creating and opening need no lock. A process that opens a file takes a shared lock on its attachment byte, then
+//! checks that the name still leads to the file. A process that removes a file holds both roles.
 
+mod candidate;
+mod create;
 pub(crate) mod descriptor;
 mod filesystem;
 mod find;
-mod found;
-mod guard;
 mod lock;
-mod make;
 mod open;
+mod role_lock;
 pub(crate) mod served;
 mod socket;
 mod unlink;
 mod view;
 
+pub(crate) use candidate::denied;
+pub(crate) use create::permissions;
 pub(crate) use find::{Location, PipeFile, find};
-pub(crate) use found::denied;
-pub(crate) use make::permissions;
 pub(crate) use open::{attach, attach_received};
 pub(crate) use unlink::unlink;
 pub(crate) use view::view;
 
-use crate::address::{POSIX, Place};
+use crate::address::{AddressForm, POSIX};
 use std::path::PathBuf;
 
-/// Where a file is to be found.
+/// Where to get the file from.
 enum Source<'a> {
-    /// Under this absolute path.
+    /// This absolute path.
     Named(PathBuf),
-    /// Nowhere yet.
+    /// A new memfd.
     NewMemfd,
-    /// Open, as this descriptor.
+    /// A memfd that is open as this descriptor.
     Descriptor(i32),
-    /// Whoever listens at this Unix socket has it.
+    /// The process that listens at this Unix socket passes a memfd.
     Served(&'a std::path::Path),
 }
 
 impl<'a> Source<'a> {
-    fn of(place: &'a Place) -> std::io::Result<Self> {
-        Ok(match place {
-            Place::Posix(name) => Source::Named(PathBuf::from(POSIX).join(name)),
+    fn of(form: &'a AddressForm) -> std::io::Result<Self> {
+        Ok(match form {
+            AddressForm::Posix(name) => Source::Named(PathBuf::from(POSIX).join(name)),
             // Absolute, so that a later change of the working directory does not matter.
-            Place::File(path) => Source::Named(std::path::absolute(path)?),
-            Place::Memfd => Source::NewMemfd,
-            Place::Descriptor(number) => Source::Descriptor(*number),
-            Place::Served(path) => Source::Served(path),
-            place => unreachable!("{place:?} is a System V segment"),
+            AddressForm::File(path) => Source::Named(std::path::absolute(path)?),
+            AddressForm::Memfd => Source::NewMemfd,
+            AddressForm::Descriptor(number) => Source::Descriptor(*number),
+            AddressForm::Served(path) => Source::Served(path),
+            form => unreachable!("{form:?} is a System V segment"),
         })
     }
 }

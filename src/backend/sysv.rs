@@ -1,17 +1,17 @@
-//! The System V backend: a segment made with shmget, and the semaphore set beside it under the same key.
+//! The System V backend: a segment (`shmget`) and a semaphore set (`semget`) under the same key.
 //!
-//! Making, opening and removing a pipe each hold the set's INIT lock throughout, so that any number of starters end
-//! with one good segment. The order of making is: stage MAKING, segment, identity, `ready`, stage MADE; a creator
-//! that dies on the way leaves behind what the next one recognises as half-made. The order of removing is: segment,
-//! set; whoever waited for the lock finds the set gone and starts again.
+//! Creating, opening and removing a pipe each hold the set's `Init` semaphore throughout, so that any number of processes that
+//! start together get the same complete segment. The order of creation is: `Stage::Creating`, segment, identity, `ready`,
+//! `Stage::Created`. If the creator dies on the way, the next process recognises the segment as incomplete. The order of removal
+//! is: segment, set. A process that waited for the lock finds the set gone and retries.
 
-mod guard;
 mod limits;
-mod memory;
 mod open;
+mod role_lock;
 mod semaphores;
 mod structs;
-mod target;
+mod sysv_request;
+mod sysv_segment;
 mod undo;
 mod unlink;
 mod view;
@@ -19,18 +19,18 @@ mod view;
 pub(crate) use open::attach;
 pub(crate) use semaphores::{COUNT, OPERATIONS};
 pub(crate) use unlink::unlink;
-pub(crate) use view::{Guarded, SetState, guarded_by, set_state, view};
+pub(crate) use view::{SetState, SetTarget, set_state, target_of_set, view};
 
-use memory::Memory;
 use std::thread;
 use std::time::{Duration, Instant};
+use sysv_segment::SysvSegment;
 
-/// How many besides `us` are attached to a segment, given a moment for those to go who only took a look. The caller
-/// holds the lock. If it cannot be told, somebody is.
-fn settled(memory: Memory, us: u64) -> u64 {
-    let deadline = Instant::now() + LOOKING;
+/// How many attachments a segment has besides `own`, after a moment in which processes that only inspect it detach. The caller
+/// holds the lock. Unknown counts as 1.
+fn other_attachments(segment: SysvSegment, own: u64) -> u64 {
+    let deadline = Instant::now() + INSPECTION_TIME;
     loop {
-        match memory.status().map_or(1, |status| status.attached.saturating_sub(us)) {
+        match segment.status().map_or(1, |status| status.attached.saturating_sub(own)) {
             0 => return 0,
             others if Instant::now() >= deadline => return others,
             _ => thread::sleep(Duration::from_millis(5)),
@@ -38,5 +38,5 @@ fn settled(memory: Memory, us: u64) -> u64 {
     }
 }
 
-/// How long it may take somebody to look at a segment, or to make one.
-pub(crate) const LOOKING: Duration = Duration::from_secs(1);
+/// How long another process may take to inspect a segment, or to create one.
+pub(crate) const INSPECTION_TIME: Duration = Duration::from_secs(1);

@@ -1,16 +1,16 @@
-//! A claimed role, and what can be known through it: whether it still stands, and whether the peer is there.
+//! A claimed role: whether we still hold it, and whether the peer is attached.
 
-use crate::endpoint::stop::Stopper;
-use crate::endpoint::wait::{Awaited, Ended, Patience, wait_for};
-use crate::error::{Loss, SetupError};
+use crate::endpoint::cancel::CancelHandle;
+use crate::endpoint::wait::{Awaited, wait_for};
+use crate::error::{CloseError, Lost, SetupError, WaitError};
 use crate::pipe::Pipe;
 use crate::protocol::half::Half;
-use crate::protocol::peer::{Peer, Role, State};
-use crate::segment::GuardError;
-use std::marker::PhantomData;
-use std::time::{Duration, Instant};
+use crate::protocol::liveness::{Peer, Role, State};
+use crate::protocol::sync::Futex;
+use crate::segment::RoleLockError;
+use std::time::Instant;
 
-/// A claimed role: given back when dropped, or by the kernel when we die.
+/// A claimed role: released when dropped, or by the kernel when we die.
 #[derive(Debug)]
 pub(crate) struct Claim {
     pipe: Pipe,
@@ -33,65 +33,63 @@ impl Claim {
         self.held && self.pipe.segment().mapping.is_ours()
     }
 
-    /// Gives the role back.
-    pub(crate) fn release(&mut self) -> Result<(), SetupError> {
+    /// Releases the role.
+    pub(crate) fn release(&mut self) -> Result<(), CloseError> {
         self.held = false;
         self.pipe.segment().release(self.role)
     }
 
-    /// Leaves the role to whoever has claimed it behind us. To give it back would be to give theirs back.
-    pub(crate) fn forget(&mut self) -> SetupError {
+    /// Abandons the role to a process that has claimed it too. Releasing it would release that process's claim.
+    pub(crate) fn forget(&mut self) -> CloseError {
         self.held = false;
         self.pipe.segment().forget(self.role)
     }
 
-    fn is_free(&self, role: Role) -> Result<bool, Loss> {
-        let guard = &self.pipe.segment().guard;
-        match guard.is_free(role) {
+    fn is_free(&self, role: Role) -> Result<bool, Lost> {
+        let roles = &self.pipe.segment().roles;
+        match roles.is_free(role) {
             Ok(free) => Ok(free),
-            Err(GuardError::Gone) => Err(guard.loss()),
-            // No answer is no news.
-            Err(GuardError::Taken | GuardError::Unaccounted(_) | GuardError::Os { .. }) => Ok(false),
+            Err(RoleLockError::Gone) => Err(roles.loss().into()),
+            // An error does not mean that the role is free.
+            Err(RoleLockError::Taken | RoleLockError::Unaccounted(_) | RoleLockError::Os { .. }) => Ok(false),
         }
     }
 
-    /// Makes sure that our own claim still stands, and that nobody has claimed the role since: whoever may write to a semaphore
-    /// set can free a role, and the next one to come then holds it too.
-    pub(crate) fn check(&self, is_succeeded: bool) -> Result<(), Loss> {
+    /// Checks that we still hold the role, and that no other process has claimed it since. A process that may write to the
+    /// semaphore set can free a role; the next claim then succeeds too.
+    pub(crate) fn check(&self, is_succeeded: bool) -> Result<(), Lost> {
         let is_lost = self.is_free(self.role)? || is_succeeded;
-        if is_lost { Err(Loss::Claims { attached: 1 }) } else { Ok(()) }
+        if is_lost { Err(Lost::Role) } else { Ok(()) }
     }
 
-    /// Whether the kernel says that nobody holds the peer's role.
-    pub(crate) fn peer_is_gone(&self) -> Result<bool, Loss> {
+    /// Whether the kernel says that the peer's role is free.
+    pub(crate) fn peer_is_gone(&self) -> Result<bool, Lost> {
         self.is_free(self.role.peer())
     }
 
-    /// What the peer's state word and the kernel say about it together.
+    /// The state of the peer, by its state word and by the kernel.
     pub(crate) fn peer(&self, state: State) -> Peer {
-        Peer::of(state, self.pipe.segment().guard.is_free(self.role.peer()).ok())
+        Peer::of(state, self.pipe.segment().roles.is_free(self.role.peer()).ok())
     }
 
-    /// Blocks until a peer attaches, or until one has come and gone whose end was not reported yet.
-    pub(crate) fn wait_for_peer<E: From<Ended> + From<Loss>>(
+    /// Blocks until a peer attaches. Also returns if one has attached and ended meanwhile, and its end is not reported yet.
+    pub(crate) fn wait_for_peer(
         &self,
         half: &impl Half,
         deadline: Option<Instant>,
-        stopper: &Stopper,
-    ) -> Result<(), E> {
-        let patience = deadline.map_or(Patience::Forever, Patience::Until);
-        let now = half.peer_state();
-        let coming = Coming { claim: self, half, stopper, now, asked_about: None, error: PhantomData };
-        wait_for(coming, self.pipe.wait(), patience, stopper)
+        cancel: &CancelHandle,
+    ) -> Result<(), WaitError> {
+        let arrival = Arrival { claim: self, half, seen: half.peer_state(), kernel_queried_for: None };
+        wait_for(arrival, self.pipe.wait(), deadline, cancel)
     }
 
-    /// Closes, if it is ours to close and not closed yet.
-    pub(crate) fn end(&mut self, half: &mut impl Half) -> Result<(), SetupError> {
+    /// Closes, unless it is closed already or another process closes it.
+    pub(crate) fn end(&mut self, half: &mut impl Half) -> Result<(), CloseError> {
         if !self.is_ours() {
             return Ok(());
         }
         if half.is_succeeded() {
-            // It is another one's to close.
+            // The successor closes.
             return Err(self.forget());
         }
         half.close();
@@ -99,39 +97,41 @@ impl Claim {
     }
 }
 
-/// A peer that is to come.
-struct Coming<'a, H, E> {
+/// Waiting for a peer to attach.
+struct Arrival<'a, H> {
     claim: &'a Claim,
     half: &'a H,
-    stopper: &'a Stopper,
-    /// Its state at the last look.
-    now: State,
-    /// The state about which the kernel was asked last: once for each change.
-    asked_about: Option<State>,
-    error: PhantomData<E>,
+    /// Its state at the last poll.
+    seen: State,
+    /// The state for which the kernel was last queried: once per change.
+    kernel_queried_for: Option<State>,
 }
 
-impl<H: Half, E: From<Ended> + From<Loss>> Awaited for Coming<'_, H, E> {
-    type Found = ();
-    type Error = E;
+impl<H: Half> Awaited for Arrival<'_, H> {
+    type Output = ();
+    type Error = WaitError;
 
-    fn look(&mut self) -> Result<Option<()>, E> {
-        self.now = self.half.peer_state();
-        if self.asked_about.replace(self.now) == Some(self.now) {
+    fn poll(&mut self) -> Result<Option<()>, WaitError> {
+        self.seen = self.half.peer_state();
+        if self.kernel_queried_for.replace(self.seen) == Some(self.seen) {
             return Ok(None);
         }
-        let is_there = self.half.is_news(self.now) || self.claim.peer(self.now) == Peer::Open;
+        let is_there = self.half.is_unreported(self.seen) || self.claim.peer(self.seen) == Peer::Open;
         Ok(is_there.then_some(()))
     }
 
-    fn sleep(&mut self, slice: Duration) {
-        self.stopper.sleep(self.half.bell(), || self.half.sleep_for_peer(self.now, slice));
+    fn prepare_sleep(&mut self) -> Option<u32> {
+        self.half.prepare_sleep_for_peer(self.seen)
     }
 
-    fn check(&mut self) -> Result<Option<()>, E> {
+    fn event_count(&self) -> &Futex {
+        self.half.event_count()
+    }
+
+    fn check(&mut self) -> Result<Option<()>, WaitError> {
         self.claim.check(self.half.is_succeeded())?;
-        // The kernel may have had no answer the last time.
-        self.asked_about = None;
+        // The last query may have failed.
+        self.kernel_queried_for = None;
         Ok(None)
     }
 }
@@ -139,7 +139,7 @@ impl<H: Half, E: From<Ended> + From<Loss>> Awaited for Coming<'_, H, E> {
 impl Drop for Claim {
     fn drop(&mut self) {
         if self.is_ours() {
-            // It fails only if the pipe was removed, and the claim with it.
+            // Fails only if the pipe was removed, and the claim with it.
             let _ = self.release();
         }
     }

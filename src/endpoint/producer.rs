@@ -1,70 +1,80 @@
 //! The sending end.
 
+use crate::endpoint::batch::Batch;
+use crate::endpoint::cancel::CancelHandle;
 use crate::endpoint::claim::Claim;
+use crate::endpoint::deadline::{At, Deadline, Never, Now};
 use crate::endpoint::distance::Distance;
-use crate::endpoint::stop::Stopper;
+use crate::endpoint::payload::{Bytes, Outgoing, Payload, total_length};
+use crate::endpoint::reservation::Reservation;
+use crate::endpoint::stream_backoff::StreamBackoff;
 use crate::endpoint::trust::{Trusted, Untrusted};
-use crate::endpoint::wait::{Awaited, Patience, Rest, wait_for};
-use crate::error::{SendError, SetupError};
+use crate::endpoint::wait::{Awaited, wait_for};
+use crate::error::{
+    CloseError, Lost, Rejected, SendError, SendTimeoutError, SetupError, TrySendError, WaitError,
+};
 use crate::pipe::Pipe;
 use crate::position::Position;
 use crate::protocol::copy;
-use crate::protocol::front::{Slot, Uncommitted};
+use crate::protocol::corruption::Corruption;
+use crate::protocol::front::Slot;
 use crate::protocol::half::Half;
-use crate::protocol::layout::MIN_CAPACITY;
-use crate::protocol::layout::count_wait;
-use crate::protocol::peer::{Peer, Role};
+use crate::protocol::layout::{MIN_CAPACITY, count_wait};
+use crate::protocol::liveness::{Peer, Role};
 use crate::protocol::processor::Processor;
 use crate::protocol::record;
-use crate::protocol::ring::Payload;
-use crate::protocol::writer::{Refusal, Writer};
+use crate::protocol::sync::Futex;
+use crate::protocol::writer::{ReserveError, Writer};
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
-use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
-/// The sending end of a pipe. There is one at a time; dropping it closes the pipe for this side.
+/// The sending end of a pipe. A pipe has one at a time. Dropping it closes the pipe for this side.
 ///
-/// It can be sent to another thread, and is used by one at a time. Its methods come in four forms: `try_x` returns
-/// at once and makes no system call unless it has to wake a sleeping consumer; `x` waits for space; `x_timeout` waits
-/// for so long, `x_deadline` until then.
+/// A producer can move to another thread; one thread uses it at a time. There are three ways to send, each in four forms:
 ///
-/// # Ends of the consumer
+/// | | now or not at all | blocks | for a [`Duration`] at most | until an [`Instant`] |
+/// |---|---|---|---|---|
+/// | copies a [`Payload`] | [`try_send`](Self::try_send) | [`send`](Self::send) | [`send_timeout`](Self::send_timeout) | [`send_deadline`](Self::send_deadline) |
+/// | reserves space to write in | [`try_reserve`](Self::try_reserve) | [`reserve`](Self::reserve) | [`reserve_timeout`](Self::reserve_timeout) | [`reserve_deadline`](Self::reserve_deadline) |
+/// | adds to a [`batch`](Self::batch) | [`try_push`](Batch::try_push) | [`push`](Batch::push) | [`push_timeout`](Batch::push_timeout) | [`push_deadline`](Batch::push_deadline) |
+///
+/// # When the consumer goes away
 /// | the consumer | `send` into a full pipe |
 /// |---|---|
-/// | has never come, or its end was told already | waits |
-/// | is alive and does not receive | waits |
-/// | has closed while we were attached | `Closed` at once, also when there is space |
-/// | has died | `Abandoned` once, within 200 ms; then waits for a successor |
+/// | never attached, or its end was reported already | blocks |
+/// | is alive and does not receive | blocks |
+/// | closed while this producer was attached | [`Closed`](SendError::Closed) at once, even if there is space |
+/// | died | [`PeerDied`](SendError::PeerDied) once, within 200 ms; the next call waits for a successor |
 ///
 /// # Progress
-/// Sending without waiting is wait-free: a bounded number of steps whatever the consumer does. It takes one pass over
-/// the payload.
+/// A send that need not wait is wait-free: a bounded number of steps, whatever the consumer does. It makes one pass over the payload,
+/// and a system call only to wake a sleeping consumer.
 pub struct Producer<P = Untrusted> {
-    inner: Inner,
+    pub(super) inner: Inner,
     /// The promise; and a `Cell`, which keeps two threads from using a reference at the same time.
     promise: PhantomData<(P, Cell<()>)>,
 }
 
-/// Bytes of the longest message that is sent in line with the caller's code: such a one costs little more than a call. Every
+/// Bytes of the longest message that is sent in line with the caller's code, where a call would cost as much as the copy. Every
 /// ring takes it.
-const SHORT: usize = record::max_length(MIN_CAPACITY) as usize;
+pub(super) const SHORT: usize = record::max_length(MIN_CAPACITY) as usize;
 
 #[derive(Debug)]
-struct Inner {
-    writer: Writer,
+pub(super) struct Inner {
+    pub(super) writer: Writer,
     max: usize,
-    rest: Rest,
+    backoff: StreamBackoff,
     distance: Distance,
-    stopper: Stopper,
+    cancel: CancelHandle,
     claim: Claim,
 }
 
 impl Inner {
-    /// Whether a message of so many bytes is better written past the caches.
+    /// Whether a message of this length is better written with non-temporal stores.
     #[inline(always)]
-    fn is_streaming(&mut self, length: usize) -> bool {
+    pub(super) fn is_streaming(&mut self, length: usize) -> bool {
         length >= copy::LONG && self.is_far(length)
     }
 
@@ -75,6 +85,62 @@ impl Inner {
             distance.read(last, load);
         }
         distance.is_far()
+    }
+
+    /// A slot for a message of `length` bytes behind the tail.
+    #[inline(never)]
+    pub(super) fn slot<D: Deadline>(&mut self, length: usize, deadline: D) -> Result<Slot, D::SendError> {
+        self.check_length(length)?;
+        self.slot_at(self.writer.tail(), length, deadline)
+    }
+
+    pub(super) fn check_length(&self, length: usize) -> Result<(), Rejected> {
+        let max = self.max;
+        if length > max { Err(Rejected::TooLarge { length, max }) } else { Ok(()) }
+    }
+
+    /// A slot for a message of `length` bytes behind `at`.
+    #[inline(always)]
+    pub(super) fn slot_at<D: Deadline>(
+        &mut self,
+        at: u64,
+        length: usize,
+        deadline: D,
+    ) -> Result<Slot, D::SendError> {
+        match self.writer.slot(at, length) {
+            Ok(slot) => Ok(slot),
+            Err(ReserveError::Full) => deadline.for_space(|until| self.wait_for_space(at, length, until)),
+            Err(ReserveError::Closed) => Err(Rejected::Closed.into()),
+            Err(ReserveError::Corrupt(corruption)) => Err(Rejected::Corrupt(corruption).into()),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wait_for_space(
+        &mut self,
+        at: u64,
+        length: usize,
+        deadline: Option<Instant>,
+    ) -> Result<Slot, SendTimeoutError> {
+        let Inner { writer, cancel, claim, backoff, .. } = self;
+        backoff.pause(writer.counters().messages(), writer.tail());
+        count_wait(writer.counters());
+        let strategy = claim.pipe().wait();
+        wait_for(Space { writer, claim, at, length }, strategy, deadline, cancel)
+    }
+
+    /// Writes a message in parts into its slot, all but the word that commits it.
+    pub(super) fn fill_parts(&mut self, slot: Slot, parts: &[&[u8]], length: usize) {
+        self.writer.clear_next(slot);
+        self.writer.clear_padding(slot);
+        let payload = self.writer.payload(slot, length);
+        let mut offset = 0;
+        for part in parts {
+            // SAFETY: the claim keeps the ring mapped, and the parts are `length` bytes together.
+            unsafe { payload.write(offset, part, self.is_streaming(part.len())) };
+            offset += part.len();
+        }
     }
 }
 
@@ -98,12 +164,13 @@ impl Producer {
     pub(crate) fn claim(pipe: &Pipe) -> Result<Self, SetupError> {
         let claim = Claim::take(pipe, Role::Producer)?;
         let processor = Processor::this();
-        let longest_taken = processor.longest_taken();
-        let writer =
-            Writer::recover(pipe.ring(), pipe.wake_mode(), longest_taken).map_err(SetupError::Corrupt)?;
-        let rest = Rest::new(writer.ring().capacity(), writer.counters().messages(), writer.tail());
+        let longest_acquired = processor.longest_acquired();
+        let writer = Writer::recover(pipe.ring(), pipe.wake_mode(), longest_acquired)?;
+        let backoff =
+            StreamBackoff::new(writer.ring().capacity(), writer.counters().messages(), writer.tail());
         let distance = Distance::new(processor.has_use_for_streaming_stores());
-        let inner = Inner { writer, max: pipe.max_len(), rest, distance, stopper: Stopper::new(), claim };
+        let cancel = CancelHandle::new();
+        let inner = Inner { writer, max: pipe.max_len(), backoff, distance, cancel, claim };
         Ok(Producer { inner, promise: PhantomData })
     }
 
@@ -120,186 +187,206 @@ impl Producer {
 }
 
 impl<P> Producer<P> {
-    /// Sends a message if there is space for it now.
+    /// Sends a message if there is space now.
     ///
     /// # Errors
-    /// `Full`, `TooLarge`, `Closed`, `Corrupt`.
-    #[inline]
-    pub fn try_send(&mut self, message: &[u8]) -> Result<Position, SendError> {
-        self.send_one(0, message, Patience::None)
+    /// [`TrySendError`].
+    #[inline(always)]
+    pub fn try_send(&mut self, message: impl Payload) -> Result<Position, TrySendError> {
+        self.send_one(message.outgoing(), Now)
     }
 
-    /// Sends a message, and waits for space if there is none.
+    /// Sends a message. Blocks while the pipe is full.
     ///
     /// # Errors
-    /// `TooLarge`, `Closed`, `Abandoned`, `Stopped`, `Removed`, `Replaced`, `ClaimsLost`, `Corrupt`.
-    #[inline]
-    pub fn send(&mut self, message: &[u8]) -> Result<Position, SendError> {
-        self.send_one(0, message, Patience::Forever)
+    /// [`SendError`].
+    #[inline(always)]
+    pub fn send(&mut self, message: impl Payload) -> Result<Position, SendError> {
+        self.send_one(message.outgoing(), Never)
     }
 
-    /// Sends a message, and waits for space until `deadline` if there is none.
+    /// Sends a message. Blocks for `timeout` at most while the pipe is full. Reads the clock at the call.
     ///
     /// # Errors
-    /// As [`send`](Self::send), and `TimedOut`.
+    /// [`SendTimeoutError`].
     #[inline]
-    pub fn send_deadline(&mut self, message: &[u8], deadline: Instant) -> Result<Position, SendError> {
-        self.send_one(0, message, Patience::Until(deadline))
+    pub fn send_timeout(
+        &mut self,
+        message: impl Payload,
+        timeout: Duration,
+    ) -> Result<Position, SendTimeoutError> {
+        self.send_one(message.outgoing(), At::timeout(timeout))
     }
 
-    /// Sends a message, and waits for space if there is none, for `timeout` at most. Reads the clock.
+    /// Sends a message. Blocks until `deadline` at most while the pipe is full.
     ///
     /// # Errors
-    /// As [`send`](Self::send), and `TimedOut`.
+    /// [`SendTimeoutError`].
     #[inline]
-    pub fn send_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<Position, SendError> {
-        self.send_one(0, message, Patience::within(timeout))
-    }
-
-    /// Sends a message with a tag, a number that travels in the record's header and means what the caller likes.
-    ///
-    /// # Errors
-    /// As [`send`](Self::send).
-    #[inline]
-    pub fn send_tagged(&mut self, tag: u32, message: &[u8]) -> Result<Position, SendError> {
-        self.send_one(tag, message, Patience::Forever)
-    }
-
-    /// Sends one message that lies in several pieces, without putting them together first.
-    ///
-    /// # Errors
-    /// As [`send`](Self::send).
-    pub fn send_gathered(&mut self, tag: u32, parts: &[&[u8]]) -> Result<Position, SendError> {
-        let length = parts.iter().fold(0usize, |sum, part| sum.saturating_add(part.len()));
-        let mut reservation = self.reserve(length)?;
-        let mut at = 0;
-        for part in parts {
-            reservation.write(at, part);
-            at += part.len();
-        }
-        reservation.tag(tag);
-        Ok(reservation.commit())
-    }
-
-    /// Sends the bytes of a value.
-    ///
-    /// # Errors
-    /// As [`send`](Self::send).
-    #[inline]
-    pub fn send_value<T: bytemuck::NoUninit>(&mut self, value: &T) -> Result<Position, SendError> {
-        self.send(bytemuck::bytes_of(value))
+    pub fn send_deadline(
+        &mut self,
+        message: impl Payload,
+        deadline: Instant,
+    ) -> Result<Position, SendTimeoutError> {
+        self.send_one(message.outgoing(), At::deadline(deadline))
     }
 
     #[inline(always)]
-    fn send_one(&mut self, tag: u32, message: &[u8], patience: Patience) -> Result<Position, SendError> {
-        if message.len() <= SHORT {
-            if let Some(position) = self.send_here(tag, message) {
-                return Ok(position);
+    fn send_one<D: Deadline>(
+        &mut self,
+        Outgoing { tag, bytes }: Outgoing<'_>,
+        deadline: D,
+    ) -> Result<Position, D::SendError> {
+        match bytes {
+            Bytes::Whole(message) => {
+                if message.len() <= SHORT {
+                    if let Some(position) = self.send_fast(tag, message) {
+                        return Ok(position);
+                    }
+                }
+                self.send_out_of_line(tag, message, deadline)
             }
+            Bytes::Parts(parts) => self.send_parts(tag, parts, deadline),
         }
-        self.send_out_of_line(tag, message, patience)
     }
 
-    /// Sends a message for which there is space where there mostly is. At most `max_len` bytes.
+    /// Sends a message of at most `max_len` bytes, if there is space for it in the usual place.
     #[inline(always)]
-    fn send_here(&mut self, tag: u32, message: &[u8]) -> Option<Position> {
+    fn send_fast(&mut self, tag: u32, message: &[u8]) -> Option<Position> {
         let writer = &mut self.inner.writer;
-        let here = writer.slot_here(writer.front(), message.len())?;
-        here.fill(message);
-        writer.commit_here(here, message.len(), tag);
-        Some(Position(here.start))
+        let slot = writer.slot_fast(writer.front(), message.len())?;
+        slot.fill(message);
+        writer.commit_fast(slot, message.len(), tag);
+        Some(Position(slot.start))
     }
 
-    /// Sends a message in any case.
     #[inline(never)]
-    fn send_out_of_line(
+    fn send_out_of_line<D: Deadline>(
         &mut self,
         tag: u32,
         message: &[u8],
-        patience: Patience,
-    ) -> Result<Position, SendError> {
-        let streaming = self.inner.is_streaming(message.len());
-        if message.len() <= self.inner.max && !streaming {
-            if let Some(position) = self.send_here(tag, message) {
+        deadline: D,
+    ) -> Result<Position, D::SendError> {
+        let length = message.len();
+        let streaming = self.inner.is_streaming(length);
+        if length <= self.inner.max && !streaming {
+            if let Some(position) = self.send_fast(tag, message) {
                 return Ok(position);
             }
         }
-        let slot = self.slot(message.len(), patience)?;
+        let slot = self.inner.slot(length, deadline)?;
         let writer = &mut self.inner.writer;
         writer.fill(slot, message, streaming);
-        writer.commit(slot, message.len(), tag);
+        writer.commit(slot, length, tag);
+        Ok(Position(slot.start))
+    }
+
+    #[inline(never)]
+    fn send_parts<D: Deadline>(
+        &mut self,
+        tag: u32,
+        parts: &[&[u8]],
+        deadline: D,
+    ) -> Result<Position, D::SendError> {
+        let length = total_length(parts);
+        let slot = self.inner.slot(length, deadline)?;
+        self.inner.fill_parts(slot, parts, length);
+        self.inner.writer.commit(slot, length, tag);
         Ok(Position(slot.start))
     }
 
     /// Reserves space for a message of up to `length` bytes, if there is space now.
     ///
     /// # Errors
-    /// As [`try_send`](Self::try_send).
+    /// [`TrySendError`].
     #[inline]
-    pub fn try_reserve(&mut self, length: usize) -> Result<Reservation<'_, P>, SendError> {
-        self.reserve_one(length, Patience::None)
+    pub fn try_reserve(&mut self, length: usize) -> Result<Reservation<'_, P>, TrySendError> {
+        self.reserve_one(length, Now)
     }
 
-    /// Reserves space for a message of up to `length` bytes, and waits for it if there is none. The consumer sees
-    /// nothing of it before [`Reservation::commit`].
+    /// Reserves space for a message of up to `length` bytes. Blocks while the pipe is full. The consumer sees nothing of the message
+    /// before [`Reservation::commit`].
+    ///
+    /// ```
+    /// let pipe = shmpipe::Options::new().create("memfd")?;
+    /// let mut producer = pipe.producer()?;
+    /// let mut space = producer.reserve(1024)?;
+    /// space.write(0, b"a message whose length is not known before");
+    /// space.commit_len(42);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
-    /// As [`send`](Self::send).
+    /// [`SendError`].
     #[inline]
     pub fn reserve(&mut self, length: usize) -> Result<Reservation<'_, P>, SendError> {
-        self.reserve_one(length, Patience::Forever)
+        self.reserve_one(length, Never)
     }
 
-    /// Reserves space for a message of up to `length` bytes, and waits for it until `deadline` if there is none.
+    /// Reserves space for a message of up to `length` bytes. Blocks for `timeout` at most while the pipe is full. Reads the clock
+    /// at the call.
     ///
     /// # Errors
-    /// As [`send_deadline`](Self::send_deadline).
-    #[inline]
-    pub fn reserve_deadline(
-        &mut self,
-        length: usize,
-        deadline: Instant,
-    ) -> Result<Reservation<'_, P>, SendError> {
-        self.reserve_one(length, Patience::Until(deadline))
-    }
-
-    /// Reserves space for a message of up to `length` bytes, and waits for it if there is none, for `timeout` at most. Reads the clock.
-    ///
-    /// # Errors
-    /// As [`send_timeout`](Self::send_timeout).
+    /// [`SendTimeoutError`].
     #[inline]
     pub fn reserve_timeout(
         &mut self,
         length: usize,
         timeout: Duration,
-    ) -> Result<Reservation<'_, P>, SendError> {
-        self.reserve_one(length, Patience::within(timeout))
+    ) -> Result<Reservation<'_, P>, SendTimeoutError> {
+        self.reserve_one(length, At::timeout(timeout))
+    }
+
+    /// Reserves space for a message of up to `length` bytes. Blocks until `deadline` at most while the pipe is full.
+    ///
+    /// # Errors
+    /// [`SendTimeoutError`].
+    #[inline]
+    pub fn reserve_deadline(
+        &mut self,
+        length: usize,
+        deadline: Instant,
+    ) -> Result<Reservation<'_, P>, SendTimeoutError> {
+        self.reserve_one(length, At::deadline(deadline))
     }
 
     #[inline(always)]
-    fn reserve_one(&mut self, length: usize, patience: Patience) -> Result<Reservation<'_, P>, SendError> {
+    fn reserve_one<D: Deadline>(
+        &mut self,
+        length: usize,
+        deadline: D,
+    ) -> Result<Reservation<'_, P>, D::SendError> {
         let writer = &self.inner.writer;
-        let here = if length <= SHORT { writer.slot_here(writer.front(), length) } else { None };
-        // The padding is cleared now, for what is written later writes to no byte of it.
+        let here = if length <= SHORT { writer.slot_fast(writer.front(), length) } else { None };
+        // The padding is cleared now: what the caller writes later touches no byte of it.
         let (slot, payload) = match here {
             Some(here) => {
                 here.clear_padding();
                 (here.slot(), here.payload(length))
             }
             None => {
-                let slot = self.slot(length, patience)?;
+                let slot = self.inner.slot(length, deadline)?;
                 self.inner.writer.clear_padding(slot);
                 (slot, self.inner.writer.payload(slot, length))
             }
         };
         let runway = self.inner.writer.take_runway();
-        Ok(Reservation { producer: self, slot, payload, runway, written: 0, tag: 0 })
+        Ok(Reservation::new(self, slot, payload, runway))
     }
 
     /// Begins a batch: messages that become visible all at once.
+    ///
+    /// ```
+    /// let pipe = shmpipe::Options::new().create("memfd")?;
+    /// let mut producer = pipe.producer()?;
+    /// let mut batch = producer.batch();
+    /// batch.push(b"both")?;
+    /// batch.push(b"or neither")?;
+    /// batch.commit();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn batch(&mut self) -> Batch<'_, P> {
-        let records = self.inner.writer.begin();
-        Batch { producer: self, records }
+        Batch::new(self)
     }
 
     /// Bytes of the longest message.
@@ -314,40 +401,40 @@ impl<P> Producer<P> {
         self.inner.writer.ring().capacity()
     }
 
-    /// Bytes of the ring that hold nothing now. A message takes its length rounded up to 8, 8 bytes of header, as much
-    /// again at the end of the ring if it does not fit there, and 8 bytes always stay free.
+    /// Bytes of the ring that hold no record now. A message takes 8 bytes of header and its length rounded up to 8; as much again
+    /// at the end of the ring if it does not fit there; and 8 bytes always stay free.
     ///
     /// # Errors
-    /// `Corrupt`.
-    pub fn free(&mut self) -> Result<u64, SendError> {
-        self.inner.writer.free().map_err(refused)
+    /// [`Corruption`] if the consumer's read position is impossible.
+    pub fn free(&mut self) -> Result<u64, Corruption> {
+        self.inner.writer.free()
     }
 
-    /// Where the next record will stand, or a little behind that.
+    /// The position of the next record, or a few bytes before it.
     #[must_use]
     pub fn position(&self) -> Position {
         Position(self.inner.writer.tail())
     }
 
-    /// Ends waiting calls from another thread or from a signal handler.
+    /// A handle that cancels blocked calls, from another thread or from a signal handler.
     #[must_use]
-    pub fn stopper(&self) -> Stopper {
-        self.inner.stopper.clone()
+    pub fn cancel_handle(&self) -> CancelHandle {
+        self.inner.cancel.clone()
     }
 
-    /// What is known about the consumer now. Makes one system call at most.
+    /// What is known about the consumer now. At most one system call.
     #[must_use]
     pub fn peer(&self) -> Peer {
         self.inner.claim.peer(self.inner.writer.peer_state())
     }
 
-    /// Waits until there is a consumer, for as long as `deadline` allows.
+    /// Blocks until a consumer attaches or `deadline` passes.
     ///
     /// # Errors
-    /// `TimedOut`, `Stopped`, `Removed`, `Replaced`, `ClaimsLost`.
-    pub fn wait_for_peer(&mut self, deadline: Option<Instant>) -> Result<(), SendError> {
-        let Inner { writer, stopper, claim, .. } = &self.inner;
-        claim.wait_for_peer(writer, deadline, stopper)
+    /// [`WaitError`].
+    pub fn wait_for_peer(&mut self, deadline: Option<Instant>) -> Result<(), WaitError> {
+        let Inner { writer, cancel, claim, .. } = &self.inner;
+        claim.wait_for_peer(writer, deadline, cancel)
     }
 
     /// The pipe.
@@ -356,285 +443,52 @@ impl<P> Producer<P> {
         self.inner.claim.pipe()
     }
 
-    /// Closes: the consumer gets what is left, then `Closed`. Dropping does the same and cannot say if it failed.
+    /// Closes the pipe for this side: the consumer receives what is left, then [`Closed`](crate::RecvError::Closed). Dropping does
+    /// the same and cannot report an error.
     ///
     /// # Errors
-    /// [`SetupError::Removed`], [`SetupError::Replaced`] if the pipe was removed meanwhile.
-    pub fn close(mut self) -> Result<(), SetupError> {
+    /// [`CloseError`].
+    pub fn close(mut self) -> Result<(), CloseError> {
         self.inner.claim.end(&mut self.inner.writer)
-    }
-
-    /// A slot for a message of `length` bytes behind the tail.
-    #[inline(never)]
-    fn slot(&mut self, length: usize, patience: Patience) -> Result<Slot, SendError> {
-        if length > self.inner.max {
-            return Err(SendError::TooLarge { length, max: self.inner.max });
-        }
-        self.slot_at(self.inner.writer.tail(), length, patience)
-    }
-
-    /// A slot for a message of `length` bytes behind `at`.
-    #[inline(always)]
-    fn slot_at(&mut self, at: u64, length: usize, patience: Patience) -> Result<Slot, SendError> {
-        match self.inner.writer.slot(at, length) {
-            Ok(slot) => Ok(slot),
-            Err(refusal) => self.wait_for_space(refusal, at, length, patience),
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn wait_for_space(
-        &mut self,
-        refusal: Refusal,
-        at: u64,
-        length: usize,
-        patience: Patience,
-    ) -> Result<Slot, SendError> {
-        if refusal != Refusal::Full || matches!(patience, Patience::None) {
-            return Err(refused(refusal));
-        }
-        let Inner { writer, stopper, claim, rest, .. } = &mut self.inner;
-        let spins = rest.after(writer.counters().messages(), writer.tail());
-        (0..spins).for_each(|_| crate::protocol::sync::spin_loop());
-        count_wait(writer.counters());
-        let strategy = claim.pipe().wait();
-        wait_for(Space { writer, stopper, claim, at, length }, strategy, patience, stopper)
     }
 }
 
 /// Space for a record of `length` bytes behind `at`.
 struct Space<'a> {
     writer: &'a mut Writer,
-    stopper: &'a Stopper,
     claim: &'a Claim,
     at: u64,
     length: usize,
 }
 
 impl Awaited for Space<'_> {
-    type Found = Slot;
-    type Error = SendError;
+    type Output = Slot;
+    type Error = SendTimeoutError;
 
-    fn look(&mut self) -> Result<Option<Slot>, SendError> {
-        if_there(self.writer.slot(self.at, self.length))
+    fn poll(&mut self) -> Result<Option<Slot>, SendTimeoutError> {
+        unless_full(self.writer.slot(self.at, self.length))
     }
 
-    fn sleep(&mut self, slice: Duration) {
-        self.stopper.sleep(self.writer.bell(), || self.writer.sleep(self.at, self.length, slice));
+    fn prepare_sleep(&mut self) -> Option<u32> {
+        self.writer.prepare_sleep(self.at, self.length)
     }
 
-    fn check(&mut self) -> Result<Option<Slot>, SendError> {
+    fn event_count(&self) -> &Futex {
+        self.writer.event_count()
+    }
+
+    fn check(&mut self) -> Result<Option<Slot>, SendTimeoutError> {
         self.claim.check(self.writer.is_succeeded())?;
-        if_there(self.writer.look_for_death(self.at, self.length, || self.claim.peer_is_gone())?)
+        let is_gone = || self.claim.peer_is_gone().map_err(Lost::into);
+        unless_full(self.writer.check_for_death::<SendTimeoutError>(self.at, self.length, is_gone)?)
     }
 }
 
-fn if_there(slot: Result<Slot, Refusal>) -> Result<Option<Slot>, SendError> {
+fn unless_full(slot: Result<Slot, ReserveError>) -> Result<Option<Slot>, SendTimeoutError> {
     match slot {
         Ok(slot) => Ok(Some(slot)),
-        Err(Refusal::Full) => Ok(None),
-        Err(refusal) => Err(refused(refusal)),
-    }
-}
-
-fn refused(refusal: Refusal) -> SendError {
-    match refusal {
-        Refusal::Full => SendError::Full,
-        Refusal::Closed => SendError::Closed,
-        Refusal::Abandoned => SendError::Abandoned,
-        Refusal::Corrupt(corruption) => SendError::Corrupt(corruption),
-    }
-}
-
-/// Space for a message that is being written. Dropped without [`commit`](Reservation::commit), nothing is sent.
-#[must_use = "nothing is sent before commit"]
-pub struct Reservation<'a, P = Untrusted> {
-    producer: &'a mut Producer<P>,
-    slot: Slot,
-    payload: Payload,
-    /// What was known of the bytes behind the tail before the reservation.
-    runway: u64,
-    /// Bytes from the start that may have been written.
-    written: usize,
-    tag: u32,
-}
-
-impl<P> fmt::Debug for Reservation<'_, P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reservation")
-            .field("len", &self.len())
-            .field("tag", &self.tag)
-            .finish_non_exhaustive()
-    }
-}
-
-impl<P> Reservation<'_, P> {
-    /// Bytes reserved.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.payload.length()
-    }
-
-    /// Whether the message is an empty one.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Writes bytes into the message, from `offset` on. What is never written holds whatever the ring held.
-    ///
-    /// # Panics
-    /// If they reach beyond [`len`](Self::len).
-    #[inline(always)]
-    pub fn write(&mut self, offset: usize, bytes: &[u8]) {
-        let end = offset.checked_add(bytes.len());
-        assert!(
-            end.is_some_and(|end| end <= self.len()),
-            "written beyond the reservation of {} bytes",
-            self.len()
-        );
-        self.written = self.written.max(offset + bytes.len());
-        // SAFETY: the producer keeps the ring mapped, and offset + length was checked against the payload's.
-        unsafe { self.payload.write(offset, bytes, self.producer.inner.is_streaming(bytes.len())) }
-    }
-
-    /// Sets the message's tag; 0 without it.
-    pub fn tag(&mut self, tag: u32) {
-        self.tag = tag;
-    }
-
-    /// Sends the message.
-    // Always in line: a reservation in memory is loaded by wider loads than it was stored, which takes longer than the rest.
-    #[inline(always)]
-    pub fn commit(self) -> Position {
-        self.producer.inner.writer.commit_reserved(self.runway, self.slot, self.payload, self.tag);
-        Position(self.slot.start)
-    }
-
-    /// Sends the first `length` bytes of the message and gives the rest of the space back.
-    ///
-    /// # Panics
-    /// If `length` is more than [`len`](Self::len).
-    #[inline]
-    pub fn commit_len(self, length: usize) -> Position {
-        assert!(length <= self.len(), "committed {length} of {} bytes", self.len());
-        if length == self.len() {
-            return self.commit();
-        }
-        let Reservation { producer, slot, runway, written, tag, .. } = self;
-        producer.inner.writer.commit_shortened(runway, slot, written, length, tag);
-        Position(slot.start)
-    }
-}
-
-impl Deref for Reservation<'_, Trusted> {
-    type Target = [u8];
-
-    #[inline]
-    fn deref(&self) -> &[u8] {
-        // SAFETY: the payload lies within the mapped ring, and by the promise of `trust_peer` nobody writes there but
-        // us, for as long as the reservation lasts.
-        unsafe { std::slice::from_raw_parts(self.payload.as_ptr(), self.payload.length()) }
-    }
-}
-
-impl DerefMut for Reservation<'_, Trusted> {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut [u8] {
-        self.written = self.len();
-        // SAFETY: as in `deref`; nor does anybody read there before the commit, and we are borrowed mutably.
-        unsafe { std::slice::from_raw_parts_mut(self.payload.as_ptr(), self.payload.length()) }
-    }
-}
-
-/// Messages that become visible all at once. Dropped without [`commit`](Batch::commit), none is sent.
-#[must_use = "nothing is sent before commit"]
-pub struct Batch<'a, P = Untrusted> {
-    producer: &'a mut Producer<P>,
-    records: Uncommitted,
-}
-
-impl<P> fmt::Debug for Batch<'_, P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Batch").field("len", &self.len()).finish_non_exhaustive()
-    }
-}
-
-impl<P> Batch<'_, P> {
-    /// Adds a message, and waits for space if there is none.
-    ///
-    /// # Errors
-    /// As [`Producer::send`]; `TooLarge` also if the whole batch would not fit into an empty ring. The messages added
-    /// before stay in the batch.
-    // Always in line: a call, and a result in memory, cost as much as a short message.
-    #[inline(always)]
-    pub fn push(&mut self, message: &[u8]) -> Result<Position, SendError> {
-        self.push_tagged(0, message)
-    }
-
-    /// Adds a message with a tag.
-    ///
-    /// # Errors
-    /// As [`push`](Self::push).
-    #[inline(always)]
-    pub fn push_tagged(&mut self, tag: u32, message: &[u8]) -> Result<Position, SendError> {
-        let length = message.len();
-        if length <= SHORT {
-            let writer = &self.producer.inner.writer;
-            if let Some(here) = writer.slot_here(&self.records.front, length) {
-                writer.append_here(&mut self.records, here, message, tag);
-                return Ok(Position(here.start));
-            }
-        }
-        self.push_out_of_line(tag, message)
-    }
-
-    /// Adds a message in any case.
-    #[inline(never)]
-    fn push_out_of_line(&mut self, tag: u32, message: &[u8]) -> Result<Position, SendError> {
-        let length = message.len();
-        let max = self.producer.inner.max;
-        if length > max {
-            return Err(SendError::TooLarge { length, max });
-        }
-        let at = self.records.front.at;
-        let needed = self.producer.inner.writer.span(at, length);
-        let capacity = self.producer.capacity();
-        if needed > capacity {
-            return Err(SendError::TooLarge { length: needed as usize, max: capacity as usize });
-        }
-        let slot = match self.producer.slot_at(at, length, Patience::Forever) {
-            Ok(slot) => slot,
-            Err(error) => {
-                // After corruption there is no space for shorter messages either.
-                self.records.front.take();
-                return Err(error);
-            }
-        };
-        let streaming = self.producer.inner.is_streaming(length);
-        self.producer.inner.writer.append(&mut self.records, slot, message, tag, streaming);
-        Ok(Position(slot.start))
-    }
-
-    /// Messages in the batch.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.records.messages as usize
-    }
-
-    /// Whether there is no message in the batch.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.records.messages == 0
-    }
-
-    /// Sends all of them at once: the consumer sees all or none, also if this process is killed meanwhile.
-    // Always in line: see `Reservation::commit`.
-    #[inline(always)]
-    pub fn commit(self) {
-        if !self.is_empty() {
-            self.producer.inner.writer.commit_batch(&self.records);
-        }
+        Err(ReserveError::Full) => Ok(None),
+        Err(ReserveError::Closed) => Err(SendTimeoutError::Closed),
+        Err(ReserveError::Corrupt(corruption)) => Err(SendTimeoutError::Corrupt(corruption)),
     }
 }

@@ -1,10 +1,10 @@
-//! What is assumed about the other process: the marker types of the endpoints.
+//! Marker types for what an endpoint assumes about the peer.
 
-/// Nothing is assumed about the other process: bytes are copied in and out, never borrowed. The default.
+/// Assume nothing about the peer: copy bytes in and out, never borrow them. The default.
 #[derive(Clone, Copy, Debug)]
 pub struct Untrusted;
 
-/// The other process obeys the protocol, somebody has promised: see
-/// [`Producer::trust_peer`](crate::Producer::trust_peer) and [`Consumer::trust_peer`](crate::Consumer::trust_peer).
+/// The caller guarantees that the peer obeys the protocol: see [`Producer::trust_peer`](crate::Producer::trust_peer) and
+/// [`Consumer::trust_peer`](crate::Consumer::trust_peer).
 #[derive(Clone, Copy, Debug)]
 pub struct Trusted;

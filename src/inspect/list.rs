@@ -1,15 +1,15 @@
 //! Which pipes there are.
 
 use super::{Snapshot, inspect, snapshot};
-use crate::address::{Address, Key, Name, Place};
+use crate::address::{Address, AddressForm, Key, Name};
 use crate::backend::file::{self, PipeFile, permissions};
-use crate::backend::sysv::{self, Guarded};
+use crate::backend::sysv::{self, SetTarget};
 use crate::backend::view;
-use crate::error::SetupError;
-use crate::os::maps::SharedMappings;
-use crate::os::sysvipc::{self, Row};
+use crate::error::{Lost, SetupError};
 use crate::permissions::Permissions;
 use crate::segment::Object;
+use crate::sys::maps::SharedMappings;
+use crate::sys::sysvipc::{self, Row};
 use std::fmt;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
@@ -118,7 +118,7 @@ pub fn list() -> Listing {
 pub fn list_unguarded() -> Result<Vec<Listed>, SetupError> {
     let objects = super::sysvipc::objects()?;
     let pipes = objects.unguarded().filter_map(|segment| {
-        let by_id = Address(Place::Id(segment.id));
+        let by_id = Address(AddressForm::Id(segment.id));
         let mut snapshot = inspect(&by_id).ok()?;
         if !matches!(snapshot.object, Object::SysV { sem_id: None, .. }) {
             return None;
@@ -149,18 +149,18 @@ fn of_sysv(mappings: &SharedMappings) -> Result<Vec<Listed>, SetupError> {
 
 /// The pipe that a set guards, if it guards one.
 fn of_set(set: &Row, segments: &[Row], mappings: &SharedMappings) -> Option<Listed> {
-    let guarded = sysv::guarded_by(set);
+    let target = sysv::target_of_set(set);
     // Any process can create a set that names any segment: the two must have been created together.
-    let belongs = |segment: &&Row| match guarded {
-        Guarded::Nothing => false,
-        Guarded::Segment(id) if segment.key == 0 => segment.id == id && segment.creator == set.creator,
-        Guarded::Segment(id) => segment.id == id && segment.key == set.key,
-        Guarded::Denied => segment.key == set.key && segment.key != 0,
+    let belongs = |segment: &&Row| match target {
+        SetTarget::NoPipe => false,
+        SetTarget::Segment(id) if segment.key == 0 => segment.id == id && segment.creator == set.creator,
+        SetTarget::Segment(id) => segment.id == id && segment.key == set.key,
+        SetTarget::Denied => segment.key == set.key && segment.key != 0,
     };
     let segment = segments.iter().find(belongs)?;
-    let by_id = Address(Place::Id(segment.id));
-    let snapshot = match guarded {
-        Guarded::Segment(_) => view(&by_id, Duration::ZERO).map(|view| {
+    let by_id = Address(AddressForm::Id(segment.id));
+    let snapshot = match target {
+        SetTarget::Segment(_) => view(&by_id, Duration::ZERO).map(|view| {
             let address = address_of(view.identity.name(), segment.key, segment.id);
             snapshot(&view, address)
         }),
@@ -191,9 +191,9 @@ fn address_of(name: Option<&str>, key: i32, id: i32) -> Address {
     let key = Key::new(key);
     let name = name.and_then(|name| Name::new(name).ok()).filter(|name| Some(name.key()) == key);
     Address(match (name, key) {
-        (Some(name), _) => Place::Name(name),
-        (None, Some(key)) => Place::Key(key),
-        (None, None) => Place::Id(id),
+        (Some(name), _) => AddressForm::Name(name),
+        (None, Some(key)) => AddressForm::Key(key),
+        (None, None) => AddressForm::Id(id),
     })
 }
 
@@ -203,12 +203,12 @@ fn of_file(pipe: PipeFile) -> Option<Listed> {
     let (location, snapshot) = match (location, openers.first()) {
         (file::Location::Named(address), _) => (Location::Address(address.clone()), inspect(address)),
         (file::Location::Memfd, Some(&(pid, fd))) => {
-            (Location::Descriptor { pid, fd }, inspect(Address(Place::Descriptor(file.as_raw_fd()))))
+            (Location::Descriptor { pid, fd }, inspect(Address(AddressForm::Descriptor(file.as_raw_fd()))))
         }
         (file::Location::Removed(path), Some(&(pid, fd))) => {
             let location = Location::Removed { path, pid, fd };
-            let address = Address(Place::File(location.to_string().into()));
-            (location, Err(SetupError::Removed { address }))
+            let address = Address(AddressForm::File(location.to_string().into()));
+            (location, Err(SetupError::Lost { lost: Lost::Removed, address }))
         }
         (file::Location::Memfd | file::Location::Removed(_), None) => return None,
     };

@@ -14,10 +14,10 @@
 use super::list::failed;
 use crate::backend::sysv::{self, SetState};
 use crate::error::SetupError;
-use crate::os::maps::SharedMappings;
-use crate::os::sysvipc;
 use crate::permissions::Permissions;
 use crate::protocol::layout::HEADER;
+use crate::sys::maps::SharedMappings;
+use crate::sys::sysvipc;
 
 /// How many semaphores the set of a pipe has.
 pub const SEMAPHORES: u64 = sysv::COUNT;

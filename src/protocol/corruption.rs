@@ -1,10 +1,10 @@
-//! What an endpoint found in the segment and did not believe.
+//! An invalid word found in the segment.
 
 use std::fmt;
 
 /// A word in the segment that no correct peer writes.
 ///
-/// The endpoint that found it is poisoned: every later call returns the same.
+/// The endpoint that finds one is poisoned: every later call returns the same error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Corruption {
     pub(super) word: &'static str,
@@ -13,19 +13,19 @@ pub struct Corruption {
 }
 
 impl Corruption {
-    /// Which word it is: `record header`, `head`, `tail` or `state`.
+    /// The name of the word: `record header`, `head`, `tail` or `state`.
     #[must_use]
     pub fn word(&self) -> &'static str {
         self.word
     }
 
-    /// The position in the stream at which it was found.
+    /// The position in the stream at which the endpoint found it.
     #[must_use]
     pub fn position(&self) -> u64 {
         self.position
     }
 
-    /// What the word held.
+    /// The value of the word.
     #[must_use]
     pub fn found(&self) -> u64 {
         self.found
@@ -41,3 +41,5 @@ impl fmt::Display for Corruption {
         )
     }
 }
+
+impl std::error::Error for Corruption {}

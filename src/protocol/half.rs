@@ -1,26 +1,26 @@
-//! What the two halves of the ring have in common: their ends, and a peer that comes and goes.
+//! What the two halves of the ring have in common: a peer that attaches and detaches, sleeping, and closing.
 
-use crate::protocol::peer::State;
+use crate::protocol::liveness::State;
 use crate::protocol::sync::Futex;
-use std::time::Duration;
 
-/// One side of a pipe.
+/// One side of a pipe: [`Writer`](crate::protocol::writer::Writer) or [`Reader`](crate::protocol::reader::Reader).
 pub(crate) trait Half {
     /// The peer's state.
     fn peer_state(&self) -> State;
 
-    /// Whether a peer in this state is worth a call although it has gone: there may be something to receive from it, be it its end.
-    fn is_news(&self, state: State) -> bool;
+    /// Whether a peer in this state may have left something to receive, at least its end, even if it is gone now.
+    fn is_unreported(&self, state: State) -> bool;
 
-    /// Whether another process has claimed our role since: only the holder of a role writes its state.
+    /// Whether another process has claimed our role since: our state word changed, which only the holder of the role writes.
     fn is_succeeded(&self) -> bool;
 
-    /// What we sleep on.
-    fn bell(&self) -> &Futex;
+    /// The event count that we sleep on.
+    fn event_count(&self) -> &Futex;
 
-    /// Sleeps until the peer's state is no longer `seen`.
-    fn sleep_for_peer(&self, seen: State, timeout: Duration);
+    /// Prepares a sleep while the peer's state is `seen`, which ends when the peer attaches or closes. See
+    /// [`wakeup::prepare`](crate::protocol::wakeup::prepare).
+    fn prepare_sleep_for_peer(&self, seen: State) -> Option<u32>;
 
-    /// Announces an orderly end. The role is still ours.
+    /// Closes our side. The role remains claimed.
     fn close(&mut self);
 }

@@ -1,64 +1,61 @@
-//! Where the words of a segment live: the header, byte for byte. LAYOUT.md is its specification.
+//! The header of a segment, byte for byte. LAYOUT.md is its specification.
 
-use crate::protocol::sync::{AtomicU32, AtomicU64, Futex, Ordering};
+use crate::protocol::sync::{AtomicU32, AtomicU64, Futex, IS_MODEL, Ordering};
 
-/// Version of the layout, and of what the words mean.
+/// Version of the layout and of the meaning of its words.
 pub(crate) const VERSION: u32 = 1;
 
 /// Bytes from the start of the segment to the ring.
 pub(crate) const HEADER: u64 = 4096;
 
-/// Words of the identity, from byte 8 on.
+/// Words of the identity, which starts at byte 8.
 pub(crate) const IDENTITY_WORDS: usize = 63;
 
-/// The smallest and the largest ring.
+/// Bytes of the smallest and the largest ring.
 pub(crate) const MIN_CAPACITY: u64 = 4096;
 pub(crate) const MAX_CAPACITY: u64 = 1 << 40;
 
-/// A word or a few with a pair of cache lines of their own.
+/// Gives words a pair of cache lines of their own: processors fetch lines in pairs.
 ///
-/// 128 bytes on every target, because the segment is shared by differently built programs
-/// (`crossbeam_utils::CachePadded`, whose size follows the target, is for private memory only), and because
-/// processors fetch lines in pairs.
+/// 128 bytes on every target, because differently built programs share the segment. `crossbeam_utils::CachePadded`, whose size
+/// depends on the target, is for private memory only.
 #[repr(C, align(128))]
-pub(crate) struct Line<T>(pub(crate) T);
+pub(crate) struct Padded<T>(pub(crate) T);
 
-/// The words of one side that change only when it sleeps, wakes, claims or closes: the only line of a side that
-/// the other one loads for every message, so that the load stays a cache hit.
+/// The words of one side that change only when it sleeps, wakes, claims or closes. Of a side's lines, the other side loads only
+/// this one for every message, so the load stays a cache hit.
 #[repr(C)]
-pub(crate) struct Quiet {
-    /// Epoch and phase of the side; see `peer.rs`.
+pub(crate) struct SideState {
+    /// Epoch and phase of the side; see `liveness.rs`.
     pub(crate) state: AtomicU64,
-    /// The event counter that the *other* side sleeps on: `written` on the producer's line, `freed` on the
-    /// consumer's.
-    pub(crate) bell: Futex,
-    /// The ticket of this side's latest sleep; odd while it may be asleep. See `bell.rs`.
-    pub(crate) waiting: AtomicU32,
-    /// The read position that a sleeping producer waits for; unused on the consumer's line.
-    pub(crate) wanted: AtomicU64,
+    /// The event count that the *other* side sleeps on. The producer advances its own after a message, the consumer after a release.
+    pub(crate) event_count: Futex,
+    /// The waiter epoch of this side's latest sleep; odd while it may be asleep. See `wakeup.rs`.
+    pub(crate) waiter_epoch: AtomicU32,
+    /// The read position that a sleeping producer waits for; unused by the consumer.
+    pub(crate) wake_threshold: AtomicU64,
     /// The epoch of the latest peer whose end this side has reported to its caller.
     pub(crate) reported: AtomicU64,
 }
 
-/// What a side has done so far, for whoever watches. The other side never loads this line.
+/// What a side has done so far, for observers. The other side never loads these words.
 #[repr(C)]
 pub(crate) struct Counters {
     /// Messages committed, or released.
     pub(crate) messages: AtomicU64,
-    /// Payload bytes of those.
+    /// Payload bytes of these messages.
     pub(crate) bytes: AtomicU64,
     /// Calls that had to wait: the producer's for space, the consumer's for data.
     pub(crate) waits: AtomicU64,
-    /// Wake-ups given to the other side.
+    /// Wake-ups sent to the other side.
     pub(crate) wakeups: AtomicU64,
-    /// Who has claimed the role last, see `process::hint`.
+    /// The process that claimed the role last: see `process::hint`.
     pub(crate) holder: AtomicU64,
 }
 
 impl Counters {
-    /// Messages committed, or released.
     pub(crate) fn messages(&self) -> u64 {
-        // Relaxed: asked by the only side that writes it, or by watchers.
+        // Relaxed: read only by the side that writes it, or by observers.
         self.messages.load(Ordering::Relaxed)
     }
 }
@@ -66,52 +63,50 @@ impl Counters {
 /// Adds to a counter that only this side writes.
 #[inline(always)]
 pub(super) fn count(counter: &AtomicU64, more: u64) {
-    // Relaxed: one writer, and nothing is read through it.
+    // Relaxed: one writer, and it orders no other access.
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
 }
 
-/// Adds one wait to a side's counters.
+/// Counts one wait.
 pub(crate) fn count_wait(counters: &Counters) {
     count(&counters.waits, 1);
 }
 
-/// The header of a segment. Each side's words are written by that side alone.
+/// The header of a segment. Only the side that owns a word writes it.
 ///
 /// ```text
 ///     0  ready, identity       written once by the creator
 ///   512  tail                  producer  hot: changes with every message
-///   640  state, written, ...   producer  quiet
+///   640  state, event count... producer  quiet
 ///   768  counters              producer
 ///   896  head                  consumer  hot
-///  1024  state, freed, ...     consumer  quiet
+///  1024  state, event count... consumer  quiet
 ///  1152  counters              consumer
 ///  1280  zero
 ///  4096  the ring, `capacity` bytes
 /// ```
 #[repr(C)]
 pub(crate) struct Header {
-    /// Says that the segment is complete: written last.
-    #[cfg(not(shmpipe_loom))]
+    /// Marks the segment complete: written last.
     pub(crate) ready: AtomicU64,
-    /// Who the segment is: see `identity.rs`.
-    #[cfg(not(shmpipe_loom))]
+    /// The segment's identity: see `identity.rs`.
     pub(crate) identity: [AtomicU64; IDENTITY_WORDS],
-    /// The write position: where the next record goes, or where it went a moment ago. A hint for recovery and for
-    /// watchers; the consumer does not poll it.
-    pub(crate) tail: Line<AtomicU64>,
-    pub(crate) producer: Line<Quiet>,
-    pub(crate) produced: Line<Counters>,
-    /// The read position: everything before it has been released.
-    pub(crate) head: Line<AtomicU64>,
-    pub(crate) consumer: Line<Quiet>,
-    pub(crate) consumed: Line<Counters>,
+    /// The write position. It may lag behind the records that were committed: a hint for recovery and for observers, which the
+    /// consumer does not poll.
+    pub(crate) tail: Padded<AtomicU64>,
+    pub(crate) producer: Padded<SideState>,
+    pub(crate) produced: Padded<Counters>,
+    /// The read position: everything before it was released.
+    pub(crate) head: Padded<AtomicU64>,
+    pub(crate) consumer: Padded<SideState>,
+    pub(crate) consumed: Padded<Counters>,
 }
 
-#[cfg(not(shmpipe_loom))]
-const _: () = {
+// Loom's words have other sizes.
+const _: () = if !IS_MODEL {
     use memoffset::offset_of;
 
-    assert!(size_of::<Line<Quiet>>() == 128 && size_of::<Line<Counters>>() == 128);
+    assert!(size_of::<Padded<SideState>>() == 128 && size_of::<Padded<Counters>>() == 128);
     assert!(size_of::<Header>() <= HEADER as usize);
 
     assert!(offset_of!(Header, ready) == 0);
@@ -123,11 +118,11 @@ const _: () = {
     assert!(offset_of!(Header, consumer) == 1024);
     assert!(offset_of!(Header, consumed) == 1152);
 
-    assert!(offset_of!(Quiet, state) == 0);
-    assert!(offset_of!(Quiet, bell) == 8);
-    assert!(offset_of!(Quiet, waiting) == 12);
-    assert!(offset_of!(Quiet, wanted) == 16);
-    assert!(offset_of!(Quiet, reported) == 24);
+    assert!(offset_of!(SideState, state) == 0);
+    assert!(offset_of!(SideState, event_count) == 8);
+    assert!(offset_of!(SideState, waiter_epoch) == 12);
+    assert!(offset_of!(SideState, wake_threshold) == 16);
+    assert!(offset_of!(SideState, reported) == 24);
 
     assert!(offset_of!(Counters, messages) == 0);
     assert!(offset_of!(Counters, bytes) == 8);
@@ -136,42 +131,14 @@ const _: () = {
     assert!(offset_of!(Counters, holder) == 32);
 };
 
-#[cfg(shmpipe_loom)]
-impl Header {
-    /// A fresh header in private memory, as the creator of a segment leaves it.
-    pub(crate) fn new() -> Self {
-        fn quiet() -> Line<Quiet> {
-            Line(Quiet {
-                state: AtomicU64::new(0),
-                bell: Futex::new(),
-                waiting: AtomicU32::new(0),
-                wanted: AtomicU64::new(0),
-                reported: AtomicU64::new(0),
-            })
-        }
-        fn counters() -> Line<Counters> {
-            let zero = || AtomicU64::new(0);
-            Line(Counters { messages: zero(), bytes: zero(), waits: zero(), wakeups: zero(), holder: zero() })
-        }
-        Header {
-            tail: Line(AtomicU64::new(0)),
-            producer: quiet(),
-            produced: counters(),
-            head: Line(AtomicU64::new(0)),
-            consumer: quiet(),
-            consumed: counters(),
-        }
-    }
-}
-
-#[cfg(all(test, not(shmpipe_loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use memoffset::span_of;
 
     #[test]
     fn no_two_owners_share_a_pair_of_cache_lines() {
-        // Nor do the words of one owner that change with every message, seldom, and for watchers only.
+        // Nor do one owner's words share a pair if some change with every message, some rarely, and some only for observers.
         let spans = [
             span_of!(Header, ready..tail),
             span_of!(Header, tail),

@@ -1,43 +1,40 @@
-//! The consumer's half of the ring: records found and checked, releases, and what it knows of the producer.
+//! The consumer's half of the ring: finds and checks records, releases them, and monitors the producer.
 
-use crate::protocol::bell::{self, Rung, WakeMode};
 use crate::protocol::corruption::Corruption;
 use crate::protocol::half::Half;
-use crate::protocol::layout::{Counters, Quiet, count};
-use crate::protocol::peer::{self, HasClosed, Phase, State, Watch};
-use crate::protocol::record::{self, NOTHING, WORD, WRAP};
-use crate::protocol::ring::{Payload, Ring, is_near, is_reached};
+use crate::protocol::layout::{Counters, SideState, count};
+use crate::protocol::liveness::{self, PeerClosed, PeerDied, PeerMonitor, Phase, State};
+use crate::protocol::record::{self, EMPTY, WORD, WRAP};
+use crate::protocol::ring::{Ring, SharedBytes, is_near, is_reached};
 use crate::protocol::sync::{AtomicU64, Futex, Ordering};
-use std::time::Duration;
+use crate::protocol::wakeup::{self, WaiterCache, WakeMode};
 
-/// Why the consumer will find no record, until a new producer comes.
+/// Why the consumer finds no record until a new producer attaches.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum NoMore {
+pub(crate) enum RecvEnd {
     Closed,
-    Abandoned,
     Corrupt(Corruption),
 }
 
-/// A record that the consumer found.
+/// A record that the consumer found and checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Found {
+pub(crate) struct Located {
     /// Its position.
     pub(crate) start: u64,
-    /// The position behind it.
+    /// The position after it.
     pub(crate) end: u64,
-    /// The [`Reader::limit`] behind it.
+    /// The [`Reader::limit`] at `end`.
     pub(crate) limit: u64,
     /// Its header word: read once, checked, never read again.
     pub(super) word: u64,
-    /// Its payload, as long as the header word says.
+    /// Its payload, whose length the header word gives.
     pub(super) payload: *const AtomicU64,
 }
 
-impl Found {
-    /// The payload.
+impl Located {
     #[inline(always)]
-    pub(crate) fn payload(&self) -> Payload {
-        Payload { words: self.payload, length: self.length() }
+    pub(crate) fn payload(&self) -> SharedBytes {
+        SharedBytes { words: self.payload, length: self.length() }
     }
 
     #[inline(always)]
@@ -56,11 +53,12 @@ impl Found {
 pub(crate) struct Reader {
     ring: Ring,
     head: u64,
-    /// A record at the head of so many bytes at most is correct: it fits before the ring's end and is not too long.
+    /// The largest size in bytes that a record at the head may have: it must not cross the end of the ring, nor be longer
+    /// than any record may be.
     limit: u64,
-    rung: Rung,
+    waiter: WaiterCache,
     wake_mode: WakeMode,
-    watch: Watch,
+    monitor: PeerMonitor,
     state: State,
     poison: Option<Corruption>,
 }
@@ -70,7 +68,7 @@ impl Reader {
     pub(crate) fn recover(ring: Ring, wake_mode: WakeMode) -> Result<Self, Corruption> {
         let header = ring.header();
         let own = &header.consumer.0;
-        // Relaxed: written by consumers alone; the claim has ordered us after the last one.
+        // Relaxed: only consumers write it, and the claim orders us after the last one.
         let head = header.head.0.load(Ordering::Relaxed);
         if head % WORD != 0 {
             return Err(Corruption { word: "head", position: head, found: head });
@@ -80,19 +78,19 @@ impl Reader {
         if !is_near(head, tail, ring.capacity()) {
             return Err(Corruption { word: "tail", position: head, found: tail });
         }
-        bell::nobody_sleeps(own);
-        let watch = Watch::new(own, &header.producer.0, false);
+        wakeup::clear_waiter(own);
+        let monitor = PeerMonitor::new(own, &header.producer.0, false);
         let mut reader = Reader {
             ring,
             head,
             limit: limit(&ring, head),
-            rung: Rung::new(wake_mode),
+            waiter: WaiterCache::new(wake_mode),
             wake_mode,
-            watch,
+            monitor,
             state: State::new(0, Phase::Never),
             poison: None,
         };
-        reader.state = peer::open(own)?;
+        reader.state = liveness::open(own)?;
         reader.wake_peer();
         Ok(reader)
     }
@@ -102,12 +100,12 @@ impl Reader {
     }
 
     #[inline(always)]
-    fn own(&self) -> &Quiet {
+    fn own(&self) -> &SideState {
         &self.ring.header().consumer.0
     }
 
     #[inline(always)]
-    fn peer(&self) -> &Quiet {
+    fn peer(&self) -> &SideState {
         &self.ring.header().producer.0
     }
 
@@ -127,44 +125,46 @@ impl Reader {
         self.limit
     }
 
-    /// Looks for a record at `at`: the head, or the end of the records already taken, each with its limit. Finds the one
-    /// that is simply there; whatever else is the case, [`look`](Self::look) finds out.
+    /// Looks for a record at `at`, where the limit is `limit`: at the head, or at the end of the records already taken. Finds it in
+    /// the usual case; [`peek`](Self::peek) and [`peek_next`](Self::peek_next) handle the others.
     #[inline(always)]
-    pub(crate) fn peek_fast(&self, at: u64, limit: u64) -> Option<Found> {
-        // ORDERING: Acquire, pairs with the commit, the Release store in `Writer::publish`: what the record holds is
-        // there when its word is.
+    pub(crate) fn peek_fast(&self, at: u64, limit: u64) -> Option<Located> {
+        // ORDERING: Acquire, pairs with the commit, the Release store in `Writer::publish`: a consumer that sees the record's
+        // word sees its contents.
         let first = self.ring.word_at(at);
         // SAFETY: it points to one of the ring's words, which are atomic.
         let word = unsafe { &*first }.load(Ordering::Acquire);
         let size = record::size(record::length(word));
-        // Nothing, a wrap and nonsense are all too long.
-        (size <= limit).then(|| Found {
+        // No record, a wrap and a corrupt word all exceed the limit.
+        (size <= limit).then(|| Located {
             start: at,
             end: at.wrapping_add(size),
             limit: limit - size,
             word,
-            // SAFETY: a record that fits is a word long at least.
+            // SAFETY: a record within the limit is at least one word long and does not cross the end of the ring.
             payload: unsafe { first.add(1) },
         })
     }
 
-    /// Looks for a record at the head, as [`peek_fast`](Self::peek_fast) does, also behind a wrap, and tells nothing from nonsense.
+    /// Looks for a record at the head, as [`peek_fast`](Self::peek_fast) does. Also finds one after a wrap, and distinguishes an
+    /// empty ring from a corrupt word.
     #[inline]
-    pub(crate) fn look(&mut self) -> Result<Option<Found>, Corruption> {
+    pub(crate) fn peek(&mut self) -> Result<Option<Located>, Corruption> {
         match self.peek_fast(self.head, self.limit) {
             Some(found) => Ok(Some(found)),
-            None => self.look_closer(self.head),
+            None => self.peek_slow(self.head),
         }
     }
 
+    /// As [`peek`](Self::peek), at any position and without the fast path.
     #[inline(never)]
-    pub(crate) fn look_closer(&mut self, at: u64) -> Result<Option<Found>, Corruption> {
+    pub(crate) fn peek_slow(&mut self, at: u64) -> Result<Option<Located>, Corruption> {
         if let Some(corruption) = self.poison {
             return Err(corruption);
         }
-        // ORDERING: Acquire, as in `peek_fast`. The word may be another than the one seen there.
+        // ORDERING: Acquire, as in `peek_fast`. The word may have changed since.
         let word = self.ring.word(at).load(Ordering::Acquire);
-        if word == NOTHING {
+        if word == EMPTY {
             return Ok(None);
         }
         match record_at(&self.ring, at, word) {
@@ -173,29 +173,29 @@ impl Reader {
         }
     }
 
-    /// Whether there is nothing at the head: one load.
+    /// Whether no record is at the head. One load.
     #[inline(always)]
-    pub(crate) fn is_dry(&self) -> bool {
-        // Relaxed: what is there is loaded again before it is believed.
-        self.ring.word(self.head).load(Ordering::Relaxed) == NOTHING
+    pub(crate) fn is_empty(&self) -> bool {
+        // Relaxed: a record is loaded again before it is used.
+        self.ring.word(self.head).load(Ordering::Relaxed) == EMPTY
     }
 
-    /// Looks for the next record of several that are released together.
+    /// Looks for the next of several records that are released together.
     #[inline]
-    pub(crate) fn look_further(&mut self, at: u64, limit: u64) -> Result<Option<Found>, Corruption> {
+    pub(crate) fn peek_next(&mut self, at: u64, limit: u64) -> Result<Option<Located>, Corruption> {
         match self.peek_fast(at, limit) {
             Some(found) => Ok(Some(found)),
-            None => self.look_further_closely(at),
+            None => self.peek_next_slow(at),
         }
     }
 
     #[inline(never)]
-    fn look_further_closely(&mut self, at: u64) -> Result<Option<Found>, Corruption> {
-        let Some(found) = self.look_closer(at)? else { return Ok(None) };
-        // More than the ring holds would be the same records once more: from here on, and by the limit, further on.
+    fn peek_next_slow(&mut self, at: u64) -> Result<Option<Located>, Corruption> {
+        let Some(found) = self.peek_slow(at)? else { return Ok(None) };
+        // More bytes than the ring holds would be the same records again. This check rejects them here, and the limit further on.
         let taken = found.end.wrapping_add(WORD).wrapping_sub(self.head);
         match self.ring.capacity().checked_sub(taken) {
-            Some(left) => Ok(Some(Found { limit: found.limit.min(left), ..found })),
+            Some(left) => Ok(Some(Located { limit: found.limit.min(left), ..found })),
             None => {
                 let corruption =
                     Corruption { word: "record header", position: found.start, found: found.word };
@@ -204,99 +204,97 @@ impl Reader {
         }
     }
 
-    /// From here on every call fails with `corruption`.
+    /// Makes every later call fail with `corruption`.
     #[cold]
     fn poison(&mut self, corruption: Corruption) -> Corruption {
         self.limit = 0;
         *self.poison.get_or_insert(corruption)
     }
 
-    /// Gives the space of `messages` records, up to `end` with this limit, back to the producer.
+    /// Releases the space of `messages` records to the producer: everything before `end`, where the limit is `limit`.
     #[inline(always)]
     pub(crate) fn release(&mut self, end: u64, limit: u64, messages: u64, bytes: u64) {
         let header = self.ring.header();
         self.head = end;
         self.limit = limit;
-        // ORDERING: Release, pairs with the Acquire loads in `Writer::refresh_head` and `Writer::recover`: we have
-        // read what we release before the producer overwrites it.
+        // ORDERING: Release, pairs with the Acquire loads in `Writer::refresh_head` and `Writer::recover`: our reads of the
+        // records happen before the producer overwrites them.
         header.head.0.store(end, Ordering::Release);
         count(&header.consumed.0.messages, messages);
         count(&header.consumed.0.bytes, bytes);
-        if !self.rung.is_last(&header.producer.0) {
+        if !self.waiter.is_last(&header.producer.0) {
             self.answer();
         }
     }
 
-    /// Rings for a producer that is going to sleep, once per ticket and only when there is what it waits for.
+    /// Notifies a producer that announced a sleep, once per waiter epoch, and only when the head has reached its threshold.
     #[cold]
     #[inline(never)]
     fn answer(&mut self) {
-        let Some(ticket) = self.rung.look(self.peer()) else { return };
-        if ticket.is_asleep() {
-            if !is_reached(self.head, bell::wanted(self.peer())) {
+        let Some(epoch) = self.waiter.peek(self.peer()) else { return };
+        if epoch.is_asleep() {
+            if !is_reached(self.head, wakeup::wake_threshold(self.peer())) {
                 return;
             }
-            bell::ring(self.own());
+            wakeup::notify(self.own());
             count(&self.counters().wakeups, 1);
         }
-        self.rung.done(ticket);
+        self.waiter.answered(epoch);
     }
 
-    /// Wakes the producer, if it sleeps, because of something other than space.
+    /// Wakes the producer, if it sleeps, for a reason other than space.
     fn wake_peer(&mut self) {
-        bell::wake_up(self.own(), self.peer(), self.wake_mode);
+        wakeup::wake_up(self.own(), self.peer(), self.wake_mode);
     }
 
-    /// Sleeps until the producer has sent something, or something else happened.
-    pub(crate) fn sleep(&self, timeout: Duration) {
-        let nothing_yet = || {
-            // ORDERING: Acquire as in `look`, which loads it again; here it only decides about sleep.
-            self.ring.word(self.head).load(Ordering::Acquire) == NOTHING
-                && self.peer_state() == self.watch.settled
-        };
-        bell::sleep(self.own(), self.peer(), self.wake_mode, timeout, nothing_yet);
+    /// Prepares a sleep until there is a record, or the producer's state changes. See [`wakeup::prepare`].
+    pub(crate) fn prepare_sleep(&self) -> Option<u32> {
+        wakeup::prepare(self.own(), self.peer(), self.wake_mode, || {
+            // ORDERING: Acquire, as in `peek_fast`, which loads the word again; here it only decides whether to sleep.
+            let word = self.ring.word(self.head).load(Ordering::Acquire);
+            word == EMPTY && self.peer_state() == self.monitor.seen
+        })
     }
 
-    /// After the ring was found empty: whether the producer has closed. What it committed before is found first.
+    /// After the ring was found empty: fails if the producer has closed. Finds a record that it committed before.
     #[inline]
-    pub(crate) fn look_for_end(&mut self) -> Result<Option<Found>, NoMore> {
-        if self.peer_state() == self.watch.settled { Ok(None) } else { self.look_at_peer() }
+    pub(crate) fn peek_end(&mut self) -> Result<Option<Located>, RecvEnd> {
+        if self.peer_state() == self.monitor.seen { Ok(None) } else { self.check_peer() }
     }
 
     #[cold]
     #[inline(never)]
-    fn look_at_peer(&mut self) -> Result<Option<Found>, NoMore> {
+    fn check_peer(&mut self) -> Result<Option<Located>, RecvEnd> {
         if let Some(corruption) = self.poison {
-            return Err(NoMore::Corrupt(corruption));
+            return Err(RecvEnd::Corrupt(corruption));
         }
-        match self.watch.look(&self.ring.header().producer.0) {
+        match self.monitor.check(&self.ring.header().producer.0) {
             Ok(Ok(())) => Ok(None),
-            Ok(Err(HasClosed(state))) => match self.look().map_err(NoMore::Corrupt)? {
+            Ok(Err(PeerClosed(state))) => match self.peek().map_err(RecvEnd::Corrupt)? {
                 Some(found) => Ok(Some(found)),
                 None => {
-                    Watch::report(self.own(), state);
-                    Err(NoMore::Closed)
+                    PeerMonitor::report(self.own(), state);
+                    Err(RecvEnd::Closed)
                 }
             },
-            Err(corruption) => Err(NoMore::Corrupt(self.poison(corruption))),
+            Err(corruption) => Err(RecvEnd::Corrupt(self.poison(corruption))),
         }
     }
 
-    /// After the ring was found empty: whether the producer has died, as far as the kernel knows whether its role is
-    /// free. What it committed before is found first.
-    pub(crate) fn look_for_death<E>(
+    /// After the ring was found empty: fails if the producer died. `role_is_free` asks the kernel. Finds a record that the producer
+    /// committed before.
+    pub(crate) fn check_for_death<E: From<PeerDied>>(
         &mut self,
         role_is_free: impl FnOnce() -> Result<bool, E>,
-    ) -> Result<Result<Option<Found>, NoMore>, E> {
-        let Some(state) = self.watch.died(self.peer(), role_is_free)? else { return Ok(Ok(None)) };
-        Ok(match self.look() {
-            Ok(Some(found)) => Ok(Some(found)),
+    ) -> Result<Result<Option<Located>, RecvEnd>, E> {
+        let Some(state) = self.monitor.died(self.peer(), role_is_free)? else { return Ok(Ok(None)) };
+        match self.peek() {
             Ok(None) => {
-                self.watch.report_death(&self.ring.header().consumer.0, state);
-                Err(NoMore::Abandoned)
+                self.monitor.report_death(&self.ring.header().consumer.0, state);
+                Err(PeerDied.into())
             }
-            Err(corruption) => Err(NoMore::Corrupt(corruption)),
-        })
+            found => Ok(found.map_err(RecvEnd::Corrupt)),
+        }
     }
 }
 
@@ -305,40 +303,40 @@ impl Half for Reader {
         State::of(self.peer())
     }
 
-    fn is_news(&self, state: State) -> bool {
-        self.watch.is_news(self.own(), state)
+    fn is_unreported(&self, state: State) -> bool {
+        self.monitor.is_unreported(self.own(), state)
     }
 
     fn is_succeeded(&self) -> bool {
-        // Relaxed: it is compared only.
+        // Relaxed: the value is only compared.
         self.own().state.load(Ordering::Relaxed) != self.state.0
     }
 
-    fn bell(&self) -> &Futex {
-        &self.peer().bell
+    fn event_count(&self) -> &Futex {
+        &self.peer().event_count
     }
 
-    fn sleep_for_peer(&self, seen: State, timeout: Duration) {
-        bell::sleep(self.own(), self.peer(), self.wake_mode, timeout, || self.peer_state() == seen);
+    fn prepare_sleep_for_peer(&self, seen: State) -> Option<u32> {
+        wakeup::prepare(self.own(), self.peer(), self.wake_mode, || self.peer_state() == seen)
     }
 
     fn close(&mut self) {
-        peer::close(self.own(), self.state);
+        liveness::close(self.own(), self.state);
         self.wake_peer();
     }
 }
 
-/// The record whose word, not zero, was found at `at`, possibly behind a wrap.
-pub(super) fn record_at(ring: &Ring, at: u64, word: u64) -> Result<Found, Corruption> {
+/// Decodes `word`, the nonzero word found at `at`: the record there, or the one after a wrap.
+pub(super) fn record_at(ring: &Ring, at: u64, word: u64) -> Result<Located, Corruption> {
     let to_end = ring.until_end(at);
     let corrupt = |position, found| Corruption { word: "record header", position, found };
     let (start, word, room) = if word == WRAP {
-        // Less than half the ring is skipped, or the record would have fitted.
+        // A wrap skips less than half the ring; otherwise the record would have fit.
         if to_end >= ring.capacity() / 2 {
             return Err(corrupt(at, word));
         }
         let start = at.wrapping_add(to_end);
-        // Relaxed: the wrap was published after the record behind it, and was loaded with Acquire.
+        // Relaxed: the wrap was published after the record that it leads to, and was loaded with Acquire.
         (start, ring.word(start).load(Ordering::Relaxed), ring.capacity())
     } else {
         (at, word, to_end)
@@ -349,7 +347,7 @@ pub(super) fn record_at(ring: &Ring, at: u64, word: u64) -> Result<Found, Corrup
         return Err(corrupt(start, word));
     }
     let end = start.wrapping_add(size);
-    Ok(Found {
+    Ok(Located {
         start,
         end,
         limit: limit(ring, end),

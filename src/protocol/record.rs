@@ -1,4 +1,4 @@
-//! What the bytes of the ring mean: a record's header word and its size. Pure arithmetic, no memory.
+//! The format of a record: its header word and its size. Pure arithmetic, no memory access.
 //!
 //! ```text
 //!  word(P), P = position of the record            P + 8                       P + size(length)
@@ -8,20 +8,20 @@
 //!    low half          high half                                to 8
 //! ```
 //!
-//! A header word of zero means that no record has been published there yet; since the low half of a published
-//! record is its length plus one, no record's word is zero. [`WRAP`] says that the record which belongs here would
-//! have crossed the end of the ring and stands at index 0 instead.
+//! A header word of zero means that no record has been published there yet. The low half of a published record's word is its
+//! length plus one, so no record's word is zero. [`WRAP`] means that the record would have crossed the end of the ring and is at
+//! index 0 instead.
 
 /// Bytes of a header word. Records start and end at multiples of it.
 pub(crate) const WORD: u64 = 8;
 
-/// No record here yet.
-pub(crate) const NOTHING: u64 = 0;
+/// No record is here yet.
+pub(crate) const EMPTY: u64 = 0;
 
-/// The record that belongs here stands at the start of the ring.
+/// The record that belongs here is at the start of the ring.
 pub(crate) const WRAP: u64 = u32::MAX as u64;
 
-/// The longest payload of any ring: a multiple of 8 that a header word can express and that is not taken for a wrap.
+/// The longest payload of any ring: a multiple of 8 that a header word can express and that differs from [`WRAP`].
 const LONGEST: u64 = u32::MAX as u64 - 23;
 
 /// The header word of a published record.
@@ -30,7 +30,7 @@ pub(crate) const fn header(length: usize, tag: u32) -> u64 {
     (tag as u64) << 32 | (length as u32).wrapping_add(1) as u64
 }
 
-/// The length in a header word. Of [`NOTHING`] and of [`WRAP`] it is larger than any ring admits.
+/// The length in a header word. For [`EMPTY`] and [`WRAP`] it exceeds the maximum of any ring.
 #[inline(always)]
 pub(crate) const fn length(header: u64) -> u64 {
     (header as u32).wrapping_sub(1) as u64
@@ -42,7 +42,7 @@ pub(crate) const fn tag(header: u64) -> u32 {
     (header >> 32) as u32
 }
 
-/// Bytes that a record with a payload of `length` bytes takes in the ring: header word, payload, padding.
+/// Bytes in the ring of a record with a payload of `length` bytes: header word, payload, padding.
 #[inline(always)]
 pub(crate) const fn size(length: u64) -> u64 {
     WORD + ((length + (WORD - 1)) & !(WORD - 1))
@@ -50,8 +50,8 @@ pub(crate) const fn size(length: u64) -> u64 {
 
 /// The longest payload for a ring of `capacity` bytes.
 ///
-/// A record takes at most half the ring, so that it fits into an empty one whatever the wrap costs: the bytes
-/// skipped at the end are fewer than the record's own, and with the header word after it that is `capacity` at most.
+/// A record takes at most half the ring, so it fits into an empty ring even with a wrap: the wrap skips fewer bytes than the
+/// record has, and both together with the header word after the record are at most `capacity`.
 pub(crate) const fn max_length(capacity: u64) -> u64 {
     let half = capacity / 2 - WORD;
     if half < LONGEST { half } else { LONGEST }
@@ -62,11 +62,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn header_gives_length_and_tag_back() {
+    fn header_round_trips_length_and_tag() {
         for length in [0, 1, 7, 8, 9, 4096, LONGEST as usize] {
             for tag in [0, 1, 0xFFFF_FFFF] {
                 let word = header(length, tag);
-                assert_ne!(word, NOTHING);
+                assert_ne!(word, EMPTY);
                 assert_ne!(word, WRAP);
                 assert_eq!(super::length(word), length as u64);
                 assert_eq!(super::tag(word), tag);
@@ -75,10 +75,10 @@ mod tests {
     }
 
     #[test]
-    fn nothing_and_wrap_are_longer_than_any_record() {
-        assert!(length(NOTHING) > LONGEST);
+    fn empty_and_wrap_are_longer_than_any_record() {
+        assert!(length(EMPTY) > LONGEST);
         assert!(length(WRAP) > LONGEST);
-        assert!(size(length(NOTHING)) > size(max_length(1 << 40)));
+        assert!(size(length(EMPTY)) > size(max_length(1 << 40)));
         assert!(size(length(WRAP)) > size(max_length(1 << 40)));
     }
 

@@ -1,13 +1,13 @@
-//! What was committed: the walk of a successor over the records that a dead producer has left.
+//! Recovery: a successor walks over the records that a dead producer left behind, to find the last commit.
 
 use crate::protocol::corruption::Corruption;
 use crate::protocol::reader::record_at;
-use crate::protocol::record::{NOTHING, WORD};
+use crate::protocol::record::{EMPTY, WORD};
 use crate::protocol::ring::{Ring, is_near, is_reached};
 use crate::protocol::sync::Ordering;
 
-/// Walks over the committed records to the first word that is zero: the tail, of which the word in the header may
-/// lag behind by one commit or one batch, even behind the head.
+/// Walks over the committed records to the first word that is zero, the true tail. The header's `tail` may lag behind it by one
+/// commit or one batch, and may even be behind the head.
 pub(super) fn last_commit(ring: &Ring, head: u64) -> Result<u64, Corruption> {
     // ORDERING: Acquire, pairs with the Release store in `Writer::publish`.
     let tail = ring.header().tail.0.load(Ordering::Acquire);
@@ -18,7 +18,7 @@ pub(super) fn last_commit(ring: &Ring, head: u64) -> Result<u64, Corruption> {
         return Err(Corruption { word: "tail", position: head, found: tail });
     }
     let mut at = if is_reached(tail, head) { tail } else { head };
-    // The header word at the tail belongs to the producer too.
+    // The header word at the tail also belongs to the producer.
     let is_within = |tail: u64| tail.wrapping_add(WORD).wrapping_sub(head) <= ring.capacity();
     if !is_within(at) {
         return Err(Corruption { word: "tail", position: head, found: tail });
@@ -26,7 +26,7 @@ pub(super) fn last_commit(ring: &Ring, head: u64) -> Result<u64, Corruption> {
     loop {
         // ORDERING: Acquire, pairs with the commit in `Writer::publish`.
         let word = ring.word(at).load(Ordering::Acquire);
-        if word == NOTHING {
+        if word == EMPTY {
             return Ok(at);
         }
         let found = record_at(ring, at, word)?;
@@ -37,8 +37,8 @@ pub(super) fn last_commit(ring: &Ring, head: u64) -> Result<u64, Corruption> {
     }
 }
 
-/// Bytes between the read position and what was committed last, while there is no producer: it may have been killed before
-/// it could store its `tail`.
+/// Bytes from the read position to the end of the last commit, while there is no producer. The header's `tail` is not enough: the
+/// producer may have been killed before it stored it.
 pub(crate) fn unread(ring: &Ring) -> Result<u64, Corruption> {
     // ORDERING: Acquire, pairs with the Release store in `Reader::release`.
     let head = ring.header().head.0.load(Ordering::Acquire);

@@ -1,4 +1,4 @@
-//! The ring and the payloads in it: words by their positions, and bytes that another process may change.
+//! The ring: its words by position, and payload bytes that another process may change at any time.
 
 use crate::protocol::copy;
 use crate::protocol::layout::Header;
@@ -6,25 +6,25 @@ use crate::protocol::record::{self, WORD};
 use crate::protocol::sync::{self, AtomicU64};
 use core::ptr::NonNull;
 
-/// The shared words of a pipe, and the private copy of its geometry.
+/// Pointers to the shared words of a pipe, and a private copy of its geometry.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ring {
     header: NonNull<Header>,
     words: NonNull<AtomicU64>,
-    /// The capacity less one.
+    /// The capacity minus one.
     mask: u64,
 }
 
-// SAFETY: all that is reached through the pointers is atomic, or payload bytes that `copy` alone touches.
+// SAFETY: everything behind the pointers is atomic, except payload bytes, which only `copy` touches.
 unsafe impl Send for Ring {}
 // SAFETY: as above.
 unsafe impl Sync for Ring {}
 
 impl Ring {
     /// # Safety
-    /// * `header` points to a header, `words` to `capacity / 8` words; both stay mapped and in place for as long as
-    ///   any copy of the ring is used. The memory may change at any time.
-    /// * Nothing in this process holds a reference to the words, other than through a copy of this ring.
+    /// * `header` points to a header, and `words` to `capacity / 8` words. Both stay mapped at the same address while any
+    ///   copy of the ring is in use. The memory may change at any time.
+    /// * Nothing in this process holds a reference to the words, except through a copy of this ring.
     pub(crate) unsafe fn new(header: NonNull<Header>, words: NonNull<AtomicU64>, capacity: u64) -> Self {
         assert!(capacity.is_power_of_two() && capacity >= 4 * WORD);
         Ring { header, words, mask: capacity - 1 }
@@ -41,8 +41,8 @@ impl Ring {
 
     #[inline(always)]
     pub(crate) fn header(&self) -> &Header {
-        // SAFETY: it points to a header that outlives us (`new`), and everything in a header is atomic, so that it
-        // does not matter who writes it meanwhile.
+        // SAFETY: it points to a header that outlives us (`new`). Everything in a header is atomic, so other processes may
+        // write it meanwhile.
         unsafe { self.header.as_ref() }
     }
 
@@ -54,17 +54,18 @@ impl Ring {
     #[inline(always)]
     pub(super) fn word_at(&self, position: u64) -> *const AtomicU64 {
         debug_assert!(position % WORD == 0);
-        // SAFETY: every position that comes here is a multiple of 8 (the ends check what they take over, and go on in
-        // whole records), and its index is below the capacity: one of the `capacity / 8` words (`new`).
+        // SAFETY: every position passed here is a multiple of 8 (the endpoints check the positions they take over and
+        // advance by whole records), and its index is below the capacity: it is one of the `capacity / 8` words (`new`).
         unsafe { sync::word_at(self.words.as_ptr(), self.index(position) as usize) }
     }
 
     #[inline(always)]
     pub(super) fn word(&self, position: u64) -> &AtomicU64 {
-        // SAFETY: one of the words, see `word_at`; atomic, so that it does not matter who writes it meanwhile.
+        // SAFETY: one of the words, see `word_at`. It is atomic, so another process may write it meanwhile.
         unsafe { &*self.word_at(position) }
     }
 
+    /// Bytes from `position` to the end of the ring.
     #[inline(always)]
     pub(super) fn until_end(&self, position: u64) -> u64 {
         self.capacity() - self.index(position)
@@ -72,22 +73,22 @@ impl Ring {
 
     /// The payload of the record at `position`.
     #[inline(always)]
-    pub(crate) fn payload(&self, position: u64, length: usize) -> Payload {
+    pub(crate) fn payload(&self, position: u64, length: usize) -> SharedBytes {
         debug_assert!(WORD + length as u64 <= self.until_end(position));
-        // SAFETY: the words after the record's first are within the ring, or one past its end if the length is 0,
-        // since a record does not cross the end.
-        Payload { words: unsafe { self.word_at(position).add(1) }, length }
+        // SAFETY: a record does not cross the end of the ring, so the word after its header word is within the ring, or one
+        // past its end if the length is 0.
+        SharedBytes { words: unsafe { self.word_at(position).add(1) }, length }
     }
 }
 
-/// A record's payload in the ring: bytes that the other process may write, whatever the protocol says.
+/// A record's payload in the ring: bytes that the other process may write at any time, whatever the protocol says.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Payload {
+pub(crate) struct SharedBytes {
     pub(super) words: *const AtomicU64,
     pub(super) length: usize,
 }
 
-impl Payload {
+impl SharedBytes {
     #[inline(always)]
     pub(crate) fn length(&self) -> usize {
         self.length
@@ -108,7 +109,7 @@ impl Payload {
         unsafe { copy::from_shared(self.words, 0, to, self.length) }
     }
 
-    /// Copies the first `length` bytes out: for a length that the compiler knows.
+    /// Copies the first `length` bytes out, for a length known at compile time.
     ///
     /// # Safety
     /// As [`read`](Self::read), and `length` is at most `length()`.
@@ -118,7 +119,7 @@ impl Payload {
         unsafe { copy::from_shared(self.words, 0, to, length) }
     }
 
-    /// Copies bytes in, from `offset` on: past the caches if `streaming`.
+    /// Copies `bytes` into the payload, from `offset` on. `streaming` selects non-temporal stores.
     ///
     /// # Safety
     /// * The ring is still mapped.
@@ -137,7 +138,7 @@ impl Payload {
         }
     }
 
-    /// Clears the bytes between the end of the payload and the end of the record, so that nothing older is shown.
+    /// Clears the bytes between the end of the payload and the end of the record, so that they show no older data.
     ///
     /// # Safety
     /// The ring is still mapped.
@@ -145,18 +146,18 @@ impl Payload {
     pub(super) unsafe fn clear_padding(&self) {
         let padding = record::size(self.length as u64) as usize - WORD as usize - self.length;
         if padding > 0 {
-            // SAFETY: the padding belongs to the record, which lies within the ring.
+            // SAFETY: the padding is part of the record, which lies within the ring.
             unsafe { copy::to_shared([0; WORD as usize].as_ptr(), self.words, self.length, padding) }
         }
     }
 }
 
-/// Whether `position` is at or behind `wanted`, in a stream whose positions may wrap around.
-pub(super) fn is_reached(position: u64, wanted: u64) -> bool {
-    position.wrapping_sub(wanted) as i64 >= 0
+/// Whether `position` is at or after `target`. Positions wrap around at 2^64.
+pub(super) fn is_reached(position: u64, target: u64) -> bool {
+    position.wrapping_sub(target) as i64 >= 0
 }
 
-/// Whether two positions are no further apart than the ring is long.
+/// Whether two positions are at most one capacity apart.
 pub(super) fn is_near(a: u64, b: u64, capacity: u64) -> bool {
     a.wrapping_sub(b).wrapping_add(capacity) <= 2 * capacity
 }

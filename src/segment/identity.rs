@@ -1,30 +1,29 @@
-//! Who a segment is: the cold words that its creator writes once. They are copied into private memory at attach,
-//! checked there, and never read again.
+//! The identity of a segment: header words that its creator writes once. Attaching copies them into private memory and checks
+//! the copy; nothing reads the originals again.
 
 use crate::address::Name;
-use crate::error::SetupError;
-use crate::protocol::bell::WakeMode;
+use crate::error::{Damage, Mismatch, SetupError};
 use crate::protocol::layout::{HEADER, Header, IDENTITY_WORDS, MAX_CAPACITY, MIN_CAPACITY, VERSION};
-
 use crate::protocol::sync::Ordering;
+use crate::protocol::wakeup::WakeMode;
 use bytemuck::{Pod, Zeroable};
 
-/// `ready` of a complete segment: the bytes `shmpipe\0`, which read backwards on a machine of the other byte order.
+/// `ready` of a complete segment: the bytes `shmpipe\0`. A machine of the other byte order reads them reversed.
 pub(crate) const READY: u64 = u64::from_le_bytes(*b"shmpipe\0");
 
-/// `ready` of a segment that is being made: the bytes `shmmake\0`.
-pub(crate) const MAKING: u64 = u64::from_le_bytes(*b"shmmake\0");
+/// `ready` of a segment that is being created: the bytes `shmmake\0`.
+pub(crate) const CREATING: u64 = u64::from_le_bytes(*b"shmmake\0");
 
-/// `byte_order` as its writer sees it.
+/// `byte_order` in the byte order of its writer.
 pub(crate) const BYTE_ORDER: u32 = 0x0102_0304;
 
-/// `sem_id` of a segment that no semaphore set guards.
+/// `sem_id` of a segment without a semaphore set.
 pub(crate) const NO_SET: i32 = -1;
 
-/// Bit of `flags`: the segment is removed when both sides have closed.
+/// Bit of `flags`: the last handle removes the segment after both sides have closed.
 const REMOVE_ON_CLOSE: u32 = 1;
 
-/// The cold words, from byte 8 to byte 512 of the segment.
+/// The identity words, from byte 8 to byte 512 of the segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub(crate) struct Identity {
@@ -32,9 +31,9 @@ pub(crate) struct Identity {
     pub(crate) byte_order: u32,
     pub(crate) header_size: u64,
     pub(crate) capacity: u64,
-    /// Features that a reader must know to take part. None is defined yet.
+    /// Features that a process must support to use the segment. None is defined yet.
     pub(crate) features: u64,
-    /// Features that a reader may ignore. None is defined yet.
+    /// Features that a process may ignore. None is defined yet.
     pub(crate) hints: u64,
     pub(crate) segment_id: u64,
     pub(crate) schema: u64,
@@ -48,8 +47,8 @@ pub(crate) struct Identity {
     pub(crate) reserved: [u64; 43],
 }
 
-// SAFETY: `repr(C)`, every field is an integer or an array of integers, and the assertion below shows that their
-// sizes add up to the size of the whole, so that there is no padding.
+// SAFETY: `repr(C)`, every field is an integer or an array of integers, and the assertion below shows that their sizes add up to
+// the size of the struct, so it has no padding.
 unsafe impl Zeroable for Identity {}
 // SAFETY: as above; Copy, no pointers, every bit pattern is valid.
 unsafe impl Pod for Identity {}
@@ -75,9 +74,9 @@ const _: () = {
     assert!(offset_of!(Identity, reserved) == 160);
 };
 
-/// What the creator of a segment decides.
+/// The properties of a segment that its creator chooses.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Wishes {
+pub(crate) struct Parameters {
     pub(crate) capacity: u64,
     pub(crate) schema: u64,
     pub(crate) wake_mode: WakeMode,
@@ -85,23 +84,23 @@ pub(crate) struct Wishes {
 }
 
 impl Identity {
-    /// The identity of a segment made now, guarded by the semaphore set `sem_id`, or by [`NO_SET`].
-    pub(crate) fn new(wishes: &Wishes, name: Option<&Name>, sem_id: i32) -> Result<Self, SetupError> {
+    /// The identity of a segment created now, whose roles are claimed in the semaphore set `sem_id`, or [`NO_SET`].
+    pub(crate) fn new(parameters: &Parameters, name: Option<&Name>, sem_id: i32) -> Result<Self, SetupError> {
         let name = name.map_or("", Name::as_str);
         let mut identity = Identity {
             layout_version: VERSION,
             byte_order: BYTE_ORDER,
             header_size: HEADER,
-            capacity: wishes.capacity,
+            capacity: parameters.capacity,
             segment_id: random().map_err(|source| SetupError::Os { call: "getrandom", source })?,
-            schema: wishes.schema,
+            schema: parameters.schema,
             created_ns: std::time::SystemTime::now()
                 .duration_since(std::time::UNIX_EPOCH)
                 .map_or(0, |since| since.as_nanos() as u64),
             boot_id: boot_id(),
             sem_id,
-            wake_mode: wishes.wake_mode.code(),
-            flags: if wishes.remove_on_close { REMOVE_ON_CLOSE } else { 0 },
+            wake_mode: parameters.wake_mode.code(),
+            flags: if parameters.remove_on_close { REMOVE_ON_CLOSE } else { 0 },
             name_length: name.len() as u32,
             ..Identity::zeroed()
         };
@@ -109,15 +108,15 @@ impl Identity {
         Ok(identity)
     }
 
-    /// Copies the words out of a header; the copy is what everything later goes by.
+    /// Copies the words out of a header. Everything later uses the copy.
     pub(crate) fn read(header: &Header) -> Self {
-        // Relaxed: the Acquire load of `ready` that precedes this orders it; see `check_ready`.
+        // Relaxed: the Acquire load of `ready` in `Ready::of`, which precedes this, orders it.
         bytemuck::cast(core::array::from_fn::<u64, IDENTITY_WORDS, _>(|i| {
             header.identity[i].load(Ordering::Relaxed)
         }))
     }
 
-    /// Writes the words into a header that nobody uses yet.
+    /// Writes the words into a header that no other process uses yet.
     pub(crate) fn write(self, header: &Header) {
         let words: [u64; IDENTITY_WORDS] = bytemuck::cast(self);
         for (to, word) in header.identity.iter().zip(words) {
@@ -126,18 +125,21 @@ impl Identity {
         }
     }
 
-    /// Refuses what this version of the crate cannot take part in; `size` is the size of the segment in bytes.
+    /// Rejects a segment that this version of the crate cannot use; `size` is the size of the segment in bytes.
     pub(crate) fn check(&self, size: u64) -> Result<(), SetupError> {
         if self.byte_order != BYTE_ORDER {
-            return Err(SetupError::ByteOrder);
+            return Err(SetupError::Incompatible(Mismatch::ByteOrder));
         }
         if self.layout_version != VERSION {
-            return Err(SetupError::LayoutVersion { found: self.layout_version, expected: VERSION });
+            return Err(SetupError::Incompatible(Mismatch::LayoutVersion {
+                found: self.layout_version,
+                expected: VERSION,
+            }));
         }
         if self.features != 0 {
-            return Err(SetupError::Features { unknown: self.features });
+            return Err(SetupError::Incompatible(Mismatch::Features { unknown: self.features }));
         }
-        let bad = |word, found| Err(SetupError::Malformed { word, found });
+        let bad = |word, found| Err(SetupError::Damaged(Damage::Header { word, found }));
         if self.header_size != HEADER {
             return bad("header size", self.header_size);
         }
@@ -145,7 +147,7 @@ impl Identity {
             return bad("capacity", self.capacity);
         }
         if size < HEADER + self.capacity {
-            return Err(SetupError::TooSmall { size, needed: HEADER + self.capacity });
+            return Err(SetupError::Damaged(Damage::TooSmall { size, needed: HEADER + self.capacity }));
         }
         if self.wake_mode().is_none() {
             return bad("wake mode", self.wake_mode.into());
@@ -156,20 +158,20 @@ impl Identity {
         Ok(())
     }
 
-    /// How sleepers are woken, or nothing if the word holds no mode that is known.
+    /// How sleepers are woken; `None` if the word holds no known mode.
     pub(crate) fn wake_mode(&self) -> Option<WakeMode> {
         WakeMode::from_code(self.wake_mode)
     }
 
-    /// The name under which the segment was made; empty if it was made under a key. `None` if it is no name, which
-    /// might for instance confuse the terminal that it is printed on.
+    /// The name under which the segment was created; empty if it was created under a key. `None` if the bytes are not a valid
+    /// name: control characters, for example, would reach the terminal that prints it.
     pub(crate) fn name(&self) -> Option<&str> {
         let name = core::str::from_utf8(self.name.get(..self.name_length as usize)?).ok()?;
         (name.is_empty() || Name::new(name).is_ok()).then_some(name)
     }
 
-    /// Whether it was made under another boot id than that of the machine now.
-    pub(crate) fn is_of_another_boot(&self) -> bool {
+    /// Whether the segment was created under another boot id than the current one. False if either is unknown.
+    pub(crate) fn has_other_boot_id(&self) -> bool {
         let now = boot_id();
         self.boot_id != now && self.boot_id != [0; 16] && now != [0; 16]
     }
@@ -179,11 +181,12 @@ impl Identity {
     }
 }
 
-/// What `ready` says about a segment.
+/// What the `ready` word says about a segment.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Ready {
     Yes,
-    /// The creator is at work, or died at it. Not yet `marked`, all zero, it might also be anybody else's.
+    /// The creator is still at work, or died. Without the mark (`marked` false: the word is 0) the segment may also belong to an
+    /// unrelated program.
     NotYet {
         marked: bool,
     },
@@ -193,12 +196,12 @@ pub(crate) enum Ready {
 
 impl Ready {
     pub(crate) fn of(header: &Header) -> Self {
-        // ORDERING: Acquire, pairs with the Release store of whoever makes a segment: a reader that sees READY sees the
-        // whole identity and the cleared words behind it.
+        // ORDERING: Acquire, pairs with the Release stores of READY in `file::create::initialize` and `sysv::open::create`: a
+        // process that sees READY sees the whole identity and the zeroed words behind it.
         match header.ready.load(Ordering::Acquire) {
             READY => Ready::Yes,
             0 => Ready::NotYet { marked: false },
-            MAKING => Ready::NotYet { marked: true },
+            CREATING => Ready::NotYet { marked: true },
             other if other == READY.swap_bytes() => Ready::OtherByteOrder,
             other => Ready::Foreign(other),
         }
@@ -208,7 +211,7 @@ impl Ready {
 /// A random number.
 pub(crate) fn random() -> std::io::Result<u64> {
     let mut bytes = [0u8; 8];
-    // SAFETY: the buffer is writable for the 8 bytes asked for.
+    // SAFETY: the buffer is writable for its length, which is passed.
     let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
     if got != bytes.len() as isize {
         return Err(std::io::Error::last_os_error());
@@ -216,7 +219,7 @@ pub(crate) fn random() -> std::io::Result<u64> {
     Ok(u64::from_ne_bytes(bytes))
 }
 
-/// The kernel's boot id, or zeros where it has none to tell.
+/// The kernel's boot id, or zeros if it is not available.
 fn boot_id() -> [u8; 16] {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let mut digits = text.bytes().filter_map(|b| (b as char).to_digit(16));

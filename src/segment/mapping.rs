@@ -1,27 +1,27 @@
 //! A mapped segment.
 
-use crate::os::fork::NoFork;
-use crate::os::process::Process;
 use crate::protocol::layout::{HEADER, Header};
-use crate::segment::pages::Place;
+use crate::segment::pages::ReservedRange;
+use crate::sys::fork::NoFork;
+use crate::sys::process::Process;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::{NonNull, null, null_mut};
 
-/// An address range that shows a segment; unmapped when dropped.
+/// A mapped segment; unmapped when dropped.
 ///
-/// A forked child does not inherit it: it would keep writing after its parent's claim is gone.
+/// A forked child does not inherit the mapping: it could still write after its parent's claim has ended.
 #[derive(Debug)]
 pub(crate) struct Mapping {
     base: NonNull<u8>,
     size: u64,
     access: Access,
     process: Process,
-    made_by: MadeBy,
+    mapped_by: MappedBy,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum MadeBy {
+enum MappedBy {
     Shmat,
     Mmap,
 }
@@ -31,10 +31,10 @@ unsafe impl Send for Mapping {}
 // SAFETY: it hands out its address and nothing else.
 unsafe impl Sync for Mapping {}
 
-/// What a mapping is good for.
+/// How a mapping may be accessed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// For keeping what is mapped open.
+    /// Not at all: the mapping only keeps the open file description alive.
     None,
     Read,
     ReadWrite,
@@ -45,25 +45,25 @@ impl Mapping {
     pub(crate) fn of_segment(id: i32, size: u64, access: Access, align: Option<u64>) -> io::Result<Self> {
         let no_fork = NoFork::now();
         let flags = if access == Access::ReadWrite { 0 } else { libc::SHM_RDONLY };
-        let place = align.map(|align| Place::reserve(size, align)).transpose()?;
-        // SAFETY: with a null address the kernel chooses where to map, over nothing that exists; a place was set aside
-        // for us alone.
+        let range = align.map(|align| ReservedRange::reserve(size, align)).transpose()?;
+        // SAFETY: with a null address the kernel maps over nothing that exists; a reserved range is ours alone.
         let base = unsafe {
-            match &place {
+            match &range {
                 None => libc::shmat(id, null(), flags),
-                Some(place) => libc::shmat(id, place.base().as_ptr().cast(), flags | libc::SHM_REMAP),
+                Some(range) => libc::shmat(id, range.base().as_ptr().cast(), flags | libc::SHM_REMAP),
             }
         };
         if base as isize == -1 {
             return Err(io::Error::last_os_error());
         }
-        if let Some(place) = place {
-            place.taken();
+        if let Some(range) = range {
+            range.mapped_over();
         }
-        Self::of(base, size, access, MadeBy::Shmat, no_fork)
+        Self::of(base, size, access, MappedBy::Shmat, no_fork)
     }
 
-    /// Maps the first `size` bytes of a file, at a multiple of `align` if that is given. As long as the mapping lives, so do the locks of the open file description.
+    /// Maps the first `size` bytes of a file, at a multiple of `align` if that is given. The mapping keeps the open file
+    /// description, and so its locks, alive.
     pub(crate) fn of_file(
         file: BorrowedFd<'_>,
         size: u64,
@@ -77,49 +77,48 @@ impl Mapping {
             Access::Read => libc::PROT_READ,
             Access::ReadWrite => libc::PROT_READ | libc::PROT_WRITE,
         };
-        let place = align.map(|align| Place::reserve(size, align)).transpose()?;
-        let (at, flags) = match &place {
+        let range = align.map(|align| ReservedRange::reserve(size, align)).transpose()?;
+        let (at, flags) = match &range {
             None => (null_mut(), libc::MAP_SHARED),
-            Some(place) => (place.base().as_ptr().cast(), libc::MAP_SHARED | libc::MAP_FIXED),
+            Some(range) => (range.base().as_ptr().cast(), libc::MAP_SHARED | libc::MAP_FIXED),
         };
-        // SAFETY: with a null address the kernel chooses where to map, over nothing that exists; a place was set aside for
-        // us alone.
+        // SAFETY: with a null address the kernel maps over nothing that exists; a reserved range is ours alone.
         let base = unsafe { libc::mmap(at, length, protection, flags, file.as_raw_fd(), 0) };
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        if let Some(place) = place {
-            place.taken();
+        if let Some(range) = range {
+            range.mapped_over();
         }
-        Self::of(base, size, access, MadeBy::Mmap, no_fork)
+        Self::of(base, size, access, MappedBy::Mmap, no_fork)
     }
 
-    /// A private copy of bytes, to look at what may be cut off under us.
+    /// A private copy of bytes, for a file that another process may truncate while we read it.
     pub(crate) fn of_copy(bytes: &[u8]) -> io::Result<Self> {
         let no_fork = NoFork::now();
         let (protection, flags) =
             (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-        // SAFETY: with a null address the kernel chooses where to map, over nothing that exists.
+        // SAFETY: with a null address the kernel maps over nothing that exists.
         let base = unsafe { libc::mmap(null_mut(), bytes.len(), protection, flags, -1, 0) };
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: the mapping just made has as many bytes, and nobody knows of it yet.
+        // SAFETY: the new mapping has this many bytes, and nothing else refers to it yet.
         unsafe { base.cast::<u8>().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
-        Self::of(base, bytes.len() as u64, Access::Read, MadeBy::Mmap, no_fork)
+        Self::of(base, bytes.len() as u64, Access::Read, MappedBy::Mmap, no_fork)
     }
 
     fn of(
         base: *mut libc::c_void,
         size: u64,
         access: Access,
-        made_by: MadeBy,
+        mapped_by: MappedBy,
         _: NoFork,
     ) -> io::Result<Self> {
         let base =
             NonNull::new(base.cast::<u8>()).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
-        let mapping = Mapping { base, size, access, process: Process::current(), made_by };
-        // SAFETY: the range is the mapping just made.
+        let mapping = Mapping { base, size, access, process: Process::current(), mapped_by };
+        // SAFETY: the range is the new mapping.
         if unsafe { libc::madvise(base.as_ptr().cast(), size as usize, libc::MADV_DONTFORK) } == -1 {
             return Err(io::Error::last_os_error());
         }
@@ -134,15 +133,15 @@ impl Mapping {
         self.base
     }
 
-    /// The header of a segment that has one, by its size.
+    /// The header at the start of the segment. Panics if the mapping is too small or not readable.
     pub(crate) fn header(&self) -> &Header {
         assert!(self.size >= HEADER && self.access != Access::None);
-        // SAFETY: the mapping can be read, is large enough and aligned to pages, and all of a header is atomic. It lives
-        // as long as the mapping. Nobody stores to what is mapped for reading alone.
+        // SAFETY: the mapping is readable, large enough and aligned to pages, and a header consists of atomics. The reference
+        // borrows the mapping. Code that maps a segment read-only does not store to its header.
         unsafe { self.base.cast::<Header>().as_ref() }
     }
 
-    /// Whether this process made the mapping; in a forked child it is not there.
+    /// Whether this process created the mapping. In a forked child the range is not mapped.
     pub(crate) fn is_ours(&self) -> bool {
         Process::current() == self.process
     }
@@ -154,12 +153,12 @@ impl Drop for Mapping {
             return;
         }
         let base = self.base.as_ptr().cast();
-        match self.made_by {
-            // SAFETY: `base` is what shmat returned in this process, and nobody uses the range any more: whoever does
-            // holds the mapping.
-            MadeBy::Shmat => unsafe { libc::shmdt(base) },
-            // SAFETY: as above, of mmap and with the length that it was given.
-            MadeBy::Mmap => unsafe { libc::munmap(base, self.size as usize) },
+        match self.mapped_by {
+            // SAFETY: shmat returned `base` in this process, and nothing uses the range any more: every user borrows or owns
+            // this `Mapping`.
+            MappedBy::Shmat => unsafe { libc::shmdt(base) },
+            // SAFETY: as above, for mmap, with the length that it got.
+            MappedBy::Mmap => unsafe { libc::munmap(base, self.size as usize) },
         };
     }
 }

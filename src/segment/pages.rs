@@ -1,20 +1,21 @@
-//! The pages behind a segment: faulted in before they are used, locked, huge; and what is in force.
+//! The pages behind a segment: prefaulting, locking, huge pages, and their current state.
 //!
-//! Everything here is asked of the kernel for an address range, whatever made the mapping. What a caller wants is done,
-//! or refused with the limit that stands in the way.
+//! Everything here works on an address range, whichever call mapped it. A request that the kernel refuses is an error that names
+//! the limit in the way.
 
-mod groups;
+mod cgroup;
 
-use crate::error::SetupError;
+use crate::error::{Damage, SetupError, Shortage};
 use crate::options::Options;
-use crate::os::sysvipc::segments;
 use crate::protocol::layout::HEADER;
-use crate::protocol::sync::{AtomicU64, Ordering};
+use crate::protocol::sync::Ordering;
 use crate::segment::Mapping;
+use crate::sys::sysvipc::segments;
 use std::fs::{self, File};
 use std::hint::black_box;
 use std::io::{self, BufRead, BufReader};
 use std::ptr::{self, NonNull};
+use std::sync::atomic::AtomicU64;
 
 /// Since Linux 6.1 (linux/mman.h); libc has it for glibc only.
 const MADV_COLLAPSE: libc::c_int = 25;
@@ -23,29 +24,29 @@ const MADV_COLLAPSE: libc::c_int = 25;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Memory {
-    /// Bytes of a page; those of a huge page if the segment was made of such.
+    /// Bytes of a page; of a huge page if the segment was created from the huge page pool.
     pub page_size: u64,
-    /// Bytes that are in memory. The rest was never touched, is swapped out, or is in its file alone. Who may not write
-    /// to a file is told that all of it is.
+    /// Bytes in memory. The rest was never touched, is swapped out, or is only in its file. For a process that may not write to
+    /// the file, the kernel reports all of it as resident.
     pub resident: u64,
-    /// Whether all of it stays in memory: it is locked, by this process or by an end that is visible from here, or made
-    /// of huge pages, which are never swapped out.
+    /// Whether all of it stays in memory: because it is locked, by this process or by an end that is visible from here, or
+    /// because it lies in the huge page pool, which is never swapped out.
     pub locked: bool,
-    /// Bytes that this process, or an end that is visible from here, reaches through huge pages.
+    /// Bytes that this process, or an end that is visible from here, maps through huge pages.
     pub huge: u64,
 }
 
-/// What a mapping that is to be put on huge pages has to be aligned to; nothing if they are not asked for.
+/// The alignment of a mapping for huge pages; `None` if the options do not request them.
 pub(crate) fn alignment(options: &Options) -> Option<u64> {
-    options.huge_pages.then(|| collapsed_size().max(huge_page_size())).flatten()
+    options.huge_pages.then(|| thp_size().max(huge_page_size())).flatten()
 }
 
-/// Does with a mapping as was asked for: huge pages, unless it is on such already, and a lock, unless the segment is locked
-/// as such.
+/// Applies the options to a mapping: moves it to huge pages unless it is on huge pages already, and locks it unless the segment
+/// itself is locked.
 ///
 /// # Errors
 /// As for [`make_huge`] and [`lock`].
-pub(crate) fn furnish(
+pub(crate) fn apply_options(
     mapping: &Mapping,
     options: &Options,
     on_tmpfs: bool,
@@ -53,81 +54,82 @@ pub(crate) fn furnish(
 ) -> Result<(), SetupError> {
     let (base, len) = (mapping.base(), mapping.size());
     if options.huge_pages {
-        // SAFETY: the segment is mapped for writing, and both ends use it by atomics or single instructions.
+        // SAFETY: the segment is mapped for writing, and both ends access it by atomics or single instructions.
         unsafe { make_huge(base, len, on_tmpfs)? };
     }
     if options.lock_memory && !locked { lock(base, len) } else { Ok(()) }
 }
 
-/// Faults a segment in, if that is asked for, or if we are `eager` and it does not take much of the memory that is there.
+/// Faults a segment in if the options request it; if they leave it open, when `eager` and it takes at most half of the available
+/// memory.
 ///
 /// # Errors
 /// As for [`populate`].
 pub(crate) fn prefault(mapping: &Mapping, options: &Options, eager: bool) -> Result<(), SetupError> {
-    let modest = || available().is_some_and(|bytes| mapping.size() <= bytes / 2);
-    if options.prefault.unwrap_or_else(|| eager && modest()) {
-        // SAFETY: as in `furnish`.
+    let fits = || available().is_some_and(|bytes| mapping.size() <= bytes / 2);
+    if options.prefault.unwrap_or_else(|| eager && fits()) {
+        // SAFETY: as in `apply_options`.
         unsafe { populate(mapping.base(), mapping.size()) }
     } else {
         Ok(())
     }
 }
 
-/// Faults all pages in, for writing, so that no first touch costs anything later. What they hold stays as it is, and others
-/// may use them meanwhile.
+/// Faults in all pages for writing, so that no first access costs a page fault later. The contents do not change, and other
+/// threads and processes may use the pages meanwhile.
 ///
-/// It lasts as long as the pages stay: on memory that is not locked until they are swapped out, and on a disk's file system
-/// until they are written back, after which each is write-protected again.
+/// The effect lasts while the pages stay in the page tables: memory that is not locked loses it when it is swapped out, and a
+/// file on disk when a page is written back, since the kernel then write-protects the page again.
 ///
 /// # Errors
-/// [`SetupError::Unbacked`] where a touch would be a SIGBUS: the file is shorter than the mapping, or its file system or its
-/// pool of huge pages is full.
+/// [`Damage::Unbacked`] where an access would raise SIGBUS: the file is shorter than the mapping, or its file system or its pool
+/// of huge pages is full.
 ///
 /// # Safety
-/// `len` bytes at `base`, which is page-aligned, are mapped for writing; others touch them as atomics do, if at all.
+/// `len` bytes at `base`, which is page-aligned, are mapped for writing. Other threads access them only as atomics do.
 pub(crate) unsafe fn populate(base: NonNull<u8>, len: u64) -> Result<(), SetupError> {
     match advise(base, len, libc::MADV_POPULATE_WRITE) {
         Ok(()) => Ok(()),
         Err(error) => match error.raw_os_error() {
             // Linux before 5.14.
             Some(libc::EINVAL) => {
-                // SAFETY: the caller's promises.
+                // SAFETY: the caller upholds the contract of `populate`, which is that of `touch`.
                 unsafe { touch(base, len) };
                 Ok(())
             }
-            Some(libc::EFAULT) => Err(SetupError::Unbacked { bytes: len }),
+            Some(libc::EFAULT) => Err(SetupError::Damaged(Damage::Unbacked { bytes: len })),
             _ => Err(SetupError::Os { call: "madvise(MADV_POPULATE_WRITE)", source: error }),
         },
     }
 }
 
-/// Makes sure that there is memory behind the header of a segment that others have made: of one of huge pages it may be
-/// that none were left, and the first look would be a SIGBUS. Linux before 5.14 cannot tell.
+/// Checks that there is memory behind the header of a segment that another process created. If the pool had no huge page left for
+/// it, the first access would raise SIGBUS. Linux before 5.14 cannot tell.
 ///
 /// # Errors
-/// [`SetupError::Unbacked`].
-pub(crate) fn check_start(mapping: &Mapping) -> Result<(), SetupError> {
+/// [`Damage::Unbacked`].
+pub(crate) fn check_header_backed(mapping: &Mapping) -> Result<(), SetupError> {
     match advise(mapping.base(), HEADER, libc::MADV_POPULATE_READ) {
         Err(error) if error.raw_os_error() == Some(libc::EFAULT) => {
-            Err(SetupError::Unbacked { bytes: mapping.size() })
+            Err(SetupError::Damaged(Damage::Unbacked { bytes: mapping.size() }))
         }
         _ => Ok(()),
     }
 }
 
-/// Writes the first word of each page with the value that it has, in one atomic step, so that nothing that others write is
-/// lost. A page that cannot be had is a SIGBUS here: its backing was allocated before.
+/// Atomically rewrites the first word of each page with its current value, so that no concurrent write is lost. A page without
+/// backing raises SIGBUS here; its backing was allocated before.
 ///
 /// # Safety
 /// As for [`populate`].
 unsafe fn touch(base: NonNull<u8>, len: u64) {
     for offset in (0..len as usize).step_by(page_size() as usize) {
-        // SAFETY: within the mapping, aligned, and touched by others as atomics do.
+        // SAFETY: within the mapping, aligned, and accessed by others only as atomics do.
         let word = unsafe { AtomicU64::from_ptr(base.as_ptr().add(offset).cast()) };
-        // Not `fetch_or(0)`, of which x86-64 compilers make a load. Others may be faster any number of times; the page is
-        // in memory then, and almost always in our tables: a few attempts do.
+        // Not `fetch_or(0)`, which compilers for x86-64 turn into a load. Other writers may win every attempt; but then the page
+        // is in memory, and almost always in our page tables, so a few attempts are enough.
         for _ in 0..16 {
-            // Relaxed, both: nothing is published by it.
+            // Relaxed, both: the exchange publishes nothing.
             let value = word.load(Ordering::Relaxed);
             let same = black_box(value);
             if word.compare_exchange(value, same, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
@@ -137,120 +139,123 @@ unsafe fn touch(base: NonNull<u8>, len: u64) {
     }
 }
 
-/// Locks a mapping in memory, faulting in what is not there: for as long as it is mapped in this process. A child made
-/// by fork does not inherit it.
+/// Locks a mapping in memory and faults in its missing pages. The lock lasts while this process has it mapped; a forked child
+/// does not inherit it.
 ///
 /// # Errors
 /// [`SetupError::Limit`] with `RLIMIT_MEMLOCK`, unless the process has CAP_IPC_LOCK.
 pub(crate) fn lock(base: NonNull<u8>, len: u64) -> Result<(), SetupError> {
-    let asked = locked_by_us() + len;
-    // SAFETY: locking changes nothing that a program can see of its memory; a range that is not mapped is an error.
+    let requested = locked_by_process() + len;
+    // SAFETY: locking has no effect on the contents of memory; a range that is not mapped is an error.
     if unsafe { libc::mlock(base.as_ptr().cast(), len as usize) } == 0 {
         return Ok(());
     }
     let source = io::Error::last_os_error();
-    // What failed half-way stays locked, and is counted.
+    // A failed call leaves a part locked, which counts towards the limit.
     // SAFETY: as above.
     unsafe { libc::munlock(base.as_ptr().cast(), len as usize) };
-    let limit = memlock();
+    let limit = memlock_limit();
     match source.raw_os_error() {
-        Some(libc::EPERM) => Err(beyond_memlock(limit, asked)),
-        Some(libc::ENOMEM | libc::EAGAIN) if asked > limit => Err(beyond_memlock(limit, asked)),
-        // The pages, and not the limit.
-        Some(libc::ENOMEM) => Err(SetupError::Unbacked { bytes: len }),
+        Some(libc::EPERM) => Err(memlock_exceeded(limit, requested)),
+        Some(libc::ENOMEM | libc::EAGAIN) if requested > limit => Err(memlock_exceeded(limit, requested)),
+        // Within the limit: a page could not be faulted in.
+        Some(libc::ENOMEM) => Err(SetupError::Damaged(Damage::Unbacked { bytes: len })),
         _ => Err(SetupError::Os { call: "mlock", source }),
     }
 }
 
-/// Locks a System V segment, for as long as it exists and whoever has it attached; what is not in memory is not faulted in, but
-/// stays once it is. Only its owner and its creator may. On a segment of huge pages it does nothing, and they need nothing.
+/// Locks a System V segment for as long as it exists, whichever processes attach it. Missing pages are not faulted in, but stay
+/// in memory once they are. Only the owner and the creator may lock it. On a segment of huge pages it does nothing, and they do
+/// not need it.
 ///
 /// # Errors
 /// [`SetupError::Limit`] with `RLIMIT_MEMLOCK`, which counts all segments that this user has locked, unless the process has
-/// CAP_IPC_LOCK; [`SetupError::Os`] with EPERM for others than owner and creator.
+/// CAP_IPC_LOCK; [`SetupError::Os`] with EPERM if we are neither owner nor creator.
 pub(crate) fn lock_segment(shm_id: i32, len: u64) -> Result<(), SetupError> {
     // SAFETY: SHM_LOCK takes no pointer.
     if unsafe { libc::shmctl(shm_id, libc::SHM_LOCK, ptr::null_mut()) } == 0 {
         return Ok(());
     }
     let source = io::Error::last_os_error();
-    let limit = memlock();
+    let limit = memlock_limit();
     match source.raw_os_error() {
-        Some(libc::EPERM) if limit == 0 => Err(beyond_memlock(limit, len)),
-        Some(libc::ENOMEM) => Err(beyond_memlock(limit, segments_locked_by_us() + len)),
+        Some(libc::EPERM) if limit == 0 => Err(memlock_exceeded(limit, len)),
+        Some(libc::ENOMEM) => Err(memlock_exceeded(limit, segments_locked_by_user() + len)),
         _ => Err(SetupError::Os { call: "shmctl(SHM_LOCK)", source }),
     }
 }
 
-fn beyond_memlock(value: u64, asked: u64) -> SetupError {
-    const PLACE: &str =
+fn memlock_exceeded(value: u64, requested: u64) -> SetupError {
+    const RAISE_IN: &str =
         "the shell (ulimit -l), in /etc/security/limits.conf (memlock) or in the unit (LimitMEMLOCK)";
-    SetupError::Limit { name: "RLIMIT_MEMLOCK", value, asked, place: PLACE }
+    SetupError::Limit(Shortage::System { name: "RLIMIT_MEMLOCK", value, requested, raise_in: RAISE_IN })
 }
 
-fn memlock() -> u64 {
+fn memlock_limit() -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the pointer is to one rlimit. It cannot fail; if it did, the limit would be given as 0.
+    // SAFETY: the pointer is to one rlimit. The call cannot fail; if it did, the limit would read as 0.
     unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) };
     limit.rlim_cur
 }
 
-/// Bytes that this process has locked by mlock.
-fn locked_by_us() -> u64 {
-    figure("/proc/self/status", "VmLck:").unwrap_or(0) << 10
+/// Bytes that this process has locked with mlock.
+fn locked_by_process() -> u64 {
+    number_after("/proc/self/status", "VmLck:").unwrap_or(0) << 10
 }
 
-/// Bytes of the segments that this user has locked, as far as they are of this IPC namespace.
-fn segments_locked_by_us() -> u64 {
+/// Bytes of the segments in this IPC namespace that this user has locked.
+fn segments_locked_by_user() -> u64 {
     // SAFETY: the call has no arguments and cannot fail.
-    let us = unsafe { libc::geteuid() };
+    let uid = unsafe { libc::geteuid() };
     let rows = segments().unwrap_or_default();
     rows.iter()
-        .filter(|row| row.locked && [row.permissions.uid, row.creator].contains(&us))
+        .filter(|row| row.locked && [row.permissions.uid, row.creator].contains(&uid))
         .map(|row| row.size)
         .sum()
 }
 
-/// Bytes of memory that are there for the asking, by the machine and by the control groups that we are in.
+/// Bytes of available memory, as limited by the machine and by our control groups.
 pub(crate) fn available() -> Option<u64> {
-    let machine = figure("/proc/meminfo", "MemAvailable:").map(|kib| kib << 10);
-    [machine, groups::available()].into_iter().flatten().min()
+    let machine = number_after("/proc/meminfo", "MemAvailable:").map(|kib| kib << 10);
+    [machine, cgroup::available()].into_iter().flatten().min()
 }
 
-/// Bytes of a page of the pool from which `SHM_HUGETLB` and `MFD_HUGETLB` take theirs; none if the kernel has no such pool.
+/// The page size of the pool that `SHM_HUGETLB` and `MFD_HUGETLB` take pages from; `None` if the kernel has no such pool.
 ///
-/// What takes from it is mapped, cut, advised (`MADV_DONTFORK`) and unmapped in whole huge pages only: with any other length
-/// those calls fail with EINVAL.
+/// Objects in the pool are mapped, truncated, advised (`MADV_DONTFORK`) and unmapped in whole huge pages only. With any other
+/// length those calls fail with EINVAL.
 pub(crate) fn huge_page_size() -> Option<u64> {
-    figure("/proc/meminfo", "Hugepagesize:").map(|kib| kib << 10)
+    number_after("/proc/meminfo", "Hugepagesize:").map(|kib| kib << 10)
 }
 
-/// Why `call` got no `bytes` bytes of huge pages from the pool.
+/// The error of `call`, which could not get `bytes` bytes of huge pages from the pool.
 pub(crate) fn no_huge_pages(call: &'static str, source: io::Error, bytes: u64) -> SetupError {
     let Some(size) = huge_page_size() else {
-        return SetupError::NoHugePages {
-            obstacle: "this kernel keeps no pool of huge pages".to_owned(),
+        return SetupError::Limit(Shortage::HugePages {
+            obstacle: "this kernel has no pool of huge pages".to_owned(),
             remedy: "use one with CONFIG_HUGETLBFS",
-        };
+        });
     };
     match source.raw_os_error() {
         Some(libc::ENOMEM | libc::ENOSPC) => match Pool::now() {
-            Some(pool) if pool.taken + bytes.div_ceil(size) > pool.most => SetupError::Limit {
-                name: "nr_hugepages",
-                value: pool.most,
-                asked: pool.taken + bytes.div_ceil(size),
-                place: "/proc/sys/vm/nr_hugepages",
-            },
+            Some(pool) if pool.used + bytes.div_ceil(size) > pool.max => {
+                SetupError::Limit(Shortage::System {
+                    name: "nr_hugepages",
+                    value: pool.max,
+                    requested: pool.used + bytes.div_ceil(size),
+                    raise_in: "/proc/sys/vm/nr_hugepages",
+                })
+            }
             _ => SetupError::Os { call, source },
         },
-        // Of shmget only.
+        // From shmget only.
         Some(libc::EPERM) => {
             const GROUP: &str = "/proc/sys/vm/hugetlb_shm_group";
             let group = fs::read_to_string(GROUP).unwrap_or_default();
-            SetupError::NoHugePages {
-                obstacle: format!("{GROUP} is {}, which this process is not in", group.trim()),
-                remedy: "write one of its groups there, or give it CAP_IPC_LOCK",
-            }
+            SetupError::Limit(Shortage::HugePages {
+                obstacle: format!("{GROUP} is {}, and this process is not in that group", group.trim()),
+                remedy: "write a group of this process there, or grant it CAP_IPC_LOCK",
+            })
         }
         _ => SetupError::Os { call, source },
     }
@@ -258,50 +263,50 @@ pub(crate) fn no_huge_pages(call: &'static str, source: io::Error, bytes: u64) -
 
 /// The pool of huge pages, in pages.
 struct Pool {
-    /// What it may have at most, with what the kernel may add by itself.
-    most: u64,
-    /// What is used or set aside.
-    taken: u64,
+    /// Its maximum, including surplus pages that the kernel may add.
+    max: u64,
+    /// Pages in use or reserved.
+    used: u64,
 }
 
 impl Pool {
     fn now() -> Option<Pool> {
-        let count = |name| figure("/proc/meminfo", name);
+        let count = |name| number_after("/proc/meminfo", name);
         let (total, surplus) = (count("HugePages_Total:")?, count("HugePages_Surp:")?);
         let (free, reserved) = (count("HugePages_Free:")?, count("HugePages_Rsvd:")?);
-        let beyond =
+        let overcommit =
             fs::read_to_string("/proc/sys/vm/nr_overcommit_hugepages").ok()?.trim().parse::<u64>().ok()?;
         Some(Pool {
-            most: (total - surplus).saturating_add(beyond),
-            taken: (total + reserved).saturating_sub(free),
+            max: (total - surplus).saturating_add(overcommit),
+            used: (total + reserved).saturating_sub(free),
         })
     }
 }
 
-/// Puts a mapping that does not come from the pool on huge pages: all of it that lies in whole, aligned huge pages. Faults all of
+/// Moves a mapping outside the pool to transparent huge pages: the part that consists of whole, aligned huge pages. Faults all of
 /// it in.
 ///
-/// Where the pages are not huge by themselves (`shmem_enabled` is `never` on most systems), the kernel puts them
-/// together at once (`MADV_COLLAPSE`). That empties the tables of others who have them mapped, who fault them in again; so it is
-/// for a creator. Pages that are huge already are left alone. On tmpfs it is some ten times as fast where nothing is allocated as yet:
-/// the kernel then takes huge pages, instead of copying small ones to them.
+/// Where the kernel does not use huge pages by itself (`shmem_enabled` is `never` on most systems), it collapses the small pages
+/// at once (`MADV_COLLAPSE`). That clears the page table entries of every other process that has them mapped, which must fault
+/// them in again; so it is best done by the creator. Pages that are huge already are left alone. On tmpfs it is about ten times
+/// as fast before anything is allocated: the kernel then allocates huge pages instead of copying small ones.
 ///
 /// # Errors
-/// [`SetupError::NoHugePages`] if some of it is not on huge pages in the end.
+/// [`Shortage::HugePages`] if some of it is not on huge pages in the end.
 ///
 /// # Safety
 /// As for [`populate`].
 pub(crate) unsafe fn make_huge(base: NonNull<u8>, len: u64, on_tmpfs: bool) -> Result<(), SetupError> {
-    let refused = |obstacle: String, remedy| Err(SetupError::NoHugePages { obstacle, remedy });
-    let Some(size) = collapsed_size() else {
-        let obstacle = "this kernel makes no huge pages of others".to_owned();
+    let refused = |obstacle: String, remedy| Err(SetupError::Limit(Shortage::HugePages { obstacle, remedy }));
+    let Some(size) = thp_size() else {
+        let obstacle = "this kernel has no transparent huge pages".to_owned();
         return refused(obstacle, "use one with CONFIG_TRANSPARENT_HUGEPAGE");
     };
     let (start, end) =
         ((base.as_ptr() as u64).next_multiple_of(size), (base.as_ptr() as u64 + len) / size * size);
     if start >= end {
-        let obstacle = format!("no aligned piece of {size} bytes is in the segment, which has {len}");
-        return refused(obstacle, "make a larger pipe");
+        let obstacle = format!("the segment of {len} bytes contains no aligned block of {size} bytes");
+        return refused(obstacle, "create a larger pipe");
     }
     let before = state(base, len, &[])
         .map_err(|source| SetupError::Os { call: "reading /proc/self/smaps", source })?;
@@ -310,78 +315,78 @@ pub(crate) unsafe fn make_huge(base: NonNull<u8>, len: u64, on_tmpfs: bool) -> R
     }
     advise(base, len, libc::MADV_HUGEPAGE)
         .map_err(|source| SetupError::Os { call: "madvise(MADV_HUGEPAGE)", source })?;
-    // One small page in each: the kernel fills the rest with zeros, but does not begin with nothing.
-    for piece in (start..end).step_by(size as usize) {
-        let piece = NonNull::new(piece as *mut u8).expect("the range starts at or above its base");
-        // SAFETY: the caller's promises.
-        unsafe { populate(piece, page_size())? };
+    // One small page per huge page: the kernel fills the rest with zeros, but does not collapse an empty range.
+    for block in (start..end).step_by(size as usize) {
+        let block = NonNull::new(block as *mut u8).expect("the range starts at or above its base");
+        // SAFETY: the caller upholds the contract of `populate` for the whole mapping.
+        unsafe { populate(block, page_size())? };
     }
     let whole = NonNull::new(start as *mut u8).expect("the range starts at or above its base");
     let mut collapsed: io::Result<()> = Ok(());
     for _ in 0..8 {
         collapsed = advise(whole, end - start, MADV_COLLAPSE);
         match &collapsed {
-            // Somebody else is at one of the pages, or memory is being moved.
+            // Another process is using one of the pages, or the kernel is moving it.
             Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EBUSY)) => {}
             _ => break,
         }
     }
-    // SAFETY: the caller's promises.
+    // SAFETY: the caller upholds the contract of `populate`.
     unsafe { populate(base, len)? };
-    // Whatever it says, the pages count: those of a file may be huge without it.
+    // The result of the call does not matter if the pages are huge: those of a file may be huge without it.
     let now = state(base, len, &[])
         .map_err(|source| SetupError::Os { call: "reading /proc/self/smaps", source })?;
     if now.huge >= end - start {
         return Ok(());
     }
     const SHMEM: &str = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
-    let chosen = fs::read_to_string(SHMEM).ok().and_then(|text| chosen(&text).map(str::to_owned));
-    match (collapsed.err().and_then(|error| error.raw_os_error()), chosen.as_deref()) {
+    let setting = fs::read_to_string(SHMEM).ok().and_then(|text| selected(&text).map(str::to_owned));
+    match (collapsed.err().and_then(|error| error.raw_os_error()), setting.as_deref()) {
         // SAFETY: the call takes no pointers.
         _ if unsafe { libc::prctl(libc::PR_GET_THP_DISABLE, 0, 0, 0, 0) } > 0 => refused(
-            "this process was started without them (PR_SET_THP_DISABLE)".to_owned(),
-            "start it with them",
+            "they are disabled for this process (PR_SET_THP_DISABLE)".to_owned(),
+            "start it with them enabled",
         ),
         (Some(libc::ENOMEM), _) => refused(
-            format!("free memory is not in pieces of {size} bytes"),
-            "write 1 to /proc/sys/vm/compact_memory, or free some",
+            format!("free memory has no contiguous blocks of {size} bytes"),
+            "write 1 to /proc/sys/vm/compact_memory, or free memory",
         ),
-        (_, Some(chosen @ ("never" | "deny"))) if on_tmpfs => {
-            refused(format!("{SHMEM} is {chosen}"), "write advise to it")
+        (_, Some(setting @ ("never" | "deny"))) if on_tmpfs => {
+            refused(format!("{SHMEM} is {setting}"), "write advise to it")
         }
         (_, _) if !on_tmpfs => refused(
-            "this file system keeps none of this file".to_owned(),
+            "this file system does not support them for this file".to_owned(),
             "put it on a tmpfs, such as /dev/shm",
         ),
         (_, _) => refused(
-            "the kernel did not put them together".to_owned(),
-            "try again, or write 1 to /proc/sys/vm/compact_memory",
+            "the kernel did not collapse the small pages".to_owned(),
+            "retry, or write 1 to /proc/sys/vm/compact_memory",
         ),
     }
 }
 
-/// Bytes of a huge page that the kernel makes of small ones; a segment that is to be all of such is a multiple of it long, and
-/// mapped at one.
-pub(crate) fn collapsed_size() -> Option<u64> {
+/// The size of a transparent huge page. A segment that consists only of huge pages has a multiple of it as its size and as its
+/// address.
+pub(crate) fn thp_size() -> Option<u64> {
     fs::read_to_string("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size").ok()?.trim().parse().ok()
 }
 
-/// The choice in a file of choices: `always [madvise] never`.
-fn chosen(text: &str) -> Option<&str> {
+/// The selected value in a sysfs file such as `always [madvise] never`.
+fn selected(text: &str) -> Option<&str> {
     Some(text.split_once('[')?.1.split_once(']')?.0)
 }
 
-/// An address range that is set aside, aligned as asked, for a mapping to be put over it (`MAP_FIXED`, `SHM_REMAP`): the kernel
-/// aligns to small pages by itself.
+/// A reserved, aligned address range, to be replaced by a mapping (`MAP_FIXED`, `SHM_REMAP`). Without it the kernel aligns only
+/// to small pages.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct ReservedRange {
     base: NonNull<u8>,
     len: usize,
 }
 
-impl Place {
+impl ReservedRange {
     /// `align` is a power of two and a multiple of the page size.
-    pub(crate) fn reserve(len: u64, align: u64) -> io::Result<Place> {
+    pub(crate) fn reserve(len: u64, align: u64) -> io::Result<ReservedRange> {
         let (len, align) = (len.next_multiple_of(page_size()) as usize, align as usize);
         let all = len.checked_add(align).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
@@ -391,7 +396,7 @@ impl Place {
             return Err(io::Error::last_os_error());
         }
         let before = (start as usize).next_multiple_of(align) - start as usize;
-        // SAFETY: what is cut off, before and behind, lies in the mapping just made, and nobody knows of it.
+        // SAFETY: both parts that are unmapped lie in the new mapping, which nothing else refers to yet.
         let base = unsafe {
             let base = start.cast::<u8>().add(before);
             if before > 0 {
@@ -401,33 +406,33 @@ impl Place {
             base
         };
         let base = NonNull::new(base).expect("the kernel maps nothing at 0 by itself");
-        Ok(Place { base, len })
+        Ok(ReservedRange { base, len })
     }
 
     pub(crate) fn base(&self) -> NonNull<u8> {
         self.base
     }
 
-    /// Something was mapped over all of it, which is its owner from now on.
-    pub(crate) fn taken(self) {
+    /// Another mapping has replaced all of the range and owns it from now on.
+    pub(crate) fn mapped_over(self) {
         std::mem::forget(self);
     }
 }
 
-impl Drop for Place {
+impl Drop for ReservedRange {
     fn drop(&mut self) {
-        // SAFETY: the range was mapped by `reserve`, and nothing was put there, since `taken` was not called.
+        // SAFETY: `reserve` mapped the range, and no mapping has replaced it, since `mapped_over` was not called.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
     }
 }
 
-/// What is in force for the mapping of `len` bytes at `base`, and at the `ends`, processes that may have mapped the same; those that
-/// we may not look at say nothing. That a System V segment is locked as such is not seen here: its mode says so.
+/// The state of the mapping of `len` bytes at `base`, here and in the `ends`: processes that may have mapped the same object.
+/// Those that we may not inspect are ignored. Does not see whether a System V segment itself is locked; its mode tells.
 ///
-/// Reads `/proc/PID/smaps` of each, which takes longer the more a process has mapped.
+/// Reads `/proc/PID/smaps` of each process, which takes longer the more it has mapped.
 pub(crate) fn state(base: NonNull<u8>, len: u64, ends: &[u32]) -> io::Result<Memory> {
     let start = base.as_ptr() as u64;
-    let ours: Vec<Mapped> =
+    let ours: Vec<SmapsRow> =
         mappings("self")?.into_iter().filter(|row| row.start < start + len && row.end > start).collect();
     let Some(first) = ours.first() else { return Err(io::Error::from_raw_os_error(libc::ENOMEM)) };
     let from_pool = first.from_pool;
@@ -435,56 +440,56 @@ pub(crate) fn state(base: NonNull<u8>, len: u64, ends: &[u32]) -> io::Result<Mem
     let mut huge = if from_pool { len } else { ours.iter().map(|row| row.huge).sum() };
     for pid in ends {
         let theirs = mappings(&pid.to_string()).unwrap_or_default();
-        let theirs: Vec<&Mapped> = theirs.iter().filter(|row| row.object == first.object).collect();
+        let theirs: Vec<&SmapsRow> = theirs.iter().filter(|row| row.object == first.object).collect();
         locked |= theirs.iter().any(|row| row.locked);
         huge = huge.max(theirs.iter().map(|row| row.huge).sum());
     }
-    // Of the pool's pages mincore tells which are in our tables. They are set aside when the segment is made.
+    // For pages of the pool, mincore reports only those in our page tables. But all of them are reserved at creation.
     let resident = if from_pool { len } else { resident(base, len)? };
     Ok(Memory { page_size: first.page_size, resident, locked, huge })
 }
 
-/// Bytes of a mapping whose pages are in memory, mapped here or not.
+/// Bytes of a mapping whose pages are in memory, whether or not they are in our page tables.
 fn resident(base: NonNull<u8>, len: u64) -> io::Result<u64> {
-    const AT_ONCE: usize = 4096;
+    const PAGES_PER_CALL: usize = 4096;
     let page = page_size() as usize;
-    let mut marks = [0_u8; AT_ONCE];
+    let mut marks = [0_u8; PAGES_PER_CALL];
     let mut resident = 0;
-    for offset in (0..len as usize).step_by(AT_ONCE * page) {
-        let piece = (len as usize - offset).min(AT_ONCE * page);
-        // SAFETY: the kernel writes a byte for each page of the piece, AT_ONCE at most; it fails where nothing is mapped.
+    for offset in (0..len as usize).step_by(PAGES_PER_CALL * page) {
+        let part = (len as usize - offset).min(PAGES_PER_CALL * page);
+        // SAFETY: the kernel writes one byte per page of the part, PAGES_PER_CALL at most; it fails where nothing is mapped.
         let done =
-            unsafe { libc::mincore(base.as_ptr().wrapping_add(offset).cast(), piece, marks.as_mut_ptr()) };
+            unsafe { libc::mincore(base.as_ptr().wrapping_add(offset).cast(), part, marks.as_mut_ptr()) };
         if done == -1 {
             return Err(io::Error::last_os_error());
         }
-        let pages = marks[..piece.div_ceil(page)].iter().filter(|mark| *mark & 1 == 1).count();
+        let pages = marks[..part.div_ceil(page)].iter().filter(|mark| *mark & 1 == 1).count();
         resident += (pages * page) as u64;
     }
     Ok(resident.min(len))
 }
 
-/// One mapping of a process, as smaps shows it.
+/// One mapping of a process, from smaps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Mapped {
+struct SmapsRow {
     start: u64,
     end: u64,
-    /// Device, inode and what is no file by its name: an inode number may belong to a segment and to a memfd at the same time.
+    /// Device, inode, and for a segment or memfd its kind: the two may have the same inode number at the same time.
     object: String,
     page_size: u64,
-    /// Bytes reached through huge pages that are made of small ones.
+    /// Bytes mapped through transparent huge pages.
     huge: u64,
     locked: bool,
-    /// Of huge pages from the pool.
+    /// Whether its pages come from the huge page pool.
     from_pool: bool,
 }
 
-fn mappings(process: &str) -> io::Result<Vec<Mapped>> {
+fn mappings(process: &str) -> io::Result<Vec<SmapsRow>> {
     parse(BufReader::new(File::open(format!("/proc/{process}/smaps"))?))
 }
 
-fn parse(text: impl BufRead) -> io::Result<Vec<Mapped>> {
-    let mut rows: Vec<Mapped> = Vec::new();
+fn parse(text: impl BufRead) -> io::Result<Vec<SmapsRow>> {
+    let mut rows: Vec<SmapsRow> = Vec::new();
     for line in text.lines() {
         let line = line?;
         let Some((name, rest)) = line.split_once(' ') else { continue };
@@ -493,11 +498,11 @@ fn parse(text: impl BufRead) -> io::Result<Vec<Mapped>> {
             if let (Ok(start), Ok(end)) = (number(start), number(end)) {
                 let mut words = rest.split_whitespace().skip(2);
                 let [device, inode] = [words.next(), words.next()].map(Option::unwrap_or_default);
-                // The name of a file is another one to who has made it without one.
+                // Not the whole name: a file created without one shows different names in different processes.
                 let name = words.next().unwrap_or_default();
                 let kind = ["/SYSV", "/memfd:"].into_iter().find(|kind| name.starts_with(kind));
                 let object = [device, inode, kind.unwrap_or_default()].join(" ");
-                rows.push(Mapped { start, end, object, ..Mapped::default() });
+                rows.push(SmapsRow { start, end, object, ..SmapsRow::default() });
                 continue;
             }
         }
@@ -518,8 +523,7 @@ fn parse(text: impl BufRead) -> io::Result<Vec<Mapped>> {
 
 fn advise(base: NonNull<u8>, len: u64, advice: libc::c_int) -> io::Result<()> {
     loop {
-        // SAFETY: none of the advices used here changes what the memory holds or takes it away; a range that is not mapped is
-        // an error.
+        // SAFETY: no advice used here changes the contents of memory or unmaps it; a range that is not mapped is an error.
         if unsafe { libc::madvise(base.as_ptr().cast(), len as usize, advice) } == 0 {
             return Ok(());
         }
@@ -531,12 +535,12 @@ fn advise(base: NonNull<u8>, len: u64, advice: libc::c_int) -> io::Result<()> {
 }
 
 pub(crate) fn page_size() -> u64 {
-    // SAFETY: the call takes no pointers; this number is always known.
+    // SAFETY: the call takes no pointers. The page size is always known.
     unsafe { libc::sysconf(libc::_SC_PAGESIZE) as u64 }
 }
 
-/// The number behind a name at the start of a line.
-fn figure(file: &str, name: &str) -> Option<u64> {
+/// The number that follows `name` at the start of a line of a file.
+fn number_after(file: &str, name: &str) -> Option<u64> {
     let text = fs::read_to_string(file).ok()?;
     text.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
 }

@@ -1,13 +1,13 @@
-//! A segment as watchers see it.
+//! A segment opened read-only, to inspect it.
 
-use super::{Guard, Mapping, holder};
+use super::{Mapping, RoleLock, holder};
 use crate::permissions::Permissions;
 use crate::protocol::layout::HEADER;
-use crate::protocol::peer::Role;
+use crate::protocol::liveness::Role;
 use crate::protocol::ring::Ring;
 use crate::segment::identity::Identity;
 
-/// What the kernel knows a segment as.
+/// The kernel object that a segment is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Object {
@@ -17,19 +17,19 @@ pub enum Object {
         key: i32,
         /// The identifier of the segment (`shmid`).
         shm_id: i32,
-        /// The identifier of the semaphore set (`semid`), unless that is gone.
+        /// The identifier of the semaphore set (`semid`), unless the set was removed.
         sem_id: Option<i32>,
     },
-    /// A file, be it a named one or a memfd.
+    /// A named file or a memfd.
     File {
         /// The device that it is on (`st_dev`).
         device: u64,
-        /// Its number there (`st_ino`).
+        /// Its inode number on that device (`st_ino`).
         inode: u64,
     },
 }
 
-/// A segment mapped for reading alone, for watchers.
+/// A segment mapped read-only, to inspect it.
 pub(crate) struct View {
     pub(crate) mapping: Mapping,
     pub(crate) identity: Identity,
@@ -40,28 +40,29 @@ pub(crate) struct View {
     pub(crate) is_open: bool,
     pub(crate) permissions: Permissions,
     pub(crate) creator: u32,
-    /// Whether the segment as such is locked in memory.
+    /// Whether the segment itself is locked in memory (`SHM_LOCK`).
     pub(crate) locked: bool,
-    /// Whether it is from before the machine was started.
+    /// Whether it dates from before the last boot.
     pub(crate) stale: bool,
-    /// What guards its roles, unless that is gone.
-    pub(crate) guard: Option<Box<dyn Guard>>,
+    /// The locks of its roles, unless they were removed.
+    pub(crate) roles: Option<Box<dyn RoleLock>>,
 }
 
 impl View {
-    /// Whether all of it is mapped, and not a copy of its header.
+    /// Whether all of it is mapped, rather than a copy of its header.
     pub(crate) fn is_whole(&self) -> bool {
         self.mapping.size() >= HEADER + self.identity.capacity
     }
 
-    /// Its ring, for looking.
+    /// Its ring, to read.
     pub(crate) fn ring(&self) -> Option<Ring> {
         if !self.is_whole() {
             return None;
         }
         let base = self.mapping.base();
-        // SAFETY: the header is at the start of the mapping and the ring HEADER bytes on, mappings are aligned to pages, and
-        // this one outlives the ring where it is used. A read-only mapping is never stored to.
+        // SAFETY: the header is at the start of the mapping and the ring HEADER bytes behind it, mappings are aligned to pages,
+        // and the caller, who borrows the view, keeps this one for as long as it uses the ring. Code that inspects a pipe never
+        // stores to the ring, which is mapped read-only.
         let ring = unsafe {
             let words = base.add(HEADER as usize).cast();
             Ring::new(base.cast(), words, self.identity.capacity)
@@ -70,6 +71,6 @@ impl View {
     }
 
     pub(crate) fn holder(&self, role: Role) -> Option<u32> {
-        self.guard.as_ref().and_then(|guard| holder(&**guard, self.mapping.header(), role))
+        self.roles.as_ref().and_then(|roles| holder(&**roles, self.mapping.header(), role))
     }
 }

@@ -1,5 +1,6 @@
 //! An end that is stopped, or killed, before and after each system call that it makes.
 
+use shmpipe::error::Damage;
 use shmpipe::{Options, Pipe, RecvError, SetupError, WakeMode, unlink};
 use shmpipe_testing::backend::Backend;
 use shmpipe_testing::end;
@@ -7,7 +8,7 @@ use shmpipe_testing::process::Line;
 use shmpipe_testing::traced::{Traced, be_traced, mark};
 
 pub fn what_was_sent_or_released_before_a_death_counts_whenever_it_comes(backend: Backend) {
-    let (abandoned, mut longest) = (RecvError::Abandoned.to_string(), 0);
+    let (died, mut longest) = (RecvError::PeerDied.to_string(), 0);
     // The one that waits runs so many system calls of its wait, half a call each, before the other one acts and dies.
     for halves in 0..16 {
         let place = backend.place();
@@ -21,7 +22,7 @@ pub fn what_was_sent_or_released_before_a_death_counts_whenever_it_comes(backend
         producer.kill();
         assert_eq!(traced.finish(), "4 bytes", "after {halves} halves of system calls");
         traced.prepare("recv");
-        assert_eq!(traced.finish(), abandoned);
+        assert_eq!(traced.finish(), died);
         drop(traced);
 
         let place = backend.place();
@@ -80,7 +81,8 @@ pub fn whoever_is_killed_before_or_after_any_system_call_leaves_what_the_next_on
                 Err(error) => panic!("create after {calls}: {error:?}"),
             },
             2 => match Pipe::open(&place) {
-                Ok(_) | Err(SetupError::NotFound { .. } | SetupError::HalfMade { .. }) => {}
+                Ok(_) | Err(SetupError::NotFound { .. } | SetupError::Damaged(Damage::Incomplete { .. })) => {
+                }
                 Err(error) => panic!("open after {calls}: {error:?}"),
             },
             _ => match unlink(&place) {

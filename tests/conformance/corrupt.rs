@@ -1,7 +1,12 @@
 //! A peer that breaks the protocol: what it writes is noticed, said, and harms nobody.
 
-use shmpipe::{Consumer, Corruption, Options, Pipe, Producer, RecvError, SendError, SetupError};
+use shmpipe::error::Damage;
+use shmpipe::{
+    Consumer, Corruption, Options, Pipe, Producer, RecvError, RecvTimeoutError, SendError, SendTimeoutError,
+    SetupError, TryRecvError, TrySendError,
+};
 use shmpipe_testing::backend::{Backend, Place};
+use shmpipe_testing::errors::{AnyRecvError, AnySendError};
 use shmpipe_testing::layout::{CONSUMER, HEAD, PRODUCER, RING, TAIL, WRAP, side};
 use shmpipe_testing::raw::Attached;
 use shmpipe_testing::rng::Rng;
@@ -46,25 +51,27 @@ fn is(corruption: &Corruption, word: &str, position: u64, found: u64) {
 /// Every call of a poisoned consumer says the same, whatever has become of the word.
 fn poisoned(consumer: &mut Consumer, word: &str, position: u64, found: u64) {
     let error = consumer.try_recv().unwrap_err();
-    let RecvError::Corrupt(corruption) = error else { panic!("{error:?}") };
+    let TryRecvError::Corrupt(corruption) = error else { panic!("{error:?}") };
     is(&corruption, word, position, found);
     for _ in 0..3 {
         assert_eq!(consumer.try_recv().unwrap_err(), error);
-        assert_eq!(consumer.recv().unwrap_err(), error);
-        assert_eq!(consumer.recv_deadline(Instant::now()).unwrap_err(), error);
-        assert_eq!(consumer.drain(10).next().unwrap_err(), error);
+        assert_eq!(consumer.recv().unwrap_err(), RecvError::Corrupt(corruption));
+        let late = consumer.recv_deadline(Instant::now()).unwrap_err();
+        assert_eq!(late, RecvTimeoutError::Corrupt(corruption));
+        assert_eq!(consumer.drain(10).next().unwrap_err(), corruption);
     }
 }
 
 /// The same of a producer.
-fn poisoned_producer(producer: &mut Producer, error: SendError) {
+fn poisoned_producer(producer: &mut Producer, corruption: Corruption) {
     for _ in 0..3 {
-        assert_eq!(producer.try_send(b"1"), Err(error));
-        assert_eq!(producer.send(b"1"), Err(error));
-        assert_eq!(producer.send_deadline(b"", Instant::now()), Err(error));
-        assert_eq!(producer.try_reserve(1).unwrap_err(), error);
-        assert_eq!(producer.batch().push(b"1"), Err(error));
-        assert_eq!(producer.free(), Err(error));
+        assert_eq!(producer.try_send(b"1"), Err(TrySendError::Corrupt(corruption)));
+        assert_eq!(producer.send(b"1"), Err(SendError::Corrupt(corruption)));
+        let late = producer.send_deadline(b"", Instant::now());
+        assert_eq!(late, Err(SendTimeoutError::Corrupt(corruption)));
+        assert_eq!(producer.try_reserve(1).unwrap_err(), TrySendError::Corrupt(corruption));
+        assert_eq!(producer.batch().push(b"1"), Err(SendError::Corrupt(corruption)));
+        assert_eq!(producer.free(), Err(corruption));
     }
 }
 
@@ -119,20 +126,19 @@ pub fn a_drain_of_a_ring_without_an_end_ends(backend: Backend) {
     }
     let mut drain = pair.consumer.drain(usize::MAX);
     let mut taken = 0;
-    let error = loop {
+    let corruption = loop {
         match drain.next() {
             Ok(Some(record)) => {
                 assert!(record.is_empty());
                 taken += 1;
             }
             Ok(None) => panic!("the ring has no end"),
-            Err(error) => break error,
+            Err(corruption) => break corruption,
         }
     };
-    assert!(matches!(error, RecvError::Corrupt(_)), "{error:?}");
     assert_eq!(taken, CAPACITY / 8 - 1, "no more than fit beside the word that stays free");
     drop(drain);
-    assert_eq!(pair.consumer.try_recv().unwrap_err(), error);
+    assert_eq!(pair.consumer.try_recv().unwrap_err(), TryRecvError::Corrupt(corruption));
 }
 
 pub fn a_producers_state_that_is_none_poisons_the_consumer(backend: Backend) {
@@ -143,7 +149,7 @@ pub fn a_producers_state_that_is_none_poisons_the_consumer(backend: Backend) {
         let mut producer = pair.pipe.producer().unwrap();
         producer.send(b"first").unwrap();
         pair.consumer.recv().unwrap().release();
-        assert_eq!(pair.consumer.try_recv().unwrap_err(), RecvError::Empty);
+        assert_eq!(pair.consumer.try_recv().unwrap_err(), TryRecvError::Empty);
         assert_eq!(pair.hostile.get(PRODUCER_STATE), 2 << 2 | 1);
         pair.hostile.set(PRODUCER_STATE, state);
         poisoned(&mut pair.consumer, "state", 0, state);
@@ -159,10 +165,10 @@ pub fn a_consumers_state_that_is_none_poisons_the_producer(backend: Backend) {
         pair.producer.send(b"first").unwrap();
         pair.hostile.set(CONSUMER_STATE, state);
         let error = pair.producer.try_send(b"second").unwrap_err();
-        let SendError::Corrupt(corruption) = error else { panic!("{error:?}") };
+        let TrySendError::Corrupt(corruption) = error else { panic!("{error:?}") };
         is(&corruption, "state", 0, state);
         pair.hostile.set(CONSUMER_STATE, 2 << 2 | 1);
-        poisoned_producer(&mut pair.producer, error);
+        poisoned_producer(&mut pair.producer, corruption);
     }
 }
 
@@ -181,11 +187,10 @@ pub fn a_read_position_that_is_none_poisons_the_producer(backend: Backend) {
             continue;
         }
         pair.hostile.set(HEAD, head);
-        let error = pair.producer.free().unwrap_err();
-        let SendError::Corrupt(corruption) = error else { panic!("{head}: {error:?}") };
+        let corruption = pair.producer.free().unwrap_err();
         is(&corruption, "head", sent, head);
         pair.hostile.set(HEAD, 2048);
-        poisoned_producer(&mut pair.producer, error);
+        poisoned_producer(&mut pair.producer, corruption);
     }
 }
 
@@ -202,13 +207,13 @@ pub fn what_was_sent_before_the_poison_is_received_also_from_a_batch(backend: Ba
             Err(error) => break error,
         }
     };
-    assert!(matches!(error, SendError::Corrupt(_)), "{error:?}");
+    let SendError::Corrupt(corruption) = error else { panic!("{error:?}") };
     batch.commit();
-    poisoned_producer(&mut pair.producer, error);
+    poisoned_producer(&mut pair.producer, corruption);
     for number in 0..sent {
         assert_eq!(pair.consumer.try_recv().unwrap().to_vec(), [number; 56]);
     }
-    assert_eq!(pair.consumer.try_recv().unwrap_err(), RecvError::Empty);
+    assert_eq!(pair.consumer.try_recv().unwrap_err(), TryRecvError::Empty);
 }
 
 pub fn a_batch_that_met_corruption_takes_nothing_more(backend: Backend) {
@@ -219,16 +224,16 @@ pub fn a_batch_that_met_corruption_takes_nothing_more(backend: Backend) {
     pair.hostile.set(HEAD, 4);
     // There is no space for this one, and the look at `head` tells why not; for the next one there would be.
     let error = batch.push(&[2; 2024]).unwrap_err();
-    assert!(matches!(error, SendError::Corrupt(_)), "{error:?}");
+    let SendError::Corrupt(corruption) = error else { panic!("{error:?}") };
     pair.hostile.set(HEAD, 0);
     for _ in 0..3 {
         assert_eq!(batch.push(b"3"), Err(error));
     }
     batch.commit();
-    poisoned_producer(&mut pair.producer, error);
+    poisoned_producer(&mut pair.producer, corruption);
     assert_eq!(pair.consumer.try_recv().unwrap().to_vec(), b"sent");
     assert_eq!(pair.consumer.try_recv().unwrap().to_vec(), [1; MAX as usize]);
-    assert_eq!(pair.consumer.try_recv().unwrap_err(), RecvError::Empty);
+    assert_eq!(pair.consumer.try_recv().unwrap_err(), TryRecvError::Empty);
 }
 
 pub fn a_drain_that_met_corruption_takes_nothing_more(backend: Backend) {
@@ -247,7 +252,7 @@ pub fn a_drain_that_met_corruption_takes_nothing_more(backend: Backend) {
             assert_eq!(drain.next().unwrap_err(), error);
         }
         if keep {
-            drain.keep();
+            drain.requeue();
         } else {
             drain.release();
         }
@@ -281,7 +286,9 @@ pub fn a_role_is_not_had_on_words_that_no_correct_peer_writes(backend: Backend) 
         let hostile = place.segment();
         hostile.set(offset, value);
         let error = claim(&pipe).unwrap_err();
-        let SetupError::Corrupt(corruption) = error else { panic!("{offset} {value:#x}: {error:?}") };
+        let SetupError::Damaged(Damage::Ring(corruption)) = error else {
+            panic!("{offset} {value:#x}: {error:?}")
+        };
         assert_eq!(corruption.word(), word, "{offset} {value:#x}: {corruption}");
         // The role is not taken by that.
         hostile.set(offset, 0);
@@ -295,7 +302,7 @@ pub fn a_ring_of_nothing_but_records_is_corrupt_to_a_producer(backend: Backend) 
     let hostile = place.segment();
     (0..CAPACITY as usize).step_by(8).for_each(|at| hostile.set(RING + at, 1));
     let error = pipe.producer().unwrap_err();
-    assert!(matches!(error, SetupError::Corrupt(_)), "{error:?}");
+    assert!(matches!(error, SetupError::Damaged(Damage::Ring(_))), "{error:?}");
 }
 
 pub fn whatever_a_hostile_process_writes_every_call_returns(backend: Backend) {
@@ -322,36 +329,39 @@ pub fn whatever_a_hostile_process_writes_every_call_returns(backend: Backend) {
             let soon = within(Duration::from_micros(200));
             let length = rng.log_uniform(MAX) as usize;
             let sent = match rng.below(4) {
-                0 => producer.try_reserve(length).map(|space| space.commit_len(length / 2)).map(drop),
+                0 => {
+                    let sent = producer.try_reserve(length).map(|space| space.commit_len(length / 2));
+                    sent.map(drop).map_err(AnySendError::from)
+                }
                 // A push waits for space, for which the consumer of this very thread would never make any.
-                1 if producer.free().is_ok_and(|free| free < 2 * MAX) => Err(SendError::Full),
+                1 if producer.free().is_ok_and(|free| free < 2 * MAX) => Err(AnySendError::Full),
                 1 => {
                     let mut batch = producer.batch();
                     let pushed = batch.push(&vec![1; length]).map(drop);
                     batch.commit();
-                    pushed
+                    pushed.map_err(AnySendError::from)
                 }
-                2 => producer.send_deadline(&vec![1; length], soon).map(drop),
-                _ => producer.try_send(&vec![1; length]).map(drop),
+                2 => producer.send_deadline(&vec![1; length], soon).map(drop).map_err(AnySendError::from),
+                _ => producer.try_send(&vec![1; length]).map(drop).map_err(AnySendError::from),
             };
             let received = match rng.below(3) {
-                0 => consumer.recv_deadline(soon).map(|message| message.to_vec()),
-                1 => consumer.try_recv().map(|message| message.to_vec()),
+                0 => consumer.recv_deadline(soon).map(|message| message.to_vec()).map_err(AnyRecvError::from),
+                1 => consumer.try_recv().map(|message| message.to_vec()).map_err(AnyRecvError::from),
                 _ => {
                     let mut drain = consumer.drain(usize::MAX);
                     loop {
                         match drain.next() {
                             Ok(Some(record)) => assert!(record.to_vec().len() as u64 <= MAX),
                             Ok(None) => break Ok(vec![]),
-                            Err(error) => break Err(error),
+                            Err(corruption) => break Err(corruption.into()),
                         }
                     }
                 }
             };
             assert!(received.as_ref().map_or(0, Vec::len) as u64 <= MAX);
             outcomes[0] += u32::from(sent.is_ok() && received.is_ok());
-            outcomes[1] += u32::from(matches!(sent, Err(SendError::Corrupt(_))));
-            outcomes[2] += u32::from(matches!(received, Err(RecvError::Corrupt(_))));
+            outcomes[1] += u32::from(matches!(sent, Err(AnySendError::Corrupt(_))));
+            outcomes[2] += u32::from(matches!(received, Err(AnyRecvError::Corrupt(_))));
             if rng.below(20) == 0 {
                 drop(consumer);
                 let Ok(successor) = pipe.consumer() else { break };

@@ -1,6 +1,6 @@
 //! Ends and deaths, between processes: every row of the table in the documentation of `Producer` and `Consumer`.
 
-use shmpipe::{Options, Pipe, RecvError, SendError, Wait};
+use shmpipe::{Options, Pipe, RecvError, RecvTimeoutError, SendError, SendTimeoutError, Wait};
 use shmpipe_testing::backend::{Backend, Place};
 use shmpipe_testing::end::Meet;
 use shmpipe_testing::process::Process;
@@ -156,14 +156,14 @@ pub fn a_producer_may_come_and_go_before_the_consumer_comes(backend: Backend) {
             ending.of(producer);
             let mut consumer = end::consumer(&place);
             assert_eq!(consumer.ask("recv"), format!("\"early{round}\""));
-            assert_eq!(consumer.ask("recv"), "Abandoned");
+            assert_eq!(consumer.ask("recv"), "PeerDied");
             recv_waits(&mut consumer);
             consumer.end();
         }
     }
 }
 
-pub fn after_a_death_recv_delivers_what_was_committed_and_then_says_abandoned_once(backend: Backend) {
+pub fn after_a_death_recv_delivers_what_was_committed_and_then_returns_peer_died_once(backend: Backend) {
     at_once(DEATHS, |ending| {
         let place = backend.place();
         for (producer_first, round) in ORDERS.into_iter().zip(0..).cycle().take(4) {
@@ -176,7 +176,7 @@ pub fn after_a_death_recv_delivers_what_was_committed_and_then_says_abandoned_on
             assert_eq!(consumer.ask("recv"), format!("\"one{round}\""));
             assert_eq!(consumer.ask("recv"), "\"two\"");
             assert_eq!(consumer.ask("try_recv"), "Empty", "a try makes no system call");
-            assert_eq!(consumer.ask("recv"), "Abandoned");
+            assert_eq!(consumer.ask("recv"), "PeerDied");
             recv_waits(&mut consumer);
             assert_eq!(consumer.ask("try_recv"), "Empty");
             // Asking again waits for a successor.
@@ -186,7 +186,7 @@ pub fn after_a_death_recv_delivers_what_was_committed_and_then_says_abandoned_on
             assert_eq!(consumer.hear(), "\"three\"");
             recv_waits(&mut consumer);
             ending.of(successor);
-            assert_eq!(consumer.ask("recv"), "Abandoned", "of the successor, once as well");
+            assert_eq!(consumer.ask("recv"), "PeerDied", "of the successor, once as well");
             recv_waits(&mut consumer);
             consumer.end();
         }
@@ -223,7 +223,7 @@ pub fn an_end_told_to_a_consumer_counts_for_its_successor_as_never_come(backend:
             for producer_first in ORDERS {
                 let (producer, mut consumer) = both(&place, producer_first);
                 ending.of(producer);
-                assert_eq!(consumer.ask("recv"), if ending.is_orderly() { "Closed" } else { "Abandoned" });
+                assert_eq!(consumer.ask("recv"), if ending.is_orderly() { "Closed" } else { "PeerDied" });
                 own_ending.of(consumer);
                 let mut successor = end::consumer(&place);
                 assert_eq!(successor.ask("try_recv"), "Empty");
@@ -310,7 +310,7 @@ pub fn a_consumer_that_closed_before_the_producer_came_counts_as_never_come(back
     }
 }
 
-pub fn after_the_consumers_death_send_says_abandoned_once_when_full(backend: Backend) {
+pub fn after_the_consumers_death_send_returns_peer_died_once_when_full(backend: Backend) {
     at_once(DEATHS, |ending| {
         let place = backend.place();
         for producer_first in ORDERS {
@@ -320,7 +320,7 @@ pub fn after_the_consumers_death_send_says_abandoned_once_when_full(backend: Bac
             assert_eq!(producer.ask("peer"), "Died");
             assert_eq!(producer.ask("send 12345678"), "sent", "while there is room nobody asks");
             assert_eq!(producer.ask("fill"), format!("full after {}", FULL - 2));
-            assert_eq!(producer.ask("send more"), "Abandoned");
+            assert_eq!(producer.ask("send more"), "PeerDied");
             send_waits(&mut producer);
             assert_eq!(producer.ask("try_send more"), "Full");
             // Asking again waits for a successor.
@@ -332,7 +332,7 @@ pub fn after_the_consumers_death_send_says_abandoned_once_when_full(backend: Bac
 
             fill(&mut producer);
             ending.of(successor);
-            assert_eq!(producer.ask("send more"), "Abandoned", "of the successor, once as well");
+            assert_eq!(producer.ask("send more"), "PeerDied", "of the successor, once as well");
             send_waits(&mut producer);
             producer.end();
             let mut consumer = end::consumer(&place);
@@ -352,7 +352,7 @@ pub fn an_end_told_to_a_producer_counts_for_its_successor_as_never_come(backend:
                 ending.of(consumer);
                 assert_eq!(
                     producer.ask("send more"),
-                    if ending.is_orderly() { "Closed" } else { "Abandoned" }
+                    if ending.is_orderly() { "Closed" } else { "PeerDied" }
                 );
                 own_ending.of(producer);
                 let mut successor = end::producer(&place);
@@ -377,7 +377,7 @@ pub fn a_producer_that_comes_after_an_untold_death_is_told_once(backend: Backend
         ending.of(consumer);
         Close.of(producer);
         let mut producer = end::producer(&place);
-        assert_eq!(producer.ask("send more"), "Abandoned");
+        assert_eq!(producer.ask("send more"), "PeerDied");
         send_waits(&mut producer);
         producer.end();
         let mut consumer = end::consumer(&place);
@@ -408,7 +408,7 @@ pub fn a_name_can_be_used_again_and_again_after_every_kind_of_end(backend: Backe
                 // What is left is there for whoever comes, and so is the end that nobody was told of.
                 let mut consumer = end::consumer(&place);
                 assert_eq!(consumer.ask("recv"), "\"left\"");
-                assert_eq!(consumer.ask("recv"), if ending == Close { "Closed" } else { "Abandoned" });
+                assert_eq!(consumer.ask("recv"), if ending == Close { "Closed" } else { "PeerDied" });
                 consumer.end();
             }
         }
@@ -480,7 +480,7 @@ pub fn the_end_of_a_peer_reaches_a_sleeper(backend: Backend) {
     // A close wakes it; of a death it learns when it looks around, every 100 ms. Were it not woken, it would take
     // until the end of its slice, of which 10 ms are over when the peer closes.
     for (ending, told, bound) in
-        [(Close, "Closed", Duration::from_millis(60)), (Kill, "Abandoned", Duration::from_millis(300))]
+        [(Close, "Closed", Duration::from_millis(60)), (Kill, "PeerDied", Duration::from_millis(300))]
     {
         let place = backend.place();
         let receiving = best(|round| {
@@ -557,7 +557,7 @@ pub fn every_waiting_call_notices_the_peers_end_by_each_strategy(backend: Backen
             std::thread::sleep(Duration::from_millis(20));
             ending.of(producer);
             let (consumer, ended) = waiting.join().unwrap();
-            let expected = if ending == Close { RecvError::Closed } else { RecvError::Abandoned };
+            let expected = if ending == Close { RecvError::Closed } else { RecvError::PeerDied };
             assert_eq!(ended, Err(expected), "{strategy:?}");
             drop(consumer);
 
@@ -573,8 +573,8 @@ pub fn every_waiting_call_notices_the_peers_end_by_each_strategy(backend: Backen
             ending.of(consumer);
             let (producer, sent, reserved) = waiting.join().unwrap();
             let expected = match ending {
-                Close => (Err(SendError::Closed), Err(SendError::Closed)),
-                _ => (Err(SendError::Abandoned), Err(SendError::TimedOut)),
+                Close => (Err(SendError::Closed), Err(SendTimeoutError::Closed)),
+                _ => (Err(SendError::PeerDied), Err(SendTimeoutError::TimedOut)),
             };
             assert_eq!((sent, reserved), expected, "{strategy:?}");
             drop(producer);
@@ -589,12 +589,12 @@ pub fn a_deadline_however_short_does_not_hide_a_death(backend: Backend) {
     let (mut producer, consumer) = both(&place, true);
     fill(&mut producer);
     consumer.kill();
-    assert_eq!(producer.ask("send 12345678 0"), "Abandoned");
+    assert_eq!(producer.ask("send 12345678 0"), "PeerDied");
     assert_eq!(producer.ask("send 12345678 0"), "TimedOut");
     let mut consumer = end::consumer(&place);
     assert_eq!(consumer.ask("empty"), format!("empty after {FULL}"));
     producer.kill();
-    assert_eq!(consumer.ask("recv 0"), "Abandoned");
+    assert_eq!(consumer.ask("recv 0"), "PeerDied");
     assert_eq!(consumer.ask("recv 0"), "TimedOut");
 }
 
@@ -630,5 +630,5 @@ pub fn a_role_stays_with_the_process_when_the_thread_that_claimed_it_ends(backen
     }
     producer.send(b"still here").unwrap();
     assert_eq!(consumer.recv().unwrap().to_vec(), b"still here");
-    assert_eq!(consumer.recv_deadline(within(A_WHILE)).unwrap_err(), RecvError::TimedOut);
+    assert_eq!(consumer.recv_deadline(within(A_WHILE)).unwrap_err(), RecvTimeoutError::TimedOut);
 }

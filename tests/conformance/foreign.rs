@@ -1,5 +1,6 @@
 //! What is no pipe, or none that this version can use, is refused with the reason and left as it was.
 
+use shmpipe::error::{Damage, Mismatch};
 use shmpipe::{Options, Pipe, SetupError, inspect, list, unlink, unlink_force};
 use shmpipe_testing::backend::{Backend, Place};
 use shmpipe_testing::layout::READY;
@@ -106,7 +107,7 @@ fn refused(backend: Backend, patch: impl Fn(&Attached), check: impl Fn(&SetupErr
 }
 
 pub fn another_byte_order_is_refused(backend: Backend) {
-    let is_order = |error: &SetupError| matches!(error, SetupError::ByteOrder);
+    let is_order = |error: &SetupError| matches!(error, SetupError::Incompatible(Mismatch::ByteOrder));
     // Everything else is in that order as well; the first word is enough to tell.
     refused(
         backend,
@@ -121,7 +122,7 @@ pub fn another_layout_version_is_refused_with_both_versions(backend: Backend) {
     refused(
         backend,
         |segment| segment.set_u32(LAYOUT_VERSION, 7),
-        |error| matches!(error, SetupError::LayoutVersion { found: 7, expected: 1 }),
+        |error| matches!(error, SetupError::Incompatible(Mismatch::LayoutVersion { found: 7, expected: 1 })),
         &["version 7", "expected 1"],
     );
 }
@@ -130,7 +131,7 @@ pub fn unknown_features_are_refused_with_their_bits_and_unknown_hints_are_not(ba
     refused(
         backend,
         |segment| segment.set(FEATURES, 0x20),
-        |error| matches!(error, SetupError::Features { unknown: 0x20 }),
+        |error| matches!(error, SetupError::Incompatible(Mismatch::Features { unknown: 0x20 })),
         &["0x20"],
     );
     let place = backend.place();
@@ -140,7 +141,7 @@ pub fn unknown_features_are_refused_with_their_bits_and_unknown_hints_are_not(ba
 }
 
 pub fn header_words_that_no_creator_writes_are_refused_with_the_word(backend: Backend) {
-    let malformed = |word: &'static str, value: u64| move |error: &SetupError| matches!(error, SetupError::Malformed { word: w, found } if *w == word && *found == value);
+    let malformed = |word: &'static str, value: u64| move |error: &SetupError| matches!(error, SetupError::Damaged(Damage::Header { word: w, found }) if *w == word && *found == value);
     for size in [0, 2048, 8192, u64::MAX] {
         refused(
             backend,
@@ -166,8 +167,7 @@ pub fn header_words_that_no_creator_writes_are_refused_with_the_word(backend: Ba
             &["wake mode"],
         );
     }
-    let is_about_name =
-        |error: &SetupError| matches!(error, SetupError::Malformed { word, .. } if word.contains("name"));
+    let is_about_name = |error: &SetupError| matches!(error, SetupError::Damaged(Damage::Header { word, .. }) if word.contains("name"));
     for length in [65, u32::MAX] {
         refused(backend, |segment| segment.set_u32(NAME_LENGTH, length), is_about_name, &["name"]);
     }
@@ -189,7 +189,7 @@ pub fn a_segment_smaller_than_its_header_says_is_refused_with_both_sizes(backend
     refused(
         backend,
         |segment| segment.set(CAPACITY, 8192),
-        |error| matches!(error, SetupError::TooSmall { size: 8192, needed: 12_288 }),
+        |error| matches!(error, SetupError::Damaged(Damage::TooSmall { size: 8192, needed: 12_288 })),
         &["8192", "12288"],
     );
 }

@@ -1,7 +1,11 @@
 //! Fork and exec: a forked child has neither the mapping nor the claim, and what it drops there does nothing here; another
 //! program has neither either.
 
-use shmpipe::{Options, Peer, Pipe, RecvError, SendError, SetupError, inspect, unlink};
+use shmpipe::error::Unsupported;
+use shmpipe::{
+    Lost, Options, Peer, Pipe, RecvError, RecvTimeoutError, SendError, SetupError, TryRecvError,
+    TrySendError, inspect, unlink,
+};
 use shmpipe_testing::backend::Backend;
 use shmpipe_testing::{LONG, end, raw, until, within};
 use std::io::{Read, Write};
@@ -63,7 +67,7 @@ pub fn the_mapping_is_not_inherited(backend: Backend) {
     );
     assert_eq!(in_child(|| consumer.try_recv().map(drop).unwrap()), Ended::BySignal(libc::SIGSEGV));
     assert_eq!(consumer.try_recv().unwrap().to_vec(), b"before");
-    assert_eq!(consumer.try_recv().unwrap_err(), RecvError::Empty);
+    assert_eq!(consumer.try_recv().unwrap_err(), TryRecvError::Empty);
 }
 
 pub fn handles_dropped_or_closed_in_a_child_do_nothing_here(backend: Backend) {
@@ -126,7 +130,7 @@ pub fn a_child_takes_part_by_reopening_the_pipe(backend: Backend) {
         let mut consumer = again.consumer().unwrap();
         assert_eq!(consumer.recv().unwrap().to_vec(), b"from the parent");
         assert_eq!(consumer.recv_deadline(within(LONG)).unwrap().to_vec(), b"and more");
-        assert_eq!(consumer.recv_deadline(within(LONG)).unwrap_err(), RecvError::Closed);
+        assert_eq!(consumer.recv_deadline(within(LONG)).unwrap_err(), RecvTimeoutError::Closed);
     });
     producer.wait_for_peer(Some(within(LONG))).unwrap();
     let error = pipe.consumer().unwrap_err();
@@ -152,12 +156,12 @@ pub fn a_role_of_a_child_ends_with_the_child(backend: Backend) {
         assert_eq!(ended(child), Ended::BySignal(libc::SIGKILL));
         assert_eq!(producer.peer(), Peer::Died);
         while producer.try_send(&[0; 100]).is_ok() {}
-        assert_eq!(producer.send(&[0; 100]), Err(SendError::Abandoned));
+        assert_eq!(producer.send(&[0; 100]), Err(SendError::PeerDied));
         let mut consumer = pipe.consumer().unwrap();
         while consumer.try_recv().is_ok() {}
         drop(consumer);
         // The end of this one is news as well.
-        assert_eq!(producer.try_send(&[0; 100]), Err(SendError::Closed));
+        assert_eq!(producer.try_send(&[0; 100]), Err(TrySendError::Closed));
     }
 }
 
@@ -182,10 +186,10 @@ pub fn a_pipe_that_was_removed_is_not_reopened(backend: Backend) {
     let place = backend.place();
     let pipe = place.create(&Options::new().capacity(4096)).unwrap();
     unlink(&place).unwrap();
-    assert!(matches!(pipe.reopen().unwrap_err(), SetupError::Removed { .. }));
+    assert!(matches!(pipe.reopen().unwrap_err(), SetupError::Lost { lost: Lost::Removed, .. }));
     // Nor is another pipe at the same address taken for it.
     let other = place.create(&Options::new().capacity(4096)).unwrap();
-    assert!(matches!(pipe.reopen().unwrap_err(), SetupError::Removed { .. }));
+    assert!(matches!(pipe.reopen().unwrap_err(), SetupError::Lost { lost: Lost::Removed, .. }));
     drop(other.producer().unwrap());
 }
 
@@ -213,7 +217,7 @@ pub fn a_role_cannot_be_claimed_through_a_handle_from_before_the_fork(backend: B
         gone.read_exact(&mut [0]).unwrap();
         place.attached_by(1);
         let error = pipe.as_ref().unwrap().producer().unwrap_err();
-        assert!(matches!(error, SetupError::Forked { .. }), "{error:?}");
+        assert!(matches!(error, SetupError::Unsupported(Unsupported::AfterFork { .. })), "{error:?}");
     });
     drop(pipe.take());
     (&goes).write_all(b"!").unwrap();

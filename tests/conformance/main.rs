@@ -116,7 +116,7 @@ conformance! {
             a_message_taken_holds_its_space_until_it_is_released
             deadlines_end_waits_and_only_waits
             timeouts_end_waits_and_only_waits
-            what_is_received_into_a_vector_or_as_a_value_is_released
+            an_owned_message_is_released_and_borrows_nothing
             both_ends_wait_by_each_strategy_and_in_each_wake_mode
             sleepers_are_woken_in_both_directions
             a_sleeping_producer_is_woken_when_there_is_room_for_its_message
@@ -154,14 +154,14 @@ conformance! {
             recv_waits_for_a_producer_that_is_alive_and_quiet
             after_an_orderly_end_recv_delivers_what_is_left_and_then_says_closed_as_often_as_asked
             a_producer_may_come_and_go_before_the_consumer_comes
-            after_a_death_recv_delivers_what_was_committed_and_then_says_abandoned_once
+            after_a_death_recv_delivers_what_was_committed_and_then_returns_peer_died_once
             a_death_that_a_successor_has_mended_is_not_told
             an_end_told_to_a_consumer_counts_for_its_successor_as_never_come
             send_waits_for_a_consumer_that_has_never_come
             send_waits_for_a_consumer_that_is_alive_and_quiet
             after_the_consumers_orderly_end_send_says_closed_at_once_and_also_with_room
             a_consumer_that_closed_before_the_producer_came_counts_as_never_come
-            after_the_consumers_death_send_says_abandoned_once_when_full
+            after_the_consumers_death_send_returns_peer_died_once_when_full
             an_end_told_to_a_producer_counts_for_its_successor_as_never_come
             a_producer_that_comes_after_an_untold_death_is_told_once
             a_name_can_be_used_again_and_again_after_every_kind_of_end

@@ -35,7 +35,7 @@ pub fn roles_and_deaths_are_seen_across_pid_namespaces(backend: Backend) {
     assert_eq!(producer.ask("fill"), "full after 255");
     assert_eq!(producer.ask("send 12345678 250"), "TimedOut");
     inside.kill();
-    assert_eq!(producer.ask("send more"), "Abandoned");
+    assert_eq!(producer.ask("send more"), "PeerDied");
     let mut consumer = end::consumer(&place);
     assert_eq!(consumer.ask("empty"), "empty after 255");
 }

@@ -1,6 +1,6 @@
 //! A message costs no system call as long as nobody sleeps.
 
-use shmpipe::{Options, Pipe, RecvError, SendError, Wait, inspect};
+use shmpipe::{Options, Pipe, TryRecvError, TrySendError, Wait, inspect};
 use shmpipe_testing::backend::Backend;
 use shmpipe_testing::process::{Line, Process};
 use shmpipe_testing::{LONG, within};
@@ -54,7 +54,7 @@ pub fn sealed_producer(mut line: Line) {
         };
         match sent {
             Ok(_) => number += 1,
-            Err(SendError::Full) => std::hint::spin_loop(),
+            Err(TrySendError::Full) => std::hint::spin_loop(),
             Err(_) => std::process::abort(),
         }
     }
@@ -79,7 +79,7 @@ pub fn sealed_consumer(mut line: Line) {
         }
         match consumer.try_recv() {
             Ok(message) if message.copy_to(&mut bytes) == Ok(number as usize % 200) => number += 1,
-            Err(RecvError::Empty) => std::hint::spin_loop(),
+            Err(TryRecvError::Empty) => std::hint::spin_loop(),
             _ => std::process::abort(),
         }
     }

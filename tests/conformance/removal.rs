@@ -1,6 +1,9 @@
 //! Removing a pipe: by hand, by its last user, and by others behind everybody's back.
 
-use shmpipe::{Options, Pipe, RecvError, Role, SendError, SetupError, Wait, inspect, unlink, unlink_force};
+use shmpipe::{
+    CloseError, Lost, Options, Pipe, RecvError, RecvTimeoutError, Role, SendError, SetupError, TryRecvError,
+    Wait, WaitError, inspect, unlink, unlink_force,
+};
 use shmpipe_testing::backend::Backend;
 use shmpipe_testing::end::Meet;
 use shmpipe_testing::{A_WHILE, at_once, end, within};
@@ -35,7 +38,7 @@ pub fn unlink_of_an_open_pipe_without_roles_leaves_its_handles_useless_and_harml
     unlink(&place).unwrap();
     assert!(place.is_unused());
     let error = pipe.producer().unwrap_err();
-    assert!(matches!(error, SetupError::Removed { .. }), "{error:?}");
+    assert!(matches!(error, SetupError::Lost { lost: Lost::Removed, .. }), "{error:?}");
     assert!(error.to_string().contains(place.as_str()), "{error}");
     let new = place.open_or_create(&Options::new()).unwrap();
     assert_ne!(new.id(), pipe.id());
@@ -57,17 +60,19 @@ pub fn a_pipe_removed_by_force_goes_on_until_somebody_waits(backend: Backend) {
 
         producer.send(b"old").unwrap();
         assert_eq!(consumer.recv().unwrap().to_vec(), b"old");
-        assert_eq!(consumer.try_recv().unwrap_err(), RecvError::Empty);
-        assert_eq!(consumer.recv().unwrap_err(), RecvError::Replaced);
-        assert_eq!(consumer.recv_deadline(within(A_WHILE)).unwrap_err(), RecvError::Replaced);
-        while producer.try_send(&[0; 100]).is_ok() {}
-        assert_eq!(producer.send(&[0; 100]), Err(SendError::Replaced));
+        assert_eq!(consumer.try_recv().unwrap_err(), TryRecvError::Empty);
+        assert_eq!(consumer.recv().unwrap_err(), RecvError::Lost(Lost::Replaced));
         assert_eq!(
-            consumer.wait_for_peer(None).map_or_else(|error| error, |()| RecvError::Replaced),
-            RecvError::Replaced
+            consumer.recv_deadline(within(A_WHILE)).unwrap_err(),
+            RecvTimeoutError::Lost(Lost::Replaced)
         );
+        while producer.try_send(&[0; 100]).is_ok() {}
+        assert_eq!(producer.send(&[0; 100]), Err(SendError::Lost(Lost::Replaced)));
+        if let Err(error) = consumer.wait_for_peer(None) {
+            assert_eq!(error, WaitError::Lost(Lost::Replaced));
+        }
         for error in [producer.close().unwrap_err(), consumer.close().unwrap_err()] {
-            assert!(matches!(error, SetupError::Replaced { .. }), "{error:?}");
+            assert!(matches!(error, CloseError::Lost(Lost::Replaced)), "{error:?}");
         }
         assert_eq!(new_consumer.recv().unwrap().to_vec(), b"new");
         assert!(matches!(new.producer().unwrap_err(), SetupError::RoleTaken { .. }));
@@ -80,13 +85,13 @@ pub fn a_removal_by_force_ends_the_waits_of_other_processes(backend: Backend) {
     consumer.say("recv");
     thread::sleep(Duration::from_millis(20));
     unlink_force(&place).unwrap();
-    assert_eq!(consumer.hear(), "Removed");
+    assert_eq!(consumer.hear(), "Lost(Removed)");
     let mut producer = end::producer(&place);
     producer.ask("fill");
     producer.say("send more");
     thread::sleep(Duration::from_millis(20));
     unlink_force(&place).unwrap();
-    assert_eq!(producer.hear(), "Removed");
+    assert_eq!(producer.hear(), "Lost(Removed)");
     producer.end();
     consumer.end();
     assert!(place.is_unused());

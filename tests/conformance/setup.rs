@@ -1,6 +1,8 @@
 //! Making a pipe: any number of starters at once, creators that died on the way, wishes and limits of the system.
 
-use shmpipe::{Options, Pipe, SetupError, WakeMode, inspect, unlink, unlink_force};
+use shmpipe::error::MissingFeature;
+use shmpipe::os::unix::OptionsExt;
+use shmpipe::{Lost, Options, Pipe, SetupError, WakeMode, inspect, unlink, unlink_force};
 use shmpipe_testing::backend::{Backend, Place};
 use shmpipe_testing::end::Meet;
 use shmpipe_testing::process::{Line, Process};
@@ -108,8 +110,8 @@ pub fn starters_and_removers_at_once_never_see_half_a_pipe(backend: Backend) {
                         Ok(())
                         | Err(
                             SetupError::RoleTaken { .. }
-                            | SetupError::Removed { .. }
-                            | SetupError::Replaced { .. },
+                            | SetupError::Lost { lost: Lost::Removed, .. }
+                            | SetupError::Lost { lost: Lost::Replaced, .. },
                         ) => {}
                         Err(error) => panic!("claim: {error:?}"),
                     }
@@ -216,7 +218,10 @@ pub fn no_membarrier(mut line: Line) {
     seccomp::forbid(libc::SYS_membarrier, None, libc::ENOSYS);
     let [existing, new] = line.words.clone().try_into().unwrap();
     let error = Pipe::open(existing.as_str()).unwrap_err();
-    assert!(matches!(error, SetupError::CannotWake { mode: WakeMode::Membarrier, .. }), "{error:?}");
+    assert!(
+        matches!(error, SetupError::Kernel(MissingFeature::Wake { mode: WakeMode::Membarrier, .. })),
+        "{error:?}"
+    );
     assert!(error.to_string().contains("membarrier"), "{error}");
     assert!(std::error::Error::source(&error).is_some());
     // What it makes itself, it can use.

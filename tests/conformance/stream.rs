@@ -3,7 +3,7 @@
 //!
 //! `SHMPIPE_MESSAGES=10000000 cargo test --release --test conformance stream` sends ten million.
 
-use shmpipe::{Consumer, Options, Producer, RecvError, SendError, Wait};
+use shmpipe::{Consumer, Options, Producer, RecvError, SendError, Tagged, Vectored, Wait};
 use shmpipe_testing::backend::Backend;
 use shmpipe_testing::process::{Line, Process};
 use shmpipe_testing::rng::Rng;
@@ -75,7 +75,7 @@ pub fn send_at_random(line: Line) {
         match way {
             GATHERED => {
                 let (a, b) = bytes.split_at(length / 3);
-                producer.send_gathered(tag, &[a, &[], b]).unwrap();
+                producer.send(Tagged(tag, Vectored(&[a, &[], b]))).unwrap();
             }
             RESERVED | SHORTER => {
                 let mut space = producer.reserve(reserved).unwrap();
@@ -96,7 +96,7 @@ pub fn send_at_random(line: Line) {
                     space.write(0, &vec![0xFF; length]);
                     space.tag(0xDEAD_BEEF);
                 }
-                producer.send_tagged(tag, &bytes).unwrap();
+                producer.send(Tagged(tag, &bytes)).unwrap();
             }
         }
         number += 1;
@@ -110,7 +110,7 @@ fn send_batch(producer: &mut Producer, seed: u64, first: u64, count: u64, bytes:
     let mut batch = producer.batch();
     for number in first..count.min(first + 1 + first % 8) {
         plan(seed, number, max).bytes(bytes);
-        match batch.push_tagged(number as u32, bytes) {
+        match batch.push(Tagged(number as u32, &*bytes)) {
             Ok(_) => {}
             Err(SendError::TooLarge { length, max }) if number > first && length > max => break,
             Err(error) => panic!("{error}"),
@@ -178,7 +178,7 @@ impl Checker {
                         self.go_on(start, length);
                     }
                     if rng.below(4) == 0 {
-                        drain.keep();
+                        drain.requeue();
                         // All of them once more.
                         self.number = before;
                         for (position, length) in checked {
@@ -192,7 +192,7 @@ impl Checker {
                 1 => match consumer.recv() {
                     Ok(message) => {
                         self.check(&message);
-                        message.keep();
+                        message.requeue();
                     }
                     Err(RecvError::Closed) => return,
                     Err(error) => panic!("{error}"),
@@ -291,10 +291,10 @@ pub fn send_steered(line: Line) {
                 .collect();
             let tag = index as u32;
             if pass == BATCHES {
-                producer.send_tagged(tag, &messages.remove(0)).unwrap();
+                producer.send(Tagged(tag, &messages.remove(0))).unwrap();
                 let mut batch = producer.batch();
                 for message in &messages {
-                    batch.push_tagged(tag, message).unwrap();
+                    batch.push(Tagged(tag, message)).unwrap();
                 }
                 batch.commit();
                 continue;
@@ -311,13 +311,13 @@ pub fn send_steered(line: Line) {
                     }
                     PIECES => {
                         let (first, second) = message.split_at(message.len() / 5);
-                        producer.send_gathered(tag, &[first, second]).unwrap();
+                        producer.send(Tagged(tag, Vectored(&[first, second]))).unwrap();
                     }
                     _ => {
                         let mut space = producer.reserve(message.len()).unwrap();
                         space.write(0, &vec![0xFF; message.len()]);
                         drop(space);
-                        producer.send_tagged(tag, &message).unwrap();
+                        producer.send(Tagged(tag, &message)).unwrap();
                     }
                 }
             }

@@ -1,5 +1,7 @@
 //! Other users: whom the system lets in, and whom we trust.
 
+use shmpipe::error::Distrust;
+use shmpipe::os::unix::OptionsExt;
 use shmpipe::{Address, Options, Pipe, SetupError, inspect};
 use shmpipe_testing::backend::Backend;
 use shmpipe_testing::end::{self, NOBODY};
@@ -92,7 +94,7 @@ pub fn who_may_write_and_not_remove_leaves_the_pipe_as_it_was(backend: Backend) 
         let again = open_to_all.open(&place).unwrap();
         assert_eq!(again.id(), pipe.id());
         let mut consumer = again.consumer().unwrap();
-        consumer.recv().unwrap().keep();
+        consumer.recv().unwrap().requeue();
         drop(again.producer().unwrap());
     }
     // Nor does it take away a role that somebody holds.
@@ -116,16 +118,16 @@ pub fn only_roots_and_our_own_pipes_are_trusted_and_those_of_whom_we_name(backen
     let made = stranger.ask(format!("create {place}"));
     assert!(made.ends_with(" made"), "{made}");
     for error in [Pipe::open(&place), place.open_or_create(&Options::new())].map(Result::unwrap_err) {
-        let SetupError::Untrusted { uid, creator, .. } = error else { panic!("{error:?}") };
+        let SetupError::Untrusted(Distrust::Owner { uid, creator, .. }) = error else { panic!("{error:?}") };
         assert_eq!((uid, creator), (NOBODY, NOBODY));
         let text = error.to_string();
         assert!(text.contains("65534") && text.contains(place.as_str()), "{text}");
     }
     place.attached_by(1);
     let error = Options::new().trust_uid(NOBODY - 1).open(&place).unwrap_err();
-    assert!(matches!(error, SetupError::Untrusted { .. }), "{error:?}");
+    assert!(matches!(error, SetupError::Untrusted(Distrust::Owner { .. })), "{error:?}");
     let trusting = Options::new().trust_uid(NOBODY - 1).trust_uid(NOBODY);
-    assert!(matches!(trusting.open(&place), Err(SetupError::WorldWritable { .. })));
+    assert!(matches!(trusting.open(&place), Err(SetupError::Untrusted(Distrust::WorldWritable { .. }))));
     let pipe = trusting.mode(0o666).open(&place).unwrap();
     assert_eq!(stranger.ask("producer"), "claimed");
     assert_eq!(stranger.ask("send hello"), "sent");

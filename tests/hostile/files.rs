@@ -2,7 +2,10 @@
 
 use crate::attacker::{Attacked, CAPACITY, RING};
 use crate::words::meanwhile;
-use shmpipe::{Options, Pipe, RecvError, SendError, SetupError};
+use shmpipe::os::unix::{OptionsExt, PipeExt};
+use shmpipe::{
+    Lost, Options, Pipe, RecvTimeoutError, SendTimeoutError, SetupError, TryRecvError, TrySendError,
+};
 use shmpipe_testing::backend::Backend;
 use shmpipe_testing::layout::lock;
 use shmpipe_testing::process::{Line, Process};
@@ -67,7 +70,10 @@ pub fn a_file_cut_and_extended_again_is_noticed(backend: Backend) {
                 break error;
             }
         };
-        assert!(matches!(said, SendError::Corrupt(_) | SendError::ClaimsLost), "{said:?}");
+        assert!(
+            matches!(said, SendTimeoutError::Corrupt(_) | SendTimeoutError::Lost(Lost::Role)),
+            "{said:?}"
+        );
         drop((producer, consumer));
 
         let place = backend.place();
@@ -80,7 +86,10 @@ pub fn a_file_cut_and_extended_again_is_noticed(backend: Backend) {
         }
         cut(&file);
         let said = consumer.recv_deadline(soon()).unwrap_err();
-        assert!(matches!(said, RecvError::Corrupt(_) | RecvError::ClaimsLost), "{said:?}");
+        assert!(
+            matches!(said, RecvTimeoutError::Corrupt(_) | RecvTimeoutError::Lost(Lost::Role)),
+            "{said:?}"
+        );
     }
 }
 
@@ -128,14 +137,20 @@ pub fn holes_punched_under_the_pair(backend: Backend) {
             for _ in 0..200 {
                 let sent = producer.try_send(&[1; 300]);
                 assert!(
-                    matches!(sent, Ok(_) | Err(SendError::Full | SendError::Corrupt(_) | SendError::Closed)),
+                    matches!(
+                        sent,
+                        Ok(_) | Err(TrySendError::Full | TrySendError::Corrupt(_) | TrySendError::Closed)
+                    ),
                     "{sent:?}"
                 );
                 match consumer.try_recv() {
                     // Whole, or zeros from where the hole was.
                     Ok(message) => assert!(message.to_vec().iter().all(|&byte| byte <= 1)),
                     Err(error) => assert!(
-                        matches!(error, RecvError::Empty | RecvError::Corrupt(_) | RecvError::Closed),
+                        matches!(
+                            error,
+                            TryRecvError::Empty | TryRecvError::Corrupt(_) | TryRecvError::Closed
+                        ),
                         "{error:?}"
                     ),
                 }
@@ -176,6 +191,6 @@ fn a_role_locked_by_somebody_who_may_only_read() {
         consumer.wait_for_peer(Some(within(LONG))).unwrap();
         holder.kill();
         assert_eq!(set_lock(libc::F_RDLCK, lock::PRODUCER), 0);
-        assert_eq!(consumer.recv_deadline(within(LONG)).unwrap_err(), RecvError::Abandoned);
+        assert_eq!(consumer.recv_deadline(within(LONG)).unwrap_err(), RecvTimeoutError::PeerDied);
     }
 }

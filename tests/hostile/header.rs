@@ -2,6 +2,7 @@
 
 use crate::attacker::{Attacked, CAPACITY, MAX};
 use crate::words::meanwhile;
+use shmpipe::error::Damage;
 use shmpipe::{Options, Wait};
 use shmpipe_testing::backend::Backend;
 use shmpipe_testing::rng::Rng;
@@ -62,6 +63,6 @@ pub fn the_header_rewritten_while_in_use(backend: Backend) {
     hostile.copy_from(0, &image[..512]);
     hostile.set(24, 2 * CAPACITY);
     let error = shmpipe::inspect(&attacked.place).unwrap_err();
-    assert!(matches!(error, shmpipe::SetupError::TooSmall { .. }), "{error:?}");
+    assert!(matches!(error, shmpipe::SetupError::Damaged(Damage::TooSmall { .. })), "{error:?}");
     hostile.copy_from(0, &image[..512]);
 }

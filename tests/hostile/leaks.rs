@@ -1,6 +1,7 @@
 //! What the ring shows to whoever reads it past the library.
 
 use crate::attacker::{Attacked, CAPACITY, MAX, RING};
+use shmpipe::Vectored;
 use shmpipe_testing::backend::Backend;
 
 /// Bytes that nobody has sent.
@@ -29,7 +30,7 @@ pub fn padding_shows_nothing_of_the_senders_memory(backend: Backend) {
             batch.push(message).unwrap();
             batch.commit();
             consumer.recv().unwrap().release();
-            producer.send_gathered(0, &[&message[..length / 2], &message[length / 2..]]).unwrap();
+            producer.send(Vectored(&[&message[..length / 2], &message[length / 2..]])).unwrap();
             consumer.recv().unwrap().release();
             let mut space = producer.reserve((length + 9).min(MAX as usize)).unwrap();
             space.write(0, message);

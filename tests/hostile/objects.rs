@@ -1,7 +1,11 @@
 //! The kernel's objects behind a System V pipe, in the hands of somebody who may write to them, or of a stranger.
 
 use crate::attacker::{CAPACITY, list_alone};
-use shmpipe::{Options, Pipe, RecvError, SendError, SetupError, inspect, list, unlink, unlink_force};
+use shmpipe::error::Distrust;
+use shmpipe::os::unix::OptionsExt;
+use shmpipe::{
+    Lost, Options, Pipe, RecvTimeoutError, SendTimeoutError, SetupError, inspect, list, unlink, unlink_force,
+};
 use shmpipe_testing::end::{self, NOBODY};
 use shmpipe_testing::name::Name;
 use shmpipe_testing::process::{Line, Process};
@@ -25,17 +29,17 @@ fn any_value_in_any_semaphore() {
             // Ours, or nobody's, or the other one's.
             let waited = consumer.recv_deadline(within(A_WHILE)).unwrap_err();
             let expected = match (number, value) {
-                (2, 0) => RecvError::ClaimsLost,
-                (1, 0) => RecvError::Abandoned,
-                _ => RecvError::TimedOut,
+                (2, 0) => RecvTimeoutError::Lost(Lost::Role),
+                (1, 0) => RecvTimeoutError::PeerDied,
+                _ => RecvTimeoutError::TimedOut,
             };
             assert_eq!(waited, expected, "{what}");
             while producer.try_send(&[7; 1000]).is_ok() {}
             let waited = producer.send_deadline(&[7; 1000], within(A_WHILE));
             let expected = match (number, value) {
-                (1, 0) => SendError::ClaimsLost,
-                (2, 0) => SendError::Abandoned,
-                _ => SendError::TimedOut,
+                (1, 0) => SendTimeoutError::Lost(Lost::Role),
+                (2, 0) => SendTimeoutError::PeerDied,
+                _ => SendTimeoutError::TimedOut,
             };
             assert_eq!(waited, Err(expected), "{what}");
             let _ = (inspect(&name).map(drop), list_alone());
@@ -45,7 +49,7 @@ fn any_value_in_any_semaphore() {
                     Ok(_)
                     | Err(
                         SetupError::Busy { .. }
-                        | SetupError::ClaimsLost { .. }
+                        | SetupError::Unaccounted { .. }
                         | SetupError::Foreign { .. }
                         | SetupError::Os { call: "semop", .. },
                     ) => {}
@@ -78,7 +82,7 @@ fn a_strangers_set_does_not_keep_us_from_removing_our_segment() {
     let set = name.set().unwrap();
     raw::set_semaphore(set, 0, 1);
     let error = Pipe::open(&name).unwrap_err();
-    assert!(matches!(error, SetupError::Untrusted { uid: NOBODY, .. }), "{error:?}");
+    assert!(matches!(error, SetupError::Untrusted(Distrust::Owner { uid: NOBODY, .. })), "{error:?}");
     unlink(&name).unwrap();
     assert_eq!(name.segment(), None);
     // Nor is a stranger's set ours to remove.
@@ -92,7 +96,9 @@ fn a_set_that_anybody_may_write_to() {
     let pipe = Options::new().capacity(CAPACITY).mode(0o600).create(&name).unwrap();
     raw::set_mode_of_set(name.set().unwrap(), 0o602);
     for error in [Pipe::open(&name), Pipe::open_or_create(&name), pipe.reopen()].map(Result::unwrap_err) {
-        let SetupError::WorldWritable { what, permissions, .. } = error else { panic!("{error:?}") };
+        let SetupError::Untrusted(Distrust::WorldWritable { what, permissions, .. }) = error else {
+            panic!("{error:?}")
+        };
         assert_eq!((what, permissions.mode), ("semaphore set", 0o602));
     }
     Options::new().mode(0o602).open(&name).unwrap();
@@ -108,10 +114,10 @@ fn an_attachment_that_is_not_accounted_for() {
     let attached = raw::Attached::unaccounted(name.segment().unwrap());
     let error = pipe.producer().unwrap_err();
     // And of those who look just now.
-    assert!(matches!(error, SetupError::ClaimsLost { attached: 1.., .. }), "{error:?}");
+    assert!(matches!(error, SetupError::Unaccounted { attached: 1.., .. }), "{error:?}");
     assert_eq!(raw::semaphore(name.set().unwrap(), 1), 0, "given back");
     let error = consumer.recv_deadline(within(A_WHILE)).unwrap_err();
-    assert_eq!(error, RecvError::TimedOut, "the consumer holds its role");
+    assert_eq!(error, RecvTimeoutError::TimedOut, "the consumer holds its role");
     // Who goes in time is waited for.
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -150,7 +156,7 @@ fn a_segment_without_memory_behind_it() {
     let mut looker = Process::start("looker", &[name.as_str()]);
     for _ in 0..4 {
         let said = looker.hear();
-        assert!(said.starts_with("Err(Unbacked") || said == "Ok(())", "{said}");
+        assert!(said.starts_with("Err(Damaged(Unbacked") || said == "Ok(())", "{said}");
     }
     looker.end();
 }

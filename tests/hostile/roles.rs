@@ -1,7 +1,7 @@
 //! Holders of a role who lose it, or keep it, in ways that nobody told the other side about.
 
 use crate::attacker::CAPACITY;
-use shmpipe::{Options, Peer, Pipe, Producer, SendError, SetupError, Wait, inspect};
+use shmpipe::{Lost, Options, Peer, Pipe, Producer, SendTimeoutError, SetupError, Wait, inspect};
 use shmpipe_testing::backend::Backend;
 use shmpipe_testing::process::{Line, Process};
 use shmpipe_testing::{LONG, end, raw, reaper, until, within};
@@ -31,7 +31,7 @@ pub fn a_role_freed_behind_its_holder_and_claimed_by_another(backend: Backend) {
         raw::set_semaphore(place.set().unwrap(), 1, 0);
         let mut second = end::producer(&place);
         fill(&mut first);
-        assert_eq!(first.send_deadline(&[0; 100], soon()), Err(SendError::ClaimsLost));
+        assert_eq!(first.send_deadline(&[0; 100], soon()), Err(SendTimeoutError::Lost(Lost::Role)));
         // The other one holds it, and goes on.
         assert!(second.ask("fill").starts_with("full after"));
         assert_eq!(second.ask("send more 250"), "TimedOut");
@@ -45,7 +45,7 @@ pub fn a_role_freed_behind_its_holder_and_claimed_by_another(backend: Backend) {
         let mut first = pipe.consumer().unwrap();
         raw::set_semaphore(place.set().unwrap(), 2, 0);
         let mut second = end::consumer(&place);
-        assert_eq!(first.recv_deadline(soon()).unwrap_err(), shmpipe::RecvError::ClaimsLost);
+        assert_eq!(first.recv_deadline(soon()).unwrap_err(), shmpipe::RecvTimeoutError::Lost(Lost::Role));
         drop(first);
         assert_eq!(second.ask("recv 250"), "TimedOut");
         assert_eq!(inspect(&place).unwrap().consumer.peer, Peer::Open);
@@ -117,10 +117,10 @@ pub fn a_holder_that_moves_to_another_ipc_namespace(backend: Backend) {
         };
         // It still writes, or reads, and so nobody takes its place, or any.
         let error = claim().unwrap_err();
-        assert!(matches!(error, SetupError::ClaimsLost { attached: 1.., .. }), "{error:?}");
+        assert!(matches!(error, SetupError::Unaccounted { attached: 1.., .. }), "{error:?}");
         assert_eq!(raw::semaphore(place.set().unwrap(), semaphore), 0, "given back");
         // It finds out when it waits.
-        assert_eq!(holder.ask("wait"), "Err(Removed)");
+        assert_eq!(holder.ask("wait"), "Err(Lost(Removed))");
         holder.kill();
         until("an end of its child", || claim().is_ok());
     }
@@ -139,12 +139,12 @@ pub fn a_holder_that_became_another_program_beside_a_peer(backend: Backend) {
     if place.set().is_some() {
         let newcomer = Pipe::open(&place).unwrap();
         let error = consumer.recv_deadline(within(shmpipe_testing::A_WHILE)).unwrap_err();
-        assert_eq!(error, shmpipe::RecvError::TimedOut, "nobody knows yet");
+        assert_eq!(error, shmpipe::RecvTimeoutError::TimedOut, "nobody knows yet");
         let error = newcomer.producer().unwrap_err();
         assert!(matches!(error, SetupError::RoleTaken { pid, .. } if pid == Some(holder.pid())), "{error:?}");
         holder.kill();
     }
-    assert_eq!(consumer.recv_deadline(within(LONG)).unwrap_err(), shmpipe::RecvError::Abandoned);
+    assert_eq!(consumer.recv_deadline(within(LONG)).unwrap_err(), shmpipe::RecvTimeoutError::PeerDied);
     drop(pipe.producer().unwrap());
 }
 
@@ -158,7 +158,7 @@ pub fn a_holder_that_is_stopped(backend: Backend) {
     let state = format!("/proc/{}/stat", holder.pid());
     until("a stopped process", || fs::read_to_string(&state).unwrap().contains(") T "));
     let error = consumer.recv_deadline(within(shmpipe_testing::A_WHILE)).unwrap_err();
-    assert_eq!(error, shmpipe::RecvError::TimedOut);
+    assert_eq!(error, shmpipe::RecvTimeoutError::TimedOut);
     assert_eq!(consumer.peer(), Peer::Open);
     let error = pipe.producer().unwrap_err();
     assert!(matches!(error, SetupError::RoleTaken { .. }), "{error:?}");
@@ -207,7 +207,7 @@ pub fn a_holder_that_dumps_core(backend: Backend) {
         return;
     }
     holder.say("die");
-    assert_eq!(consumer.recv_deadline(within(LONG)).unwrap_err(), shmpipe::RecvError::Abandoned);
+    assert_eq!(consumer.recv_deadline(within(LONG)).unwrap_err(), shmpipe::RecvTimeoutError::PeerDied);
     let core = fs::read_dir(&directory).unwrap().next().expect("a core file").unwrap();
     let bytes = core.metadata().unwrap().len();
     assert!(bytes >= LARGE as u64, "told when {bytes} bytes of the core were written");

@@ -71,7 +71,7 @@ fn copy(consumer: &mut Consumer) -> String {
     };
     let copied = message.copy_to(exactly);
     let is_whole = to[length] == 0xEE && copied == Ok(length);
-    message.keep();
+    message.requeue();
     format!("{length} bytes, {}", if is_whole { "as said" } else { "and not as said" })
 }
 

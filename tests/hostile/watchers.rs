@@ -2,6 +2,7 @@
 
 use crate::attacker::{Attacked, CAPACITY, RING, WRAP, edges, list_alone};
 use crate::words::meanwhile;
+use shmpipe::error::{Damage, Mismatch};
 use shmpipe::{SetupError, inspect};
 use shmpipe_testing::backend::Backend;
 use shmpipe_testing::rng::Rng;
@@ -20,14 +21,14 @@ pub fn watching_what_a_hostile_process_writes(backend: Backend) {
         }
         Err(
             SetupError::Foreign { .. }
-            | SetupError::Malformed { .. }
-            | SetupError::TooSmall { .. }
-            | SetupError::LayoutVersion { .. }
-            | SetupError::ByteOrder
-            | SetupError::Features { .. }
-            | SetupError::OtherName { .. }
-            | SetupError::HalfMade { .. }
-            | SetupError::Stale { .. },
+            | SetupError::Damaged(Damage::Header { .. })
+            | SetupError::Damaged(Damage::TooSmall { .. })
+            | SetupError::Incompatible(Mismatch::LayoutVersion { .. })
+            | SetupError::Incompatible(Mismatch::ByteOrder)
+            | SetupError::Incompatible(Mismatch::Features { .. })
+            | SetupError::Incompatible(Mismatch::Name { .. })
+            | SetupError::Damaged(Damage::Incomplete { .. })
+            | SetupError::Damaged(Damage::Stale { .. }),
         ) => {}
         Err(error) => panic!("{what:?}: {error:?}"),
     };

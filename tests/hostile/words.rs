@@ -4,8 +4,12 @@ use crate::attacker::{
     Attacked, CAPACITY, CONSUMED, CONSUMER, EVENT_COUNT, HEAD, MAX, PRODUCED, PRODUCER, REPORTED, RING,
     STATE, TAIL, WAITER_EPOCH, WAKE_THRESHOLD, WRAP, edges,
 };
-use shmpipe::{Consumer, Options, Pipe, Producer, RecvError, SendError, Wait, WakeMode};
+use shmpipe::{
+    Consumer, Lost, Options, Pipe, Producer, RecvTimeoutError, SendTimeoutError, Tagged, TryRecvError, Wait,
+    WakeMode,
+};
 use shmpipe_testing::backend::Backend;
+use shmpipe_testing::errors::{AnyRecvError, AnySendError};
 use shmpipe_testing::{A_WHILE, within};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,54 +61,59 @@ impl Word {
 /// Every way to send. All of them return, and say the same of a pipe that is corrupt.
 fn use_producer(producer: &mut Producer, what: &dyn Fn() -> String) {
     let mut corrupt = None;
-    let mut said = |result: Result<(), SendError>| {
+    let mut said = |result: Result<(), AnySendError>| {
         match result {
             Ok(()) => assert_eq!(corrupt, None, "{}: poison is for good", what()),
-            Err(error @ SendError::Corrupt(_)) => {
+            Err(error @ AnySendError::Corrupt(_)) => {
                 assert_eq!(*corrupt.get_or_insert(error), error, "{}: and says the same", what());
             }
-            Err(SendError::Full | SendError::TimedOut | SendError::Closed | SendError::Abandoned) => {}
+            Err(
+                AnySendError::Full | AnySendError::TimedOut | AnySendError::Closed | AnySendError::PeerDied,
+            ) => {}
             // Its own state is somebody else's.
-            Err(SendError::ClaimsLost) => {}
+            Err(AnySendError::Lost(Lost::Role)) => {}
             Err(error) => panic!("{}: {error:?}", what()),
         };
     };
     for _ in 0..2 {
-        said(producer.free().map(|free| assert!(free <= CAPACITY, "{}: {free} free", what())));
-        said(producer.try_send(&[1; 100]).map(drop));
-        said(producer.try_reserve(MAX as usize).map(|space| space.commit_len(9)).map(drop));
+        let free = producer.free();
+        said(free.map(|free| assert!(free <= CAPACITY, "{}: {free} free", what())).map_err(Into::into));
+        said(producer.try_send(&[1; 100]).map(drop).map_err(Into::into));
+        let reserved = producer.try_reserve(MAX as usize).map(|space| space.commit_len(9));
+        said(reserved.map(drop).map_err(Into::into));
         // A push waits for as long as it takes, so only where there is room.
         if producer.free().is_ok_and(|free| free > 2 * MAX) {
             let mut batch = producer.batch();
             let pushed = batch.push(&[2; 30]).and_then(|_| batch.push(&[3; 500]));
             batch.commit();
-            said(pushed.map(drop));
+            said(pushed.map(drop).map_err(Into::into));
         }
         let _ = producer.peer();
-        said(producer.send_deadline(&[4; 1000], Instant::now()).map(drop));
+        said(producer.send_deadline(&[4; 1000], Instant::now()).map(drop).map_err(Into::into));
     }
 }
 
 /// Every way to receive.
 fn use_consumer(consumer: &mut Consumer, what: &dyn Fn() -> String) {
     let mut corrupt = None;
-    let mut said = |result: Result<(), RecvError>| match result {
+    let mut said = |result: Result<(), AnyRecvError>| match result {
         Ok(()) => assert_eq!(corrupt, None, "{}: poison is for good", what()),
-        Err(error @ RecvError::Corrupt(_)) => {
+        Err(error @ AnyRecvError::Corrupt(_)) => {
             assert_eq!(*corrupt.get_or_insert(error), error, "{}: and says the same", what());
         }
-        Err(RecvError::Empty | RecvError::TimedOut | RecvError::Closed | RecvError::Abandoned) => {}
-        Err(RecvError::ClaimsLost) => {}
+        Err(AnyRecvError::Empty | AnyRecvError::TimedOut | AnyRecvError::Closed | AnyRecvError::PeerDied) => {
+        }
+        Err(AnyRecvError::Lost(Lost::Role)) => {}
         Err(error) => panic!("{}: {error:?}", what()),
     };
     for _ in 0..2 {
-        said(consumer.try_recv().map(|message| check(&message)));
+        said(consumer.try_recv().map(|message| check(&message)).map_err(Into::into));
         let mut drain = consumer.drain(usize::MAX);
         let drained = loop {
             match drain.next() {
                 Ok(Some(record)) => check(&record),
                 Ok(None) => break Ok(()),
-                Err(error) => break Err(error),
+                Err(corruption) => break Err(corruption.into()),
             }
         };
         assert!(drain.taken() as u64 <= CAPACITY / 8, "{}: {} taken", what(), drain.taken());
@@ -113,7 +122,7 @@ fn use_consumer(consumer: &mut Consumer, what: &dyn Fn() -> String) {
             said(drained);
         }
         let _ = consumer.peer();
-        said(consumer.recv_deadline(Instant::now()).map(|message| check(&message)));
+        said(consumer.recv_deadline(Instant::now()).map(|message| check(&message)).map_err(Into::into));
     }
 }
 
@@ -197,12 +206,12 @@ pub fn any_length_at_any_record(backend: Backend) {
             let taken = consumer.try_recv().map(|message| {
                 check(&message);
                 let found = message.len() as u64;
-                message.keep();
+                message.requeue();
                 found
             });
             match taken {
                 Ok(found) => assert!(is_right && found == length, "{length} bytes at {index}: {found}"),
-                Err(RecvError::Corrupt(corruption)) => {
+                Err(TryRecvError::Corrupt(corruption)) => {
                     assert!(!is_right, "{length} bytes at {index}: {corruption}");
                     assert_eq!((corruption.word(), corruption.found()), ("record header", word));
                     attacked.hostile.set(RING + index as usize, 0);
@@ -241,7 +250,7 @@ pub fn a_chain_of_wraps(backend: Backend) {
         // All of them.
         (RING..RING + CAPACITY as usize).step_by(8).for_each(|word| attacked.hostile.set(word, WRAP));
         let error = consumer.try_recv().unwrap_err();
-        let RecvError::Corrupt(corruption) = error else { panic!("{at}: {error:?}") };
+        let TryRecvError::Corrupt(corruption) = error else { panic!("{at}: {error:?}") };
         assert_eq!((corruption.word(), corruption.found()), ("record header", WRAP), "{at}");
         drop(consumer);
         // Nor does a producer that takes over follow them.
@@ -251,7 +260,7 @@ pub fn a_chain_of_wraps(backend: Backend) {
         // A wrap to where nothing is.
         attacked.hostile.set(index, WRAP);
         consumer = attacked.pipe.consumer().unwrap();
-        assert!(matches!(consumer.try_recv().unwrap_err(), RecvError::Corrupt(_)), "{at}");
+        assert!(matches!(consumer.try_recv().unwrap_err(), TryRecvError::Corrupt(_)), "{at}");
         attacked.hostile.set(index, 0);
         drop(consumer);
         (producer, consumer) = attacked.ends();
@@ -325,18 +334,18 @@ pub fn wake_words_that_are_always_set_or_never_stand_still(backend: Backend) {
         };
         meanwhile(spam, || {
             for number in 0..2000u32 {
-                producer.send_tagged(number, &[1; 20]).unwrap();
+                producer.send(Tagged(number, &[1; 20])).unwrap();
                 assert_eq!(consumer.recv().unwrap().tag(), number);
             }
             for _ in 0..3 {
                 let start = Instant::now();
                 let soon = within(Duration::from_millis(30));
-                assert_eq!(consumer.recv_deadline(soon).unwrap_err(), RecvError::TimedOut);
+                assert_eq!(consumer.recv_deadline(soon).unwrap_err(), RecvTimeoutError::TimedOut);
                 assert!(start.elapsed() >= Duration::from_millis(30), "before its deadline");
             }
             while producer.try_send(&[1; 500]).is_ok() {}
             let soon = within(Duration::from_millis(30));
-            assert_eq!(producer.send_deadline(&[1; 500], soon), Err(SendError::TimedOut));
+            assert_eq!(producer.send_deadline(&[1; 500], soon), Err(SendTimeoutError::TimedOut));
         });
     }
 }

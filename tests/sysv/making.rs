@@ -1,6 +1,7 @@
 //! Half-made pipes and how they are mended, the lock under which they are made, and the limits of the system.
 
 use crate::is_good;
+use shmpipe::error::{Damage, Shortage};
 use shmpipe::{Options, Pipe, SetupError, inspect, unlink};
 use shmpipe_testing::end;
 use shmpipe_testing::layout::semaphore::STAGE;
@@ -43,7 +44,7 @@ fn what_a_dead_creator_left_is_repaired_by_whoever_may_make() {
             } else {
                 let pid = std::process::id();
                 assert!(
-                    matches!(error, SetupError::HalfMade { pid: p, .. } if p == pid),
+                    matches!(error, SetupError::Damaged(Damage::Incomplete { pid: p, .. }) if p == pid),
                     "{steps}: {error:?}"
                 );
                 assert!(error.to_string().contains(&pid.to_string()), "{error}");
@@ -64,7 +65,7 @@ fn what_a_dead_creator_left_can_be_looked_at_and_removed() {
         let name = Name::new();
         died_after(&name, steps);
         let error = inspect(&name).unwrap_err();
-        assert!(matches!(error, SetupError::HalfMade { .. }), "{steps}: {error:?}");
+        assert!(matches!(error, SetupError::Damaged(Damage::Incomplete { .. })), "{steps}: {error:?}");
         unlink(&name).unwrap();
         assert!(name.is_unused());
     }
@@ -152,10 +153,12 @@ pub fn limits(mut line: Line) {
         let refused = &names[existing];
         for address in [refused.as_str(), "sysv:private"] {
             let error = Options::new().capacity(capacity).create(address).unwrap_err();
-            let SetupError::Limit { name, value, asked, place: says } = error else { panic!("{error:?}") };
-            assert_eq!((name, value, asked), expected, "{error}");
+            let SetupError::Limit(Shortage::System { name, value, requested, raise_in: says }) = error else {
+                panic!("{error:?}")
+            };
+            assert_eq!((name, value, requested), expected, "{error}");
             assert_eq!(says, file);
-            for part in [name, &value.to_string(), &asked.to_string(), file] {
+            for part in [name, &value.to_string(), &requested.to_string(), file] {
                 assert!(error.to_string().contains(part), "{error}");
             }
         }

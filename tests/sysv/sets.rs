@@ -1,5 +1,7 @@
 //! The semaphore set beside a segment: lost, made again, foreign, put there by a stranger.
 
+use shmpipe::error::Distrust;
+use shmpipe::os::unix::OptionsExt;
 use shmpipe::{Options, Pipe, SetupError, inspect, unlink, unlink_force};
 use shmpipe_testing::end::{self, NOBODY};
 use shmpipe_testing::is_root;
@@ -33,19 +35,19 @@ fn a_pipe_that_lost_its_set_is_refused_while_anybody_is_attached_and_adopted_aft
     // A newcomer cannot know whether they hold roles.
     for open in [Pipe::open::<&Name>, Pipe::open_or_create] {
         let error = open(&name).unwrap_err();
-        assert!(matches!(error, SetupError::ClaimsLost { attached: 2, .. }), "{error:?}");
+        assert!(matches!(error, SetupError::Unaccounted { attached: 2, .. }), "{error:?}");
         assert!(error.to_string().contains(name.as_str()) && error.to_string().contains('2'), "{error}");
     }
     let error = unlink(&name).unwrap_err();
-    assert!(matches!(error, SetupError::ClaimsLost { attached: 2, .. }), "{error:?}");
+    assert!(matches!(error, SetupError::Unaccounted { attached: 2, .. }), "{error:?}");
     // They learn of it when they wait.
     assert_eq!(consumer.ask("recv"), "\"two\"");
-    assert_eq!(consumer.ask("recv"), "ClaimsLost");
+    assert_eq!(consumer.ask("recv"), "Lost(Role)");
     assert_eq!(producer.ask("send three"), "sent");
-    assert!(producer.ask("close").starts_with("ClaimsLost"));
+    assert!(producer.ask("close").starts_with("Lost(Role)"));
     producer.end();
     let error = Pipe::open(&name).unwrap_err();
-    assert!(matches!(error, SetupError::ClaimsLost { attached: 1, .. }), "{error:?}");
+    assert!(matches!(error, SetupError::Unaccounted { attached: 1, .. }), "{error:?}");
     consumer.kill();
 
     let pipe = Pipe::open(&name).unwrap();
@@ -65,7 +67,7 @@ fn a_private_pipe_that_lost_its_set_gets_another_when_nobody_is_attached() {
     let seen = inspect(&address).unwrap();
     raw::remove_set(raw::ids(&seen).sem_id);
     let error = Pipe::open(&address).unwrap_err();
-    assert!(matches!(error, SetupError::ClaimsLost { attached: 1, .. }), "{error:?}");
+    assert!(matches!(error, SetupError::Unaccounted { attached: 1, .. }), "{error:?}");
     drop(pipe);
     let adopted = Pipe::open(&address).unwrap();
     let _new_objects = Objects::of(&adopted);
@@ -84,7 +86,7 @@ fn a_pipe_that_lost_its_set_can_be_removed_by_force() {
     raw::remove_set(name.set().unwrap());
     unlink_force(&name).unwrap();
     assert!(name.is_unused());
-    assert_eq!(consumer.ask("recv"), "Removed");
+    assert_eq!(consumer.ask("recv"), "Lost(Removed)");
     consumer.end();
 }
 
@@ -96,7 +98,7 @@ fn a_set_made_again_behind_a_living_pair_does_not_give_its_roles_away() {
     raw::remove_set(name.set().unwrap());
     let set = raw::make_set(name.key(), 8);
     let error = Pipe::open(&name).unwrap_err();
-    assert!(matches!(error, SetupError::ClaimsLost { attached: 1, .. }), "{error:?}");
+    assert!(matches!(error, SetupError::Unaccounted { attached: 1, .. }), "{error:?}");
     assert_eq!(raw::semaphore(set, 2), 0);
 }
 
@@ -168,7 +170,7 @@ fn a_set_that_a_stranger_has_put_there_beforehand_guards_no_pipe_of_ours() {
     let mut stranger = end::nobody();
     assert_eq!(stranger.ask(format!("make_set {} 8", name.key())), "made");
     let error = Pipe::open_or_create(&name).unwrap_err();
-    assert!(matches!(error, SetupError::Untrusted { uid: NOBODY, .. }), "{error:?}");
+    assert!(matches!(error, SetupError::Untrusted(Distrust::Owner { uid: NOBODY, .. })), "{error:?}");
     assert_eq!(name.segment(), None);
     Options::new().trust_uid(NOBODY).open_or_create(&name).unwrap();
 }
@@ -208,5 +210,8 @@ fn a_pipe_given_away_is_still_its_makers() {
     // SAFETY: IPC_SET reads one shmid_ds.
     assert_eq!(unsafe { libc::shmctl(segment, libc::IPC_SET, &raw mut status) }, 0);
     let error = Pipe::open(&name).unwrap_err();
-    assert!(matches!(error, SetupError::Untrusted { uid: 0, creator: NOBODY, .. }), "{error:?}");
+    assert!(
+        matches!(error, SetupError::Untrusted(Distrust::Owner { uid: 0, creator: NOBODY, .. })),
+        "{error:?}"
+    );
 }

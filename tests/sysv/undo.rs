@@ -49,14 +49,14 @@ fn a_kernel_that_does_not_undo_is_refused_and_nothing_is_left() {
     let mut end = end();
     for attempt in ["create", "open_or_create"] {
         let refused = end.ask(format!("{attempt} {name}"));
-        assert!(refused.starts_with("NoUndo"), "{attempt}: {refused}");
+        assert!(refused.starts_with("Kernel(Undo"), "{attempt}: {refused}");
         assert!(name.is_unused());
     }
-    assert!(end.ask("create sysv:private").starts_with("NoUndo"));
+    assert!(end.ask("create sysv:private").starts_with("Kernel(Undo"));
     // A pipe of somebody whose kernel does is left as it was.
     let pipe = Pipe::open_or_create(&name).unwrap();
-    assert!(end.ask(format!("open {name}")).starts_with("NoUndo"));
-    assert!(end.ask(format!("open sysv:id:{}", name.segment().unwrap())).starts_with("NoUndo"));
+    assert!(end.ask(format!("open {name}")).starts_with("Kernel(Undo"));
+    assert!(end.ask(format!("open sysv:id:{}", name.segment().unwrap())).starts_with("Kernel(Undo"));
     assert_eq!(raw::semaphore(name.set().unwrap(), 0), 0, "its lock is free");
     assert!(Pipe::open(&name).is_ok_and(|again| again.id() == pipe.id()));
 }

@@ -2,6 +2,7 @@
 
 mod values;
 
+use shmpipe::os::unix::OptionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -327,13 +328,13 @@ pub struct Lifetime {
     pub remove_on_close: bool,
     /// Recreate a pipe in a file from before the last boot; its messages are lost
     #[arg(long)]
-    pub remake_stale: bool,
+    pub recreate_stale: bool,
 }
 
 impl Lifetime {
     fn apply(&self, options: Options) -> Options {
         let options = if self.remove_on_close { options.remove_on_close(true) } else { options };
-        options.remake_stale(self.remake_stale)
+        options.recreate_stale(self.recreate_stale)
     }
 }
 

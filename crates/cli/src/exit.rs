@@ -1,10 +1,10 @@
 //! How a command ends: its exit code, and the one line that says why.
 
+use shmpipe::error::{Distrust, FileProblem, Shortage, Unsupported};
+use shmpipe::{CloseError, Corruption, Lost, RecvTimeoutError, SendTimeoutError, SetupError, TrySendError};
 use std::fmt;
 use std::io;
 use std::process::ExitCode;
-
-use shmpipe::{RecvError, SendError, SetupError};
 
 /// The exit codes as `--help` prints them.
 pub const CODES: &str = "\
@@ -100,43 +100,35 @@ impl Failure {
 pub fn code_of(error: &SetupError) -> Code {
     match error {
         SetupError::Address(_)
-        | SetupError::CannotMake { .. }
-        | SetupError::CannotHandOver { .. }
-        | SetupError::CapacityTooLarge { .. } => Code::Usage,
-        SetupError::NotFound { .. } | SetupError::Removed { .. } | SetupError::Replaced { .. } => {
-            Code::NotFound
-        }
+        | SetupError::Unsupported(
+            Unsupported::Create { .. }
+            | Unsupported::Open { .. }
+            | Unsupported::Remove { .. }
+            | Unsupported::FdPassing { .. },
+        )
+        | SetupError::Limit(Shortage::Capacity { .. }) => Code::Usage,
+        SetupError::NotFound { .. } => Code::NotFound,
+        SetupError::Lost { lost, .. } => code_of_lost(*lost),
         SetupError::Exists { .. } | SetupError::RoleTaken { .. } => Code::Taken,
-        SetupError::PermissionDenied { .. }
-        | SetupError::Untrusted { .. }
-        | SetupError::WorldWritable { .. }
-        | SetupError::Stranger { .. } => Code::Denied,
+        SetupError::Untrusted(Distrust::Unsealed { .. }) => Code::Unfit,
+        SetupError::PermissionDenied { .. } | SetupError::Untrusted(_) => Code::Denied,
         SetupError::Foreign { .. }
-        | SetupError::OtherName { .. }
-        | SetupError::ByteOrder
-        | SetupError::LayoutVersion { .. }
-        | SetupError::Features { .. }
-        | SetupError::Malformed { .. }
-        | SetupError::TooSmall { .. }
-        | SetupError::Schema { .. }
-        | SetupError::Unsealed { .. }
-        | SetupError::NotAFile { .. }
-        | SetupError::FileSystem { .. }
-        | SetupError::Stale { .. }
-        | SetupError::Unbacked { .. }
-        | SetupError::HalfMade { .. }
-        | SetupError::ClaimsLost { .. }
-        | SetupError::NoUndo { .. }
-        | SetupError::CannotWake { .. }
-        | SetupError::NeverSleeps
-        | SetupError::Corrupt(_) => Code::Unfit,
+        | SetupError::Incompatible(_)
+        | SetupError::Damaged(_)
+        | SetupError::File(FileProblem::NotRegular { .. } | FileProblem::FileSystem { .. })
+        | SetupError::Unaccounted { .. }
+        | SetupError::Kernel(_)
+        | SetupError::Unsupported(Unsupported::Block) => Code::Unfit,
         SetupError::Busy { .. } => Code::TimedOut,
         SetupError::Os { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Code::Denied,
-        SetupError::Limit { .. }
-        | SetupError::NoSpace { .. }
-        | SetupError::NoHugePages { .. }
-        | SetupError::Os { .. }
-        | _ => Code::Failure,
+        SetupError::Limit(_) | SetupError::File(_) | SetupError::Os { .. } | _ => Code::Failure,
+    }
+}
+
+fn code_of_lost(lost: Lost) -> Code {
+    match lost {
+        Lost::Removed | Lost::Replaced => Code::NotFound,
+        Lost::Role | _ => Code::Unfit,
     }
 }
 
@@ -146,29 +138,57 @@ impl From<SetupError> for Failure {
     }
 }
 
-impl From<SendError> for Failure {
-    fn from(error: SendError) -> Self {
+impl From<TrySendError> for Failure {
+    fn from(error: TrySendError) -> Self {
         let code = match error {
-            SendError::TimedOut | SendError::Full => Code::TimedOut,
-            SendError::Closed | SendError::Abandoned => Code::PeerGone,
-            SendError::Removed | SendError::Replaced => Code::NotFound,
-            SendError::Corrupt(_) | SendError::ClaimsLost => Code::Unfit,
-            SendError::TooLarge { .. } | SendError::Stopped | _ => Code::Failure,
+            TrySendError::Full => Code::TimedOut,
+            TrySendError::Closed => Code::PeerGone,
+            TrySendError::Corrupt(_) => Code::Unfit,
+            TrySendError::TooLarge { .. } | _ => Code::Failure,
         };
         Failure::new(code, error)
     }
 }
 
-impl From<RecvError> for Failure {
-    fn from(error: RecvError) -> Self {
+impl From<SendTimeoutError> for Failure {
+    fn from(error: SendTimeoutError) -> Self {
         let code = match error {
-            RecvError::TimedOut | RecvError::Empty => Code::TimedOut,
-            RecvError::Closed | RecvError::Abandoned => Code::PeerGone,
-            RecvError::Removed | RecvError::Replaced => Code::NotFound,
-            RecvError::Corrupt(_) | RecvError::ClaimsLost => Code::Unfit,
-            RecvError::WrongSize { .. } | RecvError::Stopped | _ => Code::Failure,
+            SendTimeoutError::TimedOut => Code::TimedOut,
+            SendTimeoutError::Closed | SendTimeoutError::PeerDied => Code::PeerGone,
+            SendTimeoutError::Lost(lost) => code_of_lost(lost),
+            SendTimeoutError::Corrupt(_) => Code::Unfit,
+            SendTimeoutError::TooLarge { .. } | SendTimeoutError::Cancelled | _ => Code::Failure,
         };
         Failure::new(code, error)
+    }
+}
+
+impl From<RecvTimeoutError> for Failure {
+    fn from(error: RecvTimeoutError) -> Self {
+        let code = match error {
+            RecvTimeoutError::TimedOut => Code::TimedOut,
+            RecvTimeoutError::Closed | RecvTimeoutError::PeerDied => Code::PeerGone,
+            RecvTimeoutError::Lost(lost) => code_of_lost(lost),
+            RecvTimeoutError::Corrupt(_) => Code::Unfit,
+            RecvTimeoutError::Cancelled | _ => Code::Failure,
+        };
+        Failure::new(code, error)
+    }
+}
+
+impl From<CloseError> for Failure {
+    fn from(error: CloseError) -> Self {
+        let code = match error {
+            CloseError::Lost(lost) => code_of_lost(lost),
+            CloseError::Os { .. } | _ => Code::Failure,
+        };
+        Failure::new(code, error)
+    }
+}
+
+impl From<Corruption> for Failure {
+    fn from(corruption: Corruption) -> Self {
+        Failure::new(Code::Unfit, corruption)
     }
 }
 

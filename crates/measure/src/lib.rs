@@ -46,7 +46,7 @@
 //! [`collect`]: medians of round trips and of streams. [`latency`]: each round trip, for the tail. [`first_lap`]: the same
 //! in a new ring. [`paced`]: one-way delays at a given rate, from the time at which a message was due. [`sleeping`]: the wake-up
 //! of a sleeping consumer, and the cost of an idle one. [`limits`]: the limits of hardware and kernel, without a transport.
-#![cfg(all(target_os = "linux", not(shmpipe_loom)))]
+#![cfg(target_os = "linux")]
 
 // `transports/shmpipe.rs` uses this name of the crate, because it is also compiled as a crate of its own.
 extern crate self as shmpipe_measure;

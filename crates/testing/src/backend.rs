@@ -4,7 +4,9 @@ use super::end::NOBODY;
 use super::name::Name;
 use super::raw::{self, Attached};
 use super::reaper;
-use shmpipe::{Address, Options, Pipe, SetupError, handoff};
+use shmpipe::os::unix::PipeExt;
+use shmpipe::os::unix::fd_passing;
+use shmpipe::{Address, Options, Pipe, SetupError};
 use std::fmt;
 use std::fs::{self, File, Permissions};
 use std::os::fd::AsRawFd;
@@ -112,7 +114,7 @@ struct Served {
 
 impl Served {
     fn new(pipe: &Pipe, path: &Path) -> Self {
-        let mut server = handoff::serve(path, pipe).unwrap();
+        let mut server = fd_passing::serve(path, pipe).unwrap();
         let memfd = File::from(pipe.fd().unwrap().try_clone_to_owned().unwrap());
         // The users whom the mode admits.
         let owner = Some(memfd.metadata().unwrap().uid()).filter(|&uid| uid != 0);

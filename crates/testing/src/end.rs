@@ -5,7 +5,9 @@
 use super::backend::{Backend, Place};
 use super::name::Name;
 use super::process::{Line, Process};
-use shmpipe::{Consumer, Options, Pipe, Producer, RecvError, SendError, Wait, WakeMode, handoff};
+use shmpipe::os::unix::OptionsExt;
+use shmpipe::os::unix::fd_passing;
+use shmpipe::{Consumer, Options, Pipe, Producer, TryRecvError, TrySendError, Wait, WakeMode};
 use std::fmt::{Debug, Display};
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -128,7 +130,7 @@ impl End {
             ["trust", uid] => self.set(options.trust_uid(uid.parse().unwrap())),
             ["assume_exclusive"] => self.set(options.assume_exclusive(true)),
             ["prefault", value] => self.set(options.prefault(*value == "on")),
-            ["remake_stale"] => self.set(options.remake_stale(true)),
+            ["recreate_stale"] => self.set(options.recreate_stale(true)),
             ["wait", strategy] => self.set(options.wait(strategy_of(strategy))),
             ["wake", "never"] => self.set(options.wake_mode(WakeMode::Never)),
             ["wake", "fence"] => self.set(options.wake_mode(WakeMode::Fence)),
@@ -192,7 +194,7 @@ impl End {
                 loop {
                     match self.producer().try_send(format!("{count:08}").as_bytes()) {
                         Ok(_) => count += 1,
-                        Err(SendError::Full) => return format!("full after {count}"),
+                        Err(TrySendError::Full) => return format!("full after {count}"),
                         Err(error) => return format!("{error:?} after {count}"),
                     }
                 }
@@ -215,7 +217,7 @@ impl End {
             ["try_recv"] => answer(self.consumer().try_recv().map(|message| text(&message.to_vec()))),
             ["keep"] => answer(self.consumer().recv().map(|message| {
                 let said = text(&message.to_vec());
-                message.keep();
+                message.requeue();
                 said
             })),
             // Takes messages and does not release them.
@@ -232,7 +234,7 @@ impl End {
                 loop {
                     match self.consumer().try_recv() {
                         Ok(_) => count += 1,
-                        Err(RecvError::Empty) => return format!("empty after {count}"),
+                        Err(TryRecvError::Empty) => return format!("empty after {count}"),
                         Err(error) => return format!("{error:?} after {count}"),
                     }
                 }
@@ -275,7 +277,7 @@ impl End {
             ["serve", path] => {
                 let server = options
                     .create("memfd")
-                    .and_then(|pipe| handoff::serve(path, &pipe))
+                    .and_then(|pipe| fd_passing::serve(path, &pipe))
                     .and_then(|server| server.trust_uid(0));
                 answer(server.map(|server| {
                     std::thread::spawn(move || {

@@ -4,6 +4,7 @@
 
 pub mod backend;
 pub mod end;
+pub mod errors;
 pub mod guarded;
 pub mod journal;
 pub mod layout;

@@ -9,7 +9,9 @@ use crate::verdict::{Failure, Outcome};
 use crate::workers;
 use clap::{Args, ValueEnum};
 use scenario::Scenario;
-use shmpipe::{Options, Pipe, SetupError, handoff, unlink, unlink_force};
+use shmpipe::error::Damage;
+use shmpipe::os::unix::fd_passing;
+use shmpipe::{Options, Pipe, SetupError, unlink, unlink_force};
 use shmpipe_testing::backend::{Backend, Place};
 use shmpipe_testing::process::Part;
 use shmpipe_testing::rng::Rng;
@@ -146,9 +148,13 @@ impl Round {
         };
         match first {
             // It gives a creator that may be alive one second.
-            Err(SetupError::HalfMade { .. }) if what == "inspect" => {}
+            Err(SetupError::Damaged(Damage::Incomplete { .. })) if what == "inspect" => {}
             Ok(())
-            | Err(SetupError::NotFound { .. } | SetupError::Exists { .. } | SetupError::HalfMade { .. }) => {
+            | Err(
+                SetupError::NotFound { .. }
+                | SetupError::Exists { .. }
+                | SetupError::Damaged(Damage::Incomplete { .. }),
+            ) => {
                 at_once(what, since)?;
             }
             Err(error) => return Err(Failure::Failed(format!("{what}: {error:?}"))),
@@ -181,7 +187,7 @@ impl Round {
         let since = Instant::now();
         // A process that another worker has just forked holds a copy of the socket until its exec.
         let server = loop {
-            match handoff::serve(place.path(), &pipe) {
+            match fd_passing::serve(place.path(), &pipe) {
                 Err(SetupError::Exists { .. }) if since.elapsed() < STUCK => {
                     run.count("times a child of another worker held a dead socket", 1);
                     thread::sleep(Duration::from_millis(1));

@@ -4,7 +4,8 @@
 use crate::run::{Harness, Run};
 use crate::verdict::{Failure, Outcome};
 use clap::Args;
-use shmpipe::{Consumer, Options, Pipe, RecvError};
+use shmpipe::os::unix::PipeExt;
+use shmpipe::{Consumer, Options, Pipe, RecvTimeoutError};
 use shmpipe_testing::backend::{Backend, Place};
 use shmpipe_testing::layout::{lock, semaphore};
 use shmpipe_testing::process::{Line, Part, Process};
@@ -192,7 +193,7 @@ impl Scene {
         let freed = Instant::now();
         let core = self.core()?;
         let (said, noticed) = sleeper.join().expect("it does not panic");
-        if said != Err(RecvError::Abandoned) {
+        if said != Err(RecvTimeoutError::PeerDied) {
             return Err(Failure::Failed(format!("{:?} on {}: {said:?}", self.death, self.place)));
         }
         if self.death == Death::Dumped && core < (self.memory as u64) << 20 {

@@ -10,7 +10,8 @@ use crate::verdict::{Failure, Outcome};
 use crate::workers;
 use clap::{Args, ValueEnum};
 use scenario::Scenario;
-use shmpipe::{Options, handoff, unlink};
+use shmpipe::os::unix::fd_passing;
+use shmpipe::{Options, unlink};
 use shmpipe_testing::backend::{Backend, Place};
 use shmpipe_testing::process::Part;
 use shmpipe_testing::traced::{Stop, Traced};
@@ -165,7 +166,7 @@ impl Trial {
         if self.scenario == Scenario::Accept {
             // A client to accept. It ends with the process.
             let path = self.place.path().to_owned();
-            thread::spawn(move || handoff::connect(path, &Options::new()).is_ok());
+            thread::spawn(move || fd_passing::connect(path, &Options::new()).is_ok());
         }
         loop {
             let fails = match self.next()? {

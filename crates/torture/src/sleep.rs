@@ -24,6 +24,7 @@ use crate::run::{Harness, Run};
 use crate::verdict::{Failure, Outcome};
 use crate::workers;
 use clap::Args;
+use shmpipe::error::MissingFeature;
 use shmpipe::{Options, SetupError, WakeMode};
 use shmpipe_testing::backend::Backend;
 use shmpipe_testing::journal::Journal;
@@ -77,7 +78,9 @@ fn lap(run: &Run, fork_server: &mut ForkServer, piece: workers::Piece) -> Outcom
     let mut rng = run.rng(number);
     let (place, journal) = (Backend::SysV.place(), Journal::new());
     match place.create(&Options::new().capacity(sides::CAPACITY).wake_mode(mode)) {
-        Err(error @ SetupError::CannotWake { .. }) => return Err(Failure::CannotRunHere(error.to_string())),
+        Err(error @ SetupError::Kernel(MissingFeature::Wake { .. })) => {
+            return Err(Failure::CannotRunHere(error.to_string()));
+        }
         made => drop(made?),
     }
     let mut order = |side| Order {

@@ -8,7 +8,8 @@
 use crate::run::{Harness, Run};
 use crate::verdict::Outcome;
 use clap::Args;
-use shmpipe::{Consumer, Options, Pipe, Producer, RecvError, SendError, Trusted, WakeMode};
+use shmpipe::os::unix::PipeExt;
+use shmpipe::{Consumer, Options, Pipe, Producer, RecvTimeoutError, SendTimeoutError, Trusted, WakeMode};
 use shmpipe_testing::LONG;
 use shmpipe_testing::rng::Rng;
 use shmpipe_testing::within;
@@ -119,7 +120,7 @@ fn send_some(producer: &mut Producer<Trusted>, rng: &mut Rng, next: u64, to: u64
 }
 
 /// Sends a batch of the messages for which there is space now, perhaps none.
-fn send_batch(producer: &mut Producer<Trusted>, first: u64, end: u64) -> Result<u64, SendError> {
+fn send_batch(producer: &mut Producer<Trusted>, first: u64, end: u64) -> Result<u64, SendTimeoutError> {
     let max = producer.max_len();
     let mut free = producer.free()?;
     let mut batch = producer.batch();
@@ -139,11 +140,11 @@ fn send_batch(producer: &mut Producer<Trusted>, first: u64, end: u64) -> Result<
 }
 
 /// Retries if the consumer has closed, since a successor comes.
-fn insist(mut send: impl FnMut() -> Result<u64, SendError>) -> u64 {
+fn insist(mut send: impl FnMut() -> Result<u64, SendTimeoutError>) -> u64 {
     loop {
         match send() {
             Ok(sent) => return sent,
-            Err(SendError::Closed) => {}
+            Err(SendTimeoutError::Closed) => {}
             Err(error) => panic!("{error}"),
         }
     }
@@ -184,7 +185,7 @@ fn receive_some(
         Ok(message) if rng.below(8) == 0 => check(next, max, &message.to_vec()),
         Ok(message) => check(next, max, &message),
         // A successor comes.
-        Err(RecvError::Closed) => return 0,
+        Err(RecvTimeoutError::Closed) => return 0,
         Err(error) => panic!("{error}"),
     }
     1

@@ -129,7 +129,7 @@ impl Orders {
                 // A process is in the middle of a claim for longer than the library waits: it was killed or stopped, or waits for a
                 // processor. Or it is dead but its memory is not freed yet, as a reader of its /proc files still holds it.
                 Err(
-                    SetupError::Busy { .. } | SetupError::ClaimsLost { .. } | SetupError::RoleTaken { .. },
+                    SetupError::Busy { .. } | SetupError::Unaccounted { .. } | SetupError::RoleTaken { .. },
                 ) if since.elapsed() < GONE => {
                     journal.word(RETRIES).fetch_add(1, Ordering::Relaxed);
                     nap(1000);

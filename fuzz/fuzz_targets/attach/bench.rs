@@ -1,6 +1,6 @@
 //! Real pipes with raw access to their segments and semaphores.
 
-use shmpipe::{Object, Options, Pipe, WakeMode};
+use shmpipe::{Object, Options, Pipe, Tagged, WakeMode};
 use shmpipe_fuzz::model::Image;
 use shmpipe_testing::layout::{self, semaphore, stage};
 use shmpipe_testing::raw::{self, Attached};
@@ -213,7 +213,7 @@ fn use_it(pipe: &Pipe) {
     }
     let mut batch = producer.batch();
     for (tag, length) in (0..).zip([1000, 0, 1500, 7, 17, 1024]) {
-        batch.push_tagged(tag, &vec![b'A' + tag as u8; length]).expect("space");
+        batch.push(Tagged(tag, &vec![b'A' + tag as u8; length])).expect("space");
     }
     batch.commit();
 }

@@ -18,6 +18,7 @@ mod input;
 use bench::{Bench, Others, Values};
 use input::{Input, Setting, Step};
 use libfuzzer_sys::fuzz_target;
+use shmpipe::error::Damage;
 use shmpipe::{Consumer, Object, Options, Pipe, Producer, SetupError};
 use shmpipe_fuzz::model::{self, Found, Image};
 use shmpipe_testing::layout::{self, READY, counters, identity, ready, semaphore, stage};
@@ -288,7 +289,7 @@ impl<'a> Run<'a> {
                 assert_eq!(Some(producer.position().get()), expected);
                 self.producer = Some(producer);
             }
-            Err(SetupError::Corrupt(corruption)) => {
+            Err(SetupError::Damaged(Damage::Ring(corruption))) => {
                 assert!(corruption.word() == "state" || expected.is_none(), "{corruption}");
             }
             Err(error) => self.refused(&error),
@@ -311,7 +312,7 @@ impl<'a> Run<'a> {
                 assert_eq!(consumer.position().get(), head);
                 self.consumer = Some(Receiving { consumer, head });
             }
-            Err(SetupError::Corrupt(corruption)) => {
+            Err(SetupError::Damaged(Damage::Ring(corruption))) => {
                 assert!(corruption.word() == "state" || !is_good, "{corruption}");
             }
             Err(error) => self.refused(&error),
@@ -365,7 +366,7 @@ impl<'a> Run<'a> {
             }
         }
         if keep {
-            drain.keep();
+            drain.requeue();
         } else {
             drain.release();
             receiving.head = end;

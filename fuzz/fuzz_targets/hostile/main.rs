@@ -21,10 +21,12 @@ use input::{During, Input, Side, Spot, Step, When};
 use libfuzzer_sys::fuzz_target;
 use receiving::{Received, Receiving};
 use sending::{Room, Sending};
-use shmpipe::{Corruption, RecvError, SendError, SetupError};
+use shmpipe::error::Damage;
+use shmpipe::{CloseError, Corruption, Lost, SetupError};
 use shmpipe_fuzz::bare::Bare;
 use shmpipe_fuzz::model::{self, Found, Image};
 use shmpipe_fuzz::trap;
+use shmpipe_testing::errors::{AnyRecvError, AnySendError};
 use shmpipe_testing::guarded::Brink;
 use shmpipe_testing::layout;
 use std::cell::RefCell;
@@ -199,7 +201,7 @@ impl<'a> Run<'a> {
                 sending.overwritten = self.spot.is_some();
                 self.producer = Some(sending);
             }
-            Err(SetupError::Corrupt(corruption)) => {
+            Err(SetupError::Damaged(Damage::Ring(corruption))) => {
                 let images = self.images();
                 let is_corrupt = images.iter().any(|image| expected(image).is_none());
                 assert!(corruption.word() == "state" || is_corrupt, "{corruption}");
@@ -226,7 +228,7 @@ impl<'a> Run<'a> {
                 assert!(images.iter().any(|image| head(image) == position), "{position:#x}");
                 self.consumer = Some(Receiving::new(consumer, self.states(layout::CONSUMER)));
             }
-            Err(SetupError::Corrupt(corruption)) => {
+            Err(SetupError::Damaged(Damage::Ring(corruption))) => {
                 let is_corrupt =
                     !images.iter().all(|image| is_good(&image) && image.word(layout::TAIL) % 8 == 0);
                 assert!(corruption.word() == "state" || is_corrupt, "{corruption}");
@@ -273,13 +275,13 @@ impl<'a> Run<'a> {
     fn sent(
         &mut self,
         mut sending: Sending,
-        sent: Result<u64, SendError>,
+        sent: Result<u64, AnySendError>,
         length: usize,
         committed: usize,
         fill: u8,
     ) {
         let (tail, overwritten) = (sending.tail, sending.overwritten || self.spot.is_some());
-        if sent == Err(SendError::Abandoned) {
+        if sent == Err(AnySendError::PeerDied) {
             assert!(self.consumer.is_none());
         }
         sending.check(&sent, tail, length, &self.images());
@@ -309,12 +311,14 @@ impl<'a> Run<'a> {
         let sent = self.call(when.during(), |brink| {
             let message = brink.lend(length, fill);
             match (deadline, when) {
-                (Some(deadline), _) => sending.producer.send_deadline(message, deadline),
+                (Some(deadline), _) => {
+                    sending.producer.send_deadline(message, deadline).map_err(AnySendError::from)
+                }
                 (None, When::Cancelled) => {
                     sending.cancel();
-                    sending.producer.send(message)
+                    sending.producer.send(message).map_err(AnySendError::from)
                 }
-                _ => sending.producer.try_send(message),
+                _ => sending.producer.try_send(message).map_err(AnySendError::from),
             }
         });
         self.sent(sending, sent.map(|position| position.get()), length, length, fill);
@@ -326,12 +330,14 @@ impl<'a> Run<'a> {
         let sent = self.call(when.during(), |brink| {
             let content = brink.lend(length, 0xff);
             let reserved = match (deadline, when) {
-                (Some(deadline), _) => sending.producer.reserve_deadline(length, deadline),
+                (Some(deadline), _) => {
+                    sending.producer.reserve_deadline(length, deadline).map_err(AnySendError::from)
+                }
                 (None, When::Cancelled) => {
                     sending.cancel();
-                    sending.producer.reserve(length)
+                    sending.producer.reserve(length).map_err(AnySendError::from)
                 }
-                _ => sending.producer.try_reserve(length),
+                _ => sending.producer.try_reserve(length).map_err(AnySendError::from),
             };
             match reserved {
                 Ok(mut reservation) => {
@@ -371,7 +377,7 @@ impl<'a> Run<'a> {
         let mut batch = sending.producer.batch();
         for &length in lengths.iter().take(8) {
             let length = length as usize % LENGTHS;
-            let push = batch.push(self.bench.brink.lend(length, 0xee));
+            let push = batch.push(self.bench.brink.lend(length, 0xee)).map_err(AnySendError::from);
             pushed.push((push, length));
             if push.is_err() {
                 break;
@@ -382,7 +388,7 @@ impl<'a> Run<'a> {
         let mut end = tail;
         let (mut messages, mut whole) = (0, false);
         for (push, length) in pushed {
-            whole = matches!(push, Err(SendError::TooLarge { max, .. }) if max as u64 == CAPACITY);
+            whole = matches!(push, Err(AnySendError::TooLarge { max, .. }) if max as u64 == CAPACITY);
             if !whole {
                 sending.check(&push.map(|position| position.get()), end, length, &self.images());
             }
@@ -414,10 +420,7 @@ impl<'a> Run<'a> {
                 sending.finds(&Room::Full, tail, length, &self.images());
                 assert!(sending.free().any(|expected| expected == free), "{free}");
             }
-            Err(SendError::Corrupt(corruption)) => {
-                sending.is_corrupt(corruption, tail, length, &self.images());
-            }
-            Err(error) => panic!("{error}"),
+            Err(corruption) => sending.is_corrupt(corruption, tail, length, &self.images()),
         }
         self.producer = Some(sending);
         self.wrote(&[]);
@@ -428,16 +431,16 @@ impl<'a> Run<'a> {
         let Some(mut receiving) = self.consumer.take() else { return };
         let received = self.call(when.during(), |brink| {
             let message = match (deadline, when) {
-                (Some(deadline), _) => receiving.consumer.recv_deadline(deadline),
+                (Some(deadline), _) => receiving.consumer.recv_deadline(deadline).map_err(AnyRecvError::from),
                 (None, When::Cancelled) => {
-                    receiving.consumer.stopper().stop();
-                    receiving.consumer.recv()
+                    receiving.consumer.cancel_handle().cancel();
+                    receiving.consumer.recv().map_err(AnyRecvError::from)
                 }
-                _ => receiving.consumer.try_recv(),
+                _ => receiving.consumer.try_recv().map_err(AnyRecvError::from),
             }?;
             let received = take(&message, brink);
             if keep {
-                message.keep();
+                message.requeue();
             } else {
                 message.release();
             }
@@ -452,7 +455,7 @@ impl<'a> Run<'a> {
                 }
             }
             Err(error) => {
-                assert!(error != RecvError::Abandoned || self.producer.is_none());
+                assert!(error != AnyRecvError::PeerDied || self.producer.is_none());
                 receiving.misses(&error, head, &self.images());
             }
         }
@@ -470,7 +473,7 @@ impl<'a> Run<'a> {
             if let Some(short) = message.len().checked_sub(1) {
                 assert!(message.copy_to(brink.lend(short, 0)).is_err());
             }
-            message.keep();
+            message.requeue();
             Ok(())
         });
         if let Err(error) = received {
@@ -496,7 +499,7 @@ impl<'a> Run<'a> {
                 }
             };
             if keep {
-                drain.keep();
+                drain.requeue();
             } else {
                 drain.release();
             }
@@ -508,7 +511,10 @@ impl<'a> Run<'a> {
         }
         match end {
             Ok(()) if all.len() == limit.into() => {}
-            end => receiving.misses(&end.err().unwrap_or(RecvError::Empty), at, &self.images()),
+            end => {
+                let error = end.err().map_or(AnyRecvError::Empty, AnyRecvError::from);
+                receiving.misses(&error, at, &self.images());
+            }
         }
         if !keep {
             receiving.head = at;
@@ -539,10 +545,10 @@ impl<'a> Run<'a> {
 }
 
 /// Checks a close, which may only fail if another process seems to have the role.
-fn closed(closed: Result<(), SetupError>, is_ours: bool) {
+fn closed(closed: Result<(), CloseError>, is_ours: bool) {
     match closed {
         Ok(()) => {}
-        Err(SetupError::ClaimsLost { .. }) => assert!(!is_ours, "the role is still ours"),
+        Err(CloseError::Lost(Lost::Role)) => assert!(!is_ours, "the role is still ours"),
         Err(error) => panic!("{error}"),
     }
 }

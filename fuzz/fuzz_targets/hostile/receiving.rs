@@ -1,7 +1,8 @@
 //! The valid results of a consumer, by LAYOUT.md.
 
-use shmpipe::{Consumer, Corruption, RecvError};
+use shmpipe::{Consumer, Corruption, Lost};
 use shmpipe_fuzz::model::{self, Found, Image};
+use shmpipe_testing::errors::AnyRecvError;
 use shmpipe_testing::layout;
 
 /// A consumer and its expected state.
@@ -58,15 +59,15 @@ impl Receiving {
     }
 
     /// Checks the error for a peek at `at`.
-    pub fn misses(&mut self, error: &RecvError, at: u64, images: &[&Image]) {
+    pub fn misses(&mut self, error: &AnyRecvError, at: u64, images: &[&Image]) {
         let candidates = self.candidates(at, images);
-        let RecvError::Corrupt(corruption) = error else {
-            assert_eq!(self.poison, None, "{error} after corruption");
-            assert!(candidates.contains(&Found::Nothing), "{error}, {candidates:?}");
-            if *error == RecvError::ClaimsLost {
+        let AnyRecvError::Corrupt(corruption) = error else {
+            assert_eq!(self.poison, None, "{error:?} after corruption");
+            assert!(candidates.contains(&Found::Nothing), "{error:?}, {candidates:?}");
+            if *error == AnyRecvError::Lost(Lost::Role) {
                 assert!(!self.is_ours(images), "the role is still ours");
             }
-            if *error == RecvError::Closed {
+            if *error == AnyRecvError::Closed {
                 assert!(images.iter().any(|image| image.word(layout::PRODUCER) % 4 == 2), "closed");
             }
             return;

@@ -1,7 +1,8 @@
 //! The valid results of a producer, by LAYOUT.md.
 
-use shmpipe::{Corruption, Producer, SendError};
+use shmpipe::{Corruption, Lost, Producer};
 use shmpipe_fuzz::model::{self, Image};
+use shmpipe_testing::errors::AnySendError;
 use shmpipe_testing::layout;
 use std::ops::Range;
 
@@ -40,7 +41,7 @@ impl Sending {
     }
 
     pub fn cancel(&self) {
-        self.producer.stopper().stop();
+        self.producer.cancel_handle().cancel();
     }
 
     /// Searches for space at `at`, with the copy `head` of the head, and `seen` in the header. Returns the new copy too.
@@ -88,24 +89,24 @@ impl Sending {
     }
 
     /// Checks the result of sending `length` bytes at `at`.
-    pub fn check(&mut self, sent: &Result<u64, SendError>, at: u64, length: usize, images: &[&Image]) {
+    pub fn check(&mut self, sent: &Result<u64, AnySendError>, at: u64, length: usize, images: &[&Image]) {
         let longest = model::longest(self.capacity) as usize;
-        if *sent == Err(SendError::TooLarge { length, max: longest }) {
+        if *sent == Err(AnySendError::TooLarge { length, max: longest }) {
             assert!(length > longest);
             return;
         }
         assert!(length <= longest);
-        if let Err(SendError::Corrupt(corruption)) = sent {
+        if let Err(AnySendError::Corrupt(corruption)) = sent {
             return self.is_corrupt(*corruption, at, length, images);
         }
         assert_eq!(self.poison, None, "{sent:?} after corruption");
         match sent {
             Ok(start) => self.finds(&Room::At(*start), at, length, images),
-            Err(SendError::Closed) => {
+            Err(AnySendError::Closed) => {
                 assert!(images.iter().any(|image| image.word(layout::CONSUMER) % 4 == 2), "closed");
             }
             Err(error) => {
-                if *error == SendError::ClaimsLost {
+                if *error == AnySendError::Lost(Lost::Role) {
                     assert!(!self.is_ours(images), "the role is still ours");
                 }
                 self.finds(&Room::Full, at, length, images);

@@ -20,9 +20,10 @@ mod queue;
 use input::{Input, Length, Side, Step, When};
 use libfuzzer_sys::fuzz_target;
 use queue::{Message, Phase, Queue, Why};
-use shmpipe::{Consumer, Pipe, Producer, RecvError, SendError, SetupError};
+use shmpipe::{Consumer, Pipe, Producer, SetupError, Tagged, Vectored, WaitError};
 use shmpipe_fuzz::bare::Bare;
 use shmpipe_fuzz::model::{self, Image};
+use shmpipe_testing::errors::{AnyRecvError, AnySendError};
 use shmpipe_testing::layout::{self, counters, side};
 use std::cell::RefCell;
 use std::time::Instant;
@@ -236,25 +237,25 @@ impl<'a> Run<'a> {
     }
 
     /// The expected result of sending `length` bytes: start and end, or an error.
-    fn expected(&mut self, length: usize, when: When) -> Result<(u64, u64), SendError> {
+    fn expected(&mut self, length: usize, when: When) -> Result<(u64, u64), AnySendError> {
         let queue = &mut self.queue;
         let max = model::longest(queue.capacity) as usize;
         if length > max {
-            return Err(SendError::TooLarge { length, max });
+            return Err(AnySendError::TooLarge { length, max });
         }
         if queue.consumer_has_closed() {
-            return Err(SendError::Closed);
+            return Err(AnySendError::Closed);
         }
         let (start, end) = queue.slot(queue.tail, length);
         if queue.has_room(end) {
             return Ok((start, end));
         }
         Err(match when {
-            When::Now => SendError::Full,
-            When::Cancelled => SendError::Stopped,
-            When::Late if queue.producer.is_cancelled => SendError::Stopped,
-            When::Late if queue.why(Side::Producer, true) == Why::Died => SendError::Abandoned,
-            When::Late => SendError::TimedOut,
+            When::Now => AnySendError::Full,
+            When::Cancelled => AnySendError::Cancelled,
+            When::Late if queue.producer.is_cancelled => AnySendError::Cancelled,
+            When::Late if queue.why(Side::Producer, true) == Why::Died => AnySendError::PeerDied,
+            When::Late => AnySendError::TimedOut,
         })
     }
 
@@ -265,7 +266,7 @@ impl<'a> Run<'a> {
 
     fn cancel_producer(&mut self) {
         if let Some(producer) = &self.producer {
-            producer.stopper().stop();
+            producer.cancel_handle().cancel();
             self.queue.producer.is_cancelled = true;
         }
     }
@@ -284,10 +285,10 @@ impl<'a> Run<'a> {
         let tag = tag.map_or(0, |tag| u32::from(tag) << 16 | 0xffff);
         let producer = self.producer.as_mut().expect("there is one");
         let sent = match (when, tag) {
-            (When::Now, _) => producer.try_send(&bytes),
-            (When::Late, _) => producer.send_deadline(&bytes, Instant::now()),
-            (When::Cancelled, 0) => producer.send(&bytes),
-            (When::Cancelled, tag) => producer.send_tagged(tag, &bytes),
+            (When::Now, _) => producer.try_send(&bytes).map_err(AnySendError::from),
+            (When::Late, _) => producer.send_deadline(&bytes, Instant::now()).map_err(AnySendError::from),
+            (When::Cancelled, 0) => producer.send(&bytes).map_err(AnySendError::from),
+            (When::Cancelled, tag) => producer.send(Tagged(tag, &bytes)).map_err(AnySendError::from),
         };
         assert_eq!(sent.map(|position| position.get()), expected.map(|(start, _)| start));
         if let Ok((position, _)) = expected {
@@ -304,7 +305,7 @@ impl<'a> Run<'a> {
         let (expected, bytes) = (self.expected(length, When::Cancelled), self.content(length));
         let pieces: Vec<&[u8]> = bytes.chunks(length / (usize::from(parts) + 1) + 1).collect();
         let producer = self.producer.as_mut().expect("there is one");
-        let sent = producer.send_gathered(7, &pieces);
+        let sent = producer.send(Tagged(7, Vectored(&pieces))).map_err(AnySendError::from);
         assert_eq!(sent.map(|position| position.get()), expected.map(|(start, _)| start));
         if let Ok((position, _)) = expected {
             self.committed(vec![Message { position, tag: 7, bytes }]);
@@ -322,9 +323,9 @@ impl<'a> Run<'a> {
         let (expected, mut bytes) = (self.expected(length, when), self.content(length));
         let producer = self.producer.as_mut().expect("there is one");
         let reserved = match when {
-            When::Now => producer.try_reserve(length),
-            When::Late => producer.reserve_deadline(length, Instant::now()),
-            When::Cancelled => producer.reserve(length),
+            When::Now => producer.try_reserve(length).map_err(AnySendError::from),
+            When::Late => producer.reserve_deadline(length, Instant::now()).map_err(AnySendError::from),
+            When::Cancelled => producer.reserve(length).map_err(AnySendError::from),
         };
         let mut reservation = match reserved {
             Ok(reservation) => reservation,
@@ -362,17 +363,18 @@ impl<'a> Run<'a> {
             let (position, end) = queue.slot(at, length);
             let span = end.wrapping_add(8).wrapping_sub(queue.tail);
             let expected = if length > max {
-                Err(SendError::TooLarge { length, max })
+                Err(AnySendError::TooLarge { length, max })
             } else if span > capacity {
-                Err(SendError::TooLarge { length: span as usize, max: capacity as usize })
+                Err(AnySendError::TooLarge { length: span as usize, max: capacity as usize })
             } else if queue.consumer_has_closed() {
-                Err(SendError::Closed)
+                Err(AnySendError::Closed)
             } else if !queue.has_room(end) {
-                Err(SendError::Stopped)
+                Err(AnySendError::Cancelled)
             } else {
                 Ok(position)
             };
-            assert_eq!(batch.push_tagged(tag, &bytes).map(|position| position.get()), expected);
+            let pushed = batch.push(Tagged(tag, &bytes)).map_err(AnySendError::from);
+            assert_eq!(pushed.map(|position| position.get()), expected);
             if expected.is_ok() {
                 messages.push(Message { position, tag, bytes });
                 at = end;
@@ -390,23 +392,23 @@ impl<'a> Run<'a> {
     fn receive(&mut self, keep: bool, when: When) {
         let Some(consumer) = &mut self.consumer else { return };
         if when == When::Cancelled {
-            consumer.stopper().stop();
+            consumer.cancel_handle().cancel();
             self.queue.consumer.is_cancelled = true;
         }
         let received = match when {
-            When::Now => consumer.try_recv(),
-            When::Late => consumer.recv_deadline(Instant::now()),
-            When::Cancelled => consumer.recv(),
+            When::Now => consumer.try_recv().map_err(AnyRecvError::from),
+            When::Late => consumer.recv_deadline(Instant::now()).map_err(AnyRecvError::from),
+            When::Cancelled => consumer.recv().map_err(AnyRecvError::from),
         };
         let queue = &mut self.queue;
         let Some(expected) = queue.messages.front() else {
             let asks = when == When::Late && !queue.consumer.is_cancelled;
             let why = match (queue.why(Side::Consumer, asks), when) {
-                (Why::Closed, _) => RecvError::Closed,
-                (Why::Died, _) => RecvError::Abandoned,
-                (Why::Not, When::Now) => RecvError::Empty,
-                (Why::Not, When::Late) if asks => RecvError::TimedOut,
-                (Why::Not, _) => RecvError::Stopped,
+                (Why::Closed, _) => AnyRecvError::Closed,
+                (Why::Died, _) => AnyRecvError::PeerDied,
+                (Why::Not, When::Now) => AnyRecvError::Empty,
+                (Why::Not, When::Late) if asks => AnyRecvError::TimedOut,
+                (Why::Not, _) => AnyRecvError::Cancelled,
             };
             return assert_eq!(received.expect_err("no message was sent"), why);
         };
@@ -418,7 +420,7 @@ impl<'a> Run<'a> {
             expected.position
         );
         if keep {
-            message.keep();
+            message.requeue();
         } else {
             message.release();
             queue.release(1);
@@ -440,7 +442,7 @@ impl<'a> Run<'a> {
         assert!(drain.next().expect("nothing is corrupt").is_none());
         assert_eq!(drain.taken(), count);
         if keep {
-            drain.keep();
+            drain.requeue();
         } else {
             drain.release();
             self.queue.release(count);
@@ -451,15 +453,11 @@ impl<'a> Run<'a> {
         let now = Some(Instant::now());
         let came = match side {
             Side::Producer => match &mut self.producer {
-                Some(producer) => producer
-                    .wait_for_peer(now)
-                    .map_err(|error| assert_late(error, SendError::TimedOut, SendError::Stopped)),
+                Some(producer) => producer.wait_for_peer(now).map_err(assert_late),
                 None => return,
             },
             Side::Consumer => match &mut self.consumer {
-                Some(consumer) => consumer
-                    .wait_for_peer(now)
-                    .map_err(|error| assert_late(error, RecvError::TimedOut, RecvError::Stopped)),
+                Some(consumer) => consumer.wait_for_peer(now).map_err(assert_late),
                 None => return,
             },
         };
@@ -478,6 +476,6 @@ impl<'a> Run<'a> {
 }
 
 /// A wait ends only by its deadline or a cancel.
-fn assert_late<E: PartialEq + std::fmt::Debug>(error: E, late: E, stopped: E) {
-    assert!(error == late || error == stopped, "{error:?}");
+fn assert_late(error: WaitError) {
+    assert!(matches!(error, WaitError::TimedOut | WaitError::Cancelled), "{error:?}");
 }

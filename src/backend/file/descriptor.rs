@@ -1,4 +1,4 @@
-//! The system calls on files that the standard library does not have, or not so.
+//! System calls on files that the standard library lacks, or makes differently.
 
 use crate::protocol::layout::HEADER;
 use crate::segment::Access;
@@ -11,39 +11,39 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// A C string of a path.
+/// A path as a C string.
 fn c_path(path: &Path) -> io::Result<CString> {
     Ok(CString::new(path.as_os_str().as_bytes())?)
 }
 
-fn done(result: libc::c_int) -> io::Result<()> {
+fn check_result(result: libc::c_int) -> io::Result<()> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// The path by which this process opens one of its descriptors once more.
-fn in_proc(file: &impl AsRawFd) -> PathBuf {
+/// The path by which this process can reopen one of its descriptors.
+fn proc_path(file: &impl AsRawFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
-/// Whether `/proc` is there, and knows this descriptor.
-pub(super) fn is_in_proc(file: &impl AsRawFd) -> bool {
-    std::fs::symlink_metadata(in_proc(file)).is_ok()
+/// Whether `/proc` is mounted and shows this descriptor.
+pub(super) fn has_proc_path(file: &impl AsRawFd) -> bool {
+    std::fs::symlink_metadata(proc_path(file)).is_ok()
 }
 
-/// What a descriptor leads to is like, also if it may not be opened.
+/// The metadata of the file behind a descriptor, even if we may not open that file.
 pub(super) fn metadata(file: &impl AsRawFd) -> io::Result<Metadata> {
-    std::fs::metadata(in_proc(file))
+    std::fs::metadata(proc_path(file))
 }
 
-/// Opened by `O_PATH`: not by the standard library, which takes that flag for a part of the access mode where musl does,
-/// and drops it.
-fn unopened(path: &Path, flags: libc::c_int) -> io::Result<File> {
+/// Opens a path with `O_PATH`. The standard library cannot: musl defines that flag as part of the access mode, which the library
+/// masks out.
+fn open_o_path(path: &Path, flags: libc::c_int) -> io::Result<File> {
     let path = c_path(path)?;
     loop {
         // SAFETY: a string with a terminator that lives until the call returns.
         let file = unsafe { libc::open(path.as_ptr(), libc::O_PATH | libc::O_CLOEXEC | flags) };
-        match done(file) {
-            // SAFETY: nobody else has the descriptor.
+        match check_result(file) {
+            // SAFETY: the descriptor is new, and nothing else owns it.
             Ok(_) => return Ok(unsafe { File::from_raw_fd(file) }),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
@@ -51,71 +51,71 @@ fn unopened(path: &Path, flags: libc::c_int) -> io::Result<File> {
     }
 }
 
-/// What is at a path, be it a link, a device or whatever else: nothing is done to it yet. Good for asking what it is and for
-/// [`reopen`].
-pub(crate) fn spot(path: &Path) -> io::Result<File> {
-    unopened(path, libc::O_NOFOLLOW)
+/// Opens the object at a path with `O_PATH`, whatever it is, without following a link. That has no side effects on the object.
+/// The result is good for `fstat`, `fstatfs` and [`reopen`].
+pub(crate) fn open_path(path: &Path) -> io::Result<File> {
+    open_o_path(path, libc::O_NOFOLLOW)
 }
 
-/// The same file with an open description of its own, and so with locks of its own. It does not wait for whoever has a lease of
+/// Opens the same file again, with a new open description and so with separate locks. Does not wait for a holder of a lease on
 /// the file.
 pub(super) fn reopen(file: &impl AsRawFd, access: Access) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(access == Access::ReadWrite).custom_flags(libc::O_NONBLOCK);
-    options.open(in_proc(file)).map_err(|error| {
-        let without = "/proc is not there, by which a file is opened once more";
-        if is_in_proc(file) { error } else { io::Error::new(io::ErrorKind::NotFound, without) }
+    options.open(proc_path(file)).map_err(|error| {
+        let missing = "cannot reopen a file without /proc; mount it";
+        if has_proc_path(file) { error } else { io::Error::new(io::ErrorKind::NotFound, missing) }
     })
 }
 
-/// What is at a path, behind links, for asking what it is.
-pub(super) fn place(path: &Path) -> io::Result<File> {
-    unopened(path, 0)
+/// Opens the object that a path leads to with `O_PATH`, following links.
+pub(super) fn open_path_target(path: &Path) -> io::Result<File> {
+    open_o_path(path, 0)
 }
 
-/// Whether some byte before `size` has no space set aside for it, or is not known to.
+/// Whether some byte before `size` has no space allocated, or may have none.
 pub(super) fn has_hole(file: &File, size: u64) -> bool {
     // SAFETY: the call takes no pointers.
     let hole = unsafe { libc::lseek(file.as_raw_fd(), 0, libc::SEEK_HOLE) };
     u64::try_from(hole).map_or(true, |hole| hole < size)
 }
 
-/// Sets the permissions of what was found at a path, whatever is there by now.
-pub(crate) fn set_mode(spot: &File, mode: u32) -> io::Result<()> {
-    std::fs::set_permissions(in_proc(spot), Permissions::from_mode(mode))
+/// Sets the permissions of the file behind a descriptor, which may be an `O_PATH` one.
+pub(crate) fn set_mode(file: &File, mode: u32) -> io::Result<()> {
+    std::fs::set_permissions(proc_path(file), Permissions::from_mode(mode))
 }
 
-/// An empty file without a name, for [`link`].
-pub(super) fn without_name(directory: &Path) -> io::Result<File> {
+/// Creates an empty file without a name, for [`link`].
+pub(super) fn create_unnamed(directory: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).custom_flags(libc::O_TMPFILE).mode(0o600).open(directory)
 }
 
-/// Gives a file without a name one that nothing has yet.
+/// Gives an unnamed file a name. Fails if the name exists.
 pub(super) fn link(file: &impl AsRawFd, path: &Path) -> io::Result<()> {
-    let (from, to) = (c_path(&in_proc(file))?, c_path(path)?);
-    // SAFETY: both paths are strings with a terminator that live until the call returns.
-    done(unsafe {
+    let (from, to) = (c_path(&proc_path(file))?, c_path(path)?);
+    // SAFETY: both paths are C strings that live until the call returns.
+    check_result(unsafe {
         libc::linkat(libc::AT_FDCWD, from.as_ptr(), libc::AT_FDCWD, to.as_ptr(), libc::AT_SYMLINK_FOLLOW)
     })
 }
 
-/// Swaps what is at two paths, in one step.
+/// Exchanges the objects at two paths atomically.
 pub(crate) fn exchange(a: &Path, b: &Path) -> io::Result<()> {
     let (a, b) = (c_path(a)?, c_path(b)?);
     let (here, flags) = (libc::AT_FDCWD, libc::RENAME_EXCHANGE);
     // SAFETY: both paths are strings with a terminator that live until the call returns.
-    done(unsafe {
+    check_result(unsafe {
         libc::syscall(libc::SYS_renameat2, here, a.as_ptr(), here, b.as_ptr(), flags) as libc::c_int
     })
 }
 
 /// Whether a path leads to this file.
 pub(super) fn is_at(file: &File, path: &Path) -> io::Result<bool> {
-    Ok(whether_at(file, path)? == Some(true))
+    Ok(compare_at(file, path)? == Some(true))
 }
 
-/// Whether what is at `path` is this file, if there is anything.
-pub(super) fn whether_at(file: &File, path: &Path) -> io::Result<Option<bool>> {
+/// Whether the object at `path` is this file; `None` if there is no object.
+pub(super) fn compare_at(file: &File, path: &Path) -> io::Result<Option<bool>> {
     let ours = file.metadata()?;
     match std::fs::symlink_metadata(path) {
         Ok(found) => Ok(Some((found.dev(), found.ino()) == (ours.dev(), ours.ino()))),
@@ -124,8 +124,8 @@ pub(super) fn whether_at(file: &File, path: &Path) -> io::Result<Option<bool>> {
     }
 }
 
-/// Makes a file at least `size` bytes long and has the file system set all of them aside: written through a mapping,
-/// a byte for which there is no space would be the end of the process.
+/// Extends a file to at least `size` bytes and makes the file system allocate all of them. A store through a mapping to a byte
+/// without space would raise SIGBUS.
 pub(super) fn allocate(file: &File, size: u64) -> io::Result<()> {
     let size = libc::off_t::try_from(size).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))?;
     loop {
@@ -138,13 +138,12 @@ pub(super) fn allocate(file: &File, size: u64) -> io::Result<()> {
     }
 }
 
-/// The magic number of the file system that a file is on, the bytes that are free there, and the size of the pages that
-/// a mapping of the file is made of, or [`HEADER`] where any length will do.
+/// The file system that a file is on.
 #[allow(clippy::unnecessary_cast, reason = "f_bsize is an i64 in some C libraries")]
-pub(super) fn filesystem(file: &impl AsRawFd) -> io::Result<FileSystem> {
+pub(super) fn statfs(file: &impl AsRawFd) -> io::Result<FileSystem> {
     let mut found = core::mem::MaybeUninit::<libc::statfs>::zeroed();
     // SAFETY: the call writes one statfs to the pointer.
-    done(unsafe { libc::fstatfs(file.as_raw_fd(), found.as_mut_ptr()) })?;
+    check_result(unsafe { libc::fstatfs(file.as_raw_fd(), found.as_mut_ptr()) })?;
     // SAFETY: zeroed, and then written by the kernel; all fields are integers.
     let found = unsafe { found.assume_init() };
     let magic = found.f_type as u32;
@@ -155,17 +154,19 @@ pub(super) fn filesystem(file: &impl AsRawFd) -> io::Result<FileSystem> {
     })
 }
 
-/// What [`filesystem`] tells.
+/// The result of [`statfs`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FileSystem {
+    /// Its magic number.
     pub(super) magic: u32,
-    /// Bytes that are free, if their number is limited.
+    /// Free bytes, if the file system has a limit.
     space: Option<u64>,
+    /// The page size of a mapping on hugetlbfs, which consists of whole pages; [`HEADER`] elsewhere, where any length works.
     pub(super) page: u64,
 }
 
 impl FileSystem {
-    /// Bytes that can be had, if that can be told: of a tmpfs what there is of memory, too.
+    /// Bytes that can be allocated, if known. On tmpfs, available memory is a limit too.
     pub(super) fn free(&self) -> Option<u64> {
         match self.magic {
             TMPFS => [self.space, pages::available()].into_iter().flatten().min(),
@@ -175,42 +176,42 @@ impl FileSystem {
     }
 }
 
-/// The magic number of tmpfs, where `/dev/shm` and memfds lie.
+/// The magic number of tmpfs, which holds `/dev/shm` and memfds.
 pub(super) const TMPFS: u32 = 0x0102_1994;
 
-/// The magic number of hugetlbfs, whose files come in huge pages.
+/// The magic number of hugetlbfs, whose files consist of huge pages.
 pub(super) const HUGETLBFS: u32 = 0x9584_58f6;
 
-/// A new memfd that can be sealed.
+/// Creates a memfd that can be sealed.
 pub(super) fn memfd(flags: libc::c_uint) -> io::Result<File> {
     let flags = flags | libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
-    let make = |flags| {
+    let create = |flags| {
         // SAFETY: the name is a string with a terminator.
         match unsafe { libc::memfd_create(c"shmpipe".as_ptr(), flags) } {
             -1 => Err(io::Error::last_os_error()),
-            // SAFETY: the kernel has just opened the descriptor for us.
+            // SAFETY: the descriptor is new, and nothing else owns it.
             descriptor => Ok(File::from(unsafe { OwnedFd::from_raw_fd(descriptor) })),
         }
     };
-    match make(flags | MFD_NOEXEC_SEAL) {
-        // A kernel before 6.3.
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => make(flags),
-        made => made,
+    match create(flags | MFD_NOEXEC_SEAL) {
+        // Linux before 6.3 does not know the flag.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => create(flags),
+        created => created,
     }
 }
 
-/// Not executable, for good.
+/// Permanently not executable.
 const MFD_NOEXEC_SEAL: libc::c_uint = 8;
 
-/// What keeps a memfd from being resized by anybody who has it, for good.
+/// The seals that prevent every process from resizing a memfd, permanently.
 const SEALS: libc::c_int = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
 
 pub(super) fn seal(file: &File) -> io::Result<()> {
     // SAFETY: the call takes no pointers.
-    done(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, SEALS) })
+    check_result(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, SEALS) })
 }
 
-/// Which of the seals that a memfd has to have this one lacks; all of them if it is no memfd.
+/// Which of the required seals a memfd lacks; all of them if the file is not a memfd.
 pub(super) fn missing_seals(file: &impl AsRawFd) -> io::Result<u32> {
     // SAFETY: the call takes no pointers.
     match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GET_SEALS) } {

@@ -1,24 +1,26 @@
-//! Which file systems a pipe may lie on.
+//! Which file systems can hold a pipe.
 
 use super::descriptor::{FileSystem, HUGETLBFS, TMPFS};
-use crate::error::SetupError;
-use crate::segment::Asked;
+use crate::error::{FileProblem, SetupError};
+use crate::segment::Request;
 
-/// Those on which all processes that map a file share its pages, locks on open file descriptions exclude one another, and space
-/// that was set aside stays. It is a list of what is known to do, since what does not may look the same until data is lost.
-const KNOWN: [(u32, &str); 4] =
+/// File systems on which all processes that map a file share its pages, open-file-description locks exclude each other, and
+/// allocated space stays allocated. The list holds those that are known to do so, because the others look the same until data is
+/// lost.
+const SUPPORTED: [(u32, &str); 4] =
     [(TMPFS, "tmpfs"), (HUGETLBFS, "hugetlbfs"), (0xef53, "ext4"), (0x5846_5342, "xfs")];
 
-/// Those that people are going to try, for the error.
-const REFUSED: [(u32, &str); 15] = [
-    // Copy on write: a page that was written back needs a new block, and on a full disk the next store to it is a SIGBUS.
+/// Names of others that users are likely to try, for the error.
+const UNSUPPORTED: [(u32, &str); 15] = [
+    // Copy on write, also in f2fs, bcachefs and ZFS: after a page is written back, the next store to it needs a new block, and
+    // raises SIGBUS on a full disk.
     (0x9123_683e, "btrfs"),
     (0xf2f5_2010, "f2fs"),
     (0xca45_1a4e, "bcachefs"),
     (0x2fc1_2fc1, "ZFS"),
-    // It cannot set space aside.
+    // Cannot allocate space in advance.
     (0x8584_58f6, "ramfs"),
-    // It maps the file of a layer below, and so a mapping does not keep the lock.
+    // Maps the file of the layer below, so a mapping does not keep the lock.
     (0x794c_7630, "overlayfs"),
     (0x6969, "NFS"),
     (0x6573_5546, "FUSE or virtiofs"),
@@ -31,10 +33,14 @@ const REFUSED: [(u32, &str); 15] = [
     (0x6265_6572, "sysfs"),
 ];
 
-pub(super) fn check(asked: &Asked<'_>, found: FileSystem) -> Result<(), SetupError> {
-    if KNOWN.iter().any(|&(magic, _)| magic == found.magic) {
+pub(super) fn check_filesystem(request: &Request<'_>, found: FileSystem) -> Result<(), SetupError> {
+    if SUPPORTED.iter().any(|&(magic, _)| magic == found.magic) {
         return Ok(());
     }
-    let name = REFUSED.iter().find(|&&(magic, _)| magic == found.magic).map(|&(_, name)| name);
-    Err(SetupError::FileSystem { address: asked.address.clone(), magic: found.magic, name })
+    let name = UNSUPPORTED.iter().find(|&&(magic, _)| magic == found.magic).map(|&(_, name)| name);
+    Err(SetupError::File(FileProblem::FileSystem {
+        address: request.address.clone(),
+        magic: found.magic,
+        name,
+    }))
 }

@@ -1,9 +1,9 @@
 //! Finds the files that hold pipes: those in /dev/shm, and those that processes have mapped, memfds among them.
 
-use super::found::is_open;
-use crate::address::{Address, POSIX, Place};
-use crate::os::maps::SharedMappings;
+use super::candidate::is_open;
+use crate::address::{Address, AddressForm, POSIX};
 use crate::segment::identity::READY;
+use crate::sys::maps::SharedMappings;
 use std::fs::{self, File, Metadata};
 use std::os::unix::fs::{DirEntryExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -136,9 +136,9 @@ fn named(path: &Path, metadata: &Metadata) -> Option<PathBuf> {
 fn address(path: &Path) -> Option<Address> {
     match path.strip_prefix(POSIX) {
         Ok(name) if name.components().count() == 1 => {
-            name.to_str().map(|name| Address(Place::Posix(name.to_owned())))
+            name.to_str().map(|name| Address(AddressForm::Posix(name.to_owned())))
         }
         // As text: a printed address must parse again.
-        _ => path.to_str().map(|path| Address(Place::File(path.into()))),
+        _ => path.to_str().map(|path| Address(AddressForm::File(path.into()))),
     }
 }

@@ -1,16 +1,16 @@
-//! Opening a pipe that lies in a file.
+//! Opening a pipe in a file.
 
+use super::candidate::{Candidate, Number};
 use super::descriptor::{self, FileSystem, HUGETLBFS, TMPFS, is_at};
-use super::filesystem::check;
-use super::found::{Found, Number};
-use super::guard::LockGuard;
-use super::lock::{Byte, Held, Mode};
-use super::{Source, make, unlink};
-use crate::address::{Address, Place};
-use crate::error::{SetupError, failed};
+use super::filesystem::check_filesystem;
+use super::lock::{Byte, Held, LockMode};
+use super::role_lock::FileRoleLock;
+use super::{Source, create, unlink};
+use crate::address::{Address, AddressForm};
+use crate::error::{Damage, Lost, SetupError, failed};
 use crate::options::{Existing, Options};
 use crate::segment::pages;
-use crate::segment::{Access, Asked, Mapping, Segment, Trouble, join, persist};
+use crate::segment::{Access, AttemptError, Mapping, Request, Segment, prepare_wake_mode, retry};
 use std::fs::{File, Metadata};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd};
@@ -19,117 +19,124 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long somebody else may take to remove a pipe before we give up.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+/// How long to wait while another process removes the pipe.
+pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Opens, or makes, the pipe at `address`.
+/// Opens or creates the pipe at `address`.
 pub(crate) fn attach(
     address: &Address,
     options: &Options,
     existing: Existing,
 ) -> Result<Segment, SetupError> {
-    let asked = Asked::new(address, &options.trusted);
+    let request = Request::new(address, &options.trusted);
     let source = Source::of(&address.0).map_err(failed("finding the working directory"))?;
     match (source, existing) {
-        (Source::NewMemfd, Existing::Required)
-        | (Source::Descriptor(_) | Source::Served(_), Existing::Refused) => Err(asked.cannot_make()),
-        (Source::NewMemfd, _) => make::memfd(&asked, options),
-        (Source::Descriptor(number), _) => attach_received(&asked, options, &Number(number)),
+        (Source::NewMemfd, Existing::Required) => Err(request.cannot_open()),
+        (Source::Descriptor(_) | Source::Served(_), Existing::Refused) => Err(request.cannot_create()),
+        (Source::NewMemfd, _) => create::memfd(&request, options),
+        (Source::Descriptor(number), _) => attach_received(&request, options, &Number(number)),
         (Source::Served(path), _) => {
-            let (descriptor, _) = super::served::receive(&asked, path)?;
-            attach_received(&asked, options, &descriptor)
+            let (descriptor, _) = super::served::receive_memfd(&request, path)?;
+            attach_received(&request, options, &descriptor)
         }
         (Source::Named(path), _) => {
-            persist(address, || match Found::at(&asked, &path, Access::ReadWrite, 1, vet(&asked)) {
-                Err(Trouble::Failed(SetupError::NotFound { .. })) if existing != Existing::Required => {
-                    make::named(&asked, options, existing, &path)
+            retry(address, || match Candidate::at(&request, &path, Access::ReadWrite, 1, vet(&request)) {
+                Err(AttemptError::Failed(SetupError::NotFound { .. })) if existing != Existing::Required => {
+                    create::named(&request, options, existing, &path)
                 }
-                found => open(&asked, options, existing, found?),
+                found => open(&request, options, existing, found?),
             })
         }
     }
 }
 
-/// Opens the pipe in a memfd that this process has, or has been given. The descriptor stays the caller's.
+/// Opens the pipe in a memfd that this process has open, by inheritance or from a socket. The caller keeps its descriptor.
 pub(crate) fn attach_received(
-    asked: &Asked<'_>,
+    request: &Request<'_>,
     options: &Options,
     descriptor: &impl AsRawFd,
 ) -> Result<Segment, SetupError> {
-    open_this(asked, options, Found::received(asked, descriptor, Access::ReadWrite)?)
+    open_only(request, options, Candidate::received(request, descriptor, Access::ReadWrite)?)
 }
 
 /// Opens the file of an open pipe once more.
-pub(super) fn again(
+pub(super) fn reopen(
     file: &File,
     path: Option<PathBuf>,
     address: &Address,
     options: &Options,
 ) -> Result<Segment, SetupError> {
-    let found = Found::of(file, path, Access::ReadWrite).map_err(failed("open"))?;
-    open_this(&Asked::new(address, &options.trusted), options, found)
+    let candidate = Candidate::of(file, path, Access::ReadWrite).map_err(failed("open"))?;
+    open_only(&Request::new(address, &options.trusted), options, candidate)
 }
 
-/// Opens a file, and no other that its name may lead to by now.
-fn open_this(asked: &Asked<'_>, options: &Options, found: Found) -> Result<Segment, SetupError> {
-    open(asked, options, Existing::Required, found).map_err(|trouble| match trouble {
-        Trouble::Failed(error) => error,
-        Trouble::Again => SetupError::Removed { address: asked.address.clone() },
+/// Opens this file, never another one that its name may lead to by now.
+fn open_only(request: &Request<'_>, options: &Options, candidate: Candidate) -> Result<Segment, SetupError> {
+    open(request, options, Existing::Required, candidate).map_err(|error| match error {
+        AttemptError::Failed(error) => error,
+        AttemptError::Retry => SetupError::Lost { lost: Lost::Removed, address: request.address.clone() },
     })
 }
 
-/// Whether a file is to be trusted, by its owner and by its file system.
-fn vet(asked: &Asked<'_>) -> impl Fn(&Metadata, FileSystem) -> Result<(), SetupError> {
+/// Checks that a file has a trusted owner and is on a supported file system.
+fn vet(request: &Request<'_>) -> impl Fn(&Metadata, FileSystem) -> Result<(), SetupError> {
     |metadata, filesystem| {
-        asked.check_trust(metadata.uid(), metadata.uid())?;
-        check(asked, filesystem)
+        request.check_trust(metadata.uid(), metadata.uid())?;
+        check_filesystem(request, filesystem)
     }
 }
 
-/// Opens a file that was found.
-fn open(asked: &Asked<'_>, options: &Options, existing: Existing, found: Found) -> Result<Segment, Trouble> {
-    vet(asked)(&found.metadata, found.filesystem)?;
-    let permissions = make::permissions(&found.metadata);
-    let identity = asked.identify(&found.peek(asked)?, found.metadata.len())?;
-    if found.path.is_some() {
-        asked.check_mode(options, "file", permissions)?;
+/// Opens the pipe in a candidate file.
+fn open(
+    request: &Request<'_>,
+    options: &Options,
+    existing: Existing,
+    candidate: Candidate,
+) -> Result<Segment, AttemptError> {
+    vet(request)(&candidate.metadata, candidate.filesystem)?;
+    let permissions = create::permissions(&candidate.metadata);
+    let identity = request.identify(&candidate.peek(request)?, candidate.metadata.len())?;
+    if candidate.path.is_some() {
+        request.check_mode(options, "file", permissions)?;
     }
-    if found.is_stale(&identity)? {
-        if existing == Existing::Required || !options.remake_stale {
-            return Err(SetupError::Stale { address: asked.address.clone() }.into());
+    if candidate.is_stale(&identity)? {
+        if existing == Existing::Required || !options.recreate_stale {
+            return Err(SetupError::Damaged(Damage::Stale { address: request.address.clone() }).into());
         }
-        unlink::remove(asked, found, false)?;
-        return Err(Trouble::Again);
+        unlink::remove(request, candidate, false)?;
+        return Err(AttemptError::Retry);
     }
-    let guest = enter(asked, &found)?;
-    if let Some(path) = &found.path {
-        // From here on nobody removes it unless by force.
-        if !is_at(&found.file, path).map_err(failed("stat"))? {
-            return Err(Trouble::Again);
+    let attachment = lock_attachment(request, &candidate)?;
+    if let Some(path) = &candidate.path {
+        // From here on only a forced removal can succeed.
+        if !is_at(&candidate.file, path).map_err(failed("stat"))? {
+            return Err(AttemptError::Retry);
         }
     }
-    asked.check_wanted(&identity, options, existing)?;
-    let align = pages::alignment(options).filter(|_| found.filesystem.magic != HUGETLBFS);
-    let size = found.size(&identity);
-    let size = align.map_or(size, |align| size.next_multiple_of(align).min(found.metadata.len()));
-    // A tmpfs tells by its blocks alone, and others look at extents, not at pages.
-    let filled = found.filesystem.magic == TMPFS && found.metadata.blocks() * 512 >= found.metadata.len();
-    if !filled && descriptor::has_hole(&found.file, size) {
-        // A copy, perhaps.
-        make::set_aside(asked, &found.file, size, found.filesystem)?;
+    request.check_existing(&identity, options, existing)?;
+    let align = pages::alignment(options).filter(|_| candidate.filesystem.magic != HUGETLBFS);
+    let size = candidate.size(&identity);
+    let size = align.map_or(size, |align| size.next_multiple_of(align).min(candidate.metadata.len()));
+    // On tmpfs the number of blocks tells. SEEK_HOLE would walk its pages; on other file systems it walks extents.
+    let filled =
+        candidate.filesystem.magic == TMPFS && candidate.metadata.blocks() * 512 >= candidate.metadata.len();
+    if !filled && descriptor::has_hole(&candidate.file, size) {
+        // A sparse copy of a pipe, perhaps.
+        create::allocate_space(request, &candidate.file, size, candidate.filesystem)?;
     }
     let mapping =
-        Mapping::of_file(found.file.as_fd(), size, Access::ReadWrite, align).map_err(failed("mmap"))?;
-    pages::furnish(&mapping, options, found.filesystem.magic == TMPFS, false)?;
-    join(&identity, options)?;
-    let address = match asked.address.0 {
-        Place::Descriptor(_) => Address(Place::Descriptor(found.file.as_raw_fd())),
-        _ => asked.address.clone(),
+        Mapping::of_file(candidate.file.as_fd(), size, Access::ReadWrite, align).map_err(failed("mmap"))?;
+    pages::apply_options(&mapping, options, candidate.filesystem.magic == TMPFS, false)?;
+    prepare_wake_mode(&identity, options)?;
+    let address = match request.address.0 {
+        AddressForm::Descriptor(_) => Address(AddressForm::Descriptor(candidate.file.as_raw_fd())),
+        _ => request.address.clone(),
     };
-    // A disk's file system gives who has only read a page a table entry for reading, and the processor then moves lines of it
-    // more slowly than those of a page that both may write.
-    let eager = !matches!(found.filesystem.magic, TMPFS | HUGETLBFS);
-    let guard = LockGuard::new(found.file, found.path, size, found.filesystem.page, Some(guest));
+    // A file system on disk gives a process that has only read a page a read-only page table entry. The processor then moves
+    // lines of that page more slowly than lines of a page that both processes may write.
+    let eager = !matches!(candidate.filesystem.magic, TMPFS | HUGETLBFS);
+    let guard =
+        FileRoleLock::new(candidate.file, candidate.path, size, candidate.filesystem.page, Some(attachment));
     Ok(Segment {
         mapping: ManuallyDrop::new(mapping),
         identity,
@@ -137,19 +144,20 @@ fn open(asked: &Asked<'_>, options: &Options, existing: Existing, found: Found) 
         created: false,
         permissions,
         eager,
-        guard: Box::new(guard),
+        roles: Box::new(guard),
     })
 }
 
-/// Becomes a guest of a file: who removes a pipe because nobody is left keeps others out for a moment.
-fn enter(asked: &Asked<'_>, found: &Found) -> Result<Held, Trouble> {
-    let deadline = Instant::now() + PATIENCE;
+/// Locks the attachment byte of a file. Waits while a process that removes the unused pipe holds it exclusively.
+fn lock_attachment(request: &Request<'_>, candidate: &Candidate) -> Result<Held, AttemptError> {
+    let deadline = Instant::now() + LOCK_TIMEOUT;
     loop {
-        let guest = Held::take(&found.file, found.filesystem.page, Byte::Guests, Mode::Shared);
-        match guest.map_err(failed("fcntl(F_OFD_SETLK)"))? {
-            Some(guest) => return Ok(guest),
+        let attachment =
+            Held::take(&candidate.file, candidate.filesystem.page, Byte::Attachments, LockMode::Shared);
+        match attachment.map_err(failed("fcntl(F_OFD_SETLK)"))? {
+            Some(attachment) => return Ok(attachment),
             None if Instant::now() < deadline => thread::sleep(Duration::from_millis(1)),
-            None => return Err(SetupError::Busy { address: asked.address.clone(), pid: None }.into()),
+            None => return Err(SetupError::Busy { address: request.address.clone(), pid: None }.into()),
         }
     }
 }

@@ -1,9 +1,9 @@
-//! A memfd that another process hands out at a Unix socket, and who that process is.
+//! Passing a memfd through a Unix socket, and identifying the process at the other end.
 
-use super::socket::{Greeting, option, send, take};
+use super::socket::{Magic, receive, send, socket_option};
 use super::{denied, permissions};
-use crate::error::{SetupError, failed};
-use crate::segment::Asked;
+use crate::error::{Distrust, SetupError, failed};
+use crate::segment::Request;
 use crate::segment::identity::READY;
 use std::fs;
 use std::io;
@@ -11,47 +11,52 @@ use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-pub(crate) use super::socket::knock;
+pub(crate) use super::socket::connect_within;
 
-/// Bytes that come with the descriptor, so that a stranger's socket is not taken for one of ours.
-const GREETING: Greeting = READY.to_le_bytes();
+/// Bytes that accompany the descriptor, to recognise the socket of an unrelated program.
+const MAGIC: Magic = READY.to_le_bytes();
 
 /// Sends a descriptor to the connected process.
-pub(crate) fn greet(stream: &UnixStream, descriptor: BorrowedFd<'_>) -> io::Result<()> {
-    send(stream, GREETING, descriptor)
+pub(crate) fn send_memfd(stream: &UnixStream, descriptor: BorrowedFd<'_>) -> io::Result<()> {
+    send(stream, MAGIC, descriptor)
 }
 
 /// Receives a descriptor from the server at a path.
-pub(crate) fn receive(asked: &Asked<'_>, path: &Path) -> Result<(OwnedFd, PeerProcess), SetupError> {
-    let stream = knock(path).map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => asked.not_found(),
+pub(crate) fn receive_memfd(
+    request: &Request<'_>,
+    path: &Path,
+) -> Result<(OwnedFd, PeerProcess), SetupError> {
+    let stream = connect_within(path).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => request.not_found(),
         io::ErrorKind::PermissionDenied => {
-            denied(asked, fs::metadata(path).ok().map(|found| permissions(&found)))
+            denied(request, fs::metadata(path).ok().map(|found| permissions(&found)))
         }
-        io::ErrorKind::WouldBlock => SetupError::Busy { address: asked.address.clone(), pid: None },
+        io::ErrorKind::WouldBlock => SetupError::Busy { address: request.address.clone(), pid: None },
         _ => failed("connect")(source),
     })?;
     let peer = PeerProcess::of(&stream).map_err(failed("getsockopt(SO_PEERCRED)"))?;
-    peer.check(asked)?;
-    let (greeting, mut descriptors) = take(&stream).map_err(|source| match source.kind() {
-        io::ErrorKind::WouldBlock => SetupError::Busy { address: asked.address.clone(), pid: Some(peer.pid) },
-        // It closes without a word to whom it does not trust.
-        io::ErrorKind::UnexpectedEof => denied(asked, None),
+    peer.check(request)?;
+    let (magic, mut descriptors) = receive(&stream).map_err(|source| match source.kind() {
+        io::ErrorKind::WouldBlock => {
+            SetupError::Busy { address: request.address.clone(), pid: Some(peer.pid) }
+        }
+        // A server closes the connection of a peer that it does not trust.
+        io::ErrorKind::UnexpectedEof => denied(request, None),
         _ => failed("recvmsg")(source),
     })?;
-    if greeting != GREETING {
-        return Err(asked.foreign("the greeting", u64::from_le_bytes(greeting), READY));
+    if magic != MAGIC {
+        return Err(request.foreign("the magic number", u64::from_le_bytes(magic), READY));
     }
     match (descriptors.pop(), descriptors.len()) {
         (Some(descriptor), 0) => Ok((descriptor, peer)),
         (last, others) => {
             let found = others as u64 + u64::from(last.is_some());
-            Err(asked.foreign("the number of descriptors", found, 1))
+            Err(request.foreign("the number of descriptors", found, 1))
         }
     }
 }
 
-/// The process at the other end of a hand-over, as the kernel has seen it.
+/// The process at the other end of the socket, as the kernel identified it when it connected or listened.
 #[derive(Debug)]
 pub struct PeerProcess {
     pid: u32,
@@ -60,36 +65,40 @@ pub struct PeerProcess {
     pidfd: Option<OwnedFd>,
 }
 
-/// A descriptor of the process at the other end, since Linux 6.5.
+/// Socket option, since Linux 6.5: a descriptor of the process at the other end.
 const SO_PEERPIDFD: libc::c_int = 77;
 
 impl PeerProcess {
     pub(crate) fn of(stream: &UnixStream) -> io::Result<Self> {
-        let credentials: libc::ucred = option(stream, libc::SO_PEERCRED)?;
-        let pidfd = option::<libc::c_int>(stream, SO_PEERPIDFD).ok();
+        let credentials: libc::ucred = socket_option(stream, libc::SO_PEERCRED)?;
+        let pidfd = socket_option::<libc::c_int>(stream, SO_PEERPIDFD).ok();
         Ok(PeerProcess {
             pid: credentials.pid as u32,
             uid: credentials.uid,
             gid: credentials.gid,
-            // SAFETY: the kernel has just opened the descriptor for us.
+            // SAFETY: the descriptor is new, and nothing else owns it.
             pidfd: pidfd.map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor) }),
         })
     }
 
-    pub(crate) fn check(&self, asked: &Asked<'_>) -> Result<(), SetupError> {
-        if asked.is_trusted(self.uid) {
+    pub(crate) fn check(&self, request: &Request<'_>) -> Result<(), SetupError> {
+        if request.is_trusted(self.uid) {
             return Ok(());
         }
-        Err(SetupError::Stranger { address: asked.address.clone(), uid: self.uid, pid: self.pid })
+        Err(SetupError::Untrusted(Distrust::Peer {
+            address: request.address.clone(),
+            uid: self.uid,
+            pid: self.pid,
+        }))
     }
 
-    /// Its process id, as seen from here; 0 if it is not visible.
+    /// Its process id, as seen from here; 0 if it is not visible from here.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Its user.
+    /// Its user id.
     #[must_use]
     pub fn uid(&self) -> u32 {
         self.uid
@@ -101,10 +110,10 @@ impl PeerProcess {
         self.gid
     }
 
-    /// A descriptor that becomes readable when the process ends (a pidfd), for an event loop. It cannot be fooled by a
-    /// process that gets the same id, nor by children. `None` on kernels before 6.5.
+    /// A pidfd of the process, for an event loop: it becomes readable when the process ends. Neither a later process with the
+    /// same id nor a child of it affects the pidfd. `None` on kernels before 6.5.
     ///
-    /// The roles do not need it: a wait notices within a tenth of a second that the peer has died.
+    /// Producers and consumers do not need it: a wait notices within a tenth of a second that the peer has died.
     #[must_use]
     pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
         self.pidfd.as_ref().map(AsFd::as_fd)

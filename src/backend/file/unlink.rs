@@ -1,94 +1,102 @@
 //! Removing the file of a pipe.
 
 use super::Source;
+use super::candidate::{Candidate, denied};
 use super::descriptor::is_at;
-use super::found::{Found, denied};
-use super::lock::{Byte, Mode, is_kept, lock};
-use super::open::PATIENCE;
+use super::lock::{Byte, LockMode, is_locked_by_other, lock};
+use super::open::LOCK_TIMEOUT;
 use crate::address::Address;
-use crate::error::{SetupError, failed};
-use crate::os::fork::NoFork;
+use crate::error::{Mismatch, SetupError, failed};
 use crate::protocol::layout::Header;
-use crate::protocol::peer::Role;
-use crate::segment::{Access, Asked, Trouble, noted, persist};
+use crate::protocol::liveness::Role;
+use crate::segment::{Access, AttemptError, Request, recorded_holder, retry};
+use crate::sys::fork::NoFork;
 use std::fs::{self, File};
 use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// The call that failed, for errors.
 const LOCKING: &str = "locking a byte of the file";
 
 /// Removes the pipe at `address`; with `force` also while a role is held.
 pub(crate) fn unlink(address: &Address, force: bool) -> Result<(), SetupError> {
-    let asked = Asked::new(address, &[]);
+    let request = Request::new(address, &[]);
     match Source::of(&address.0).map_err(failed("finding the working directory"))? {
         Source::Named(path) => {
             let names = if force { u64::MAX } else { 1 };
-            let found = || Found::at(&asked, &path, Access::ReadWrite, names, |_, _| Ok(()));
-            persist(address, || remove(&asked, found()?, force))
+            let candidate = || Candidate::at(&request, &path, Access::ReadWrite, names, |_, _| Ok(()));
+            retry(address, || remove(&request, candidate()?, force))
         }
-        // It has no name, and goes with the last who has it.
-        Source::NewMemfd | Source::Descriptor(_) | Source::Served(_) => Err(asked.cannot_make()),
+        // A memfd has no name to remove. It disappears with the last process that has it.
+        Source::NewMemfd | Source::Descriptor(_) | Source::Served(_) => Err(request.cannot_remove()),
     }
 }
 
-/// Removes a file that was found, if it is a pipe's. What is damaged, or of another version, goes if one insists.
-pub(super) fn remove(asked: &Asked<'_>, found: Found, force: bool) -> Result<(), Trouble> {
-    let seen = match found.peek(asked) {
-        Err(SetupError::ByteOrder) if force => None,
-        seen => Some(seen?),
+/// Removes a candidate file if it holds a pipe; with `force` also a damaged one, or one of another version.
+pub(super) fn remove(request: &Request<'_>, candidate: Candidate, force: bool) -> Result<(), AttemptError> {
+    let header = match candidate.peek(request) {
+        Err(SetupError::Incompatible(Mismatch::ByteOrder)) if force => None,
+        header => Some(header?),
     };
-    let whose = seen.filter(|_| !force);
-    if let Some(seen) = &whose {
-        asked.identify(seen, found.metadata.len())?;
+    let to_check = header.filter(|_| !force);
+    if let Some(header) = &to_check {
+        request.identify(header, candidate.metadata.len())?;
     }
-    // The locks of a remover are held by a descriptor, which is closed before forks are let in again.
-    let (_no_fork, found) = removing(asked, found, force)?;
-    let path = found.path.as_ref().expect("only what has a name is removed");
-    if let Some(seen) = &whose {
-        vacate(seen.header(), &found.file)?;
+    // A descriptor holds the locks below. It is closed before forks are allowed again.
+    let (_no_fork, candidate) = lock_for_removal(request, candidate, force)?;
+    let path = candidate.path.as_ref().expect("only what has a name is removed");
+    if let Some(header) = &to_check {
+        lock_both_roles(header.header(), &candidate.file)?;
     }
-    if !is_at(&found.file, path).map_err(failed("stat"))? {
-        return Err(Trouble::Again);
+    if !is_at(&candidate.file, path).map_err(failed("stat"))? {
+        return Err(AttemptError::Retry);
     }
     fs::remove_file(path).map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound => Trouble::Again,
-        io::ErrorKind::PermissionDenied => Trouble::Failed(denied(asked, None)),
-        _ => Trouble::Failed(failed("unlink")(source)),
+        io::ErrorKind::NotFound => AttemptError::Retry,
+        io::ErrorKind::PermissionDenied => AttemptError::Failed(denied(request, None)),
+        _ => AttemptError::Failed(failed("unlink")(source)),
     })
 }
 
-/// Keeps other removers out until the file is closed.
-fn removing(asked: &Asked<'_>, found: Found, force: bool) -> Result<(NoFork, Found), SetupError> {
-    let deadline = Instant::now() + PATIENCE;
+/// Locks the file against removal by others until it is closed.
+fn lock_for_removal(
+    request: &Request<'_>,
+    candidate: Candidate,
+    force: bool,
+) -> Result<(NoFork, Candidate), SetupError> {
+    let deadline = Instant::now() + LOCK_TIMEOUT;
     loop {
         let no_fork = NoFork::now();
-        if lock(&found.file, Byte::Remover, Mode::Exclusive).map_err(failed(LOCKING))? {
-            return Ok((no_fork, found));
+        if lock(&candidate.file, Byte::Remover, LockMode::Exclusive).map_err(failed(LOCKING))? {
+            return Ok((no_fork, candidate));
         }
-        // Who may only read the file can keep it from being removed in order, and not from being removed.
-        if force && !is_kept(&found.file, Byte::Remover, Mode::Shared).map_err(failed(LOCKING))? {
-            return Ok((no_fork, found));
+        // A process that may only read the file can hold a shared lock, which blocks an ordinary removal but not a forced one.
+        if force
+            && !is_locked_by_other(&candidate.file, Byte::Remover, LockMode::Shared)
+                .map_err(failed(LOCKING))?
+        {
+            return Ok((no_fork, candidate));
         }
         drop(no_fork);
         if Instant::now() >= deadline {
-            return Err(SetupError::Busy { address: asked.address.clone(), pid: None });
+            return Err(SetupError::Busy { address: request.address.clone(), pid: None });
         }
         thread::sleep(Duration::from_millis(1));
     }
 }
 
-/// Takes both roles, so that nobody claims one meanwhile: who claims later finds the file gone.
-fn vacate(header: &Header, file: &File) -> Result<(), SetupError> {
-    let taken = |role| Err(SetupError::RoleTaken { role, pid: noted(header, role) });
-    // Asked before any is taken: who comes for the one that is free is not to be refused for our sake.
+/// Locks both roles, so that no process can claim one meanwhile. A later claim finds the file gone.
+fn lock_both_roles(header: &Header, file: &File) -> Result<(), SetupError> {
+    let taken = |role| Err(SetupError::RoleTaken { role, pid: recorded_holder(header, role) });
+    // Query both before locking either: a process that claims the free role must not fail because of a removal that fails anyway.
     for role in [Role::Producer, Role::Consumer] {
-        if is_kept(file, role.into(), Mode::Shared).map_err(failed(LOCKING))? {
+        if is_locked_by_other(file, role.into(), LockMode::Shared).map_err(failed(LOCKING))? {
             return taken(role);
         }
     }
     for role in [Role::Producer, Role::Consumer] {
-        if !lock(file, role.into(), Mode::Exclusive).map_err(failed(LOCKING))? {
+        if !lock(file, role.into(), LockMode::Exclusive).map_err(failed(LOCKING))? {
             return taken(role);
         }
     }

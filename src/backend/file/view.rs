@@ -1,42 +1,44 @@
-//! Watching a pipe that lies in a file.
+//! Inspecting a pipe in a file.
 
 use super::Source;
-use super::filesystem::check;
-use super::found::{Found, Number};
-use super::guard::LockGuard;
-use super::make::permissions;
+use super::candidate::{Candidate, Number};
+use super::create::permissions;
+use super::filesystem::check_filesystem;
+use super::role_lock::FileRoleLock;
 use crate::address::Address;
 use crate::error::{SetupError, failed};
-use crate::segment::{Access, Asked, Mapping, Object, View, persist};
+use crate::segment::{Access, Mapping, Object, Request, View, retry};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 
-/// Maps the pipe at `address` for reading alone, without a lock.
+/// Maps the pipe at `address` read-only, without a lock.
 pub(crate) fn view(address: &Address) -> Result<View, SetupError> {
-    let asked = Asked::new(address, &[]);
-    let found = match Source::of(&address.0).map_err(failed("finding the working directory"))? {
-        Source::NewMemfd => return Err(asked.cannot_make()),
-        Source::Descriptor(number) => Found::received(&asked, &Number(number), Access::Read)?,
+    let request = Request::new(address, &[]);
+    let candidate = match Source::of(&address.0).map_err(failed("finding the working directory"))? {
+        Source::NewMemfd => return Err(request.cannot_open()),
+        Source::Descriptor(number) => Candidate::received(&request, &Number(number), Access::Read)?,
         Source::Served(path) => {
-            Found::received(&asked, &super::served::receive(&asked, path)?.0, Access::Read)?
+            Candidate::received(&request, &super::served::receive_memfd(&request, path)?.0, Access::Read)?
         }
-        Source::Named(path) => persist(address, || {
-            Found::at(&asked, &path, Access::Read, 1, |_, filesystem| check(&asked, filesystem))
+        Source::Named(path) => retry(address, || {
+            Candidate::at(&request, &path, Access::Read, 1, |_, filesystem| {
+                check_filesystem(&request, filesystem)
+            })
         })?,
     };
-    let seen = found.peek(&asked)?;
-    let size = found.metadata.len();
-    let identity = asked.identify(&seen, size)?;
-    let stale = found.is_stale(&identity)?;
-    let mapped = found.size(&identity);
-    // A stranger's file could be cut while we look at it.
-    let mapping = if found.path.is_none() || asked.is_trusted(found.metadata.uid()) {
-        Mapping::of_file(found.file.as_fd(), mapped, Access::Read, None).map_err(failed("mmap"))?
+    let header = candidate.peek(&request)?;
+    let size = candidate.metadata.len();
+    let identity = request.identify(&header, size)?;
+    let stale = candidate.is_stale(&identity)?;
+    let mapped = candidate.size(&identity);
+    // An untrusted owner could truncate the file while we read the mapping.
+    let mapping = if candidate.path.is_none() || request.is_trusted(candidate.metadata.uid()) {
+        Mapping::of_file(candidate.file.as_fd(), mapped, Access::Read, None).map_err(failed("mmap"))?
     } else {
-        seen
+        header
     };
-    let is_open = found.is_open().unwrap_or(false);
-    let Found { file, metadata, filesystem, path } = found;
+    let is_open = candidate.is_open().unwrap_or(false);
+    let Candidate { file, metadata, filesystem, path } = candidate;
     Ok(View {
         mapping,
         identity,
@@ -48,6 +50,6 @@ pub(crate) fn view(address: &Address) -> Result<View, SetupError> {
         creator: metadata.uid(),
         locked: false,
         stale,
-        guard: Some(Box::new(LockGuard::new(file, path, mapped, filesystem.page, None))),
+        roles: Some(Box::new(FileRoleLock::new(file, path, mapped, filesystem.page, None))),
     })
 }

@@ -1,7 +1,7 @@
-//! Which of the system's limits stands in the way: the kernel only says ENOSPC, EINVAL or ENOMEM.
+//! Which limit of the system was exceeded. The kernel only says ENOSPC, EINVAL or ENOMEM.
 
-use crate::error::SetupError;
-use crate::os::sysvipc::{segments, sets};
+use crate::error::{SetupError, Shortage};
+use crate::sys::sysvipc::{segments, sets};
 use std::fs;
 use std::io;
 
@@ -11,7 +11,7 @@ const SHMMNI: &str = "/proc/sys/kernel/shmmni";
 /// Four numbers: SEMMSL, SEMMNS, SEMOPM, SEMMNI.
 const SEM: &str = "/proc/sys/kernel/sem";
 
-/// Why a segment of `size` bytes could not be made.
+/// The error for a segment of `size` bytes that could not be created.
 pub(super) fn of_segments(source: io::Error, size: u64) -> SetupError {
     let exceeded = match source.raw_os_error() {
         Some(libc::EINVAL) => {
@@ -29,7 +29,7 @@ pub(super) fn of_segments(source: io::Error, size: u64) -> SetupError {
     limit(exceeded, "shmget", source)
 }
 
-/// Why a semaphore set could not be made.
+/// The error for a semaphore set that could not be created.
 pub(super) fn of_sets(source: io::Error) -> SetupError {
     let rows = sets().unwrap_or_default();
     let semaphores: u64 = rows.iter().map(|row| row.size).sum();
@@ -49,7 +49,9 @@ fn limit(
     source: io::Error,
 ) -> SetupError {
     match exceeded {
-        Some((name, value, asked, place)) => SetupError::Limit { name, value, asked, place },
+        Some((name, value, requested, raise_in)) => {
+            SetupError::Limit(Shortage::System { name, value, requested, raise_in })
+        }
         None => SetupError::Os { call, source },
     }
 }
@@ -63,7 +65,7 @@ fn pages_of(size: u64) -> u64 {
     size.div_ceil(4096)
 }
 
-/// Pages of all segments together.
+/// Pages of all segments in this IPC namespace.
 fn all_pages() -> u64 {
     segments().map_or(0, |rows| rows.iter().map(|row| pages_of(row.size)).sum())
 }

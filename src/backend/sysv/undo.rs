@@ -1,7 +1,7 @@
-//! Whether the kernel takes back what a process did to a semaphore (`SEM_UNDO`) when it ends, which is what roles rest on.
-//! Sandboxes that make system calls of their own may accept the flag and do nothing; gVisor does so.
+//! Whether the kernel undoes the semaphore operations of a process when it ends (`SEM_UNDO`), which roles depend on. Sandboxes
+//! that implement system calls themselves may accept the flag and ignore it, as gVisor does.
 
-use super::LOOKING;
+use super::INSPECTION_TIME;
 use super::semaphores::InitLock;
 use std::ffi::{c_int, c_void};
 use std::io;
@@ -9,36 +9,37 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
-static KEPT: OnceLock<bool> = OnceLock::new();
+static SUPPORTED: OnceLock<bool> = OnceLock::new();
 
 /// Bytes of stack for a child that makes one system call.
 const STACK: usize = 64 << 10;
 
-/// Whether it does; looked at once in a process. The caller holds the lock of a set, which is what is looked at, so that nothing
-/// has to be made, and nothing is left behind wherever we are killed. If no child can be had, nothing speaks against it.
+/// Whether it does; tested once per process. The test uses the lock of a set, which the caller holds: so it creates nothing, and
+/// leaves nothing behind wherever we are killed. If no child can be created, the answer is yes.
 ///
-/// Costs about what starting and ending a process costs: 80 us.
-pub(super) fn is_kept(lock: &InitLock) -> bool {
-    if let Some(&kept) = KEPT.get() {
-        return kept;
+/// Costs about as much as creating and ending a process: 80 us.
+pub(super) fn is_supported(lock: &InitLock) -> bool {
+    if let Some(&supported) = SUPPORTED.get() {
+        return supported;
     }
-    // A second thread that comes meanwhile looks too.
-    look(lock).is_none_or(|kept| *KEPT.get_or_init(|| kept))
+    // A second thread may run the test at the same time.
+    probe(lock).is_none_or(|supported| *SUPPORTED.get_or_init(|| supported))
 }
 
-/// Whether it was looked at and is not so.
-pub(super) fn is_known_to_be_lost() -> bool {
-    KEPT.get() == Some(&false)
+/// Whether the test has run and failed.
+pub(super) fn is_known_unsupported() -> bool {
+    SUPPORTED.get() == Some(&false)
 }
 
-/// Has a child count the lock once more, with undo, and end.
-fn look(lock: &InitLock) -> Option<bool> {
+/// Lets a child increment the lock's semaphore with undo, and exit.
+fn probe(lock: &InitLock) -> Option<bool> {
     in_child(lock).ok()?;
-    // Ours was undone before we came here. But somebody may have been killed while he looked, whose child ends later.
-    let deadline = Instant::now() + LOOKING;
+    // Our child's increment was undone before we came here. But another process may have been killed during its test, and its
+    // child may end later.
+    let deadline = Instant::now() + INSPECTION_TIME;
     while lock.count().ok()? > 1 {
         if Instant::now() >= deadline {
-            lock.give_back_one().ok()?;
+            lock.decrement().ok()?;
             return Some(false);
         }
         thread::sleep(Duration::from_micros(100));
@@ -46,29 +47,30 @@ fn look(lock: &InitLock) -> Option<bool> {
     Some(true)
 }
 
-extern "C" fn count_once_more(lock: *mut c_void) -> c_int {
-    // SAFETY: `in_child` passes a lock that outlives the child, and nobody changes it.
+extern "C" fn increment(lock: *mut c_void) -> c_int {
+    // SAFETY: `in_child` passes a lock that outlives the child and that nothing changes meanwhile.
     let lock = unsafe { &*lock.cast::<InitLock>() };
-    lock.count_once_more().is_err().into()
+    lock.increment().is_err().into()
 }
 
-/// Makes a child that shares our memory, while this thread waits, and that has undos of its own; as `posix_spawn` makes
-/// one. Returns when it has ended and was undone: the kernel tells a parent after that.
+/// Runs `increment` in a child that shares our memory and has its own undo list, as `posix_spawn` creates one, while this thread
+/// waits. Returns after the child has ended and its operations were undone: the kernel reports an exit only after that.
 fn in_child(lock: &InitLock) -> io::Result<()> {
     let mut stack = vec![0_u128; STACK / size_of::<u128>()];
     let mut all = core::mem::MaybeUninit::uninit();
     let mut before = core::mem::MaybeUninit::uninit();
     let mut status = 0;
     let lock = std::ptr::from_ref(lock).cast_mut().cast();
-    // No handler of ours is to run in the child. No signal at its end: nobody else is to hear of it, nor to wait for it.
-    // SAFETY: the sets are written before they are read. The child has a stack of its own, whose end is given since it grows
-    // down, and what it uses of our memory stays as it is: this thread goes on when it has ended (CLONE_VFORK). It makes one
-    // system call, allocates nothing and takes no lock.
+    // All signals are blocked so that no handler of ours runs in the child. The child sends no signal when it ends, so that no
+    // other code notices it or waits for it.
+    // SAFETY: the sets are written before they are read. The child has its own stack, whose end is passed since it grows down.
+    // The memory of ours that it uses does not change or go away: this thread continues only after the child has ended
+    // (CLONE_VFORK). The child makes one system call, allocates nothing and takes no lock.
     unsafe {
         libc::sigfillset(all.as_mut_ptr());
         libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
         let top = stack.as_mut_ptr_range().end.cast();
-        let child = libc::clone(count_once_more, top, libc::CLONE_VM | libc::CLONE_VFORK, lock);
+        let child = libc::clone(increment, top, libc::CLONE_VM | libc::CLONE_VFORK, lock);
         let cloned = if child == -1 { Err(io::Error::last_os_error()) } else { Ok(()) };
         while child != -1 && libc::waitpid(child, &raw mut status, libc::__WALL) == -1 {
             if io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {

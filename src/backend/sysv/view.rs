@@ -1,85 +1,88 @@
-//! Watching: a segment attached for reading alone, and which segments there are.
+//! Inspecting: attaching a segment read-only, and finding the segments that are pipes.
 
-use super::guard::SetGuard;
-use super::memory::Memory;
+use super::role_lock::SemaphoreRoleLock;
 use super::semaphores::{COUNT, Semaphores, Stage};
-use super::target::Target;
-use crate::address::{Address, Key, Place};
+use super::sysv_request::SysvRequest;
+use super::sysv_segment::SysvSegment;
+use crate::address::{Address, AddressForm, Key};
 use crate::error::SetupError;
-use crate::os::sysvipc::Row;
 use crate::segment::identity::{READY, Ready};
-use crate::segment::{Guard, GuardError, Object, View};
+use crate::segment::{Object, RoleLock, RoleLockError, View};
+use crate::sys::sysvipc::Row;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Attaches the pipe at `address` for reading alone, without a claim and without the lock. One that is being made is
-/// given `patience`.
-pub(crate) fn view(address: &Address, patience: Duration) -> Result<View, SetupError> {
-    let target = Target::new(address, &[])?;
-    let memory = match (&address.0, target.key) {
-        (Place::Id(id), _) => Memory::from_id(*id),
-        (_, Some(key)) => Memory::find(key)
-            .map_err(|source| target.memory_error("shmget", source))?
-            .ok_or_else(|| target.asked.not_found())?,
-        (_, None) => return Err(target.asked.cannot_make()),
+/// Attaches the pipe at `address` read-only, without a claim and without the lock. Waits up to `timeout` for a pipe that is being
+/// created.
+pub(crate) fn view(address: &Address, timeout: Duration) -> Result<View, SetupError> {
+    let request = SysvRequest::new(address, &[])?;
+    let segment = match (&address.0, request.key) {
+        (AddressForm::Id(id), _) => SysvSegment::from_id(*id),
+        (_, Some(key)) => SysvSegment::find(key)
+            .map_err(|source| request.segment_error("shmget", source))?
+            .ok_or_else(|| request.common.not_found())?,
+        (_, None) => return Err(request.common.cannot_open()),
     };
-    let deadline = Instant::now() + patience;
+    let deadline = Instant::now() + timeout;
     let mut before = None;
     let (status, mapping) = loop {
-        let status = target.status(memory)?;
-        let (ready, mapping) = target.peek(memory, &status)?;
+        let status = request.status(segment)?;
+        let (ready, mapping) = request.peek(segment, &status)?;
         if ready == Ready::Yes {
             break (status, mapping);
         }
-        // Its creator is at work, or is dead. Detached meanwhile, or we would keep others from repairing it.
+        // Its creator is at work, or died. Detach while waiting: our attachment would keep another process from recreating it.
         drop(mapping);
         let set = Key::new(status.key).and_then(|key| Semaphores::find(key).ok().flatten());
-        // Seen twice, since it may have been completed between the look at the word and that at the set.
-        if before.replace(target.is_half_made(&ready, &status, set)) == Some(false) {
-            return Err(target.asked.foreign("the first word", 0, READY));
+        // Foreign only if seen twice: the creator may have completed it between our readings of the word and of the set.
+        if before.replace(request.is_incomplete(&ready, &status, set)) == Some(false) {
+            return Err(request.common.foreign("the first word", 0, READY));
         }
         if Instant::now() >= deadline {
-            return Err(target.half_made(&status));
+            return Err(request.incomplete(&status));
         }
         thread::sleep(Duration::from_millis(5));
     };
-    let identity = target.asked.identify(&mapping, status.size)?;
-    let set = target.named_set(&identity, &status, memory);
+    let identity = request.common.identify(&mapping, status.size)?;
+    let set = request.named_set(&identity, &status, segment);
     Ok(View {
         identity,
-        object: Object::SysV { key: status.key, shm_id: memory.id(), sem_id: set.map(Semaphores::id) },
+        object: Object::SysV { key: status.key, shm_id: segment.id(), sem_id: set.map(Semaphores::id) },
         size: status.size,
         attached: Some(status.attached),
-        is_open: status.attached > 0 && set.is_none_or(|set| set.guests().map_or(true, |guests| guests > 0)),
+        is_open: status.attached > 0
+            && set.is_none_or(|set| set.attachments().map_or(true, |attachments| attachments > 0)),
         permissions: status.permissions(),
         creator: status.creator,
         locked: status.is_locked(),
         stale: false,
-        guard: set
-            .map(|set| Box::new(SetGuard::new(set, memory, Key::new(status.key), false)) as Box<dyn Guard>),
+        roles: set.map(|set| {
+            Box::new(SemaphoreRoleLock::new(set, segment, Key::new(status.key), false)) as Box<dyn RoleLock>
+        }),
         mapping,
     })
 }
 
-/// What a set says of the segment that it guards.
-pub(crate) enum Guarded {
+/// The segment that a semaphore set belongs to.
+pub(crate) enum SetTarget {
+    /// The segment with this identifier.
     Segment(i32),
-    /// The set is none of ours, or gone.
-    Nothing,
-    /// We may not ask.
+    /// The set is not a pipe's, or was removed.
+    NoPipe,
+    /// We may not read the set.
     Denied,
 }
 
-/// Which segment the set of a row of `/proc/sysvipc/sem` guards.
-pub(crate) fn guarded_by(row: &Row) -> Guarded {
+/// The segment that the set in a row of `/proc/sysvipc/sem` belongs to.
+pub(crate) fn target_of_set(row: &Row) -> SetTarget {
     if row.size != COUNT {
-        return Guarded::Nothing;
+        return SetTarget::NoPipe;
     }
     let set = Semaphores::from_id(row.id);
     match set.stage().and_then(|stage| Ok((stage, set.segment()?))) {
-        Ok((Stage::Made, id)) => Guarded::Segment(id),
-        Ok(_) | Err(GuardError::Gone) => Guarded::Nothing,
-        Err(_) => Guarded::Denied,
+        Ok((Stage::Created, id)) => SetTarget::Segment(id),
+        Ok(_) | Err(RoleLockError::Gone) => SetTarget::NoPipe,
+        Err(_) => SetTarget::Denied,
     }
 }
 
@@ -100,9 +103,9 @@ pub(crate) fn set_state(row: &Row) -> Option<SetState> {
     }
     let set = Semaphores::from_id(row.id);
     let is_complete = match set.stage().ok()? {
-        Stage::Making => false,
-        Stage::Made => true,
-        Stage::Nothing | Stage::Foreign(_) => return None,
+        Stage::Creating => false,
+        Stage::Created => true,
+        Stage::Initial | Stage::Foreign(_) => return None,
     };
     Some(SetState { segment: set.segment().ok()?, is_complete, is_locked: set.is_locked().ok()? })
 }

@@ -1,12 +1,12 @@
-//! A model: made-up machines, whose readings are learnt from, and what the choices cost, beside those of one who always knows.
-//! `cargo test --lib distance -- --nocapture` shows the table.
+//! A model: `Distance` learns from the readings of simulated machines. Compares the cost of its choices with that of the best
+//! ones. `cargo test --lib distance -- --nocapture` prints the table.
 
 use super::*;
 use shmpipe_testing::rng::Rng;
 
 const MESSAGES: u32 = 200_000;
 
-/// What something takes near and far, in nanoseconds.
+/// The cost of an operation near and far, in nanoseconds.
 #[derive(Clone, Copy)]
 struct Cost {
     near: u64,
@@ -25,19 +25,20 @@ struct Machine {
     matters: bool,
     /// A line that the other side has just written.
     line: Cost,
-    /// A message of 8 KiB by plain stores, written and read.
+    /// Writing and reading a message of 8 KiB with plain stores.
     plain: Cost,
-    /// The same by non-temporal stores.
+    /// The same with non-temporal stores.
     streaming: Cost,
-    /// To read the clock, more or less.
+    /// Reading the clock, give or take `noise`.
     clock: u64,
     noise: u64,
     /// Bytes of a message.
     length: u64,
-    /// Of 1000 readings: far ones that find the new line in our own cache, those that an interrupt prolongs, and those before
-    /// which the other side has not moved on.
+    /// Of 1000 far readings, those that find the new line in our own cache.
     own_cache: u64,
+    /// Of 1000 readings, those that an interrupt prolongs.
     interrupted: u64,
+    /// Of 1000 readings, those before which the other side has not changed the word.
     stale: u64,
 }
 
@@ -83,17 +84,17 @@ const INTEL: Machine = Machine { name: "Intel", matters: false, ..ZEN_3 };
 
 const SLOW: Machine = Machine { name: "Zen 3, slow clock", clock: 1000, noise: 300, ..ZEN_3 };
 
-/// With all that disturbs readings.
+/// The same machine with every disturbance of readings.
 fn disturbed(machine: Machine) -> Machine {
     Machine { own_cache: 20, interrupted: 10, stale: 100, ..machine }
 }
 
-/// Where the other side is.
+/// The distance of the other side.
 #[derive(Clone, Copy)]
 enum Placement {
     Near,
     Far,
-    /// Somewhere else after so many messages.
+    /// Changes each time after this many messages.
     Flips(u32),
 }
 
@@ -115,16 +116,18 @@ impl Placement {
     }
 }
 
-/// What came of many messages.
+/// The result of sending all messages. Costs are in percent above those of the best choices.
 struct Outcome {
-    /// Percent more than the best choices would have cost; and so for plain stores alone, and non-temporal ones alone.
+    /// With the choices of `Distance`.
     regret: f64,
+    /// With plain stores only.
     plain: f64,
+    /// With non-temporal stores only.
     streaming: f64,
-    /// Percent of the messages that were written the dearer way.
+    /// Percent of the messages that were written in the more expensive way.
     wrong: f64,
     readings: u32,
-    /// Messages by non-temporal stores.
+    /// Messages written with non-temporal stores.
     streamed: u32,
 }
 
@@ -178,7 +181,7 @@ fn headings(what: &str) {
     println!("                      bytes                    learning   wrong  readings   plain streaming");
 }
 
-/// Has `distance` learn from one reading. What that takes.
+/// Makes `distance` learn from one reading. Returns what the reading costs.
 fn reading(machine: &Machine, is_far: bool, rng: &mut Rng, distance: &mut Distance) -> u64 {
     let mut clock = || machine.clock - machine.noise + rng.below(2 * machine.noise + 1);
     let (first, second, third) = (clock(), clock(), clock());
@@ -189,7 +192,7 @@ fn reading(machine: &Machine, is_far: bool, rng: &mut Rng, distance: &mut Distan
     let takes = first + second + load + third;
     let mut between = first;
     if rng.below(1000) < machine.interrupted {
-        // It would have come anyway, and is not a cost of the reading.
+        // The interrupt would have happened anyway and is not a cost of the reading.
         let prolonged = if rng.below(2) == 0 { &mut between } else { &mut load };
         *prolonged += 10_000;
     }
@@ -197,13 +200,13 @@ fn reading(machine: &Machine, is_far: bool, rng: &mut Rng, distance: &mut Distan
     takes
 }
 
-/// Each of the machines with messages of each length.
+/// Every machine with every message length.
 fn each(machines: &[Machine]) -> impl Iterator<Item = (Machine, u64)> {
     machines.iter().flat_map(|machine| [4096, 8192, 65536].map(|length| (*machine, length)))
 }
 
 #[test]
-fn steady_machines_are_found_out() {
+fn a_steady_distance_is_recognised() {
     for (what, is_disturbed) in [("quiet", false), ("disturbed", true)] {
         headings(what);
         for (machine, length) in each(&[ZEN_4, ZEN_3, ZEN_5, SIBLINGS]) {
@@ -218,10 +221,10 @@ fn steady_machines_are_found_out() {
     }
 }
 
-/// Who flips every 50 messages of 4 KiB flips every 10 us: there learning is worse than non-temporal stores alone, and on a Zen 3 worse than
-/// plain ones.
+/// A flip every 50 messages of 4 KiB is one every 10 us. There learning costs more than non-temporal stores alone, and on a Zen 3
+/// more than plain ones.
 #[test]
-fn flips_are_followed_if_they_are_not_too_many() {
+fn infrequent_flips_are_followed() {
     headings("disturbed");
     for (machine, length) in each(&[ZEN_4, ZEN_3, ZEN_5]) {
         let machine = Machine { length, ..disturbed(machine) };
@@ -234,7 +237,7 @@ fn flips_are_followed_if_they_are_not_too_many() {
 }
 
 #[test]
-fn where_it_does_not_matter_nothing_is_read() {
+fn a_machine_where_distance_does_not_matter_takes_no_readings() {
     headings("disturbed");
     for placement in [Placement::Near, Placement::Far, Placement::Flips(50)] {
         let Outcome { readings, streamed, .. } = run(disturbed(INTEL), placement);
@@ -243,17 +246,16 @@ fn where_it_does_not_matter_nothing_is_read() {
 }
 
 #[test]
-fn a_slow_clock_is_given_up() {
+fn a_slow_clock_ends_the_measurement() {
     headings("disturbed");
     for placement in [Placement::Near, Placement::Far, Placement::Flips(50)] {
         let Outcome { readings, streamed, .. } = run(disturbed(SLOW), placement);
-        assert_eq!((readings, streamed), (GIVEN_UP, 0));
+        assert_eq!((readings, streamed), (MAX_SLOW_READINGS, 0));
     }
 }
 
-/// A clock that becomes slow when all was known.
 #[test]
-fn a_clock_that_becomes_slow_makes_all_near_again() {
+fn a_clock_that_becomes_slow_resets_the_distance_to_near() {
     let mut distance = Distance::new(true);
     let mut rng = Rng(4);
     (0..100).for_each(|_| _ = reading(&ZEN_3, true, &mut rng, &mut distance));
@@ -262,9 +264,9 @@ fn a_clock_that_becomes_slow_makes_all_near_again() {
     assert!(!distance.is_far() && !distance.is_due(1 << 30));
 }
 
-/// However long the load took, here as long as it takes to be far with any clock.
+/// Even if the load took so long that it counts as far with any clock.
 #[test]
-fn what_has_not_changed_says_nothing() {
+fn an_unchanged_word_is_ignored() {
     let mut distance = Distance::new(true);
     let load = |word| {
         std::thread::sleep(Duration::from_micros(50));
@@ -276,7 +278,7 @@ fn what_has_not_changed_says_nothing() {
         }
     }
     assert!(!distance.is_far());
-    // The first of these is a new one.
+    // Only the first of these loads a changed word.
     for _ in 0..10 {
         distance.read(8, || load(9));
     }

@@ -1,4 +1,4 @@
-//! Blocks of bytes on AArch64.
+//! Copies of blocks on AArch64.
 
 use core::arch::asm;
 
@@ -7,11 +7,11 @@ macro_rules! ends {
         #[doc = concat!("Copies the first and the last ", $bytes, " bytes of `length`, the first ones last.")]
         ///
         /// # Safety
-        #[doc = concat!("`from` is readable and `to` writable for `length` bytes, ", $bytes, " at least, wherever they lie.")]
+        #[doc = concat!("`from` is readable and `to` writable for `length` bytes, at least ", $bytes, ", at any alignment.")]
         #[inline(always)]
         pub(super) unsafe fn $name(from: *const u8, to: *mut u8, length: usize) {
-            // SAFETY: the last block starts at the first byte or later. Loads and stores of just these bytes; no stack, no
-            // flags, no other effect. Memory that is no device's takes any alignment.
+            // SAFETY: the last block starts at the first byte or later. Loads and stores exactly these bytes; no stack, no
+            // flags, no other effect. Normal (not device) memory allows any alignment.
             unsafe {
                 let (from_last, to_last) = (from.add(length - $bytes), to.add(length - $bytes));
                 asm!($($code,)+ $($register = out($class) _,)+ from = in(reg) from, to = in(reg) to,
@@ -33,20 +33,20 @@ ends!(ends_32, 32, vreg, a b c d,
     "ldp {a:q}, {b:q}, [{from}]" "ldp {c:q}, {d:q}, [{from_last}]"
     "stp {c:q}, {d:q}, [{to_last}]" "stp {a:q}, {b:q}, [{to}]");
 
-/// Copies `length` bytes by the C library, whose code the compiler does not see either.
+/// Copies `length` bytes by the C library's `memcpy`, called where the compiler does not see it.
 ///
 /// # Safety
 /// `from` is readable and `to` writable for `length` bytes, and they do not overlap.
 #[inline(always)]
 pub(super) unsafe fn memcpy(from: *const u8, to: *mut u8, length: usize) {
-    // SAFETY: a call by the C ABI with the arguments that it asks for; the caller's promises are memcpy's.
+    // SAFETY: a call by the C ABI with the arguments that `memcpy` takes; the caller makes the promises that `memcpy` needs.
     unsafe {
         asm!("bl {memcpy}", memcpy = sym libc::memcpy, inout("x0") to => _, inout("x1") from => _,
              inout("x2") length => _, clobber_abi("C"));
     }
 }
 
-/// Copies out of the ring: nothing is known to be faster than `memcpy` here.
+/// Copies out of the ring by `memcpy`: nothing faster is known on AArch64.
 ///
 /// # Safety
 /// As [`memcpy`].

@@ -1,4 +1,4 @@
-//! Copies in `asm!` blocks, of which each processor has its own, and by the C library.
+//! Copies by `asm!` blocks, a set for each architecture, and by the C library.
 
 #[cfg(target_arch = "aarch64")]
 #[path = "aarch64.rs"]
@@ -27,24 +27,24 @@ pub(crate) unsafe fn from_shared(words: *const AtomicU64, offset: usize, to: *mu
     }
 }
 
-/// Copies `length` bytes into the ring, to `offset` bytes after `words`; never a byte further.
+/// Copies `length` bytes into the ring, to `offset` bytes after `words`. Writes no other byte.
 ///
 /// # Safety
 /// * `from` is readable for `length` bytes and is not shared memory.
-/// * `length` bytes from there on are writable.
+/// * `length` bytes from there are writable.
 #[inline(always)]
 pub(crate) unsafe fn to_shared(from: *const u8, words: *const AtomicU64, offset: usize, length: usize) {
     // SAFETY: the caller's promises.
     unsafe { copy(from, words.cast_mut().cast::<u8>().add(offset), length) }
 }
 
-/// Copies `length` bytes. Up to 64, the block at the end is written before the one at the start.
+/// Copies `length` bytes. Up to 64 bytes, writes the block at the end before the one at the start.
 ///
 /// # Safety
 /// `from` is readable and `to` writable for `length` bytes, and they do not overlap.
 #[inline(always)]
 pub(super) unsafe fn copy(from: *const u8, to: *mut u8, length: usize) {
-    // SAFETY: each pair of blocks is of n bytes for a length of n to 2 n.
+    // SAFETY: each branch copies two blocks of n bytes for a length of n to 2 n.
     unsafe {
         if length.wrapping_sub(8) <= 8 {
             ends_8(from, to, length);

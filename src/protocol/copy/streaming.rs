@@ -6,8 +6,8 @@ use core::arch::asm;
 
 /// Copies `length` bytes into the ring by non-temporal stores.
 ///
-/// A plain store to a line that the consumer's cache holds takes it away from there first, one line after the other; whole
-/// lines that are written past the caches do not wait for that.
+/// A plain store to a line that the consumer's cache holds must first acquire that line, one line after another. Non-temporal stores
+/// of whole lines do not wait for that.
 ///
 /// # Safety
 /// As [`to_shared`](super::to_shared); `length` is 64 or more.
@@ -18,8 +18,8 @@ pub(crate) unsafe extern "C" fn to_shared_streaming(
     offset: usize,
     length: usize,
 ) {
-    // SAFETY: `before` is less than 64, the lines end at the last byte or earlier, and the rest is less than 64; all within
-    // the `length` bytes of the caller's promise.
+    // SAFETY: `before` is less than 64, the lines end at the last byte or earlier, and the rest is less than 64: all of it is
+    // within the `length` bytes that the caller promises.
     unsafe {
         let to = words.cast_mut().cast::<u8>().add(offset);
         let before = to.align_offset(64);
@@ -35,10 +35,10 @@ pub(crate) unsafe extern "C" fn to_shared_streaming(
         }
         let rest = before + 64 * lines;
         copy(from.add(rest), to.add(rest), length - rest);
-        // ORDERING: non-temporal stores are ordered by this alone; the commit that follows is an ordinary store, which
+        // ORDERING: store fence. Nothing else orders non-temporal stores. The commit that follows is an ordinary store, which
         // publishes only what became visible before it.
         asm!("sfence", options(nostack, preserves_flags));
-        // The line that the consumer polls, right before the commit.
+        // The line that the consumer polls comes last, right before the commit.
         copy(from, to, before);
     }
 }

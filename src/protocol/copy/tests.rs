@@ -1,4 +1,4 @@
-//! Every length, every alignment, and not one byte outside: by guard pages, and by what lies around the destination.
+//! Copies every length at every alignment. Guard pages, and a check of the bytes around the destination, catch a byte outside.
 
 use super::*;
 use crate::protocol::sync::AtomicU64;
@@ -6,13 +6,13 @@ use shmpipe_testing::rng::Rng;
 use std::ops::RangeInclusive;
 use std::ptr::{NonNull, null_mut};
 
-/// What no source byte is, and every byte of a destination before a copy.
+/// The value of every destination byte before a copy. No source byte has it.
 const UNTOUCHED: u8 = 0xEE;
 
-/// Bytes of a buffer between its guards, if pages are no larger.
+/// Bytes of a buffer between its guard pages, unless a page is larger.
 const ROOM: usize = 32 << 10;
 
-/// Bytes on each side of a destination that are compared after each copy.
+/// Bytes on each side of a destination that the test compares after each copy.
 const MARGIN: usize = 64;
 
 /// Memory between two inaccessible pages.
@@ -28,7 +28,7 @@ impl Guarded {
         let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap();
         let size = ROOM.next_multiple_of(page);
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-        // SAFETY: the kernel chooses the place; what then becomes accessible lies within it, a page from both ends.
+        // SAFETY: the kernel chooses the address. The part that becomes accessible lies within the mapping, a page from both ends.
         let start = unsafe {
             let base = libc::mmap(null_mut(), size + 2 * page, libc::PROT_NONE, flags, -1, 0);
             assert_ne!(base, libc::MAP_FAILED);
@@ -52,7 +52,7 @@ impl Guarded {
 
 impl Drop for Guarded {
     fn drop(&mut self) {
-        // SAFETY: the mapping made in `new`, of which nothing is used any more.
+        // SAFETY: the mapping that `new` created; nothing uses it any longer.
         unsafe {
             let base = self.start.as_ptr().byte_sub(self.page);
             assert_eq!(libc::munmap(base.cast(), self.size + 2 * self.page), 0);
@@ -65,14 +65,14 @@ enum Arm {
     From,
     To,
     Streaming,
-    /// What long messages are read by on some processors, also where this is another one.
+    /// How some processors read long messages. Tested on every processor that has AVX.
     Avx,
 }
 
 const ARMS: [Arm; 4] = [Arm::From, Arm::To, Arm::Streaming, Arm::Avx];
 
 impl Arm {
-    /// Whether this processor can do it, for so many bytes.
+    /// Whether this processor can copy `length` bytes this way.
     fn takes(self, length: usize) -> bool {
         match self {
             Arm::From | Arm::To => true,
@@ -100,12 +100,12 @@ unsafe fn copy_by_avx(_: *const u8, _: *mut u8, _: usize) {
     unreachable!("there is no AVX here");
 }
 
-/// A place in a buffer, so that it works for every length.
+/// The start of a copy in a buffer, for any length.
 #[derive(Clone, Copy, Debug)]
 enum Place {
-    /// So many bytes behind the guard in front.
+    /// It starts this many bytes after the front guard.
     Front(usize),
-    /// So many bytes before the guard at the back.
+    /// It ends this many bytes before the back guard.
     Back(usize),
 }
 
@@ -125,7 +125,7 @@ impl Buffers {
         Buffers { source, destination, blank }
     }
 
-    /// Copies by one arm, compares every byte of the copy and those around it, and blanks them again.
+    /// Copies by one arm, compares the copy and the bytes around it, and blanks the copy again.
     fn copy(&mut self, arm: Arm, from: Place, to: Place, length: usize) {
         let at = |buffer: &Guarded, place| match place {
             Place::Front(offset) => offset,
@@ -133,11 +133,11 @@ impl Buffers {
         };
         let (from, to) = (at(&self.source, from), at(&self.destination, to));
         assert!(from + length <= self.source.size && to + length <= self.destination.size);
-        // The ring's words start anywhere, and the offset is counted from there.
+        // `words` may be any word up to the one at the start, and `offset` counts from there.
         let split = |offset: usize| (offset / 2 / 8 * 8, offset - offset / 2 / 8 * 8);
         let (source, destination) = (self.source.start.as_ptr(), self.destination.start.as_ptr());
-        // SAFETY: both ranges were just checked, and both buffers start at a page: words are aligned. A copy that is not as it
-        // should be hits a guard, or bytes that the checks look at.
+        // SAFETY: both ranges were just checked, and both buffers start at a page, so words are aligned. A wrong copy hits a
+        // guard, or bytes that the checks compare.
         unsafe {
             match arm {
                 Arm::From => {
@@ -167,7 +167,7 @@ impl Buffers {
         self.destination.bytes_mut()[to..end].fill(UNTOUCHED);
     }
 
-    /// What is wrong after a copy.
+    /// Describes the first wrong byte after a copy.
     fn what(&self, from: usize, to: usize, length: usize) -> String {
         let after = self.destination.bytes();
         let expected = |at: usize| {
@@ -179,7 +179,7 @@ impl Buffers {
         format!("byte {place} of the copy is {:#04x} instead of {:#04x}", after[wrong], expected(wrong))
     }
 
-    /// Nothing was written far from any copy either.
+    /// Whether no byte of the destination has changed, even far from any copy.
     fn is_blank(&self) -> bool {
         self.destination.bytes() == self.blank
     }
@@ -209,7 +209,7 @@ fn every_length_copies_exactly_and_touches_nothing_else() {
     }
 }
 
-/// Every pair of places that `place` makes of `offsets`, for the lengths that are a case of their own somewhere.
+/// Copies between every pair of places that `place` gives for `offsets`, for the lengths at which some copy changes its method.
 fn every_pair(offsets: RangeInclusive<usize>, place: fn(usize) -> Place) {
     let mut buffers = Buffers::new();
     for length in (1..=130).chain([2040, 4095, 4096, 4097, 8192]) {
@@ -225,16 +225,16 @@ fn every_pair(offsets: RangeInclusive<usize>, place: fn(usize) -> Place) {
 }
 
 #[test]
-fn every_pair_of_offsets_behind_a_guard() {
+fn copies_are_exact_at_every_pair_of_offsets_after_a_guard() {
     every_pair(0..=64, Place::Front);
 }
 
 #[test]
-fn every_pair_of_ends_before_a_guard() {
+fn copies_are_exact_at_every_pair_of_ends_before_a_guard() {
     every_pair(0..=64, Place::Back);
 }
 
 #[test]
-fn every_pair_of_offsets_around_the_end_of_a_page() {
+fn copies_are_exact_at_every_pair_of_offsets_around_the_end_of_a_page() {
     every_pair(4032..=4160, Place::Front);
 }

@@ -1,4 +1,4 @@
-//! Copies by relaxed atomics: for processors without code of their own, for loom, and for sanitizers.
+//! Copies by relaxed atomics: for processors without `asm!` blocks, for loom, and for sanitizers.
 
 use crate::protocol::sync::{AtomicU64, Ordering};
 
@@ -13,8 +13,8 @@ pub(crate) unsafe fn from_shared(words: *const AtomicU64, offset: usize, to: *mu
         let byte = offset + at;
         let within = byte % 8;
         let count = (8 - within).min(length - at);
-        // SAFETY: word number byte / 8 holds bytes that the caller vouches for, and `count` bytes at `at` lie
-        // within the `length` bytes at `to`. Relaxed: the record's header word orders the payload.
+        // SAFETY: word number byte / 8 holds bytes that the caller promises, and `count` bytes at `at` lie within the `length`
+        // bytes at `to`. Relaxed: the record's header word orders the payload.
         unsafe {
             let word = (*words.add(byte / 8)).load(Ordering::Relaxed).to_ne_bytes();
             to.add(at).copy_from_nonoverlapping(word.as_ptr().add(within), count);
@@ -23,19 +23,19 @@ pub(crate) unsafe fn from_shared(words: *const AtomicU64, offset: usize, to: *mu
     }
 }
 
-/// Copies `length` bytes into the ring, to `offset` bytes after `words`; never a byte further.
+/// Copies `length` bytes into the ring, to `offset` bytes after `words`. Writes no other byte.
 ///
 /// # Safety
 /// * `from` is readable for `length` bytes and is not shared memory.
-/// * `length` bytes from there on are writable.
+/// * `length` bytes from there are writable.
 pub(crate) unsafe fn to_shared(from: *const u8, words: *const AtomicU64, offset: usize, length: usize) {
     let mut at = 0;
     while at < length {
         let byte = offset + at;
         let within = byte % 8;
         let count = (8 - within).min(length - at);
-        // SAFETY: as in `from_shared`, with the two sides exchanged. A word that is only partly written keeps
-        // its other bytes, which belong to the same record and have no other writer.
+        // SAFETY: as in `from_shared`, with source and destination swapped. A word that is only partly written keeps its other
+        // bytes, which belong to the same record and have no other writer. Relaxed: as in `from_shared`.
         unsafe {
             let word = &*words.add(byte / 8);
             let mut bytes = if count == 8 { [0; 8] } else { word.load(Ordering::Relaxed).to_ne_bytes() };

@@ -1,4 +1,4 @@
-//! Blocks of bytes on x86-64.
+//! Copies of blocks on x86-64.
 
 use crate::protocol::processor::Processor;
 use core::arch::asm;
@@ -8,10 +8,10 @@ macro_rules! ends {
         #[doc = concat!("Copies the first and the last ", $bytes, " bytes of `length`, the first ones last.")]
         ///
         /// # Safety
-        #[doc = concat!("`from` is readable and `to` writable for `length` bytes, ", $bytes, " at least, wherever they lie.")]
+        #[doc = concat!("`from` is readable and `to` writable for `length` bytes, at least ", $bytes, ", at any alignment.")]
         #[inline(always)]
         pub(super) unsafe fn $name(from: *const u8, to: *mut u8, length: usize) {
-            // SAFETY: loads and stores of just these bytes; no stack, no flags, no other effect.
+            // SAFETY: loads and stores exactly these bytes; no stack, no flags, no other effect.
             unsafe {
                 asm!($($code,)+ $($register = out($class) _,)+ from = in(reg) from, to = in(reg) to, length = in(reg) length,
                      options(nostack, preserves_flags));
@@ -36,13 +36,13 @@ ends!(ends_32, "32", xmm_reg, a b c d,
     "movups [{to} + {length} - 16], {d}" "movups [{to} + {length} - 32], {c}"
     "movups [{to} + 16], {b}" "movups [{to}], {a}");
 
-/// Copies `length` bytes by the C library, whose code the compiler does not see either.
+/// Copies `length` bytes by the C library's `memcpy`, called where the compiler does not see it.
 ///
 /// # Safety
 /// `from` is readable and `to` writable for `length` bytes, and they do not overlap.
 #[inline(always)]
 pub(super) unsafe fn memcpy(from: *const u8, to: *mut u8, length: usize) {
-    // SAFETY: a call by the C ABI with the arguments that it asks for; the caller's promises are memcpy's.
+    // SAFETY: a call by the C ABI with the arguments that `memcpy` takes; the caller makes the promises that `memcpy` needs.
     unsafe {
         asm!("call {memcpy}", memcpy = sym libc::memcpy, inout("rdi") to => _, inout("rsi") from => _,
              inout("rdx") length => _, clobber_abi("C"));
@@ -51,8 +51,8 @@ pub(super) unsafe fn memcpy(from: *const u8, to: *mut u8, length: usize) {
 
 /// Copies out of the ring.
 ///
-/// On AMD's Zen 3 to Zen 5 not by `memcpy`, which uses `rep movsb` for so much: that takes up to fifteen times as long on Zen 3 where the
-/// destination's offset in its page is a little above the source's, and a payload stands 8 bytes above a line.
+/// AMD's Zen 3 to Zen 5 use AVX and not `memcpy`, which uses `rep movsb` for these lengths. On Zen 3, that takes up to fifteen times as
+/// long if the destination's offset in its page is slightly above the source's. A payload starts 8 bytes after a line does.
 ///
 /// # Safety
 /// As [`memcpy`], and `length` is at least 256.
@@ -73,8 +73,8 @@ fn prefers_avx() -> bool {
 /// As [`memcpy`], the processor has AVX, and `length` is at least 256.
 #[inline(always)]
 pub(in crate::protocol::copy) unsafe fn copy_by_avx(from: *const u8, to: *mut u8, length: usize) {
-    // SAFETY: whole blocks of 128 bytes from where `to` is aligned, at most 63 bytes after the start; the last 128 bytes, over
-    // those before; and the first 64: all within `length`.
+    // SAFETY: the first 64 bytes; whole blocks of 128 bytes from where `to` is aligned, at most 63 bytes after the start; and the
+    // last 128 bytes, which overlap those: all within `length`.
     unsafe {
         ends_32(from, to, 64);
         let before = to.align_offset(64);
@@ -90,8 +90,8 @@ pub(in crate::protocol::copy) unsafe fn copy_by_avx(from: *const u8, to: *mut u8
 /// As [`memcpy`], and the processor has AVX; `length` is a multiple of 128, and more than 0.
 #[inline(always)]
 unsafe fn copy_128s(from: *const u8, to: *mut u8, length: usize) {
-    // SAFETY: accesses just the `length` bytes of the caller's promise. What vzeroupper clears is among what the ABI lets a
-    // call clear.
+    // SAFETY: accesses exactly the `length` bytes that the caller promises. The ABI lets a call clear the registers that
+    // vzeroupper clears.
     unsafe {
         asm!(
             "2:",

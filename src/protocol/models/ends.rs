@@ -1,11 +1,12 @@
-//! Closing and dying: who hears of it, and what is found before.
+//! Closing and dying: what the peer finds first, and how it learns of the end.
 
-use super::pipe::{FOREVER, Nothing, Pipe, Role, explore, explore_deaths};
-use crate::protocol::bell::WakeMode::{Fence, Never};
+use super::pipe::{Nothing, Pipe, Role, explore, explore_deaths, sleep_for_record};
 use crate::protocol::half::Half;
-use crate::protocol::reader::NoMore;
+use crate::protocol::liveness::PeerDied;
+use crate::protocol::reader::RecvEnd;
 use crate::protocol::sync::{killed_after, spin_loop};
-use crate::protocol::writer::Refusal;
+use crate::protocol::wakeup::WakeMode::{Fence, Never};
+use crate::protocol::writer::ReserveError;
 use loom::thread;
 
 #[test]
@@ -13,7 +14,7 @@ fn a_closing_producer_wakes_a_sleeping_consumer() {
     explore(4, || {
         let (mut producer, mut consumer) = Pipe::used(Fence, 32, &[]);
         let closer = thread::spawn(move || producer.writer.close());
-        assert_eq!(consumer.recv_or_sleep(), Err(Nothing::Ever(NoMore::Closed)));
+        assert_eq!(consumer.recv_or_sleep(), Err(Nothing::Ever(RecvEnd::Closed)));
         closer.join().unwrap();
     });
 }
@@ -24,7 +25,7 @@ fn a_closing_consumer_wakes_a_sleeping_producer() {
         let (mut producer, mut consumer) = Pipe::used(Fence, 32, &[]);
         producer.send(&[1; 8]);
         let closer = thread::spawn(move || consumer.reader.close());
-        assert_eq!(producer.send_or_sleep(&[2; 8]), Err(Refusal::Closed));
+        assert_eq!(producer.send_or_sleep(&[2; 8]), Err(ReserveError::Closed));
         closer.join().unwrap();
     });
 }
@@ -38,9 +39,9 @@ fn the_last_message_is_received_before_the_close() {
             producer.writer.close();
         });
         assert_eq!(consumer.recv_or_end().unwrap(), [1; 8]);
-        // As often as asked.
+        // Every time.
         for _ in 0..2 {
-            assert_eq!(consumer.recv_or_end(), Err(Nothing::Ever(NoMore::Closed)));
+            assert_eq!(consumer.recv_or_end(), Err(Nothing::Ever(RecvEnd::Closed)));
         }
         closer.join().unwrap();
     });
@@ -55,7 +56,7 @@ fn the_last_message_wakes_a_sleeping_consumer_before_the_close() {
             producer.writer.close();
         });
         assert_eq!(consumer.recv_or_sleep().unwrap(), [1; 8]);
-        assert_eq!(consumer.recv_or_sleep(), Err(Nothing::Ever(NoMore::Closed)));
+        assert_eq!(consumer.recv_or_sleep(), Err(Nothing::Ever(RecvEnd::Closed)));
         closer.join().unwrap();
     });
 }
@@ -70,11 +71,11 @@ fn the_last_release_is_seen_with_the_close() {
             consumer.reader.close();
         });
         let mut sent = producer.try_send(&[2; 8]);
-        while sent == Err(Refusal::Full) {
+        while sent == Err(ReserveError::Full) {
             spin_loop();
             sent = producer.try_send(&[2; 8]);
         }
-        if sent == Err(Refusal::Closed) {
+        if sent == Err(ReserveError::Closed) {
             assert_eq!(producer.writer.free(), Ok(32));
         }
         closer.join().unwrap();
@@ -82,7 +83,7 @@ fn the_last_release_is_seen_with_the_close() {
 }
 
 #[test]
-fn an_orderly_end_of_the_producer_is_not_taken_for_its_death() {
+fn an_orderly_end_of_the_producer_is_not_reported_as_its_death() {
     explore(4, || {
         let (mut producer, mut consumer) = Pipe::used(Never, 32, &[]);
         assert_eq!(consumer.try_recv_or_end(), Err(Nothing::Yet));
@@ -92,13 +93,13 @@ fn an_orderly_end_of_the_producer_is_not_taken_for_its_death() {
             producer.writer.close();
             held.give_back();
         });
-        assert_eq!(consumer.look_for_death(|| role.is_free()), Err(Nothing::Yet));
+        assert_eq!(consumer.check_for_death(|| role.is_free()), Err(Nothing::Yet));
         closer.join().unwrap();
     });
 }
 
 #[test]
-fn an_orderly_end_of_the_consumer_is_not_taken_for_its_death() {
+fn an_orderly_end_of_the_consumer_is_not_reported_as_its_death() {
     explore(4, || {
         let (mut producer, mut consumer) = Pipe::used(Never, 32, &[]);
         producer.send(&[1; 8]);
@@ -108,13 +109,13 @@ fn an_orderly_end_of_the_consumer_is_not_taken_for_its_death() {
             consumer.reader.close();
             held.give_back();
         });
-        assert_eq!(producer.look_for_death(8, || role.is_free()), Err(Refusal::Full));
+        assert_eq!(producer.check_for_death(8, || role.is_free()), Ok(Err(ReserveError::Full)));
         closer.join().unwrap();
     });
 }
 
 #[test]
-fn what_the_dead_producer_committed_is_found_before_its_death_is_told() {
+fn a_dead_producers_message_is_found_before_its_death_is_reported() {
     explore_deaths(4, |steps| {
         let (mut producer, mut consumer) = Pipe::used(Never, 32, &[]);
         assert_eq!(consumer.try_recv_or_end(), Err(Nothing::Yet));
@@ -126,14 +127,14 @@ fn what_the_dead_producer_committed_is_found_before_its_death_is_told() {
             (killed, producer.pipe)
         });
         let found = match consumer.try_recv() {
-            Err(Nothing::Yet) => consumer.look_for_death(|| role.is_free()),
+            Err(Nothing::Yet) => consumer.check_for_death(|| role.is_free()),
             other => other,
         };
         let (killed, pipe) = victim.join().unwrap();
         match found {
             Ok(message) => assert_eq!(message, [1; 8]),
             Err(Nothing::Yet) => {}
-            Err(Nothing::Ever(NoMore::Abandoned)) => assert_eq!(pipe.producer().writer.tail(), 0),
+            Err(Nothing::PeerDied) => assert_eq!(pipe.producer().writer.tail(), 0),
             Err(other) => panic!("{other:?}"),
         }
         killed
@@ -141,7 +142,7 @@ fn what_the_dead_producer_committed_is_found_before_its_death_is_told() {
 }
 
 #[test]
-fn what_the_dead_consumer_released_is_found_before_its_death_is_told() {
+fn a_dead_consumers_release_is_found_before_its_death_is_reported() {
     explore_deaths(4, |steps| {
         let (mut producer, mut consumer) = Pipe::used(Never, 32, &[]);
         producer.send(&[1; 8]);
@@ -153,21 +154,23 @@ fn what_the_dead_consumer_released_is_found_before_its_death_is_told() {
             (killed, consumer.pipe)
         });
         let found = match producer.try_send(&[2; 8]) {
-            Err(Refusal::Full) => producer.look_for_death(8, || role.is_free()),
-            sent => sent.map(|_| ()),
+            Err(ReserveError::Full) => {
+                producer.check_for_death(8, || role.is_free()).map(|slot| slot.map(drop))
+            }
+            sent => Ok(sent.map(drop)),
         };
         let (killed, pipe) = victim.join().unwrap();
         match found {
-            Ok(()) | Err(Refusal::Full) => {}
-            Err(Refusal::Abandoned) => assert_eq!(pipe.consumer().reader.head(), 0),
-            Err(other) => panic!("{other:?}"),
+            Ok(Ok(()) | Err(ReserveError::Full)) => {}
+            Err(PeerDied) => assert_eq!(pipe.consumer().reader.head(), 0),
+            Ok(Err(error)) => panic!("{error:?}"),
         }
         killed
     });
 }
 
 #[test]
-fn a_successor_wakes_the_consumer_for_which_the_dead_producer_did_not_ring() {
+fn a_successor_wakes_the_consumer_that_a_dead_producer_did_not_notify() {
     explore_deaths(4, |steps| {
         let (mut producer, mut consumer) = Pipe::used(Fence, 64, &[]);
         assert_eq!(consumer.try_recv_or_end(), Err(Nothing::Yet));
@@ -184,7 +187,7 @@ fn a_successor_wakes_the_consumer_for_which_the_dead_producer_did_not_ring() {
                 break;
             }
             if message.is_err() {
-                consumer.reader.sleep(FOREVER);
+                sleep_for_record(&consumer.reader);
             }
         }
         let (killed, tail) = victim.join().unwrap();
@@ -194,7 +197,7 @@ fn a_successor_wakes_the_consumer_for_which_the_dead_producer_did_not_ring() {
 }
 
 #[test]
-fn a_successor_wakes_the_producer_for_which_the_dead_consumer_did_not_ring() {
+fn a_successor_wakes_the_producer_that_a_dead_consumer_did_not_notify() {
     explore_deaths(4, |steps| {
         let (mut producer, mut consumer) = Pipe::used(Fence, 32, &[]);
         producer.send(&[1; 8]);
@@ -204,7 +207,7 @@ fn a_successor_wakes_the_producer_for_which_the_dead_consumer_did_not_ring() {
                 drop(consumer.recv());
             });
             let mut successor = consumer.pipe.consumer();
-            // It gets the message again only if it was not released.
+            // It receives the message again only if its predecessor did not release it.
             if successor.reader.head() == 0 {
                 assert_eq!(successor.recv(), [1; 8]);
             }

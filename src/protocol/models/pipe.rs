@@ -1,23 +1,24 @@
-//! A pipe in private memory and its two ends, as small as the models need them: the loops of `producer.rs` and
-//! `consumer.rs` around the same `Writer` and `Reader`, without clock, kernel and stopper.
+//! A minimal pipe in private memory, with its two ends. They have the loops of `endpoint/producer.rs` and `endpoint/consumer.rs` around
+//! the same `Writer` and `Reader`, without clock, kernel and cancel handle.
 
-use crate::protocol::bell::WakeMode;
 use crate::protocol::front::{Slot, Uncommitted};
-use crate::protocol::layout::Header;
-use crate::protocol::reader::{Found, NoMore, Reader};
+use crate::protocol::half::Half;
+use crate::protocol::layout::{Counters, Header, Padded, SideState};
+use crate::protocol::liveness::{PeerDied, State};
+use crate::protocol::reader::{Located, Reader, RecvEnd};
 use crate::protocol::record::{self, WORD};
 use crate::protocol::ring::Ring;
-use crate::protocol::sync::{AtomicU64, Ordering, spin_loop};
-use crate::protocol::writer::{Refusal, Writer};
+use crate::protocol::sync::{AtomicU32, AtomicU64, Futex, Ordering, spin_loop};
+use crate::protocol::wakeup::WakeMode;
+use crate::protocol::writer::{ReserveError, Writer};
 use loom::cell::UnsafeCell;
-use std::convert::Infallible;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-/// Explores every order in which the two threads of `model` can take their steps, as far as it takes no more than
-/// `preemptions` switches away from a thread that could go on. LOOM_MAX_PREEMPTIONS overrides it.
+/// Explores every order in which the two threads of `model` can take their steps, with at most `preemptions` switches away from a
+/// thread that could continue. LOOM_MAX_PREEMPTIONS overrides the bound.
 pub(super) fn explore(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     let bound = *builder.preemption_bound.get_or_insert(preemptions);
@@ -31,8 +32,8 @@ pub(super) fn explore(preemptions: usize, model: impl Fn() + Send + Sync + 'stat
     println!("{} orders, at most {bound} switches", orders.load(Ordering::Relaxed));
 }
 
-/// Explores a model with a victim that is killed after no step, one, two, ..., until it is done before that in every
-/// order. The model is given the number of steps, and returns whether its victim was killed.
+/// Explores a model whose victim is killed after no step, one, two, ..., until the victim reaches its end first in every order. The
+/// model takes the number of steps, and returns whether its victim was killed.
 pub(super) fn explore_deaths(preemptions: usize, model: impl Fn(u32) -> bool + Send + Sync + 'static) {
     let model = Arc::new(model);
     for steps in 0.. {
@@ -49,32 +50,78 @@ pub(super) fn explore_deaths(preemptions: usize, model: impl Fn(u32) -> bool + S
     }
 }
 
-/// Sleeps have no end of their own in a model.
-pub(super) const FOREVER: Duration = Duration::MAX;
+/// Sleeps have no timeout in a model.
+const FOREVER: Duration = Duration::MAX;
+
+pub(super) fn sleep_for_space(writer: &Writer, at: u64, length: usize) {
+    if let Some(seen) = writer.prepare_sleep(at, length) {
+        writer.event_count().wait(seen, FOREVER);
+    }
+}
+
+pub(super) fn sleep_for_record(reader: &Reader) {
+    if let Some(seen) = reader.prepare_sleep() {
+        reader.event_count().wait(seen, FOREVER);
+    }
+}
+
+/// Sleeps until the peer's state is no longer `state`.
+pub(super) fn sleep_for_peer(half: &impl Half, state: State) {
+    if let Some(seen) = half.prepare_sleep_for_peer(state) {
+        half.event_count().wait(seen, FOREVER);
+    }
+}
 
 struct Segment {
     wake_mode: WakeMode,
     header: Header,
     words: Vec<AtomicU64>,
-    /// One cell per word of the ring, touched wherever a payload word is: the accesses that a trusted peer makes
-    /// through references. Loom reports each one that is not ordered after the other side's, which the words
-    /// themselves, being atomic, do not tell.
+    /// One cell per word of the ring, touched whenever the payload word is: the accesses that a trusted peer makes through references.
+    /// Loom reports each access that is not ordered after the other side's. For the words themselves it does not, because they are
+    /// atomic.
     in_place: Vec<UnsafeCell<()>>,
 }
 
-/// A pipe that nobody has claimed yet.
+/// The header of a new segment.
+fn header() -> Header {
+    let zero = || AtomicU64::new(0);
+    let side = || {
+        Padded(SideState {
+            state: zero(),
+            event_count: Futex::new(),
+            waiter_epoch: AtomicU32::new(0),
+            wake_threshold: zero(),
+            reported: zero(),
+        })
+    };
+    let counters = || {
+        Padded(Counters { messages: zero(), bytes: zero(), waits: zero(), wakeups: zero(), holder: zero() })
+    };
+    Header {
+        ready: zero(),
+        identity: std::array::from_fn(|_| zero()),
+        tail: Padded(zero()),
+        producer: side(),
+        produced: counters(),
+        head: Padded(zero()),
+        consumer: side(),
+        consumed: counters(),
+    }
+}
+
+/// A pipe whose roles are not claimed yet.
 #[derive(Clone)]
 pub(super) struct Pipe(Arc<Segment>);
 
 impl Pipe {
-    /// Where nobody sleeps, the wake mode is [`WakeMode::Never`]: without the fences, nothing but the order of the
-    /// words themselves holds the two sides together.
+    /// Models in which no thread sleeps use [`WakeMode::Never`]: without the fences, only the orderings of the words themselves
+    /// synchronize the two sides.
     #[allow(clippy::arc_with_non_send_sync, reason = "loom's threads take turns on one")]
     pub(super) fn new(wake_mode: WakeMode, capacity: u64) -> Self {
         let words = capacity / WORD;
         Pipe(Arc::new(Segment {
             wake_mode,
-            header: Header::new(),
+            header: header(),
             words: (0..words).map(|_| AtomicU64::new(0)).collect(),
             in_place: (0..words).map(|_| UnsafeCell::new(())).collect(),
         }))
@@ -83,13 +130,13 @@ impl Pipe {
     fn ring(&self) -> Ring {
         let capacity = self.0.words.len() as u64 * WORD;
         let words = NonNull::from(&self.0.words[..]).cast();
-        // SAFETY: header and words stay in place for as long as the segment lives, of which each end keeps a share.
-        // The only other reference to the words is a shared one, made for a single load (`Consumer::word`).
+        // SAFETY: header and words stay in place while the segment exists, and each end holds an `Arc` of it. The only other
+        // reference to the words is a shared one, for a single load (`Consumer::word`).
         unsafe { Ring::new(NonNull::from(&self.0.header), words, capacity) }
     }
 
-    /// The caller takes care that there is one producer at a time, and that what the last one did happened before:
-    /// outside the models, the kernel does.
+    /// The caller ensures that there is one producer at a time, and that everything its predecessor did happens before. Outside the
+    /// models, the kernel ensures this.
     pub(super) fn producer(&self) -> Producer {
         let writer = Writer::recover(self.ring(), self.0.wake_mode, 2048).expect("a correct pipe");
         Producer { pipe: self.clone(), writer }
@@ -101,7 +148,7 @@ impl Pipe {
         Consumer { pipe: self.clone(), reader, sleeps: 0 }
     }
 
-    /// Both ends of a pipe through which `messages` have gone before: the ring holds what they left behind.
+    /// Both ends of a pipe through which `messages` have passed. The ring still holds their bytes.
     pub(super) fn used(wake_mode: WakeMode, capacity: u64, messages: &[&[u8]]) -> (Producer, Consumer) {
         let pipe = Pipe::new(wake_mode, capacity);
         let (mut producer, mut consumer) = (pipe.producer(), pipe.consumer());
@@ -137,11 +184,11 @@ pub(super) struct Producer {
 }
 
 impl Producer {
-    pub(super) fn try_send(&mut self, message: &[u8]) -> Result<u64, Refusal> {
-        if let Some(here) = self.writer.slot_here(self.writer.front(), message.len()) {
+    pub(super) fn try_send(&mut self, message: &[u8]) -> Result<u64, ReserveError> {
+        if let Some(here) = self.writer.slot_fast(self.writer.front(), message.len()) {
             self.pipe.write_in_place(here.start, message.len());
             here.fill(message);
-            self.writer.commit_here(here, message.len(), 0);
+            self.writer.commit_fast(here, message.len(), 0);
             return Ok(here.start);
         }
         let slot = self.writer.slot(self.writer.tail(), message.len())?;
@@ -155,47 +202,45 @@ impl Producer {
         loop {
             match self.try_send(message) {
                 Ok(_) => return,
-                Err(Refusal::Full) => spin_loop(),
+                Err(ReserveError::Full) => spin_loop(),
                 Err(refusal) => panic!("{refusal:?}"),
             }
         }
     }
 
     /// Sleeps while the ring is full.
-    pub(super) fn send_or_sleep(&mut self, message: &[u8]) -> Result<u64, Refusal> {
+    pub(super) fn send_or_sleep(&mut self, message: &[u8]) -> Result<u64, ReserveError> {
         loop {
             match self.try_send(message) {
-                Err(Refusal::Full) => self.writer.sleep(self.writer.tail(), message.len(), FOREVER),
+                Err(ReserveError::Full) => sleep_for_space(&self.writer, self.writer.tail(), message.len()),
                 done => return done,
             }
         }
     }
 
-    /// After the ring was found full: whether there is space after all, or the consumer has died.
-    pub(super) fn look_for_death(
+    /// After the ring was found full: fails if the consumer died. Finds space that the consumer released before.
+    pub(super) fn check_for_death(
         &mut self,
         length: usize,
         role_is_free: impl FnOnce() -> bool,
-    ) -> Result<(), Refusal> {
-        let at = self.writer.tail();
-        let Ok(looked) = self.writer.look_for_death(at, length, || Ok::<_, Infallible>(role_is_free()));
-        looked.map(|_| ())
+    ) -> Result<Result<Slot, ReserveError>, PeerDied> {
+        self.writer.check_for_death(self.writer.tail(), length, || Ok(role_is_free()))
     }
 
-    /// Reserves `reserved` bytes, fills them with `filler`, writes a shorter message over its start and commits that.
+    /// Reserves `reserved` bytes, fills them with `filler`, writes a shorter message over their start and commits it.
     pub(super) fn send_shorter(&mut self, reserved: usize, filler: u8, message: &[u8]) {
         let (slot, runway) = self.reserve(reserved);
         self.fill(slot, &vec![filler; reserved]);
-        // SAFETY: the ring is there; the message is not longer than the payload.
+        // SAFETY: the ring is mapped; the message is not longer than the payload.
         unsafe { self.writer.payload(slot, reserved).write(0, message, false) };
         self.writer.commit_shortened(runway, slot, reserved, message.len(), 0);
     }
 
-    /// Reserves `reserved` bytes, writes a shorter message there and nothing else, and commits that.
+    /// Reserves `reserved` bytes, writes only a shorter message there, and commits it.
     pub(super) fn send_part(&mut self, reserved: usize, message: &[u8]) {
         let (slot, runway) = self.reserve(reserved);
         self.pipe.write_in_place(slot.start, message.len());
-        // SAFETY: the ring is there; the message is not longer than the payload.
+        // SAFETY: the ring is mapped; the message is not longer than the payload.
         unsafe { self.writer.payload(slot, reserved).write(0, message, false) };
         self.writer.commit_shortened(runway, slot, message.len(), message.len(), 0);
     }
@@ -204,31 +249,31 @@ impl Producer {
     pub(super) fn give_up_reservation(&mut self, reserved: usize, filler: u8) {
         let (slot, _) = self.reserve(reserved);
         self.pipe.write_in_place(slot.start, reserved);
-        // SAFETY: the ring is there; it is the payload's length.
+        // SAFETY: the ring is mapped; the payload has `reserved` bytes.
         unsafe { self.writer.payload(slot, reserved).write(0, &vec![filler; reserved], false) };
     }
 
     fn reserve(&mut self, length: usize) -> (Slot, u64) {
-        let slot = match self.writer.slot_here(self.writer.front(), length) {
+        let slot = match self.writer.slot_fast(self.writer.front(), length) {
             Some(here) => here.slot(),
             None => self.writer.slot(self.writer.tail(), length).expect("space"),
         };
         (slot, self.writer.take_runway())
     }
 
-    /// Sends a batch, and polls while there is no space for the next message of it.
+    /// Sends a batch. Polls while there is no space for its next message.
     pub(super) fn send_batch(&mut self, messages: &[&[u8]]) {
         let batch = self.batch(messages, |_, _, _| spin_loop());
         self.writer.commit_batch(&batch);
     }
 
-    /// Sends a batch, and sleeps while there is no space for the next message of it.
+    /// Sends a batch. Sleeps while there is no space for its next message.
     pub(super) fn send_batch_or_sleep(&mut self, messages: &[&[u8]]) {
-        let batch = self.batch(messages, |writer, at, length| writer.sleep(at, length, FOREVER));
+        let batch = self.batch(messages, sleep_for_space);
         self.writer.commit_batch(&batch);
     }
 
-    /// Does all but commit a batch.
+    /// Writes a batch and does not commit it.
     pub(super) fn give_up_batch(&mut self, messages: &[&[u8]]) {
         self.batch(messages, |_, _, _| panic!("no space"));
     }
@@ -236,20 +281,21 @@ impl Producer {
     fn batch(&mut self, messages: &[&[u8]], wait: impl Fn(&Writer, u64, usize)) -> Uncommitted {
         let mut batch = self.writer.begin();
         for message in messages {
-            if let Some(here) = self.writer.slot_here(&batch.front, message.len()) {
+            if let Some(here) = self.writer.slot_fast(&batch.front, message.len()) {
                 self.pipe.write_in_place(here.start, message.len());
-                self.writer.append_here(&mut batch, here, message, 0);
+                self.writer.append_fast(&mut batch, here, message, 0);
                 continue;
             }
             let at = batch.front.at;
             let slot = loop {
                 match self.writer.slot(at, message.len()) {
-                    Err(Refusal::Full) => wait(&self.writer, at, message.len()),
+                    Err(ReserveError::Full) => wait(&self.writer, at, message.len()),
                     found => break found.expect("a peer that has not closed"),
                 }
             };
             self.pipe.write_in_place(slot.start, message.len());
-            self.writer.append(&mut batch, slot, message, 0, false);
+            self.writer.fill(slot, message, false);
+            self.writer.append(&mut batch, slot, message.len(), 0);
         }
         batch
     }
@@ -270,33 +316,33 @@ pub(super) struct Consumer {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Nothing {
     Yet,
-    Ever(NoMore),
+    Ever(RecvEnd),
+    PeerDied,
 }
 
 impl Consumer {
     /// Looks for a record at `at` and takes its message, without releasing it.
-    pub(super) fn peek(&mut self, at: u64) -> Result<(Found, Vec<u8>), Nothing> {
+    pub(super) fn peek(&mut self, at: u64) -> Result<(Located, Vec<u8>), Nothing> {
         let found = self.look(at)?;
         Ok((found, self.read(found)))
     }
 
-    fn look(&mut self, at: u64) -> Result<Found, Nothing> {
-        let looked =
-            if at == self.reader.head() { self.reader.look() } else { self.reader.look_further(at, 0) };
-        let looked = looked.map_err(|corruption| Nothing::Ever(NoMore::Corrupt(corruption)))?;
+    fn look(&mut self, at: u64) -> Result<Located, Nothing> {
+        let looked = if at == self.reader.head() { self.reader.peek() } else { self.reader.peek_next(at, 0) };
+        let looked = looked.map_err(|corruption| Nothing::Ever(RecvEnd::Corrupt(corruption)))?;
         looked.ok_or(Nothing::Yet)
     }
 
-    fn read(&self, found: Found) -> Vec<u8> {
+    fn read(&self, found: Located) -> Vec<u8> {
         let payload = found.payload();
         let mut message = vec![0; payload.length()];
-        // SAFETY: the ring is there, and `message` has the payload's length.
+        // SAFETY: the ring is mapped, and `message` has the payload's length.
         unsafe { payload.read(message.as_mut_ptr()) };
         self.pipe.read_in_place(found.start, message.len());
         message
     }
 
-    fn take(&mut self, found: Found) -> Vec<u8> {
+    fn take(&mut self, found: Located) -> Vec<u8> {
         let message = self.read(found);
         self.reader.release(found.end, found.limit, 1, message.len() as u64);
         message
@@ -307,12 +353,12 @@ impl Consumer {
         Ok(self.take(found))
     }
 
-    /// Takes all messages that are there, up to `limit`, and releases them together.
+    /// Takes the messages that are there, up to `limit`, and releases them together.
     pub(super) fn drain(&mut self, limit: usize) -> Vec<Vec<u8>> {
         let (mut end, mut messages, mut bytes) = (self.reader.head(), vec![], 0);
         let mut end_limit = self.reader.limit();
         while messages.len() < limit {
-            let looked = self.reader.look_further(end, end_limit);
+            let looked = self.reader.peek_next(end, end_limit);
             let Some(found) = looked.expect("a correct pipe") else { break };
             messages.push(self.read(found));
             bytes += found.length() as u64;
@@ -331,8 +377,8 @@ impl Consumer {
             if !taken.is_empty() {
                 return taken;
             }
-            assert_eq!(self.reader.look_for_end(), Ok(None));
-            self.reader.sleep(FOREVER);
+            assert_eq!(self.reader.peek_end(), Ok(None));
+            sleep_for_record(&self.reader);
         }
     }
 
@@ -347,20 +393,24 @@ impl Consumer {
         }
     }
 
-    /// Takes the next message, or finds that the producer has closed.
+    /// Takes the next message. Fails if the producer has closed.
     pub(super) fn try_recv_or_end(&mut self) -> Result<Vec<u8>, Nothing> {
         match self.try_recv() {
             Err(Nothing::Yet) => {
-                let found = self.reader.look_for_end().map_err(Nothing::Ever)?.ok_or(Nothing::Yet)?;
+                let found = self.reader.peek_end().map_err(Nothing::Ever)?.ok_or(Nothing::Yet)?;
                 Ok(self.take(found))
             }
             other => other,
         }
     }
 
-    /// After the ring was found empty: takes what is there after all, or finds that the producer has died.
-    pub(super) fn look_for_death(&mut self, role_is_free: impl FnOnce() -> bool) -> Result<Vec<u8>, Nothing> {
-        let Ok(looked) = self.reader.look_for_death(|| Ok::<_, Infallible>(role_is_free()));
+    /// After the ring was found empty: fails if the producer died. Takes a message that it committed before.
+    pub(super) fn check_for_death(
+        &mut self,
+        role_is_free: impl FnOnce() -> bool,
+    ) -> Result<Vec<u8>, Nothing> {
+        let looked = self.reader.check_for_death::<PeerDied>(|| Ok(role_is_free()));
+        let looked = looked.map_err(|PeerDied| Nothing::PeerDied)?;
         let found = looked.map_err(Nothing::Ever)?.ok_or(Nothing::Yet)?;
         Ok(self.take(found))
     }
@@ -381,7 +431,7 @@ impl Consumer {
             match self.try_recv_or_end() {
                 Err(Nothing::Yet) => {
                     self.sleeps += 1;
-                    self.reader.sleep(FOREVER);
+                    sleep_for_record(&self.reader);
                 }
                 done => return done,
             }
@@ -390,22 +440,22 @@ impl Consumer {
 
     /// The word of the ring at `position`.
     pub(super) fn word(&self, position: u64) -> u64 {
-        // Relaxed: what the model's reader has Acquired before is all that it asks for.
+        // Relaxed: the models call this only for words that their reader has already acquired.
         self.pipe.0.words[(position / WORD) as usize % self.pipe.0.words.len()].load(Ordering::Relaxed)
     }
 }
 
-/// A role as the kernel keeps it: held until its holder gives it back, or is dead.
+/// A role as the kernel provides it: held until its holder releases it or dies.
 #[derive(Clone)]
 pub(super) struct Role(Arc<loom::sync::atomic::AtomicBool>);
 
 impl Role {
-    /// One that somebody holds.
+    /// A role that is held.
     pub(super) fn held() -> Self {
         Role(Arc::new(loom::sync::atomic::AtomicBool::new(true)))
     }
 
-    // The kernel orders a process that finds a role free, or claims it, after the one that held it.
+    // The kernel orders a process that finds a role free, or claims it, after the previous holder.
 
     pub(super) fn give_back(&self) {
         // ORDERING: Release, pairs with the Acquire loads in `claim` and `is_free`.

@@ -1,15 +1,15 @@
-//! Publishing and releasing: what one side may believe of what it finds of the other's.
+//! Publishing and releasing: what one side may conclude from the words that the other side has stored.
 
 use super::pipe::{Nothing, Pipe, explore};
-use crate::protocol::bell::WakeMode::Never;
 use crate::protocol::record;
 use crate::protocol::sync::spin_loop;
+use crate::protocol::wakeup::WakeMode::Never;
 use loom::thread;
 
 #[test]
 fn messages_arrive_whole_and_in_order_across_the_wrap() {
     explore(4, || {
-        // The next record stands at 32, and one of 24 bytes does not fit behind it.
+        // The next record goes to 32, and a record of 24 bytes does not fit after it.
         let (mut producer, mut consumer) = Pipe::used(Never, 64, &[&[0xEE; 24]]);
         let sender = thread::spawn(move || {
             producer.send(&[1; 13]);
@@ -24,9 +24,9 @@ fn messages_arrive_whole_and_in_order_across_the_wrap() {
 }
 
 #[test]
-fn a_full_ring_is_written_again_only_behind_what_was_released() {
+fn a_full_ring_is_overwritten_only_where_it_was_released() {
     explore(4, || {
-        // The second record does not fit behind the first, and at the start of the ring it overlaps it.
+        // The second record does not fit after the first, and at the start of the ring it overlaps the first.
         let (mut producer, mut consumer) = Pipe::used(Never, 64, &[&[]]);
         producer.try_send(&[1; 24]).unwrap();
         let sender = thread::spawn(move || {
@@ -41,9 +41,9 @@ fn a_full_ring_is_written_again_only_behind_what_was_released() {
 }
 
 #[test]
-fn one_record_at_a_time_goes_through_the_smallest_ring() {
+fn the_smallest_ring_passes_one_record_at_a_time() {
     explore(4, || {
-        // One record and the header word behind it fill the ring.
+        // One record and the header word after it fill the ring.
         let (mut producer, mut consumer) = Pipe::used(Never, 32, &[]);
         let sender = thread::spawn(move || {
             for n in 1..=3 {
@@ -58,7 +58,7 @@ fn one_record_at_a_time_goes_through_the_smallest_ring() {
 }
 
 #[test]
-fn what_the_last_lap_left_behind_is_not_taken_for_a_message() {
+fn stale_bytes_of_the_last_lap_are_not_a_message() {
     explore(4, || {
         // The payload of the first message is a header word, at index 8.
         let phantom = record::header(0, 7).to_ne_bytes();
@@ -67,7 +67,7 @@ fn what_the_last_lap_left_behind_is_not_taken_for_a_message() {
             producer.send(&[]);
             producer.send(&[2; 8]);
         });
-        assert_eq!(consumer.recv(), []);
+        assert_eq!(consumer.recv(), b"");
         assert_eq!(consumer.recv(), [2; 8]);
         assert_eq!(consumer.try_recv(), Err(Nothing::Yet));
         sender.join().unwrap();
@@ -75,7 +75,7 @@ fn what_the_last_lap_left_behind_is_not_taken_for_a_message() {
 }
 
 #[test]
-fn a_shorter_commit_leaves_nothing_of_the_longer_reservation() {
+fn a_shorter_commit_leaves_no_trace_of_the_longer_reservation() {
     explore(4, || {
         let (mut producer, mut consumer) = Pipe::used(Never, 64, &[]);
         let sender = thread::spawn(move || {
@@ -83,22 +83,23 @@ fn a_shorter_commit_leaves_nothing_of_the_longer_reservation() {
             producer.send(&[2; 8]);
         });
         assert_eq!(consumer.recv(), [1; 3]);
-        // The padding is clear as well.
+        // The padding is zero too.
         assert_eq!(consumer.word(8).to_ne_bytes(), [1, 1, 1, 0, 0, 0, 0, 0]);
         assert_eq!(consumer.recv(), [2; 8]);
         sender.join().unwrap();
     });
 }
 
-/// Four records that fill a ring of 128 bytes, and of which no word is zero that starts a line.
+/// Four records that fill a ring of 128 bytes. None of their words that start a line is zero.
 const A_LAP: &[&[u8]] = &[&[0xEE_u8; 24] as &[u8]; 4];
 
 #[test]
-fn what_lies_behind_the_runway_is_not_taken_for_a_message() {
+fn stale_bytes_after_the_runway_are_not_a_message() {
     explore(3, || {
         let (mut producer, mut consumer) = Pipe::used(Never, 128, A_LAP);
         let sender = thread::spawn(move || {
-            // The first one sees to a runway for the second one, at the end of which a third one would end where a line starts.
+            // The first message leaves a runway for the second one. The third one would end where that runway ends, at the start of a
+            // line.
             (1..=3).for_each(|n| producer.send(&[n; 8]));
         });
         for n in 1..=3 {
@@ -110,45 +111,45 @@ fn what_lies_behind_the_runway_is_not_taken_for_a_message() {
 }
 
 #[test]
-fn a_reservation_that_is_given_up_leaves_nothing() {
+fn an_abandoned_reservation_leaves_no_message() {
     explore(3, || {
         let (mut producer, mut consumer) = Pipe::used(Never, 128, A_LAP);
         let sender = thread::spawn(move || {
-            // The lines behind it are cleared with this one.
+            // Sending this message clears the lines after it.
             producer.send(&[1; 8]);
             producer.give_up_reservation(24, 0xFF);
-            // The second one ends where a line starts to which the reservation has written.
+            // The second empty message ends at the start of a line that the reservation has written to.
             producer.send(&[]);
             producer.send(&[]);
         });
         assert_eq!(consumer.recv(), [1; 8]);
-        assert_eq!(consumer.recv(), []);
-        assert_eq!(consumer.recv(), []);
+        assert_eq!(consumer.recv(), b"");
+        assert_eq!(consumer.recv(), b"");
         assert_eq!(consumer.try_recv(), Err(Nothing::Yet));
         sender.join().unwrap();
     });
 }
 
 #[test]
-fn a_shorter_commit_behind_a_wrap_is_found_there() {
+fn a_shorter_commit_after_a_wrap_is_found() {
     explore(3, || {
-        // The next record stands at 112, where there is a runway of one word.
+        // The next record goes to 112, where the runway is one word long.
         let before: &[&[u8]] = &[&[0xEE; 24], &[0xEE; 24], &[0xEE; 8], &[0xEE; 8], &[0xEE; 8]];
         let (mut producer, mut consumer) = Pipe::used(Never, 64, before);
         let sender = thread::spawn(move || {
-            // The reservation does not fit before the end of the ring. What is committed would.
+            // The reservation does not fit before the end of the ring. The committed message would.
             producer.send_part(16, &[]);
             producer.send(&[2; 8]);
             assert_eq!(producer.writer.tail(), 152);
         });
-        assert_eq!(consumer.recv(), []);
+        assert_eq!(consumer.recv(), b"");
         assert_eq!(consumer.reader.head(), 136);
         assert_eq!(consumer.recv(), [2; 8]);
         sender.join().unwrap();
     });
 }
 
-/// The batch arrives whole as soon as any of it does.
+/// Checks that the whole batch arrives as soon as any part of it does.
 fn arrives_at_once(before: &'static [&'static [u8]], batch: &'static [&'static [u8]], end: u64) {
     explore(4, move || {
         let (mut producer, mut consumer) = Pipe::used(Never, 64, before);
@@ -191,9 +192,9 @@ fn a_batch_with_a_wrap_before_its_first_record_arrives_all_at_once() {
 }
 
 #[test]
-fn a_batch_waits_in_its_middle_for_what_is_released() {
+fn a_batch_waits_halfway_for_released_space() {
     explore(4, || {
-        // There is space for the first record of the batch; the second one goes where the message before it was.
+        // There is space for the first record of the batch. The second one goes where the earlier message is.
         let (mut producer, mut consumer) = Pipe::used(Never, 64, &[&[0xEE; 8]]);
         producer.try_send(&[1; 16]).unwrap();
         let sender = thread::spawn(move || {
@@ -212,13 +213,13 @@ fn a_batch_waits_in_its_middle_for_what_is_released() {
 }
 
 #[test]
-fn a_batch_that_is_given_up_leaves_nothing() {
+fn an_abandoned_batch_leaves_no_message() {
     explore(4, || {
         let (mut producer, mut consumer) = Pipe::used(Never, 64, &[]);
         let sender = thread::spawn(move || {
-            // The lines behind it are cleared with this one.
+            // Sending this message clears the lines after it.
             producer.send(&[1; 8]);
-            // The second record of what is given up begins a line, where the next message ends.
+            // The second record of the abandoned batch starts a line, where the next message ends.
             producer.give_up_batch(&[&[0xFF; 8], &[0xFF; 8]]);
             producer.send(&[2; 8]);
         });
@@ -230,9 +231,9 @@ fn a_batch_that_is_given_up_leaves_nothing() {
 }
 
 #[test]
-fn what_is_released_together_is_written_again_only_then() {
+fn records_released_together_are_overwritten_only_after_their_release() {
     explore(4, || {
-        // Two records are there; the third overlaps the first.
+        // The ring holds two records. The third overlaps the first.
         let (mut producer, mut consumer) = Pipe::used(Never, 64, &[&[]]);
         producer.try_send(&[1; 16]).unwrap();
         producer.try_send(&[2; 8]).unwrap();

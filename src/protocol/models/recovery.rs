@@ -1,9 +1,9 @@
-//! Dying at each step: what a successor makes of it, while the other side goes on.
+//! Dying at each step: how a successor recovers, while the other side continues.
 
 use super::pipe::{Nothing, Pipe, Producer, explore, explore_deaths};
-use crate::protocol::bell::WakeMode::Never;
 use crate::protocol::half::Half;
 use crate::protocol::sync::{Ordering, killed_after};
+use crate::protocol::wakeup::WakeMode::Never;
 use loom::thread;
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
@@ -11,10 +11,9 @@ use std::sync::{Arc, Mutex};
 
 const LAST: [u8; 5] = [9; 5];
 
-/// A producer is killed while it does its `work`; its successor sends one message more. The consumer, which goes on
-/// all the while, and often gets ahead of the tail that the dead one left in the header, receives one of `outcomes`
-/// before that, by the tail that the successor found: nothing, the work, or the part of it that may stand alone. Each
-/// outcome occurs.
+/// Kills a producer during its `work`. Its successor sends one more message. Meanwhile the consumer continues, and often gets ahead of
+/// the tail that the dead producer left in the header. Before the successor's message, it receives one of the `outcomes`, which depends
+/// on the tail that the successor found: nothing, the whole work, or a part of it that is valid alone. Each outcome occurs.
 fn loses_nothing(
     capacity: u64,
     before: &'static [&'static [u8]],
@@ -50,42 +49,42 @@ fn loses_nothing(
 }
 
 #[test]
-fn a_record_is_there_or_not_wherever_its_producer_is_killed() {
+fn a_record_is_complete_or_absent_wherever_its_producer_is_killed() {
     loses_nothing(64, &[], |producer| producer.send(&[1; 13]), &[(0, &[]), (24, &[&[1; 13]])]);
 }
 
 #[test]
-fn a_record_behind_a_wrap_is_there_or_not_wherever_its_producer_is_killed() {
+fn a_record_after_a_wrap_is_complete_or_absent_wherever_its_producer_is_killed() {
     let before: &[&[u8]] = &[&[0xEE; 24], &[0xEE; 8]];
     loses_nothing(64, before, |producer| producer.send(&[1; 16]), &[(48, &[]), (88, &[&[1; 16]])]);
 }
 
 #[test]
-fn a_shorter_commit_is_there_or_not_wherever_its_producer_is_killed() {
+fn a_shorter_commit_is_complete_or_absent_wherever_its_producer_is_killed() {
     let work = |producer: &mut Producer| producer.send_shorter(24, 0xFF, &[1; 3]);
     loses_nothing(64, &[], work, &[(0, &[]), (16, &[&[1; 3]])]);
 }
 
 #[test]
-fn a_batch_is_there_or_not_wherever_its_producer_is_killed() {
+fn a_batch_is_complete_or_absent_wherever_its_producer_is_killed() {
     let work = |producer: &mut Producer| producer.send_batch(&[&[1; 8], &[2; 8]]);
     loses_nothing(64, &[], work, &[(0, &[]), (32, &[&[1; 8], &[2; 8]])]);
 }
 
 #[test]
-fn a_batch_with_a_wrap_inside_is_there_or_not_wherever_its_producer_is_killed() {
+fn a_batch_with_a_wrap_inside_is_complete_or_absent_wherever_its_producer_is_killed() {
     let work = |producer: &mut Producer| producer.send_batch(&[&[1; 8], &[2; 16]]);
     loses_nothing(64, &[&[0xEE; 24]], work, &[(32, &[]), (88, &[&[1; 8], &[2; 16]])]);
 }
 
 #[test]
-fn a_batch_with_a_wrap_before_it_is_there_or_not_wherever_its_producer_is_killed() {
+fn a_batch_with_a_wrap_before_it_is_complete_or_absent_wherever_its_producer_is_killed() {
     let work = |producer: &mut Producer| producer.send_batch(&[&[1; 16], &[2; 8]]);
     loses_nothing(64, &[&[0xEE; 24], &[0xEE; 8]], work, &[(48, &[]), (104, &[&[1; 16], &[2; 8]])]);
 }
 
 #[test]
-fn messages_are_there_up_to_one_wherever_their_producer_is_killed() {
+fn a_prefix_of_the_messages_is_complete_wherever_their_producer_is_killed() {
     let work = |producer: &mut Producer| {
         producer.send(&[1; 8]);
         producer.send(&[2; 8]);
@@ -94,7 +93,7 @@ fn messages_are_there_up_to_one_wherever_their_producer_is_killed() {
 }
 
 #[test]
-fn a_recovery_can_be_made_again_wherever_it_is_killed() {
+fn a_recovery_killed_at_any_step_can_be_repeated() {
     let occurred = Arc::new(AtomicBool::new(false));
     let tail_was_behind_head = occurred.clone();
     explore_deaths(3, move |steps| {
@@ -128,7 +127,7 @@ fn a_recovery_can_be_made_again_wherever_it_is_killed() {
 
 #[test]
 fn producers_killed_one_after_the_other_lose_nothing() {
-    // Message n stands at 16 * (n - 1).
+    // Message n is at 16 * (n - 1).
     fn next(producer: &Producer) -> u8 {
         (producer.writer.tail() / 16) as u8 + 1
     }
@@ -140,7 +139,7 @@ fn producers_killed_one_after_the_other_lose_nothing() {
     explore_deaths(3, |steps| {
         let pipe = Pipe::new(Never, 32);
         let mut consumer = pipe.consumer();
-        // Two before, so that the tail in the header lags behind as far as it can; one while the consumer goes on.
+        // Two victims first, so that the tail in the header lags behind as far as it can; then one while the consumer continues.
         let mut n = 1;
         for _ in 0..2 {
             killed_after(steps, || begin_and_send(&pipe));
@@ -171,7 +170,7 @@ fn producers_killed_one_after_the_other_lose_nothing() {
 }
 
 #[test]
-fn what_a_killed_consumer_did_not_release_comes_again() {
+fn messages_that_a_killed_consumer_did_not_release_are_received_again() {
     explore_deaths(2, |steps| {
         let (mut producer, mut consumer) = Pipe::used(Never, 64, &[]);
         let victim = thread::spawn(move || {
@@ -182,7 +181,7 @@ fn what_a_killed_consumer_did_not_release_comes_again() {
                 }
             });
             let mut successor = consumer.pipe.consumer();
-            // Message n stands at 16 * (n - 1).
+            // Message n is at 16 * (n - 1).
             let released = (successor.reader.head() / 16) as u8;
             for n in released + 1..=2 {
                 assert_eq!(successor.recv(), [n; 8]);
@@ -197,9 +196,9 @@ fn what_a_killed_consumer_did_not_release_comes_again() {
 }
 
 #[test]
-fn a_successor_writes_only_behind_what_was_released() {
+fn a_successor_overwrites_only_what_was_released() {
     explore(4, || {
-        // As in `a_full_ring_is_written_again_only_behind_what_was_released`.
+        // As in `a_full_ring_is_overwritten_only_where_it_was_released`.
         let (mut producer, mut consumer) = Pipe::used(Never, 64, &[&[]]);
         producer.send(&[1; 24]);
         let sender = thread::spawn(move || {
@@ -214,7 +213,7 @@ fn a_successor_writes_only_behind_what_was_released() {
 }
 
 #[test]
-fn what_the_dead_producer_committed_is_seen_with_its_successor() {
+fn a_dead_producers_message_is_seen_with_its_successor() {
     explore_deaths(4, |steps| {
         let (mut producer, mut consumer) = Pipe::used(Never, 64, &[]);
         let first = consumer.reader.peer_state();
@@ -222,7 +221,7 @@ fn what_the_dead_producer_committed_is_seen_with_its_successor() {
             let killed = killed_after(steps, || producer.send(&[1; 8]));
             (killed, producer.pipe.producer().writer.tail())
         });
-        // No polling: loom does not let a thread that yields see again what it saw before.
+        // No polling: in loom, a thread that has yielded cannot read an older value again.
         let mut found = consumer.try_recv();
         let succeeded = consumer.reader.peer_state() != first;
         if found == Err(Nothing::Yet) {

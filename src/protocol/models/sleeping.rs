@@ -1,11 +1,10 @@
-//! Sleeping and waking: the modelled futex has no timeout, so that a wake-up that is lost is a deadlock, which loom
-//! reports.
+//! Sleeping and waking. The modelled futex has no timeout, so a lost wake-up is a deadlock, which loom reports.
 
-use super::pipe::{FOREVER, Nothing, Pipe, explore};
-use crate::protocol::bell::WakeMode::Fence;
+use super::pipe::{Nothing, Pipe, explore, sleep_for_peer, sleep_for_record, sleep_for_space};
 use crate::protocol::half::Half;
-use crate::protocol::peer::{Phase, State};
+use crate::protocol::liveness::{Phase, State};
 use crate::protocol::sync::{Ordering, killed_after};
+use crate::protocol::wakeup::WakeMode::Fence;
 use loom::thread;
 
 #[test]
@@ -33,7 +32,7 @@ fn released_space_wakes_a_sleeping_producer() {
             producer.send(&[n; 8]);
         }
         let sender = thread::spawn(move || {
-            // It goes to the start of the ring, for which the first message must go as well as the second.
+            // The record goes to the start of the ring, so the consumer must release the first message and the second.
             assert_eq!(producer.send_or_sleep(&[4; 16]), Ok(64));
         });
         for n in 1..=2 {
@@ -63,9 +62,9 @@ fn both_sides_sleep_and_wake_each_other() {
 }
 
 #[test]
-fn both_sides_sleep_over_batches_and_what_is_released_together() {
+fn both_sides_sleep_between_batches_and_drains() {
     explore(3, || {
-        // The second batch needs the space of the first message at least, the third of all.
+        // The last record goes to the start of the ring, so the consumer must release the whole first batch.
         let (mut producer, mut consumer) = Pipe::used(Fence, 64, &[]);
         let sender = thread::spawn(move || {
             producer.send_batch_or_sleep(&[&[1; 8], &[2; 8]]);
@@ -81,12 +80,12 @@ fn both_sides_sleep_over_batches_and_what_is_released_together() {
 }
 
 #[test]
-fn a_producer_that_slept_for_something_else_is_woken_for_space() {
+fn a_producer_that_waited_for_a_peer_wakes_for_space() {
     explore(4, || {
         let (mut producer, mut consumer) = Pipe::used(Fence, 32, &[]);
         producer.send(&[1; 8]);
-        // It has waited for a consumer before, for which no head is enough.
-        producer.writer.sleep_for_peer(State::IMPOSSIBLE, FOREVER);
+        // It waited for a consumer before, with a threshold that no head reaches.
+        sleep_for_peer(&producer.writer, State::IMPOSSIBLE);
         let sender = thread::spawn(move || {
             producer.send_or_sleep(&[2; 8]).unwrap();
         });
@@ -96,14 +95,14 @@ fn a_producer_that_slept_for_something_else_is_woken_for_space() {
 }
 
 #[test]
-fn a_newcomer_wakes_a_producer_that_waits_for_it() {
+fn an_attaching_consumer_wakes_a_waiting_producer() {
     explore(4, || {
         let pipe = Pipe::new(Fence, 32);
         let producer = pipe.producer();
         let waiting = thread::spawn(move || {
             let never = State::new(0, Phase::Never);
             while producer.writer.peer_state() == never {
-                producer.writer.sleep_for_peer(never, FOREVER);
+                sleep_for_peer(&producer.writer, never);
             }
         });
         let _consumer = pipe.consumer();
@@ -112,14 +111,14 @@ fn a_newcomer_wakes_a_producer_that_waits_for_it() {
 }
 
 #[test]
-fn a_newcomer_wakes_a_consumer_that_waits_for_it() {
+fn an_attaching_producer_wakes_a_waiting_consumer() {
     explore(4, || {
         let pipe = Pipe::new(Fence, 32);
         let consumer = pipe.consumer();
         let waiting = thread::spawn(move || {
             let never = State::new(0, Phase::Never);
             while consumer.reader.peer_state() == never {
-                consumer.reader.sleep_for_peer(never, FOREVER);
+                sleep_for_peer(&consumer.reader, never);
             }
         });
         let _producer = pipe.producer();
@@ -128,12 +127,12 @@ fn a_newcomer_wakes_a_consumer_that_waits_for_it() {
 }
 
 #[test]
-fn a_consumer_sleeps_well_after_a_predecessor_died_asleep() {
+fn a_consumer_wakes_after_its_predecessor_died_asleep() {
     explore(4, || {
         let (mut producer, mut consumer) = Pipe::used(Fence, 64, &[]);
         assert_eq!(consumer.try_recv_or_end(), Err(Nothing::Yet));
-        // Killed after it has stored its ticket.
-        assert!(killed_after(1, || consumer.reader.sleep(FOREVER)));
+        // Killed after storing its waiter epoch.
+        assert!(killed_after(1, || sleep_for_record(&consumer.reader)));
         let sender = thread::spawn(move || {
             producer.send(&[1; 8]);
             producer.send(&[2; 8]);
@@ -147,13 +146,13 @@ fn a_consumer_sleeps_well_after_a_predecessor_died_asleep() {
 }
 
 #[test]
-fn a_producer_sleeps_well_after_a_predecessor_died_asleep() {
+fn a_producer_wakes_after_its_predecessor_died_asleep() {
     explore(4, || {
         let (mut producer, mut consumer) = Pipe::used(Fence, 32, &[]);
         producer.send(&[1; 8]);
-        // Killed after it has stored what it waits for, and its ticket.
+        // Killed after storing its threshold and its waiter epoch.
         let at = producer.writer.tail();
-        assert!(killed_after(2, || producer.writer.sleep(at, 8, FOREVER)));
+        assert!(killed_after(2, || sleep_for_space(&producer.writer, at, 8)));
         let receiver = thread::spawn(move || {
             for n in 1..=3 {
                 assert_eq!(consumer.recv(), [n; 8]);
@@ -168,16 +167,16 @@ fn a_producer_sleeps_well_after_a_predecessor_died_asleep() {
 }
 
 #[test]
-fn nobody_is_woken_for_the_ticket_of_a_predecessor() {
+fn a_predecessors_waiter_epoch_causes_no_wakeup() {
     explore(4, || {
         let (mut producer, mut consumer) = Pipe::used(Fence, 32, &[]);
         assert_eq!(consumer.try_recv_or_end(), Err(Nothing::Yet));
-        assert!(killed_after(1, || consumer.reader.sleep(FOREVER)));
+        assert!(killed_after(1, || sleep_for_record(&consumer.reader)));
         let sender = thread::spawn(move || {
-            // It rings for the dead consumer, or for nobody. Then it dies in its sleep as well.
+            // It may notify the dead consumer. Then it dies in its own sleep.
             producer.send(&[1; 8]);
             let at = producer.writer.tail();
-            killed_after(2, || producer.writer.sleep(at, 8, FOREVER));
+            killed_after(2, || sleep_for_space(&producer.writer, at, 8));
             producer.pipe.producer()
         });
         let pipe = consumer.pipe.clone();

@@ -1,33 +1,33 @@
-//! Taking over: what the other side hears of two that hold a role one after the other, epoch by epoch.
+//! Succession: what one side learns about two processes that hold the other role one after the other, epoch by epoch.
 
-use super::pipe::{Consumer, FOREVER, Nothing, Pipe, Role, explore, explore_deaths};
-use crate::protocol::bell::WakeMode::{Fence, Never};
+use super::pipe::{Consumer, Nothing, Pipe, Role, explore, explore_deaths, sleep_for_peer};
 use crate::protocol::half::Half;
-use crate::protocol::peer::Phase;
-use crate::protocol::reader::NoMore;
+use crate::protocol::liveness::{PeerDied, Phase};
+use crate::protocol::reader::RecvEnd;
 use crate::protocol::sync::{Ordering, killed_after, spin_loop};
-use crate::protocol::writer::Refusal;
+use crate::protocol::wakeup::WakeMode::{Fence, Never};
+use crate::protocol::writer::ReserveError;
 use loom::thread;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 const LAST: [u8; 5] = [9; 5];
 
-/// Takes messages up to `LAST`, and asks about the producer's death whenever there is none. Returns them, and how many of
-/// them had come when the death was told.
+/// Takes messages up to `LAST`, and checks for the producer's death whenever there is no message. Returns the messages, and how many of
+/// them came before the death was reported.
 fn receive_and_mourn(consumer: &mut Consumer, role: &Role) -> (Vec<Vec<u8>>, Option<usize>) {
     let (mut received, mut death) = (vec![], None);
     loop {
         let found = match consumer.try_recv_or_end() {
-            Err(Nothing::Yet) => consumer.look_for_death(|| role.is_free()),
+            Err(Nothing::Yet) => consumer.check_for_death(|| role.is_free()),
             found => found,
         };
         match found {
             Ok(message) if message == LAST => return (received, death),
             Ok(message) => received.push(message),
             Err(Nothing::Yet) => spin_loop(),
-            Err(Nothing::Ever(NoMore::Abandoned)) => {
-                assert_eq!(death, None, "told twice");
+            Err(Nothing::PeerDied) => {
+                assert_eq!(death, None, "reported twice");
                 death = Some(received.len());
             }
             Err(nothing) => panic!("{nothing:?}"),
@@ -36,7 +36,7 @@ fn receive_and_mourn(consumer: &mut Consumer, role: &Role) -> (Vec<Vec<u8>>, Opt
 }
 
 #[test]
-fn the_death_of_a_producer_is_told_once_at_most_and_behind_its_messages() {
+fn the_death_of_a_producer_is_reported_at_most_once_and_after_its_messages() {
     let told = Arc::new(AtomicU32::new(0));
     let count = told.clone();
     explore_deaths(3, move |steps| {
@@ -57,7 +57,7 @@ fn the_death_of_a_producer_is_told_once_at_most_and_behind_its_messages() {
         let (killed, tail) = victim.join().unwrap();
         assert_eq!(received, vec![vec![1; 8]; tail as usize / 16]);
         if let Some(before) = death {
-            assert_eq!(before, received.len(), "told before its last message");
+            assert_eq!(before, received.len(), "reported before its last message");
             count.fetch_add(1, Ordering::Relaxed);
         }
         killed
@@ -66,7 +66,7 @@ fn the_death_of_a_producer_is_told_once_at_most_and_behind_its_messages() {
 }
 
 #[test]
-fn the_death_of_a_consumer_is_told_once_at_most() {
+fn the_death_of_a_consumer_is_reported_at_most_once() {
     let told = Arc::new(AtomicU32::new(0));
     let count = told.clone();
     explore_deaths(3, move |steps| {
@@ -79,7 +79,7 @@ fn the_death_of_a_consumer_is_told_once_at_most() {
             held.give_back();
             held.claim();
             let mut successor = consumer.pipe.consumer();
-            // What was not released comes again.
+            // A message that was not released is received again.
             if successor.reader.head() == 0 {
                 assert_eq!(successor.recv(), [1; 8]);
             }
@@ -89,17 +89,19 @@ fn the_death_of_a_consumer_is_told_once_at_most() {
         let mut deaths = 0;
         loop {
             let sent = match producer.try_send(&[2; 8]) {
-                Err(Refusal::Full) => producer.look_for_death(8, || role.is_free()).and(Err(Refusal::Full)),
-                sent => sent,
+                Err(ReserveError::Full) => {
+                    producer.check_for_death(8, || role.is_free()).map(|_| Err(ReserveError::Full))
+                }
+                sent => Ok(sent),
             };
             match sent {
-                Ok(_) => break,
-                Err(Refusal::Full) => spin_loop(),
-                Err(Refusal::Abandoned) => deaths += 1,
-                Err(refusal) => panic!("{refusal:?}"),
+                Ok(Ok(_)) => break,
+                Ok(Err(ReserveError::Full)) => spin_loop(),
+                Ok(Err(error)) => panic!("{error:?}"),
+                Err(PeerDied) => deaths += 1,
             }
         }
-        assert!(deaths <= 1, "told twice");
+        assert!(deaths <= 1, "reported twice");
         count.fetch_add(deaths, Ordering::Relaxed);
         victim.join().unwrap()
     });
@@ -107,7 +109,7 @@ fn the_death_of_a_consumer_is_told_once_at_most() {
 }
 
 #[test]
-fn a_successor_is_heard_after_a_close() {
+fn a_successors_messages_arrive_after_a_close() {
     explore(4, || {
         let (mut producer, mut consumer) = Pipe::used(Never, 64, &[]);
         let sender = thread::spawn(move || {
@@ -119,33 +121,33 @@ fn a_successor_is_heard_after_a_close() {
         });
         for n in 1..=2 {
             let mut found = consumer.recv_or_end();
-            while found == Err(Nothing::Ever(NoMore::Closed)) {
-                // By the first, whose message has been received.
+            while found == Err(Nothing::Ever(RecvEnd::Closed)) {
+                // Closed by the first producer, whose message was received.
                 assert_eq!(n, 2);
                 spin_loop();
                 found = consumer.recv_or_end();
             }
             assert_eq!(found.unwrap(), [n; 8]);
         }
-        assert_eq!(consumer.reader.peer_state().epoch(), 2, "who has its message has its epoch");
+        assert_eq!(consumer.reader.peer_state().epoch(), 2, "a consumer that has its message sees its epoch");
         sender.join().unwrap();
-        assert_eq!(consumer.recv_or_end(), Err(Nothing::Ever(NoMore::Closed)));
+        assert_eq!(consumer.recv_or_end(), Err(Nothing::Ever(RecvEnd::Closed)));
     });
 }
 
 #[test]
-fn a_successor_wakes_whoever_was_told_of_a_close() {
+fn a_successor_wakes_a_consumer_that_saw_a_close() {
     explore(4, || {
         let (mut producer, mut consumer) = Pipe::used(Fence, 64, &[]);
         producer.writer.close();
-        assert_eq!(consumer.recv_or_sleep(), Err(Nothing::Ever(NoMore::Closed)));
+        assert_eq!(consumer.recv_or_sleep(), Err(Nothing::Ever(RecvEnd::Closed)));
         let closed = consumer.reader.peer_state();
         let successor = thread::spawn(move || {
             let mut successor = producer.pipe.producer();
             successor.send(&[1; 8]);
         });
         while consumer.reader.peer_state() == closed {
-            consumer.reader.sleep_for_peer(closed, FOREVER);
+            sleep_for_peer(&consumer.reader, closed);
         }
         assert_eq!(consumer.recv_or_sleep().unwrap(), [1; 8]);
         successor.join().unwrap();
@@ -153,7 +155,7 @@ fn a_successor_wakes_whoever_was_told_of_a_close() {
 }
 
 #[test]
-fn a_consumer_that_closes_as_a_producer_comes_does_not_leave_it_asleep() {
+fn a_consumer_that_closes_as_a_producer_attaches_does_not_leave_it_asleep() {
     explore(3, || {
         let (mut producer, mut consumer) = Pipe::used(Fence, 32, &[]);
         producer.send(&[1; 8]);
@@ -164,12 +166,12 @@ fn a_consumer_that_closes_as_a_producer_comes_does_not_leave_it_asleep() {
             let mut successor = consumer.pipe.consumer();
             assert_eq!(successor.recv(), [1; 8]);
         });
-        // It is told of the close, or came after it; in either case there is a next consumer.
+        // Either the close is reported to it, or it attached after the close. In both cases there is a next consumer.
         let mut successor = pipe.producer();
         match successor.send_or_sleep(&[2; 8]) {
             Ok(at) => assert_eq!(at, 16),
             Err(refusal) => {
-                assert_eq!(refusal, Refusal::Closed);
+                assert_eq!(refusal, ReserveError::Closed);
                 assert_ne!(successor.writer.peer_state().phase(), Some(Phase::Never));
             }
         }
@@ -177,7 +179,7 @@ fn a_consumer_that_closes_as_a_producer_comes_does_not_leave_it_asleep() {
     });
 }
 
-/// Both are killed, the consumer after so many steps of receiving, and both have successors at the same time.
+/// Kills both ends, the consumer after `consumers_steps` steps of receiving. Both have successors at the same time.
 fn both_are_succeeded_at_once(consumers_steps: u32) {
     explore_deaths(2, move |steps| {
         let (mut producer, mut consumer) = Pipe::used(Never, 64, &[]);

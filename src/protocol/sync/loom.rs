@@ -1,11 +1,36 @@
-//! The futex as loom can explore it: the compare and the enqueueing are one step under a mutex, as they are under
-//! the kernel's bucket lock. Sleeps have no timeout here, so that a lost wake-up is a deadlock that loom reports.
+//! The machine as loom models it.
 
-use super::mortal::step;
-use super::{AtomicU32, Ordering};
+#[cfg(not(shmpipe_portable))]
+compile_error!(
+    "loom does not see accesses in asm blocks: build with --cfg shmpipe_loom --cfg shmpipe_portable"
+);
+
+#[path = "mortal.rs"]
+mod mortal;
+
+pub(crate) use core::sync::atomic::compiler_fence;
+pub(crate) use loom::sync::atomic::Ordering;
+pub(crate) use loom::thread::yield_now as spin_loop;
+pub(crate) use mortal::{AtomicU32, AtomicU64, fence, killed_after};
+
 use loom::sync::{Condvar, Mutex};
+use mortal::step;
 use std::time::Duration;
 
+pub(crate) const IS_MODEL: bool = true;
+
+/// No model uses the wake mode that needs the kernel's barrier.
+pub(crate) fn fence_everywhere() {
+    unreachable!("a barrier of the kernel in a model");
+}
+
+/// No model cancels a sleep.
+pub(crate) fn wake_at(_: *mut u32) {
+    unreachable!("a sleep cancelled in a model");
+}
+
+/// A futex: compare and enqueue are one step under a mutex, as under the kernel's bucket lock. Sleeps have no timeout, so a lost
+/// wake-up is a deadlock, which loom reports.
 pub(crate) struct Futex {
     count: AtomicU32,
     bucket: Mutex<()>,
@@ -18,13 +43,13 @@ impl Futex {
     }
 
     pub(crate) fn count(&self) -> u32 {
-        // ORDERING: as in futex.rs.
+        // ORDERING: as in `sys/linux/futex.rs`.
         self.count.load(Ordering::Acquire)
     }
 
     pub(crate) fn advance(&self) {
         let next = self.count.load(Ordering::Relaxed).wrapping_add(1);
-        // ORDERING: as in futex.rs.
+        // ORDERING: as in `sys/linux/futex.rs`.
         self.count.store(next, Ordering::Release);
     }
 
@@ -45,5 +70,9 @@ impl Futex {
         let bucket = self.bucket.lock().expect("no model panics while it holds the bucket");
         self.sleepers.notify_all();
         drop(bucket);
+    }
+
+    pub(crate) fn address(&self) -> *mut u32 {
+        unreachable!("a sleep that can be cancelled, in a model")
     }
 }

@@ -1,7 +1,7 @@
-//! Loom's atomics as a process has them that can be killed between any two of its stores.
+//! Loom's atomics in a process that can be killed between any two of its stores.
 //!
-//! A model runs the code of the victim to its end; but from some step on, its stores and its wake-ups have no
-//! effect, and it does not sleep. To everybody else that is what being killed at that step looks like.
+//! A model runs the victim's code to its end. But from some step on, the victim's stores and wake-ups have no effect, and it does not
+//! sleep. To the other threads, this looks as if the victim was killed at that step.
 
 use super::Ordering;
 use std::cell::Cell;
@@ -9,7 +9,7 @@ use std::cell::Cell;
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Life {
     Immortal,
-    /// So many steps more.
+    /// Dies after this many more steps.
     Steps(u32),
     Dead,
 }
@@ -18,22 +18,22 @@ loom::thread_local! {
     static LIFE: Cell<Life> = Cell::new(Life::Immortal);
 }
 
-/// Runs `victim` as a process that is killed after so many steps: stores and wake-ups. Returns whether it was killed
-/// before it was done.
+/// Runs `victim` as a process that is killed after `steps` steps: stores, sleeps and wake-ups. Returns whether it was killed before its
+/// end.
 pub(crate) fn killed_after(steps: u32, victim: impl FnOnce()) -> bool {
     LIFE.with(|life| life.set(Life::Steps(steps)));
     victim();
     LIFE.with(|life| life.replace(Life::Immortal)) == Life::Dead
 }
 
-/// A fence, if the process is still alive.
+/// A fence, if the calling process is still alive.
 pub(crate) fn fence(order: Ordering) {
     if LIFE.with(|life| !matches!(life.get(), Life::Steps(0) | Life::Dead)) {
         loom::sync::atomic::fence(order);
     }
 }
 
-/// Whether the process that asks is still alive to take its next step.
+/// Takes a step of the calling process. Returns whether it is still alive.
 pub(super) fn step() -> bool {
     LIFE.with(|life| {
         let (next, alive) = match life.get() {

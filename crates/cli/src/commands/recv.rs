@@ -3,11 +3,10 @@
 //! A message is released only after it is written, and everything written is released before the next wait. However this
 //! process ends, the next one therefore continues after what was written, and repeats at most the last batch.
 
+use shmpipe::{Consumer, Corruption, Pipe, RecvTimeoutError};
 use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::time::{Duration, Instant};
-
-use shmpipe::{Consumer, Pipe, RecvError};
 
 use crate::args;
 use crate::commands::framing::Join;
@@ -25,7 +24,7 @@ const BATCH: usize = 60 << 10;
 pub fn run(arguments: &args::Recv, report: Report) -> Outcome {
     signals::install()?;
     let consumer = role::claim(&arguments.pipe, report, Pipe::consumer)?;
-    signals::stop_on_signal(consumer.stopper());
+    signals::cancel_on_signal(consumer.cancel_handle());
     let join = match (arguments.raw, arguments.length_prefixed) {
         (true, _) => Join::Raw,
         (_, true) => Join::Prefixed,
@@ -115,7 +114,7 @@ impl Receiver {
         if messages > 0 {
             self.progress.make_room();
             if let Err(Unwritten { written, early }) = write_all(&mut self.output, &self.batch) {
-                drain.keep();
+                drain.requeue();
                 // A reader that left may not have read any of this batch, so none of it counts as written.
                 if !matches!(early, Early::ReaderLeft) {
                     self.release_written(written)?;
@@ -135,14 +134,14 @@ impl Receiver {
     }
 
     /// Releases the messages of a batch that lie wholly within the first `written` bytes of the output.
-    fn release_written(&mut self, mut written: usize) -> Result<(), RecvError> {
+    fn release_written(&mut self, mut written: usize) -> Result<(), Corruption> {
         let mut drain = self.consumer.drain(usize::MAX);
         let mut whole = 0;
         while let Some(message) = drain.next()? {
             let Some(rest) = written.checked_sub(self.join.span(message.len())) else { break };
             (written, whole) = (rest, whole + 1);
         }
-        drain.keep();
+        drain.requeue();
         let mut drain = self.consumer.drain(whole);
         while drain.next()?.is_some() {}
         drain.release();
@@ -157,29 +156,23 @@ impl Receiver {
         loop {
             self.progress.update_if_due();
             let deadline = [give_up, self.progress.next_update()].into_iter().flatten().min();
-            let waited = match deadline {
-                _ if closed => self.consumer.wait_for_peer(deadline).map(|()| false),
-                Some(deadline) => self.consumer.recv_deadline(deadline).map(|message| {
-                    message.keep();
-                    true
-                }),
-                None => self.consumer.recv().map(|message| {
-                    message.keep();
-                    true
-                }),
+            let waited = if closed {
+                self.consumer.wait_for_peer(deadline).map_err(RecvTimeoutError::from)
+            } else {
+                self.consumer.wait_for_message(deadline)
             };
             match waited {
-                Ok(true) => return Ok(true),
-                Ok(false) => closed = false,
-                Err(RecvError::Closed) if !self.follow => return Ok(false),
-                Err(RecvError::Closed) => closed = true,
-                Err(RecvError::Abandoned) if self.follow => {
+                Ok(()) if closed => closed = false,
+                Ok(()) => return Ok(true),
+                Err(RecvTimeoutError::Closed) if !self.follow => return Ok(false),
+                Err(RecvTimeoutError::Closed) => closed = true,
+                Err(RecvTimeoutError::PeerDied) if self.follow => {
                     self.progress.clear();
                     self.report.note("the producer died; waiting for the next one");
                 }
-                Err(RecvError::TimedOut) if give_up.is_none_or(|moment| Instant::now() < moment) => {}
-                Err(RecvError::Stopped) => {
-                    return Err(signals::received().map_or(RecvError::Stopped.into(), Early::Signal));
+                Err(RecvTimeoutError::TimedOut) if give_up.is_none_or(|moment| Instant::now() < moment) => {}
+                Err(error @ RecvTimeoutError::Cancelled) => {
+                    return Err(signals::received().map_or(error.into(), Early::Signal));
                 }
                 Err(error) => return Err(error.into()),
             }

@@ -1,6 +1,6 @@
 //! Opens a pipe and claims one of its roles, for `send` and `recv`.
 
-use shmpipe::{Address, Pipe, SetupError};
+use shmpipe::{Address, Lost, Pipe, SetupError};
 
 use crate::args::PipeArgs;
 use crate::exit::Failure;
@@ -25,14 +25,16 @@ pub fn claim<E>(
                 report_differences(&pipe, &arguments.address, report);
                 return Ok(endpoint);
             }
-            Err(SetupError::Removed { .. } | SetupError::Replaced { .. }) if attempts < ATTEMPTS => {}
+            Err(
+                SetupError::Lost { lost: Lost::Removed, .. } | SetupError::Lost { lost: Lost::Replaced, .. },
+            ) if attempts < ATTEMPTS => {}
             Err(error) => return Err(error.into()),
         }
     }
 }
 
 fn report_differences(pipe: &Pipe, requested: &Address, report: Report) {
-    for kept in pipe.kept() {
+    for kept in pipe.differences() {
         report.note(format_args!("the pipe at {requested} already existed: {kept}"));
     }
     let (requested, actual) = (requested.to_string(), pipe.address().to_string());

@@ -1,10 +1,9 @@
 //! `shmpipe send`: sends standard input as messages.
 
+use shmpipe::{Lost, Peer, Pipe, Producer, SendTimeoutError, TrySendError};
 use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal};
 use std::time::{Duration, Instant};
-
-use shmpipe::{Peer, Pipe, Producer, SendError};
 
 use crate::args;
 use crate::commands::framing::{Cut, Cutter};
@@ -24,7 +23,7 @@ const RAW_MAX: usize = 64 << 10;
 pub fn run(arguments: &args::Send, report: Report) -> Outcome {
     signals::install()?;
     let producer = role::claim(&arguments.pipe, report, Pipe::producer)?;
-    signals::stop_on_signal(producer.stopper());
+    signals::cancel_on_signal(producer.cancel_handle());
     let cut = cut(arguments, producer.max_len())?;
     let data = if io::stdin().is_terminal() { Data::Terminal } else { Data::Elsewhere };
     let progress = Progress::new(producer.pipe().address(), data);
@@ -106,14 +105,14 @@ impl Sender {
     fn check_consumer(&mut self) -> Result<(), Early> {
         // A reservation that is dropped without commit sends nothing.
         if let Err(error) = self.producer.try_reserve(0) {
-            if error != SendError::Full {
+            if error != TrySendError::Full {
                 return Err(error.into());
             }
         }
         match self.producer.peer() {
             Peer::Died => self.report_death(),
             Peer::Open => self.death_reported = false,
-            Peer::Unknown => return Err(SendError::Removed.into()),
+            Peer::Unknown => return Err(SendTimeoutError::Lost(Lost::Removed).into()),
             Peer::NeverCame | Peer::Closed => {}
         }
         Ok(())
@@ -129,7 +128,7 @@ impl Sender {
     fn send(&mut self, message: &[u8]) -> Result<(), Early> {
         match self.producer.try_send(message) {
             Ok(_) => {}
-            Err(SendError::Full) => self.send_when_there_is_space(message)?,
+            Err(TrySendError::Full) => self.send_when_there_is_space(message)?,
             Err(error) => return Err(error.into()),
         }
         self.progress.count(message.len());
@@ -143,7 +142,7 @@ impl Sender {
             let deadline = [give_up, self.progress.next_update()].into_iter().flatten().min();
             let sent = match deadline {
                 Some(deadline) => self.producer.send_deadline(message, deadline),
-                None => self.producer.send(message),
+                None => self.producer.send(message).map_err(SendTimeoutError::from),
             };
             match sent {
                 Ok(_) => {
@@ -151,11 +150,11 @@ impl Sender {
                     self.death_reported = false;
                     return Ok(());
                 }
-                Err(SendError::Abandoned) => self.report_death(),
-                Err(SendError::TimedOut) if give_up.is_none_or(|moment| Instant::now() < moment) => {
+                Err(SendTimeoutError::PeerDied) => self.report_death(),
+                Err(SendTimeoutError::TimedOut) if give_up.is_none_or(|moment| Instant::now() < moment) => {
                     self.progress.update_if_due();
                 }
-                Err(SendError::Stopped) => return Err(stopped()),
+                Err(SendTimeoutError::Cancelled) => return Err(stopped()),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -168,5 +167,5 @@ fn check_for_signal() -> Result<(), Early> {
 
 /// Only a signal cancels an endpoint here.
 fn stopped() -> Early {
-    signals::received().map_or(Early::Failed(SendError::Stopped.into()), Early::Signal)
+    signals::received().map_or(Early::Failed(SendTimeoutError::Cancelled.into()), Early::Signal)
 }

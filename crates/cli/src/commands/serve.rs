@@ -4,7 +4,8 @@ use std::io::ErrorKind;
 use std::thread;
 use std::time::Duration;
 
-use shmpipe::{Address, Location, SetupError, handoff};
+use shmpipe::os::unix::fd_passing;
+use shmpipe::{Address, Location, SetupError};
 
 use crate::args;
 use crate::exit::{End, Failure, Outcome};
@@ -18,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub fn run(arguments: &args::Serve, report: Report) -> Outcome {
     signals::install()?;
     let pipe = arguments.options().create("memfd")?;
-    let mut server = handoff::serve(&arguments.path, &pipe)?;
+    let mut server = fd_passing::serve(&arguments.path, &pipe)?;
     for &uid in &arguments.trust_uid {
         server = server.trust_uid(uid)?;
     }

@@ -1,7 +1,7 @@
 //! Ends commands in order when a signal arrives.
 //!
 //! A signal may arrive at any moment, also just before a call that then blocks. The handler therefore cancels the endpoint,
-//! whose blocked calls then return `Stopped`, and sets an alarm that goes off every second from then on. All handlers are
+//! whose blocked calls then return `Cancelled`, and sets an alarm that goes off every second from then on. All handlers are
 //! installed without `SA_RESTART`, so that an alarm ends any blocked read or write with `EINTR`. (The signal-hook crate always
 //! sets `SA_RESTART`.)
 
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use nix::errno::Errno;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-use shmpipe::Stopper;
+use shmpipe::CancelHandle;
 
 use crate::exit::Failure;
 
@@ -23,15 +23,15 @@ const ALARM_INTERVAL: u32 = 1;
 /// The first signal received; 0 before. Relaxed throughout: no other data is read through it.
 static RECEIVED: AtomicI32 = AtomicI32::new(0);
 
-static STOPPER: OnceLock<Stopper> = OnceLock::new();
+static CANCEL_HANDLE: OnceLock<CancelHandle> = OnceLock::new();
 
 extern "C" fn on_signal(signal: i32) {
     // The interrupted code must find errno unchanged.
     let errno = Errno::last_raw();
     if signal != Signal::SIGALRM as i32 {
         let _ = RECEIVED.compare_exchange(0, signal, Ordering::Relaxed, Ordering::Relaxed);
-        if let Some(stopper) = STOPPER.get() {
-            stopper.stop();
+        if let Some(handle) = CANCEL_HANDLE.get() {
+            handle.cancel();
         }
     }
     // SAFETY: takes a number, and is async-signal-safe.
@@ -62,11 +62,11 @@ fn handle(signal: Signal) -> nix::Result<SigAction> {
 }
 
 /// From now on a signal also cancels the blocked calls of an endpoint.
-pub fn stop_on_signal(stopper: Stopper) {
-    let stopper = STOPPER.get_or_init(|| stopper);
+pub fn cancel_on_signal(handle: CancelHandle) {
+    let handle = CANCEL_HANDLE.get_or_init(|| handle);
     // It may have arrived before there was anything to cancel.
     if received().is_some() {
-        stopper.stop();
+        handle.cancel();
     }
 }
 

@@ -74,7 +74,7 @@ fn help_lists_the_exit_codes_and_succeeds() {
 fn a_missing_pipe_is_3() {
     let name = Name::new("nothing");
     for command in ["stat", "rm"] {
-        ask(&[command, &name]).code(3).said(&["there is no pipe at", &name]);
+        ask(&[command, &name]).code(3).said(&["no pipe at", &name]);
         let finished = ask(&[command, &name, "--json"]).code(3).wrote(b"");
         let error = error(&finished);
         assert_eq!((error["error"].as_str(), error["exit_code"].as_u64()), (Some("not_found"), Some(3)));
@@ -92,8 +92,8 @@ fn a_pipe_removed_under_a_waiting_side_is_3() {
     wait_for_holder(&empty, Role::Consumer, recv.id());
     wait_for_holder(&full, Role::Producer, send.id());
     ask(&["rm", &empty, &full, "--force"]).code(0);
-    recv.finish().code(3).said(&["removed while in use"]);
-    send.finish().code(3).said(&["removed while in use"]);
+    recv.finish().code(3).said(&["removed while open"]);
+    send.finish().code(3).said(&["removed while open"]);
 }
 
 #[test]
@@ -151,20 +151,20 @@ fn a_closed_consumer_is_6_for_send() {
     std::io::Write::write_all(send.input(), b"1\n").unwrap();
     ask(&["recv", &name, "--count", "1"]).code(0).wrote(b"1\n");
     std::io::Write::write_all(send.input(), b"2\n").unwrap();
-    send.finish().code(6).said(&["the consumer has closed"]);
+    send.finish().code(6).said(&["the consumer closed"]);
     // While there is nothing to send.
     let idle = Name::new("consumer-closed-idle");
     let mut send = start(&["send", &idle]);
     std::io::Write::write_all(send.input(), b"1\n").unwrap();
     ask(&["recv", &idle, "--count", "1"]).code(0);
-    send.wait_for_words("the consumer has closed", 1);
+    send.wait_for_words("the consumer closed", 1);
     send.finish().code(6);
     // While it waits for space.
     let full = Name::new("consumer-closed-full");
     let send = start(&["send", &full, "--capacity", "4KiB"]).feed(numbered(0, 10_000));
     wait_for_holder(&full, Role::Producer, send.id());
     ask(&["recv", &full, "--count", "1"]).code(0).wrote(b"0000000\n");
-    send.finish().code(6).said(&["the consumer has closed"]);
+    send.finish().code(6).said(&["the consumer closed"]);
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn another_schema_is_7_with_both_values() {
 fn sleeping_on_a_pipe_that_wakes_no_sleepers_is_7() {
     let name = Name::new("never");
     ask(&["create", &name, "--wake", "never"]).code(0);
-    ask(&["recv", &name, "--wait", "block"]).code(7).said(&["nobody sleeps"]);
+    ask(&["recv", &name, "--wait", "block"]).code(7).said(&["cannot block"]);
     run(&["send", &name], b"x\n").code(0);
     ask(&["recv", &name, "--wait", "spin"]).code(0).wrote(b"x\n");
 }

@@ -251,7 +251,7 @@ fn the_pipe_of_a_dead_pair_is_found_with_its_messages() {
         assert_eq!(diagnosis.check("pipe")["unread_messages"], 2);
         let states = (&diagnosis.check("producer")["state"], &diagnosis.check("consumer")["state"]);
         assert_eq!(states, (&"died".into(), &"never_came".into()));
-        let command = diagnosis.fix("leftovers", &[&place, "the producer has died", "2 messages"]);
+        let command = diagnosis.fix("leftovers", &[&place, "the producer died", "2 messages"]);
         let recv = script(&command).finish().code(6);
         recv.wrote(b"one\ntwo\n");
         // Now it is empty.
@@ -326,7 +326,7 @@ fn a_foreign_segment_under_the_key_of_a_pipe_is_found_and_left_alone() {
     remove_segment(pipe.shm_id);
     let foreign = Foreign::new(pipe.key, 8192);
     let diagnosis = Diagnosis::about(&name);
-    diagnosis.fix("pipe", &["is no pipe"]);
+    diagnosis.fix("pipe", &["is not a pipe"]);
     let command = diagnosis.fix(
         "System V",
         &["is not a pipe", &format!("shmid {}", foreign.id), &format!("semid {}", pipe.sem_id)],
@@ -386,12 +386,12 @@ fn a_pipe_removed_while_open_is_found_with_its_processes() {
     let pid = recv.id().to_string();
     let diagnosis = Diagnosis::about(&name);
     assert!(diagnosis.fix("pipe", &["removed", &name, &pid]).starts_with(&format!("kill {pid}")));
-    diagnosis.fix("pipe", &["there is no pipe"]);
+    diagnosis.fix("pipe", &["no pipe at"]);
     // Even if there is a new one.
     ask(&["create", &name]).code(0);
     let diagnosis = Diagnosis::about(&name);
     diagnosis.fix("pipe", &["removed", &name, &pid]);
-    diagnosis.finds_nothing("pipe", &["there is no pipe"]);
+    diagnosis.finds_nothing("pipe", &["no pipe at"]);
     assert!(!diagnosis.is_open_in(&pid));
     drop(recv);
     Diagnosis::about(&name).finds_nothing("pipe", &[]);
@@ -408,7 +408,7 @@ fn a_file_removed_while_open_is_found_with_its_processes() {
         let pid = recv.id().to_string();
         let diagnosis = Diagnosis::about(&place);
         diagnosis.fix("leftovers", &["removed from", place.path(), &pid]);
-        diagnosis.fix("pipe", &["there is no pipe"]);
+        diagnosis.fix("pipe", &["no pipe at"]);
         ask(&["create", &place]).code(0);
         let diagnosis = Diagnosis::about(&place);
         let command = diagnosis.fix("leftovers", &["removed from", place.path(), &pid]);
@@ -440,10 +440,10 @@ fn an_unusable_pipe_is_found_with_a_remedy() {
     let not_there = Place::new(Kind::Posix, "doctor-nothing");
     std::fs::write(place.path(), [b'x'; 10_000]).unwrap();
     for (address, error, what, helps) in [
-        (&*place, "unfit_segment", "is no pipe", "ls -l "),
+        (&*place, "unfit_segment", "is not a pipe", "ls -l "),
         ("file:/tmp", "unfit_segment", "a directory", "ls -l /tmp"),
-        (&*not_there, "not_found", "there is no pipe", "shmpipe create posix:/"),
-        ("memfd:/tmp/no-such-socket", "not_found", "there is no pipe", "shmpipe serve /tmp/no-such-socket"),
+        (&*not_there, "not_found", "no pipe at", "shmpipe create posix:/"),
+        ("memfd:/tmp/no-such-socket", "not_found", "no pipe at", "shmpipe serve /tmp/no-such-socket"),
     ] {
         let diagnosis = Diagnosis::about(address);
         assert_eq!(diagnosis.check("pipe")["error"], error, "{address}");

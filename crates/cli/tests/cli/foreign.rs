@@ -55,7 +55,7 @@ fn a_foreign_segment_is_7_and_left_unchanged() {
         ask(&["rm", &name]).code(0);
         let foreign = Foreign::new(key, size);
         for command in ["send", "recv", "stat", "rm", "create"] {
-            ask(&[command, &name]).code(7).wrote(b"").said(&["is no pipe"]);
+            ask(&[command, &name]).code(7).wrote(b"").said(&["is not a pipe"]);
         }
         ask(&["rm", "--force", &name]).code(7);
         let listed = ask(&["ls", "--json"]).code(0);

@@ -25,7 +25,7 @@ fn a_signal_ends_a_waiting_recv_in_order() {
         assert_eq!(shmpipe::inspect(&*name).unwrap().consumer.peer, Peer::Closed);
         // It may have noticed already.
         let _ = send.input().write_all(b"2\n");
-        send.finish().code(6).said(&["the consumer has closed"]);
+        send.finish().code(6).said(&["the consumer closed"]);
     }
 }
 

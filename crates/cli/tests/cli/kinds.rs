@@ -128,7 +128,7 @@ fn rm_removes_pipes_with_a_name_and_refuses_those_without_with_the_reason() {
                 ask(words)
                     .code(2)
                     .quiet_on_stdout()
-                    .said(&["a memfd goes with the last process that has it"]);
+                    .said(&["a memfd disappears with the last process that has it"]);
             }
             continue;
         }
@@ -139,7 +139,7 @@ fn rm_removes_pipes_with_a_name_and_refuses_those_without_with_the_reason() {
         forced.said(&[&place, "removed while", &pid, "consumer"]);
         ask(&["stat", &place]).code(3);
         recv.finish().code(3).said(&["removed"]);
-        ask(&["rm", &place]).code(3).said(&["there is no pipe"]);
+        ask(&["rm", &place]).code(3).said(&["no pipe at"]);
         ask(&["create", &place]).code(0);
         ask(&["create", &place]).code(4).said(&["already", &place]);
         ask(&["rm", &place]).code(0).quiet().quiet_on_stdout();
@@ -231,13 +231,13 @@ fn a_pipe_from_before_the_last_boot_is_7_and_recreated_on_request() {
         return;
     }
     for command in ["send", "recv"] {
-        ask(&[command, &place]).code(7).wrote(b"").said(&["before the machine was last started"]);
+        ask(&[command, &place]).code(7).wrote(b"").said(&["before the last boot"]);
     }
     let pipe = object(&["stat", &place, "--json"]);
     assert_eq!((&pipe["stale"], &pipe["unread_messages"]), (&true.into(), &1.into()));
     let kept = ask(&["rm", "--stale", &place]).code(0);
     assert!(String::from_utf8(kept.out).unwrap().contains("1 message is unread"));
-    run(&["send", &place, "--remake-stale"], b"found\n").code(0);
+    run(&["send", &place, "--recreate-stale"], b"found\n").code(0);
     ask(&["recv", &place]).code(0).wrote(b"found\n");
     place.make_stale();
     assert_eq!(ask(&["rm", "--stale", &place]).code(0).out, format!("{}: removed\n", &*place).as_bytes());
@@ -257,7 +257,7 @@ fn addresses_that_cannot_be_a_pipe_are_refused_with_the_reason() {
     ask(&["recv", "file:/dev/null"]).code(7).said(&["a device"]);
     ask(&["stat", "file:/proc/version"]).code(7);
     fs::write(&path, [b'x'; 10_000]).unwrap();
-    ask(&["recv", &place]).code(7).said(&["is no pipe"]);
+    ask(&["recv", &place]).code(7).said(&["is not a pipe"]);
     for words in [
         &["recv", "posix:ticks"][..],
         &["recv", "posix:/a/b"],

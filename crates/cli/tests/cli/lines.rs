@@ -86,7 +86,7 @@ fn follow_does_not_miss_a_short_lived_producer() {
 fn options_that_an_existing_pipe_does_not_have_are_noted() {
     let name = Name::new("kept");
     ask(&["create", &name, "--capacity", "64KiB"]).code(0).quiet().wrote(format!("{}\n", &*name).as_bytes());
-    run(&["send", &name, "--capacity", "1MiB"], b"x\n").code(0).said(&["1048576", "kept 65536"]);
+    run(&["send", &name, "--capacity", "1MiB"], b"x\n").code(0).said(&["1048576", "the segment has 65536"]);
     // A capacity that matches when rounded up is not worth a note.
     ask(&["recv", &name, "--capacity", "40000", "--mode", "600"]).code(0).quiet().wrote(b"x\n");
 }

@@ -1,5 +1,6 @@
 //! Processes and pipes of the tests, ended with the test however it ends.
 
+use shmpipe::error::Mismatch;
 use std::fmt::Debug;
 use std::io::{Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -40,7 +41,10 @@ impl Drop for Name {
         let found = shmpipe::inspect(self.0.as_str()).err();
         let gone = matches!(
             found,
-            Some(shmpipe::SetupError::NotFound { .. } | shmpipe::SetupError::OtherName { .. })
+            Some(
+                shmpipe::SetupError::NotFound { .. }
+                    | shmpipe::SetupError::Incompatible(Mismatch::Name { .. })
+            )
         );
         assert!(gone || thread::panicking(), "{} is left behind: {found:?}", self.0);
     }

@@ -21,7 +21,7 @@ fn a_signal_ends_serve_in_order_and_removes_the_socket() {
         server.signal(signal);
         server.finish().code(code).quiet();
         assert!(!Path::new(place.path()).exists());
-        ask(&["recv", &place]).code(3).said(&["there is no pipe at", &place]);
+        ask(&["recv", &place]).code(3).said(&["no pipe at", &place]);
     }
 }
 

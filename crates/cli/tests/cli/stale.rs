@@ -50,7 +50,7 @@ fn only_closed_and_empty_pipes_are_removed() {
     assert_eq!(fate(&[&name]), ("unread".to_owned(), 1));
     ask(&["recv", &name]).code(6).wrote(b"three\n");
     assert_eq!(fate(&[&name]), ("removed".to_owned(), 0));
-    ask(&["rm", "--stale", &name]).code(3).said(&[&name, "there is no pipe"]);
+    ask(&["rm", "--stale", &name]).code(3).said(&[&name, "no pipe at"]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! A shmpipe each way, in each kind of shared memory, with its pages prepared in various ways.
 
+use shmpipe::os::unix::PipeExt;
 use std::fmt::Display;
 use std::io;
 use std::os::fd::AsRawFd;

@@ -95,7 +95,7 @@ impl Transport for Shmpipe {
     fn mode(&self) -> Mode {
         match self.wait {
             Wait::Spin | Wait::Yield => Mode::Polls,
-            Wait::Block => Mode::PollsThenSleeps,
+            _ => Mode::PollsThenSleeps,
         }
     }
 

@@ -137,7 +137,7 @@ impl Channel for Shm {
     }
 
     fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.1.recv().and_then(|message| message.copy_to(buffer)).map_err(io::Error::other)
+        self.1.recv().map_err(io::Error::other)?.copy_to(buffer).map_err(io::Error::other)
     }
 
     fn max_len(&self) -> usize {

@@ -28,7 +28,7 @@ const HEADER: usize = 64;
 /// A consumer gives room back after so many messages only, so a ring has to hold more of them than that.
 const RELEASED_AT_ONCE: usize = 32;
 /// Looks before a consumer sleeps in the hybrid mode, as in Tachyon's own examples.
-const LOOKS: u32 = 10_000;
+const SPINS_PER_CLOCK_READ: u32 = 10_000;
 /// How long the partner looks for the parent's socket.
 const SETTING_UP: Duration = Duration::from_secs(5);
 
@@ -72,7 +72,7 @@ impl Transport for Tachyon {
 
 impl Tachyon {
     fn looks(&self) -> u32 {
-        if self.sleeps { LOOKS } else { u32::MAX }
+        if self.sleeps { SPINS_PER_CLOCK_READ } else { u32::MAX }
     }
 
     /// Listening waits for the other side to connect, so it has a thread of its own until then.

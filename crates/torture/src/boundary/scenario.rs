@@ -1,7 +1,8 @@
 //! The scenarios in which the harness kills a process.
 
 use clap::ValueEnum;
-use shmpipe::{Options, Pipe, WakeMode, handoff, unlink, unlink_force};
+use shmpipe::os::unix::fd_passing;
+use shmpipe::{Options, Pipe, WakeMode, unlink, unlink_force};
 use shmpipe_testing::backend::Backend;
 use shmpipe_testing::process::Line;
 use shmpipe_testing::traced::{be_traced, mark};
@@ -73,7 +74,7 @@ fn run(scenario: Scenario, address: &str, options: &Options) {
         Scenario::Serve | Scenario::Replace => {
             let pipe = options.create("memfd").unwrap();
             let path = address.strip_prefix("memfd:").unwrap();
-            drop(handoff::serve(path, &pipe).unwrap());
+            drop(fd_passing::serve(path, &pipe).unwrap());
         }
     }
 }

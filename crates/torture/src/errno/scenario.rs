@@ -1,8 +1,9 @@
 //! Operations on a pipe for a process whose system calls fail, with checks of their effect and of open resources.
 
 use clap::ValueEnum;
+use shmpipe::os::unix::fd_passing;
 use shmpipe::{
-    Consumer, Options, Pipe, Producer, RecvError, SetupError, handoff, inspect, unlink, unlink_force,
+    Consumer, Options, Pipe, Producer, RecvTimeoutError, SetupError, inspect, unlink, unlink_force,
 };
 use shmpipe_testing::process::Line;
 use shmpipe_testing::traced::{abort_on_panic, be_traced, mark};
@@ -61,7 +62,7 @@ struct Resources {
     pipe: Option<Pipe>,
     producer: Option<Producer>,
     consumer: Option<Consumer>,
-    server: Option<handoff::Server>,
+    server: Option<fd_passing::Server>,
 }
 
 type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
@@ -83,7 +84,7 @@ impl Resources {
             Scenario::Serve => resources.pipe = Some(options().create("memfd")?),
             Scenario::Accept => {
                 let pipe = options().create("memfd")?;
-                resources.server = Some(handoff::serve(socket, &pipe)?);
+                resources.server = Some(fd_passing::serve(socket, &pipe)?);
                 resources.pipe = Some(pipe);
             }
             _ => resources.pipe = Some(Pipe::open(address)?),
@@ -134,7 +135,7 @@ impl Resources {
             Scenario::DropPipe | Scenario::LeaveLast => self.pipe = None,
             Scenario::Unlink => unlink(address)?,
             Scenario::UnlinkForce => unlink_force(address)?,
-            Scenario::Serve => self.server = Some(handoff::serve(socket, pipe.expect("a pipe"))?),
+            Scenario::Serve => self.server = Some(fd_passing::serve(socket, pipe.expect("a pipe"))?),
             Scenario::Accept => drop(self.server.as_ref().expect("a server").accept()?),
         }
         Ok(())
@@ -161,7 +162,7 @@ impl Resources {
             Scenario::CloseProducer | Scenario::CloseConsumer => works(self.pipe.as_ref().expect("a pipe"))?,
             Scenario::Unlink | Scenario::UnlinkForce if exists()? => return Err("it is still there".into()),
             Scenario::Serve => {
-                drop(handoff::connect(self.server.as_ref().expect("a server").path(), &Options::new()))
+                drop(fd_passing::connect(self.server.as_ref().expect("a server").path(), &Options::new()))
             }
             _ => {}
         }
@@ -198,7 +199,7 @@ fn open_resources() -> (usize, usize) {
 fn describe(result: &Result) -> String {
     let Err(error) = result else { return "ok".to_owned() };
     let debug = format!("{error:?}");
-    let variant: String = debug.chars().take_while(char::is_ascii_alphanumeric).collect();
+    let variant = innermost_variant(&debug);
     let (mut number, mut cause) = (0, Some(&**error as &dyn Error));
     while let Some(error) = cause {
         let os = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
@@ -263,7 +264,7 @@ fn afterwards(
         }
         let done = resources.act(scenario, address, socket);
         let is_expected = done.as_ref().err().is_some_and(|error| {
-            error.is::<shmpipe::SendError>() || error.downcast_ref() == Some(&RecvError::TimedOut)
+            error.is::<shmpipe::SendError>() || error.downcast_ref() == Some(&RecvTimeoutError::TimedOut)
         });
         if is_expected { Ok(()) } else { done.and_then(|()| resources.prove(scenario, address)) }
     };
@@ -271,4 +272,19 @@ fn afterwards(
     again(&mut resources).map_err(|why| format!("not the second time: {why}"))?;
     drop(resources);
     Ok(leaks_nothing("after the second time")?)
+}
+
+/// The most specific variant of an error: `Unsealed` of `Untrusted(Unsealed { .. })`, `Removed` of `Lost { .., lost: Removed }`.
+fn innermost_variant(debug: &str) -> &str {
+    let word = |text: &'_ str| text.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(text.len());
+    let (outer, rest) = debug.split_at(word(debug));
+    let inner = match (outer, rest.strip_prefix('(')) {
+        (_, Some(inner)) => inner,
+        ("Lost", None) => rest.split_once("lost: ").map_or("", |(_, lost)| lost),
+        _ => "",
+    };
+    match &inner[..word(inner)] {
+        "" => outer,
+        inner => inner,
+    }
 }

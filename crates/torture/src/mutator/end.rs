@@ -1,8 +1,11 @@
 //! An end under attack.
 
+use shmpipe::error::Damage;
 use shmpipe::{
-    Consumer, Corruption, Options, Pipe, Producer, Record, RecvError, Role, SendError, SetupError, Wait,
+    Consumer, Corruption, Lost, Options, Pipe, Producer, Record, Role, SetupError, TryRecvError,
+    TrySendError, Wait,
 };
+use shmpipe_testing::errors::{AnyRecvError, AnySendError};
 use shmpipe_testing::guarded::{Brink, guarded};
 use shmpipe_testing::journal::Journal;
 use shmpipe_testing::layout::RING;
@@ -85,7 +88,7 @@ impl Attacked {
         match over {
             Ok(Over::Left) => {}
             Ok(Over::Corrupt(corruption)) => self.poisoned(corruption),
-            Err(SetupError::Corrupt(corruption)) => self.poisoned(corruption),
+            Err(SetupError::Damaged(Damage::Ring(corruption))) => self.poisoned(corruption),
             Err(error) => panic!("{error}"),
         }
     }
@@ -112,29 +115,30 @@ impl Attacked {
             let message = self.brink.lend(length, self.rng.0 as u8);
             let deadline = Instant::now() + Duration::from_millis(10);
             let sent = match self.rng.below(8) {
-                0 => producer.send_deadline(message, deadline).map(Some),
+                0 => producer.send_deadline(&*message, deadline).map(Some).map_err(AnySendError::from),
                 1 => {
                     let more = self.rng.below((producer.max_len() - length) as u64 + 1) as usize;
-                    producer.try_reserve(length + more).map(|mut space| {
+                    let space = producer.try_reserve(length + more).map(|mut space| {
                         space.write(0, message);
                         Some(space.commit_len(length))
-                    })
+                    });
+                    space.map_err(AnySendError::from)
                 }
                 2 => {
                     // A push waits without a deadline. The cancelled handle makes it fail when a message does not fit.
-                    producer.stopper().stop();
+                    producer.cancel_handle().cancel();
                     let mut batch = producer.batch();
-                    let sent = (0..8).map(|_| batch.push(message)).take_while(Result::is_ok).last();
+                    let sent = (0..8).map(|_| batch.push(&*message)).take_while(Result::is_ok).last();
                     messages = batch.len() as u64;
                     batch.commit();
                     Ok(sent.and_then(Result::ok))
                 }
-                3 => producer.free().map(|free| {
+                3 => producer.free().map_err(AnySendError::from).map(|free| {
                     assert!(free <= capacity && free % 8 == 0, "{free} bytes free of {capacity}");
                     messages = 0;
                     None
                 }),
-                _ => producer.try_send(message).map(Some),
+                _ => producer.try_send(&*message).map(Some).map_err(AnySendError::from),
             };
             self.count(CALLS[self.role as usize]);
             let after = producer.position().get();
@@ -150,21 +154,21 @@ impl Attacked {
                     self.count_messages(messages);
                 }
                 Err(error) => {
-                    assert_eq!(after, before, "{error}");
+                    assert_eq!(after, before, "{error:?}");
                     match error {
-                        SendError::Full | SendError::TimedOut | SendError::Stopped => {}
-                        SendError::Closed | SendError::Abandoned | SendError::ClaimsLost => {
+                        AnySendError::Full | AnySendError::TimedOut | AnySendError::Cancelled => {}
+                        AnySendError::Closed | AnySendError::PeerDied | AnySendError::Lost(Lost::Role) => {
                             return Over::Left;
                         }
-                        SendError::Corrupt(corruption) => {
-                            let again = [
+                        AnySendError::Corrupt(corruption) => {
+                            assert_eq!(
                                 producer.try_send(b"once more"),
-                                producer.free().map(|_| producer.position()),
-                            ];
-                            assert_eq!(again, [Err(error); 2]);
+                                Err(TrySendError::Corrupt(corruption))
+                            );
+                            assert_eq!(producer.free(), Err(corruption));
                             return Over::Corrupt(corruption);
                         }
-                        error => panic!("{error}"),
+                        error => panic!("{error:?}"),
                     }
                 }
             }
@@ -183,29 +187,35 @@ impl Attacked {
             let before = consumer.position().get();
             let deadline = Instant::now() + Duration::from_millis(10);
             let received = match self.rng.below(8) {
-                0 => consumer.recv_deadline(deadline).map(|message| (1, take(&message, &mut self.brink))),
+                0 => {
+                    let received = consumer.recv_deadline(deadline);
+                    received.map(|message| (1, take(&message, &mut self.brink))).map_err(AnyRecvError::from)
+                }
                 1 => {
                     let mut drain = consumer.drain(1 + self.rng.below(100) as usize);
                     let (mut all, mut end) = (0, before);
                     loop {
                         match drain.next() {
                             Ok(Some(record)) => end = take(&record, &mut self.brink),
-                            Ok(None) if all == 0 => break Err(RecvError::Empty),
+                            Ok(None) if all == 0 => break Err(AnyRecvError::Empty),
                             Ok(None) => break Ok((all, end)),
                             Err(error) => {
-                                drain.keep();
-                                break Err(error);
+                                drain.requeue();
+                                break Err(error.into());
                             }
                         }
                         all += 1;
                     }
                 }
-                2 => consumer.try_recv().map(|message| {
+                2 => consumer.try_recv().map_err(AnyRecvError::from).map(|message| {
                     take(&message, &mut self.brink);
-                    message.keep();
+                    message.requeue();
                     (0, before)
                 }),
-                _ => consumer.try_recv().map(|message| (1, take(&message, &mut self.brink))),
+                _ => {
+                    let received = consumer.try_recv().map_err(AnyRecvError::from);
+                    received.map(|message| (1, take(&message, &mut self.brink)))
+                }
             };
             self.count(CALLS[self.role as usize]);
             let after = consumer.position().get();
@@ -219,18 +229,18 @@ impl Attacked {
                     self.count_messages(messages);
                 }
                 Err(error) => {
-                    assert_eq!(after, before, "{error}");
+                    assert_eq!(after, before, "{error:?}");
                     match error {
-                        RecvError::Empty | RecvError::TimedOut => {}
-                        RecvError::Closed | RecvError::Abandoned | RecvError::ClaimsLost => {
+                        AnyRecvError::Empty | AnyRecvError::TimedOut => {}
+                        AnyRecvError::Closed | AnyRecvError::PeerDied | AnyRecvError::Lost(Lost::Role) => {
                             return Over::Left;
                         }
-                        RecvError::Corrupt(corruption) => {
-                            assert_eq!(consumer.try_recv().err(), Some(error));
-                            assert_eq!(consumer.drain(1).next().err(), Some(error));
+                        AnyRecvError::Corrupt(corruption) => {
+                            assert_eq!(consumer.try_recv().err(), Some(TryRecvError::Corrupt(corruption)));
+                            assert_eq!(consumer.drain(1).next().err(), Some(corruption));
                             return Over::Corrupt(corruption);
                         }
-                        error => panic!("{error}"),
+                        error => panic!("{error:?}"),
                     }
                 }
             }

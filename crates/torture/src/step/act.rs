@@ -1,6 +1,6 @@
 //! The operations of an end between two marks, as commands to its process.
 
-use shmpipe::{Consumer, Pipe, Producer};
+use shmpipe::{Consumer, Pipe, Producer, Tagged, Value, Vectored};
 use shmpipe_testing::process::Line;
 use shmpipe_testing::rng::Rng;
 use shmpipe_testing::traced::{abort_on_panic, be_traced, mark};
@@ -173,11 +173,11 @@ fn send(pipe: &Pipe, producer: &mut Option<Producer>, act: &Act, messages: &[Mes
     match act.way {
         Way::TrySend => drop(end.try_send(bytes).unwrap()),
         Way::Send => drop(end.send(bytes).unwrap()),
-        Way::SendTagged => drop(end.send_tagged(act.number, bytes).unwrap()),
-        Way::SendValue => drop(end.send_value::<[u8; VALUE]>(bytes.try_into().unwrap()).unwrap()),
+        Way::SendTagged => drop(end.send(Tagged(act.number, bytes)).unwrap()),
+        Way::SendValue => drop(end.send(Value::<[u8; VALUE]>(bytes.try_into().unwrap())).unwrap()),
         Way::SendGathered => {
             let (first, rest) = bytes.split_at(bytes.len() / 3);
-            end.send_gathered(act.number, &[first, &[], rest]).unwrap();
+            end.send(Tagged(act.number, Vectored(&[first, &[], rest]))).unwrap();
         }
         Way::Reserve | Way::Dropped | Way::Shorter => {
             let mut space = end.reserve(act.lengths[0]).unwrap();
@@ -196,7 +196,7 @@ fn send(pipe: &Pipe, producer: &mut Option<Producer>, act: &Act, messages: &[Mes
         Way::Batch | Way::BatchDropped => {
             let mut batch = end.batch();
             for (tag, bytes) in messages {
-                batch.push_tagged(*tag, bytes).unwrap();
+                batch.push(Tagged(*tag, bytes)).unwrap();
             }
             if act.way == Way::Batch {
                 batch.commit();
@@ -246,14 +246,14 @@ fn receive(pipe: &Pipe, consumer: &mut Option<Consumer>, act: &Act, bytes: &mut 
             bytes.clear();
             end.recv().unwrap().append_to(bytes);
         }
-        Way::Keep => end.recv().unwrap().keep(),
+        Way::Keep => end.recv().unwrap().requeue(),
         Way::Drain | Way::DrainKept => {
             let mut drain = end.drain(act.lengths[0]);
             while let Some(record) = drain.next().unwrap() {
                 record.copy_to(bytes).unwrap();
             }
             if act.way == Way::DrainKept {
-                drain.keep();
+                drain.requeue();
             }
         }
         _ => {}

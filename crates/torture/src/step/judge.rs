@@ -1,7 +1,7 @@
 //! Successors that judge the state a killed process leaves.
 
 use super::act::{Message, content};
-use shmpipe::{Consumer, Options, Pipe, Producer, RecvError, WakeMode};
+use shmpipe::{Consumer, Options, Pipe, Producer, TryRecvError, WakeMode};
 use shmpipe_testing::layout;
 use shmpipe_testing::name::Objects;
 use shmpipe_testing::raw::Attached;
@@ -30,7 +30,7 @@ pub fn take_all(consumer: &mut Consumer) -> Result<Vec<Message>, String> {
     loop {
         match consumer.try_recv() {
             Ok(message) => messages.push((message.tag(), message.to_vec())),
-            Err(RecvError::Empty | RecvError::Closed) => return Ok(messages),
+            Err(TryRecvError::Empty | TryRecvError::Closed) => return Ok(messages),
             Err(error) => return Err(format!("after {} messages: {error}", messages.len())),
         }
     }

@@ -4,7 +4,7 @@ use super::act::{Act, Way, content};
 use super::judge::Judge;
 use super::ring::{Receiving, Sending, Setting};
 use crate::verdict::Failure;
-use shmpipe::{Options, RecvError, WakeMode};
+use shmpipe::{Options, RecvError, TryRecvError, WakeMode};
 use shmpipe_testing::name::Name;
 use shmpipe_testing::traced::{Traced, share_a_core};
 use std::env;
@@ -104,7 +104,7 @@ fn last_message_is_received_before_the_close_at_any_instruction() {
     let pipe = Options::new().capacity(CAPACITY as u64).create(&name).unwrap();
     share_a_core();
     let Some(mut traced) = Traced::start("asked", &[name.as_str(), "consumer"]) else { return };
-    let (empty, closed) = (RecvError::Empty.to_string(), RecvError::Closed.to_string());
+    let (empty, closed) = (TryRecvError::Empty.to_string(), RecvError::Closed.to_string());
     // Without optimization one instruction of a release build becomes dozens.
     for steps in (0..).step_by(if cfg!(debug_assertions) { 16 } else { 1 }) {
         let mut producer = pipe.producer().unwrap();

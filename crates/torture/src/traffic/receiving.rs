@@ -2,7 +2,7 @@
 
 use super::words::{BEGUN, DUPLICATES, ENDED, LEAVE, RELEASED, STOP, TAKEN};
 use super::{Orders, Tenure, Term, bytes, dawdle, hold, nap, play};
-use shmpipe::{Consumer, Record, RecvError};
+use shmpipe::{Consumer, Record, RecvTimeoutError};
 use shmpipe_testing::journal::Journal;
 use shmpipe_testing::rng::Rng;
 use std::time::{Duration, Instant};
@@ -37,10 +37,10 @@ fn take_all<P>(mut consumer: Consumer<P>, orders: &Orders, journal: &Journal) {
             _ => receive(&mut consumer, &mut taker, &mut rng, orders.staying),
         };
         match taken {
-            Ok(()) | Err(RecvError::Abandoned) => {}
-            Err(RecvError::Closed | RecvError::TimedOut) if journal.get(ENDED) != 0 => break,
+            Ok(()) | Err(RecvTimeoutError::PeerDied) => {}
+            Err(RecvTimeoutError::Closed | RecvTimeoutError::TimedOut) if journal.get(ENDED) != 0 => break,
             // Another producer comes.
-            Err(RecvError::Closed | RecvError::TimedOut) => nap(50),
+            Err(RecvTimeoutError::Closed | RecvTimeoutError::TimedOut) => nap(50),
             Err(error) => panic!("{error}"),
         }
         if orders.dawdling {
@@ -50,7 +50,11 @@ fn take_all<P>(mut consumer: Consumer<P>, orders: &Orders, journal: &Journal) {
     consumer.close().expect("a pipe that is still there");
 }
 
-fn drain<P>(consumer: &mut Consumer<P>, taker: &mut Taker<'_>, rng: &mut Rng) -> Result<(), RecvError> {
+fn drain<P>(
+    consumer: &mut Consumer<P>,
+    taker: &mut Taker<'_>,
+    rng: &mut Rng,
+) -> Result<(), RecvTimeoutError> {
     let mut drain = consumer.drain(rng.below(20) as usize);
     let mut last = None;
     while let Some(record) = drain.next()? {
@@ -59,7 +63,7 @@ fn drain<P>(consumer: &mut Consumer<P>, taker: &mut Taker<'_>, rng: &mut Rng) ->
     }
     hold(rng);
     if rng.below(8) == 0 {
-        drain.keep();
+        drain.requeue();
         taker.repeating = true;
     } else {
         drain.release();
@@ -73,7 +77,7 @@ fn receive<P>(
     taker: &mut Taker<'_>,
     rng: &mut Rng,
     staying: bool,
-) -> Result<(), RecvError> {
+) -> Result<(), RecvTimeoutError> {
     let message = match rng.below(4) {
         0 => consumer.recv_deadline(Instant::now() + RECV_TIMEOUT)?,
         // Its predecessor may already have had the error for the end of the peer, which then does not repeat.
@@ -84,7 +88,7 @@ fn receive<P>(
     let tag = message.tag();
     hold(rng);
     if rng.below(64) == 0 {
-        message.keep();
+        message.requeue();
         taker.repeating = true;
     } else {
         drop(message);

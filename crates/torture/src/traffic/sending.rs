@@ -2,7 +2,7 @@
 
 use super::words::{ATTEMPT, BEGUN, ENDED, LEAVE, SENT, STOP};
 use super::{Orders, Tenure, Term, bytes, dawdle, hold, message, nap, play};
-use shmpipe::{Pipe, Producer, SendError};
+use shmpipe::{Pipe, Producer, SendError, Tagged, Vectored};
 use shmpipe_testing::journal::Journal;
 use shmpipe_testing::rng::Rng;
 
@@ -61,7 +61,7 @@ fn fitting(first: u64, count: u64, pipe: &Pipe) -> u64 {
 /// Handles an error: panics unless the consumer has died or closed, since a successor comes.
 fn insist(error: &SendError) {
     match error {
-        SendError::Abandoned => {}
+        SendError::PeerDied => {}
         SendError::Closed => nap(50),
         error => panic!("{error}"),
     }
@@ -87,7 +87,7 @@ fn send<P>(producer: &mut Producer<P>, next: u64, count: u64, way: u64, rng: &mu
             let mut batch = producer.batch();
             for number in next..next + count {
                 let content = bytes(number, max);
-                until_sent(|| batch.push_tagged(number as u32, &content));
+                until_sent(|| batch.push(Tagged(number as u32, &content)));
             }
             hold(rng);
             batch.commit();
@@ -108,15 +108,15 @@ fn send<P>(producer: &mut Producer<P>, next: u64, count: u64, way: u64, rng: &mu
                 space.commit_len(length);
             } else {
                 drop(space);
-                until_sent(|| producer.send_tagged(tag, &content));
+                until_sent(|| producer.send(Tagged(tag, &content)));
             }
         }
         3 => {
             let (first, second) = content.split_at(length / 2);
-            until_sent(|| producer.send_gathered(tag, &[first, second]));
+            until_sent(|| producer.send(Tagged(tag, Vectored(&[first, second]))));
         }
         _ => {
-            until_sent(|| producer.send_tagged(tag, &content));
+            until_sent(|| producer.send(Tagged(tag, &content)));
         }
     };
 }

@@ -106,9 +106,9 @@ fn has_been_used(snapshot: &Snapshot) -> bool {
 
 fn who_died(snapshot: &Snapshot) -> Option<&'static str> {
     match (snapshot.producer.peer, snapshot.consumer.peer) {
-        (Peer::Died, Peer::Died) => Some("both sides have"),
-        (Peer::Died, _) => Some("the producer has"),
-        (_, Peer::Died) => Some("the consumer has"),
+        (Peer::Died, Peer::Died) => Some("both sides"),
+        (Peer::Died, _) => Some("the producer"),
+        (_, Peer::Died) => Some("the consumer"),
         _ => None,
     }
 }

@@ -1,10 +1,11 @@
 //! One pipe: whether it can be used, and the state of its two sides.
 
+use shmpipe::error::{Damage, Distrust, FileProblem, Mismatch, MissingFeature};
+use shmpipe::{Address, AddressKind, Lost, Object, Peer, SetupError, Side, Snapshot};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
 use shmpipe::sysvipc::Segment;
-use shmpipe::{Address, AddressKind, Object, Peer, SetupError, Side, Snapshot};
 
 use super::check::Check;
 use super::{leftovers, namespaces};
@@ -69,7 +70,7 @@ fn unusable(check: &mut Check, address: &Address, error: &SetupError) {
             "it may be in another IPC namespace: this process is in one of its own and sees only the pipes there",
             "nsenter --ipc --target PID shmpipe doctor ...   # PID: a process that has the pipe; Docker: --ipc=host".to_owned(),
         ),
-        SetupError::NotFound { .. } | SetupError::Removed { .. } => (
+        SetupError::NotFound { .. } | SetupError::Lost { lost: Lost::Removed, .. } => (
             "it must be created first; send and recv do that",
             match address.to_string().strip_prefix("memfd:") {
                 Some(path) => format!("shmpipe serve {path}"),
@@ -87,38 +88,38 @@ fn unusable(check: &mut Check, address: &Address, error: &SetupError) {
                 None => format!("sudo shmpipe doctor {address}"),
             },
         ),
-        SetupError::Untrusted { uid, .. } | SetupError::Stranger { uid, .. } => (
+        SetupError::Untrusted(Distrust::Owner { uid, .. }) | SetupError::Untrusted(Distrust::Peer { uid, .. }) => (
             "the owner of a pipe can remove it and take its roles; only root and the current user are trusted by default",
             format!("shmpipe recv {address} --trust-uid {uid}"),
         ),
-        SetupError::WorldWritable { permissions, .. } => (
+        SetupError::Untrusted(Distrust::WorldWritable { permissions, .. }) => (
             "every user who may write to it can be the other side, and change every message",
             format!("shmpipe rm {address}   # then recreate it; or, if intended: shmpipe recv {address} --mode {:o}", permissions.mode),
         ),
-        SetupError::NoUndo { .. } => (
+        SetupError::Kernel(MissingFeature::Undo { .. }) => (
             "the role of a killed side would stay taken",
             "shmpipe doctor   # has details; use a memfd:, posix: or file: address".to_owned(),
         ),
-        SetupError::ClaimsLost { .. } => (
+        SetupError::Unaccounted { .. } => (
             "one of them may still send or receive, and a second one would corrupt the stream",
             format!("shmpipe ls   # stop the processes that have it open; then shmpipe rm {address}"),
         ),
-        SetupError::HalfMade { .. } => ("its creator died", format!("shmpipe rm {address}")),
-        SetupError::Foreign { .. } | SetupError::NotAFile { .. } => (
+        SetupError::Damaged(Damage::Incomplete { .. }) => ("its creator died", format!("shmpipe rm {address}")),
+        SetupError::Foreign { .. } | SetupError::File(FileProblem::NotRegular { .. }) => (
             "another program uses that address; it is left alone",
             match &path {
                 Some(path) => format!("ls -l {path}   # shows the file; use another path"),
                 None => "ipcs -m -p   # shows its owner; use another name or key".to_owned(),
             },
         ),
-        SetupError::FileSystem { .. } => (
+        SetupError::File(FileProblem::FileSystem { .. }) => (
             "processes that map a file there may not see the same bytes",
             format!("df -T {}   # use a path on a local disk, or posix:/NAME", path.unwrap_or_default()),
         ),
-        SetupError::OtherName { .. } => {
+        SetupError::Incompatible(Mismatch::Name { .. }) => {
             ("two names with the same key cannot be used at the same time", "shmpipe ls   # then use another name".to_owned())
         }
-        SetupError::Unsealed { .. } => (
+        SetupError::Untrusted(Distrust::Unsealed { .. }) => (
             "a process that has it could shrink it, which would kill every process that then touches it",
             "shmpipe serve PATH   # creates a sealed one".to_owned(),
         ),
@@ -178,7 +179,7 @@ fn check_pipe(check: &mut Check, address: &Address, snapshot: &Snapshot, pids: &
         check.find(
             "it is from before the last boot",
             "the file system may have kept only parts of it, so it is refused",
-            format!("shmpipe recv {address} --remake-stale   # or: shmpipe rm {address}; its messages are lost either way"),
+            format!("shmpipe recv {address} --recreate-stale   # or: shmpipe rm {address}; its messages are lost either way"),
         );
     }
     if pipes::has_lost_set(snapshot) {

@@ -3,6 +3,7 @@
 
 use super::check::Check;
 use nix::sched::{CloneFlags, unshare};
+use shmpipe::error::MissingFeature;
 use shmpipe::{Options, SetupError};
 use std::thread;
 
@@ -15,7 +16,7 @@ pub fn check() -> Check {
         .map(|thread| thread.join().expect("it does not panic"));
     match created.map_err(|error| error.to_string()) {
         Ok(Ok(())) => judge(true),
-        Ok(Err(SetupError::NoUndo { .. })) => judge(false),
+        Ok(Err(SetupError::Kernel(MissingFeature::Undo { .. }))) => judge(false),
         Ok(Err(error)) => Check::impossible(NAME, error.to_string()),
         Err(error) => Check::impossible(NAME, error),
     }

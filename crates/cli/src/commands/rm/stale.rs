@@ -1,9 +1,11 @@
 //! `shmpipe rm --stale`: removes pipes that no process has open and that are empty.
 
+use shmpipe::error::Damage;
+use shmpipe::os::unix::OptionsExt;
+use shmpipe::{Address, Listed, Location, Lost, Object, Options, SetupError, Snapshot, TryRecvError};
 use std::fmt;
 
 use serde::Serialize;
-use shmpipe::{Address, Listed, Location, Object, Options, RecvError, SetupError, Snapshot};
 
 use super::{Failures, Removed};
 use crate::exit::{Failure, Outcome};
@@ -12,7 +14,7 @@ use crate::system::{pipes, users};
 
 /// A pipe that was not removed, as a JSON object.
 #[derive(Serialize)]
-struct Kept {
+struct Difference {
     schema: u32,
     kept: String,
     because: &'static str,
@@ -23,7 +25,7 @@ struct Kept {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Removed,
-    Kept(Reason),
+    Difference(Reason),
 }
 
 /// Why a pipe was kept.
@@ -81,7 +83,7 @@ pub fn run(addresses: &[Address], force: bool, report: Report) -> Outcome {
         for pipe in pipes.into_iter().filter(may_remove) {
             let (Location::Address(address), Ok(snapshot)) = (pipe.location, pipe.snapshot) else { continue };
             match remove_if_stale(&address, &snapshot, force) {
-                Ok(Fate::Kept(Reason::InUse)) => {}
+                Ok(Fate::Difference(Reason::InUse)) => {}
                 Ok(fate) => answer(&address, fate, report)?,
                 Err(failure) => failures.add(failure.about(&address), report),
             }
@@ -109,25 +111,30 @@ fn answer(address: &Address, fate: Fate, report: Report) -> Result<(), Failure> 
     report::print(&match (fate, report) {
         (Fate::Removed, Report::Text) => format!("{address}: removed\n"),
         (Fate::Removed, Report::Json) => report::json(&Removed::new(address)) + "\n",
-        (Fate::Kept(reason), Report::Text) => format!("{address}: kept, {reason}\n"),
-        (Fate::Kept(reason), Report::Json) => {
+        (Fate::Difference(reason), Report::Text) => format!("{address}: kept, {reason}\n"),
+        (Fate::Difference(reason), Report::Json) => {
             let (because, unread_messages) = (reason.word(), reason.messages());
-            report::json(&Kept { schema: SCHEMA, kept: address.to_string(), because, unread_messages }) + "\n"
+            report::json(&Difference { schema: SCHEMA, kept: address.to_string(), because, unread_messages })
+                + "\n"
         }
     })
 }
 
 fn remove_if_stale(address: &Address, snapshot: &Snapshot, force: bool) -> Result<Fate, Failure> {
     match snapshot.unread() {
-        _ if snapshot.is_open => Ok(Fate::Kept(Reason::InUse)),
-        messages if messages > 0 && !force => Ok(Fate::Kept(Reason::Unread(messages))),
+        _ if snapshot.is_open => Ok(Fate::Difference(Reason::InUse)),
+        messages if messages > 0 && !force => Ok(Fate::Difference(Reason::Unread(messages))),
         _ if snapshot.producer.epoch == 0 && snapshot.consumer.epoch == 0 && !force => {
-            Ok(Fate::Kept(Reason::Unused))
+            Ok(Fate::Difference(Reason::Unused))
         }
         _ => match remove_one(address, snapshot, force) {
-            Err(SetupError::RoleTaken { .. } | SetupError::Busy { .. }) => Ok(Fate::Kept(Reason::InUse)),
+            Err(SetupError::RoleTaken { .. } | SetupError::Busy { .. }) => {
+                Ok(Fate::Difference(Reason::InUse))
+            }
             // Another process was faster.
-            Err(SetupError::NotFound { .. } | SetupError::Removed { .. }) => Ok(Fate::Removed),
+            Err(SetupError::NotFound { .. } | SetupError::Lost { lost: Lost::Removed, .. }) => {
+                Ok(Fate::Removed)
+            }
             fate => Ok(fate?),
         },
     }
@@ -147,23 +154,25 @@ fn remove_one(address: &Address, snapshot: &Snapshot, force: bool) -> Result<Fat
     let address = exactly(address, snapshot);
     let pipe = options.open(&address)?;
     if pipe.id() != snapshot.segment_id {
-        return Ok(Fate::Kept(Reason::InUse));
+        return Ok(Fate::Difference(Reason::InUse));
     }
     let (_producer, mut consumer) = (pipe.producer()?, pipe.consumer()?);
     if !force {
         match consumer.try_recv() {
             Ok(message) => {
-                message.keep();
+                message.requeue();
                 let unread = shmpipe::inspect(&address)?.unread().max(1);
-                return Ok(Fate::Kept(Reason::Unread(unread)));
+                return Ok(Fate::Difference(Reason::Unread(unread)));
             }
-            Err(RecvError::Corrupt(corruption)) => return Err(SetupError::Corrupt(corruption)),
+            Err(TryRecvError::Corrupt(corruption)) => {
+                return Err(SetupError::Damaged(Damage::Ring(corruption)));
+            }
             Err(_) => {}
         }
     }
     // Another pipe may have its name by now.
     if shmpipe::inspect(&address)?.segment_id != snapshot.segment_id {
-        return Ok(Fate::Kept(Reason::InUse));
+        return Ok(Fate::Difference(Reason::InUse));
     }
     shmpipe::unlink_force(&address).map(|()| Fate::Removed)
 }

@@ -1,6 +1,6 @@
 //! The futex: a 32-bit word in shared memory that the kernel lets a process sleep on.
 
-use super::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// A 32-bit event counter that its owner advances and its peer sleeps on.
@@ -14,8 +14,8 @@ impl Futex {
     /// The count, to be passed to [`wait`](Futex::wait).
     pub(crate) fn count(&self) -> u32 {
         // ORDERING: Acquire, pairs with the Release store in `advance` here. A sleeper that reads the count after
-        // an event also sees what was published before it, so its last look before sleeping cannot miss that; and
-        // the sleeper's ticket, stored after this load, cannot be seen before it.
+        // an event also sees what was published before it, so its last poll before sleeping cannot miss that; and
+        // the sleeper's epoch, stored after this load, cannot be seen before it.
         self.0.load(Ordering::Acquire)
     }
 
@@ -24,7 +24,7 @@ impl Futex {
         // Relaxed: only this side writes the word.
         let next = self.0.load(Ordering::Relaxed).wrapping_add(1);
         // ORDERING: Release, pairs with the Acquire load in `count` here: what was published before the event is
-        // visible to whoever sees the event.
+        // visible to all who see the event.
         self.0.store(next, Ordering::Release);
     }
 
@@ -42,7 +42,7 @@ impl Futex {
         }
     }
 
-    /// Wakes whoever sleeps on the word.
+    /// Wakes the thread that sleeps on the word.
     pub(crate) fn wake(&self) {
         wake_at(self.0.as_ptr());
     }
@@ -53,9 +53,9 @@ impl Futex {
     }
 }
 
-/// Wakes whoever sleeps on the word at `word`; safe in a signal handler.
+/// Wakes the thread that sleeps on the word at `word`; safe in a signal handler.
 ///
-/// The word is an address for the kernel to look up and nothing more: one that is not mapped wakes nobody.
+/// The word is an address for the kernel to look up and nothing more: one that is not mapped wakes no thread.
 pub(crate) fn wake_at(word: *mut u32) {
     // SAFETY: FUTEX_WAKE uses the pointer as a key, never writes through it, and answers EFAULT for a page that is
     // not mapped.

@@ -1,5 +1,5 @@
-//! `membarrier`: a full memory barrier on every processor that runs a registered process, for the price of a system
-//! call on the side that wants to sleep. See membarrier(2), `MEMBARRIER_CMD_GLOBAL_EXPEDITED`.
+//! `membarrier`: a full memory barrier on every processor that runs a registered process, at the cost of one system call by the
+//! side that is about to sleep. See membarrier(2), `MEMBARRIER_CMD_GLOBAL_EXPEDITED`.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,17 +14,17 @@ fn membarrier(command: libc::c_long) -> libc::c_long {
     unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) }
 }
 
-/// Whether this kernel lets this process use it.
+/// Whether this kernel has the commands and lets this process use them.
 pub(crate) fn is_available() -> bool {
     let needed = GLOBAL_EXPEDITED | REGISTER_GLOBAL_EXPEDITED;
     let commands = membarrier(QUERY);
     commands >= 0 && commands & needed == needed
 }
 
-/// Registers this process, once: from here on the barriers of others reach its processors too.
+/// Registers this process, once. From then on the barriers of other processes reach its processors too.
 pub(crate) fn register() -> io::Result<()> {
     static REGISTERED: AtomicBool = AtomicBool::new(false);
-    // Relaxed, both: to register once more does no harm.
+    // Relaxed, both: registering twice does no harm.
     if !REGISTERED.load(Ordering::Relaxed) {
         if membarrier(REGISTER_GLOBAL_EXPEDITED) != 0 {
             return Err(io::Error::last_os_error());
@@ -34,9 +34,8 @@ pub(crate) fn register() -> io::Result<()> {
     Ok(())
 }
 
-/// The barrier.
+/// Runs the barrier.
 pub(crate) fn everywhere() {
-    // It cannot fail in a process for which `register` has succeeded; if it did, a wake-up could come one slice of
-    // sleep late.
+    // Cannot fail in a process that `register` registered. If it did, a wake-up could come one slice of sleep late.
     membarrier(GLOBAL_EXPEDITED);
 }

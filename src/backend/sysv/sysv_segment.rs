@@ -1,18 +1,18 @@
-//! The segment itself: shmget, shmctl.
+//! The System V segment itself: shmget and shmctl.
 
 use super::structs::{key_of, mode_of};
 use crate::address::Key;
-use crate::os::sysvipc::{LOCKED, REMOVED};
 use crate::permissions::Permissions;
+use crate::sys::sysvipc::{LOCKED, REMOVED};
 use std::io;
 
 /// A segment, by its identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Memory {
+pub(super) struct SysvSegment {
     id: i32,
 }
 
-/// What `IPC_STAT` tells of a segment.
+/// The result of `IPC_STAT` for a segment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Status {
     pub(super) key: i32,
@@ -26,18 +26,18 @@ pub(super) struct Status {
 }
 
 impl Status {
-    /// It was removed, and lives on for those who are attached.
+    /// Whether it was removed. It exists until the last attached process detaches.
     pub(super) fn is_removed(&self) -> bool {
         self.mode & REMOVED != 0
     }
 
-    /// They are of one segment, of which they say the same.
+    /// Whether both describe the same segment, with the same owner and mode.
     pub(super) fn is_of_same(&self, other: &Status) -> bool {
         (self.key, self.size, self.uid, self.creator, self.mode & 0o777)
             == (other.key, other.size, other.uid, other.creator, other.mode & 0o777)
     }
 
-    /// It is locked in memory.
+    /// Whether it is locked in memory.
     pub(super) fn is_locked(&self) -> bool {
         self.mode & LOCKED != 0
     }
@@ -47,9 +47,9 @@ impl Status {
     }
 }
 
-impl Memory {
+impl SysvSegment {
     pub(super) fn from_id(id: i32) -> Self {
-        Memory { id }
+        SysvSegment { id }
     }
 
     pub(super) fn id(self) -> i32 {
@@ -63,18 +63,18 @@ impl Memory {
                 let error = io::Error::last_os_error();
                 if error.raw_os_error() == Some(libc::ENOENT) { Ok(None) } else { Err(error) }
             }
-            id => Ok(Some(Memory { id })),
+            id => Ok(Some(SysvSegment { id })),
         }
     }
 
-    /// Makes a segment of zeros, of huge pages if asked for; fails with EEXIST if there is one under that key.
-    pub(super) fn make(key: Option<Key>, size: u64, mode: u32, huge: bool) -> io::Result<Self> {
+    /// Creates a zeroed segment, of huge pages if `huge`; fails with EEXIST if there is one under that key.
+    pub(super) fn create(key: Option<Key>, size: u64, mode: u32, huge: bool) -> io::Result<Self> {
         let size = usize::try_from(size).map_err(|_| io::Error::from_raw_os_error(libc::ENOMEM))?;
         let flags = libc::IPC_CREAT | libc::IPC_EXCL | mode as i32 | if huge { libc::SHM_HUGETLB } else { 0 };
         // SAFETY: the call takes no pointers.
         match unsafe { libc::shmget(key.map_or(libc::IPC_PRIVATE, Key::get), size, flags) } {
             -1 => Err(io::Error::last_os_error()),
-            id => Ok(Memory { id }),
+            id => Ok(SysvSegment { id }),
         }
     }
 
@@ -102,8 +102,8 @@ impl Memory {
         })
     }
 
-    /// Gives the segment to another user or group.
-    pub(super) fn give(self, uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
+    /// Changes the owner or group of the segment.
+    pub(super) fn chown(self, uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
         let mut status = self.read()?;
         status.shm_perm.uid = uid.unwrap_or(status.shm_perm.uid);
         status.shm_perm.gid = gid.unwrap_or(status.shm_perm.gid);

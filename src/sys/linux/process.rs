@@ -1,7 +1,7 @@
-//! Telling this process from a child that fork made of it.
+//! Distinguishing this process from its forked children.
 //!
-//! Process ids do not tell: in a new pid namespace the child may have the same one. A page that the kernel wipes in
-//! every child (`MADV_WIPEONFORK`) does, and reading it is one load.
+//! Process ids cannot: in a new pid namespace the child may have the same one. A page that the kernel wipes in every child
+//! (`MADV_WIPEONFORK`) can, and reading it is one load.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-/// A number that this process has, and no child of it.
+/// A number that identifies this process and none of its children.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Process(u64);
 
@@ -20,10 +20,10 @@ impl Process {
         if !wiped {
             return Process(std::process::id().into());
         }
-        // Relaxed, here and below: a number for ourselves, and nothing is read through it.
+        // Relaxed, here and below: only this process uses the number, and nothing is read through it.
         match number.load(Ordering::Relaxed) {
             0 => {
-                // The time alone would do: a child comes later than its parent's first question.
+                // The time alone would be enough: a child is created after its parent's first call.
                 let since = SystemTime::UNIX_EPOCH.elapsed().map_or(1, |since| since.as_nanos() as u64);
                 let new = since ^ u64::from(std::process::id()).rotate_left(40) | 1;
                 match number.compare_exchange(0, new, Ordering::Relaxed, Ordering::Relaxed) {
@@ -36,39 +36,39 @@ impl Process {
     }
 }
 
-/// This process for those who want to know who it is: its process id, and in the upper half the pid namespace that
-/// this is good in.
+/// A hint that identifies this process to others: its process id, and in the upper half the pid namespace in which that id is
+/// valid.
 pub(crate) fn hint() -> u64 {
     u64::from(std::process::id()) | namespace() << 32
 }
 
-/// The process id in a hint, if it means the same process here.
+/// The process id in a hint, if it is from our pid namespace.
 pub(crate) fn pid_of(hint: u64) -> Option<u32> {
     let pid = hint as u32;
     (pid != 0 && hint >> 32 == namespace()).then_some(pid)
 }
 
-/// Whether the process in a hint was seen to be gone.
+/// Whether the process in a hint is known to be gone.
 pub(crate) fn is_gone(hint: u64) -> bool {
     pid_of(hint).is_some_and(|pid| {
-        // SAFETY: no pointers; the signal 0 is not sent.
-        let known = unsafe { libc::kill(pid as i32, 0) } == 0;
-        !known && io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH)
+        // SAFETY: the call takes no pointers, and signal 0 only checks whether the process exists.
+        let exists = unsafe { libc::kill(pid as i32, 0) } == 0;
+        !exists && io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH)
     })
 }
 
-/// The number of our pid namespace, 0 if it cannot be told.
+/// The number of our pid namespace; 0 if unknown.
 fn namespace() -> u64 {
     std::fs::metadata("/proc/self/ns/pid").map_or(0, |found| found.ino() & u64::from(u32::MAX))
 }
 
-/// Words that are zero, and zero again in every child, however it is made.
+/// Words that start as zero, and are zero again in every child, however it is created.
 #[derive(Debug)]
 pub(crate) struct Wiped {
     number: &'static AtomicU64,
-    /// Of `fork.rs`.
+    /// The lock word of `fork.rs`.
     pub(crate) forks: &'static AtomicU64,
-    /// Unless the kernel cannot do it: one before 4.14, which is before membarrier too.
+    /// Whether the kernel wipes them. Kernels before 4.14 do not, and lack the membarrier commands too.
     wiped: bool,
 }
 
@@ -81,10 +81,10 @@ pub(crate) fn wiped_on_fork() -> &'static Wiped {
     })
 }
 
-/// Two words in a page of their own that the kernel wipes in children.
+/// Two words in their own page, which the kernel wipes in children.
 fn page() -> io::Result<&'static [AtomicU64; 2]> {
     const PAGE: usize = 4096;
-    // SAFETY: an anonymous mapping at an address that the kernel chooses, over nothing that exists.
+    // SAFETY: an anonymous mapping at an address that the kernel chooses, so over nothing that exists.
     let page = unsafe {
         libc::mmap(
             ptr::null_mut(),
@@ -98,13 +98,13 @@ fn page() -> io::Result<&'static [AtomicU64; 2]> {
     if page == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the page is the mapping just made.
+    // SAFETY: the page is the new mapping.
     if unsafe { libc::madvise(page, PAGE, libc::MADV_WIPEONFORK) } == -1 {
         let error = io::Error::last_os_error();
-        // SAFETY: as above, and nobody knows of it yet.
+        // SAFETY: as above, and nothing else refers to it yet.
         unsafe { libc::munmap(page, PAGE) };
         return Err(error);
     }
-    // SAFETY: a page is large enough and aligned for the words, is never unmapped, and is used as these words alone.
+    // SAFETY: a page is large enough and aligned for the words, is never unmapped, and is used only as these words.
     Ok(unsafe { &*page.cast() })
 }

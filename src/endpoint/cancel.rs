@@ -1,0 +1,74 @@
+//! Cancelling a blocked call, from another thread or from a signal handler.
+
+use crate::protocol::sync::Futex;
+use crossbeam_utils::CachePadded;
+use std::ptr::null_mut;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::time::Duration;
+
+/// Cancels the blocked calls of one endpoint.
+///
+/// After [`cancel`](CancelHandle::cancel), every call of the endpoint that has to wait returns `Cancelled`, now and later; a call
+/// that need not wait works as before. A sleeping thread wakes up. One that is just falling asleep may miss the wake-up, and then
+/// notices within 100 ms.
+///
+/// ```
+/// let pipe = shmpipe::Options::new().create("memfd")?;
+/// let mut consumer = pipe.consumer()?;
+/// let cancel = consumer.cancel_handle();
+/// std::thread::spawn(move || cancel.cancel());
+/// assert_eq!(consumer.recv().unwrap_err(), shmpipe::RecvError::Cancelled);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct CancelHandle(Arc<CachePadded<Shared>>);
+
+/// Private to the process, on cache lines of its own: the blocked thread polls it.
+#[derive(Debug, Default)]
+struct Shared {
+    cancelled: AtomicBool,
+    /// The word that the endpoint sleeps on, while it sleeps.
+    sleeping_on: AtomicPtr<u32>,
+}
+
+impl CancelHandle {
+    pub(crate) fn new() -> Self {
+        CancelHandle(Arc::default())
+    }
+
+    /// Cancels. Wait-free, at most one system call, no allocation: safe in a signal handler.
+    pub fn cancel(&self) {
+        // ORDERING: SeqCst, with the load below the mirror image of `sleep`: if a cancel and a sleep meet, at least one sees
+        // the other.
+        self.0.cancelled.store(true, Ordering::SeqCst);
+        // ORDERING: SeqCst, as above.
+        let word = self.0.sleeping_on.load(Ordering::SeqCst);
+        if !word.is_null() {
+            // SAFETY: the call returns the address of this thread's errno, which a signal handler must preserve.
+            let errno = unsafe { *libc::__errno_location() };
+            crate::protocol::sync::wake_at(word);
+            // SAFETY: as above.
+            unsafe { *libc::__errno_location() = errno };
+        }
+    }
+
+    /// Whether [`cancel`](CancelHandle::cancel) was called.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        // Relaxed: it is polled, and nothing is read through it.
+        self.0.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Sleeps on `event_count` while it is `seen`, for `timeout` at most, so that [`cancel`](CancelHandle::cancel) can end it.
+    pub(crate) fn sleep(&self, event_count: &Futex, seen: u32, timeout: Duration) {
+        // ORDERING: SeqCst, partner of `cancel`.
+        self.0.sleeping_on.store(event_count.address(), Ordering::SeqCst);
+        // ORDERING: SeqCst, partner of `cancel`.
+        if !self.0.cancelled.load(Ordering::SeqCst) {
+            event_count.wait(seen, timeout);
+        }
+        // Relaxed: a cancel that still sees the word wakes a thread that does not sleep.
+        self.0.sleeping_on.store(null_mut(), Ordering::Relaxed);
+    }
+}

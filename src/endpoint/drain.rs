@@ -1,0 +1,88 @@
+//! Several messages received together.
+
+use crate::endpoint::consumer::Consumer;
+use crate::endpoint::message::Record;
+use crate::endpoint::trust::Untrusted;
+use crate::protocol::corruption::Corruption;
+use std::fmt;
+
+/// Several messages received together. Dropping it releases them all, with one store.
+#[must_use = "a drain takes nothing by itself: call next"]
+pub struct Drain<'a, P = Untrusted> {
+    consumer: &'a mut Consumer<P>,
+    limit: usize,
+    /// The position behind the messages taken, and the reader's limit there.
+    end: u64,
+    end_limit: u64,
+    messages: u64,
+    bytes: u64,
+}
+
+impl<P> fmt::Debug for Drain<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Drain")
+            .field("taken", &self.messages)
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a, P> Drain<'a, P> {
+    pub(super) fn new(consumer: &'a mut Consumer<P>, limit: usize) -> Self {
+        let (end, end_limit) = (consumer.inner.reader.head(), consumer.inner.reader.limit());
+        Drain { consumer, limit, end, end_limit, messages: 0, bytes: 0 }
+    }
+
+    /// The next message; `None` if there is none now, or `limit` were taken. It stays in the ring until the drain is dropped.
+    ///
+    /// # Errors
+    /// [`Corruption`] if the ring holds what no correct producer writes.
+    #[inline]
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "a record borrows from the drain, which no Iterator can express"
+    )]
+    pub fn next(&mut self) -> Result<Option<Record<'_, P>>, Corruption> {
+        if self.messages >= self.limit as u64 {
+            return Ok(None);
+        }
+        let reader = &mut self.consumer.inner.reader;
+        let located = match reader.peek_next(self.end, self.end_limit) {
+            Ok(Some(located)) => located,
+            Ok(None) => return Ok(None),
+            Err(corruption) => {
+                // The reader accepts nothing more, and the release must not change that.
+                self.end_limit = 0;
+                return Err(corruption);
+            }
+        };
+        (self.end, self.end_limit) = (located.end, located.limit);
+        self.messages += 1;
+        self.bytes += located.length() as u64;
+        Ok(Some(Record::new(located)))
+    }
+
+    /// Messages taken so far.
+    #[must_use]
+    pub fn taken(&self) -> usize {
+        self.messages as usize
+    }
+
+    /// Returns the space of all messages taken to the producer. Dropping does the same.
+    pub fn release(self) {}
+
+    /// Leaves the messages in the pipe: they are received again.
+    pub fn requeue(self) {
+        // The borrow of the consumer needs no drop.
+        std::mem::forget(self);
+    }
+}
+
+impl<P> Drop for Drain<'_, P> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if self.messages > 0 {
+            self.consumer.inner.reader.release(self.end, self.end_limit, self.messages, self.bytes);
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! A message received: a record in the ring, and its release.
+
+use crate::endpoint::consumer::Consumer;
+use crate::endpoint::trust::{Trusted, Untrusted};
+use crate::error::WrongSize;
+use crate::position::Position;
+use crate::protocol::reader::Located;
+use std::cell::Cell;
+use std::fmt;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::ops::Deref;
+
+/// A record in the ring, received and not released yet.
+///
+/// A hostile producer may change the bytes at any time, so they can only be copied out. With a [`Trusted`] producer, the record
+/// dereferences to `&[u8]`. It is neither `Copy` nor `Clone`: a copy could outlive the release.
+pub struct Record<'a, P = Untrusted> {
+    located: Located,
+    promise: PhantomData<(&'a Cell<()>, P)>,
+}
+
+impl<P> fmt::Debug for Record<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record")
+            .field("position", &self.position())
+            .field("tag", &self.tag())
+            .field("len", &self.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<P> Record<'_, P> {
+    #[inline(always)]
+    pub(super) fn new(located: Located) -> Self {
+        Record { located, promise: PhantomData }
+    }
+
+    /// Bytes of the message.
+    #[inline]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.located.length()
+    }
+
+    /// Whether the message is empty, which is not the same as no message.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The tag that the producer set; 0 without one.
+    #[inline]
+    #[must_use]
+    pub fn tag(&self) -> u32 {
+        self.located.tag()
+    }
+
+    /// The record's position: the same that `send` returned, and the same again if the record is received twice.
+    #[inline]
+    #[must_use]
+    pub fn position(&self) -> Position {
+        Position(self.located.start)
+    }
+
+    /// Copies the message to the start of `to` and returns its length.
+    ///
+    /// # Errors
+    /// [`WrongSize`] if `to` is shorter. Nothing is copied then.
+    #[inline]
+    pub fn copy_to(&self, to: &mut [u8]) -> Result<usize, WrongSize> {
+        let length = self.len();
+        if length > to.len() {
+            return Err(WrongSize { message: length, expected: to.len() });
+        }
+        // SAFETY: the consumer, which 'a borrows, keeps the ring mapped; `to` has the payload's length at least.
+        unsafe { self.located.payload().read(to.as_mut_ptr()) };
+        Ok(length)
+    }
+
+    /// Appends the message to `to`. Allocates only if the capacity falls short.
+    #[inline]
+    pub fn append_to(&self, to: &mut Vec<u8>) {
+        let length = self.len();
+        to.reserve(length);
+        // SAFETY: as in `copy_to`, with the spare capacity just reserved; it is written before it counts.
+        unsafe {
+            self.located.payload().read(to.as_mut_ptr().add(to.len()));
+            to.set_len(to.len() + length);
+        }
+    }
+
+    /// The message as a vector.
+    #[must_use]
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.append_to(&mut bytes);
+        bytes
+    }
+
+    /// The message as a value.
+    ///
+    /// # Errors
+    /// [`WrongSize`] if it does not have exactly the size of the value.
+    #[inline]
+    pub fn value<T: bytemuck::AnyBitPattern>(&self) -> Result<T, WrongSize> {
+        if self.len() != size_of::<T>() {
+            return Err(WrongSize { message: self.len(), expected: size_of::<T>() });
+        }
+        let mut value = MaybeUninit::<T>::zeroed();
+        // SAFETY: as in `copy_to`, with a value of the payload's length; every bit pattern makes a T.
+        unsafe {
+            self.located.payload().read_start(value.as_mut_ptr().cast(), size_of::<T>());
+            Ok(value.assume_init())
+        }
+    }
+}
+
+impl Deref for Record<'_, Trusted> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the payload lies within the ring, which the consumer that 'a borrows keeps mapped; by the promise
+        // of `trust_peer` no process writes there before the release, which ends 'a.
+        unsafe {
+            std::slice::from_raw_parts(self.located.payload().as_ptr(), self.located.payload().length())
+        }
+    }
+}
+
+/// A message received. Dropping it releases its space to the producer.
+#[must_use = "dropping the message releases it"]
+pub struct Message<'a, P = Untrusted> {
+    record: Record<'a, P>,
+    consumer: &'a mut Consumer<P>,
+}
+
+impl<P> fmt::Debug for Message<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.record.fmt(f)
+    }
+}
+
+impl<'a, P> Message<'a, P> {
+    #[inline(always)]
+    pub(super) fn new(consumer: &'a mut Consumer<P>, located: Located) -> Self {
+        Message { record: Record::new(located), consumer }
+    }
+
+    /// Returns the space to the producer. Dropping does the same.
+    pub fn release(self) {}
+
+    /// Leaves the message in the pipe: the next call receives it again.
+    pub fn requeue(self) {
+        // The borrow of the consumer needs no drop.
+        std::mem::forget(self);
+    }
+}
+
+impl<'a, P> Deref for Message<'a, P> {
+    type Target = Record<'a, P>;
+
+    #[inline]
+    fn deref(&self) -> &Record<'a, P> {
+        &self.record
+    }
+}
+
+impl<P> Drop for Message<'_, P> {
+    // Always in line, also where a panic unwinds: a call there would need the message in memory.
+    #[inline(always)]
+    fn drop(&mut self) {
+        let located = self.record.located;
+        self.consumer.inner.reader.release(located.end, located.limit, 1, located.length() as u64);
+    }
+}

@@ -1,0 +1,186 @@
+//! Why no message was received.
+
+use super::{Lost, WaitError};
+use crate::protocol::corruption::Corruption;
+use crate::protocol::liveness::PeerDied;
+use crate::protocol::reader::RecvEnd;
+use std::fmt;
+
+/// Why no message was received at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TryRecvError {
+    /// There is no message now.
+    Empty,
+    /// The producer closed, and every message was received. Every call returns this until a new producer attaches.
+    Closed,
+    /// The segment holds a value that no correct producer writes.
+    Corrupt(Corruption),
+}
+
+/// Why no message was received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RecvError {
+    /// The producer closed, and every message was received. Every call returns this until a new producer attaches.
+    Closed,
+    /// The producer died, and every message was received. Returned once; the next call waits for its successor.
+    PeerDied,
+    /// A [`CancelHandle`](crate::CancelHandle) cancelled the wait.
+    Cancelled,
+    /// The pipe or the consumer role is lost.
+    Lost(Lost),
+    /// The segment holds a value that no correct producer writes.
+    Corrupt(Corruption),
+}
+
+/// Why no message was received before a deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RecvTimeoutError {
+    /// The deadline passed before there was a message.
+    TimedOut,
+    /// The producer closed, and every message was received. Every call returns this until a new producer attaches.
+    Closed,
+    /// The producer died, and every message was received. Returned once; the next call waits for its successor.
+    PeerDied,
+    /// A [`CancelHandle`](crate::CancelHandle) cancelled the wait.
+    Cancelled,
+    /// The pipe or the consumer role is lost.
+    Lost(Lost),
+    /// The segment holds a value that no correct producer writes.
+    Corrupt(Corruption),
+}
+
+const CLOSED: &str = "the producer closed the pipe and every message was received";
+
+impl fmt::Display for TryRecvError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TryRecvError::Empty => f.write_str("the pipe is empty; retry after the producer sends"),
+            TryRecvError::Closed => f.write_str(CLOSED),
+            TryRecvError::Corrupt(corruption) => corruption.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for RecvError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RecvError::Closed => f.write_str(CLOSED),
+            RecvError::PeerDied => f.write_str(
+                "the producer died and every message was received; receive again to wait for its successor",
+            ),
+            RecvError::Cancelled => f.write_str("the wait for a message was cancelled"),
+            RecvError::Lost(lost) => lost.fmt(f),
+            RecvError::Corrupt(corruption) => corruption.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for RecvTimeoutError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.without_timeout() {
+            Some(error) => error.fmt(f),
+            None => f.write_str("the pipe stayed empty until the deadline"),
+        }
+    }
+}
+
+impl std::error::Error for TryRecvError {}
+impl std::error::Error for RecvError {}
+impl std::error::Error for RecvTimeoutError {}
+
+impl RecvTimeoutError {
+    /// The same error of a call without a deadline; `None` for [`TimedOut`](Self::TimedOut).
+    #[must_use]
+    pub fn without_timeout(self) -> Option<RecvError> {
+        Some(match self {
+            RecvTimeoutError::TimedOut => return None,
+            RecvTimeoutError::Closed => RecvError::Closed,
+            RecvTimeoutError::PeerDied => RecvError::PeerDied,
+            RecvTimeoutError::Cancelled => RecvError::Cancelled,
+            RecvTimeoutError::Lost(lost) => RecvError::Lost(lost),
+            RecvTimeoutError::Corrupt(corruption) => RecvError::Corrupt(corruption),
+        })
+    }
+}
+
+impl From<RecvError> for RecvTimeoutError {
+    fn from(error: RecvError) -> Self {
+        match error {
+            RecvError::Closed => RecvTimeoutError::Closed,
+            RecvError::PeerDied => RecvTimeoutError::PeerDied,
+            RecvError::Cancelled => RecvTimeoutError::Cancelled,
+            RecvError::Lost(lost) => RecvTimeoutError::Lost(lost),
+            RecvError::Corrupt(corruption) => RecvTimeoutError::Corrupt(corruption),
+        }
+    }
+}
+
+macro_rules! from_corruption {
+    ($($error:ident)*) => {$(
+        impl From<Corruption> for $error {
+            fn from(corruption: Corruption) -> Self {
+                $error::Corrupt(corruption)
+            }
+        }
+    )*};
+}
+
+from_corruption!(TryRecvError RecvError RecvTimeoutError);
+
+macro_rules! from_end {
+    ($($error:ident)*) => {$(
+        impl From<RecvEnd> for $error {
+            fn from(end: RecvEnd) -> Self {
+                match end {
+                    RecvEnd::Closed => $error::Closed,
+                    RecvEnd::Corrupt(corruption) => $error::Corrupt(corruption),
+                }
+            }
+        }
+    )*};
+}
+
+from_end!(TryRecvError RecvTimeoutError);
+
+impl From<WaitError> for RecvTimeoutError {
+    fn from(error: WaitError) -> Self {
+        match error {
+            WaitError::TimedOut => RecvTimeoutError::TimedOut,
+            WaitError::Cancelled => RecvTimeoutError::Cancelled,
+            WaitError::Lost(lost) => RecvTimeoutError::Lost(lost),
+        }
+    }
+}
+
+impl From<Lost> for RecvTimeoutError {
+    fn from(lost: Lost) -> Self {
+        RecvTimeoutError::Lost(lost)
+    }
+}
+
+impl From<PeerDied> for RecvTimeoutError {
+    fn from(PeerDied: PeerDied) -> Self {
+        RecvTimeoutError::PeerDied
+    }
+}
+
+/// The message has another size than the value or the slice that it was to be copied to. The message is untouched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WrongSize {
+    /// Bytes of the message.
+    pub message: usize,
+    /// Bytes of the value, or the most that the slice takes.
+    pub expected: usize,
+}
+
+impl fmt::Display for WrongSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let WrongSize { message, expected } = self;
+        write!(f, "the message has {message} bytes, the destination {expected}; receive it as bytes instead")
+    }
+}
+
+impl std::error::Error for WrongSize {}

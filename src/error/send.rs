@@ -1,0 +1,204 @@
+//! Why a message was not sent.
+
+use super::{Lost, WaitError};
+use crate::protocol::corruption::Corruption;
+use crate::protocol::liveness::PeerDied;
+use std::fmt;
+
+/// Why a message was not sent at once. The pipe holds nothing of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TrySendError {
+    /// There is no space now: the consumer has to release messages first.
+    Full,
+    /// The message, or the batch, is longer than this pipe can ever take.
+    TooLarge {
+        /// Bytes of the message; for a batch, the bytes that it would take in the ring.
+        length: usize,
+        /// Bytes that fit.
+        max: usize,
+    },
+    /// The consumer closed while this producer was attached.
+    Closed,
+    /// The segment holds a value that no correct consumer writes.
+    Corrupt(Corruption),
+}
+
+/// Why a message was not sent. The pipe holds nothing of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The message, or the batch, is longer than this pipe can ever take.
+    TooLarge {
+        /// Bytes of the message; for a batch, the bytes that it would take in the ring.
+        length: usize,
+        /// Bytes that fit.
+        max: usize,
+    },
+    /// The consumer closed while this producer was attached.
+    Closed,
+    /// The consumer died, and the pipe is full. Returned once; the next call waits for its successor.
+    PeerDied,
+    /// A [`CancelHandle`](crate::CancelHandle) cancelled the wait for space.
+    Cancelled,
+    /// The pipe or the producer role is lost.
+    Lost(Lost),
+    /// The segment holds a value that no correct consumer writes.
+    Corrupt(Corruption),
+}
+
+/// Why a message was not sent before its deadline. The pipe holds nothing of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SendTimeoutError {
+    /// The deadline passed before there was space.
+    TimedOut,
+    /// The message, or the batch, is longer than this pipe can ever take.
+    TooLarge {
+        /// Bytes of the message; for a batch, the bytes that it would take in the ring.
+        length: usize,
+        /// Bytes that fit.
+        max: usize,
+    },
+    /// The consumer closed while this producer was attached.
+    Closed,
+    /// The consumer died, and the pipe is full. Returned once; the next call waits for its successor.
+    PeerDied,
+    /// A [`CancelHandle`](crate::CancelHandle) cancelled the wait for space.
+    Cancelled,
+    /// The pipe or the producer role is lost.
+    Lost(Lost),
+    /// The segment holds a value that no correct consumer writes.
+    Corrupt(Corruption),
+}
+
+/// What every way to send can run into.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Rejected {
+    TooLarge { length: usize, max: usize },
+    Closed,
+    Corrupt(Corruption),
+}
+
+impl fmt::Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Rejected::TooLarge { length, max } => write!(
+                f,
+                "{length} bytes do not fit, at most {max} do; send less at a time, or create a pipe of larger capacity"
+            ),
+            Rejected::Closed => f.write_str("the consumer closed the pipe"),
+            Rejected::Corrupt(corruption) => corruption.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for TrySendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            TrySendError::Full => f.write_str("the pipe is full; retry after the consumer releases messages"),
+            TrySendError::TooLarge { length, max } => Rejected::TooLarge { length, max }.fmt(f),
+            TrySendError::Closed => Rejected::Closed.fmt(f),
+            TrySendError::Corrupt(corruption) => corruption.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            SendError::TooLarge { length, max } => Rejected::TooLarge { length, max }.fmt(f),
+            SendError::Closed => Rejected::Closed.fmt(f),
+            SendError::PeerDied => f.write_str("the consumer died; send again to wait for its successor"),
+            SendError::Cancelled => f.write_str("the wait for space was cancelled"),
+            SendError::Lost(lost) => lost.fmt(f),
+            SendError::Corrupt(corruption) => corruption.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for SendTimeoutError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.without_timeout() {
+            Some(error) => error.fmt(f),
+            None => f.write_str("the pipe stayed full until the deadline"),
+        }
+    }
+}
+
+impl std::error::Error for TrySendError {}
+impl std::error::Error for SendError {}
+impl std::error::Error for SendTimeoutError {}
+
+impl SendTimeoutError {
+    /// The same error of a call without a deadline; `None` for [`TimedOut`](Self::TimedOut).
+    #[must_use]
+    pub fn without_timeout(self) -> Option<SendError> {
+        Some(match self {
+            SendTimeoutError::TimedOut => return None,
+            SendTimeoutError::TooLarge { length, max } => SendError::TooLarge { length, max },
+            SendTimeoutError::Closed => SendError::Closed,
+            SendTimeoutError::PeerDied => SendError::PeerDied,
+            SendTimeoutError::Cancelled => SendError::Cancelled,
+            SendTimeoutError::Lost(lost) => SendError::Lost(lost),
+            SendTimeoutError::Corrupt(corruption) => SendError::Corrupt(corruption),
+        })
+    }
+}
+
+impl From<SendError> for SendTimeoutError {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::TooLarge { length, max } => SendTimeoutError::TooLarge { length, max },
+            SendError::Closed => SendTimeoutError::Closed,
+            SendError::PeerDied => SendTimeoutError::PeerDied,
+            SendError::Cancelled => SendTimeoutError::Cancelled,
+            SendError::Lost(lost) => SendTimeoutError::Lost(lost),
+            SendError::Corrupt(corruption) => SendTimeoutError::Corrupt(corruption),
+        }
+    }
+}
+
+macro_rules! from_rejected {
+    ($($error:ident)*) => {$(
+        impl From<Rejected> for $error {
+            fn from(rejected: Rejected) -> Self {
+                match rejected {
+                    Rejected::TooLarge { length, max } => $error::TooLarge { length, max },
+                    Rejected::Closed => $error::Closed,
+                    Rejected::Corrupt(corruption) => $error::Corrupt(corruption),
+                }
+            }
+        }
+
+        impl From<Corruption> for $error {
+            fn from(corruption: Corruption) -> Self {
+                $error::Corrupt(corruption)
+            }
+        }
+    )*};
+}
+
+from_rejected!(TrySendError SendError SendTimeoutError);
+
+impl From<WaitError> for SendTimeoutError {
+    fn from(error: WaitError) -> Self {
+        match error {
+            WaitError::TimedOut => SendTimeoutError::TimedOut,
+            WaitError::Cancelled => SendTimeoutError::Cancelled,
+            WaitError::Lost(lost) => SendTimeoutError::Lost(lost),
+        }
+    }
+}
+
+impl From<Lost> for SendTimeoutError {
+    fn from(lost: Lost) -> Self {
+        SendTimeoutError::Lost(lost)
+    }
+}
+
+impl From<PeerDied> for SendTimeoutError {
+    fn from(PeerDied: PeerDied) -> Self {
+        SendTimeoutError::PeerDied
+    }
+}

@@ -1,0 +1,208 @@
+//! How one side detects that the other attaches, closes or dies.
+//!
+//! A side's state word holds its epoch and its phase. The epoch advances with every claim of the role, which distinguishes a
+//! successor from its predecessor. The phase is never (epoch 0), open or closed. A death leaves the phase open. Only the kernel
+//! knows whether a process still holds the role: see [`PeerMonitor::died`].
+
+use crate::protocol::corruption::Corruption;
+use crate::protocol::layout::SideState;
+use crate::protocol::sync::Ordering;
+use std::fmt;
+
+/// The two ends of a pipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Sends messages.
+    Producer,
+    /// Receives messages.
+    Consumer,
+}
+
+impl Role {
+    /// The other end.
+    #[must_use]
+    pub const fn peer(self) -> Role {
+        match self {
+            Role::Producer => Role::Consumer,
+            Role::Consumer => Role::Producer,
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Role::Producer => "producer",
+            Role::Consumer => "consumer",
+        })
+    }
+}
+
+/// The state of the other end of a pipe, as far as known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Peer {
+    /// No process has claimed this role since the pipe was created.
+    NeverCame,
+    /// It is attached, or was a moment ago.
+    Open,
+    /// It closed.
+    Closed,
+    /// It died without closing, and no successor has attached.
+    Died,
+    /// Unknown, because the pipe was removed.
+    Unknown,
+}
+
+impl Peer {
+    /// Combines a side's state word with the kernel's answer about its role, `None` if the kernel gave no answer.
+    pub(crate) fn of(state: State, role_is_free: Option<bool>) -> Self {
+        match (state.phase(), role_is_free) {
+            (Some(Phase::Never), Some(_)) => Peer::NeverCame,
+            (Some(Phase::Closed), Some(_)) => Peer::Closed,
+            (Some(Phase::Open), Some(true)) => Peer::Died,
+            (Some(Phase::Open), Some(false)) => Peer::Open,
+            (None, _) | (_, None) => Peer::Unknown,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Never,
+    Open,
+    Closed,
+}
+
+/// A state word: epoch in the upper 62 bits, phase in the lower two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct State(pub(crate) u64);
+
+impl State {
+    /// A value that no state word has in a correct segment, so the hot path always compares unequal to it.
+    pub(crate) const IMPOSSIBLE: State = State(3);
+
+    const LAST_EPOCH: u64 = u64::MAX >> 2;
+
+    pub(crate) const fn new(epoch: u64, phase: Phase) -> Self {
+        State(epoch << 2 | phase as u64)
+    }
+
+    pub(crate) const fn epoch(self) -> u64 {
+        self.0 >> 2
+    }
+
+    pub(crate) const fn phase(self) -> Option<Phase> {
+        match self.0 & 3 {
+            0 if self.epoch() == 0 => Some(Phase::Never),
+            1 if self.epoch() != 0 => Some(Phase::Open),
+            2 if self.epoch() != 0 => Some(Phase::Closed),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn of(side: &SideState) -> Self {
+        // ORDERING: Acquire, pairs with the Release stores in `open` and `close` here: a side that sees its peer closed also
+        // sees the last record that the peer committed, or its last release.
+        State(side.state.load(Ordering::Acquire))
+    }
+}
+
+/// Stores the phase open, with a new epoch, in our own state word. Returns the state.
+pub(crate) fn open(own: &SideState) -> Result<State, Corruption> {
+    // Relaxed: only this side writes the word, and the claim orders us after our predecessor.
+    let before = State(own.state.load(Ordering::Relaxed));
+    if before.phase().is_none() || before.epoch() == State::LAST_EPOCH {
+        return Err(Corruption { word: "state", position: 0, found: before.0 });
+    }
+    let state = State::new(before.epoch() + 1, Phase::Open);
+    // ORDERING: Release, pairs with the Acquire load in `State::of`: a peer that sees the new state sees what our recovery repaired.
+    own.state.store(state.0, Ordering::Release);
+    Ok(state)
+}
+
+/// Stores the phase closed in our own state word.
+pub(crate) fn close(own: &SideState, state: State) {
+    // ORDERING: Release, pairs with the Acquire load in `State::of`: a peer that sees the close sees our last commit, or our last
+    // release.
+    own.state.store(State::new(state.epoch(), Phase::Closed).0, Ordering::Release);
+}
+
+/// The peer died and left nothing to receive or to reuse: reported once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PeerDied;
+
+/// What one side knows about the state of the other.
+#[derive(Debug)]
+pub(crate) struct PeerMonitor {
+    /// The peer's state that needs no action. The hot path compares with it.
+    pub(crate) seen: State,
+    /// The latest epoch whose end was reported. A peer that ended in this epoch or an earlier one counts as "never attached".
+    reported: u64,
+}
+
+/// The peer closed in this state, which was not reported yet. Code that reports it to the caller records that with
+/// [`PeerMonitor::report`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PeerClosed(pub(crate) State);
+
+impl PeerMonitor {
+    /// For a side that has just claimed its role. An end that a predecessor reported is not reported again. `closed_before` says
+    /// that the close of a peer that closed before our claim counts as reported too: true for a producer, false for a consumer.
+    pub(crate) fn new(own: &SideState, peer: &SideState, closed_before: bool) -> Self {
+        let state = State::of(peer);
+        // Relaxed: only this side writes the word, and the claim orders us after our predecessor.
+        let mut reported = own.reported.load(Ordering::Relaxed).min(state.epoch());
+        if closed_before && state.phase() == Some(Phase::Closed) {
+            reported = state.epoch();
+        }
+        PeerMonitor { seen: State::IMPOSSIBLE, reported }
+    }
+
+    /// Checks the peer's state after the hot path found it changed.
+    pub(crate) fn check(&mut self, peer: &SideState) -> Result<Result<(), PeerClosed>, Corruption> {
+        let state = State::of(peer);
+        let went_back = self.seen != State::IMPOSSIBLE && state.epoch() < self.seen.epoch();
+        match state.phase() {
+            None => Err(Corruption { word: "state", position: 0, found: state.0 }),
+            Some(_) if went_back => Err(Corruption { word: "state", position: 0, found: state.0 }),
+            Some(Phase::Closed) if state.epoch() > self.reported => Ok(Err(PeerClosed(state))),
+            Some(_) => {
+                self.seen = state;
+                Ok(Ok(()))
+            }
+        }
+    }
+
+    /// Whether there is or was a peer in this state whose end was not reported to the caller.
+    pub(crate) fn is_unreported(&self, own: &SideState, state: State) -> bool {
+        // Relaxed: only this side writes the word.
+        state.phase() != Some(Phase::Never)
+            && state.epoch() > self.reported.max(own.reported.load(Ordering::Relaxed))
+    }
+
+    /// Whether the peer died and has no successor: its state is open, with the same epoch, before and after its role is seen free.
+    /// `role_is_free` asks the kernel. `None` for an end that was already reported.
+    pub(crate) fn died<E>(
+        &self,
+        peer: &SideState,
+        role_is_free: impl FnOnce() -> Result<bool, E>,
+    ) -> Result<Option<State>, E> {
+        let state = State::of(peer);
+        if state.phase() != Some(Phase::Open) || state.epoch() <= self.reported || !role_is_free()? {
+            return Ok(None);
+        }
+        Ok((State::of(peer) == state).then_some(state))
+    }
+
+    /// Records that the death of a peer is reported to the caller, so that neither we nor our successors report it again.
+    pub(crate) fn report_death(&mut self, own: &SideState, state: State) {
+        self.reported = state.epoch();
+        Self::report(own, state);
+    }
+
+    /// Records for our successors that the end of a peer is reported to the caller.
+    pub(crate) fn report(own: &SideState, state: State) {
+        // Relaxed: only our successors read it, and the claim orders them after us.
+        own.reported.store(state.epoch(), Ordering::Relaxed);
+    }
+}

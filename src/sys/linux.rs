@@ -1,0 +1,8 @@
+//! Linux.
+
+pub(crate) mod fork;
+pub(crate) mod futex;
+pub(crate) mod maps;
+pub(crate) mod membarrier;
+pub(crate) mod process;
+pub(crate) mod sysvipc;
