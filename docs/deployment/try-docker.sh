@@ -48,7 +48,7 @@ for pipe in ticks posix:/ticks; do
     claim "$kind: by default each container has pipes of its own"
     where 'consumer $a $pipe; box -- stat $pipe'
     otherwise 'consumer $a $pipe; $DOCKER exec $a /bin/shmpipe stat $pipe'
-    gives 3 'there is no pipe'
+    gives 3 'no pipe at'
 
     claim "$kind: --ipc=shareable and --ipc=container:NAME join two containers"
     where 'consumer $a $pipe --ipc=shareable; echo hello | box -i --ipc=container:$a -- send $pipe; $DOCKER logs $a'
@@ -58,7 +58,7 @@ for pipe in ticks posix:/ticks; do
     claim "$kind: a role held in one container is held in the other, though its holder is not to be seen"
     where 'consumer $a $pipe --ipc=shareable; box --ipc=container:$a -- recv $pipe --timeout 100ms'
     otherwise 'consumer $a $pipe --ipc=shareable; $DOCKER exec $a /bin/shmpipe recv $pipe --timeout 100ms'
-    gives 4 'a process not visible from here is the consumer'
+    gives 4 'a process not visible from here is already the consumer'
 
     claim "$kind: a killed container is a dead peer"
     where 'consumer $a $pipe --ipc=shareable; consumer $b other --ipc=container:$a; $DOCKER kill $a >/dev/null; $DOCKER exec $b /bin/shmpipe stat $pipe'

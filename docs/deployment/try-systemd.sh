@@ -85,7 +85,7 @@ gives 0 'active'
 claim "sysv: PrivateIPC hides it"
 where 'as $system $SHMPIPE create try; unit User=$system PrivateIPC=yes -- $SHMPIPE stat try'
 otherwise 'as $system $SHMPIPE create try; unit User=$system -- $SHMPIPE stat try'
-gives 3 'there is no pipe'
+gives 3 'no pipe at'
 
 claim "posix: PrivateIPC does not"
 where 'as $system $SHMPIPE create posix:/try; unit User=$system PrivateIPC=yes -- $SHMPIPE stat posix:/try'
@@ -100,7 +100,7 @@ gives 0 'consumer +alive'
 claim "file: PrivateTmp hides what is in /tmp and /var/tmp"
 where 'as $system $SHMPIPE create file:/var/tmp/try; unit User=$system PrivateTmp=yes -- $SHMPIPE stat file:/var/tmp/try'
 otherwise 'as $system $SHMPIPE create file:/var/tmp/try; unit User=$system -- $SHMPIPE stat file:/var/tmp/try'
-gives 3 'there is no pipe'
+gives 3 'no pipe at'
 
 claim "posix: PrivateTmp and PrivateDevices hide nothing, ProtectSystem=strict leaves /dev/shm writable"
 where 'as $system $SHMPIPE create posix:/try; echo x | unit User=$system PrivateTmp=yes PrivateDevices=yes ProtectSystem=strict -- $SHMPIPE send posix:/try'

@@ -79,7 +79,7 @@ export -f alice bob carol until_true produces consumes kill9 number scribble pat
 claim "sysv: a pipe is not found from another IPC namespace"
 where 'shmpipe create ticks; unshare --ipc shmpipe stat ticks'
 otherwise 'shmpipe create ticks; shmpipe stat ticks'
-gives 3 'there is no pipe'
+gives 3 'no pipe at'
 
 claim "sysv: send makes another pipe of the same name there, and nobody hears of it"
 where 'shmpipe create ticks; echo lost | unshare --ipc shmpipe send ticks; shmpipe recv ticks --timeout 200ms'
@@ -120,7 +120,7 @@ for pipe in ticks posix:/ticks "file:$PLACE/dir/ticks"; do
     needs "$can"
     where 'shmpipe create $pipe; produces $pipe unshare --pid --fork --kill-child; kill9; shmpipe recv $pipe --timeout 2s'
     otherwise 'shmpipe create $pipe; produces $pipe unshare --pid --fork --kill-child; shmpipe recv $pipe --timeout 500ms'
-    gives 6 'the producer has died'
+    gives 6 'the producer died'
 
     claim "$kind: the network and UTS namespaces do not matter"
     needs "$can"
@@ -132,7 +132,7 @@ for pipe in ticks posix:/ticks "file:$PLACE/dir/ticks"; do
     needs "$can && alice unshare --user --map-root-user true"
     where 'shmpipe create $pipe; alice unshare --user --map-root-user shmpipe recv $pipe --timeout 100ms'
     otherwise 'alice shmpipe create $pipe; alice unshare --user --map-root-user shmpipe recv $pipe --timeout 100ms'
-    gives 8 'no permission|only root.s and our own are trusted'
+    gives 8 'no permission|expected root or our own user'
 
     claim "$kind: user ids are those of the user namespace that one looks from"
     needs "$can && alice unshare --user --map-root-user true"
@@ -158,7 +158,7 @@ for pipe in ticks posix:/ticks "file:$PLACE/dir/ticks"; do
     needs "$can && alice true"
     where 'alice shmpipe create $pipe --mode 0660 --gid 2100; bob shmpipe recv $pipe --timeout 100ms'
     otherwise 'alice shmpipe create $pipe --mode 0660 --gid 2100; bob shmpipe recv $pipe --timeout 100ms --trust-uid 2001'
-    gives 8 'made by user 2001'
+    gives 8 'user 2001 created'
 
     claim "$kind: mode 0660, a group and --trust-uid join two users"
     needs "$can && alice true"
@@ -188,13 +188,13 @@ for pipe in ticks posix:/ticks "file:$PLACE/dir/ticks"; do
     needs "$can && alice true"
     where 'bob shmpipe create $pipe --mode 0666; echo secret | alice shmpipe send $pipe'
     otherwise 'alice shmpipe create $pipe --mode 0666; echo secret | alice shmpipe send $pipe --mode 0666'
-    gives 8 'made by user 2002'
+    gives 8 'user 2002 created'
 
     claim "$kind: what anybody may write to is refused by who does not ask for that"
     needs "$can"
     where 'shmpipe create $pipe --mode 0666; echo secret | shmpipe send $pipe'
     otherwise 'shmpipe create $pipe --mode 0666; echo secret | shmpipe send $pipe --mode 0666'
-    gives 8 'anybody may write'
+    gives 8 'every user may write'
 
     # -- one side at a time
 
@@ -202,13 +202,13 @@ for pipe in ticks posix:/ticks "file:$PLACE/dir/ticks"; do
     needs "$can"
     where 'shmpipe create $pipe --capacity 64KiB; echo x | shmpipe send $pipe --capacity 1MiB --mode 0660'
     otherwise 'echo x | shmpipe send $pipe --capacity 1MiB --mode 0660'
-    gives 0 'kept 65536'
+    gives 0 'the segment has 65536'
 
     claim "$kind: a second producer, an old one too, is refused while the first lives"
     needs "$can"
     where 'shmpipe create $pipe; produces $pipe; echo x | shmpipe send $pipe'
     otherwise 'shmpipe create $pipe; produces $pipe; kill9; echo x | shmpipe send $pipe'
-    gives 4 'is the producer of this pipe already'
+    gives 4 'is already the producer of this pipe'
 
     claim "$kind: another layout version is refused with both numbers"
     needs "$can"
@@ -281,7 +281,7 @@ claim "posix: a pipe is not found where another /dev/shm is mounted"
 needs 'shmpipe create posix:/ticks'
 where 'shmpipe create posix:/ticks; unshare --mount sh -c "mount -t tmpfs tmpfs /dev/shm; shmpipe stat posix:/ticks"'
 otherwise 'shmpipe create posix:/ticks; unshare --ipc shmpipe stat posix:/ticks'
-gives 3 'there is no pipe'
+gives 3 'no pipe at'
 
 claim "posix: the size of /dev/shm is the limit, and is told when the pipe is made"
 needs 'shmpipe create posix:/ticks'
