@@ -26,7 +26,7 @@ fn is_reached(pipe: &Pipe, address: &str) {
 }
 
 #[test]
-fn a_name_leads_to_the_key_that_is_its_hash() {
+fn a_name_maps_to_the_key_that_is_its_hash() {
     let name = Name::new();
     let pipe = Options::new().capacity(4096).create(&name).unwrap();
     let seen = inspect(&name).unwrap();
@@ -38,7 +38,7 @@ fn a_name_leads_to_the_key_that_is_its_hash() {
 }
 
 #[test]
-fn a_key_leads_to_the_segment_under_it_in_either_notation() {
+fn a_key_is_accepted_in_decimal_and_hexadecimal() {
     let name = Name::new();
     let key = name.key();
     let pipe = Options::new().capacity(4096).create(format!("sysv:{key:#x}")).unwrap();
@@ -56,14 +56,14 @@ fn a_key_leads_to_the_segment_under_it_in_either_notation() {
 }
 
 #[test]
-fn a_pipe_made_by_name_is_found_by_its_key() {
+fn a_pipe_created_by_name_is_found_by_its_key() {
     let name = Name::new();
     let pipe = Options::new().capacity(4096).create(&name).unwrap();
     is_reached(&pipe, &format!("sysv:{}", name.key()));
 }
 
 #[test]
-fn a_file_and_a_project_lead_to_the_key_of_ftok() {
+fn an_ftok_address_uses_the_key_of_ftok() {
     let path = std::env::current_exe().unwrap();
     let text = CString::new(path.as_os_str().as_bytes()).unwrap();
     // Of the 255 projects, one whose key nobody uses.
@@ -86,14 +86,14 @@ fn a_file_and_a_project_lead_to_the_key_of_ftok() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_an_error() {
+fn an_ftok_address_of_a_missing_file_is_an_error() {
     let error = Pipe::open_or_create("sysv:ftok:/no/such/file:65").unwrap_err();
     assert!(matches!(error, SetupError::Os { call: "ftok", .. }), "{error:?}");
     assert!(error.to_string().contains("ftok"), "{error}");
 }
 
 #[test]
-fn an_identifier_leads_to_its_segment_and_makes_none() {
+fn an_identifier_opens_its_segment_and_creates_none() {
     let name = Name::new();
     let pipe = Options::new().capacity(4096).create(&name).unwrap();
     let address = format!("sysv:id:{}", name.segment().unwrap());
@@ -109,7 +109,7 @@ fn an_identifier_leads_to_its_segment_and_makes_none() {
 }
 
 #[test]
-fn a_private_pipe_is_new_each_time_and_found_by_its_identifier() {
+fn each_private_pipe_is_new_and_found_by_its_identifier() {
     let pipe = Options::new().capacity(4096).create("sysv:private").unwrap();
     let _objects = Objects::of(&pipe);
     let other = Options::new().capacity(4096).open_or_create("sysv:private").unwrap();
@@ -129,7 +129,7 @@ fn a_private_pipe_is_new_each_time_and_found_by_its_identifier() {
 }
 
 #[test]
-fn two_names_of_the_same_hash_are_told_apart() {
+fn two_names_with_the_same_hash_are_distinguished() {
     // With 2^32 hashes, some hundred thousand names hold a pair.
     let prefix = Name::new();
     let mut seen = HashMap::new();
@@ -164,7 +164,7 @@ fn two_names_of_the_same_hash_are_told_apart() {
 }
 
 #[test]
-fn what_is_no_address_is_refused_with_the_reason() {
+fn an_invalid_address_is_refused_with_the_reason() {
     for (text, expected) in [
         ("", AddressError::Empty),
         ("sysv:0", AddressError::KeyZero),
@@ -186,7 +186,7 @@ fn what_is_no_address_is_refused_with_the_reason() {
 }
 
 #[test]
-fn a_name_of_64_bytes_stands_in_the_segment_whole() {
+fn a_name_of_64_bytes_is_stored_in_full() {
     let name = Name::new();
     let longest = format!("{name}{}", "é".repeat((64 - name.as_str().len()) / 2));
     let pipe = Options::new().capacity(4096).create(longest.as_str()).unwrap();
@@ -196,7 +196,7 @@ fn a_name_of_64_bytes_stands_in_the_segment_whole() {
 }
 
 #[test]
-fn an_address_says_its_kind_its_key_and_its_path() {
+fn an_address_reports_its_kind_key_and_path() {
     use AddressKind::{File, Memfd, Posix, SysV};
     let name = Name::new();
     let text = name.to_string();

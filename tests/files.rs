@@ -57,7 +57,7 @@ fn make_node(path: &Path, mode: u32, device: u64) -> bool {
 }
 
 #[test]
-fn what_is_no_file_is_refused_by_what_it_is_and_left_alone() {
+fn anything_but_a_regular_file_is_refused_by_kind_and_left_alone() {
     // Of a FIFO, or a device, an opening would wait, or do things.
     type Make = fn(&Path) -> bool;
     let kinds: [(&str, Make); 5] = [
@@ -105,7 +105,7 @@ fn a_symbolic_link_to_a_pipe_is_not_followed() {
 }
 
 #[test]
-fn a_link_on_the_way_to_the_file_is_followed() {
+fn a_symbolic_link_in_the_directory_part_is_followed() {
     // Only what stands at the end of the path is somebody's trap.
     let place = Backend::File.place();
     let directory = place.path().parent().unwrap();
@@ -117,7 +117,7 @@ fn a_link_on_the_way_to_the_file_is_followed() {
 }
 
 #[test]
-fn a_file_with_a_second_name_is_refused_until_it_has_one_again() {
+fn a_file_with_two_hard_links_is_refused_until_one_is_removed() {
     let place = Backend::File.place();
     let pipe = small().create(&place).unwrap();
     let second = place.path().with_extension("second");
@@ -187,7 +187,7 @@ fn a_file_cut_short_is_refused_with_both_sizes() {
 }
 
 #[test]
-fn a_copy_with_holes_is_filled_before_it_is_used() {
+fn a_sparse_copy_is_filled_before_use() {
     // `cp --sparse` leaves out what is zero; a store to a hole for which there is no space would be the end of the process.
     let place = Backend::File.place();
     Options::new().capacity(1 << 20).create(&place).unwrap();
@@ -205,7 +205,7 @@ fn a_copy_with_holes_is_filled_before_it_is_used() {
 }
 
 #[test]
-fn the_mode_is_the_one_asked_for_whatever_the_umask() {
+fn the_umask_does_not_change_the_mode() {
     for backend in BOTH {
         let place = backend.place();
         let mut end = end::start();
@@ -219,8 +219,8 @@ fn the_mode_is_the_one_asked_for_whatever_the_umask() {
 }
 
 #[test]
-fn who_may_not_write_to_his_own_file_is_told_its_mode() {
-    if !is_root("who_may_not_write_to_his_own_file_is_told_its_mode") {
+fn an_owner_without_write_permission_learns_the_mode() {
+    if !is_root("an_owner_without_write_permission_learns_the_mode") {
         return;
     }
     for backend in BOTH {
@@ -239,7 +239,7 @@ fn who_may_not_write_to_his_own_file_is_told_its_mode() {
 }
 
 #[test]
-fn a_posix_name_is_that_of_shm_open() {
+fn a_posix_name_is_shared_with_shm_open() {
     let place = Backend::Posix.place();
     let pipe = small().create(&place).unwrap();
     let name = CString::new(place.as_str().strip_prefix("posix:").unwrap()).unwrap();
@@ -258,7 +258,7 @@ fn a_posix_name_is_that_of_shm_open() {
 }
 
 #[test]
-fn a_relative_path_stays_what_it_was() {
+fn a_relative_path_is_resolved_once() {
     let place = Backend::File.place();
     let directory = place.path().parent().unwrap().display();
     let mut end = end::start();
@@ -276,7 +276,7 @@ fn a_relative_path_stays_what_it_was() {
 }
 
 #[test]
-fn where_no_file_can_be_made_the_directory_is_named() {
+fn a_directory_without_room_for_a_file_is_named() {
     let place = Backend::File.place();
     let missing = place.path().parent().unwrap().join("missing");
     let address = format!("file:{}", missing.join("pipe").display());
@@ -336,7 +336,7 @@ fn who_loses_the_file_goes_on_until_it_waits_and_is_not_confused_with_a_new_one(
 }
 
 #[test]
-fn the_last_to_leave_does_not_remove_what_somebody_else_has_put_in_the_place() {
+fn the_last_to_close_does_not_remove_another_file_at_the_path() {
     for removed in [true, false] {
         let place = Backend::File.place();
         let pipe = small().remove_on_close(true).create(&place).unwrap();
@@ -361,7 +361,7 @@ fn remove_slowly(mut line: Line) {
 }
 
 #[test]
-fn who_removes_a_pipe_takes_none_away_that_has_come_meanwhile() {
+fn a_remover_does_not_remove_a_pipe_created_meanwhile() {
     let (mut halves, mut tried) = (0, 0);
     loop {
         let place = Backend::File.place();
@@ -396,7 +396,7 @@ fn age(place: &Place) {
 }
 
 #[test]
-fn what_was_made_before_the_last_boot_is_stale_and_remade_when_asked() {
+fn a_pipe_from_before_the_last_boot_is_stale_and_recreated_on_request() {
     let place = Backend::File.place();
     let old = small().create(&place).unwrap();
     old.producer().unwrap().send(b"left over").unwrap();
@@ -422,7 +422,7 @@ fn what_was_made_before_the_last_boot_is_stale_and_remade_when_asked() {
 }
 
 #[test]
-fn what_somebody_has_a_role_of_is_not_stale_whatever_its_boot_id() {
+fn a_pipe_with_a_held_role_is_not_stale_whatever_its_boot_id() {
     // Such as somebody in a container that has a boot id of its own.
     let place = Backend::File.place();
     let mut producer = end::producer(&place);
@@ -438,7 +438,7 @@ fn what_somebody_has_a_role_of_is_not_stale_whatever_its_boot_id() {
 }
 
 #[test]
-fn what_lies_in_memory_is_never_stale() {
+fn a_pipe_in_memory_is_never_stale() {
     let place = Backend::Posix.place();
     let id = small().create(&place).unwrap().id();
     age(&place);
@@ -447,7 +447,7 @@ fn what_lies_in_memory_is_never_stale() {
 }
 
 #[test]
-fn what_is_stale_can_be_removed() {
+fn a_stale_pipe_can_be_removed() {
     for remove in [|place: &Place| unlink(place), |place: &Place| unlink_force(place)] {
         let place = Backend::File.place();
         small().create(&place).unwrap();
@@ -458,7 +458,7 @@ fn what_is_stale_can_be_removed() {
 }
 
 #[test]
-fn of_many_that_remake_at_once_all_get_the_same() {
+fn processes_that_recreate_at_once_share_one_pipe() {
     let place = Backend::File.place();
     for _ in 0..20 {
         small().recreate_stale(true).open_or_create(&place).unwrap();
@@ -492,7 +492,7 @@ fn over(place: &Place, mount: &str) -> Option<Process> {
 const ONE_MEBIBYTE: &str = "mount -t tmpfs -o size=1m none DIR";
 
 #[test]
-fn a_pipe_for_which_there_is_no_space_is_refused_with_both_numbers_and_leaves_nothing() {
+fn a_pipe_larger_than_the_free_space_is_refused_with_both_sizes() {
     for backend in BOTH {
         let place = backend.place();
         let directory = place.path().parent().unwrap().display();
@@ -521,7 +521,7 @@ fn a_pipe_for_which_there_is_no_space_is_refused_with_both_numbers_and_leaves_no
 }
 
 #[test]
-fn a_pipe_that_is_made_needs_no_more_space() {
+fn a_created_pipe_needs_no_more_space() {
     for prefault in ["on", "off"] {
         let place = Backend::File.place();
         let directory = place.path().parent().unwrap().display();
@@ -543,7 +543,7 @@ fn a_pipe_that_is_made_needs_no_more_space() {
 }
 
 #[test]
-fn more_than_there_is_is_not_tried() {
+fn space_is_not_reserved_in_vain() {
     // Whoever took all there is, even for a moment, would take it from all others.
     for backend in [Backend::Posix, Backend::File, Backend::Memfd] {
         let place = backend.place();
@@ -557,7 +557,7 @@ fn more_than_there_is_is_not_tried() {
 }
 
 #[test]
-fn a_limit_on_the_size_of_files_is_named() {
+fn the_file_size_limit_is_named() {
     let place = Backend::File.place();
     let script = "ulimit -f 64 && exec \"$@\"";
     let mut end = Process::start_under(&["sh", "-c", script, "sh"], "end", &[]);
@@ -571,7 +571,7 @@ fn a_limit_on_the_size_of_files_is_named() {
 }
 
 #[test]
-fn a_file_system_of_which_nothing_is_known_is_refused_by_name_or_number() {
+fn an_unknown_file_system_is_refused_by_name_or_number() {
     for (file, magic, name) in [
         ("/proc/version", 0x9fa0, Some("procfs")),
         ("/sys/kernel/profiling", 0x6265_6572, Some("sysfs")),
@@ -603,7 +603,7 @@ fn a_file_system_of_which_nothing_is_known_is_refused_by_name_or_number() {
 }
 
 #[test]
-fn what_cannot_keep_space_or_locks_is_refused() {
+fn a_file_system_that_cannot_reserve_space_or_hold_locks_is_refused() {
     // ramfs sets no space aside, and of an overlay the file of a layer below is mapped, so that the mapping keeps no lock.
     let place = Backend::File.place();
     if let Some(mut end) = over(&place, "mount -t ramfs none DIR") {
@@ -617,7 +617,7 @@ fn what_cannot_keep_space_or_locks_is_refused() {
 }
 
 #[test]
-fn a_read_only_mount_is_told_as_such() {
+fn a_read_only_mount_is_reported() {
     let place = Backend::File.place();
     small().create(&place).unwrap();
     let mount = "mount --bind DIR DIR && mount -o remount,ro,bind DIR";
@@ -629,7 +629,7 @@ fn a_read_only_mount_is_told_as_such() {
 }
 
 #[test]
-fn a_pipe_on_ext4_is_as_good_as_one_on_tmpfs() {
+fn a_pipe_on_ext4_works_like_one_on_tmpfs() {
     let place = Backend::File.place();
     let directory = place.path().parent().unwrap().display();
     let mount = "mount -t tmpfs none DIR && truncate -s 64m DIR/image && mkfs.ext4 -q DIR/image && mkdir DIR/m \
@@ -662,7 +662,7 @@ fn without_unnamed_files(mut line: Line) {
 }
 
 #[test]
-fn where_no_file_can_be_without_a_name_none_is_made() {
+fn a_file_system_without_unnamed_files_is_refused() {
     // It would be left there under some name if its maker were killed.
     for backend in BOTH {
         let place = backend.place();
@@ -681,7 +681,7 @@ fn where_no_file_can_be_without_a_name_none_is_made() {
 }
 
 #[test]
-fn the_descriptor_is_that_of_the_file_and_holds_no_lock() {
+fn the_descriptor_refers_to_the_file_and_holds_no_lock() {
     for backend in [Backend::Posix, Backend::File, Backend::Memfd] {
         let place = backend.place();
         let pipe = place.create(&small()).unwrap();

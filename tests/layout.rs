@@ -404,7 +404,7 @@ fn replace_what_varies(
 
 #[test]
 #[cfg(target_endian = "little")]
-fn segment_is_what_the_document_says_byte_by_byte() {
+fn a_segment_matches_the_document_byte_by_byte() {
     let name = Name::new("golden");
     let options = Options::new().capacity(4096).schema(0xFEED_FACE_CAFE_BEEF).mode(0o640);
     let pipe = options.wake_mode(WakeMode::Fence).remove_on_close(true).create(&name.0).unwrap();
@@ -498,7 +498,7 @@ fn documented_example() -> Vec<u8> {
 
 #[test]
 #[cfg(target_endian = "little")]
-fn example_in_the_document_is_a_segment_as_it_is() {
+fn the_example_in_the_document_matches_a_segment() {
     let name = Name::new("example");
     let options = Options::new().capacity(4096).schema(0x1122_3344_5566_7788).wake_mode(WakeMode::Fence);
     let pipe = options.create(&name.0).unwrap();
@@ -558,7 +558,7 @@ fn message(i: u32) -> (u32, Vec<u8>) {
 }
 
 #[test]
-fn reader_written_from_the_document_gets_every_message() {
+fn a_reader_written_from_the_document_receives_every_message() {
     const MESSAGES: u32 = 20_000;
     let name = Name::new("reader");
     let pipe = small(&name);
@@ -613,7 +613,7 @@ fn reader_written_from_the_document_gets_every_message() {
 }
 
 #[test]
-fn producer_written_from_the_document_is_received() {
+fn a_producer_written_from_the_document_is_received() {
     let name = Name::new("writer");
     let pipe = small(&name);
     let mut consumer = pipe.consumer().unwrap();
@@ -651,7 +651,7 @@ fn receive_some(consumer: &mut Consumer, next: &mut u32, until: u32) {
 }
 
 #[test]
-fn sleeping_consumer_is_woken_by_hand() {
+fn a_producer_written_from_the_document_wakes_a_consumer() {
     let name = Name::new("awaken");
     let pipe = small(&name);
     let mut producer = ByHand::claim(&name, PRODUCER);
@@ -682,7 +682,7 @@ fn sleeping_consumer_is_woken_by_hand() {
 }
 
 #[test]
-fn sleeping_producer_is_woken_by_hand_where_it_wants() {
+fn a_reader_written_from_the_document_wakes_a_producer_at_its_threshold() {
     let name = Name::new("space");
     let pipe = small(&name);
     let mut reader = ByHand::claim(&name, CONSUMER);
@@ -704,7 +704,7 @@ fn sleeping_producer_is_woken_by_hand_where_it_wants() {
 }
 
 #[test]
-fn pipe_made_by_hand_is_opened() {
+fn a_pipe_created_from_the_document_is_opened() {
     let name = Name::new("making");
     let capacity = 8192;
     // SAFETY: the calls take no pointers.
@@ -752,7 +752,7 @@ fn pipe_made_by_hand_is_opened() {
 // The semaphores.
 
 #[test]
-fn semaphores_hold_what_the_document_says_at_each_stage() {
+fn the_semaphores_match_the_document_at_each_stage() {
     let name = Name::new("stages");
     let pipe = small(&name);
     let id = name.segment() as u32;
@@ -799,7 +799,7 @@ fn semaphores_hold_what_the_document_says_at_each_stage() {
 }
 
 #[test]
-fn half_made_pipe_is_recognised_by_stage_and_stager() {
+fn an_incomplete_pipe_is_recognised_by_its_stage_and_creator() {
     let name = Name::new("halfway");
     for ready in [0, MAKING] {
         // As its creator leaves it who dies between the steps 4 and 5, or 5 and 6; the creator is this process.

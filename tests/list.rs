@@ -12,7 +12,7 @@ fn small() -> Options {
 }
 
 #[test]
-fn a_listing_has_files_by_their_addresses_with_the_processes_that_have_them_open() {
+fn a_listing_shows_files_by_address_with_the_processes_that_have_them_open() {
     let find = |id| {
         let listed = list().pipes;
         listed
@@ -48,7 +48,7 @@ fn a_listing_has_files_by_their_addresses_with_the_processes_that_have_them_open
 }
 
 #[test]
-fn a_listing_has_a_memfd_by_a_descriptor_of_a_process_that_has_it_open() {
+fn a_listing_shows_a_memfd_by_a_descriptor_of_a_process_that_has_it_open() {
     let pipe = small().create("memfd").unwrap();
     let is_it =
         |listed: &Listed| listed.snapshot.as_ref().is_ok_and(|snapshot| snapshot.segment_id == pipe.id());

@@ -75,7 +75,7 @@ fn nobody_who_has_it_can_resize_it() {
 }
 
 #[test]
-fn one_that_could_be_resized_is_refused_with_the_seal_that_it_lacks() {
+fn a_memfd_that_can_be_resized_is_refused_with_the_missing_seal() {
     let image = image();
     Pipe::open(address_of(&memfd(8192, SEALS, &image))).unwrap();
     for (missing, name) in [
@@ -97,7 +97,7 @@ fn one_that_could_be_resized_is_refused_with_the_seal_that_it_lacks() {
 }
 
 #[test]
-fn what_is_no_memfd_is_refused() {
+fn a_descriptor_of_no_memfd_is_refused() {
     let place = Backend::Posix.place();
     let shared = small().create(&place).unwrap();
     let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
@@ -139,7 +139,7 @@ fn one_that_is_too_short_is_refused_with_both_sizes() {
 }
 
 #[test]
-fn one_that_may_not_be_written_is_refused() {
+fn a_write_sealed_memfd_is_refused() {
     let memfd = memfd(8192, SEALS | libc::F_SEAL_WRITE, &image());
     let error = Pipe::open(address_of(&memfd)).unwrap_err();
     assert!(!error.to_string().is_empty());
@@ -148,7 +148,7 @@ fn one_that_may_not_be_written_is_refused() {
 }
 
 #[test]
-fn the_address_says_how_it_can_be_used() {
+fn each_form_of_address_allows_only_its_own_operations() {
     let pipe = small().create("memfd").unwrap();
     let other = small().open_or_create("memfd").unwrap();
     assert!(pipe.created() && other.created());
@@ -177,7 +177,7 @@ fn the_address_says_how_it_can_be_used() {
 
 /// One open description, by two numbers: as two processes have it that got it from a third.
 #[test]
-fn of_two_who_got_the_same_description_one_has_the_role() {
+fn a_role_has_one_holder_across_duplicated_descriptors() {
     let pipe = small().create("memfd").unwrap();
     let descriptors = [(); 2].map(|()| pipe.fd().unwrap().try_clone_to_owned().unwrap());
     let [one, other] = descriptors.each_ref().map(|descriptor| Pipe::open(address_of(descriptor)).unwrap());
@@ -197,7 +197,7 @@ fn of_two_who_got_the_same_description_one_has_the_role() {
 }
 
 #[test]
-fn a_child_that_inherits_the_descriptor_opens_it_by_its_number() {
+fn a_child_opens_an_inherited_descriptor_by_its_number() {
     let pipe = small().create("memfd").unwrap();
     let descriptor = pipe.fd().unwrap().try_clone_to_owned().unwrap();
     // SAFETY: no pointers.
@@ -229,7 +229,7 @@ fn is_here(inode: u64) -> bool {
 }
 
 #[test]
-fn it_goes_with_the_last_who_has_it() {
+fn a_memfd_ends_with_its_last_user() {
     let (_place, path) = socket();
     let pipe = small().create("memfd").unwrap();
     let inode = inode_of(&pipe);
@@ -259,7 +259,7 @@ fn serving(server: Server, count: usize) -> JoinHandle<Result<PeerProcess, Setup
 }
 
 #[test]
-fn both_sides_learn_with_whom_they_deal() {
+fn server_and_client_learn_the_identity_of_their_peer() {
     let (_place, path) = socket();
     let pipe = small().create("memfd").unwrap();
     let server = fd_passing::serve(&path, &pipe).unwrap();
@@ -290,7 +290,7 @@ fn both_sides_learn_with_whom_they_deal() {
 }
 
 #[test]
-fn one_who_was_given_it_can_hand_it_on() {
+fn a_received_pipe_can_be_passed_on() {
     let ((_a, first), (_b, second)) = (socket(), socket());
     let pipe = small().create("memfd").unwrap();
     let accepted = serving(fd_passing::serve(&first, &pipe).unwrap(), 1);
@@ -307,7 +307,7 @@ fn one_who_was_given_it_can_hand_it_on() {
 }
 
 #[test]
-fn a_pipe_with_a_name_is_not_handed_over() {
+fn a_pipe_with_a_name_is_not_passed() {
     let (_place, path) = socket();
     for backend in [Backend::SysV, Backend::Posix, Backend::File] {
         let place = backend.place();
@@ -319,7 +319,7 @@ fn a_pipe_with_a_name_is_not_handed_over() {
 }
 
 #[test]
-fn where_somebody_serves_nobody_else_does_and_a_dead_ones_socket_is_replaced() {
+fn the_socket_of_a_live_server_is_refused_and_that_of_a_dead_one_replaced() {
     let (place, path) = socket();
     let pipe = small().create("memfd").unwrap();
     let mut other = end::start();
@@ -342,7 +342,7 @@ fn where_somebody_serves_nobody_else_does_and_a_dead_ones_socket_is_replaced() {
 }
 
 #[test]
-fn a_server_that_goes_takes_only_its_own_socket_with_it() {
+fn a_server_removes_only_its_own_socket() {
     let (_place, path) = socket();
     let pipe = small().create("memfd").unwrap();
     let first = fd_passing::serve(&path, &pipe).unwrap();
@@ -365,7 +365,7 @@ fn answered_by(answer: impl FnOnce(std::os::unix::net::UnixStream) + Send + 'sta
 }
 
 #[test]
-fn what_another_socket_says_is_no_pipe() {
+fn a_socket_of_another_program_is_refused() {
     let error = answered_by(|mut stream| stream.write_all(b"220 mail ready\r\n").unwrap());
     let SetupError::Foreign { found, .. } = error else { panic!("{error:?}") };
     assert_eq!(found, u64::from_le_bytes(*b"220 mail"));
@@ -380,7 +380,7 @@ fn what_another_socket_says_is_no_pipe() {
 }
 
 #[test]
-fn who_listens_and_says_nothing_is_not_waited_for_for_ever() {
+fn connecting_to_a_silent_listener_fails_in_time() {
     let (_place, path) = socket();
     let _listener = UnixListener::bind(&path).unwrap();
     let error = fd_passing::connect(&path, &Options::new()).unwrap_err();
@@ -388,8 +388,8 @@ fn who_listens_and_says_nothing_is_not_waited_for_for_ever() {
 }
 
 #[test]
-fn a_stranger_is_given_nothing() {
-    if !is_root("a_stranger_is_given_nothing") {
+fn an_untrusted_client_receives_nothing() {
+    if !is_root("an_untrusted_client_receives_nothing") {
         return;
     }
     let (_place, path) = socket();
@@ -408,8 +408,8 @@ fn a_stranger_is_given_nothing() {
 }
 
 #[test]
-fn from_a_stranger_nothing_is_taken_unless_he_is_trusted() {
-    if !is_root("from_a_stranger_nothing_is_taken_unless_he_is_trusted") {
+fn an_untrusted_server_is_refused_unless_its_user_is_named() {
+    if !is_root("an_untrusted_server_is_refused_unless_its_user_is_named") {
         return;
     }
     let (place, path) = socket();
@@ -426,8 +426,8 @@ fn from_a_stranger_nothing_is_taken_unless_he_is_trusted() {
 }
 
 #[test]
-fn a_strangers_memfd_is_not_trusted_whoever_hands_it_on() {
-    if !is_root("a_strangers_memfd_is_not_trusted_whoever_hands_it_on") {
+fn a_memfd_of_an_untrusted_user_is_refused_from_any_server() {
+    if !is_root("a_memfd_of_an_untrusted_user_is_refused_from_any_server") {
         return;
     }
     let ((place, path), (relayed, relay)) = (socket(), socket());
@@ -442,7 +442,7 @@ fn a_strangers_memfd_is_not_trusted_whoever_hands_it_on() {
 }
 
 #[test]
-fn a_connected_pair_ends_as_any_other() {
+fn a_connected_pair_reports_close_and_death() {
     let (place, path) = socket();
     let pipe = small().create("memfd").unwrap();
     let server = fd_passing::serve(&path, &pipe).unwrap();
@@ -462,7 +462,7 @@ fn a_connected_pair_ends_as_any_other() {
 
 /// A server is to be waited for together with others.
 #[test]
-fn a_server_is_readable_when_somebody_wants_to_be_served() {
+fn a_server_is_readable_while_a_client_waits() {
     let (place, path) = socket();
     let pipe = small().create("memfd").unwrap();
     let server = fd_passing::serve(&path, &pipe).unwrap();

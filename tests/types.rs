@@ -8,7 +8,7 @@ use shmpipe::{
 use std::ops::Deref;
 
 #[test]
-fn an_endpoint_may_be_sent_to_another_thread_and_not_shared() {
+fn an_endpoint_is_send_and_not_sync() {
     fn is_send<T: Send>() {}
     is_send::<Producer>();
     is_send::<Consumer>();
@@ -40,7 +40,7 @@ fn an_endpoint_may_be_sent_to_another_thread_and_not_shared() {
 }
 
 #[test]
-fn the_bytes_of_a_peer_that_is_not_trusted_are_never_behind_a_reference() {
+fn bytes_of_an_untrusted_peer_are_never_behind_a_reference() {
     // As above.
     trait ShowsNoBytes<A> {
         fn checked() {}
@@ -62,7 +62,7 @@ fn the_bytes_of_a_peer_that_is_not_trusted_are_never_behind_a_reference() {
 }
 
 #[test]
-fn errors_are_clauses_that_say_what_is_the_case() {
+fn error_texts_are_lower_case_clauses() {
     let send = [
         SendTimeoutError::TooLarge { length: 11, max: 10 },
         SendTimeoutError::TimedOut,
@@ -108,7 +108,7 @@ fn errors_are_clauses_that_say_what_is_the_case() {
 }
 
 #[test]
-fn the_text_of_a_denial_has_all_of_it() {
+fn a_permission_error_has_every_detail_in_its_text() {
     let error = SetupError::PermissionDenied {
         address: "ticks".parse().unwrap(),
         key: Some(0x4d2),

@@ -28,10 +28,10 @@ skip() { # REASON NAME...
     for name in "$@"; do skipped+=(--skip "$name"); done
 }
 skip "MADV_DONTFORK is not passed on: a child has the mapping, and so the role" \
-    a_private_pipe_that_lost_its_set_gets_another_when_nobody_is_attached \
-    a_file_and_a_project_lead_to_the_key_of_ftok
-skip "no ptrace" who_removes_a_pipe_takes_none_away_that_has_come_meanwhile
-skip "no seccomp" where_no_file_can_be_without_a_name
+    a_private_pipe_that_lost_its_set_gets_another_when_unattached \
+    an_ftok_address_uses_the_key_of_ftok
+skip "no ptrace" a_remover_does_not_remove_a_pipe_created_meanwhile
+skip "no seccomp" a_file_system_without_unnamed_files
 skip "a library compiled here is not one of the target's" undo::
 skip "madvise, mincore and prctl of pages are qemu's own" pages::tests
 # From tests/conformance only the tests of one process and of streams. The rest starts processes while a pipe is open

@@ -75,7 +75,7 @@ fn poisoned_producer(producer: &mut Producer, corruption: Corruption) {
     }
 }
 
-pub fn a_header_word_that_is_none_poisons_the_consumer(backend: Backend) {
+pub fn an_invalid_record_header_poisons_the_consumer(backend: Backend) {
     // Too long for the ring, by one and by far; a wrap where none can be, since half the ring would be skipped.
     for word in [MAX + 2, 0x7FFF_FFFF, WRAP, WRAP | 5 << 32, 7 << 32, u64::MAX] {
         let mut pair = pair(backend);
@@ -94,7 +94,7 @@ pub fn a_header_word_that_is_none_poisons_the_consumer(backend: Backend) {
     }
 }
 
-pub fn a_record_over_the_end_of_the_ring_poisons_the_consumer(backend: Backend) {
+pub fn a_record_past_the_end_of_the_ring_poisons_the_consumer(backend: Backend) {
     let mut pair = pair(backend);
     pair.producer.send(&[0; MAX as usize]).unwrap();
     pair.producer.send(&[0; 2000]).unwrap();
@@ -105,7 +105,7 @@ pub fn a_record_over_the_end_of_the_ring_poisons_the_consumer(backend: Backend) 
     poisoned(&mut pair.consumer, "record header", 4056, 34);
 }
 
-pub fn nonsense_behind_a_wrap_poisons_the_consumer(backend: Backend) {
+pub fn an_invalid_record_after_a_wrap_poisons_the_consumer(backend: Backend) {
     for word in [0, WRAP, MAX + 2, u64::MAX] {
         let mut pair = pair(backend);
         pair.producer.send(&[0; MAX as usize]).unwrap();
@@ -118,7 +118,7 @@ pub fn nonsense_behind_a_wrap_poisons_the_consumer(backend: Backend) {
     }
 }
 
-pub fn a_drain_of_a_ring_without_an_end_ends(backend: Backend) {
+pub fn a_drain_of_an_endless_ring_ends(backend: Backend) {
     let mut pair = pair(backend);
     for at in (0..CAPACITY as usize).step_by(8) {
         // An empty record everywhere.
@@ -141,7 +141,7 @@ pub fn a_drain_of_a_ring_without_an_end_ends(backend: Backend) {
     assert_eq!(pair.consumer.try_recv().unwrap_err(), TryRecvError::Corrupt(corruption));
 }
 
-pub fn a_producers_state_that_is_none_poisons_the_consumer(backend: Backend) {
+pub fn an_invalid_producer_state_poisons_the_consumer(backend: Backend) {
     // Phases that do not exist, an epoch that has never been, one that has gone back, one that is over.
     for state in [3, 0, 1, 2, 4, 7] {
         let mut pair = pair(backend);
@@ -157,7 +157,7 @@ pub fn a_producers_state_that_is_none_poisons_the_consumer(backend: Backend) {
     }
 }
 
-pub fn a_consumers_state_that_is_none_poisons_the_producer(backend: Backend) {
+pub fn an_invalid_consumer_state_poisons_the_producer(backend: Backend) {
     for state in [3, 0, 2, 4, 7] {
         let mut pair = pair(backend);
         drop(pair.consumer);
@@ -172,7 +172,7 @@ pub fn a_consumers_state_that_is_none_poisons_the_producer(backend: Backend) {
     }
 }
 
-pub fn a_read_position_that_is_none_poisons_the_producer(backend: Backend) {
+pub fn an_invalid_read_position_poisons_the_producer(backend: Backend) {
     // Before what was released, behind what was sent, in the middle of a word.
     for head in [0, 16, 4096 + 24, 2056, 2049, u64::MAX - 7, 1 << 63] {
         let mut pair = pair(backend);
@@ -194,7 +194,7 @@ pub fn a_read_position_that_is_none_poisons_the_producer(backend: Backend) {
     }
 }
 
-pub fn what_was_sent_before_the_poison_is_received_also_from_a_batch(backend: Backend) {
+pub fn messages_sent_before_the_poison_are_received_also_from_a_batch(backend: Backend) {
     let mut pair = pair(backend);
     let mut sent = 24;
     (0..sent).for_each(|number| assert!(pair.producer.send(&[number; 56]).is_ok()));
@@ -216,7 +216,7 @@ pub fn what_was_sent_before_the_poison_is_received_also_from_a_batch(backend: Ba
     assert_eq!(pair.consumer.try_recv().unwrap_err(), TryRecvError::Empty);
 }
 
-pub fn a_batch_that_met_corruption_takes_nothing_more(backend: Backend) {
+pub fn a_batch_that_finds_corruption_accepts_nothing_more(backend: Backend) {
     let mut pair = pair(backend);
     pair.producer.send(b"sent").unwrap();
     let mut batch = pair.producer.batch();
@@ -236,7 +236,7 @@ pub fn a_batch_that_met_corruption_takes_nothing_more(backend: Backend) {
     assert_eq!(pair.consumer.try_recv().unwrap_err(), TryRecvError::Empty);
 }
 
-pub fn a_drain_that_met_corruption_takes_nothing_more(backend: Backend) {
+pub fn a_drain_that_finds_corruption_takes_nothing_more(backend: Backend) {
     for keep in [false, true] {
         let mut pair = pair(backend);
         pair.producer.send(b"first").unwrap();
@@ -260,7 +260,7 @@ pub fn a_drain_that_met_corruption_takes_nothing_more(backend: Backend) {
     }
 }
 
-pub fn a_role_is_not_had_on_words_that_no_correct_peer_writes(backend: Backend) {
+pub fn a_claim_fails_on_words_that_no_correct_peer_writes(backend: Backend) {
     type Claim = fn(&Pipe) -> Result<(), SetupError>;
     let producer: Claim = |pipe| pipe.producer().map(drop);
     let consumer: Claim = |pipe| pipe.consumer().map(drop);
@@ -296,7 +296,7 @@ pub fn a_role_is_not_had_on_words_that_no_correct_peer_writes(backend: Backend) 
     }
 }
 
-pub fn a_ring_of_nothing_but_records_is_corrupt_to_a_producer(backend: Backend) {
+pub fn a_ring_full_of_records_is_corrupt_to_a_producer(backend: Backend) {
     let place = backend.place();
     let pipe = place.create(&Options::new().capacity(CAPACITY)).unwrap();
     let hostile = place.segment();
@@ -305,7 +305,7 @@ pub fn a_ring_of_nothing_but_records_is_corrupt_to_a_producer(backend: Backend) 
     assert!(matches!(error, SetupError::Damaged(Damage::Ring(_))), "{error:?}");
 }
 
-pub fn whatever_a_hostile_process_writes_every_call_returns(backend: Backend) {
+pub fn every_call_returns_whatever_a_hostile_process_writes(backend: Backend) {
     let mut rng = Rng::of_this_run("corrupt");
     let end = within(Duration::from_secs(2));
     let mut outcomes = [0u32; 3];

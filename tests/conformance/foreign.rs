@@ -57,7 +57,7 @@ fn stays_as_it_is(place: &Place, attempts: impl Iterator<Item = Attempt>, check:
     assert_eq!(state(place), before, "a listing");
 }
 
-pub fn a_foreign_segment_is_left_as_it_was_byte_for_byte(backend: Backend) {
+pub fn a_foreign_segment_is_refused_and_left_unchanged(backend: Backend) {
     type Pattern = fn(usize) -> u8;
     let patterns: [(&str, Pattern); 3] =
         [("text", |i| b"something else altogether. "[i % 27]), ("zeros", |_| 0), ("ones", |_| 0xFF)];
@@ -127,7 +127,7 @@ pub fn another_layout_version_is_refused_with_both_versions(backend: Backend) {
     );
 }
 
-pub fn unknown_features_are_refused_with_their_bits_and_unknown_hints_are_not(backend: Backend) {
+pub fn unknown_features_are_refused_and_unknown_hints_are_accepted(backend: Backend) {
     refused(
         backend,
         |segment| segment.set(FEATURES, 0x20),
@@ -140,7 +140,7 @@ pub fn unknown_features_are_refused_with_their_bits_and_unknown_hints_are_not(ba
     Pipe::open(&place).unwrap();
 }
 
-pub fn header_words_that_no_creator_writes_are_refused_with_the_word(backend: Backend) {
+pub fn an_invalid_header_word_is_refused_by_name(backend: Backend) {
     let malformed = |word: &'static str, value: u64| move |error: &SetupError| matches!(error, SetupError::Damaged(Damage::Header { word: w, found }) if *w == word && *found == value);
     for size in [0, 2048, 8192, u64::MAX] {
         refused(

@@ -56,7 +56,7 @@ fn ended(child: libc::pid_t) -> Ended {
     }
 }
 
-pub fn the_mapping_is_not_inherited(backend: Backend) {
+pub fn a_child_does_not_inherit_the_mapping(backend: Backend) {
     let place = backend.place();
     let pipe = place.create(&Options::new().capacity(4096)).unwrap();
     let (mut producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
@@ -70,7 +70,7 @@ pub fn the_mapping_is_not_inherited(backend: Backend) {
     assert_eq!(consumer.try_recv().unwrap_err(), TryRecvError::Empty);
 }
 
-pub fn handles_dropped_or_closed_in_a_child_do_nothing_here(backend: Backend) {
+pub fn handles_dropped_or_closed_in_a_child_do_not_affect_the_parent(backend: Backend) {
     let place = backend.place();
     let pipe = place.create(&Options::new().capacity(4096).remove_on_close(true)).unwrap();
     let (producer, consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
@@ -97,7 +97,7 @@ pub fn handles_dropped_or_closed_in_a_child_do_nothing_here(backend: Backend) {
     assert!(place.is_unused() || is_nameless, "removed by its last handle, which was here");
 }
 
-pub fn a_child_takes_part_by_opening_the_pipe_anew(backend: Backend) {
+pub fn a_child_can_open_the_pipe(backend: Backend) {
     let place = backend.place();
     let pipe = place.create(&Options::new().capacity(4096)).unwrap();
     let mut consumer = pipe.consumer().unwrap();
@@ -117,7 +117,7 @@ pub fn a_child_takes_part_by_opening_the_pipe_anew(backend: Backend) {
     assert_eq!(refused, Ended::Well);
 }
 
-pub fn a_child_takes_part_by_reopening_the_pipe(backend: Backend) {
+pub fn a_child_can_reopen_the_pipe(backend: Backend) {
     let place = backend.place();
     let pipe = place.create(&Options::new().capacity(4096)).unwrap();
     let mut producer = pipe.producer().unwrap();
@@ -165,7 +165,7 @@ pub fn a_role_of_a_child_ends_with_the_child(backend: Backend) {
     }
 }
 
-pub fn a_pipe_is_reopened_as_often_as_one_likes(backend: Backend) {
+pub fn a_pipe_can_be_reopened_many_times(backend: Backend) {
     let place = backend.place();
     let pipe = place.create(&Options::new().capacity(4096)).unwrap();
     let producer = pipe.producer().unwrap();
@@ -182,7 +182,7 @@ pub fn a_pipe_is_reopened_as_often_as_one_likes(backend: Backend) {
     assert_eq!(consumer.recv().unwrap().to_vec(), b"by any of them");
 }
 
-pub fn a_pipe_that_was_removed_is_not_reopened(backend: Backend) {
+pub fn a_removed_pipe_is_not_reopened(backend: Backend) {
     let place = backend.place();
     let pipe = place.create(&Options::new().capacity(4096)).unwrap();
     unlink(&place).unwrap();
@@ -193,7 +193,7 @@ pub fn a_pipe_that_was_removed_is_not_reopened(backend: Backend) {
     drop(other.producer().unwrap());
 }
 
-pub fn a_claim_ends_with_the_parent_also_while_its_child_lives(backend: Backend) {
+pub fn a_claim_ends_with_the_parent_while_its_child_lives(backend: Backend) {
     let place = backend.place();
     let mut parent = end::producer(&place);
     let child = parent.ask("fork");
@@ -227,7 +227,7 @@ pub fn a_role_cannot_be_claimed_through_a_handle_from_before_the_fork(backend: B
     assert!(matches!(error, SetupError::RoleTaken { .. }), "the holder still holds: {error:?}");
 }
 
-pub fn a_process_that_has_become_another_program_holds_no_role(backend: Backend) {
+pub fn a_process_holds_no_role_after_exec(backend: Backend) {
     for role in ["producer", "consumer"] {
         let place = backend.place();
         let mut holder = if role == "producer" { end::producer(&place) } else { end::consumer(&place) };

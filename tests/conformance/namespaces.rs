@@ -41,9 +41,9 @@ pub fn roles_and_deaths_are_seen_across_pid_namespaces(backend: Backend) {
 }
 
 /// Two processes that are both number 1 of a namespace of their own, and see the same address.
-pub fn two_processes_of_the_same_number_are_told_apart(backend: Backend) {
+pub fn two_processes_with_the_same_pid_are_distinguished(backend: Backend) {
     let unshare = ["unshare", "--pid", "--fork", "--kill-child"];
-    if !is_allowed("two_processes_of_the_same_number_are_told_apart", &unshare) {
+    if !is_allowed("two_processes_with_the_same_pid_are_distinguished", &unshare) {
         return;
     }
     let place = backend.place();
@@ -67,11 +67,11 @@ pub fn two_processes_of_the_same_number_are_told_apart(backend: Backend) {
     assert!(pipe.producer().is_err());
 }
 
-pub fn where_the_address_leads_elsewhere_there_is_no_pipe(backend: Backend) {
+pub fn an_address_in_another_namespace_finds_no_pipe(backend: Backend) {
     let place = backend.place();
     let elsewhere = place.elsewhere();
     let elsewhere: Vec<&str> = elsewhere.iter().map(String::as_str).collect();
-    if !is_allowed("where_the_address_leads_elsewhere_there_is_no_pipe", &elsewhere) {
+    if !is_allowed("an_address_in_another_namespace_finds_no_pipe", &elsewhere) {
         return;
     }
     let producer = end::producer(&place);
@@ -84,11 +84,11 @@ pub fn where_the_address_leads_elsewhere_there_is_no_pipe(backend: Backend) {
     assert_eq!(inspect(&place).unwrap().producer.pid, Some(producer.pid()));
 }
 
-pub fn where_the_address_leads_elsewhere_it_may_lead_to_another_pipe(backend: Backend) {
+pub fn an_address_in_another_namespace_may_name_another_pipe(backend: Backend) {
     let place = backend.place();
     let elsewhere = place.elsewhere();
     let elsewhere: Vec<&str> = elsewhere.iter().map(String::as_str).collect();
-    if !is_allowed("where_the_address_leads_elsewhere_it_may_lead_to_another_pipe", &elsewhere) {
+    if !is_allowed("an_address_in_another_namespace_may_name_another_pipe", &elsewhere) {
         return;
     }
     let mut consumer = end::consumer(&place);

@@ -171,7 +171,7 @@ fn can_trace() -> bool {
     run.is_ok_and(|status| status.success()) && said.contains("execve")
 }
 
-pub fn neither_a_stream_nor_a_ping_pong_makes_a_call_per_message_while_nobody_sleeps(backend: Backend) {
+pub fn a_stream_and_a_ping_pong_make_no_call_per_message_while_both_ends_are_awake(backend: Backend) {
     let traced = can_trace();
     if !traced {
         eprintln!(

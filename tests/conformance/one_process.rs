@@ -49,7 +49,7 @@ fn fill<P>(producer: &mut Producer<P>) -> u64 {
     count
 }
 
-pub fn messages_come_in_order_and_whole(backend: Backend) {
+pub fn messages_arrive_in_order_and_whole(backend: Backend) {
     let (mut producer, mut consumer, _place) = pair(backend);
     for round in 0..10_000usize {
         let message: Vec<u8> = (0..round % 700).map(|i| (i + round) as u8).collect();
@@ -61,7 +61,7 @@ pub fn messages_come_in_order_and_whole(backend: Backend) {
     assert_eq!(consumer.try_recv().unwrap_err(), TryRecvError::Empty);
 }
 
-pub fn every_length_comes_as_it_was_sent(backend: Backend) {
+pub fn every_length_arrives_as_sent(backend: Backend) {
     let (mut producer, mut consumer, _place) = pair(backend);
     let bytes: Vec<u8> = (0..MAX).map(|i| (i * 31 + 7) as u8).collect();
     for length in 0..=MAX {
@@ -93,7 +93,7 @@ pub fn positions_count_the_bytes_of_the_ring(backend: Backend) {
     assert_eq!(consumer.try_recv().unwrap().position().get(), 4096);
 }
 
-pub fn a_reservation_is_sent_by_its_commit(backend: Backend) {
+pub fn a_commit_sends_its_reservation(backend: Backend) {
     let (mut producer, mut consumer, _place) = pair(backend);
     let mut space = producer.reserve(5).unwrap();
     assert_eq!((space.len(), space.is_empty()), (5, false));
@@ -106,7 +106,7 @@ pub fn a_reservation_is_sent_by_its_commit(backend: Backend) {
     assert_eq!((message.to_vec(), message.tag(), message.position()), (b"hello".to_vec(), 7, position));
 }
 
-pub fn a_shorter_commit_sends_that_much_and_gives_the_rest_back(backend: Backend) {
+pub fn a_shorter_commit_sends_its_length_and_frees_the_rest(backend: Backend) {
     let (mut producer, mut consumer, _place) = pair(backend);
     let before = producer.free().unwrap();
     let mut space = producer.reserve(1000).unwrap();
@@ -119,7 +119,7 @@ pub fn a_shorter_commit_sends_that_much_and_gives_the_rest_back(backend: Backend
     assert_eq!(received(&mut consumer), []);
 }
 
-pub fn a_shorter_commit_is_right_at_every_place_of_the_ring(backend: Backend) {
+pub fn a_shorter_commit_works_at_every_ring_offset(backend: Backend) {
     let (mut producer, mut consumer, _place) = pair(backend);
     for round in 0..5000 {
         let (reserved, committed) = (round * 37 % (MAX + 1), round * 11 % 300);
@@ -131,7 +131,7 @@ pub fn a_shorter_commit_is_right_at_every_place_of_the_ring(backend: Backend) {
     }
 }
 
-pub fn a_shorter_commit_stays_where_its_reservation_was(backend: Backend) {
+pub fn a_shorter_commit_starts_where_its_reservation_did(backend: Backend) {
     // So many bytes before the end of the ring, the reservation goes to its start; what is committed would fit before.
     for left in (16..=512).step_by(8) {
         let (mut producer, mut consumer, _place) = pair(backend);
@@ -155,7 +155,7 @@ pub fn a_shorter_commit_stays_where_its_reservation_was(backend: Backend) {
     }
 }
 
-pub fn a_reservation_dropped_publishes_nothing(backend: Backend) {
+pub fn a_dropped_reservation_sends_nothing(backend: Backend) {
     let (mut producer, mut consumer, _place) = pair(backend);
     for round in 0..1000 {
         let before = (producer.free().unwrap(), producer.position());
@@ -170,7 +170,7 @@ pub fn a_reservation_dropped_publishes_nothing(backend: Backend) {
     }
 }
 
-pub fn what_was_never_sent_is_never_received(backend: Backend) {
+pub fn bytes_that_were_never_sent_are_never_received(backend: Backend) {
     let (mut producer, mut consumer, _place) = pair(backend);
     // Taken for records, words of 2 are such of one byte; the last message but one ends at every place of a line.
     let left_behind = [2, 0, 0, 0, 0, 0, 0, 0].repeat(65);
@@ -207,7 +207,7 @@ pub fn what_was_never_sent_is_never_received(backend: Backend) {
     }
 }
 
-pub fn messages_in_the_pipe_stay_as_they_are_however_full_it_is(backend: Backend) {
+pub fn unread_messages_stay_intact_however_full_the_pipe_is(backend: Backend) {
     let (mut producer, mut consumer, _place) = pair(backend);
     let mut waiting = std::collections::VecDeque::new();
     for round in 0..20_000usize {
@@ -237,7 +237,7 @@ pub fn writing_beyond_a_reservation_panics_and_writes_nothing(backend: Backend) 
     assert_eq!(received(&mut consumer), b"after");
 }
 
-pub fn gathered_pieces_are_one_message(backend: Backend) {
+pub fn a_vectored_send_is_one_message(backend: Backend) {
     let (mut producer, mut consumer, _place) = pair(backend);
     producer.send(Tagged(5, Vectored(&[b"one", b"", b" and ", b"two"]))).unwrap();
     let message = consumer.try_recv().unwrap();
@@ -252,7 +252,7 @@ pub fn gathered_pieces_are_one_message(backend: Backend) {
     assert_eq!(too_large, Err(SendError::TooLarge { length: MAX + 1, max: MAX }));
 }
 
-pub fn every_tag_travels_with_its_message(backend: Backend) {
+pub fn every_tag_arrives_with_its_message(backend: Backend) {
     let (mut producer, mut consumer, _place) = pair(backend);
     for tag in [0, 1, 0x7FFF_FFFF, 0x8000_0000, u32::MAX] {
         for length in [0, 1, MAX] {
@@ -274,7 +274,7 @@ struct Quote {
     flags: u32,
 }
 
-pub fn values_are_sent_and_received_with_their_size_checked(backend: Backend) {
+pub fn a_value_is_received_only_from_a_message_of_its_size(backend: Backend) {
     let (mut producer, mut consumer, _place) = pair(backend);
     let quote = Quote { bid: 1.0842, ask: 1.0843, volume: 1_000_000, flags: 3 };
     producer.send(Value(&quote)).unwrap();
@@ -307,7 +307,7 @@ pub fn a_batch_becomes_visible_all_at_once(backend: Backend) {
     assert_eq!(consumer.try_recv().unwrap_err(), TryRecvError::Empty);
 }
 
-pub fn a_batch_dropped_sends_nothing(backend: Backend) {
+pub fn a_dropped_batch_sends_nothing(backend: Backend) {
     let (mut producer, mut consumer, _place) = pair(backend);
     for _ in 0..300 {
         let before = producer.position();
@@ -325,7 +325,7 @@ pub fn a_batch_dropped_sends_nothing(backend: Backend) {
     }
 }
 
-pub fn batches_wrap_at_every_place_of_the_ring(backend: Backend) {
+pub fn batches_wrap_at_every_ring_offset(backend: Backend) {
     let (mut producer, mut consumer, _place) = pair(backend);
     let mut sent = 0u32;
     for round in 0..3000u32 {
@@ -346,7 +346,7 @@ pub fn batches_wrap_at_every_place_of_the_ring(backend: Backend) {
     }
 }
 
-pub fn a_batch_that_could_never_fit_is_refused_and_keeps_what_it_has(backend: Backend) {
+pub fn a_push_that_can_never_fit_is_refused_and_the_batch_keeps_its_messages(backend: Backend) {
     let (mut producer, mut consumer, _place) = pair(backend);
     let mut batch = producer.batch();
     batch.push(&[1; 2000]).unwrap();
@@ -385,7 +385,7 @@ pub fn a_batch_waits_for_space(backend: Backend) {
     });
 }
 
-pub fn an_empty_message_is_not_no_message(backend: Backend) {
+pub fn an_empty_message_is_received(backend: Backend) {
     let (mut producer, mut consumer, _place) = pair(backend);
     assert_eq!(consumer.try_recv().unwrap_err(), TryRecvError::Empty);
     producer.send(b"").unwrap();
@@ -395,7 +395,7 @@ pub fn an_empty_message_is_not_no_message(backend: Backend) {
     assert_eq!(consumer.try_recv().unwrap_err(), TryRecvError::Empty);
 }
 
-pub fn the_longest_message_fits_wherever_the_ring_stands(backend: Backend) {
+pub fn the_longest_message_fits_at_every_ring_offset(backend: Backend) {
     let (mut producer, mut consumer, _place) = pair(backend);
     let pipe = producer.pipe().clone();
     assert_eq!((pipe.max_len(), producer.max_len(), consumer.max_len()), (MAX, MAX, MAX));
@@ -408,7 +408,7 @@ pub fn the_longest_message_fits_wherever_the_ring_stands(backend: Backend) {
     }
 }
 
-pub fn a_larger_message_is_refused_with_both_numbers(backend: Backend) {
+pub fn a_message_that_is_too_large_is_refused_with_both_sizes(backend: Backend) {
     let (mut producer, mut consumer, _place) = pair(backend);
     let error = SendError::TooLarge { length: MAX + 1, max: MAX };
     let message = [0; MAX + 1];
@@ -428,7 +428,7 @@ pub fn a_larger_message_is_refused_with_both_numbers(backend: Backend) {
     assert_eq!(consumer.try_recv().unwrap_err(), TryRecvError::Empty);
 }
 
-pub fn a_drain_takes_so_many_and_releases_them_together(backend: Backend) {
+pub fn a_drain_takes_up_to_its_limit_and_releases_all_at_once(backend: Backend) {
     let (mut producer, mut consumer, _place) = pair(backend);
     for i in 0..10u32 {
         producer.send(Tagged(i, &i.to_le_bytes())).unwrap();
@@ -460,7 +460,7 @@ pub fn a_drain_takes_so_many_and_releases_them_together(backend: Backend) {
     assert!(drain.next().unwrap().is_none());
 }
 
-pub fn a_drain_kept_comes_again(backend: Backend) {
+pub fn a_requeued_drain_is_received_again(backend: Backend) {
     let (mut producer, mut consumer, _place) = pair(backend);
     // Over the end of the ring too.
     producer.send(&[0; MAX]).unwrap();
@@ -484,7 +484,7 @@ pub fn a_drain_kept_comes_again(backend: Backend) {
     assert_eq!(consumer.try_recv().unwrap().tag(), 0);
 }
 
-pub fn a_message_kept_comes_again_with_the_same_position(backend: Backend) {
+pub fn a_requeued_message_is_received_again_with_the_same_position(backend: Backend) {
     let (mut producer, mut consumer, _place) = pair(backend);
     producer.send(b"first").unwrap();
     let position = producer.send(b"second").unwrap();
@@ -498,7 +498,7 @@ pub fn a_message_kept_comes_again_with_the_same_position(backend: Backend) {
     assert_eq!(consumer.try_recv().unwrap_err(), TryRecvError::Empty);
 }
 
-pub fn a_message_goes_into_the_callers_vector_or_slice(backend: Backend) {
+pub fn a_message_is_copied_into_the_callers_vector_or_slice(backend: Backend) {
     let (mut producer, mut consumer, _place) = pair(backend);
     producer.send(b"shared").unwrap();
     let mut vector = Vec::with_capacity(64);
@@ -580,7 +580,7 @@ pub fn timeouts_end_waits_and_only_waits(backend: Backend) {
     }
 }
 
-pub fn a_full_pipe_says_so_and_takes_again_what_was_released(backend: Backend) {
+pub fn a_full_pipe_accepts_one_message_for_each_one_released(backend: Backend) {
     let (mut producer, mut consumer, _place) = pair(backend);
     let count = fill(&mut producer);
     assert_eq!(count, (CAPACITY - 8) / 16, "16 bytes each, and 8 always stay free");
@@ -598,7 +598,7 @@ pub fn a_full_pipe_says_so_and_takes_again_what_was_released(backend: Backend) {
     assert_eq!(consumer.try_recv().unwrap_err(), TryRecvError::Empty);
 }
 
-pub fn a_message_taken_holds_its_space_until_it_is_released(backend: Backend) {
+pub fn a_message_holds_its_space_until_it_is_released(backend: Backend) {
     let (mut producer, mut consumer, _place) = pair(backend);
     producer.send(&[1; MAX]).unwrap();
     let message = consumer.try_recv().unwrap();
@@ -633,7 +633,7 @@ pub fn deadlines_end_waits_and_only_waits(backend: Backend) {
     }
 }
 
-pub fn both_ends_wait_by_each_strategy_and_in_each_wake_mode(backend: Backend) {
+pub fn both_ends_wait_with_each_strategy_and_wake_mode(backend: Backend) {
     const MESSAGES: u32 = 20_000;
     let modes = [
         (WakeMode::Membarrier, [Wait::Spin, Wait::Yield, Wait::Block].as_slice()),
@@ -694,7 +694,7 @@ pub fn sleepers_are_woken_in_both_directions(backend: Backend) {
     }
 }
 
-pub fn a_sleeping_producer_is_woken_when_there_is_room_for_its_message(backend: Backend) {
+pub fn a_sleeping_producer_is_woken_when_its_message_fits(backend: Backend) {
     let (mut producer, mut consumer, _place) = pair(backend);
     let pipe = producer.pipe().clone();
     for round in 1..=5 {
@@ -718,7 +718,7 @@ pub fn a_sleeping_producer_is_woken_when_there_is_room_for_its_message(backend: 
     }
 }
 
-pub fn a_sleeper_burns_no_processor_time(backend: Backend) {
+pub fn a_sleeper_uses_no_cpu_time(backend: Backend) {
     fn used() -> Duration {
         // SAFETY: all fields are integers.
         let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
@@ -736,7 +736,7 @@ pub fn a_sleeper_burns_no_processor_time(backend: Backend) {
     assert!(burnt < A_WHILE / 2, "{burnt:?} of {:?}", 4 * A_WHILE);
 }
 
-pub fn a_stopper_ends_every_wait_from_another_thread(backend: Backend) {
+pub fn a_cancel_handle_ends_every_wait_from_another_thread(backend: Backend) {
     for strategy in [Wait::Spin, Wait::Yield, Wait::Block] {
         let (mut producer, mut consumer, _place) = pair_with(backend, &Options::new().wait(strategy));
         let soon = |stopper: CancelHandle| {
@@ -764,7 +764,7 @@ pub fn a_stopper_ends_every_wait_from_another_thread(backend: Backend) {
     }
 }
 
-pub fn a_stopper_ends_the_wait_for_a_peer(backend: Backend) {
+pub fn a_cancel_handle_ends_the_wait_for_a_peer(backend: Backend) {
     let place = backend.place();
     let pipe = place.create(&Options::new()).unwrap();
     let mut producer = pipe.producer().unwrap();
@@ -813,7 +813,7 @@ fn signal(thread: i32, signal: i32) {
     unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, signal) };
 }
 
-pub fn a_stopper_ends_a_wait_from_a_signal_handler(backend: Backend) {
+pub fn a_cancel_handle_ends_a_wait_from_a_signal_handler(backend: Backend) {
     let (_producer, mut consumer, _place) = pair(backend);
     STOPPED_BY_SIGNAL.with(|handle| handle.set(consumer.cancel_handle()).unwrap());
     let waiter = handle(libc::SIGUSR1, stop_it);
@@ -825,7 +825,7 @@ pub fn a_stopper_ends_a_wait_from_a_signal_handler(backend: Backend) {
     signalling.join().unwrap();
 }
 
-pub fn signals_that_stop_nothing_do_not_end_a_wait(backend: Backend) {
+pub fn signals_that_cancel_nothing_do_not_end_a_wait(backend: Backend) {
     let (mut producer, mut consumer, _place) = pair(backend);
     let waiter = handle(libc::SIGUSR2, count_it);
     let signalling = thread::spawn(move || {
@@ -841,7 +841,7 @@ pub fn signals_that_stop_nothing_do_not_end_a_wait(backend: Backend) {
     drop(signalling.join().unwrap());
 }
 
-pub fn a_trusted_peer_is_read_and_written_in_place(backend: Backend) {
+pub fn messages_of_a_trusted_peer_are_read_and_written_in_place(backend: Backend) {
     let (producer, consumer, _place) = pair(backend);
     // SAFETY: both ends are in this process, and nobody else has the segment attached.
     let (mut producer, mut consumer) = unsafe { (producer.trust_peer(), consumer.trust_peer()) };
@@ -868,7 +868,7 @@ pub fn a_trusted_peer_is_read_and_written_in_place(backend: Backend) {
     assert_eq!(&**consumer.try_recv().unwrap(), b"all else is as before");
 }
 
-pub fn a_role_is_taken_once_and_free_again_after_its_end(backend: Backend) {
+pub fn a_role_has_one_holder_and_is_free_after_it(backend: Backend) {
     let place = backend.place();
     let pipe = place.open_or_create(&Options::new()).unwrap();
     let again = Pipe::open(&place).unwrap();
@@ -893,7 +893,7 @@ pub fn a_role_is_taken_once_and_free_again_after_its_end(backend: Backend) {
     }
 }
 
-pub fn endpoints_outlive_the_pipe_they_were_claimed_from(backend: Backend) {
+pub fn endpoints_outlive_the_pipe_handle_they_were_claimed_from(backend: Backend) {
     let (mut producer, mut consumer, _place) = pair(backend);
     let pipe = producer.pipe().clone();
     let id = pipe.id();
@@ -903,7 +903,7 @@ pub fn endpoints_outlive_the_pipe_they_were_claimed_from(backend: Backend) {
     assert_eq!((producer.pipe().id(), consumer.pipe().id()), (id, id));
 }
 
-pub fn a_pipe_has_what_was_asked_for_and_by_default_a_mebibyte_of_our_own(backend: Backend) {
+pub fn a_default_pipe_has_one_mebibyte_and_mode_0600(backend: Backend) {
     let place = backend.place();
     let pipe = place.create(&Options::new()).unwrap();
     assert_eq!((pipe.capacity(), pipe.mode(), pipe.schema(), pipe.created()), (1 << 20, 0o600, 0, true));
@@ -932,7 +932,7 @@ pub fn capacity_is_rounded_up_to_a_power_of_two(backend: Backend) {
     assert!(place.is_unused());
 }
 
-pub fn wishes_that_an_existing_pipe_does_not_fulfil_are_reported(backend: Backend) {
+pub fn requests_that_an_existing_pipe_does_not_meet_are_reported(backend: Backend) {
     let place = backend.place();
     let made = place.create(&Options::new().capacity(8192).mode(0o640).wake_mode(WakeMode::Fence)).unwrap();
     let same = Options::new().capacity(8000).mode(0o640).wake_mode(WakeMode::Fence).remove_on_close(false);
@@ -982,7 +982,7 @@ pub fn another_schema_is_refused_with_both_values(backend: Backend) {
     }
 }
 
-pub fn nobody_sleeps_on_a_pipe_where_nobody_may(backend: Backend) {
+pub fn a_pipe_with_wake_mode_never_refuses_blocking_waits(backend: Backend) {
     let place = backend.place();
     let options = Options::new().wake_mode(WakeMode::Never);
     let error = place.create(&options.clone().wait(Wait::Block)).unwrap_err();
@@ -999,7 +999,7 @@ pub fn nobody_sleeps_on_a_pipe_where_nobody_may(backend: Backend) {
     );
 }
 
-pub fn create_wants_a_new_pipe_and_open_an_existing_one(backend: Backend) {
+pub fn create_requires_a_new_pipe_and_open_an_existing_one(backend: Backend) {
     let place = backend.place();
     let error = Pipe::open(&place).unwrap_err();
     assert!(matches!(error, SetupError::NotFound { .. }), "{error:?}");
@@ -1013,7 +1013,7 @@ pub fn create_wants_a_new_pipe_and_open_an_existing_one(backend: Backend) {
     assert_eq!(place.open_or_create(&Options::new()).unwrap().id(), pipe.id());
 }
 
-pub fn counters_tell_what_each_side_did(backend: Backend) {
+pub fn counters_record_what_each_side_did(backend: Backend) {
     let (mut producer, mut consumer, _place) = pair(backend);
     let pipe = producer.pipe().clone();
     let look = || inspect(pipe.address()).unwrap();
@@ -1061,7 +1061,7 @@ pub fn counters_tell_what_each_side_did(backend: Backend) {
     assert_eq!(look().producer.epoch, 2);
 }
 
-pub fn watchers_disturb_nothing(backend: Backend) {
+pub fn inspecting_changes_nothing(backend: Backend) {
     let place = backend.place();
     let pipe = place.create(&Options::new().capacity(CAPACITY)).unwrap();
     let (mut producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
@@ -1075,7 +1075,7 @@ pub fn watchers_disturb_nothing(backend: Backend) {
     assert_eq!(received(&mut consumer), b"seen by many");
 }
 
-pub fn each_end_knows_of_the_other(backend: Backend) {
+pub fn each_end_sees_the_state_of_its_peer(backend: Backend) {
     let place = backend.place();
     let pipe = place.open_or_create(&Options::new()).unwrap();
     let mut producer = pipe.producer().unwrap();
@@ -1104,7 +1104,7 @@ pub fn each_end_knows_of_the_other(backend: Backend) {
     drop(coming.join().unwrap());
 }
 
-pub fn a_message_released_in_another_thread_is_seen_here(backend: Backend) {
+pub fn endpoints_can_move_between_threads(backend: Backend) {
     // The endpoint travels from thread to thread, and takes its messages along.
     let (mut producer, mut consumer, _place) = pair(backend);
     for i in 0..50u8 {

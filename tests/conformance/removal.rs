@@ -32,7 +32,7 @@ pub fn unlink_refuses_while_a_role_is_held_and_names_the_holder(backend: Backend
     assert!(matches!(unlink_force(&place).unwrap_err(), SetupError::NotFound { .. }));
 }
 
-pub fn unlink_of_an_open_pipe_without_roles_leaves_its_handles_useless_and_harmless(backend: Backend) {
+pub fn handles_of_an_unlinked_pipe_are_useless_and_harmless(backend: Backend) {
     let place = backend.place();
     let pipe = place.open_or_create(&Options::new()).unwrap();
     unlink(&place).unwrap();
@@ -46,7 +46,7 @@ pub fn unlink_of_an_open_pipe_without_roles_leaves_its_handles_useless_and_harml
     drop(new.producer().unwrap());
 }
 
-pub fn a_pipe_removed_by_force_goes_on_until_somebody_waits(backend: Backend) {
+pub fn a_removed_or_replaced_pipe_works_until_a_call_waits(backend: Backend) {
     at_once([Wait::Spin, Wait::Yield, Wait::Block], |wait| {
         let place = backend.place();
         let pipe = place.create(&Options::new().capacity(4096).wait(wait)).unwrap();
@@ -79,7 +79,7 @@ pub fn a_pipe_removed_by_force_goes_on_until_somebody_waits(backend: Backend) {
     });
 }
 
-pub fn a_removal_by_force_ends_the_waits_of_other_processes(backend: Backend) {
+pub fn a_forced_removal_ends_the_waits_of_other_processes(backend: Backend) {
     let place = backend.place();
     let mut consumer = end::consumer(&place);
     consumer.say("recv");
@@ -97,7 +97,7 @@ pub fn a_removal_by_force_ends_the_waits_of_other_processes(backend: Backend) {
     assert!(place.is_unused());
 }
 
-pub fn a_pipe_to_be_removed_on_close_is_removed_by_the_last_handle_of_both(backend: Backend) {
+pub fn remove_on_close_removes_the_pipe_with_its_last_handle(backend: Backend) {
     for (producer_first, ends_first) in [(true, true), (true, false), (false, true), (false, false)] {
         let place = backend.place();
         let mut ends = [end::start(), end::start()];
@@ -124,7 +124,7 @@ pub fn a_pipe_to_be_removed_on_close_is_removed_by_the_last_handle_of_both(backe
     }
 }
 
-pub fn a_pipe_to_be_removed_on_close_waits_for_everybody(backend: Backend) {
+pub fn remove_on_close_waits_for_both_roles_and_all_handles(backend: Backend) {
     let place = backend.place();
     let options = Options::new().remove_on_close(true);
     let pipe = place.create(&options).unwrap();
@@ -151,7 +151,7 @@ pub fn a_pipe_to_be_removed_on_close_waits_for_everybody(backend: Backend) {
     assert!(place.is_unused());
 }
 
-pub fn a_pipe_to_be_removed_on_close_stays_when_a_side_died(backend: Backend) {
+pub fn remove_on_close_keeps_the_pipe_when_a_side_died(backend: Backend) {
     for died in ["producer", "consumer"] {
         let place = backend.place();
         let pipe = place.create(&Options::new().capacity(4096).remove_on_close(true)).unwrap();
@@ -168,7 +168,7 @@ pub fn a_pipe_to_be_removed_on_close_stays_when_a_side_died(backend: Backend) {
     }
 }
 
-pub fn two_that_close_at_the_same_time_remove_the_pipe_all_the_same(backend: Backend) {
+pub fn remove_on_close_works_when_both_sides_close_at_once(backend: Backend) {
     let (mut one, mut other) = (end::start(), end::start());
     for process in [&mut one, &mut other] {
         process.ask("remove_on_close");
@@ -186,7 +186,7 @@ pub fn two_that_close_at_the_same_time_remove_the_pipe_all_the_same(backend: Bac
     }
 }
 
-pub fn watchers_do_not_keep_a_pipe_from_being_removed_on_close(backend: Backend) {
+pub fn remove_on_close_ignores_a_process_that_inspects(backend: Backend) {
     let place = backend.place();
     let pipe = place.create(&Options::new().remove_on_close(true)).unwrap();
     drop((pipe.producer().unwrap(), pipe.consumer().unwrap()));

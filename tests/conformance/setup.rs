@@ -24,7 +24,7 @@ fn is_good(place: &Place) {
     assert_eq!(seen.segment_id, pipe.id());
 }
 
-pub fn any_number_of_processes_that_start_at_once_share_one_good_pipe(backend: Backend) {
+pub fn processes_that_start_at_once_share_one_pipe(backend: Backend) {
     let mut crowd: Vec<Process> = (0..20).map(|_| end::start()).collect();
     for _ in 0..20 {
         let place = backend.place();
@@ -45,7 +45,7 @@ pub fn any_number_of_processes_that_start_at_once_share_one_good_pipe(backend: B
     }
 }
 
-pub fn any_number_of_threads_that_start_at_once_share_one_good_pipe(backend: Backend) {
+pub fn threads_that_start_at_once_share_one_pipe(backend: Backend) {
     let barrier = Barrier::new(16);
     for round in 0..40 {
         let place = backend.place();
@@ -71,7 +71,7 @@ pub fn any_number_of_threads_that_start_at_once_share_one_good_pipe(backend: Bac
     }
 }
 
-pub fn of_many_claims_at_once_one_succeeds(backend: Backend) {
+pub fn one_of_many_simultaneous_claims_succeeds(backend: Backend) {
     let place = backend.place();
     let shared = place.open_or_create(&Options::new()).unwrap();
     let barrier = Barrier::new(8);
@@ -96,7 +96,7 @@ pub fn of_many_claims_at_once_one_succeeds(backend: Backend) {
     }
 }
 
-pub fn starters_and_removers_at_once_never_see_half_a_pipe(backend: Backend) {
+pub fn concurrent_openers_and_removers_never_see_an_incomplete_pipe(backend: Backend) {
     let place = backend.place();
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -145,7 +145,7 @@ pub fn starters_and_removers_at_once_never_see_half_a_pipe(backend: Backend) {
     });
 }
 
-pub fn make_and_remove(mut line: Line) {
+pub fn create_and_remove(mut line: Line) {
     let address = line.words[0].clone();
     line.say("begun");
     loop {
@@ -155,13 +155,11 @@ pub fn make_and_remove(mut line: Line) {
     }
 }
 
-pub fn a_creator_or_remover_killed_at_any_instant_leaves_nothing_that_the_next_one_cannot_mend(
-    backend: Backend,
-) {
+pub fn a_creator_or_remover_killed_at_any_time_leaves_a_usable_address(backend: Backend) {
     let place = backend.place();
     let mut rng = Rng::of_this_run("setup");
     for round in 0..120 {
-        let mut victim = Process::start("make and remove", &[place.as_str()]);
+        let mut victim = Process::start("create and remove", &[place.as_str()]);
         victim.hear();
         thread::sleep(Duration::from_micros(rng.below(1500)));
         victim.kill();
@@ -182,7 +180,7 @@ pub fn a_creator_or_remover_killed_at_any_instant_leaves_nothing_that_the_next_o
     }
 }
 
-pub fn a_failed_attempt_leaves_nothing_behind(backend: Backend) {
+pub fn a_failed_create_leaves_nothing_behind(backend: Backend) {
     let place = backend.place();
     for options in [
         Options::new().capacity(u64::MAX),
@@ -196,8 +194,8 @@ pub fn a_failed_attempt_leaves_nothing_behind(backend: Backend) {
     }
 }
 
-pub fn a_new_pipe_belongs_to_whom_it_is_given(backend: Backend) {
-    if !is_root("a_new_pipe_belongs_to_whom_it_is_given") {
+pub fn a_new_pipe_has_the_requested_owner_and_group(backend: Backend) {
+    if !is_root("a_new_pipe_has_the_requested_owner_and_group") {
         return;
     }
     let place = backend.place();
@@ -230,12 +228,12 @@ pub fn no_membarrier(mut line: Line) {
     line.say("done");
 }
 
-pub fn a_process_that_cannot_wake_as_the_pipe_demands_is_refused(backend: Backend) {
+pub fn a_process_without_the_wake_mode_of_the_pipe_is_refused(backend: Backend) {
     let (existing, new) = (backend.place(), backend.place());
     let pipe = existing.create(&Options::new()).unwrap();
     if pipe.wake_mode() != WakeMode::Membarrier {
         return eprintln!(
-            "a_process_that_cannot_wake_as_the_pipe_demands_is_refused: this kernel has no membarrier"
+            "a_process_without_the_wake_mode_of_the_pipe_is_refused: this kernel has no membarrier"
         );
     }
     let mut other = Process::start("no membarrier", &[existing.as_str(), new.making()]);

@@ -240,7 +240,7 @@ fn stream(backend: Backend, part: &str, capacity: u64, wait: &str, seed: u64, co
     checker.wraps
 }
 
-pub fn a_stream_comes_in_order_and_whole(backend: Backend) {
+pub fn a_stream_arrives_in_order_and_whole(backend: Backend) {
     let total: u64 = std::env::var("SHMPIPE_MESSAGES").map_or(60_000, |text| text.parse().unwrap());
     let mut rng = Rng::of_this_run("stream");
     let rings = [4096, 8192, 16_384, 32_768, 65_536];
@@ -326,7 +326,7 @@ pub fn send_steered(line: Line) {
     producer.close().unwrap();
 }
 
-pub fn a_ring_wraps_at_every_place_at_which_it_can(backend: Backend) {
+pub fn a_ring_wraps_at_every_possible_offset(backend: Backend) {
     let place = backend.place();
     let pipe = place.create(&Options::new().capacity(4096)).unwrap();
     let mut consumer = pipe.consumer().unwrap();

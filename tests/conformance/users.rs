@@ -7,8 +7,8 @@ use shmpipe_testing::backend::Backend;
 use shmpipe_testing::end::{self, NOBODY};
 use shmpipe_testing::is_root;
 
-pub fn who_has_no_permission_is_told_the_owner_and_the_mode(backend: Backend) {
-    if !is_root("who_has_no_permission_is_told_the_owner_and_the_mode") {
+pub fn a_permission_error_names_the_owner_and_the_mode(backend: Backend) {
+    if !is_root("a_permission_error_names_the_owner_and_the_mode") {
         return;
     }
     let mut stranger = end::nobody();
@@ -23,8 +23,8 @@ pub fn who_has_no_permission_is_told_the_owner_and_the_mode(backend: Backend) {
     place.attached_by(1);
 }
 
-pub fn who_has_no_permission_neither_makes_nor_removes_a_pipe(backend: Backend) {
-    if !is_root("who_has_no_permission_neither_makes_nor_removes_a_pipe") {
+pub fn a_user_without_permission_cannot_create_or_remove_a_pipe(backend: Backend) {
+    if !is_root("a_user_without_permission_cannot_create_or_remove_a_pipe") {
         return;
     }
     let mut stranger = end::nobody();
@@ -39,8 +39,8 @@ pub fn who_has_no_permission_neither_makes_nor_removes_a_pipe(backend: Backend) 
     assert_eq!(Pipe::open(&place).unwrap().id(), pipe.id());
 }
 
-pub fn who_may_only_read_may_only_watch(backend: Backend) {
-    if !is_root("who_may_only_read_may_only_watch") {
+pub fn a_user_with_read_permission_can_only_inspect(backend: Backend) {
+    if !is_root("a_user_with_read_permission_can_only_inspect") {
         return;
     }
     let place = backend.place();
@@ -60,8 +60,8 @@ pub fn who_may_only_read_may_only_watch(backend: Backend) {
     assert_eq!(consumer.recv().unwrap().to_vec(), b"seen");
 }
 
-pub fn roots_pipe_is_everybodys_who_may(backend: Backend) {
-    if !is_root("roots_pipe_is_everybodys_who_may") {
+pub fn a_pipe_of_root_is_usable_by_permitted_users(backend: Backend) {
+    if !is_root("a_pipe_of_root_is_usable_by_permitted_users") {
         return;
     }
     let place = backend.place();
@@ -79,8 +79,8 @@ pub fn roots_pipe_is_everybodys_who_may(backend: Backend) {
     pipe.producer().unwrap();
 }
 
-pub fn who_may_write_and_not_remove_leaves_the_pipe_as_it_was(backend: Backend) {
-    if !is_root("who_may_write_and_not_remove_leaves_the_pipe_as_it_was") {
+pub fn a_denied_removal_leaves_the_pipe_unchanged(backend: Backend) {
+    if !is_root("a_denied_removal_leaves_the_pipe_unchanged") {
         return;
     }
     let place = backend.place();
@@ -108,8 +108,8 @@ pub fn who_may_write_and_not_remove_leaves_the_pipe_as_it_was(backend: Backend) 
     drop(producer);
 }
 
-pub fn only_roots_and_our_own_pipes_are_trusted_and_those_of_whom_we_name(backend: Backend) {
-    if !is_root("only_roots_and_our_own_pipes_are_trusted_and_those_of_whom_we_name") {
+pub fn only_pipes_of_root_ourselves_and_named_users_are_trusted(backend: Backend) {
+    if !is_root("only_pipes_of_root_ourselves_and_named_users_are_trusted") {
         return;
     }
     let place = backend.place();

@@ -36,7 +36,7 @@ pub fn be_truncated(mut line: Line) {
 }
 
 /// Row 9: not defended, and said so: whoever may write to the file may end everybody who has it mapped.
-pub fn a_file_cut_under_the_pair_is_a_sigbus(backend: Backend) {
+pub fn a_file_truncated_under_the_pair_is_a_sigbus(backend: Backend) {
     let place = backend.place();
     let _pipe = place.create(&small()).unwrap();
     let mut victim = Process::start("victim of a truncation", &[place.as_str()]);
@@ -50,7 +50,7 @@ pub fn a_file_cut_under_the_pair_is_a_sigbus(backend: Backend) {
 }
 
 /// Row 10: cut and extended again, a file is full of zeros, and nobody gets a signal.
-pub fn a_file_cut_and_extended_again_is_noticed(backend: Backend) {
+pub fn a_file_truncated_and_extended_again_is_noticed(backend: Backend) {
     let cut = |file: &File| {
         let size = file.metadata().unwrap().len();
         file.set_len(0).unwrap();
@@ -94,7 +94,7 @@ pub fn a_file_cut_and_extended_again_is_noticed(backend: Backend) {
 }
 
 /// Row 9 for a memfd: the kernel refuses, whoever asks and whatever way to the file he has.
-pub fn a_sealed_memfd_cannot_be_cut(backend: Backend) {
+pub fn a_sealed_memfd_cannot_be_resized(backend: Backend) {
     let place = backend.place();
     let pipe = place.create(&small()).unwrap();
     let (mut producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
@@ -162,7 +162,7 @@ pub fn holes_punched_under_the_pair(backend: Backend) {
 /// Row 22: not defended, and said so: who may read a file can lock its bytes, and so keep a role from being claimed. It cannot take one
 /// away, nor make a dead holder look alive.
 #[test]
-fn a_role_locked_by_somebody_who_may_only_read() {
+fn a_role_locked_by_a_process_with_read_permission_only() {
     for backend in [Backend::Posix, Backend::File] {
         let place = backend.place();
         let pipe = place.create(&small().mode(0o644)).unwrap();

@@ -63,7 +63,7 @@ pub fn padding_shows_nothing_of_the_senders_memory(backend: Backend) {
 
 /// A reservation is shared memory from the start: what is written to it can be read by the peer, sent or not. What is never
 /// written is what the ring held before, and nothing of this process.
-pub fn a_reservation_shows_what_was_written_to_it_and_nothing_else(backend: Backend) {
+pub fn a_reservation_shows_only_what_was_written_to_it(backend: Backend) {
     let attacked = Attacked::new(backend);
     let (mut producer, mut consumer) = attacked.ends();
     // Something on the stack and on the heap that could come along.

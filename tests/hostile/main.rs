@@ -7,14 +7,14 @@
 //! ```
 
 mod attacker;
-mod fetch;
+mod double_fetch;
 mod files;
 mod header;
+mod inspecting;
 mod leaks;
 mod objects;
 mod roles;
 mod steps;
-mod watchers;
 mod words;
 
 use shmpipe_testing::end;
@@ -63,27 +63,27 @@ attacks! {
     words::any_length_at_any_record;
     words::a_chain_of_wraps;
     words::a_stream_that_never_ends;
-    words::wake_words_that_are_always_set_or_never_stand_still;
+    words::wake_words_that_are_always_set_or_always_changing;
     words::a_peer_that_never_wakes;
-    fetch::a_length_changed_between_check_and_use;
-    fetch::a_position_changed_between_check_and_use;
-    fetch::a_length_changed_between_any_two_instructions on sysv;
-    fetch::a_position_changed_between_any_two_instructions on sysv;
+    double_fetch::a_length_changed_between_check_and_use;
+    double_fetch::a_position_changed_between_check_and_use;
+    double_fetch::a_length_changed_between_any_two_instructions on sysv;
+    double_fetch::a_position_changed_between_any_two_instructions on sysv;
     header::the_header_rewritten_while_in_use;
     steps::a_call_takes_a_bounded_number_of_steps_whatever_is_written_between_them on sysv memfd;
-    steps::a_claim_takes_a_bounded_number_of_steps_in_a_ring_of_nothing_but_records on sysv memfd;
+    steps::a_claim_takes_a_bounded_number_of_steps_in_a_ring_full_of_records on sysv memfd;
     // What the ring shows.
     leaks::padding_shows_nothing_of_the_senders_memory;
-    leaks::a_reservation_shows_what_was_written_to_it_and_nothing_else;
+    leaks::a_reservation_shows_only_what_was_written_to_it;
     // Kernel objects.
-    files::a_file_cut_under_the_pair_is_a_sigbus on posix file;
-    files::a_file_cut_and_extended_again_is_noticed on posix file;
-    files::a_sealed_memfd_cannot_be_cut on memfd;
+    files::a_file_truncated_under_the_pair_is_a_sigbus on posix file;
+    files::a_file_truncated_and_extended_again_is_noticed on posix file;
+    files::a_sealed_memfd_cannot_be_resized on memfd;
     files::holes_punched_under_the_pair;
-    roles::a_role_freed_behind_its_holder_and_claimed_by_another on sysv;
+    roles::a_held_role_freed_and_claimed_by_another_process on sysv;
     roles::a_holder_that_moves_to_another_ipc_namespace on sysv;
-    roles::a_holder_that_became_another_program_beside_a_peer;
+    roles::a_holder_that_calls_exec;
     roles::a_holder_that_is_stopped;
     roles::a_holder_that_dumps_core;
-    watchers::watching_what_a_hostile_process_writes on sysv posix memfd;
+    inspecting::inspecting_what_a_hostile_process_writes on sysv posix memfd;
 }

@@ -70,8 +70,8 @@ fn any_value_in_any_semaphore() {
 /// Row 16: a stranger's set under our key, made when ours was lost and never to be unlocked again, keeps us from nothing but
 /// the roles.
 #[test]
-fn a_strangers_set_does_not_keep_us_from_removing_our_segment() {
-    if !is_root("a_strangers_set_does_not_keep_us_from_removing_our_segment") {
+fn another_users_set_does_not_block_removal_of_our_segment() {
+    if !is_root("another_users_set_does_not_block_removal_of_our_segment") {
         return;
     }
     let name = Name::new();
@@ -91,7 +91,7 @@ fn a_strangers_set_does_not_keep_us_from_removing_our_segment() {
 
 /// Row 17: a set that anybody may write to lets anybody take roles away, whoever may write to the segment.
 #[test]
-fn a_set_that_anybody_may_write_to() {
+fn a_world_writable_set() {
     let name = Name::new();
     let pipe = Options::new().capacity(CAPACITY).mode(0o600).create(&name).unwrap();
     raw::set_mode_of_set(name.set().unwrap(), 0o602);
@@ -107,7 +107,7 @@ fn a_set_that_anybody_may_write_to() {
 /// Somebody is attached who has not entered through the set, and might use a role. Claims wait for a second, since it may be
 /// somebody who only takes a look, and fail then: not defended, as a service goes. What is claimed stays so.
 #[test]
-fn an_attachment_that_is_not_accounted_for() {
+fn an_unaccounted_attachment() {
     let name = Name::new();
     let pipe = Options::new().capacity(CAPACITY).create(&name).unwrap();
     let mut consumer = pipe.consumer().unwrap();
@@ -141,7 +141,7 @@ pub fn look(mut line: Line) {
 
 /// A segment of huge pages of which there are none: the first look at it would be a SIGBUS.
 #[test]
-fn a_segment_without_memory_behind_it() {
+fn a_segment_without_backing_memory() {
     const NO_RESERVE: i32 = 0o10_000;
     let name = Name::new();
     let flags = libc::IPC_CREAT | libc::IPC_EXCL | 0o600 | libc::SHM_HUGETLB | NO_RESERVE;
@@ -150,7 +150,7 @@ fn a_segment_without_memory_behind_it() {
     let free = std::fs::read_to_string("/proc/meminfo").unwrap();
     let has_pages = !free.lines().any(|line| line.split_whitespace().eq(["HugePages_Free:", "0"]));
     if segment == -1 || has_pages {
-        eprintln!("a_segment_without_memory_behind_it: left out, since it cannot be made here");
+        eprintln!("a_segment_without_backing_memory: left out, since it cannot be made here");
         return;
     }
     let mut looker = Process::start("looker", &[name.as_str()]);

@@ -23,7 +23,7 @@ fn fill(producer: &mut Producer) {
 
 /// Row 21: whoever may write to the set can free a role. Who held it finds out when it waits, also after somebody else has claimed it
 /// in good faith, so that the semaphore looks as it did.
-pub fn a_role_freed_behind_its_holder_and_claimed_by_another(backend: Backend) {
+pub fn a_held_role_freed_and_claimed_by_another_process(backend: Backend) {
     for wait in [Wait::Block, Wait::Spin] {
         let place = backend.place();
         let pipe = place.create(&small().wait(wait)).unwrap();
@@ -128,7 +128,7 @@ pub fn a_holder_that_moves_to_another_ipc_namespace(backend: Backend) {
 
 /// `exec` keeps a semaphore and drops the mapping: until the program ends the kernel says that the role is held. A lock on a byte is
 /// gone with the mapping.
-pub fn a_holder_that_became_another_program_beside_a_peer(backend: Backend) {
+pub fn a_holder_that_calls_exec(backend: Backend) {
     let place = backend.place();
     let pipe = place.create(&small()).unwrap();
     let mut consumer = pipe.consumer().unwrap();

@@ -146,7 +146,7 @@ pub fn a_call_takes_a_bounded_number_of_steps_whatever_is_written_between_them(b
 }
 
 /// A claim walks over what there is once, however it looks and however it grows meanwhile.
-pub fn a_claim_takes_a_bounded_number_of_steps_in_a_ring_of_nothing_but_records(backend: Backend) {
+pub fn a_claim_takes_a_bounded_number_of_steps_in_a_ring_full_of_records(backend: Backend) {
     share_a_core();
     let attacked = Attacked::new(backend);
     (RING..RING + CAPACITY as usize).step_by(64).for_each(|at| attacked.hostile.set(at, 57));

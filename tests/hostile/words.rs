@@ -318,7 +318,7 @@ pub fn meanwhile<T>(attack: impl FnMut() + Send, body: impl FnOnce() -> T) -> T 
 
 /// Row 23: a peer that always says that it is going to sleep costs a system call per message, one that rings all the time costs
 /// our sleep. Neither loses a message, ends a wait early or makes one longer.
-pub fn wake_words_that_are_always_set_or_never_stand_still(backend: Backend) {
+pub fn wake_words_that_are_always_set_or_always_changing(backend: Backend) {
     for mode in [WakeMode::Membarrier, WakeMode::Fence] {
         let attacked = Attacked::with(backend, &Options::new().wait(Wait::Block).wake_mode(mode));
         let (mut producer, mut consumer) = attacked.ends();

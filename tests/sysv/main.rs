@@ -1,11 +1,11 @@
 //! What is System V alone: its semaphore set, its limits, its listing.
 
-mod making;
+mod creating;
 mod sets;
 // By LD_PRELOAD, which a program that is linked statically does not heed.
+mod listing;
 #[cfg(not(target_feature = "crt-static"))]
 mod undo;
-mod watching;
 
 use shmpipe::{Pipe, inspect};
 use shmpipe_testing::end;
@@ -16,9 +16,9 @@ use shmpipe_testing::process::part as play;
 fn part() {
     play(&[
         ("end", end::play),
-        ("limits", making::limits),
-        ("key 0", making::name_of_key_0),
-        ("lock", making::lock),
+        ("limits", creating::limits),
+        ("key 0", creating::name_of_key_0),
+        ("lock", creating::lock),
     ]);
 }
 

@@ -9,7 +9,7 @@ use shmpipe_testing::name::{Name, Objects};
 use shmpipe_testing::raw;
 
 #[test]
-fn a_private_pipe_to_be_removed_on_close_leaves_neither_segment_nor_set() {
+fn remove_on_close_removes_segment_and_set_of_a_private_pipe() {
     let pipe = Options::new().remove_on_close(true).create("sysv:private").unwrap();
     let objects = Objects::of(&pipe);
     let seen = inspect(pipe.address()).unwrap();
@@ -22,7 +22,7 @@ fn a_private_pipe_to_be_removed_on_close_leaves_neither_segment_nor_set() {
 
 /// The set of a pipe is removed while it is used, as systemd-logind does under RemoveIPC.
 #[test]
-fn a_pipe_that_lost_its_set_is_refused_while_anybody_is_attached_and_adopted_afterwards() {
+fn a_pipe_that_lost_its_set_is_refused_while_attached_and_adopted_afterwards() {
     let name = Name::new();
     let (mut producer, mut consumer) = (end::producer(&name), end::consumer(&name));
     let id = inspect(&name).unwrap().segment_id;
@@ -60,7 +60,7 @@ fn a_pipe_that_lost_its_set_is_refused_while_anybody_is_attached_and_adopted_aft
 }
 
 #[test]
-fn a_private_pipe_that_lost_its_set_gets_another_when_nobody_is_attached() {
+fn a_private_pipe_that_lost_its_set_gets_another_when_unattached() {
     let pipe = Options::new().capacity(4096).create("sysv:private").unwrap();
     let _objects = Objects::of(&pipe);
     let address = pipe.address().clone();
@@ -91,7 +91,7 @@ fn a_pipe_that_lost_its_set_can_be_removed_by_force() {
 }
 
 #[test]
-fn a_set_made_again_behind_a_living_pair_does_not_give_its_roles_away() {
+fn a_set_recreated_under_a_live_pair_does_not_give_its_roles_away() {
     // Somebody, or an earlier version of us, has put a new set beside a segment that is in use.
     let name = Name::new();
     let _consumer = end::consumer(&name);
@@ -103,7 +103,7 @@ fn a_set_made_again_behind_a_living_pair_does_not_give_its_roles_away() {
 }
 
 #[test]
-fn the_set_that_a_hostile_header_names_is_not_removed_with_it() {
+fn removal_ignores_the_set_that_a_hostile_header_names() {
     let name = Name::new();
     let bystander = Pipe::open_or_create(&name).unwrap();
     let producer = bystander.producer().unwrap();
@@ -122,7 +122,7 @@ fn the_set_that_a_hostile_header_names_is_not_removed_with_it() {
 }
 
 #[test]
-fn a_foreign_set_is_left_as_it_was_and_gets_no_segment() {
+fn a_foreign_set_is_left_unchanged_and_gets_no_segment() {
     // One of another size, and one of the same size that is used otherwise.
     for (count, values, found, expected) in
         [(3, vec![5, 0, 7], 3, 8), (8, vec![0, 0, 0, 77, 0, 0, 0, 1], 77, 0)]
@@ -162,8 +162,8 @@ fn a_pipe_beside_a_foreign_set_is_not_opened() {
 }
 
 #[test]
-fn a_set_that_a_stranger_has_put_there_beforehand_guards_no_pipe_of_ours() {
-    if !is_root("a_set_that_a_stranger_has_put_there_beforehand_guards_no_pipe_of_ours") {
+fn a_set_created_in_advance_by_another_user_is_refused() {
+    if !is_root("a_set_created_in_advance_by_another_user_is_refused") {
         return;
     }
     let name = Name::new();
@@ -176,8 +176,8 @@ fn a_set_that_a_stranger_has_put_there_beforehand_guards_no_pipe_of_ours() {
 }
 
 #[test]
-fn who_has_no_permission_is_told_the_key() {
-    if !is_root("who_has_no_permission_is_told_the_key") {
+fn a_permission_error_names_the_key() {
+    if !is_root("a_permission_error_names_the_key") {
         return;
     }
     let name = Name::new();
@@ -195,8 +195,8 @@ fn who_has_no_permission_is_told_the_key() {
 }
 
 #[test]
-fn a_pipe_given_away_is_still_its_makers() {
-    if !is_root("a_pipe_given_away_is_still_its_makers") {
+fn a_pipe_given_away_is_still_distrusted_for_its_creator() {
+    if !is_root("a_pipe_given_away_is_still_distrusted_for_its_creator") {
         return;
     }
     // Who has made a segment may change it for ever, whomever it belongs to now.

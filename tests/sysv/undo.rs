@@ -44,7 +44,7 @@ fn end() -> Process {
 }
 
 #[test]
-fn a_kernel_that_does_not_undo_is_refused_and_nothing_is_left() {
+fn a_kernel_that_ignores_sem_undo_is_refused_and_nothing_is_left() {
     let name = Name::new();
     let mut end = end();
     for attempt in ["create", "open_or_create"] {
@@ -62,7 +62,7 @@ fn a_kernel_that_does_not_undo_is_refused_and_nothing_is_left() {
 }
 
 #[test]
-fn who_vouches_takes_the_role_over_that_a_killed_process_holds_for_ever() {
+fn assume_exclusive_takes_over_the_role_of_a_killed_process() {
     let name = Name::new();
     let [mut first, mut second] = [end(), end()];
     for end in [&mut first, &mut second] {
@@ -81,7 +81,7 @@ fn who_vouches_takes_the_role_over_that_a_killed_process_holds_for_ever() {
 }
 
 #[test]
-fn vouching_takes_no_role_over_where_the_kernel_undoes() {
+fn assume_exclusive_takes_over_no_live_role() {
     let name = Name::new();
     let mut holder = Process::start("end", &[]);
     let mut other = Process::start("end", &[]);

@@ -10,7 +10,7 @@ use shmpipe_testing::within;
 use std::time::{Duration, Instant};
 
 /// What a watcher is told may be nonsense, and is told in good order: no word ends it, or keeps it.
-pub fn watching_what_a_hostile_process_writes(backend: Backend) {
+pub fn inspecting_what_a_hostile_process_writes(backend: Backend) {
     let attacked = Attacked::new(backend);
     let hostile = &attacked.hostile;
     let image = attacked.image();

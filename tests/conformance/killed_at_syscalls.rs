@@ -7,7 +7,7 @@ use shmpipe_testing::end;
 use shmpipe_testing::process::Line;
 use shmpipe_testing::traced::{Traced, be_traced, mark};
 
-pub fn what_was_sent_or_released_before_a_death_counts_whenever_it_comes(backend: Backend) {
+pub fn a_wait_sees_what_a_peer_did_before_it_died(backend: Backend) {
     let (died, mut longest) = (RecvError::PeerDied.to_string(), 0);
     // The one that waits runs so many system calls of its wait, half a call each, before the other one acts and dies.
     for halves in 0..16 {
@@ -66,7 +66,7 @@ pub fn live(mut line: Line) {
     mark();
 }
 
-pub fn whoever_is_killed_before_or_after_any_system_call_leaves_what_the_next_one_can_mend(backend: Backend) {
+pub fn a_kill_around_any_syscall_leaves_a_usable_pipe(backend: Backend) {
     let mut calls = 0;
     loop {
         let place = backend.place();

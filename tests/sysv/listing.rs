@@ -7,7 +7,7 @@ use shmpipe_testing::raw;
 const CAPACITY: u64 = 4096;
 
 #[test]
-fn a_listing_has_every_pipe_by_its_name_and_attaches_no_other_segment() {
+fn a_listing_names_every_pipe_and_attaches_no_other_segment() {
     let (name, foreign) = (Name::new(), Name::new());
     let pipe = Options::new().capacity(CAPACITY).create(&name).unwrap();
     let private = Options::new().capacity(CAPACITY).create("sysv:private").unwrap();
@@ -37,7 +37,7 @@ fn a_listing_has_every_pipe_by_its_name_and_attaches_no_other_segment() {
 }
 
 #[test]
-fn a_pipe_without_its_set_is_in_the_unguarded_listing_alone() {
+fn a_pipe_without_its_set_is_only_in_the_unguarded_listing() {
     let name = Name::new();
     let pipe = Options::new().capacity(CAPACITY).create(&name).unwrap();
     let is_it = |listed: &&shmpipe::Listed| {
@@ -54,7 +54,7 @@ fn a_pipe_without_its_set_is_in_the_unguarded_listing_alone() {
 }
 
 #[test]
-fn objects_show_what_a_set_guards_and_who_has_a_removed_segment_attached() {
+fn objects_show_what_a_set_guards_and_who_uses_a_removed_segment() {
     let name = Name::new();
     let pipe = Options::new().capacity(CAPACITY).create(&name).unwrap();
     let (segment, set) = (name.segment().unwrap(), name.set().unwrap());

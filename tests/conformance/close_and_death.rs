@@ -81,7 +81,7 @@ fn they_talk(producer: &mut Process, consumer: &mut Process, message: impl Displ
     assert_eq!(consumer.ask("recv"), format!("{:?}", message.to_string()));
 }
 
-pub fn recv_waits_for_a_producer_that_has_never_come(backend: Backend) {
+pub fn recv_waits_for_the_first_producer(backend: Backend) {
     let place = backend.place();
     let mut consumer = end::consumer(&place);
     assert_eq!(consumer.ask("peer"), "NeverCame");
@@ -93,7 +93,7 @@ pub fn recv_waits_for_a_producer_that_has_never_come(backend: Backend) {
     assert_eq!(consumer.hear(), "\"first\"");
 }
 
-pub fn recv_waits_for_a_producer_that_is_alive_and_quiet(backend: Backend) {
+pub fn recv_waits_for_an_idle_producer(backend: Backend) {
     let place = backend.place();
     for producer_first in ORDERS {
         let (mut producer, mut consumer) = both(&place, producer_first);
@@ -107,9 +107,7 @@ pub fn recv_waits_for_a_producer_that_is_alive_and_quiet(backend: Backend) {
     }
 }
 
-pub fn after_an_orderly_end_recv_delivers_what_is_left_and_then_says_closed_as_often_as_asked(
-    backend: Backend,
-) {
+pub fn after_a_close_recv_delivers_the_rest_and_then_reports_closed_every_time(backend: Backend) {
     at_once(ORDERLY, |ending| {
         let place = backend.place();
         for (producer_first, round) in ORDERS.into_iter().zip(0..).cycle().take(4) {
@@ -136,7 +134,7 @@ pub fn after_an_orderly_end_recv_delivers_what_is_left_and_then_says_closed_as_o
     });
 }
 
-pub fn a_producer_may_come_and_go_before_the_consumer_comes(backend: Backend) {
+pub fn a_producer_may_end_before_the_consumer_attaches(backend: Backend) {
     let place = backend.place();
     for ending in ORDERLY {
         for round in 0..2 {
@@ -163,7 +161,7 @@ pub fn a_producer_may_come_and_go_before_the_consumer_comes(backend: Backend) {
     }
 }
 
-pub fn after_a_death_recv_delivers_what_was_committed_and_then_returns_peer_died_once(backend: Backend) {
+pub fn after_a_death_recv_delivers_what_was_committed_and_then_reports_peer_died_once(backend: Backend) {
     at_once(DEATHS, |ending| {
         let place = backend.place();
         for (producer_first, round) in ORDERS.into_iter().zip(0..).cycle().take(4) {
@@ -193,7 +191,7 @@ pub fn after_a_death_recv_delivers_what_was_committed_and_then_returns_peer_died
     });
 }
 
-pub fn a_death_that_a_successor_has_mended_is_not_told(backend: Backend) {
+pub fn a_death_repaired_by_a_successor_is_not_reported(backend: Backend) {
     let place = backend.place();
     for ending in DEATHS {
         let (mut producer, mut consumer) = both(&place, true);
@@ -216,7 +214,7 @@ pub fn a_death_that_a_successor_has_mended_is_not_told(backend: Backend) {
     }
 }
 
-pub fn an_end_told_to_a_consumer_counts_for_its_successor_as_never_come(backend: Backend) {
+pub fn an_end_reported_to_a_consumer_is_not_reported_to_its_successor(backend: Backend) {
     at_once([Close, Drop, Kill, Exit], |ending| {
         for own_ending in [Close, Kill] {
             let place = backend.place();
@@ -238,7 +236,7 @@ pub fn an_end_told_to_a_consumer_counts_for_its_successor_as_never_come(backend:
     });
 }
 
-pub fn send_waits_for_a_consumer_that_has_never_come(backend: Backend) {
+pub fn send_waits_for_the_first_consumer(backend: Backend) {
     let place = backend.place();
     let mut producer = end::producer(&place);
     assert_eq!(producer.ask("peer"), "NeverCame");
@@ -252,7 +250,7 @@ pub fn send_waits_for_a_consumer_that_has_never_come(backend: Backend) {
     assert_eq!(consumer.ask("empty"), format!("empty after {FULL}"));
 }
 
-pub fn send_waits_for_a_consumer_that_is_alive_and_quiet(backend: Backend) {
+pub fn send_waits_for_an_idle_consumer(backend: Backend) {
     let place = backend.place();
     for producer_first in ORDERS {
         let (mut producer, mut consumer) = both(&place, producer_first);
@@ -266,7 +264,7 @@ pub fn send_waits_for_a_consumer_that_is_alive_and_quiet(backend: Backend) {
     }
 }
 
-pub fn after_the_consumers_orderly_end_send_says_closed_at_once_and_also_with_room(backend: Backend) {
+pub fn after_the_consumer_closes_send_reports_closed_even_with_space_left(backend: Backend) {
     for ending in ORDERLY {
         let place = backend.place();
         for (producer_first, is_full) in ORDERS.into_iter().flat_map(|order| [(order, false), (order, true)])
@@ -292,7 +290,7 @@ pub fn after_the_consumers_orderly_end_send_says_closed_at_once_and_also_with_ro
     }
 }
 
-pub fn a_consumer_that_closed_before_the_producer_came_counts_as_never_come(backend: Backend) {
+pub fn a_consumer_that_closed_before_the_producer_attached_is_not_reported(backend: Backend) {
     let place = backend.place();
     for ending in ORDERLY {
         for _ in 0..2 {
@@ -310,7 +308,7 @@ pub fn a_consumer_that_closed_before_the_producer_came_counts_as_never_come(back
     }
 }
 
-pub fn after_the_consumers_death_send_returns_peer_died_once_when_full(backend: Backend) {
+pub fn after_the_consumer_dies_send_reports_peer_died_once_when_full(backend: Backend) {
     at_once(DEATHS, |ending| {
         let place = backend.place();
         for producer_first in ORDERS {
@@ -342,7 +340,7 @@ pub fn after_the_consumers_death_send_returns_peer_died_once_when_full(backend: 
     });
 }
 
-pub fn an_end_told_to_a_producer_counts_for_its_successor_as_never_come(backend: Backend) {
+pub fn an_end_reported_to_a_producer_is_not_reported_to_its_successor(backend: Backend) {
     at_once([Close, Drop, Kill, Exit], |ending| {
         for own_ending in [Close, Kill] {
             let place = backend.place();
@@ -369,7 +367,7 @@ pub fn an_end_told_to_a_producer_counts_for_its_successor_as_never_come(backend:
     });
 }
 
-pub fn a_producer_that_comes_after_an_untold_death_is_told_once(backend: Backend) {
+pub fn an_unreported_death_is_reported_once_to_the_next_producer(backend: Backend) {
     let place = backend.place();
     for ending in DEATHS {
         let (mut producer, consumer) = both(&place, true);
@@ -386,7 +384,7 @@ pub fn a_producer_that_comes_after_an_untold_death_is_told_once(backend: Backend
     }
 }
 
-pub fn a_name_can_be_used_again_and_again_after_every_kind_of_end(backend: Backend) {
+pub fn a_name_is_reusable_after_every_kind_of_end(backend: Backend) {
     let place = backend.place();
     let mut number = 0;
     for _ in 0..2 {
@@ -415,7 +413,7 @@ pub fn a_name_can_be_used_again_and_again_after_every_kind_of_end(backend: Backe
     }
 }
 
-pub fn what_was_taken_and_not_released_comes_again_with_the_same_positions(backend: Backend) {
+pub fn unreleased_messages_are_received_again_with_the_same_positions(backend: Backend) {
     let place = backend.place();
     for ending in DEATHS {
         let (mut producer, mut consumer) = both(&place, true);
@@ -441,7 +439,7 @@ pub fn what_was_taken_and_not_released_comes_again_with_the_same_positions(backe
     }
 }
 
-pub fn a_second_endpoint_is_refused_with_the_process_that_holds_the_role(backend: Backend) {
+pub fn a_second_endpoint_is_refused_with_the_pid_of_the_holder(backend: Backend) {
     let place = backend.place();
     let (producer, consumer) = both(&place, true);
     let mut other = end::start();
@@ -476,7 +474,7 @@ fn asleep(place: &Place, waits: impl Fn(&shmpipe::Snapshot) -> u64, before: u64)
     std::thread::sleep(Duration::from_millis(10));
 }
 
-pub fn the_end_of_a_peer_reaches_a_sleeper(backend: Backend) {
+pub fn a_sleeper_notices_the_end_of_its_peer(backend: Backend) {
     // A close wakes it; of a death it learns when it looks around, every 100 ms. Were it not woken, it would take
     // until the end of its slice, of which 10 ms are over when the peer closes.
     for (ending, told, bound) in
@@ -517,7 +515,7 @@ fn close_without_waiting(mut process: Process) -> Process {
     process
 }
 
-pub fn the_coming_of_a_peer_reaches_a_sleeper(backend: Backend) {
+pub fn a_sleeper_notices_a_peer_that_attaches(backend: Backend) {
     for role in ["producer", "consumer"] {
         let delay = best(|_| {
             let place = backend.place();
@@ -543,7 +541,7 @@ pub fn the_coming_of_a_peer_reaches_a_sleeper(backend: Backend) {
     }
 }
 
-pub fn every_waiting_call_notices_the_peers_end_by_each_strategy(backend: Backend) {
+pub fn every_blocked_call_notices_the_end_of_its_peer_with_each_strategy(backend: Backend) {
     for strategy in [Wait::Spin, Wait::Yield, Wait::Block] {
         let place = backend.place();
         let open = || place.open_or_create(&Options::new().capacity(4096).wait(strategy)).unwrap();
@@ -584,7 +582,7 @@ pub fn every_waiting_call_notices_the_peers_end_by_each_strategy(backend: Backen
     }
 }
 
-pub fn a_deadline_however_short_does_not_hide_a_death(backend: Backend) {
+pub fn even_an_expired_deadline_reports_a_death(backend: Backend) {
     let place = backend.place();
     let (mut producer, consumer) = both(&place, true);
     fill(&mut producer);
@@ -598,7 +596,7 @@ pub fn a_deadline_however_short_does_not_hide_a_death(backend: Backend) {
     assert_eq!(consumer.ask("recv 0"), "TimedOut");
 }
 
-pub fn a_dead_process_that_nobody_has_waited_for_holds_no_role(backend: Backend) {
+pub fn a_zombie_holds_no_role(backend: Backend) {
     let place = backend.place();
     for role in ["producer", "consumer"] {
         let (producer, consumer) = both(&place, true);
@@ -617,7 +615,7 @@ pub fn a_dead_process_that_nobody_has_waited_for_holds_no_role(backend: Backend)
     }
 }
 
-pub fn a_role_stays_with_the_process_when_the_thread_that_claimed_it_ends(backend: Backend) {
+pub fn a_role_outlives_the_thread_that_claimed_it(backend: Backend) {
     let place = backend.place();
     let pipe = place.create(&Options::new().capacity(4096)).unwrap();
     let claim = || (pipe.producer().unwrap(), pipe.consumer().unwrap());

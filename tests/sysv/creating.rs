@@ -33,7 +33,7 @@ fn died_after(name: &Name, steps: i32) {
 }
 
 #[test]
-fn what_a_dead_creator_left_is_repaired_by_whoever_may_make() {
+fn an_incomplete_pipe_of_a_dead_creator_is_recreated() {
     for steps in 0..=3 {
         for must_be_new in [true, false] {
             let name = Name::new();
@@ -60,7 +60,7 @@ fn what_a_dead_creator_left_is_repaired_by_whoever_may_make() {
 }
 
 #[test]
-fn what_a_dead_creator_left_can_be_looked_at_and_removed() {
+fn an_incomplete_pipe_of_a_dead_creator_is_reported_and_can_be_removed() {
     for steps in 2..=3 {
         let name = Name::new();
         died_after(&name, steps);
@@ -77,7 +77,7 @@ fn what_a_dead_creator_left_can_be_looked_at_and_removed() {
 }
 
 #[test]
-fn a_creator_that_died_at_the_last_step_has_made_a_pipe() {
+fn a_creator_that_dies_at_the_last_step_leaves_a_complete_pipe() {
     let name = Name::new();
     let id = Options::new().create(&name).unwrap().id();
     raw::set_semaphore(name.set().unwrap(), STAGE, CREATING.into());
@@ -86,7 +86,7 @@ fn a_creator_that_died_at_the_last_step_has_made_a_pipe() {
 }
 
 #[test]
-fn zeros_made_by_somebody_else_than_the_process_that_said_so_are_not_repaired() {
+fn zeros_of_a_process_other_than_the_recorded_creator_are_not_repaired() {
     let name = Name::new();
     // The stage was set by a process that has not made the segment.
     raw::make_segment(name.key(), 12_288, 0o600);
@@ -109,7 +109,7 @@ pub fn lock(mut line: Line) {
 }
 
 #[test]
-fn who_sets_up_for_too_long_is_named_and_its_death_lets_the_next_one_in() {
+fn a_slow_creator_is_named_and_its_death_frees_the_lock() {
     let name = Name::new();
     Pipe::open_or_create(&name).unwrap();
     let mut locker = Process::start("lock", &[&name.set().unwrap().to_string()]);
