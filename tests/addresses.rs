@@ -81,15 +81,18 @@ fn an_ftok_address_uses_the_key_of_ftok() {
     let _objects = Objects::of(&pipe);
     assert_eq!(raw::ids(&inspect(address.as_str()).unwrap()).key, key);
     assert_eq!(pipe.address().to_string(), address);
+    assert_eq!(pipe.address().key().unwrap(), Some(key));
     is_reached(&pipe, &address);
     is_reached(&pipe, &format!("sysv:{key:#x}"));
 }
 
 #[test]
 fn an_ftok_address_of_a_missing_file_is_an_error() {
-    let error = Pipe::open_or_create("sysv:ftok:/no/such/file:65").unwrap_err();
+    let address: Address = "sysv:ftok:/no/such/file:65".parse().unwrap();
+    let error = Pipe::open_or_create(&address).unwrap_err();
     assert!(matches!(error, SetupError::Os { call: "ftok", .. }), "{error:?}");
     assert!(error.to_string().contains("ftok"), "{error}");
+    assert!(address.key().is_err());
 }
 
 #[test]
@@ -217,14 +220,4 @@ fn an_address_reports_its_kind_key_and_path() {
         assert_eq!(address.kind(), kind, "{text}");
         assert_eq!((address.key().unwrap(), address.path().unwrap()), (key, path), "{text}");
     }
-}
-
-#[test]
-fn the_key_by_ftok_is_the_one_of_the_segment() {
-    let path = std::env::current_exe().unwrap();
-    let address: Address = format!("sysv:ftok:{}:66", path.display()).parse().unwrap();
-    let pipe = Options::new().capacity(4096).create(&address).unwrap();
-    let _objects = Objects::of(&pipe);
-    assert_eq!(address.key().unwrap(), Some(raw::ids(&inspect(&address).unwrap()).key));
-    assert!("sysv:ftok:/no/such/file:66".parse::<Address>().unwrap().key().is_err());
 }

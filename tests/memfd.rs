@@ -1,6 +1,6 @@
 //! Pipes in memfds: seals, descriptors, and handing them over.
 
-use shmpipe::error::{Damage, Distrust, Unsupported};
+use shmpipe::error::{Distrust, Unsupported};
 use shmpipe::os::unix::fd_passing::{self, PeerProcess, Server};
 use shmpipe::os::unix::{OptionsExt, PipeExt};
 use shmpipe::{Options, Pipe, RecvTimeoutError, SetupError, inspect, unlink, unlink_force};
@@ -11,7 +11,7 @@ use shmpipe_testing::raw::{SEALS, make_memfd};
 use shmpipe_testing::{LONG, is_root, until, within};
 use std::fs::{self, File, Permissions};
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
@@ -53,25 +53,6 @@ fn memfd(size: usize, seals: i32, bytes: &[u8]) -> File {
     // SAFETY: no pointers.
     assert_eq!(unsafe { libc::fcntl(memfd.as_raw_fd(), libc::F_ADD_SEALS, seals) }, 0);
     memfd
-}
-
-fn seals(descriptor: BorrowedFd<'_>) -> i32 {
-    // SAFETY: no pointers.
-    unsafe { libc::fcntl(descriptor.as_raw_fd(), libc::F_GET_SEALS) }
-}
-
-#[test]
-fn nobody_who_has_it_can_resize_it() {
-    let pipe = small().create("memfd").unwrap();
-    let descriptor = pipe.fd().unwrap();
-    assert_eq!(seals(descriptor) & SEALS, SEALS);
-    let memfd = File::from(descriptor.try_clone_to_owned().unwrap());
-    for size in [0, 4096, 8191, 8193, 1 << 20] {
-        assert_eq!(memfd.set_len(size).unwrap_err().raw_os_error(), Some(libc::EPERM), "{size}");
-    }
-    // Nor hinder the others from writing.
-    // SAFETY: no pointers.
-    assert_eq!(unsafe { libc::fcntl(memfd.as_raw_fd(), libc::F_ADD_SEALS, libc::F_SEAL_FUTURE_WRITE) }, -1);
 }
 
 #[test]
@@ -117,25 +98,6 @@ fn a_descriptor_of_no_memfd_is_refused() {
     }
     let error = Pipe::open("fd:1000000").unwrap_err();
     assert!(matches!(error, SetupError::NotFound { .. }), "{error:?}");
-}
-
-#[test]
-fn one_that_is_too_short_is_refused_with_both_sizes() {
-    let image = image();
-    for size in [0, 1, 4095] {
-        let error = Pipe::open(address_of(&memfd(size, SEALS, &image))).unwrap_err();
-        assert!(
-            matches!(error, SetupError::Foreign { found, expected: 4096, .. } if found == size as u64),
-            "{size}: {error:?}"
-        );
-    }
-    for size in [4096, 8191] {
-        let error = Pipe::open(address_of(&memfd(size, SEALS, &image))).unwrap_err();
-        assert!(
-            matches!(error, SetupError::Damaged(Damage::TooSmall { size: found, needed: 8192 }) if found == size as u64),
-            "{size}: {error:?}"
-        );
-    }
 }
 
 #[test]

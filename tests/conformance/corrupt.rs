@@ -118,7 +118,7 @@ pub fn an_invalid_record_after_a_wrap_poisons_the_consumer(backend: Backend) {
     }
 }
 
-pub fn a_drain_of_an_endless_ring_ends(backend: Backend) {
+pub fn a_drain_and_a_claim_in_an_endless_ring_end(backend: Backend) {
     let mut pair = pair(backend);
     for at in (0..CAPACITY as usize).step_by(8) {
         // An empty record everywhere.
@@ -139,6 +139,11 @@ pub fn a_drain_of_an_endless_ring_ends(backend: Backend) {
     assert_eq!(taken, CAPACITY / 8 - 1, "no more than fit beside the word that stays free");
     drop(drain);
     assert_eq!(pair.consumer.try_recv().unwrap_err(), TryRecvError::Corrupt(corruption));
+    // The claim of a new producer walks over the same ring.
+    drop((pair.producer, pair.consumer));
+    pair.hostile.set(HEAD, 0);
+    let error = pair.pipe.producer().unwrap_err();
+    assert!(matches!(error, SetupError::Damaged(Damage::Ring(_))), "{error:?}");
 }
 
 pub fn an_invalid_producer_state_poisons_the_consumer(backend: Backend) {
@@ -294,15 +299,6 @@ pub fn a_claim_fails_on_words_that_no_correct_peer_writes(backend: Backend) {
         hostile.set(offset, 0);
         claim(&pipe).unwrap();
     }
-}
-
-pub fn a_ring_full_of_records_is_corrupt_to_a_producer(backend: Backend) {
-    let place = backend.place();
-    let pipe = place.create(&Options::new().capacity(CAPACITY)).unwrap();
-    let hostile = place.segment();
-    (0..CAPACITY as usize).step_by(8).for_each(|at| hostile.set(RING + at, 1));
-    let error = pipe.producer().unwrap_err();
-    assert!(matches!(error, SetupError::Damaged(Damage::Ring(_))), "{error:?}");
 }
 
 pub fn every_call_returns_whatever_a_hostile_process_writes(backend: Backend) {

@@ -8,6 +8,7 @@ use shmpipe_testing::layout::identity::{
     BYTE_ORDER, CAPACITY, FEATURES, HEADER_SIZE, HINTS, LAYOUT_VERSION, NAME, NAME_LENGTH, WAKE_MODE,
 };
 use shmpipe_testing::raw::Attached;
+use shmpipe_testing::rng::Rng;
 use std::fmt::Debug;
 
 /// Something that can be done at an address. The name says which attempt an error is of.
@@ -58,18 +59,23 @@ fn stays_as_it_is(place: &Place, attempts: impl Iterator<Item = Attempt>, check:
 }
 
 pub fn a_foreign_segment_is_refused_and_left_unchanged(backend: Backend) {
-    type Pattern = fn(usize) -> u8;
-    let patterns: [(&str, Pattern); 3] =
-        [("text", |i| b"something else altogether. "[i % 27]), ("zeros", |_| 0), ("ones", |_| 0xFF)];
-    for (pattern, byte) in patterns {
-        let place = backend.foreign(20_000, 0o600);
-        place.segment().fill(byte);
-        let word = u64::from_le_bytes(std::array::from_fn(byte));
+    let text = b"something else altogether. ".repeat(800);
+    let mut rng = Rng::of_this_run("foreign");
+    let mut contents = vec![("text", text), ("zeros", vec![0; 20_000]), ("ones", vec![0xFF; 20_000])];
+    contents.extend([4096, 4097, 8191, 8192, 20_000].map(|size| {
+        let mut bytes = vec![0; size];
+        rng.fill(&mut bytes);
+        ("random bytes", bytes)
+    }));
+    for (kind, bytes) in contents {
+        let place = backend.foreign(bytes.len(), 0o600);
+        place.segment().fill(|i| bytes[i]);
+        let word = u64::from_le_bytes(*bytes.first_chunk().unwrap());
         stays_as_it_is(&place, every_attempt(backend), |what, error| {
             let SetupError::Foreign { found, what: word_named, .. } = error else {
-                panic!("{what} {pattern}: {error:?}")
+                panic!("{what}, {} {kind}: {error:?}", bytes.len())
             };
-            assert_eq!((found, word_named), (word, "the first word"), "{what} {pattern}");
+            assert_eq!((found, word_named), (word, "the first word"), "{what}, {} {kind}", bytes.len());
             let text = error.to_string();
             assert!(text.contains(place.as_str()) && text.contains(&format!("{word:#x}")), "{text}");
         });
@@ -77,14 +83,41 @@ pub fn a_foreign_segment_is_refused_and_left_unchanged(backend: Backend) {
 }
 
 pub fn a_segment_smaller_than_a_header_is_foreign(backend: Backend) {
-    let place = backend.foreign(2052, 0o666);
-    place.segment().fill(|i| i as u8);
-    stays_as_it_is(&place, every_attempt(backend), |what, error| {
-        assert!(
-            matches!(error, SetupError::Foreign { found: 2052, expected: 4096, .. }),
-            "{what}: {error:?}"
-        );
-    });
+    for size in [1, 8, 2052, 4095] {
+        let place = backend.foreign(size, 0o666);
+        place.segment().fill(|i| i as u8);
+        stays_as_it_is(&place, every_attempt(backend), |what, error| {
+            assert!(
+                matches!(error, SetupError::Foreign { found, expected: 4096, .. } if found == size as u64),
+                "{what}, {size} bytes: {error:?}"
+            );
+        });
+    }
+}
+
+/// The start of a valid pipe of 8192 bytes.
+pub fn a_truncated_pipe_is_refused_with_both_sizes(backend: Backend) {
+    let pipe = backend.place();
+    pipe.create(&Options::new().capacity(4096)).unwrap();
+    let image = pipe.segment().bytes();
+    for size in [0, 1, 4095, 4096, 8191] {
+        let place = backend.foreign(size, 0o600);
+        let is_right = |error: &SetupError| match error {
+            SetupError::Foreign { found, expected: 4096, .. } => size < 4096 && *found == size as u64,
+            SetupError::Damaged(Damage::TooSmall { size: found, needed: 8192 }) => *found == size as u64,
+            _ => false,
+        };
+        let check =
+            |what: &str, error: SetupError| assert!(is_right(&error), "{what}, {size} bytes: {error:?}");
+        if size == 0 {
+            // Cannot be mapped.
+            every_attempt(backend).for_each(|(what, attempt)| check(what, attempt(&place).unwrap_err()));
+            continue;
+        }
+        place.segment().fill(|i| image[i]);
+        let attempts = opening(backend).chain([LOOKING]).chain(removing(backend).take(1));
+        stays_as_it_is(&place, attempts, check);
+    }
 }
 
 /// A header that something is wrong with is refused by every attempt to use it, for that reason.

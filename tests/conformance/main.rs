@@ -114,8 +114,7 @@ conformance! {
             a_message_is_copied_into_the_callers_vector_or_slice
             a_full_pipe_accepts_one_message_for_each_one_released
             a_message_holds_its_space_until_it_is_released
-            deadlines_end_waits_and_only_waits
-            timeouts_end_waits_and_only_waits
+            deadlines_and_timeouts_end_waits_and_only_waits
             an_owned_message_is_released_and_borrows_nothing
             both_ends_wait_with_each_strategy_and_wake_mode
             sleepers_are_woken_in_both_directions
@@ -255,7 +254,7 @@ conformance! {
             an_invalid_record_header_poisons_the_consumer
             a_record_past_the_end_of_the_ring_poisons_the_consumer
             an_invalid_record_after_a_wrap_poisons_the_consumer
-            a_drain_of_an_endless_ring_ends
+            a_drain_and_a_claim_in_an_endless_ring_end
             an_invalid_producer_state_poisons_the_consumer
             an_invalid_consumer_state_poisons_the_producer
             an_invalid_read_position_poisons_the_producer
@@ -263,7 +262,6 @@ conformance! {
             a_batch_that_finds_corruption_accepts_nothing_more
             a_drain_that_finds_corruption_takes_nothing_more
             a_claim_fails_on_words_that_no_correct_peer_writes
-            a_ring_full_of_records_is_corrupt_to_a_producer
             every_call_returns_whatever_a_hostile_process_writes
         }
     }
@@ -276,6 +274,9 @@ conformance! {
             unknown_features_are_refused_and_unknown_hints_are_accepted
             an_invalid_header_word_is_refused_by_name
             a_segment_smaller_than_its_header_says_is_refused_with_both_sizes
+        }
+        [sysv: "the size of a System V segment cannot change"] {
+            a_truncated_pipe_is_refused_with_both_sizes
         }
     }
     no_syscalls {

@@ -1,6 +1,7 @@
 //! A message costs no system call as long as nobody sleeps.
 
-use shmpipe::{Options, Pipe, TryRecvError, TrySendError, Wait, inspect};
+use crate::stream::strategy;
+use shmpipe::{Options, Pipe, TryRecvError, TrySendError, inspect};
 use shmpipe_testing::backend::Backend;
 use shmpipe_testing::process::{Line, Process};
 use shmpipe_testing::{LONG, within};
@@ -101,10 +102,6 @@ pub fn try_calls_make_no_system_call(backend: Backend) {
     }
     let seen = inspect(&place).unwrap();
     assert_eq!((seen.producer.messages, seen.consumer.messages), (MESSAGES, MESSAGES));
-}
-
-fn strategy(word: &str) -> Wait {
-    if word == "spin" { Wait::Spin } else { Wait::Yield }
 }
 
 const ROUND_TRIPS: u64 = 2000;

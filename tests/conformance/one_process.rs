@@ -550,36 +550,6 @@ pub fn an_owned_message_is_released_and_borrows_nothing(backend: Backend) {
     }
 }
 
-pub fn timeouts_end_waits_and_only_waits(backend: Backend) {
-    const SHORT: Duration = Duration::from_millis(30);
-    for strategy in [Wait::Spin, Wait::Yield, Wait::Block] {
-        let (mut producer, mut consumer, _place) = pair_with(backend, &Options::new().wait(strategy));
-        let start = Instant::now();
-        assert_eq!(consumer.recv_timeout(SHORT).unwrap_err(), RecvTimeoutError::TimedOut);
-        assert!(start.elapsed() >= SHORT, "{strategy:?}: too early");
-        assert_eq!(consumer.recv_timeout(Duration::ZERO).unwrap_err(), RecvTimeoutError::TimedOut);
-        producer.send_timeout(b"no time is needed", Duration::ZERO).unwrap();
-        consumer.recv_timeout(Duration::ZERO).unwrap().release();
-        producer.reserve_timeout(8, Duration::ZERO).unwrap().commit();
-        consumer.recv_timeout(Duration::MAX).unwrap().release();
-
-        fill(&mut producer);
-        let start = Instant::now();
-        assert_eq!(producer.send_timeout(b"12345678", SHORT), Err(SendTimeoutError::TimedOut));
-        assert!(start.elapsed() >= SHORT, "{strategy:?}: too early");
-        assert_eq!(producer.reserve_timeout(8, Duration::ZERO).unwrap_err(), SendTimeoutError::TimedOut);
-        thread::scope(|scope| {
-            let receiver = scope.spawn(move || {
-                thread::sleep(SHORT);
-                drop(consumer.try_recv().unwrap());
-                consumer
-            });
-            producer.send_timeout(b"12345678", Duration::MAX).unwrap();
-            receiver.join().unwrap()
-        });
-    }
-}
-
 pub fn a_full_pipe_accepts_one_message_for_each_one_released(backend: Backend) {
     let (mut producer, mut consumer, _place) = pair(backend);
     let count = fill(&mut producer);
@@ -608,28 +578,47 @@ pub fn a_message_holds_its_space_until_it_is_released(backend: Backend) {
     producer.try_send(&[2; MAX]).unwrap();
 }
 
-pub fn deadlines_end_waits_and_only_waits(backend: Backend) {
+pub fn deadlines_and_timeouts_end_waits_and_only_waits(backend: Backend) {
+    const SHORT: Duration = Duration::from_millis(30);
+    fn lasts<E>(wait: impl FnOnce() -> E) -> E {
+        let start = Instant::now();
+        let error = wait();
+        assert!(start.elapsed() >= SHORT, "too early");
+        error
+    }
     for strategy in [Wait::Spin, Wait::Yield, Wait::Block] {
         let (mut producer, mut consumer, _place) = pair_with(backend, &Options::new().wait(strategy));
-        let start = Instant::now();
-        assert_eq!(
-            consumer.recv_deadline(start + Duration::from_millis(30)).unwrap_err(),
-            RecvTimeoutError::TimedOut
-        );
-        assert!(start.elapsed() >= Duration::from_millis(30), "{strategy:?}: too early");
-        producer
-            .send_deadline(b"a passed deadline does no harm", Instant::now() - A_WHILE.min(start.elapsed()))
-            .unwrap();
-        consumer.recv_deadline(start).unwrap().release();
+        let empty = RecvTimeoutError::TimedOut;
+        assert_eq!(lasts(|| consumer.recv_deadline(within(SHORT)).unwrap_err()), empty, "{strategy:?}");
+        assert_eq!(lasts(|| consumer.recv_timeout(SHORT).unwrap_err()), empty, "{strategy:?}");
+        assert_eq!(consumer.recv_timeout(Duration::ZERO).unwrap_err(), empty);
+        // A call that need not wait ignores how much time is left.
+        let past = Instant::now() - SHORT;
+        producer.send_deadline(b"sent", past).unwrap();
+        consumer.recv_deadline(past).unwrap().release();
+        producer.send_timeout(b"sent", Duration::ZERO).unwrap();
+        consumer.recv_timeout(Duration::ZERO).unwrap().release();
+        producer.reserve_timeout(8, Duration::ZERO).unwrap().commit();
+        consumer.recv_timeout(Duration::MAX).unwrap().release();
 
         fill(&mut producer);
-        let start = Instant::now();
-        let deadline = start + Duration::from_millis(30);
-        assert_eq!(producer.send_deadline(b"12345678", deadline), Err(SendTimeoutError::TimedOut));
-        assert!(start.elapsed() >= Duration::from_millis(30), "{strategy:?}: too early");
-        assert_eq!(producer.reserve_deadline(8, Instant::now()).unwrap_err(), SendTimeoutError::TimedOut);
+        let full = SendTimeoutError::TimedOut;
+        let sent = lasts(|| producer.send_deadline(b"12345678", within(SHORT)));
+        assert_eq!(sent, Err(full), "{strategy:?}");
+        assert_eq!(lasts(|| producer.send_timeout(b"12345678", SHORT)), Err(full), "{strategy:?}");
+        assert_eq!(producer.reserve_deadline(8, Instant::now()).unwrap_err(), full);
+        assert_eq!(producer.reserve_timeout(8, Duration::ZERO).unwrap_err(), full);
         drop(consumer.try_recv().unwrap());
-        producer.reserve_deadline(8, deadline).unwrap().commit();
+        producer.reserve_deadline(8, past).unwrap().commit();
+        thread::scope(|scope| {
+            let receiver = scope.spawn(move || {
+                thread::sleep(SHORT);
+                drop(consumer.try_recv().unwrap());
+                consumer
+            });
+            producer.send_timeout(b"12345678", Duration::MAX).unwrap();
+            receiver.join().unwrap()
+        });
     }
 }
 

@@ -4,9 +4,10 @@ use shmpipe::{
     CloseError, Lost, Options, Pipe, RecvError, RecvTimeoutError, Role, SendError, SetupError, TryRecvError,
     Wait, WaitError, inspect, unlink, unlink_force,
 };
-use shmpipe_testing::backend::Backend;
+use shmpipe_testing::backend::{Backend, Place};
 use shmpipe_testing::end::Meet;
 use shmpipe_testing::{A_WHILE, at_once, end, within};
+use std::fs;
 use std::thread;
 use std::time::Duration;
 
@@ -46,36 +47,57 @@ pub fn handles_of_an_unlinked_pipe_are_useless_and_harmless(backend: Backend) {
     drop(new.producer().unwrap());
 }
 
+/// A way to take the address from a pipe in use.
+type Loss = (&'static str, fn(&Place));
+
+fn losses(backend: Backend) -> impl Iterator<Item = Loss> {
+    let all: [Loss; 3] = [
+        ("unlink_force", |place| {
+            unlink_force(place).unwrap();
+            assert!(place.is_unused());
+        }),
+        ("rm", |place| fs::remove_file(place.path()).unwrap()),
+        ("mv of another pipe over it", |place| {
+            let other = place.path().with_extension("other");
+            Options::new().create(format!("file:{}", other.display())).unwrap();
+            fs::rename(other, place.path()).unwrap();
+        }),
+    ];
+    all.into_iter().take(if matches!(backend, Backend::Posix | Backend::File) { 3 } else { 1 })
+}
+
 pub fn a_removed_or_replaced_pipe_works_until_a_call_waits(backend: Backend) {
     at_once([Wait::Spin, Wait::Yield, Wait::Block], |wait| {
-        let place = backend.place();
-        let pipe = place.create(&Options::new().capacity(4096).wait(wait)).unwrap();
-        let (mut producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
-        unlink_force(&place).unwrap();
-        assert!(place.is_unused());
-        // A new pipe of the same name has nothing to do with it.
-        let new = place.open_or_create(&Options::new()).unwrap();
-        let (mut new_producer, mut new_consumer) = (new.producer().unwrap(), new.consumer().unwrap());
-        new_producer.send(b"new").unwrap();
+        for (way, lose) in losses(backend) {
+            let place = backend.place();
+            let pipe = place.create(&Options::new().capacity(4096).wait(wait)).unwrap();
+            let (mut producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
+            lose(&place);
+            // The new pipe at the address is independent of the old one.
+            let new = place.open_or_create(&Options::new()).unwrap();
+            let (mut new_producer, mut new_consumer) = (new.producer().unwrap(), new.consumer().unwrap());
+            new_producer.send(b"new").unwrap();
 
-        producer.send(b"old").unwrap();
-        assert_eq!(consumer.recv().unwrap().to_vec(), b"old");
-        assert_eq!(consumer.try_recv().unwrap_err(), TryRecvError::Empty);
-        assert_eq!(consumer.recv().unwrap_err(), RecvError::Lost(Lost::Replaced));
-        assert_eq!(
-            consumer.recv_deadline(within(A_WHILE)).unwrap_err(),
-            RecvTimeoutError::Lost(Lost::Replaced)
-        );
-        while producer.try_send(&[0; 100]).is_ok() {}
-        assert_eq!(producer.send(&[0; 100]), Err(SendError::Lost(Lost::Replaced)));
-        if let Err(error) = consumer.wait_for_peer(None) {
-            assert_eq!(error, WaitError::Lost(Lost::Replaced));
+            producer.send(b"old").unwrap();
+            assert_eq!(consumer.recv().unwrap().to_vec(), b"old", "{way}");
+            assert_eq!(consumer.try_recv().unwrap_err(), TryRecvError::Empty, "{way}");
+            assert_eq!(consumer.recv().unwrap_err(), RecvError::Lost(Lost::Replaced), "{way}");
+            let waited = consumer.recv_deadline(within(A_WHILE)).unwrap_err();
+            assert_eq!(waited, RecvTimeoutError::Lost(Lost::Replaced), "{way}");
+            while producer.try_send(&[0; 100]).is_ok() {}
+            assert_eq!(producer.send(&[0; 100]), Err(SendError::Lost(Lost::Replaced)), "{way}");
+            if let Err(error) = consumer.wait_for_peer(None) {
+                assert_eq!(error, WaitError::Lost(Lost::Replaced), "{way}");
+            }
+            for error in [producer.close().unwrap_err(), consumer.close().unwrap_err()] {
+                assert!(matches!(error, CloseError::Lost(Lost::Replaced)), "{way}: {error:?}");
+            }
+            let error = pipe.producer().unwrap_err();
+            assert!(matches!(error, SetupError::Lost { lost: Lost::Replaced, .. }), "{way}: {error:?}");
+            drop(pipe);
+            assert_eq!(new_consumer.recv().unwrap().to_vec(), b"new", "{way}");
+            assert!(matches!(new.producer().unwrap_err(), SetupError::RoleTaken { .. }), "{way}");
         }
-        for error in [producer.close().unwrap_err(), consumer.close().unwrap_err()] {
-            assert!(matches!(error, CloseError::Lost(Lost::Replaced)), "{error:?}");
-        }
-        assert_eq!(new_consumer.recv().unwrap().to_vec(), b"new");
-        assert!(matches!(new.producer().unwrap_err(), SetupError::RoleTaken { .. }));
     });
 }
 

@@ -43,7 +43,7 @@ const SHORTER: u64 = 2;
 const DROPPED: u64 = 3;
 const BATCH: u64 = 4;
 
-fn strategy(word: &str) -> Wait {
+pub fn strategy(word: &str) -> Wait {
     match word {
         "spin" => Wait::Spin,
         "yield" => Wait::Yield,

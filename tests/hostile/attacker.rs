@@ -6,7 +6,9 @@ pub use shmpipe_testing::layout::{CONSUMED, CONSUMER, HEAD, PRODUCED, PRODUCER, 
 use shmpipe::{Consumer, Listing, Options, Pipe, Producer};
 use shmpipe_testing::backend::{Backend, Place};
 use shmpipe_testing::raw::Attached;
+use shmpipe_testing::within;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 pub const CAPACITY: u64 = 4096;
 /// The longest message.
@@ -18,6 +20,15 @@ pub fn list_alone() -> Listing {
     static LOOKING: Mutex<()> = Mutex::new(());
     let _alone = LOOKING.lock().unwrap_or_else(PoisonError::into_inner);
     shmpipe::list()
+}
+
+pub fn small() -> Options {
+    Options::new().capacity(CAPACITY)
+}
+
+/// Much later than a waiting call notices what happened.
+pub fn soon() -> Instant {
+    within(Duration::from_secs(5))
 }
 
 /// A pipe of the smallest capacity, and its segment in the hands of somebody else.

@@ -1,29 +1,19 @@
 //! Files whose size or whose bytes are taken away.
 
-use crate::attacker::{Attacked, CAPACITY, RING};
+use crate::attacker::{Attacked, RING, small, soon};
 use crate::words::meanwhile;
 use shmpipe::os::unix::{OptionsExt, PipeExt};
-use shmpipe::{
-    Lost, Options, Pipe, RecvTimeoutError, SendTimeoutError, SetupError, TryRecvError, TrySendError,
-};
+use shmpipe::{Lost, Pipe, RecvTimeoutError, SendTimeoutError, SetupError, TryRecvError, TrySendError};
 use shmpipe_testing::backend::Backend;
 use shmpipe_testing::layout::lock;
 use shmpipe_testing::process::{Line, Process};
+use shmpipe_testing::raw::SEALS;
 use shmpipe_testing::{LONG, end, within};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
-
-fn small() -> Options {
-    Options::new().capacity(CAPACITY)
-}
-
-/// Many times what it takes to find out.
-fn soon() -> Instant {
-    within(Duration::from_secs(5))
-}
 
 /// Sends when told so.
 pub fn be_truncated(mut line: Line) {
@@ -101,13 +91,17 @@ pub fn a_sealed_memfd_cannot_be_resized(backend: Backend) {
     let descriptor = pipe.fd().unwrap();
     let again =
         File::options().read(true).write(true).open(format!("/proc/self/fd/{}", descriptor.as_raw_fd()));
+    // SAFETY: no pointers.
+    assert_eq!(unsafe { libc::fcntl(descriptor.as_raw_fd(), libc::F_GET_SEALS) } & SEALS, SEALS);
     for file in [File::from(descriptor.try_clone_to_owned().unwrap()), again.unwrap()] {
-        for size in [0, 4096, 8191, 1 << 20] {
+        for size in [0, 4096, 8191, 8193, 1 << 20] {
             assert_eq!(file.set_len(size).unwrap_err().kind(), io::ErrorKind::PermissionDenied, "{size}");
         }
-        // SAFETY: no pointers.
-        let written = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, libc::F_SEAL_WRITE) };
-        assert_eq!(written, -1, "no more seals, by which our stores would fail");
+        for seal in [libc::F_SEAL_WRITE, libc::F_SEAL_FUTURE_WRITE] {
+            // SAFETY: no pointers.
+            let added = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seal) };
+            assert_eq!(added, -1, "no further seal can make the stores of others fail");
+        }
         producer.send(b"on").unwrap();
         assert_eq!(consumer.recv().unwrap().to_vec(), b"on");
     }

@@ -1,21 +1,11 @@
 //! Holders of a role who lose it, or keep it, in ways that nobody told the other side about.
 
-use crate::attacker::CAPACITY;
-use shmpipe::{Lost, Options, Peer, Pipe, Producer, SendTimeoutError, SetupError, Wait, inspect};
+use crate::attacker::{small, soon};
+use shmpipe::{Lost, Peer, Pipe, Producer, SendTimeoutError, SetupError, Wait, inspect};
 use shmpipe_testing::backend::Backend;
 use shmpipe_testing::process::{Line, Process};
 use shmpipe_testing::{LONG, end, raw, reaper, until, within};
 use std::fs;
-use std::time::{Duration, Instant};
-
-fn small() -> Options {
-    Options::new().capacity(CAPACITY)
-}
-
-/// Many times what it takes to find out.
-fn soon() -> Instant {
-    within(Duration::from_secs(5))
-}
 
 fn fill(producer: &mut Producer) {
     while producer.try_send(&[0; 100]).is_ok() {}

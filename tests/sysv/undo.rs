@@ -3,7 +3,7 @@
 use shmpipe::Pipe;
 use shmpipe_testing::name::Name;
 use shmpipe_testing::process::Process;
-use shmpipe_testing::{raw, reaper};
+use shmpipe_testing::{end, raw, reaper};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
@@ -39,14 +39,14 @@ fn library() -> &'static PathBuf {
 }
 
 /// An end on such a kernel.
-fn end() -> Process {
+fn end_without_undo() -> Process {
     Process::start_under(&["env", &format!("LD_PRELOAD={}", library().display())], "end", &[])
 }
 
 #[test]
 fn a_kernel_that_ignores_sem_undo_is_refused_and_nothing_is_left() {
     let name = Name::new();
-    let mut end = end();
+    let mut end = end_without_undo();
     for attempt in ["create", "open_or_create"] {
         let refused = end.ask(format!("{attempt} {name}"));
         assert!(refused.starts_with("Kernel(Undo"), "{attempt}: {refused}");
@@ -64,7 +64,7 @@ fn a_kernel_that_ignores_sem_undo_is_refused_and_nothing_is_left() {
 #[test]
 fn assume_exclusive_takes_over_the_role_of_a_killed_process() {
     let name = Name::new();
-    let [mut first, mut second] = [end(), end()];
+    let [mut first, mut second] = [end_without_undo(), end_without_undo()];
     for end in [&mut first, &mut second] {
         end.ask("assume_exclusive");
         assert!(end.ask(format!("open_or_create {name}")).starts_with("pipe"));
@@ -83,8 +83,8 @@ fn assume_exclusive_takes_over_the_role_of_a_killed_process() {
 #[test]
 fn assume_exclusive_takes_over_no_live_role() {
     let name = Name::new();
-    let mut holder = Process::start("end", &[]);
-    let mut other = Process::start("end", &[]);
+    let mut holder = end::start();
+    let mut other = end::start();
     for end in [&mut holder, &mut other] {
         end.ask("assume_exclusive");
         end.ask(format!("open_or_create {name}"));
