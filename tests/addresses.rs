@@ -48,7 +48,7 @@ fn a_key_is_accepted_in_decimal_and_hexadecimal() {
         is_reached(&pipe, &address);
         assert_eq!(address.parse::<Address>().unwrap(), *pipe.address());
     }
-    // It has no name, so that a name of the same key does not find it.
+    // It has no name, so a name with the same key does not find it.
     let error = Pipe::open(&name).unwrap_err();
     let SetupError::Incompatible(Mismatch::Name { requested, found }) = &error else { panic!("{error:?}") };
     assert_eq!((requested.as_str(), found.as_str()), (name.as_str(), ""));
@@ -66,7 +66,7 @@ fn a_pipe_created_by_name_is_found_by_its_key() {
 fn an_ftok_address_uses_the_key_of_ftok() {
     let path = std::env::current_exe().unwrap();
     let text = CString::new(path.as_os_str().as_bytes()).unwrap();
-    // Of the 255 projects, one whose key nobody uses.
+    // One of the 255 projects whose key is unused.
     let free = |project: &i32| {
         // SAFETY: the path is a string with a terminator.
         let key = unsafe { libc::ftok(text.as_ptr(), *project) };
@@ -133,7 +133,7 @@ fn each_private_pipe_is_new_and_found_by_its_identifier() {
 
 #[test]
 fn two_names_with_the_same_hash_are_distinguished() {
-    // With 2^32 hashes, some hundred thousand names hold a pair.
+    // With 2^32 hashes, about a hundred thousand names contain a collision.
     let prefix = Name::new();
     let mut seen = HashMap::new();
     let (first, second) = (0u32..)

@@ -1,4 +1,4 @@
-//! Pipes in files: what can be at a path, what can become of a file while a pipe is in it, and where a file can lie.
+//! Pipes in files: other objects at the path, changes to the file, stale files, and file systems.
 
 use shmpipe::error::{Damage, FileProblem, Shortage};
 use shmpipe::os::unix::PipeExt;
@@ -34,7 +34,7 @@ fn small() -> Options {
     Options::new().capacity(4096)
 }
 
-/// Everything that can be done at an address; each fails.
+/// The errors of all operations on an address.
 fn every_attempt(place: &Place) -> [(&'static str, SetupError); 6] {
     [
         ("open", Pipe::open(place).unwrap_err()),
@@ -54,7 +54,7 @@ fn create_node(path: &Path, mode: u32, device: u64) -> bool {
 
 #[test]
 fn anything_but_a_regular_file_is_refused_by_kind_and_left_alone() {
-    // Of a FIFO, or a device, an opening would wait, or do things.
+    // To open a FIFO or a device could block or have side effects.
     let target = Backend::File.place();
     small().create(&target).unwrap();
     type Create<'a> = &'a dyn Fn(&Path) -> bool;
@@ -91,7 +91,7 @@ fn anything_but_a_regular_file_is_refused_by_kind_and_left_alone() {
 
 #[test]
 fn a_symbolic_link_in_the_directory_part_is_followed() {
-    // Only what stands at the end of the path is somebody's trap.
+    // Only a link at the end of the path can be a trap of another user.
     let place = Backend::File.place();
     let directory = place.path().parent().unwrap();
     let link = directory.with_extension("link");
@@ -125,7 +125,7 @@ fn a_file_with_two_hard_links_is_refused_until_one_is_removed() {
 
 #[test]
 fn a_sparse_copy_is_filled_before_use() {
-    // `cp --sparse` leaves out what is zero; a store to a hole for which there is no space would be the end of the process.
+    // `cp --sparse` leaves holes for zeros. A store to a hole on a full file system would kill the process.
     let place = Backend::File.place();
     Options::new().capacity(1 << 20).create(&place).unwrap();
     let header = fs::read(place.path()).unwrap()[..4096].to_vec();
@@ -133,9 +133,9 @@ fn a_sparse_copy_is_filled_before_use() {
     fs::write(place.path(), header).unwrap();
     let copy = File::options().write(true).open(place.path()).unwrap();
     copy.set_len(4096 + (1 << 20)).unwrap();
-    assert!(copy.metadata().unwrap().blocks() * 512 < 1 << 20, "it has holes");
+    assert!(copy.metadata().unwrap().blocks() * 512 < 1 << 20, "the copy has holes");
     let pipe = Options::new().prefault(false).open(&place).unwrap();
-    assert!(copy.metadata().unwrap().blocks() * 512 >= 4096 + (1 << 20), "it has none");
+    assert!(copy.metadata().unwrap().blocks() * 512 >= 4096 + (1 << 20), "no holes are left");
     let (mut producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
     producer.send(b"good").unwrap();
     assert_eq!(consumer.recv().unwrap().to_vec(), b"good");
@@ -148,8 +148,8 @@ fn the_umask_does_not_change_the_mode() {
         let mut end = end::start();
         end.ask("umask 077");
         end.ask("mode 664");
-        let made = end.ask(format!("create {place}"));
-        assert!(made.ends_with(" made"), "{made}");
+        let created = end.ask(format!("create {place}"));
+        assert!(created.ends_with(" made"), "{created}");
         assert_eq!(fs::metadata(place.path()).unwrap().mode() & 0o7777, 0o664);
         assert_eq!(Pipe::open(&place).unwrap().mode(), 0o664);
     }
@@ -201,15 +201,15 @@ fn a_relative_path_is_resolved_once() {
     let mut end = end::start();
     end.ask(format!("chdir {directory}"));
     end.ask("remove_on_close");
-    let made = end.ask("create file:pipe");
-    assert!(made.ends_with(" made"), "{made}");
+    let created = end.ask("create file:pipe");
+    assert!(created.ends_with(" made"), "{created}");
     end.ask("chdir /");
     for role in ["producer", "consumer"] {
         assert_eq!(end.ask(role), "claimed");
     }
     assert!(place.exists());
     assert_eq!(end.ask("drop"), "dropped");
-    assert!(place.is_unused(), "it is removed where it was made");
+    assert!(place.is_unused(), "removed where it was created");
 }
 
 #[test]
@@ -225,13 +225,13 @@ fn a_directory_without_room_for_a_file_is_named() {
     );
     assert!(error.to_string().contains(missing.to_str().unwrap()), "{error}");
 
-    // One that is a file.
+    // The directory is a file.
     small().create(&place).unwrap();
     let error = Pipe::open_or_create(format!("{place}/pipe")).unwrap_err();
     assert!(!matches!(error, SetupError::Foreign { .. }), "{error:?}");
 }
 
-// What can become of a file.
+// Changes to the file.
 
 #[test]
 fn the_last_to_close_does_not_remove_another_file_at_the_path() {
@@ -249,11 +249,11 @@ fn the_last_to_close_does_not_remove_another_file_at_the_path() {
     }
 }
 
-/// Removes a pipe, call by call.
+/// Removes a pipe, one system call at a time.
 fn remove_slowly(mut line: Line) {
     be_traced(&mut line);
     mark();
-    // It succeeds, or finds what has come meanwhile.
+    // Succeeds, or finds the new pipe.
     let _ = unlink(line.words[0].as_str());
     mark();
 }
@@ -269,7 +269,7 @@ fn a_remover_does_not_remove_a_pipe_created_meanwhile() {
             break;
         }
         halves += 1;
-        // Other removers are kept out from its lock on.
+        // From here on it holds the lock that excludes other removers.
         if place.exists() && raw::is_locked(old.fd().unwrap(), lock::REMOVER) {
             continue;
         }
@@ -287,7 +287,7 @@ fn a_remover_does_not_remove_a_pipe_created_meanwhile() {
     assert!(tried > 10, "{tried} of {halves}");
 }
 
-/// Changes the boot id of a pipe, as if the machine had been started since.
+/// Changes the boot id of a pipe, as if the machine had rebooted.
 fn age(place: &Place) {
     let segment = place.segment();
     segment.set(identity::BOOT_ID, segment.get(identity::BOOT_ID) ^ 1);
@@ -297,31 +297,31 @@ fn age(place: &Place) {
 fn a_pipe_from_before_the_last_boot_is_stale_and_recreated_on_request() {
     let place = Backend::File.place();
     let old = small().create(&place).unwrap();
-    old.producer().unwrap().send(b"left over").unwrap();
+    old.producer().unwrap().send(b"left").unwrap();
     let id = old.id();
     drop(old);
     assert!(!inspect(&place).unwrap().stale);
     age(&place);
     assert!(inspect(&place).unwrap().stale);
-    let remake = small().recreate_stale(true);
-    for attempt in [small().open(&place), small().open_or_create(&place), remake.open(&place)] {
+    let recreate = small().recreate_stale(true);
+    for attempt in [small().open(&place), small().open_or_create(&place), recreate.open(&place)] {
         let error = attempt.unwrap_err();
         assert!(matches!(error, SetupError::Damaged(Damage::Stale { .. })), "{error:?}");
         assert!(error.to_string().contains(place.as_str()), "{error}");
     }
-    let new = remake.open_or_create(&place).unwrap();
+    let new = recreate.open_or_create(&place).unwrap();
     assert!(new.created());
     assert_ne!(new.id(), id);
     assert!(!inspect(&place).unwrap().stale);
     let mut consumer = new.consumer().unwrap();
     assert_eq!(consumer.try_recv().unwrap_err(), TryRecvError::Empty);
-    // One that is not stale stays.
-    assert_eq!(remake.open_or_create(&place).unwrap().id(), new.id());
+    // A pipe that is not stale stays.
+    assert_eq!(recreate.open_or_create(&place).unwrap().id(), new.id());
 }
 
 #[test]
 fn a_pipe_with_a_held_role_is_not_stale_whatever_its_boot_id() {
-    // Such as somebody in a container that has a boot id of its own.
+    // As in a container with its own boot id.
     let place = Backend::File.place();
     let mut producer = end::producer(&place);
     let id = inspect(&place).unwrap().segment_id;
@@ -372,16 +372,16 @@ fn processes_that_recreate_at_once_share_one_pipe() {
     }
 }
 
-// Where a file can lie.
+// File systems.
 
-/// A process in a mount namespace of its own, where the file system that `mount` makes lies over the directory of the place.
+/// A process in its own mount namespace, where the file system of the command `mount` covers the directory of the place.
 fn over(place: &Place, mount: &str) -> Option<Process> {
     let directory = place.path().parent().unwrap().display();
     let script = format!("{} && exec \"$@\"", mount.replace("DIR", &directory.to_string()));
     let command = ["unshare", "--mount", "sh", "-c", &script, "sh"];
     let tried = std::process::Command::new(command[0]).args(&command[1..]).arg("true").output();
     if !tried.is_ok_and(|tried| tried.status.success()) {
-        eprintln!("files: left out, since this cannot be done here: {mount}");
+        eprintln!("files: skipped, since this fails here: {mount}");
         return None;
     }
     Some(Process::start_under(&command, "end", &[]))
@@ -404,10 +404,10 @@ fn a_pipe_larger_than_the_free_space_is_refused_with_both_sizes() {
             );
         }
         assert_eq!(end.ask(format!("list {directory}")), "[]");
-        // As much as there is.
+        // As large as the free space.
         end.ask("capacity 524288");
-        let made = end.ask(format!("create {place}"));
-        assert!(made.ends_with(" made"), "{made}");
+        let created = end.ask(format!("create {place}"));
+        assert!(created.ends_with(" made"), "{created}");
         let refused = end.ask(format!("create {place}.2"));
         assert!(
             refused.starts_with("Limit(Space") && refused.contains("needed: 528384, free: 520192"),
@@ -426,13 +426,13 @@ fn a_created_pipe_needs_no_more_space() {
         let Some(mut end) = over(&place, ONE_MEBIBYTE) else { return };
         end.ask("capacity 524288");
         end.ask(format!("prefault {prefault}"));
-        let made = end.ask(format!("create {place}"));
-        assert!(made.ends_with(" made"), "{made}");
+        let created = end.ask(format!("create {place}"));
+        assert!(created.ends_with(" made"), "{created}");
         assert_eq!(end.ask(format!("hog {directory}/hog")), "full");
         for role in ["producer", "consumer"] {
             assert_eq!(end.ask(role), "claimed");
         }
-        // Every page of it. What is not there would be a SIGBUS.
+        // Uses every page. A missing one would be a SIGBUS.
         for _ in 0..2 {
             assert_eq!(end.ask("fill"), "full after 32767");
             assert_eq!(end.ask("empty"), "empty after 32767");
@@ -442,7 +442,7 @@ fn a_created_pipe_needs_no_more_space() {
 
 #[test]
 fn space_is_not_reserved_in_vain() {
-    // Whoever took all there is, even for a moment, would take it from all others.
+    // To take all free space, even for a moment, would take it from all other processes.
     for backend in [Backend::Posix, Backend::File, Backend::Memfd] {
         let place = backend.place();
         let error = place.create(&Options::new().capacity(1 << 40)).unwrap_err();
@@ -464,8 +464,8 @@ fn the_file_size_limit_is_named() {
     assert!(refused.starts_with("Limit(System") && refused.contains("RLIMIT_FSIZE"), "{refused}");
     assert!(place.is_unused());
     end.ask("capacity 4096");
-    let made = end.ask(format!("create {place}"));
-    assert!(made.ends_with(" made"), "{made}");
+    let created = end.ask(format!("create {place}"));
+    assert!(created.ends_with(" made"), "{created}");
 }
 
 #[test]
@@ -502,13 +502,14 @@ fn an_unknown_file_system_is_refused_by_name_or_number() {
 
 #[test]
 fn a_file_system_that_cannot_reserve_space_or_hold_locks_is_refused() {
-    // ramfs sets no space aside, and of an overlay the file of a layer below is mapped, so that the mapping keeps no lock.
+    // ramfs cannot reserve space. On an overlay the mapping refers to the file of a lower layer, and so holds no lock.
     let place = Backend::File.place();
     if let Some(mut end) = over(&place, "mount -t ramfs none DIR") {
         let refused = end.ask(format!("create {place}"));
         assert!(refused.starts_with("File(FileSystem") && refused.contains("ramfs"), "{refused}");
     }
-    let mount = "mount -t tmpfs none DIR && mkdir DIR/l DIR/u DIR/w && mount -t overlay none -o lowerdir=DIR/l,upperdir=DIR/u,workdir=DIR/w DIR && cd DIR";
+    let mount = "mount -t tmpfs none DIR && mkdir DIR/l DIR/u DIR/w \
+                 && mount -t overlay none -o lowerdir=DIR/l,upperdir=DIR/u,workdir=DIR/w DIR && cd DIR";
     let Some(mut end) = over(&place, mount) else { return };
     let refused = end.ask(format!("create {place}"));
     assert!(refused.starts_with("File(FileSystem") && refused.contains("overlay"), "{refused}");
@@ -522,7 +523,7 @@ fn a_read_only_mount_is_reported() {
     let Some(mut end) = over(&place, mount) else { return };
     let refused = end.ask(format!("open {place}"));
     assert!(refused.starts_with("File(ReadOnly"), "{refused}");
-    // To watch, that is enough.
+    // That is enough to inspect the pipe.
     assert_eq!(end.ask(format!("inspect {place}")), "producer NeverCame, consumer NeverCame, 0 used");
 }
 
@@ -534,8 +535,8 @@ fn a_pipe_on_ext4_works_like_one_on_tmpfs() {
                  && mount -o loop DIR/image DIR/m && mount --bind DIR/m DIR";
     let Some(mut end) = over(&place, mount) else { return };
     end.ask("capacity 4096");
-    let made = end.ask(format!("create {place}"));
-    assert!(made.ends_with(" made"), "{made}");
+    let created = end.ask(format!("create {place}"));
+    assert!(created.ends_with(" made"), "{created}");
     for role in ["producer", "consumer"] {
         assert_eq!(end.ask(role), "claimed");
     }
@@ -548,11 +549,11 @@ fn a_pipe_on_ext4_works_like_one_on_tmpfs() {
     assert!(!end.ask(format!("list {directory}")).contains("pipe"));
 }
 
-/// On a kernel, or a file system, that has no files without a name.
+/// A process without O_TMPFILE, as on some kernels and file systems.
 fn without_unnamed_files(mut line: Line) {
     let flag = Argument { number: 2, mask: libc::O_TMPFILE as u32, value: libc::O_TMPFILE as u32 };
     seccomp::forbid(libc::SYS_openat, Some(flag), libc::EOPNOTSUPP);
-    // What musl calls.
+    // musl calls this one.
     #[cfg(target_arch = "x86_64")]
     seccomp::forbid(libc::SYS_open, Some(Argument { number: 1, ..flag }), libc::EOPNOTSUPP);
     line.say("forbidden");
@@ -561,7 +562,7 @@ fn without_unnamed_files(mut line: Line) {
 
 #[test]
 fn a_file_system_without_unnamed_files_is_refused() {
-    // It would be left there under some name if its maker were killed.
+    // A named file would stay there if its creator were killed.
     for backend in BOTH {
         let place = backend.place();
         let mut end = Process::start("no unnamed files", &[]);
@@ -571,7 +572,7 @@ fn a_file_system_without_unnamed_files_is_refused() {
             assert!(refused.starts_with("File(Directory") && refused.contains("code: 95"), "{refused}");
             assert!(place.is_unused());
         }
-        // What somebody else has made is opened.
+        // An existing pipe can still be opened.
         small().create(&place).unwrap();
         let found = end.ask(format!("open {place}"));
         assert!(found.ends_with(" found"), "{found}");
@@ -590,7 +591,7 @@ fn the_descriptor_refers_to_the_file_and_holds_no_lock() {
         // SAFETY: no pointers.
         let flags = unsafe { libc::fcntl(pipe.fd().unwrap().as_raw_fd(), libc::F_GETFD) };
         assert_eq!(flags, libc::FD_CLOEXEC);
-        // Its end, and that of all other descriptors of it, takes no claim away.
+        // Closing it, or any other descriptor of the file, does not free a role.
         let producer = pipe.producer().unwrap();
         drop(file);
         drop(

@@ -1,5 +1,5 @@
-//! LAYOUT.md, pinned: segments compared with it byte by byte, and a reader, a producer and a creator that were written
-//! from it alone. Nothing here uses the library's idea of where a word is.
+//! Pins LAYOUT.md: compares segments with it byte by byte, and runs a reader, a producer and a creator written from it alone.
+//! No offset here comes from the library.
 
 use shmpipe::error::{Damage, Mismatch};
 use shmpipe::os::unix::OptionsExt;
@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long anything may take before it counts as stuck.
+/// The time after which a test counts as stuck.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 // ---------------------------------------------------------------------------------------------------------------------
-// System V objects, by the chapter of that name.
+// System V objects, from the chapter of that name.
 
 const READY: u64 = 0x0065_7069_706d_6873;
 const MAKING: u64 = 0x0065_6b61_6d6d_6873;
@@ -28,7 +28,7 @@ const GUESTS: u16 = 7;
 const STAGE_MAKING: i32 = 0x5A4D;
 const STAGE_MADE: i32 = 0x5A52;
 
-/// A name that nobody else uses; whatever is under its key is removed when dropped.
+/// A unique name. Removes the objects under its key when dropped.
 struct Name(String);
 
 impl Name {
@@ -96,11 +96,11 @@ fn set_value(set: i32, number: u16, value: i32) {
     assert_eq!(unsafe { libc::semctl(set, number.into(), libc::SETVAL, value) }, 0);
 }
 
-/// A segment attached by hand; detached when dropped.
+/// A segment attached without the library. Detaches when dropped.
 struct Segment {
     base: *mut u8,
     size: usize,
-    /// The set in which we are a guest.
+    /// The set in which this attachment is registered.
     set: Option<i32>,
 }
 
@@ -117,7 +117,7 @@ impl Segment {
         }
     }
 
-    /// Becomes a guest: the last step of opening and of making.
+    /// Registers the attachment: the last step of opening and creating.
     fn enter(mut self, set: i32) -> Self {
         assert!(operate(set, [(GUESTS, 1)]));
         self.set = Some(set);
@@ -126,7 +126,7 @@ impl Segment {
 
     fn word(&self, offset: usize) -> &AtomicU64 {
         assert!(offset % 8 == 0 && offset + 8 <= self.size);
-        // SAFETY: within the segment, which is mapped as long as we are, and aligned.
+        // SAFETY: aligned, and within the segment, which stays mapped as long as `self` exists.
         unsafe { AtomicU64::from_ptr(self.base.add(offset).cast()) }
     }
 
@@ -136,7 +136,7 @@ impl Segment {
         unsafe { AtomicU32::from_ptr(self.base.add(offset).cast()) }
     }
 
-    /// Relaxed: for bytes that a word loaded with Acquire has published.
+    /// Relaxed: for bytes published by a word that was loaded with Acquire.
     fn bytes(&self, offset: usize, length: usize) -> Vec<u8> {
         let words =
             (offset / 8..(offset + length).div_ceil(8)).map(|i| self.word(i * 8).load(Ordering::Relaxed));
@@ -157,24 +157,24 @@ impl Segment {
 impl Drop for Segment {
     fn drop(&mut self) {
         if let Some(set) = self.set {
-            // The set may be gone.
+            // The set may no longer exist.
             operate(set, [(GUESTS, -1)]);
         }
-        // SAFETY: it was attached by `attach`; references into it borrow from us.
+        // SAFETY: `attach` attached it, and references into it borrow from `self`.
         unsafe { libc::shmdt(self.base.cast::<c_void>()) };
     }
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Both sides, by the chapters "The producer", "The consumer", "Sleeping and waking".
+// Both sides, from the chapters "The producer", "The consumer", "Sleeping and waking".
 
-/// One side of a pipe, by hand. The wake mode is 2, fence.
+/// One side of a pipe, written from the document. The wake mode is 2, fence.
 struct ByHand {
     segment: Segment,
     set: i32,
     role: u16,
     capacity: u64,
-    /// The position that it has come to: the tail, or the read position.
+    /// Its position: the tail, or the read position.
     at: u64,
     answered: u32,
 }
@@ -266,7 +266,7 @@ impl ByHand {
         Some((start, tag, message))
     }
 
-    /// Sends messages as one batch, unless there is no room for them.
+    /// Sends messages as one batch if there is space for them.
     fn send(&mut self, messages: &[(u32, &[u8])]) -> bool {
         let head = self.segment.word(896).load(Ordering::Acquire);
         let (tail, mut end, mut commit) = (self.at, self.at, None);
@@ -296,7 +296,7 @@ impl ByHand {
         true
     }
 
-    /// Wakes the other side if it sleeps; whether the kernel found it asleep.
+    /// Wakes the other side if it sleeps. Returns whether the kernel found it asleep.
     fn wake(&mut self) -> bool {
         fence(Ordering::SeqCst);
         let ticket = self.segment.half(self.other() + 12).load(Ordering::Relaxed);
@@ -328,7 +328,7 @@ impl ByHand {
         unsafe { libc::syscall(libc::SYS_futex, bell.as_ptr(), libc::FUTEX_WAKE, i32::MAX) }
     }
 
-    /// Waits until the other side has a ticket for sleeping that was not answered yet.
+    /// Waits until the other side announces a sleep that was not answered yet.
     fn wait_for_sleeper(&self) {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -336,7 +336,7 @@ impl ByHand {
             if ticket % 2 == 1 && ticket != self.answered {
                 return;
             }
-            assert!(Instant::now() < deadline, "nobody goes to sleep");
+            assert!(Instant::now() < deadline, "the other side does not go to sleep");
             thread::yield_now();
         }
     }
@@ -349,7 +349,7 @@ fn hex(text: &str) -> Vec<u8> {
     text.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).expect("hexadecimal")).collect()
 }
 
-/// `size` bytes, zero but for these.
+/// `size` bytes, zero except for these parts.
 fn image(size: usize, parts: &[(usize, Vec<u8>)]) -> Vec<u8> {
     let mut image = vec![0; size];
     for (offset, bytes) in parts {
@@ -358,7 +358,7 @@ fn image(size: usize, parts: &[(usize, Vec<u8>)]) -> Vec<u8> {
     image
 }
 
-/// Lines full of `filler` but for their first words, as a producer leaves those that it will write to next.
+/// Cache lines full of `filler` except for their first words, which a producer zeroes ahead of use.
 fn cleared_lines(filler: u8, size: usize) -> Vec<u8> {
     (0..size).map(|at| if at % 64 < 8 { 0 } else { filler }).collect()
 }
@@ -370,8 +370,8 @@ fn assert_same(found: &[u8], expected: &[u8]) {
     }
 }
 
-/// Checks the four values of an identity that no two segments share, and replaces them by those given; and those of the
-/// two sides, which are cleared.
+/// Checks the values that differ in every segment. Replaces the four of the identity by those given, and clears those of the
+/// two sides.
 fn replace_what_varies(
     image: &mut [u8],
     name: &Name,
@@ -384,15 +384,15 @@ fn replace_what_varies(
     assert_ne!(word(48), 0, "the segment's random number");
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     let age = Duration::from_nanos(now.as_nanos() as u64 - word(64));
-    assert!(age < PATIENCE, "made {age:?} ago");
+    assert!(age < PATIENCE, "created {age:?} ago");
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let digits: String = image[72..88].iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(digits, text.trim().replace('-', ""), "the boot id");
     assert_eq!(i32::from_le_bytes(image[88..92].try_into().unwrap()), name.set(), "the set");
     for side in [768, 1152] {
-        assert_eq!(word(side + 32) as u32, std::process::id(), "who has claimed");
+        assert_eq!(word(side + 32) as u32, std::process::id(), "the PID of the claimant");
         let namespace = std::fs::metadata("/proc/self/ns/pid").unwrap();
-        assert_eq!(word(side + 32) >> 32, std::os::unix::fs::MetadataExt::ino(&namespace), "where");
+        assert_eq!(word(side + 32) >> 32, std::os::unix::fs::MetadataExt::ino(&namespace), "its namespace");
     }
     image[800..808].fill(0);
     image[1184..1192].fill(0);
@@ -417,7 +417,7 @@ fn a_segment_matches_the_document_byte_by_byte() {
     (0..2).for_each(|_| consumer.recv().unwrap().release());
     producer.send(Tagged(2, &[b'C'; 2040])).unwrap();
     consumer.recv().unwrap().release();
-    // 16 bytes are left before the end of the ring: too few for what is reserved, enough for what is committed.
+    // 16 bytes are left before the end of the ring: too few for the reservation, enough for the committed bytes.
     let mut reservation = producer.reserve(56).unwrap();
     reservation.write(0, &[0xFF; 56]);
     reservation.tag(0x7FFF_FFFF);
@@ -441,24 +441,24 @@ fn a_segment_matches_the_document_byte_by_byte() {
             (104, name.0.clone().into_bytes()),
             (512, hex("28 10 00 00 00 00 00 00")),   // tail: 4136
             (640, hex("05 00 00 00 00 00 00 00")),   // producer: epoch 1, open
-            (648, hex("00 00 00 00  02 00 00 00")),  // bell, ticket
+            (648, hex("00 00 00 00  02 00 00 00")),  // event count, waiter epoch
             (768, hex("07 00 00 00 00 00 00 00")),   // messages
             (776, hex("d1 0f 00 00 00 00 00 00")),   // bytes: 4049
             (896, hex("f0 07 00 00 00 00 00 00")),   // head: 2032
             (1024, hex("05 00 00 00 00 00 00 00")),  // consumer: epoch 1, open
-            (1032, hex("00 00 00 00  02 00 00 00")), // bell, ticket
+            (1032, hex("00 00 00 00  02 00 00 00")), // event count, waiter epoch
             (1152, hex("03 00 00 00 00 00 00 00")),  // messages
             (1160, hex("d1 07 00 00 00 00 00 00")),  // bytes: 2001
-            // The ring. First, on its second lap, the record behind the wrap and the batch.
+            // The ring, on its second lap. First the record after the wrap, and the batch.
             (4096, hex("04 00 00 00 ff ff ff 7f  ff ff ff 00 00 00 00 00")),
             (4112, hex("06 00 00 00 05 00 00 00  62 61 74 63 68 00 00 00")),
             (4128, hex("01 00 00 00 06 00 00 00")),
             (4136, hex("00 00 00 00 00 00 00 00")), // the word at the tail
-            (4144, vec![0xFF; 16]),                 // what was reserved and not committed
-            // What is left of the message of 2000 times B, which is released; some lines are cleared for what comes next.
+            (4144, vec![0xFF; 16]),                 // reserved and not committed
+            // The rest of the released message of 2000 times B, with some lines zeroed ahead of use.
             (4160, cleared_lines(b'B', 512)),
             (4672, vec![b'B'; 1456]),
-            // The message of 2040 times C, and the wrap behind it.
+            // The message of 2040 times C, and the wrap after it.
             (6128, hex("f9 07 00 00 02 00 00 00")),
             (6136, vec![b'C'; 2040]),
             (8176, hex("ff ff ff ff 00 00 00 00")),
@@ -522,7 +522,7 @@ fn the_example_in_the_document_matches_a_segment() {
     assert_same(&documented_example(), &found);
 }
 
-/// Prints what belongs into the document.
+/// Prints the dump for the document.
 #[cfg(target_endian = "little")]
 fn print_dump(image: &[u8]) {
     let mut last: &[u8] = &[];
@@ -544,13 +544,13 @@ fn print_dump(image: &[u8]) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// A reader, a producer and a creator by hand.
+// A reader, a producer and a creator written from the document.
 
 fn small(name: &Name) -> Pipe {
     Options::new().capacity(4096).wake_mode(WakeMode::Fence).create(&name.0).unwrap()
 }
 
-/// Message number `i`: its tag and its bytes, of every length up to the longest and of every kind of wrap.
+/// The tag and bytes of message number `i`: every length up to the longest, and every kind of wrap.
 fn message(i: u32) -> (u32, Vec<u8>) {
     let length = i.wrapping_mul(2_654_435_761) >> 8;
     let length = if i % 3 == 0 { length % 2041 } else { length % 70 };
@@ -568,7 +568,7 @@ fn a_reader_written_from_the_document_receives_every_message() {
         let mut positions = vec![];
         let mut i = 0;
         while i < MESSAGES {
-            // Every seventh time a batch of three.
+            // Every seventh message starts a batch of three.
             if i % 7 == 0 && i + 3 <= MESSAGES {
                 let mut batch = producer.batch();
                 for k in i..i + 3 {
@@ -618,7 +618,7 @@ fn a_producer_written_from_the_document_is_received() {
     let pipe = small(&name);
     let mut consumer = pipe.consumer().unwrap();
     let mut next = 0;
-    // Three producers, each of which goes on where the one before stopped.
+    // Three producers, each of which continues where its predecessor stopped.
     for epoch in 1..=3u64 {
         let mut producer = ByHand::claim(&name, PRODUCER);
         assert_eq!(producer.segment.word(640).load(Ordering::Relaxed), epoch * 4 + 1);
@@ -663,16 +663,16 @@ fn a_producer_written_from_the_document_wakes_a_consumer() {
         }
         received
     });
-    // A ticket says that it may be asleep; whether it is already, only the kernel knows.
+    // An announced sleep may not have begun. Only the kernel knows.
     let (mut sent, mut woken) = (0, false);
     while !woken {
-        assert!(sent < 100, "no wake-up ever found it asleep");
+        assert!(sent < 100, "no wake-up found it asleep");
         producer.wait_for_sleeper();
         let answered = producer.answered;
         assert!(producer.send(&[(0, b"wake up")]));
         assert_ne!(producer.answered, answered);
         sent += 1;
-        // The first attempts go through `send`; after that the ticket is answered by hand, when it has had time.
+        // `send` answers the first announcement. The next one is answered by `wake`, after enough time to fall asleep.
         producer.wait_for_sleeper();
         thread::sleep(Duration::from_millis(1));
         woken = producer.wake();
@@ -690,13 +690,13 @@ fn a_reader_written_from_the_document_wakes_a_producer_at_its_threshold() {
     for _ in 0..4 {
         producer.send(&[1; 1000]).unwrap();
     }
-    // Two records of 1008 bytes have to go before there is space for this one, which stands behind a wrap.
+    // This message goes after a wrap, and fits once two records of 1008 bytes are released.
     let sending = thread::spawn(move || producer.send(&[2; 1500]).unwrap().get());
     reader.wait_for_sleeper();
     let wanted = reader.segment.word(640 + 16).load(Ordering::Relaxed);
     assert_eq!(wanted, 4096 + 1512 + 8 - 4096);
     assert_eq!(reader.receive().map(|(position, ..)| position), Some(0));
-    assert_eq!(reader.answered, 0, "it is not time yet");
+    assert_eq!(reader.answered, 0, "the threshold is not reached yet");
     assert_eq!(reader.receive().map(|(position, ..)| position), Some(1008));
     assert_ne!(reader.answered, 0);
     assert_eq!(sending.join().unwrap(), 4096);
@@ -773,12 +773,12 @@ fn the_semaphores_match_the_document_at_each_stage() {
     producer.close().unwrap();
     assert_eq!(name.values(), values(0, 0, 1));
 
-    // A role taken by hand is taken, and INIT taken by hand makes everybody wait.
+    // A role claimed without the library is held, and INIT held without the library blocks every opener.
     let segment = Segment::attach(name.segment());
     assert!(take(name.set(), CONSUMER));
     let us = std::process::id();
     assert!(matches!(pipe.consumer(), Err(SetupError::RoleTaken { pid: Some(pid), .. }) if pid == us));
-    // The holder of a claim is attached. If only the claimant is, the claim was kept across exec.
+    // A holder is attached. If only the claimant is attached, the semaphore is a leftover of exec.
     drop(segment);
     drop(pipe.consumer().unwrap());
     assert_eq!(name.values(), values(0, 0, 1));
@@ -802,7 +802,7 @@ fn the_semaphores_match_the_document_at_each_stage() {
 fn an_incomplete_pipe_is_recognised_by_its_stage_and_creator() {
     let name = Name::new("halfway");
     for ready in [0, MAKING] {
-        // As its creator leaves it who dies between the steps 4 and 5, or 5 and 6; the creator is this process.
+        // The state that a creator leaves that dies between the steps 4 and 5, or 5 and 6. The creator is this process.
         // SAFETY: the calls take no pointers.
         unsafe {
             libc::semget(name.key(), 8, libc::IPC_CREAT | 0o600);
@@ -819,7 +819,7 @@ fn an_incomplete_pipe_is_recognised_by_its_stage_and_creator() {
         drop(pipe);
         shmpipe::unlink(&name.0).unwrap();
     }
-    // The same zeros beside a set that says nothing are somebody else's.
+    // The same zeros beside an empty set belong to another program.
     // SAFETY: the calls take no pointers.
     unsafe {
         libc::semget(name.key(), 8, libc::IPC_CREAT | 0o600);

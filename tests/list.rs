@@ -1,5 +1,5 @@
-//! The listing of pipes in files and memfds. In a process of its own: a listing opens, for a moment, every pipe that it finds, and
-//! other tests count what their process has open.
+//! The listing of pipes in files and memfds. It has its own test program, since a listing briefly opens every pipe that it
+//! finds, and other tests count the pipes that their process has open.
 
 use shmpipe::Lost;
 use shmpipe::{Listed, Location, Object, Options, SetupError, inspect, list, unlink};
@@ -40,7 +40,7 @@ fn a_listing_shows_files_by_address_with_the_processes_that_have_them_open() {
 
         drop(place.create(&small()).unwrap());
         assert!(!inspect(&address).unwrap().is_open);
-        // A closed file is found in /dev/shm alone.
+        // A listing finds a closed file only in /dev/shm.
         let id = inspect(&address).unwrap().segment_id;
         assert_eq!(find(id).map(|listed| listed.is_open), (backend == Backend::Posix).then_some(false));
         unlink(&address).unwrap();

@@ -1,4 +1,4 @@
-//! Pipes in memfds: seals, descriptors, and handing them over.
+//! Pipes in memfds: seals, descriptors, and passing them.
 
 use shmpipe::error::{Distrust, Unsupported};
 use shmpipe::os::unix::fd_passing::{self, PeerProcess, Server};
@@ -30,7 +30,7 @@ fn address_of(descriptor: &impl AsRawFd) -> String {
     format!("fd:{}", descriptor.as_raw_fd())
 }
 
-/// A path at which a test serves by itself.
+/// A path for a test's own socket.
 fn socket() -> (Place, PathBuf) {
     let place = Backend::Memfd.place();
     let path = place.path().to_owned();
@@ -46,7 +46,7 @@ fn image() -> Vec<u8> {
     bytes
 }
 
-/// A memfd by hand, that begins with these bytes.
+/// A memfd created without the library, which starts with these bytes.
 fn memfd(size: usize, seals: i32, bytes: &[u8]) -> File {
     let memfd = make_memfd(size, 0);
     memfd.write_all_at(&bytes[..bytes.len().min(size)], 0).unwrap();
@@ -105,7 +105,7 @@ fn a_write_sealed_memfd_is_refused() {
     let memfd = memfd(8192, SEALS | libc::F_SEAL_WRITE, &image());
     let error = Pipe::open(address_of(&memfd)).unwrap_err();
     assert!(!error.to_string().is_empty());
-    // To watch, that is enough.
+    // That is enough to inspect the pipe.
     inspect(address_of(&memfd)).unwrap();
 }
 
@@ -137,7 +137,7 @@ fn each_form_of_address_allows_only_its_own_operations() {
     }
 }
 
-/// One open description, by two numbers: as two processes have it that got it from a third.
+/// Two descriptors of one open file description, as two processes have that received it from a third.
 #[test]
 fn a_role_has_one_holder_across_duplicated_descriptors() {
     let pipe = small().create("memfd").unwrap();
@@ -151,10 +151,10 @@ fn a_role_has_one_holder_across_duplicated_descriptors() {
     for pipe in [&pipe, &one, &other] {
         assert!(matches!(pipe.consumer().unwrap_err(), SetupError::RoleTaken { .. }));
     }
-    // The descriptors belong to whoever has opened by them: they may be closed.
+    // The pipes do not need the descriptors by which they were opened.
     drop((descriptors, pipe));
-    producer.send(b"all the same").unwrap();
-    assert_eq!(consumer.recv().unwrap().to_vec(), b"all the same");
+    producer.send(b"without the descriptors").unwrap();
+    assert_eq!(consumer.recv().unwrap().to_vec(), b"without the descriptors");
     assert!(matches!(one.consumer().unwrap_err(), SetupError::RoleTaken { .. }));
 }
 
@@ -179,7 +179,7 @@ fn a_child_opens_an_inherited_descriptor_by_its_number() {
     drop(pipe.consumer().unwrap());
 }
 
-/// Whether this process has the memfd of this number mapped or open.
+/// Whether this process has the memfd with this inode mapped or open.
 fn is_here(inode: u64) -> bool {
     let mapped = fs::read_to_string("/proc/self/maps").unwrap();
     let inode_of = |line: &str| line.split_whitespace().nth(4).and_then(|inode| inode.parse().ok());
@@ -210,9 +210,9 @@ fn inode_of(pipe: &Pipe) -> u64 {
     File::from(pipe.fd().unwrap().try_clone_to_owned().unwrap()).metadata().unwrap().ino()
 }
 
-// Handing over.
+// Passing descriptors.
 
-/// Serves so many processes that connect, in a thread; what came of the last one.
+/// A thread that serves `count` clients and returns the result of the last one.
 fn serving(server: Server, count: usize) -> JoinHandle<Result<PeerProcess, SetupError>> {
     thread::spawn(move || {
         (1..count).for_each(|_| drop(server.accept()));
@@ -233,16 +233,16 @@ fn server_and_client_learn_the_identity_of_their_peer() {
     // SAFETY: no arguments, cannot fail.
     let us = unsafe { (libc::getuid(), libc::getgid()) };
     assert_eq!((peer.pid(), peer.uid(), peer.gid()), (end.pid(), us.0, us.1));
-    // Where the kernel has one, its descriptor tells of the end, and is not fooled by what comes later.
+    // Where the kernel has pidfds, this one reports the end of that very process.
     if let Some(pidfd) = peer.pidfd() {
-        let is_over = || {
+        let has_ended = || {
             let mut poll = libc::pollfd { fd: pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
             // SAFETY: one pollfd, as said.
             unsafe { libc::poll(&raw mut poll, 1, 0) == 1 }
         };
-        assert!(!is_over());
+        assert!(!has_ended());
         end.kill();
-        assert!(is_over());
+        assert!(has_ended());
     }
 
     let accepted = serving(fd_passing::serve(&path, &pipe).unwrap(), 1);
@@ -264,8 +264,8 @@ fn a_received_pipe_can_be_passed_on() {
     drop(given);
     let (given, _) = fd_passing::connect(&second, &Options::new()).unwrap();
     accepted.join().unwrap().unwrap();
-    producer.send(b"from hand to hand").unwrap();
-    assert_eq!(given.consumer().unwrap().recv().unwrap().to_vec(), b"from hand to hand");
+    producer.send(b"passed on").unwrap();
+    assert_eq!(given.consumer().unwrap().recv().unwrap().to_vec(), b"passed on");
 }
 
 #[test]
@@ -289,14 +289,14 @@ fn the_socket_of_a_live_server_is_refused_and_that_of_a_dead_one_replaced() {
     let error = fd_passing::serve(&path, &pipe).unwrap_err();
     assert!(matches!(error, SetupError::Exists { .. }), "{error:?}");
     other.kill();
-    assert!(path.exists(), "it was killed");
+    assert!(path.exists(), "it was killed, and left its socket");
     assert!(matches!(Pipe::open(&place).unwrap_err(), SetupError::NotFound { .. }));
     let accepted = serving(fd_passing::serve(&path, &pipe).unwrap(), 1);
     assert_eq!(Pipe::open(&place).unwrap().id(), pipe.id());
     accepted.join().unwrap().unwrap();
     until("the end of the server", || !path.exists());
 
-    // What is no socket is left alone.
+    // Anything but a socket is left alone.
     fs::write(&path, "something else").unwrap();
     let error = fd_passing::serve(&path, &pipe).unwrap_err();
     assert!(matches!(error, SetupError::Exists { .. }), "{error:?}");
@@ -316,7 +316,7 @@ fn a_server_removes_only_its_own_socket() {
     assert!(!path.exists());
 }
 
-/// What a socket of somebody else answers.
+/// The error when another program answers at the socket.
 fn answered_by(answer: impl FnOnce(std::os::unix::net::UnixStream) + Send + 'static) -> SetupError {
     let (_place, path) = socket();
     let listener = UnixListener::bind(&path).unwrap();
@@ -331,14 +331,14 @@ fn a_socket_of_another_program_is_refused() {
     let error = answered_by(|mut stream| stream.write_all(b"220 mail ready\r\n").unwrap());
     let SetupError::Foreign { found, .. } = error else { panic!("{error:?}") };
     assert_eq!(found, u64::from_le_bytes(*b"220 mail"));
-    // The right words, and nothing with them.
+    // The right bytes, without a descriptor.
     let error = answered_by(|mut stream| stream.write_all(&image()[..8]).unwrap());
     assert!(matches!(error, SetupError::Foreign { .. }), "{error:?}");
     let error = answered_by(|mut stream| {
         let _ = stream.set_nonblocking(true);
         let _ = stream.read(&mut [0]);
     });
-    assert!(matches!(error, SetupError::PermissionDenied { .. }), "closed without a word: {error:?}");
+    assert!(matches!(error, SetupError::PermissionDenied { .. }), "closed without an answer: {error:?}");
 }
 
 #[test]
@@ -357,15 +357,15 @@ fn an_untrusted_client_receives_nothing() {
     let (_place, path) = socket();
     let pipe = small().mode(0o666).create("memfd").unwrap();
     let server = fd_passing::serve(&path, &pipe).unwrap();
-    // Somebody has opened the socket to all, and the server does not know of it.
+    // The socket was opened to all users without the server's knowledge.
     fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
     let accepted = serving(server, 1);
-    let mut stranger = end::nobody();
-    let refused = stranger.ask(format!("open memfd:{}", path.display()));
+    let mut other = end::nobody();
+    let refused = other.ask(format!("open memfd:{}", path.display()));
     assert!(!refused.starts_with("pipe"), "{refused}");
     let error = accepted.join().unwrap().unwrap_err();
     let SetupError::Untrusted(Distrust::Peer { uid, pid, .. }) = error else { panic!("{error:?}") };
-    assert_eq!((uid, pid), (NOBODY, stranger.pid()));
+    assert_eq!((uid, pid), (NOBODY, other.pid()));
     assert!(error.to_string().contains("65534"), "{error}");
 }
 
@@ -375,13 +375,13 @@ fn an_untrusted_server_is_refused_unless_its_user_is_named() {
         return;
     }
     let (place, path) = socket();
-    let mut stranger = end::nobody();
-    stranger.ask("capacity 4096");
-    assert_eq!(stranger.ask(format!("serve {}", path.display())), "serving");
+    let mut other = end::nobody();
+    other.ask("capacity 4096");
+    assert_eq!(other.ask(format!("serve {}", path.display())), "serving");
     for attempt in [Pipe::open(&place).map(drop), inspect(&place).map(drop)] {
         let error = attempt.unwrap_err();
         let SetupError::Untrusted(Distrust::Peer { uid, pid, .. }) = error else { panic!("{error:?}") };
-        assert_eq!((uid, pid), (NOBODY, stranger.pid()));
+        assert_eq!((uid, pid), (NOBODY, other.pid()));
     }
     let pipe = small().trust_uid(NOBODY).open(&place).unwrap();
     pipe.producer().unwrap().send(b"trusted").unwrap();
@@ -393,9 +393,9 @@ fn a_memfd_of_an_untrusted_user_is_refused_from_any_server() {
         return;
     }
     let ((place, path), (relayed, relay)) = (socket(), socket());
-    let mut stranger = end::nobody();
-    stranger.ask("capacity 4096");
-    assert_eq!(stranger.ask(format!("serve {}", path.display())), "serving");
+    let mut other = end::nobody();
+    other.ask("capacity 4096");
+    assert_eq!(other.ask(format!("serve {}", path.display())), "serving");
     let pipe = small().trust_uid(NOBODY).open(&place).unwrap();
     let accepted = serving(fd_passing::serve(&relay, &pipe).unwrap(), 1);
     let error = Pipe::open(&relayed).unwrap_err();
@@ -422,7 +422,7 @@ fn a_connected_pair_reports_close_and_death() {
     accepted.join().unwrap().unwrap();
 }
 
-/// A server is to be waited for together with others.
+/// A program can poll a server together with other descriptors.
 #[test]
 fn a_server_is_readable_while_a_client_waits() {
     let (place, path) = socket();
@@ -436,7 +436,7 @@ fn a_server_is_readable_while_a_client_waits() {
     assert!(!is_readable());
     let mut end = end::start();
     end.say(format!("open {place}"));
-    until("somebody", is_readable);
+    until("a client", is_readable);
     server.accept().unwrap();
     assert_eq!(end.hear(), format!("pipe {} found", pipe.id()));
     assert!(!is_readable());

@@ -1,4 +1,4 @@
-//! What the types promise: who may be sent and shared, and what errors say.
+//! What the types promise: `Send` and `Sync`, no references to shared bytes, and the texts of errors.
 
 use shmpipe::error::{Damage, Shortage, Unsupported};
 use shmpipe::{
@@ -18,7 +18,7 @@ fn an_endpoint_is_send_and_not_sync() {
     is_shared::<CancelHandle>();
     is_shared::<Pipe>();
 
-    // Of the two implementations both apply to a type that is Sync, or Clone, and then `_` has two meanings.
+    // If the type is `Sync`, or `Clone`, both implementations apply, and `_` is ambiguous: this does not compile.
     trait IsNotSync<A> {
         fn checked() {}
     }

@@ -1,4 +1,4 @@
-//! Ends and deaths, between processes: every row of the table in the documentation of `Producer` and `Consumer`.
+//! Closed and dead peers, between processes: every row of the table in the documentation of `Producer` and `Consumer`.
 
 use shmpipe::{Options, Pipe, RecvError, RecvTimeoutError, SendError, SendTimeoutError, Wait};
 use shmpipe_testing::backend::{Backend, Place};
@@ -14,7 +14,7 @@ enum Ending {
     Close,
     Drop,
     Kill,
-    /// It exits without a word: no destructor runs.
+    /// It exits without running destructors.
     Exit,
 }
 
@@ -48,7 +48,7 @@ impl Ending {
     }
 }
 
-/// A producer and a consumer of `name`, started in one order or the other.
+/// Starts a producer and a consumer of `place`, in either order.
 fn both(place: &Place, producer_first: bool) -> (Process, Process) {
     if producer_first {
         let producer = end::producer(place);
@@ -61,27 +61,27 @@ fn both(place: &Place, producer_first: bool) -> (Process, Process) {
 
 const ORDERS: [bool; 2] = [true, false];
 
-/// Longer than what is asked here should take, in milliseconds; several times the pace at which a wait looks around.
+/// Milliseconds that are longer than any answer should take: several intervals at which a wait checks its peer.
 const QUIET: u128 = A_WHILE.as_millis();
 
 fn recv_waits(consumer: &mut Process) {
     assert_eq!(consumer.ask(format!("recv {QUIET}")), "TimedOut");
 }
 
-/// The pipe is full.
+/// For a pipe that is full.
 fn send_waits(producer: &mut Process) {
     assert_eq!(producer.ask(format!("send 12345678 {QUIET}")), "TimedOut");
 }
 
-/// How many messages of 8 bytes a ring of 4096 takes.
+/// How many messages of 8 bytes fit into a ring of 4096.
 const FULL: usize = 255;
 
 fn fill(producer: &mut Process) {
     assert_eq!(producer.ask("fill"), format!("full after {FULL}"));
 }
 
-/// Whatever happened before, the two can talk.
-fn they_talk(producer: &mut Process, consumer: &mut Process, message: impl Display) {
+/// A message still gets through, whatever happened before.
+fn a_message_passes(producer: &mut Process, consumer: &mut Process, message: impl Display) {
     assert_eq!(producer.ask(format!("send {message}")), "sent");
     assert_eq!(consumer.ask("recv"), format!("{:?}", message.to_string()));
 }
@@ -104,11 +104,11 @@ pub fn recv_waits_for_an_idle_producer(backend: Backend) {
         let (mut producer, mut consumer) = both(&place, producer_first);
         recv_waits(&mut consumer);
         assert_eq!(consumer.ask("peer"), "Open");
-        // One that is stopped is alive.
+        // A stopped process is alive.
         producer.signal(libc::SIGSTOP);
         recv_waits(&mut consumer);
         producer.signal(libc::SIGCONT);
-        they_talk(&mut producer, &mut consumer, "again");
+        a_message_passes(&mut producer, &mut consumer, "again");
     }
 }
 
@@ -127,11 +127,11 @@ pub fn after_a_close_recv_delivers_the_rest_and_then_reports_closed_every_time(b
                 assert_eq!(consumer.ask("try_recv"), "Closed");
             }
             assert_eq!(consumer.ask("peer"), "Closed");
-            // Until a new producer comes.
+            // Until a new producer attaches.
             let mut producer = end::producer(&place);
             assert_eq!(consumer.ask("try_recv"), "Empty");
             recv_waits(&mut consumer);
-            they_talk(&mut producer, &mut consumer, "three");
+            a_message_passes(&mut producer, &mut consumer, "three");
             ending.of(producer);
             assert_eq!(consumer.ask("recv"), "Closed");
             consumer.end();
@@ -173,7 +173,7 @@ pub fn after_a_death_recv_delivers_what_was_committed_and_then_reports_peer_died
             assert_eq!(consumer.ask("recv"), "PeerDied");
             recv_waits(&mut consumer);
             assert_eq!(consumer.ask("try_recv"), "Empty");
-            // Asking again waits for a successor.
+            // The next call waits for a successor.
             consumer.say("recv");
             let mut successor = end::producer(&place);
             assert_eq!(successor.ask("send three"), "sent");
@@ -196,14 +196,14 @@ pub fn a_death_repaired_by_a_successor_is_not_reported(backend: Backend) {
         let mut successor = end::producer(&place);
         assert_eq!(consumer.ask("recv"), "\"one\"");
         recv_waits(&mut consumer);
-        they_talk(&mut successor, &mut consumer, "two");
+        a_message_passes(&mut successor, &mut consumer, "two");
 
         fill(&mut successor);
         ending.of(consumer);
         let mut consumer = end::consumer(&place);
         send_waits(&mut successor);
         assert_eq!(consumer.ask("empty"), format!("empty after {FULL}"));
-        they_talk(&mut successor, &mut consumer, "three");
+        a_message_passes(&mut successor, &mut consumer, "three");
         successor.end();
         assert_eq!(consumer.ask("recv"), "Closed");
         consumer.end();
@@ -223,7 +223,7 @@ pub fn an_end_reported_to_a_consumer_is_not_reported_to_its_successor(backend: B
                 assert_eq!(successor.ask("try_recv"), "Empty");
                 recv_waits(&mut successor);
                 let mut producer = end::producer(&place);
-                they_talk(&mut producer, &mut successor, "afresh");
+                a_message_passes(&mut producer, &mut successor, "fresh");
                 Close.of(producer);
                 assert_eq!(successor.ask("recv"), "Closed");
                 successor.end();
@@ -256,7 +256,7 @@ pub fn send_waits_for_an_idle_consumer(backend: Backend) {
         send_waits(&mut producer);
         consumer.signal(libc::SIGCONT);
         assert_eq!(consumer.ask("empty"), format!("empty after {FULL}"));
-        they_talk(&mut producer, &mut consumer, "again");
+        a_message_passes(&mut producer, &mut consumer, "again");
     }
 }
 
@@ -275,10 +275,10 @@ pub fn after_the_consumer_closes_send_reports_closed_even_with_space_left(backen
                 assert_eq!(producer.ask("try_send more"), "Closed");
             }
             assert_eq!(producer.ask("peer"), "Closed");
-            // Until a new consumer comes, which gets what is there.
+            // Until a new consumer attaches. It receives the messages left.
             let mut consumer = end::consumer(&place);
             assert_eq!(consumer.ask("empty"), format!("empty after {}", if is_full { FULL } else { 0 }));
-            they_talk(&mut producer, &mut consumer, "again");
+            a_message_passes(&mut producer, &mut consumer, "again");
             producer.end();
             assert_eq!(consumer.ask("recv"), "Closed");
             consumer.end();
@@ -296,7 +296,7 @@ pub fn a_consumer_that_closed_before_the_producer_attached_is_not_reported(backe
             send_waits(&mut producer);
             let mut consumer = end::consumer(&place);
             assert_eq!(consumer.ask("empty"), format!("empty after {FULL}"));
-            they_talk(&mut producer, &mut consumer, "late");
+            a_message_passes(&mut producer, &mut consumer, "late");
             producer.end();
             assert_eq!(consumer.ask("recv"), "Closed");
             consumer.end();
@@ -312,12 +312,12 @@ pub fn after_the_consumer_dies_send_reports_peer_died_once_when_full(backend: Ba
             assert_eq!(producer.ask("send 12345678"), "sent");
             ending.of(consumer);
             assert_eq!(producer.ask("peer"), "Died");
-            assert_eq!(producer.ask("send 12345678"), "sent", "while there is room nobody asks");
+            assert_eq!(producer.ask("send 12345678"), "sent", "with space left, no call checks the peer");
             assert_eq!(producer.ask("fill"), format!("full after {}", FULL - 2));
             assert_eq!(producer.ask("send more"), "PeerDied");
             send_waits(&mut producer);
             assert_eq!(producer.ask("try_send more"), "Full");
-            // Asking again waits for a successor.
+            // The next call waits for a successor.
             producer.say("send more");
             let mut successor = end::consumer(&place);
             assert_eq!(successor.ask("recv"), "\"12345678\"");
@@ -351,7 +351,7 @@ pub fn an_end_reported_to_a_producer_is_not_reported_to_its_successor(backend: B
                 send_waits(&mut successor);
                 let mut consumer = end::consumer(&place);
                 assert_eq!(consumer.ask("empty"), format!("empty after {FULL}"));
-                they_talk(&mut successor, &mut consumer, "afresh");
+                a_message_passes(&mut successor, &mut consumer, "fresh");
                 Close.of(consumer);
                 assert_eq!(successor.ask("send more"), "Closed");
                 successor.end();
@@ -387,7 +387,7 @@ pub fn a_name_is_reusable_after_every_kind_of_end(backend: Backend) {
             for (ending, other) in [(Close, Close), (Close, Kill), (Kill, Close), (Kill, Kill)] {
                 let (mut producer, mut consumer) = both(&place, producer_first);
                 number += 1;
-                they_talk(&mut producer, &mut consumer, number);
+                a_message_passes(&mut producer, &mut consumer, number);
                 assert_eq!(producer.ask("send left"), "sent");
                 if producer_ends_first {
                     ending.of(producer);
@@ -396,7 +396,7 @@ pub fn a_name_is_reusable_after_every_kind_of_end(backend: Backend) {
                     other.of(consumer);
                     ending.of(producer);
                 }
-                // What is left is there for whoever comes, and so is the end that nobody was told of.
+                // The next consumer receives what is left, and the end that was not reported yet.
                 let mut consumer = end::consumer(&place);
                 assert_eq!(consumer.ask("recv"), "\"left\"");
                 assert_eq!(consumer.ask("recv"), ending.report());
@@ -441,14 +441,14 @@ pub fn a_second_endpoint_is_refused_with_the_pid_of_the_holder(backend: Backend)
         let refused = format!("RoleTaken {{ role: {role}, pid: Some({holder}) }}");
         assert_eq!(other.ask(role.to_lowercase()), refused);
     }
-    // As soon as it is gone, the role is free.
+    // The role is free as soon as its holder is gone.
     producer.kill();
     assert_eq!(other.ask("producer"), "claimed");
     consumer.kill();
     assert_eq!(other.ask("consumer"), "claimed");
 }
 
-/// How long it takes from `act` until `process` says what it is expected to say.
+/// How long after `act` the `process` gives the expected answer.
 fn delay(process: &mut Process, expected: &str, act: impl FnOnce()) -> Duration {
     let start = Instant::now();
     act();
@@ -456,21 +456,21 @@ fn delay(process: &mut Process, expected: &str, act: impl FnOnce()) -> Duration 
     start.elapsed()
 }
 
-/// The shortest of several delays, of each of which chance may have made a long one.
+/// The shortest of several delays, since chance can lengthen any of them.
 fn best(trial: impl FnMut(i32) -> Duration) -> Duration {
     (0..5).map(trial).min().unwrap()
 }
 
-/// Waits until a side of the pipe is counted as waiting, and then for a moment: it sleeps.
+/// Waits until a side of the pipe counts another wait, and then long enough for it to fall asleep.
 fn asleep(place: &Place, waits: impl Fn(&shmpipe::Snapshot) -> u64, before: u64) {
     until("a wait", || waits(&shmpipe::inspect(place).unwrap()) > before);
     std::thread::sleep(Duration::from_millis(10));
 }
 
 pub fn a_sleeper_notices_the_end_of_its_peer(backend: Backend) {
-    // A close wakes it; of a death it learns when it looks around, every 100 ms. Were it not woken, it would take
-    // until the end of its slice, of which 10 ms are over when the peer closes.
-    for (ending, told, bound) in
+    // A close wakes the sleeper. It notices a death when it checks its peer, every 100 ms. Without the wake-up, a close
+    // would take until the end of such an interval, of which 10 ms are over when the peer closes.
+    for (ending, report, bound) in
         [(Close, "Closed", Duration::from_millis(60)), (Kill, "PeerDied", Duration::from_millis(300))]
     {
         let place = backend.place();
@@ -479,7 +479,7 @@ pub fn a_sleeper_notices_the_end_of_its_peer(backend: Backend) {
             let before = shmpipe::inspect(&place).unwrap().consumer.waits;
             consumer.say("recv");
             asleep(&place, |seen| seen.consumer.waits, before);
-            delay(&mut consumer, told, || match ending {
+            delay(&mut consumer, report, || match ending {
                 Close => drop(close_without_waiting(producer)),
                 _ => producer.kill(),
             })
@@ -494,7 +494,7 @@ pub fn a_sleeper_notices_the_end_of_its_peer(backend: Backend) {
             let before = shmpipe::inspect(&place).unwrap().producer.waits;
             producer.say("send more");
             asleep(&place, |seen| seen.producer.waits, before);
-            delay(&mut producer, told, || match ending {
+            delay(&mut producer, report, || match ending {
                 Close => drop(close_without_waiting(consumer)),
                 _ => consumer.kill(),
             })
@@ -595,7 +595,7 @@ pub fn a_zombie_holds_no_role(backend: Backend) {
         let (producer, consumer) = both(&place, true);
         let (dead, mut other) = if role == "producer" { (producer, consumer) } else { (consumer, producer) };
         dead.signal(libc::SIGKILL);
-        // With all of its threads: the first one may be the first to go.
+        // Once all of its threads have ended: the first one may end before the others.
         let process = format!("/proc/{}", dead.pid());
         let is_zombie = || std::fs::read_to_string(format!("{process}/stat")).unwrap().contains(") Z ");
         let threads = || std::fs::read_dir(format!("{process}/task")).unwrap().count();

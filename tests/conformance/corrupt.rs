@@ -1,4 +1,4 @@
-//! A peer that breaks the protocol: what it writes is noticed, said, and harms nobody.
+//! A peer that breaks the protocol: what it writes is detected and reported, and does no harm.
 
 use shmpipe::error::Damage;
 use shmpipe::{
@@ -23,7 +23,7 @@ struct Pair {
     producer: Producer,
     consumer: Consumer,
     pipe: Pipe,
-    /// What a hostile process would have.
+    /// The access of a hostile process.
     hostile: Attached,
     _place: Place,
 }
@@ -48,7 +48,7 @@ fn is(corruption: &Corruption, word: &str, position: u64, found: u64) {
     }
 }
 
-/// Every call of a poisoned consumer says the same, whatever has become of the word.
+/// Every call of a poisoned consumer returns the same error, whatever the word holds by then.
 fn poisoned(consumer: &mut Consumer, word: &str, position: u64, found: u64) {
     let error = consumer.try_recv().unwrap_err();
     let TryRecvError::Corrupt(corruption) = error else { panic!("{error:?}") };
@@ -62,7 +62,7 @@ fn poisoned(consumer: &mut Consumer, word: &str, position: u64, found: u64) {
     }
 }
 
-/// The same of a producer.
+/// The same for a producer.
 fn poisoned_producer(producer: &mut Producer, corruption: Corruption) {
     for _ in 0..3 {
         assert_eq!(producer.try_send(b"1"), Err(TrySendError::Corrupt(corruption)));
@@ -76,7 +76,7 @@ fn poisoned_producer(producer: &mut Producer, corruption: Corruption) {
 }
 
 pub fn an_invalid_record_header_poisons_the_consumer(backend: Backend) {
-    // Too long for the ring, by one and by far; a wrap where none can be, since half the ring would be skipped.
+    // Too long for the ring, by one and by far. A wrap that would skip half the ring.
     for word in [MAX + 2, 0x7FFF_FFFF, WRAP, WRAP | 5 << 32, 7 << 32, u64::MAX] {
         let mut pair = pair(backend);
         pair.producer.send(b"good").unwrap();
@@ -85,8 +85,8 @@ pub fn an_invalid_record_header_poisons_the_consumer(backend: Backend) {
         poisoned(&mut pair.consumer, "record header", 16, word);
         pair.hostile.set(RING + 16, 0);
         let error = pair.consumer.recv().unwrap_err();
-        assert!(matches!(error, RecvError::Corrupt(_)), "for good: {error:?}");
-        // A successor starts afresh.
+        assert!(matches!(error, RecvError::Corrupt(_)), "permanently: {error:?}");
+        // A successor starts clean.
         drop(pair.consumer);
         let mut successor = pair.pipe.consumer().unwrap();
         pair.producer.send(b"again").unwrap();
@@ -100,7 +100,7 @@ pub fn a_record_past_the_end_of_the_ring_poisons_the_consumer(backend: Backend) 
     pair.producer.send(&[0; 2000]).unwrap();
     pair.consumer.recv().unwrap().release();
     pair.consumer.recv().unwrap().release();
-    // 40 bytes are left before the end: 33 of payload are one too many.
+    // 40 bytes are left before the end: 33 bytes of payload are one too many.
     pair.hostile.set(RING + 4056, 34);
     poisoned(&mut pair.consumer, "record header", 4056, 34);
 }
@@ -136,7 +136,7 @@ pub fn a_drain_and_a_claim_in_an_endless_ring_end(backend: Backend) {
             Err(corruption) => break corruption,
         }
     };
-    assert_eq!(taken, CAPACITY / 8 - 1, "no more than fit beside the word that stays free");
+    assert_eq!(taken, CAPACITY / 8 - 1, "all records but the one in the word that stays free");
     drop(drain);
     assert_eq!(pair.consumer.try_recv().unwrap_err(), TryRecvError::Corrupt(corruption));
     // The claim of a new producer walks over the same ring.
@@ -147,7 +147,7 @@ pub fn a_drain_and_a_claim_in_an_endless_ring_end(backend: Backend) {
 }
 
 pub fn an_invalid_producer_state_poisons_the_consumer(backend: Backend) {
-    // Phases that do not exist, an epoch that has never been, one that has gone back, one that is over.
+    // Invalid phases, an epoch of 0, an epoch that went back, an epoch that is over.
     for state in [3, 0, 1, 2, 4, 7] {
         let mut pair = pair(backend);
         drop(pair.producer);
@@ -178,7 +178,7 @@ pub fn an_invalid_consumer_state_poisons_the_producer(backend: Backend) {
 }
 
 pub fn an_invalid_read_position_poisons_the_producer(backend: Backend) {
-    // Before what was released, behind what was sent, in the middle of a word.
+    // Below what was released, above what was sent, inside a word.
     for head in [0, 16, 4096 + 24, 2056, 2049, u64::MAX - 7, 1 << 63] {
         let mut pair = pair(backend);
         pair.producer.send(&[0; MAX as usize]).unwrap();
@@ -188,7 +188,7 @@ pub fn an_invalid_read_position_poisons_the_producer(backend: Backend) {
         pair.producer.send(&[0; 1000]).unwrap();
         let sent = pair.producer.position().get();
         if head == 2056 {
-            // Nobody can tell that this is no record's start.
+            // Indistinguishable from the start of a record.
             continue;
         }
         pair.hostile.set(HEAD, head);
@@ -204,7 +204,7 @@ pub fn messages_sent_before_the_poison_are_received_also_from_a_batch(backend: B
     let mut sent = 24;
     (0..sent).for_each(|number| assert!(pair.producer.send(&[number; 56]).is_ok()));
     let mut batch = pair.producer.batch();
-    // As much as there was when the pipe was last found to have it; then the next look at `head` tells.
+    // The batch fills the space that the producer knew of. Then it loads `head` again, and finds the corruption.
     pair.hostile.set(HEAD, 4);
     let error = loop {
         match batch.push(&[sent; 56]) {
@@ -227,7 +227,7 @@ pub fn a_batch_that_finds_corruption_accepts_nothing_more(backend: Backend) {
     let mut batch = pair.producer.batch();
     batch.push(&[1; MAX as usize]).unwrap();
     pair.hostile.set(HEAD, 4);
-    // There is no space for this one, and the look at `head` tells why not; for the next one there would be.
+    // This message does not fit, so the producer loads `head` and finds the corruption. The next message would fit.
     let error = batch.push(&[2; 2024]).unwrap_err();
     let SendError::Corrupt(corruption) = error else { panic!("{error:?}") };
     pair.hostile.set(HEAD, 0);
@@ -242,7 +242,7 @@ pub fn a_batch_that_finds_corruption_accepts_nothing_more(backend: Backend) {
 }
 
 pub fn a_drain_that_finds_corruption_takes_nothing_more(backend: Backend) {
-    for keep in [false, true] {
+    for requeue in [false, true] {
         let mut pair = pair(backend);
         pair.producer.send(b"first").unwrap();
         pair.producer.send(b"second").unwrap();
@@ -251,12 +251,12 @@ pub fn a_drain_that_finds_corruption_takes_nothing_more(backend: Backend) {
         let mut drain = pair.consumer.drain(10);
         assert_eq!(drain.next().unwrap().unwrap().to_vec(), b"first");
         let error = drain.next().unwrap_err();
-        // It looks right again, and is not believed any more.
+        // The record is valid again, but the drain no longer trusts the ring.
         pair.hostile.set(RING + 16, good);
         for _ in 0..3 {
             assert_eq!(drain.next().unwrap_err(), error);
         }
-        if keep {
+        if requeue {
             drain.requeue();
         } else {
             drain.release();
@@ -295,7 +295,7 @@ pub fn a_claim_fails_on_words_that_no_correct_peer_writes(backend: Backend) {
             panic!("{offset} {value:#x}: {error:?}")
         };
         assert_eq!(corruption.word(), word, "{offset} {value:#x}: {corruption}");
-        // The role is not taken by that.
+        // The failed claim does not hold the role.
         hostile.set(offset, 0);
         claim(&pipe).unwrap();
     }
@@ -329,7 +329,7 @@ pub fn every_call_returns_whatever_a_hostile_process_writes(backend: Backend) {
                     let sent = producer.try_reserve(length).map(|space| space.commit_len(length / 2));
                     sent.map(drop).map_err(AnySendError::from)
                 }
-                // A push waits for space, for which the consumer of this very thread would never make any.
+                // A push waits for space, which the consumer in this same thread would never release.
                 1 if producer.free().is_ok_and(|free| free < 2 * MAX) => Err(AnySendError::Full),
                 1 => {
                     let mut batch = producer.batch();

@@ -1,4 +1,4 @@
-//! What is no pipe, or none that this version can use, is refused with the reason and left as it was.
+//! An object that is no pipe, or no pipe that this version can use, is refused with the reason and left unchanged.
 
 use shmpipe::error::{Damage, Mismatch};
 use shmpipe::{Options, Pipe, SetupError, inspect, list, unlink, unlink_force};
@@ -11,10 +11,10 @@ use shmpipe_testing::raw::Attached;
 use shmpipe_testing::rng::Rng;
 use std::fmt::Debug;
 
-/// Something that can be done at an address. The name says which attempt an error is of.
+/// An operation on an address, with its name for error messages.
 type Attempt = (&'static str, fn(&Place) -> Result<(), SetupError>);
 
-/// Every way to open what is there. A memfd that is there is opened alone, and what makes one makes a new one.
+/// Every way to open an existing object. For a memfd, only `open`: the others always create a new one.
 fn opening(backend: Backend) -> impl Iterator<Item = Attempt> {
     let all: [Attempt; 3] = [
         ("open", |place| Pipe::open(place).map(drop)),
@@ -24,31 +24,31 @@ fn opening(backend: Backend) -> impl Iterator<Item = Attempt> {
     all.into_iter().take(if backend == Backend::Memfd { 1 } else { 3 })
 }
 
-/// Every way to remove what is there, for which it needs a name.
+/// Every way to remove an existing object, which needs a name.
 fn removing(backend: Backend) -> impl Iterator<Item = Attempt> {
     let all: [Attempt; 2] =
         [("unlink", |place| unlink(place)), ("unlink_force", |place| unlink_force(place))];
     all.into_iter().filter(move |_| backend != Backend::Memfd)
 }
 
-const LOOKING: Attempt = ("inspect", |place| inspect(place).map(drop));
+const INSPECTING: Attempt = ("inspect", |place| inspect(place).map(drop));
 
 fn every_attempt(backend: Backend) -> impl Iterator<Item = Attempt> {
-    opening(backend).chain(removing(backend)).chain([LOOKING])
+    opening(backend).chain(removing(backend)).chain([INSPECTING])
 }
 
-/// What can be known of it from outside.
+/// All that is visible of the object from outside.
 fn state(place: &Place) -> impl Debug + PartialEq + use<> {
     (place.segment().bytes(), place.status())
 }
 
-fn stays_as_it_is(place: &Place, attempts: impl Iterator<Item = Attempt>, check: impl Fn(&str, SetupError)) {
+fn stays_unchanged(place: &Place, attempts: impl Iterator<Item = Attempt>, check: impl Fn(&str, SetupError)) {
     let before = state(place);
-    // Somebody who has it attached, as its owner might.
+    // As the owner may have it attached.
     let _owner = place.segment();
     place.attached_by(1);
     for (what, attempt) in attempts {
-        let error = attempt(place).map_or_else(|error| error, |()| panic!("{what}: done"));
+        let error = attempt(place).map_or_else(|error| error, |()| panic!("{what}: succeeded"));
         check(what, error);
         place.attached_by(1);
         assert_eq!(state(place), before, "{what}");
@@ -71,7 +71,7 @@ pub fn a_foreign_segment_is_refused_and_left_unchanged(backend: Backend) {
         let place = backend.foreign(bytes.len(), 0o600);
         place.segment().fill(|i| bytes[i]);
         let word = u64::from_le_bytes(*bytes.first_chunk().unwrap());
-        stays_as_it_is(&place, every_attempt(backend), |what, error| {
+        stays_unchanged(&place, every_attempt(backend), |what, error| {
             let SetupError::Foreign { found, what: word_named, .. } = error else {
                 panic!("{what}, {} {kind}: {error:?}", bytes.len())
             };
@@ -86,7 +86,7 @@ pub fn a_segment_smaller_than_a_header_is_foreign(backend: Backend) {
     for size in [1, 8, 2052, 4095] {
         let place = backend.foreign(size, 0o666);
         place.segment().fill(|i| i as u8);
-        stays_as_it_is(&place, every_attempt(backend), |what, error| {
+        stays_unchanged(&place, every_attempt(backend), |what, error| {
             assert!(
                 matches!(error, SetupError::Foreign { found, expected: 4096, .. } if found == size as u64),
                 "{what}, {size} bytes: {error:?}"
@@ -95,7 +95,7 @@ pub fn a_segment_smaller_than_a_header_is_foreign(backend: Backend) {
     }
 }
 
-/// The start of a valid pipe of 8192 bytes.
+/// The first bytes of a valid pipe of 8192 bytes.
 pub fn a_truncated_pipe_is_refused_with_both_sizes(backend: Backend) {
     let pipe = backend.place();
     pipe.create(&Options::new().capacity(4096)).unwrap();
@@ -104,7 +104,9 @@ pub fn a_truncated_pipe_is_refused_with_both_sizes(backend: Backend) {
         let place = backend.foreign(size, 0o600);
         let is_right = |error: &SetupError| match error {
             SetupError::Foreign { found, expected: 4096, .. } => size < 4096 && *found == size as u64,
-            SetupError::Damaged(Damage::TooSmall { size: found, needed: 8192 }) => *found == size as u64,
+            SetupError::Damaged(Damage::TooSmall { size: found, needed: 8192 }) => {
+                size >= 4096 && *found == size as u64
+            }
             _ => false,
         };
         let check =
@@ -115,24 +117,24 @@ pub fn a_truncated_pipe_is_refused_with_both_sizes(backend: Backend) {
             continue;
         }
         place.segment().fill(|i| image[i]);
-        let attempts = opening(backend).chain([LOOKING]).chain(removing(backend).take(1));
-        stays_as_it_is(&place, attempts, check);
+        let attempts = opening(backend).chain([INSPECTING]).chain(removing(backend).take(1));
+        stays_unchanged(&place, attempts, check);
     }
 }
 
-/// A header that something is wrong with is refused by every attempt to use it, for that reason.
-fn refused(backend: Backend, patch: impl Fn(&Attached), check: impl Fn(&SetupError) -> bool, said: &[&str]) {
+/// A pipe with a patched header is refused by every operation, with the right error.
+fn refused(backend: Backend, patch: impl Fn(&Attached), check: impl Fn(&SetupError) -> bool, parts: &[&str]) {
     let place = backend.place();
     place.create(&Options::new().capacity(4096)).unwrap();
     patch(&place.segment());
-    let attempts = opening(backend).chain([LOOKING]).chain(removing(backend).take(1));
-    stays_as_it_is(&place, attempts, |what, error| {
+    let attempts = opening(backend).chain([INSPECTING]).chain(removing(backend).take(1));
+    stays_unchanged(&place, attempts, |what, error| {
         assert!(check(&error), "{what}: {error:?}");
-        for part in said {
+        for part in parts {
             assert!(error.to_string().contains(part), "{what}: {error}");
         }
     });
-    // Whoever insists can remove it.
+    // A removal by force succeeds.
     for (_, remove) in removing(backend).skip(1) {
         remove(&place).unwrap();
         assert!(place.is_unused());
@@ -141,7 +143,7 @@ fn refused(backend: Backend, patch: impl Fn(&Attached), check: impl Fn(&SetupErr
 
 pub fn another_byte_order_is_refused(backend: Backend) {
     let is_order = |error: &SetupError| matches!(error, SetupError::Incompatible(Mismatch::ByteOrder));
-    // Everything else is in that order as well; the first word is enough to tell.
+    // A segment of another byte order differs in every word. The first word is enough to detect it.
     refused(
         backend,
         |segment| segment.set(READY, segment.get(READY).swap_bytes()),
@@ -174,7 +176,12 @@ pub fn unknown_features_are_refused_and_unknown_hints_are_accepted(backend: Back
 }
 
 pub fn an_invalid_header_word_is_refused_by_name(backend: Backend) {
-    let malformed = |word: &'static str, value: u64| move |error: &SetupError| matches!(error, SetupError::Damaged(Damage::Header { word: w, found }) if *w == word && *found == value);
+    let malformed = |word: &'static str, value: u64| {
+        move |error: &SetupError| {
+            let SetupError::Damaged(Damage::Header { word: named, found }) = error else { return false };
+            (*named, *found) == (word, value)
+        }
+    };
     for size in [0, 2048, 8192, u64::MAX] {
         refused(
             backend,
@@ -184,12 +191,12 @@ pub fn an_invalid_header_word_is_refused_by_name(backend: Backend) {
         );
     }
     for capacity in [0, 1, 2048, 3000, 4095, 1 << 41, u64::MAX] {
-        let said = capacity.to_string();
+        let number = capacity.to_string();
         refused(
             backend,
             |segment| segment.set(CAPACITY, capacity),
             malformed("capacity", capacity),
-            &["capacity", &said],
+            &["capacity", &number],
         );
     }
     for mode in [0, 4, u32::MAX] {
@@ -200,11 +207,14 @@ pub fn an_invalid_header_word_is_refused_by_name(backend: Backend) {
             &["wake mode"],
         );
     }
-    let is_about_name = |error: &SetupError| matches!(error, SetupError::Damaged(Damage::Header { word, .. }) if word.contains("name"));
+    let is_about_name = |error: &SetupError| {
+        let SetupError::Damaged(Damage::Header { word, .. }) = error else { return false };
+        word.contains("name")
+    };
     for length in [65, u32::MAX] {
         refused(backend, |segment| segment.set_u32(NAME_LENGTH, length), is_about_name, &["name"]);
     }
-    // Not UTF-8, and what would be dangerous to print.
+    // Invalid UTF-8, and characters that are dangerous to print.
     for bytes in [*b"\xFF\xFF\xFF\xFF", *b"\x1b[2J", *b"a/b:"] {
         refused(
             backend,

@@ -1,5 +1,5 @@
-//! Fork and exec: a forked child has neither the mapping nor the claim, and what it drops there does nothing here; another
-//! program has neither either.
+//! Fork and exec: a forked child has neither the mapping nor the role, and handles dropped in it do not affect the parent.
+//! A program started by exec has neither.
 
 use shmpipe::error::Unsupported;
 use shmpipe::{
@@ -12,7 +12,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// How a forked child ended that did `what`.
+/// How a forked child ended.
 #[derive(Debug, PartialEq, Eq)]
 enum Ended {
     Well,
@@ -26,7 +26,7 @@ fn in_child(what: impl FnOnce()) -> Ended {
 
 fn fork(what: impl FnOnce()) -> libc::pid_t {
     // SAFETY: the child uses the heap, which glibc keeps usable across fork, and prints nothing unless it fails; it ends
-    // by _exit, without a destructor of the test program.
+    // by _exit, without running destructors of the test program.
     match unsafe { libc::fork() } {
         -1 => panic!("fork: {}", std::io::Error::last_os_error()),
         0 => {
@@ -74,16 +74,16 @@ pub fn handles_dropped_or_closed_in_a_child_do_not_affect_the_parent(backend: Ba
     let place = backend.place();
     let pipe = place.create(&Options::new().capacity(4096).remove_on_close(true)).unwrap();
     let (producer, consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
-    let mut kept = Some((producer, consumer, pipe));
+    let mut handles = Some((producer, consumer, pipe));
     let dropped = in_child(|| {
-        let (producer, consumer, pipe) = kept.take().unwrap();
+        let (producer, consumer, pipe) = handles.take().unwrap();
         drop(producer);
         consumer.close().unwrap();
         drop(pipe);
     });
     assert_eq!(dropped, Ended::Well);
 
-    let (mut producer, mut consumer, pipe) = kept.unwrap();
+    let (mut producer, mut consumer, pipe) = handles.unwrap();
     assert_eq!((producer.peer(), consumer.peer()), (Peer::Open, Peer::Open));
     assert!(matches!(pipe.producer().unwrap_err(), SetupError::RoleTaken { .. }));
     assert!(matches!(pipe.consumer().unwrap_err(), SetupError::RoleTaken { .. }));
@@ -94,7 +94,7 @@ pub fn handles_dropped_or_closed_in_a_child_do_not_affect_the_parent(backend: Ba
     assert_eq!(consumer.recv().unwrap_err(), RecvError::Closed);
     drop((consumer, pipe));
     let is_nameless = backend == Backend::Memfd;
-    assert!(place.is_unused() || is_nameless, "removed by its last handle, which was here");
+    assert!(place.is_unused() || is_nameless, "removed by its last handle, which was in the parent");
 }
 
 pub fn a_child_can_open_the_pipe(backend: Backend) {
@@ -109,7 +109,7 @@ pub fn a_child_can_open_the_pipe(backend: Backend) {
     assert_eq!(sent, Ended::Well);
     assert_eq!(consumer.recv().unwrap().to_vec(), b"from a child");
     assert_eq!(consumer.recv().unwrap_err(), RecvError::Closed);
-    // Nor is a role of the parent one of the child's.
+    // The child does not hold the parent's role.
     let refused = in_child(|| {
         let error = Pipe::open(pipe.address()).unwrap().consumer().unwrap_err();
         assert!(matches!(error, SetupError::RoleTaken { .. }), "{error:?}");
@@ -126,7 +126,7 @@ pub fn a_child_can_reopen_the_pipe(backend: Backend) {
         let again = pipe.reopen().unwrap();
         assert_eq!((again.id(), again.created()), (pipe.id(), false));
         let error = again.producer().unwrap_err();
-        assert!(matches!(error, SetupError::RoleTaken { .. }), "a role of the parent: {error:?}");
+        assert!(matches!(error, SetupError::RoleTaken { .. }), "the parent holds it: {error:?}");
         let mut consumer = again.consumer().unwrap();
         assert_eq!(consumer.recv().unwrap().to_vec(), b"from the parent");
         assert_eq!(consumer.recv_deadline(within(LONG)).unwrap().to_vec(), b"and more");
@@ -134,7 +134,7 @@ pub fn a_child_can_reopen_the_pipe(backend: Backend) {
     });
     producer.wait_for_peer(Some(within(LONG))).unwrap();
     let error = pipe.consumer().unwrap_err();
-    assert!(matches!(error, SetupError::RoleTaken { .. }), "a role of the child: {error:?}");
+    assert!(matches!(error, SetupError::RoleTaken { .. }), "the child holds it: {error:?}");
     producer.send(b"and more").unwrap();
     producer.close().unwrap();
     assert_eq!(ended(child), Ended::Well);
@@ -160,7 +160,7 @@ pub fn a_role_of_a_child_ends_with_the_child(backend: Backend) {
         let mut consumer = pipe.consumer().unwrap();
         while consumer.try_recv().is_ok() {}
         drop(consumer);
-        // The end of this one is news as well.
+        // The end of this consumer is reported, too.
         assert_eq!(producer.try_send(&[0; 100]), Err(TrySendError::Closed));
     }
 }
@@ -187,7 +187,7 @@ pub fn a_removed_pipe_is_not_reopened(backend: Backend) {
     let pipe = place.create(&Options::new().capacity(4096)).unwrap();
     unlink(&place).unwrap();
     assert!(matches!(pipe.reopen().unwrap_err(), SetupError::Lost { lost: Lost::Removed, .. }));
-    // Nor is another pipe at the same address taken for it.
+    // Another pipe at the same address is not mistaken for it.
     let other = place.create(&Options::new().capacity(4096)).unwrap();
     assert!(matches!(pipe.reopen().unwrap_err(), SetupError::Lost { lost: Lost::Removed, .. }));
     drop(other.producer().unwrap());
@@ -210,7 +210,7 @@ pub fn a_role_cannot_be_claimed_through_a_handle_from_before_the_fork(backend: B
     let place = backend.place();
     let pipe = place.create(&Options::new().capacity(4096)).unwrap();
     let mut holder = end::producer(&place);
-    // A parent that opens and goes, and a child that stays, as daemons do: then nobody is attached but the holder.
+    // As daemons do, the parent opens the pipe and ends, and the child stays: then only the holder is attached.
     let mut pipe = Some(pipe);
     let (mut gone, goes) = UnixStream::pair().unwrap();
     let child = fork(|| {
@@ -224,7 +224,7 @@ pub fn a_role_cannot_be_claimed_through_a_handle_from_before_the_fork(backend: B
     assert_eq!(ended(child), Ended::Well);
     assert_eq!(holder.ask("send still"), "sent");
     let error = Pipe::open(&place).unwrap().producer().unwrap_err();
-    assert!(matches!(error, SetupError::RoleTaken { .. }), "the holder still holds: {error:?}");
+    assert!(matches!(error, SetupError::RoleTaken { .. }), "the holder still has it: {error:?}");
 }
 
 pub fn a_process_holds_no_role_after_exec(backend: Backend) {
@@ -233,7 +233,7 @@ pub fn a_process_holds_no_role_after_exec(backend: Backend) {
         let mut holder = if role == "producer" { end::producer(&place) } else { end::consumer(&place) };
         holder.say("exec 60");
         let comm = format!("/proc/{}/comm", holder.pid());
-        until("another program", || std::fs::read_to_string(&comm).unwrap().trim() == "sleep");
+        until("the other program", || std::fs::read_to_string(&comm).unwrap().trim() == "sleep");
         if let Some(set) = place.set() {
             let semaphore = if role == "producer" { 1 } else { 2 };
             assert_eq!(raw::semaphore(set, semaphore), 1, "the kernel keeps the claim");
@@ -242,7 +242,7 @@ pub fn a_process_holds_no_role_after_exec(backend: Backend) {
         let mut successor = end::start();
         successor.ask(format!("open {place}"));
         assert_eq!(successor.ask(role), "claimed");
-        // Nor does the end of that process touch the claim of its successor.
+        // The end of that process does not affect the claim of its successor.
         holder.kill();
         let mut second = end::start();
         second.ask(format!("open {place}"));

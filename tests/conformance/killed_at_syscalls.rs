@@ -1,4 +1,4 @@
-//! An end that is stopped, or killed, before and after each system call that it makes.
+//! One end is stopped or killed before and after each of its system calls.
 
 use shmpipe::error::Damage;
 use shmpipe::{Options, Pipe, RecvError, SetupError, WakeMode, unlink};
@@ -9,7 +9,7 @@ use shmpipe_testing::traced::{Traced, be_traced, mark};
 
 pub fn a_wait_sees_what_a_peer_did_before_it_died(backend: Backend) {
     let (died, mut longest) = (RecvError::PeerDied.to_string(), 0);
-    // The one that waits runs so many system calls of its wait, half a call each, before the other one acts and dies.
+    // The waiting side runs this many halves of the system calls of its wait. Then its peer acts and dies.
     for halves in 0..16 {
         let place = backend.place();
         place.create(&Options::new().capacity(4096)).unwrap();
@@ -43,24 +43,25 @@ pub fn a_wait_sees_what_a_peer_did_before_it_died(backend: Backend) {
     assert!(longest > 8, "{longest}");
 }
 
-/// A process of several threads registers for membarrier in ten milliseconds, and this takes hundreds of them.
-fn quickly() -> Options {
+/// Without membarrier: a process with several threads takes ten milliseconds to register for it, and this test runs
+/// hundreds of processes.
+fn quick() -> Options {
     Options::new().capacity(4096).wake_mode(WakeMode::Fence)
 }
 
-/// Makes a pipe, uses it, and removes it.
+/// Creates a pipe, uses it, and removes it.
 pub fn live(mut line: Line) {
     let address = line.words[0].clone();
     be_traced(&mut line);
     mark();
-    let pipe = quickly().open_or_create(address.as_str()).unwrap();
+    let pipe = quick().open_or_create(address.as_str()).unwrap();
     let (mut producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
     producer.send(b"alive").unwrap();
     consumer.recv().unwrap().release();
     consumer.close().unwrap();
     producer.close().unwrap();
     drop(pipe);
-    // Now it is opened once more, and not made.
+    // Opens it a second time, this time without creating it.
     drop(Pipe::open(address.as_str()).unwrap());
     unlink(address.as_str()).unwrap();
     mark();
@@ -73,10 +74,10 @@ pub fn a_kill_around_any_syscall_leaves_a_usable_pipe(backend: Backend) {
         let Some(traced) = Traced::start("life", &[place.as_str()]) else { return };
         let is_over = !(0..calls).all(|_| traced.next_call());
         drop(traced);
-        // Each time another one is the next one.
+        // A different operation comes next each time.
         match calls % 4 {
-            0 => drop(place.open_or_create(&quickly()).unwrap()),
-            1 => match place.create(&quickly()) {
+            0 => drop(place.open_or_create(&quick()).unwrap()),
+            1 => match place.create(&quick()) {
                 Ok(_) | Err(SetupError::Exists { .. }) => {}
                 Err(error) => panic!("create after {calls}: {error:?}"),
             },
@@ -87,12 +88,12 @@ pub fn a_kill_around_any_syscall_leaves_a_usable_pipe(backend: Backend) {
             },
             _ => match unlink(&place) {
                 Ok(()) => assert!(place.is_unused()),
-                // A set of zeros may be left, of which nobody can tell whose it is.
+                // A set of zeros may be left, which cannot be attributed to a pipe.
                 Err(SetupError::NotFound { .. }) => assert!(!place.exists()),
                 Err(error) => panic!("unlink after {calls}: {error:?}"),
             },
         }
-        let pipe = place.open_or_create(&quickly()).unwrap();
+        let pipe = place.open_or_create(&quick()).unwrap();
         let (mut producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
         while consumer.try_recv().is_ok() {}
         producer.send(b"well").unwrap();

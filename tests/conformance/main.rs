@@ -1,11 +1,11 @@
-//! One list of tests for every kind of shared memory: the same names, the same bodies.
+//! One list of tests that run on every kind of shared memory.
 //!
 //! ```sh
 //! cargo test --test conformance                # all of it
 //! cargo test --test conformance posix::removal # one topic of one backend
 //! ```
 //!
-//! What cannot be asked of a backend says so in the list, with the reason, and is reported as ignored.
+//! A test that does not apply to a backend is listed with the reason and reported as ignored.
 
 mod close_and_death;
 mod corrupt;
@@ -40,7 +40,7 @@ fn part() {
     ]);
 }
 
-/// Makes of the list a module for each backend, in that one for each topic, and in that the tests.
+/// Turns the list into a module for each backend, with a module for each topic, with the tests.
 macro_rules! conformance {
     ($($topic:ident { $($left_out:tt { $($test:ident)* })* })*) => {
         conformance!(@backend sysv SysV $($topic { $($left_out { $($test)* })* })*);
@@ -137,7 +137,7 @@ conformance! {
             each_end_sees_the_state_of_its_peer
             endpoints_can_move_between_threads
         }
-        [memfd: "whoever makes a memfd makes a new one"] {
+        [memfd: "creating a memfd always creates a new one"] {
             create_requires_a_new_pipe_and_open_an_existing_one
         }
     }
@@ -181,7 +181,7 @@ conformance! {
             a_new_pipe_has_the_requested_owner_and_group
             a_process_without_the_wake_mode_of_the_pipe_is_refused
         }
-        [memfd: "nobody finds a memfd that was not handed to him"] {
+        [memfd: "a memfd cannot be found by name"] {
             processes_that_start_at_once_share_one_pipe
             threads_that_start_at_once_share_one_pipe
             concurrent_openers_and_removers_never_see_an_incomplete_pipe
@@ -192,12 +192,12 @@ conformance! {
         [] {
             a_wait_sees_what_a_peer_did_before_it_died
         }
-        [memfd: "a memfd goes with its maker"] {
+        [memfd: "a memfd ends with its creator"] {
             a_kill_around_any_syscall_leaves_a_usable_pipe
         }
     }
     removal {
-        [memfd: "a memfd has no name, and goes with the last who has it"] {
+        [memfd: "a memfd has no name and ends with its last user"] {
             unlink_refuses_while_a_role_is_held_and_names_the_holder
             handles_of_an_unlinked_pipe_are_useless_and_harmless
             a_removed_or_replaced_pipe_works_until_a_call_waits
@@ -221,7 +221,7 @@ conformance! {
             a_role_cannot_be_claimed_through_a_handle_from_before_the_fork
             a_process_holds_no_role_after_exec
         }
-        [memfd: "a memfd has no name to be removed"] {
+        [memfd: "a memfd has no name to remove"] {
             a_removed_pipe_is_not_reopened
         }
     }
@@ -231,7 +231,7 @@ conformance! {
             two_processes_with_the_same_pid_are_distinguished
             an_address_in_another_namespace_finds_no_pipe
         }
-        [memfd: "nobody makes a memfd where others look for it"] {
+        [memfd: "a memfd is not created at an address"] {
             an_address_in_another_namespace_may_name_another_pipe
         }
     }
@@ -241,11 +241,11 @@ conformance! {
             a_user_with_read_permission_can_only_inspect
             a_pipe_of_root_is_usable_by_permitted_users
         }
-        [memfd: "a memfd has no name to make it at, or to take away"] {
+        [memfd: "a memfd has no name to create or remove"] {
             a_user_without_permission_cannot_create_or_remove_a_pipe
             a_denied_removal_leaves_the_pipe_unchanged
         }
-        [memfd: "who hands over a memfd is looked at, and who has made it: see tests/memfd.rs"] {
+        [memfd: "trust depends on the sender and the creator of a memfd: see tests/memfd.rs"] {
             only_pipes_of_root_ourselves_and_named_users_are_trusted
         }
     }

@@ -1,5 +1,5 @@
-//! Ends in different namespaces: of processes, where they share the memory, and of what the address names, where they
-//! do not.
+//! Ends in different namespaces: PID namespaces, in which they share the memory, and namespaces of the address, in which
+//! they do not.
 
 use shmpipe::{Pipe, inspect};
 use shmpipe_testing::backend::Backend;
@@ -8,12 +8,12 @@ use shmpipe_testing::process::Process;
 use shmpipe_testing::until;
 use std::process::Command;
 
-/// Whether commands can be run under this one; says on stderr that a test is left out if not.
+/// Whether commands run under `command`. If not, stderr says that the test is skipped.
 fn is_allowed(test: &str, command: &[&str]) -> bool {
     let tried = Command::new(command[0]).args(&command[1..]).arg("true").output();
     let allowed = tried.is_ok_and(|output| output.status.success());
     if !allowed {
-        eprintln!("{test}: left out, since {command:?} is not allowed");
+        eprintln!("{test}: skipped, since {command:?} is not allowed");
     }
     allowed
 }
@@ -40,7 +40,7 @@ pub fn roles_and_deaths_are_seen_across_pid_namespaces(backend: Backend) {
     assert_eq!(consumer.ask("empty"), "empty after 255");
 }
 
-/// Two processes that are both number 1 of a namespace of their own, and see the same address.
+/// Two processes that are both PID 1 of their own namespace and use the same address.
 pub fn two_processes_with_the_same_pid_are_distinguished(backend: Backend) {
     let unshare = ["unshare", "--pid", "--fork", "--kill-child"];
     if !is_allowed("two_processes_with_the_same_pid_are_distinguished", &unshare) {
@@ -57,7 +57,7 @@ pub fn two_processes_with_the_same_pid_are_distinguished(backend: Backend) {
         let refused = other.ask(role);
         assert!(refused.starts_with("RoleTaken"), "{refused}");
     }
-    // What is waited for is its parent, and it ends a moment later.
+    // `kill` waits for its parent. The process itself ends a moment later.
     one.kill();
     for role in ["producer", "consumer"] {
         until("a free role", || other.ask(role) == "claimed");
@@ -98,8 +98,8 @@ pub fn an_address_in_another_namespace_may_name_another_pipe(backend: Backend) {
         let said = inside.ask(format!("{attempt} {place}"));
         assert!(said.starts_with("NotFound"), "{attempt}: {said}");
     }
-    let made = inside.ask(format!("open_or_create {place}"));
-    assert!(made.ends_with(" made") && !made.contains(&id.to_string()), "{made}");
+    let created = inside.ask(format!("open_or_create {place}"));
+    assert!(created.ends_with(" made") && !created.contains(&id.to_string()), "{created}");
     for role in ["producer", "consumer"] {
         assert_eq!(inside.ask(role), "claimed");
     }

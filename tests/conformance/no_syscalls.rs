@@ -1,4 +1,4 @@
-//! A message costs no system call as long as nobody sleeps.
+//! A message costs no system call while neither side sleeps.
 
 use crate::stream::strategy;
 use shmpipe::{Options, Pipe, TryRecvError, TrySendError, inspect};
@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, FromRawFd};
 
 const MESSAGES: u64 = 40_000;
 
-/// From here on the kernel kills this thread at every system call other than read, write and exit.
+/// From now on the kernel kills this thread at every system call except read, write and exit.
 fn seal(line: &mut Line) {
     line.say("ready");
     assert_eq!(line.hear().as_deref(), Some("go"));
@@ -20,7 +20,7 @@ fn seal(line: &mut Line) {
     assert_eq!(sealed, 0, "{}", std::io::Error::last_os_error());
 }
 
-/// Says that it is done, with what is left to do it with, and waits to be killed.
+/// Reports that it is done, by one of the system calls that are left, and waits to be killed.
 fn done() -> ! {
     let word = b"done\n";
     let mut byte = 0u8;
@@ -106,7 +106,7 @@ pub fn try_calls_make_no_system_call(backend: Backend) {
 
 const ROUND_TRIPS: u64 = 2000;
 
-/// Sends a stream, and then message by message, each after the answer to the last one.
+/// Sends a stream, and then single messages, each after the answer to the last one.
 pub fn stream(line: Line) {
     let [there, back, wait] = line.words.as_slice() else { panic!() };
     let open = |address: &String| Options::new().wait(strategy(wait)).open(address.as_str()).unwrap();
@@ -135,7 +135,7 @@ pub fn sink(line: Line) {
     }
 }
 
-/// A file without a name that another process can write to.
+/// An unnamed file that another process can write to.
 fn unnamed() -> (File, String) {
     // SAFETY: the name is a string with a terminator; the descriptor is owned by the file from here on.
     let file = unsafe { File::from_raw_fd(libc::memfd_create(c"trace".as_ptr(), libc::MFD_CLOEXEC)) };
@@ -143,7 +143,7 @@ fn unnamed() -> (File, String) {
     (file, path)
 }
 
-/// How often a summary of strace counts these calls.
+/// The count of these calls in a summary of strace.
 fn calls(summary: &str, names: &[&str]) -> u64 {
     let lines = summary.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     let counts = lines.filter_map(|cells| {
@@ -155,24 +155,24 @@ fn calls(summary: &str, names: &[&str]) -> u64 {
 
 const WATCHED: &str = "trace=futex,semop,semtimedop,semctl,membarrier";
 
-/// Whether strace is there and may trace.
+/// Whether strace exists and may trace.
 fn can_trace() -> bool {
     let (mut file, path) = unnamed();
     let run = std::process::Command::new("strace")
         .args(["-f", "-c", "-e", "trace=execve", "-o", &path, "true"])
         .stderr(std::process::Stdio::null())
         .status();
-    let mut said = String::new();
+    let mut output = String::new();
     file.rewind().unwrap();
-    file.read_to_string(&mut said).unwrap();
-    run.is_ok_and(|status| status.success()) && said.contains("execve")
+    file.read_to_string(&mut output).unwrap();
+    run.is_ok_and(|status| status.success()) && output.contains("execve")
 }
 
 pub fn a_stream_and_a_ping_pong_make_no_call_per_message_while_both_ends_are_awake(backend: Backend) {
     let traced = can_trace();
     if !traced {
         eprintln!(
-            "no_syscalls: there is no strace, or it may not trace: only the counters of the pipe are looked at"
+            "no_syscalls: strace is missing or may not trace, so only the counters of the pipe are checked"
         );
     }
     for wait in ["spin", "yield"] {
@@ -198,13 +198,12 @@ pub fn a_stream_and_a_ping_pong_make_no_call_per_message_while_both_ends_are_awa
                     summary.contains("futex") || summary.contains("semop"),
                     "{part}: no summary: {summary}"
                 );
-                // Those of the test's own threads and of the set-up.
+                // Calls by the threads of the test program and by the set-up.
                 let all = calls(&summary, &["futex", "semop", "semtimedop", "membarrier"]);
                 assert!(all < 300, "{part}, {wait}: {all} calls for {MESSAGES} messages\n{summary}");
-                // A wait of more than 100 us looks whether the peer is still there, and a peer that has no core is
-                // waited for that long.
-                let looks = calls(&summary, &["semctl"]);
-                assert!(looks < MESSAGES / 10, "{part}, {wait}: {looks} looks for {MESSAGES} messages");
+                // A wait of more than 100 us checks whether the peer is alive. A peer without a core takes that long.
+                let checks = calls(&summary, &["semctl"]);
+                assert!(checks < MESSAGES / 10, "{part}, {wait}: {checks} checks for {MESSAGES} messages");
             }
         }
         for place in [&there, &back] {

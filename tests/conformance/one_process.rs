@@ -1,4 +1,4 @@
-//! Both ends in one process: what the primitives do, message by message.
+//! Both ends in one process: each operation, message by message.
 
 use shmpipe::error::{Mismatch, Shortage, Unsupported};
 use shmpipe::os::unix::{OptionsExt, PipeExt};
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 const CAPACITY: u64 = 4096;
 const MAX: usize = 2040;
 
-/// Both ends of a new pipe of 4096 bytes, whose longest message has 2040, and what removes it.
+/// Both ends of a new pipe of 4096 bytes, whose longest message has 2040 bytes, and the place that removes it.
 fn pair(backend: Backend) -> (Producer, Consumer, Place) {
     pair_with(backend, &Options::new())
 }
@@ -27,10 +27,10 @@ fn pair_with(backend: Backend, options: &Options) -> (Producer, Consumer, Place)
     (pipe.producer().unwrap(), pipe.consumer().unwrap(), place)
 }
 
-/// Ends the waits of an endpoint in another thread when this one fails, which would else wait for that thread for ever.
-struct StopAtEnd(CancelHandle);
+/// Cancels the waits of an endpoint in another thread, so that a failing test does not wait for that thread.
+struct CancelOnDrop(CancelHandle);
 
-impl Drop for StopAtEnd {
+impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         self.0.cancel();
     }
@@ -40,7 +40,7 @@ fn received<P>(consumer: &mut Consumer<P>) -> Vec<u8> {
     consumer.try_recv().unwrap().to_vec()
 }
 
-/// Messages of 8 bytes, as many as fit.
+/// Sends messages of 8 bytes until the pipe is full.
 fn fill<P>(producer: &mut Producer<P>) -> u64 {
     let mut count = 0u64;
     while producer.try_send(&count.to_le_bytes()).is_ok() {
@@ -114,7 +114,7 @@ pub fn a_shorter_commit_sends_its_length_and_frees_the_rest(backend: Backend) {
     space.commit_len(10);
     assert_eq!(before - producer.free().unwrap(), 24);
     assert_eq!(received(&mut consumer), [0xFF; 10]);
-    assert_eq!(consumer.try_recv().unwrap_err(), TryRecvError::Empty, "0xFF behind it is no record");
+    assert_eq!(consumer.try_recv().unwrap_err(), TryRecvError::Empty, "0xFF after the message is no record");
     producer.reserve(1000).unwrap().commit_len(0);
     assert_eq!(received(&mut consumer), []);
 }
@@ -132,14 +132,14 @@ pub fn a_shorter_commit_works_at_every_ring_offset(backend: Backend) {
 }
 
 pub fn a_shorter_commit_starts_where_its_reservation_did(backend: Backend) {
-    // So many bytes before the end of the ring, the reservation goes to its start; what is committed would fit before.
+    // With `left` bytes before the end of the ring, the reservation wraps. The bytes committed would fit before the end.
     for left in (16..=512).step_by(8) {
         let (mut producer, mut consumer, _place) = pair(backend);
         producer.send(&[0; 2000]).unwrap();
         producer.send(&vec![0; 2056 - left]).unwrap();
         received(&mut consumer);
         received(&mut consumer);
-        // The producer knows what lies ahead once it has sent something there.
+        // The producer learns of the free space ahead by sending something there.
         producer.send(&[1; 16]).unwrap();
         received(&mut consumer);
         assert_eq!(producer.position().get(), CAPACITY - left as u64);
@@ -172,7 +172,7 @@ pub fn a_dropped_reservation_sends_nothing(backend: Backend) {
 
 pub fn bytes_that_were_never_sent_are_never_received(backend: Backend) {
     let (mut producer, mut consumer, _place) = pair(backend);
-    // Taken for records, words of 2 are such of one byte; the last message but one ends at every place of a line.
+    // As a record header, a word of 2 means one byte. The last message but one ends at every offset in a cache line.
     let left_behind = [2, 0, 0, 0, 0, 0, 0, 0].repeat(65);
     for round in 0..2000usize {
         for length in [round % 60, round / 60 * 8 % 520] {
@@ -351,7 +351,7 @@ pub fn a_push_that_can_never_fit_is_refused_and_the_batch_keeps_its_messages(bac
     let mut batch = producer.batch();
     batch.push(&[1; 2000]).unwrap();
     batch.push(&[2; 2000]).unwrap();
-    // 2 * 2008 bytes, 80 left, of which the header word behind the batch takes 8.
+    // 2 * 2008 bytes leave 80, of which the header word after the batch takes 8.
     assert_eq!(batch.push(&[3; 65]), Err(SendError::TooLarge { length: 4016 + 80 + 8, max: 4096 }));
     assert_eq!(batch.push(&[3; MAX + 1]), Err(SendError::TooLarge { length: MAX + 1, max: MAX }));
     assert_eq!(batch.len(), 2);
@@ -368,7 +368,7 @@ pub fn a_batch_waits_for_space(backend: Backend) {
     let (mut producer, mut consumer, _place) = pair(backend);
     let old = fill(&mut producer);
     thread::scope(|scope| {
-        let _stop = StopAtEnd(producer.cancel_handle());
+        let _cancel = CancelOnDrop(producer.cancel_handle());
         scope.spawn(move || {
             let mut batch = producer.batch();
             for i in 0..3 {
@@ -438,7 +438,7 @@ pub fn a_drain_takes_up_to_its_limit_and_releases_all_at_once(backend: Backend) 
     for i in 0..4 {
         let record = drain.next().unwrap().unwrap();
         assert_eq!((record.tag(), record.value::<u32>()), (i, Ok(i)));
-        assert_eq!(producer.free().unwrap(), free, "nothing is released yet");
+        assert_eq!(producer.free().unwrap(), free, "not released yet");
     }
     assert!(drain.next().unwrap().is_none(), "the limit");
     assert_eq!(drain.taken(), 4);
@@ -462,7 +462,7 @@ pub fn a_drain_takes_up_to_its_limit_and_releases_all_at_once(backend: Backend) 
 
 pub fn a_requeued_drain_is_received_again(backend: Backend) {
     let (mut producer, mut consumer, _place) = pair(backend);
-    // Over the end of the ring too.
+    // Also across the end of the ring.
     producer.send(&[0; MAX]).unwrap();
     received(&mut consumer);
     for i in 0..3 {
@@ -521,7 +521,7 @@ pub fn a_message_is_copied_into_the_callers_vector_or_slice(backend: Backend) {
 pub fn an_owned_message_is_released_and_borrows_nothing(backend: Backend) {
     let (mut producer, mut consumer, _place) = pair(backend);
     for round in 0..3 * CAPACITY / 16 {
-        producer.try_send(&round.to_ne_bytes()).expect("space, for the last one was released");
+        producer.try_send(&round.to_ne_bytes()).expect("space, since the last message was released");
         match round % 2 {
             0 => assert_eq!(consumer.recv().map(|message| message.value::<u64>()), Ok(Ok(round))),
             _ => {
@@ -536,10 +536,10 @@ pub fn an_owned_message_is_released_and_borrows_nothing(backend: Backend) {
         value
     });
     assert_eq!(wrong, Ok(Err(WrongSize { message: 3, expected: 4 })));
-    assert_eq!(received(&mut consumer), b"123", "a value of another size loses nothing");
+    assert_eq!(received(&mut consumer), b"123", "a value of the wrong size loses nothing");
 
     drop(producer);
-    // The error arm may use the consumer: an owned result borrows nothing.
+    // The error arm can use the consumer: an owned result borrows nothing.
     match consumer.recv().map(|message| message.to_vec()) {
         Ok(message) => panic!("{message:?}"),
         Err(RecvError::Closed) => {
@@ -636,7 +636,7 @@ pub fn both_ends_wait_with_each_strategy_and_wake_mode(backend: Backend) {
             let pipe = producer.pipe().clone();
             assert_eq!(pipe.wake_mode(), mode);
             thread::scope(|scope| {
-                let _stop = StopAtEnd(producer.cancel_handle());
+                let _cancel = CancelOnDrop(producer.cancel_handle());
                 scope.spawn(move || {
                     for i in 0..MESSAGES {
                         producer.send(Tagged(i, &vec![i as u8; i as usize % 99])).unwrap();
@@ -656,29 +656,29 @@ pub fn both_ends_wait_with_each_strategy_and_wake_mode(backend: Backend) {
 pub fn sleepers_are_woken_in_both_directions(backend: Backend) {
     const ROUNDS: u64 = 100;
     for mode in [WakeMode::Membarrier, WakeMode::Fence] {
-        let (mut ask, mut hear, _there) = pair_with(backend, &Options::new().wake_mode(mode));
-        let (mut answer, mut listen, _back) = pair_with(backend, &Options::new().wake_mode(mode));
-        let addresses = [ask.pipe().address().clone(), answer.pipe().address().clone()];
+        let (mut questions, mut asked, _there) = pair_with(backend, &Options::new().wake_mode(mode));
+        let (mut replies, mut answered, _back) = pair_with(backend, &Options::new().wake_mode(mode));
+        let addresses = [questions.pipe().address().clone(), replies.pipe().address().clone()];
         thread::scope(|scope| {
             scope.spawn(move || {
-                while let Ok(message) = hear.recv() {
-                    // Long enough for the other side to fall asleep.
+                while let Ok(message) = asked.recv() {
+                    // The other side falls asleep meanwhile.
                     thread::sleep(Duration::from_millis(1));
-                    answer.send(&message.to_vec()).unwrap();
+                    replies.send(&message.to_vec()).unwrap();
                 }
             });
             for i in 0..ROUNDS {
-                ask.send(&i.to_le_bytes()).unwrap();
-                assert_eq!(listen.recv().unwrap().value::<u64>(), Ok(i));
+                questions.send(&i.to_le_bytes()).unwrap();
+                assert_eq!(answered.recv().unwrap().value::<u64>(), Ok(i));
                 thread::sleep(Duration::from_millis(1));
             }
-            // A wait that was ended by its slice of 100 ms and not by the peer leaves no trace here; on a busy machine a
-            // message may also be there before its receiver has fallen asleep.
+            // A wait that ended at its interval of 100 ms, without a wake-up, does not count here. On a busy machine a
+            // message can also arrive before its receiver falls asleep.
             for address in &addresses {
                 let woken = inspect(address).unwrap().producer.wakeups;
                 assert!(woken > ROUNDS / 10 && woken <= ROUNDS, "{mode}: {woken} of {ROUNDS}");
             }
-            drop(ask);
+            drop(questions);
         });
     }
 }
@@ -689,7 +689,7 @@ pub fn a_sleeping_producer_is_woken_when_its_message_fits(backend: Backend) {
     for round in 1..=5 {
         let count = fill(&mut producer);
         thread::scope(|scope| {
-            let stop = StopAtEnd(producer.cancel_handle());
+            let cancel = CancelOnDrop(producer.cancel_handle());
             let sending = scope.spawn(|| producer.send(&[7; 1000]).unwrap());
             until("a wait", || inspect(pipe.address()).unwrap().producer.waits >= round);
             thread::sleep(Duration::from_millis(5));
@@ -697,8 +697,8 @@ pub fn a_sleeping_producer_is_woken_when_its_message_fits(backend: Backend) {
                 drop(consumer.recv().unwrap());
             }
             sending.join().unwrap();
-            // It was needed only in case of a failure, and the producer is to wait again.
-            std::mem::forget(stop);
+            // Only a failure needs it, and the producer waits again.
+            std::mem::forget(cancel);
             assert_eq!(consumer.recv().unwrap().to_vec(), [7; 1000]);
         });
         let seen = inspect(pipe.address()).unwrap();
@@ -721,30 +721,30 @@ pub fn a_sleeper_uses_no_cpu_time(backend: Backend) {
     assert_eq!(consumer.recv_deadline(within(2 * A_WHILE)).unwrap_err(), RecvTimeoutError::TimedOut);
     fill(&mut producer);
     assert_eq!(producer.send_deadline(b"12345678", within(2 * A_WHILE)), Err(SendTimeoutError::TimedOut));
-    let burnt = used() - before;
-    assert!(burnt < A_WHILE / 2, "{burnt:?} of {:?}", 4 * A_WHILE);
+    let spent = used() - before;
+    assert!(spent < A_WHILE / 2, "{spent:?} of {:?}", 4 * A_WHILE);
 }
 
 pub fn a_cancel_handle_ends_every_wait_from_another_thread(backend: Backend) {
     for strategy in [Wait::Spin, Wait::Yield, Wait::Block] {
         let (mut producer, mut consumer, _place) = pair_with(backend, &Options::new().wait(strategy));
-        let soon = |stopper: CancelHandle| {
+        let cancel_soon = |handle: CancelHandle| {
             thread::spawn(move || {
                 thread::sleep(Duration::from_millis(20));
-                stopper.cancel();
+                handle.cancel();
             })
         };
-        let stopper = consumer.cancel_handle();
-        assert!(!stopper.is_cancelled());
-        soon(stopper.clone());
+        let handle = consumer.cancel_handle();
+        assert!(!handle.is_cancelled());
+        cancel_soon(handle.clone());
         assert_eq!(consumer.recv().unwrap_err(), RecvError::Cancelled);
-        assert!(stopper.is_cancelled());
-        assert_eq!(consumer.recv().unwrap_err(), RecvError::Cancelled, "once stopped, always stopped");
-        producer.send(b"what need not wait is done").unwrap();
+        assert!(handle.is_cancelled());
+        assert_eq!(consumer.recv().unwrap_err(), RecvError::Cancelled, "once cancelled, always cancelled");
+        producer.send(b"sent without a wait").unwrap();
         consumer.recv().unwrap().release();
 
         fill(&mut producer);
-        soon(producer.cancel_handle());
+        cancel_soon(producer.cancel_handle());
         assert_eq!(producer.send(b"12345678"), Err(SendError::Cancelled));
         assert_eq!(producer.reserve(8).unwrap_err(), SendError::Cancelled);
         assert_eq!(producer.batch().push(b"12345678"), Err(SendError::Cancelled));
@@ -757,41 +757,40 @@ pub fn a_cancel_handle_ends_the_wait_for_a_peer(backend: Backend) {
     let place = backend.place();
     let pipe = place.create(&Options::new()).unwrap();
     let mut producer = pipe.producer().unwrap();
-    let stopper = producer.cancel_handle();
+    let handle = producer.cancel_handle();
     thread::spawn(move || {
         thread::sleep(Duration::from_millis(20));
-        stopper.cancel();
+        handle.cancel();
     });
     assert_eq!(producer.wait_for_peer(None), Err(WaitError::Cancelled));
     drop(producer);
     let mut consumer = pipe.consumer().unwrap();
-    // The end of the one that was there is news, once.
+    // The end of the last producer is reported once.
     assert_eq!(consumer.try_recv().unwrap_err(), TryRecvError::Closed);
     consumer.cancel_handle().cancel();
     assert_eq!(consumer.wait_for_peer(None), Err(WaitError::Cancelled));
 }
 
 thread_local! {
-    // What the signal handlers below reach, in the thread that the signal is sent to.
-    static STOPPED_BY_SIGNAL: OnceCell<CancelHandle> = const { OnceCell::new() };
+    // For the signal handlers below, in the thread that receives the signal.
+    static CANCELLED_BY_SIGNAL: OnceCell<CancelHandle> = const { OnceCell::new() };
     static SIGNALS: Cell<u32> = const { Cell::new(0) };
 }
 
-extern "C" fn stop_it(_: libc::c_int) {
-    STOPPED_BY_SIGNAL.with(|handle| handle.get().unwrap().cancel());
+extern "C" fn cancel_wait(_: libc::c_int) {
+    CANCELLED_BY_SIGNAL.with(|handle| handle.get().unwrap().cancel());
 }
 
-extern "C" fn count_it(_: libc::c_int) {
+extern "C" fn count_signal(_: libc::c_int) {
     SIGNALS.set(SIGNALS.get() + 1);
 }
 
-/// Installs a handler that system calls are not restarted after, and says which thread is to get the signal.
+/// Installs a handler after which system calls are not restarted. Returns the thread that must receive the signal.
 fn handle(signal: i32, handler: extern "C" fn(libc::c_int)) -> i32 {
     // SAFETY: all zero is an empty mask and no flags.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = handler as *const () as usize;
-    // SAFETY: the handlers above are safe in a signal handler: they touch what this thread has set before, and stop a
-    // stopper.
+    // SAFETY: the handlers above are async-signal-safe: they access what this thread set before, and call `cancel`.
     assert_eq!(unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) }, 0);
     // SAFETY: no arguments.
     unsafe { libc::gettid() }
@@ -804,8 +803,8 @@ fn signal(thread: i32, signal: i32) {
 
 pub fn a_cancel_handle_ends_a_wait_from_a_signal_handler(backend: Backend) {
     let (_producer, mut consumer, _place) = pair(backend);
-    STOPPED_BY_SIGNAL.with(|handle| handle.set(consumer.cancel_handle()).unwrap());
-    let waiter = handle(libc::SIGUSR1, stop_it);
+    CANCELLED_BY_SIGNAL.with(|handle| handle.set(consumer.cancel_handle()).unwrap());
+    let waiter = handle(libc::SIGUSR1, cancel_wait);
     let signalling = thread::spawn(move || {
         thread::sleep(Duration::from_millis(20));
         signal(waiter, libc::SIGUSR1);
@@ -816,7 +815,7 @@ pub fn a_cancel_handle_ends_a_wait_from_a_signal_handler(backend: Backend) {
 
 pub fn signals_that_cancel_nothing_do_not_end_a_wait(backend: Backend) {
     let (mut producer, mut consumer, _place) = pair(backend);
-    let waiter = handle(libc::SIGUSR2, count_it);
+    let waiter = handle(libc::SIGUSR2, count_signal);
     let signalling = thread::spawn(move || {
         for _ in 0..20 {
             thread::sleep(Duration::from_millis(2));
@@ -832,7 +831,7 @@ pub fn signals_that_cancel_nothing_do_not_end_a_wait(backend: Backend) {
 
 pub fn messages_of_a_trusted_peer_are_read_and_written_in_place(backend: Backend) {
     let (producer, consumer, _place) = pair(backend);
-    // SAFETY: both ends are in this process, and nobody else has the segment attached.
+    // SAFETY: both ends are in this process, and no other process has the segment attached.
     let (mut producer, mut consumer) = unsafe { (producer.trust_peer(), consumer.trust_peer()) };
     for round in 0..2000usize {
         let length = round * 7 % 900;
@@ -853,8 +852,8 @@ pub fn messages_of_a_trusted_peer_are_read_and_written_in_place(backend: Backend
     assert_eq!(*drain.next().unwrap().unwrap(), [0xFF; 3]);
     assert!(drain.next().unwrap().is_none());
     drain.release();
-    producer.send(b"all else is as before").unwrap();
-    assert_eq!(&**consumer.try_recv().unwrap(), b"all else is as before");
+    producer.send(b"other calls are unchanged").unwrap();
+    assert_eq!(&**consumer.try_recv().unwrap(), b"other calls are unchanged");
 }
 
 pub fn a_role_has_one_holder_and_is_free_after_it(backend: Backend) {
@@ -905,11 +904,11 @@ pub fn a_default_pipe_has_one_mebibyte_and_mode_0600(backend: Backend) {
 }
 
 pub fn capacity_is_rounded_up_to_a_power_of_two(backend: Backend) {
-    for (asked, got) in [(0, 4096), (1, 4096), (4096, 4096), (4097, 8192), (100_000, 131_072)] {
+    for (requested, actual) in [(0, 4096), (1, 4096), (4096, 4096), (4097, 8192), (100_000, 131_072)] {
         let place = backend.place();
-        let pipe = place.create(&Options::new().capacity(asked)).unwrap();
-        assert_eq!(pipe.capacity(), got, "asked for {asked}");
-        assert_eq!(pipe.max_len() as u64, got / 2 - 8);
+        let pipe = place.create(&Options::new().capacity(requested)).unwrap();
+        assert_eq!(pipe.capacity(), actual, "requested {requested}");
+        assert_eq!(pipe.max_len() as u64, actual / 2 - 8);
     }
     let place = backend.place();
     let error = place.create(&Options::new().capacity((1 << 40) + 1)).unwrap_err();
@@ -923,10 +922,15 @@ pub fn capacity_is_rounded_up_to_a_power_of_two(backend: Backend) {
 
 pub fn requests_that_an_existing_pipe_does_not_meet_are_reported(backend: Backend) {
     let place = backend.place();
-    let made = place.create(&Options::new().capacity(8192).mode(0o640).wake_mode(WakeMode::Fence)).unwrap();
+    let created =
+        place.create(&Options::new().capacity(8192).mode(0o640).wake_mode(WakeMode::Fence)).unwrap();
     let same = Options::new().capacity(8000).mode(0o640).wake_mode(WakeMode::Fence).remove_on_close(false);
     assert_eq!(place.open_or_create(&same).unwrap().differences(), []);
-    assert_eq!(Options::new().open(&place).unwrap().differences(), [], "who asks for nothing misses nothing");
+    assert_eq!(
+        Options::new().open(&place).unwrap().differences(),
+        [],
+        "without a request there is no difference"
+    );
     let other = Options::new()
         .capacity(100_000)
         .mode(0o600)
@@ -936,7 +940,7 @@ pub fn requests_that_an_existing_pipe_does_not_meet_are_reported(backend: Backen
         .remove_on_close(true);
     let found = place.open_or_create(&other).unwrap();
     assert!(!found.created());
-    assert_eq!(found.id(), made.id());
+    assert_eq!(found.id(), created.id());
     assert_eq!((found.capacity(), found.mode(), found.wake_mode()), (8192, 0o640, WakeMode::Fence));
     // SAFETY: no arguments, cannot fail.
     let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
@@ -951,9 +955,9 @@ pub fn requests_that_an_existing_pipe_does_not_meet_are_reported(backend: Backen
             Difference::RemoveOnClose { requested: true, actual: false },
         ]
     );
-    let said: Vec<String> = found.differences().iter().map(ToString::to_string).collect();
-    assert!(said[0].contains("131072") && said[0].contains("8192"), "{said:?}");
-    assert!(said[1].contains("0600") && said[1].contains("0640"), "{said:?}");
+    let texts: Vec<String> = found.differences().iter().map(ToString::to_string).collect();
+    assert!(texts[0].contains("131072") && texts[0].contains("8192"), "{texts:?}");
+    assert!(texts[1].contains("0600") && texts[1].contains("0640"), "{texts:?}");
 }
 
 pub fn another_schema_is_refused_with_both_values(backend: Backend) {
@@ -980,7 +984,7 @@ pub fn a_pipe_with_wake_mode_never_refuses_blocking_waits(backend: Backend) {
     place.create(&options).unwrap();
     let error = Options::new().wait(Wait::Block).open(&place).unwrap_err();
     assert!(matches!(error, SetupError::Unsupported(Unsupported::Block)), "{error:?}");
-    // Without a wish it waits by yielding.
+    // Without a requested strategy it yields.
     let mut consumer = Pipe::open(&place).unwrap().consumer().unwrap();
     assert_eq!(
         consumer.recv_deadline(within(Duration::from_millis(5))).unwrap_err(),
@@ -1005,7 +1009,7 @@ pub fn create_requires_a_new_pipe_and_open_an_existing_one(backend: Backend) {
 pub fn counters_record_what_each_side_did(backend: Backend) {
     let (mut producer, mut consumer, _place) = pair(backend);
     let pipe = producer.pipe().clone();
-    let look = || inspect(pipe.address()).unwrap();
+    let snapshot = || inspect(pipe.address()).unwrap();
     for length in [10, 0, 100] {
         producer.send(&vec![0; length]).unwrap();
     }
@@ -1015,7 +1019,7 @@ pub fn counters_record_what_each_side_did(backend: Backend) {
     batch.commit();
     producer.reserve(50).unwrap().commit_len(1);
     drop(producer.reserve(50).unwrap());
-    let seen = look();
+    let seen = snapshot();
     assert_eq!((seen.producer.messages, seen.producer.bytes), (6, 121));
     assert_eq!((seen.consumer.messages, seen.consumer.bytes), (0, 0));
     assert_eq!(seen.producer.position, producer.position().get());
@@ -1026,7 +1030,7 @@ pub fn counters_record_what_each_side_did(backend: Backend) {
     let mut drain = consumer.drain(2);
     while drain.next().unwrap().is_some() {}
     drop(drain);
-    let seen = look();
+    let seen = snapshot();
     assert_eq!((seen.consumer.messages, seen.consumer.bytes), (3, 110));
     assert_eq!(seen.consumer.position, consumer.position().get());
     assert_eq!((seen.producer.epoch, seen.consumer.epoch), (1, 1));
@@ -1038,30 +1042,30 @@ pub fn counters_record_what_each_side_did(backend: Backend) {
         drop(message);
     }
     consumer.recv_deadline(Instant::now()).unwrap_err();
-    assert_eq!(look().consumer.waits, 1);
+    assert_eq!(snapshot().consumer.waits, 1);
     fill(&mut producer);
     producer.send_deadline(&[0; 8], Instant::now()).unwrap_err();
-    assert_eq!(look().producer.waits, 1);
+    assert_eq!(snapshot().producer.waits, 1);
 
     drop((producer, consumer));
-    let seen = look();
+    let seen = snapshot();
     assert_eq!((seen.producer.peer, seen.producer.pid), (Peer::Closed, None));
     drop(pipe.producer().unwrap());
-    assert_eq!(look().producer.epoch, 2);
+    assert_eq!(snapshot().producer.epoch, 2);
 }
 
 pub fn inspecting_changes_nothing(backend: Backend) {
     let place = backend.place();
     let pipe = place.create(&Options::new().capacity(CAPACITY)).unwrap();
     let (mut producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
-    producer.send(b"seen by many").unwrap();
+    producer.send(b"inspected").unwrap();
     let bytes = place.segment().bytes();
     for _ in 0..10 {
         inspect(&place).unwrap();
     }
     assert_eq!(place.segment().bytes(), bytes);
     place.attached_by(1);
-    assert_eq!(received(&mut consumer), b"seen by many");
+    assert_eq!(received(&mut consumer), b"inspected");
 }
 
 pub fn each_end_sees_the_state_of_its_peer(backend: Backend) {
@@ -1076,7 +1080,7 @@ pub fn each_end_sees_the_state_of_its_peer(backend: Backend) {
     consumer.wait_for_peer(None).unwrap();
     drop(producer);
     assert_eq!(consumer.peer(), Peer::Closed);
-    // It came and went, and the consumer has not heard of its end yet: there is something to receive.
+    // A producer was attached, and its end is not reported yet: there is something to receive.
     consumer.wait_for_peer(None).unwrap();
     assert_eq!(consumer.try_recv().unwrap_err(), TryRecvError::Closed);
     assert_eq!(consumer.wait_for_peer(Some(within(Duration::from_millis(20)))), Err(WaitError::TimedOut));
@@ -1084,7 +1088,7 @@ pub fn each_end_sees_the_state_of_its_peer(backend: Backend) {
     assert_eq!(consumer.peer(), Peer::Open);
     drop(consumer);
     assert_eq!(producer.peer(), Peer::Closed);
-    // Whoever comes wakes whoever waits for it.
+    // A consumer that attaches wakes a producer that waits for one.
     let coming = thread::spawn(move || {
         thread::sleep(Duration::from_millis(20));
         pipe.consumer().unwrap()
@@ -1094,7 +1098,7 @@ pub fn each_end_sees_the_state_of_its_peer(backend: Backend) {
 }
 
 pub fn endpoints_can_move_between_threads(backend: Backend) {
-    // The endpoint travels from thread to thread, and takes its messages along.
+    // Messages sent or released in one thread are visible in the next.
     let (mut producer, mut consumer, _place) = pair(backend);
     for i in 0..50u8 {
         (producer, consumer) = thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! Removing a pipe: by hand, by its last user, and by others behind everybody's back.
+//! Removing a pipe: with `unlink`, by its last user, and while it is in use.
 
 use shmpipe::{
     CloseError, Lost, Options, Pipe, RecvError, RecvTimeoutError, Role, SendError, SetupError, TryRecvError,
@@ -151,19 +151,19 @@ pub fn remove_on_close_waits_for_both_roles_and_all_handles(backend: Backend) {
     let options = Options::new().remove_on_close(true);
     let pipe = place.create(&options).unwrap();
     drop(pipe);
-    assert!(!place.is_unused(), "nobody has closed it: nobody has come");
+    assert!(!place.is_unused(), "neither side has attached or closed");
     let (one, other) = (Pipe::open(&place).unwrap(), Pipe::open(&place).unwrap());
     drop(one.producer().unwrap());
     drop(one);
-    assert!(!place.is_unused(), "the consumer has never come");
+    assert!(!place.is_unused(), "the consumer has not attached");
     drop(other.consumer().unwrap());
     assert!(!place.is_unused(), "a handle is still open");
-    // Which can still be used.
+    // The pipe stays usable.
     let (mut producer, mut consumer) = (other.producer().unwrap(), other.consumer().unwrap());
     producer.send(b"once more").unwrap();
     assert_eq!(consumer.recv().unwrap().to_vec(), b"once more");
     drop((producer, consumer));
-    // A clone counts as the same handle, a second opening as another.
+    // A clone is the same handle. Opening the pipe again creates another one.
     let clone = other.clone();
     drop(other);
     let second = Pipe::open(&place).unwrap();
@@ -182,8 +182,8 @@ pub fn remove_on_close_keeps_the_pipe_when_a_side_died(backend: Backend) {
         dies.kill();
         closes.end();
         drop(pipe);
-        assert!(!place.is_unused(), "its successor may come: {died}");
-        // Its successor closes, and that is the end.
+        assert!(!place.is_unused(), "a successor may attach: {died}");
+        // Its successor closes, which removes the pipe.
         let successor = if died == "producer" { end::producer(&place) } else { end::consumer(&place) };
         successor.end();
         assert!(place.is_unused(), "{died}");

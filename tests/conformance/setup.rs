@@ -1,4 +1,4 @@
-//! Making a pipe: any number of starters at once, creators that died on the way, wishes and limits of the system.
+//! Creating a pipe: simultaneous creators, creators that die, failures, ownership and wake modes.
 
 use shmpipe::error::MissingFeature;
 use shmpipe::os::unix::OptionsExt;
@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Whether the pipe at `name` is good: both roles can be had, and a message gets through.
-fn is_good(place: &Place) {
+/// Checks that the pipe at `place` works: both roles can be claimed, and a message gets through.
+fn check(place: &Place) {
     let pipe = Pipe::open(place).unwrap();
     let (mut producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
     producer.send(b"good").unwrap();
@@ -36,7 +36,7 @@ pub fn processes_that_start_at_once_share_one_pipe(backend: Backend) {
         assert_eq!(ids.len(), 1, "{answers:?}");
         assert_eq!(answers.iter().filter(|said| said.ends_with(" made")).count(), 1, "{answers:?}");
         place.attached_by(20);
-        is_good(&place);
+        check(&place);
         for process in &mut crowd {
             assert_eq!(process.ask("drop"), "dropped");
         }
@@ -51,7 +51,7 @@ pub fn threads_that_start_at_once_share_one_pipe(backend: Backend) {
         let place = backend.place();
         let open = || {
             barrier.wait();
-            // Some of them insist on a new one, and at most one of those gets it.
+            // In every other round all of them call `create`, which succeeds for one of them.
             match round % 2 {
                 0 => place.open_or_create(&Options::new()),
                 _ => place.create(&Options::new()).or_else(|error| match error {
@@ -66,7 +66,7 @@ pub fn threads_that_start_at_once_share_one_pipe(backend: Backend) {
         });
         assert_eq!(pipes.iter().map(|pipe| pipe.id()).collect::<BTreeSet<_>>().len(), 1);
         assert_eq!(pipes.iter().filter(|pipe| pipe.created()).count(), 1);
-        is_good(&place);
+        check(&place);
         unlink(&place).unwrap();
     }
 }
@@ -78,7 +78,7 @@ pub fn one_of_many_simultaneous_claims_succeeds(backend: Backend) {
     let claim = |own_handle: bool| {
         let opened = own_handle.then(|| Pipe::open(&place));
         barrier.wait();
-        // Whoever fails does so behind the barriers, at which the others would wait for it.
+        // A thread fails only after the barriers: before, the others would wait for it.
         let claimed = match &opened {
             Some(Ok(own)) => own.producer(),
             _ => shared.producer(),
@@ -147,9 +147,9 @@ pub fn concurrent_openers_and_removers_never_see_an_incomplete_pipe(backend: Bac
 
 pub fn create_and_remove(mut line: Line) {
     let address = line.words[0].clone();
-    line.say("begun");
+    line.say("started");
     loop {
-        // To register for membarrier would take longer than all the rest.
+        // Registering for membarrier would take longer than all the rest.
         let _ = Options::new().capacity(4096).wake_mode(WakeMode::Fence).open_or_create(address.as_str());
         let _ = unlink(address.as_str());
     }
@@ -174,7 +174,7 @@ pub fn a_creator_or_remover_killed_at_any_time_leaves_a_usable_address(backend: 
                 Err(error) => panic!("{error:?}"),
             },
         }
-        is_good(&place);
+        check(&place);
         unlink(&place).unwrap();
         assert!(place.is_unused());
     }
@@ -185,7 +185,7 @@ pub fn a_failed_create_leaves_nothing_behind(backend: Backend) {
     for options in [
         Options::new().capacity(u64::MAX),
         Options::new().wake_mode(WakeMode::Never).wait(shmpipe::Wait::Block),
-        // More than any machine has.
+        // More memory than any machine has.
         Options::new().capacity(1 << 40),
     ] {
         let Err(error) = place.create(&options) else { continue };
@@ -202,9 +202,9 @@ pub fn a_new_pipe_has_the_requested_owner_and_group(backend: Backend) {
     place.create(&Options::new().uid(65_533).gid(65_532).mode(0o660)).unwrap();
     let seen = inspect(&place).unwrap();
     assert_eq!((seen.permissions.uid, seen.permissions.gid, seen.permissions.mode), (65_533, 65_532, 0o660));
-    // Of a file nobody knows any more who has made it.
+    // A file does not record its creator.
     assert_eq!(seen.creator, if backend == Backend::SysV { 0 } else { 65_533 });
-    // And what guards it.
+    // The roles belong to the new owner as well.
     let mut owner = end::start();
     assert_eq!(owner.ask("become 65533"), "done");
     let opened = owner.ask(format!("open {place}"));
@@ -222,7 +222,7 @@ pub fn no_membarrier(mut line: Line) {
     );
     assert!(error.to_string().contains("membarrier"), "{error}");
     assert!(std::error::Error::source(&error).is_some());
-    // What it makes itself, it can use.
+    // It can use a pipe that it creates itself.
     let pipe = Pipe::open_or_create(new.as_str()).unwrap();
     assert_eq!(pipe.wake_mode(), WakeMode::Fence);
     line.say("done");

@@ -1,5 +1,5 @@
 //! A stream between two processes: order and content, rings of 4 to 64 KiB, messages from empty to the longest, every way
-//! to send and to receive, every place at which a ring can wrap.
+//! to send and to receive, every offset at which a ring can wrap.
 //!
 //! `SHMPIPE_MESSAGES=10000000 cargo test --release --test conformance stream` sends ten million.
 
@@ -9,7 +9,7 @@ use shmpipe_testing::process::{Line, Process};
 use shmpipe_testing::rng::Rng;
 use std::collections::BTreeSet;
 
-/// What message number `number` of a stream is, whoever works it out.
+/// A message of a stream, as both sides derive it from its number.
 struct Plan {
     length: usize,
     /// Bytes reserved for it, if it is committed shorter than reserved.
@@ -37,7 +37,7 @@ impl Plan {
     }
 }
 
-const GATHERED: u64 = 0;
+const VECTORED: u64 = 0;
 const RESERVED: u64 = 1;
 const SHORTER: u64 = 2;
 const DROPPED: u64 = 3;
@@ -51,14 +51,14 @@ pub fn strategy(word: &str) -> Wait {
     }
 }
 
-/// Where a record goes whose space was reserved for `length` bytes, and where it ends if it is committed with as many.
+/// Where a record starts whose space was reserved for `length` bytes.
 fn place_of(end: u64, length: usize, capacity: u64) -> u64 {
     let size = 8 + length.next_multiple_of(8) as u64;
     let to_end = capacity - end % capacity;
     if size > to_end { end + to_end } else { end }
 }
 
-/// Sends so many messages, each in the way that its plan says.
+/// Sends `count` messages, each as planned.
 pub fn send_at_random(line: Line) {
     let [address, wait, seed, count] = line.words.as_slice() else { panic!() };
     let (seed, count): (u64, u64) = (seed.parse().unwrap(), count.parse().unwrap());
@@ -73,7 +73,7 @@ pub fn send_at_random(line: Line) {
         plan.bytes(&mut bytes);
         let tag = number as u32;
         match way {
-            GATHERED => {
+            VECTORED => {
                 let (a, b) = bytes.split_at(length / 3);
                 producer.send(Tagged(tag, Vectored(&[a, &[], b]))).unwrap();
             }
@@ -104,7 +104,7 @@ pub fn send_at_random(line: Line) {
     producer.close().unwrap();
 }
 
-/// Sends up to eight messages from `first` on as a batch, fewer if more could never fit; says how many.
+/// Sends up to eight messages from `first` on as a batch, fewer if more can never fit. Returns how many.
 fn send_batch(producer: &mut Producer, seed: u64, first: u64, count: u64, bytes: &mut Vec<u8>) -> u64 {
     let max = producer.max_len();
     let mut batch = producer.batch();
@@ -121,13 +121,13 @@ fn send_batch(producer: &mut Producer, seed: u64, first: u64, count: u64, bytes:
     sent
 }
 
-/// Receives the messages of a stream and checks everything about each.
+/// Receives the messages of a stream and checks every property of each.
 struct Checker {
     seed: u64,
     max: usize,
     capacity: u64,
     number: u64,
-    /// Where the last record ended.
+    /// The end of the last record.
     end: u64,
     wraps: BTreeSet<u64>,
     expected: Vec<u8>,
@@ -144,7 +144,7 @@ impl Checker {
             "message {}",
             self.number
         );
-        // A message of a batch is not reserved longer than it is, whatever its plan says.
+        // A batch reserves the exact length, whatever the plan says.
         let mut places =
             [plan.reserved, plan.length].map(|length| place_of(self.end, length, self.capacity)).into_iter();
         assert!(places.any(|place| place == start), "message {}: {start} after {}", self.number, self.end);
@@ -154,8 +154,8 @@ impl Checker {
         assert!(self.seen == self.expected, "message {}: content", self.number);
     }
 
-    /// The message just checked will not come again.
-    fn go_on(&mut self, start: u64, length: usize) {
+    /// Continues with the next message.
+    fn advance(&mut self, start: u64, length: usize) {
         if start != self.end {
             self.wraps.insert(self.end % self.capacity);
         }
@@ -175,11 +175,11 @@ impl Checker {
                         self.check(&record);
                         checked.push((record.position().get(), record.len()));
                         let (start, length) = *checked.last().unwrap();
-                        self.go_on(start, length);
+                        self.advance(start, length);
                     }
                     if rng.below(4) == 0 {
                         drain.requeue();
-                        // All of them once more.
+                        // All of them are received again.
                         self.number = before;
                         for (position, length) in checked {
                             let message = consumer.try_recv().unwrap();
@@ -206,14 +206,14 @@ impl Checker {
                     self.check(&message);
                     let (start, length) = (message.position().get(), message.len());
                     drop(message);
-                    self.go_on(start, length);
+                    self.advance(start, length);
                 }
             }
         }
     }
 }
 
-/// Streams `count` messages of a producer that plays `part` and waits by `wait`; says where the ring was wrapped.
+/// Streams `count` messages from a producer that plays `part` and waits by `wait`. Returns where the ring wrapped.
 fn stream(backend: Backend, part: &str, capacity: u64, wait: &str, seed: u64, count: u64) -> BTreeSet<u64> {
     let place = backend.place();
     let pipe = place.create(&Options::new().capacity(capacity).wait(strategy(wait))).unwrap();
@@ -254,10 +254,9 @@ pub fn a_stream_arrives_in_order_and_whole(backend: Backend) {
     }
 }
 
-/// For each index of a ring of 4096 bytes at which it can wrap, and for its end: the lengths of the messages that make it
-/// wrap there. A record of half the ring stands at its start; the next ends at the index, and the last, of half the ring
-/// again, does not fit behind that. With a batch there is one of 8 bytes between them, where the batch is not too long
-/// for that.
+/// For each index at which a ring of 4096 bytes can wrap, and for its end: the lengths of the messages that make it wrap
+/// there. The ring starts with a record of half its size. The next record ends at the index, and the last one, of half the
+/// ring again, does not fit after it. A batch has a record of 8 bytes between them, unless that makes it too long.
 fn steered(pass: u64) -> Vec<(u64, Vec<usize>)> {
     let steps = (2056..=4096).step_by(8).map(|index| {
         let gap = index as usize - 2048;
@@ -273,7 +272,7 @@ const DIRTY: u64 = 1;
 const PIECES: u64 = 2;
 const PASSES: u64 = 4;
 
-/// The content of one of these messages.
+/// The content of such a message.
 fn steered_bytes(pass: u64, index: u64, i: usize, length: usize) -> Vec<u8> {
     vec![(index / 8 + i as u64 + pass) as u8; length]
 }
@@ -301,7 +300,7 @@ pub fn send_steered(line: Line) {
             }
             for message in messages {
                 match pass {
-                    // Written twice, in the place where it is going to stand.
+                    // Writes the reservation twice.
                     DIRTY => {
                         let mut space = producer.reserve(message.len()).unwrap();
                         space.write(0, &vec![0xFF; message.len()]);
@@ -353,7 +352,7 @@ pub fn a_ring_wraps_at_every_possible_offset(backend: Backend) {
                 end = start + 8 + length.next_multiple_of(8) as u64;
             }
         }
-        // In the second half, since less than a half is skipped; behind index 4096 it fits and is no wrap.
+        // Only in the second half, since less than half the ring is skipped. At index 4096 the record fits without a wrap.
         assert_eq!(wraps, (2056..4096).step_by(8).collect());
     }
     assert_eq!(consumer.recv().unwrap_err(), RecvError::Closed);

@@ -1,4 +1,4 @@
-//! Other users: whom the system lets in, and whom we trust.
+//! Other users: permissions and trust.
 
 use shmpipe::error::Distrust;
 use shmpipe::os::unix::OptionsExt;
@@ -11,11 +11,11 @@ pub fn a_permission_error_names_the_owner_and_the_mode(backend: Backend) {
     if !is_root("a_permission_error_names_the_owner_and_the_mode") {
         return;
     }
-    let mut stranger = end::nobody();
+    let mut other = end::nobody();
     let place = backend.place();
     let _pipe = place.create(&Options::new().mode(0o600)).unwrap();
     for attempt in ["open", "inspect"] {
-        let refused = stranger.ask(format!("{attempt} {place}"));
+        let refused = other.ask(format!("{attempt} {place}"));
         for part in ["PermissionDenied", &format!("{:?}", Address::from(&place)), "uid: 0, gid: 0, mode: "] {
             assert!(refused.contains(part), "{attempt}: {refused}");
         }
@@ -27,11 +27,11 @@ pub fn a_user_without_permission_cannot_create_or_remove_a_pipe(backend: Backend
     if !is_root("a_user_without_permission_cannot_create_or_remove_a_pipe") {
         return;
     }
-    let mut stranger = end::nobody();
+    let mut other = end::nobody();
     let place = backend.place();
     let pipe = place.create(&Options::new().mode(0o600)).unwrap();
     for attempt in ["open_or_create", "create", "unlink", "unlink_force"] {
-        let refused = stranger.ask(format!("{attempt} {place}"));
+        let refused = other.ask(format!("{attempt} {place}"));
         for part in ["PermissionDenied", "uid: 0, gid: 0, mode: 384"] {
             assert!(refused.contains(part), "{attempt}: {refused}");
         }
@@ -51,7 +51,7 @@ pub fn a_user_with_read_permission_can_only_inspect(backend: Backend) {
     assert_eq!(
         watcher.ask(format!("inspect {place}")),
         "producer Open, consumer Open, 16 used",
-        "roles and all"
+        "roles included"
     );
     for attempt in ["open", "open_or_create"] {
         let refused = watcher.ask(format!("{attempt} {place}"));
@@ -73,7 +73,7 @@ pub fn a_pipe_of_root_is_usable_by_permitted_users(backend: Backend) {
     assert_eq!(producer.ask("producer"), "claimed");
     assert_eq!(producer.ask("send hello"), "sent");
     assert_eq!(consumer.recv().unwrap().to_vec(), b"hello");
-    // A claim knows no users: the death of that process gives it back.
+    // The death of a process frees its role, whatever its user.
     assert!(matches!(pipe.producer().unwrap_err(), SetupError::RoleTaken { .. }));
     producer.kill();
     pipe.producer().unwrap();
@@ -87,9 +87,9 @@ pub fn a_denied_removal_leaves_the_pipe_unchanged(backend: Backend) {
     let open_to_all = Options::new().mode(0o666);
     let pipe = place.create(&open_to_all).unwrap();
     pipe.producer().unwrap().send(b"still here").unwrap();
-    let mut stranger = end::nobody();
+    let mut other = end::nobody();
     for attempt in ["unlink", "unlink_force"] {
-        let refused = stranger.ask(format!("{attempt} {place}"));
+        let refused = other.ask(format!("{attempt} {place}"));
         assert!(refused.starts_with("PermissionDenied"), "{attempt}: {refused}");
         let again = open_to_all.open(&place).unwrap();
         assert_eq!(again.id(), pipe.id());
@@ -97,9 +97,9 @@ pub fn a_denied_removal_leaves_the_pipe_unchanged(backend: Backend) {
         consumer.recv().unwrap().requeue();
         drop(again.producer().unwrap());
     }
-    // Nor does it take away a role that somebody holds.
+    // A denied removal does not free a role that is held.
     let producer = pipe.producer().unwrap();
-    let refused = stranger.ask(format!("unlink_force {place}"));
+    let refused = other.ask(format!("unlink_force {place}"));
     assert!(refused.starts_with("PermissionDenied"), "{refused}");
     assert!(matches!(
         open_to_all.open(&place).unwrap().producer().unwrap_err(),
@@ -113,10 +113,10 @@ pub fn only_pipes_of_root_ourselves_and_named_users_are_trusted(backend: Backend
         return;
     }
     let place = backend.place();
-    let mut stranger = end::nobody();
-    stranger.ask("mode 666");
-    let made = stranger.ask(format!("create {place}"));
-    assert!(made.ends_with(" made"), "{made}");
+    let mut other = end::nobody();
+    other.ask("mode 666");
+    let created = other.ask(format!("create {place}"));
+    assert!(created.ends_with(" made"), "{created}");
     for error in [Pipe::open(&place), place.open_or_create(&Options::new())].map(Result::unwrap_err) {
         let SetupError::Untrusted(Distrust::Owner { uid, creator, .. }) = error else { panic!("{error:?}") };
         assert_eq!((uid, creator), (NOBODY, NOBODY));
@@ -129,13 +129,13 @@ pub fn only_pipes_of_root_ourselves_and_named_users_are_trusted(backend: Backend
     let trusting = Options::new().trust_uid(NOBODY - 1).trust_uid(NOBODY);
     assert!(matches!(trusting.open(&place), Err(SetupError::Untrusted(Distrust::WorldWritable { .. }))));
     let pipe = trusting.mode(0o666).open(&place).unwrap();
-    assert_eq!(stranger.ask("producer"), "claimed");
-    assert_eq!(stranger.ask("send hello"), "sent");
+    assert_eq!(other.ask("producer"), "claimed");
+    assert_eq!(other.ask("send hello"), "sent");
     assert_eq!(pipe.consumer().unwrap().recv().unwrap().to_vec(), b"hello");
-    // To its maker it is its own.
+    // Its creator trusts it.
     let mut second = end::nobody();
     second.ask("mode 666");
     assert!(second.ask(format!("open {place}")).ends_with(" found"));
-    // To look, no trust is needed.
+    // Inspecting needs no trust.
     assert_eq!(inspect(&place).unwrap().creator, NOBODY);
 }

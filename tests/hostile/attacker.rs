@@ -1,4 +1,4 @@
-//! What a hostile process has: the segment, mapped for writing.
+//! The access of a hostile process: the segment, mapped for writing.
 
 pub use shmpipe_testing::layout::side::{EVENT_COUNT, REPORTED, STATE, WAITER_EPOCH, WAKE_THRESHOLD};
 pub use shmpipe_testing::layout::{CONSUMED, CONSUMER, HEAD, PRODUCED, PRODUCER, RING, TAIL, WRAP};
@@ -14,8 +14,8 @@ pub const CAPACITY: u64 = 4096;
 /// The longest message.
 pub const MAX: u64 = 2040;
 
-/// All pipes, those of the other tests too. A claim waits up to a second until no watcher has its pipe attached. With
-/// one watcher at a time, a preempted watcher does not make it wait longer.
+/// A listing of all pipes, including those of other tests. A claim waits up to a second until no watcher has its pipe
+/// attached. With one watcher at a time, a preempted watcher does not delay it longer.
 pub fn list_alone() -> Listing {
     static LOOKING: Mutex<()> = Mutex::new(());
     let _alone = LOOKING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -31,7 +31,7 @@ pub fn soon() -> Instant {
     within(Duration::from_secs(5))
 }
 
-/// A pipe of the smallest capacity, and its segment in the hands of somebody else.
+/// A pipe of the smallest capacity, and its segment as a hostile process has it.
 pub struct Attacked {
     pub pipe: Pipe,
     pub hostile: Attached,
@@ -53,7 +53,7 @@ impl Attacked {
         (self.pipe.producer().unwrap(), self.pipe.consumer().unwrap())
     }
 
-    /// All bytes, to be put back with [`Attached::copy_from`].
+    /// All bytes, which [`Attached::copy_from`] can restore.
     pub fn image(&self) -> Vec<u8> {
         let mut bytes = vec![0; self.hostile.size()];
         self.hostile.copy_to(0, &mut bytes);
@@ -61,7 +61,7 @@ impl Attacked {
     }
 }
 
-/// Values at which arithmetic goes wrong, and those near `now`.
+/// Values at which arithmetic overflows or wraps, and values near `now`.
 pub fn edges(now: u64) -> Vec<u64> {
     let mut values = vec![0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 16];
     for power in [12, 13, 31, 32, 40, 61, 62, 63] {

@@ -1,4 +1,4 @@
-//! Words that change while they are looked at: what is checked is what is used.
+//! Words that change while they are read: the value checked is the value used.
 
 use crate::attacker::{Attacked, CAPACITY, HEAD, MAX, RING};
 use crate::words::meanwhile;
@@ -10,11 +10,11 @@ use shmpipe_testing::within;
 use std::hint::spin_loop;
 use std::time::{Duration, Instant};
 
-/// Enough for what goes wrong one time in four.
+/// Enough to meet a failure that occurs once in four calls.
 const CALLS: u32 = 24;
 
-/// Does it again and again, with another of `values` at `offset` after each instruction; says what comes of it to `check`, and starts
-/// anew with `claim` where nothing did.
+/// Repeats `call` with another of `values` at `offset` after each instruction. Passes each result to `check`, and claims the
+/// role again after a failed call.
 fn stepped(
     attacked: &Attacked,
     [claim, call]: [&str; 2],
@@ -37,33 +37,33 @@ fn stepped(
         while victim.step() {
             attacked.hostile.set(offset, values[rng.below(values.len() as u64) as usize]);
         }
-        let said = victim.result();
-        is_claimed = said != "false";
-        assert!(!is_claimed || check(&said), "{said}");
+        let result = victim.result();
+        is_claimed = result != "false";
+        assert!(!is_claimed || check(&result), "{result}");
         if is_claimed { good += 1 } else { bad += 1 }
     }
 }
 
-/// Row 4 once more, by force: another word after each instruction.
+/// Row 4 under ptrace: the word changes after every instruction.
 pub fn a_length_changed_between_any_two_instructions(backend: Backend) {
     let attacked = Attacked::new(backend);
     let values = [17, 50, 0x7FFF_FFFF, MAX + 2];
-    stepped(&attacked, ["consumer", "copy"], RING, &values, |said| {
-        ["16 bytes, as said", "49 bytes, as said"].contains(&said)
+    stepped(&attacked, ["consumer", "copy"], RING, &values, |result| {
+        ["16 bytes, intact", "49 bytes, intact"].contains(&result)
     });
 }
 
-/// Row 2 in the same way.
+/// Row 2 under ptrace.
 pub fn a_position_changed_between_any_two_instructions(backend: Backend) {
     let attacked = Attacked::new(backend);
     attacked.pipe.producer().unwrap().send(&[1; 1000]).unwrap();
     let values = [0, 0, 1 << 20, u64::MAX - 7];
-    stepped(&attacked, ["producer", "free"], HEAD, &values, |said| {
-        said == format!("{} free", CAPACITY - 1008)
+    stepped(&attacked, ["producer", "free"], HEAD, &values, |result| {
+        result == format!("{} free", CAPACITY - 1008)
     });
 }
 
-/// Writes one value after the other for as long as it takes the other side to look a few times.
+/// Writes the values in turn, for about as long as a few loads of the other side take.
 fn flip(set: impl Fn(u64), values: &[u64]) -> impl FnMut() {
     let mut turn = 0;
     move || {
@@ -77,7 +77,7 @@ fn flip(set: impl Fn(u64), values: &[u64]) -> impl FnMut() {
 
 const SHORT: u64 = 16;
 
-/// Takes what stands at the head, by either way, and leaves it there; its length.
+/// Receives the message at the head, in either way, and requeues it. Returns its length.
 fn taken(
     consumer: &mut Consumer,
     by_drain: bool,
@@ -100,13 +100,13 @@ fn copied(record: &Record<'_>, to: &mut [u8; 2 * MAX as usize]) -> u64 {
     assert!([SHORT, MAX].contains(&(length as u64)), "{length} bytes");
     assert_eq!(record.copy_to(&mut to[..length]), Ok(length));
     assert!(to[..length].iter().all(|&byte| byte == 0x5A), "not the payload");
-    assert!(to[length..].iter().all(|&byte| byte == 0xEE), "written behind {length} bytes");
+    assert!(to[length..].iter().all(|&byte| byte == 0xEE), "written after {length} bytes");
     to.fill(0xEE);
     assert_eq!(record.to_vec().len(), length);
     length as u64
 }
 
-/// Row 4: the length is loaded once; what is copied has the length that was checked.
+/// Row 4: the length is loaded once, and the copy has the length that was checked.
 pub fn a_length_changed_between_check_and_use(backend: Backend) {
     let attacked = Attacked::new(backend);
     let hostile = &attacked.hostile;
@@ -134,7 +134,7 @@ pub fn a_length_changed_between_check_and_use(backend: Backend) {
     });
 }
 
-/// The same of the read position: the producer never believes that there is more room than the ring has.
+/// Row 2: the producer never assumes more free space than the ring has.
 pub fn a_position_changed_between_check_and_use(backend: Backend) {
     let attacked = Attacked::new(backend);
     let hostile = &attacked.hostile;
@@ -158,7 +158,7 @@ pub fn a_position_changed_between_check_and_use(backend: Backend) {
                     corrupt += 1;
                     drop(producer);
                     producer = loop {
-                        // On a position that is none nobody becomes the producer.
+                        // A claim fails while the position is invalid.
                         if let Ok(producer) = attacked.pipe.producer() {
                             break producer;
                         }

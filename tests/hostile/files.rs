@@ -1,4 +1,4 @@
-//! Files whose size or whose bytes are taken away.
+//! Files that lose their size or their bytes.
 
 use crate::attacker::{Attacked, RING, small, soon};
 use crate::words::meanwhile;
@@ -15,7 +15,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
-/// Sends when told so.
+/// Sends a message on command.
 pub fn be_truncated(mut line: Line) {
     let pipe = Pipe::open(line.words[0].as_str()).unwrap();
     let mut producer = pipe.producer().unwrap();
@@ -25,7 +25,7 @@ pub fn be_truncated(mut line: Line) {
     }
 }
 
-/// Row 9: not defended, and said so: whoever may write to the file may end everybody who has it mapped.
+/// Row 9, documented as not defended: a process that may write to the file can kill every process that has it mapped.
 pub fn a_file_truncated_under_the_pair_is_a_sigbus(backend: Backend) {
     let place = backend.place();
     let _pipe = place.create(&small()).unwrap();
@@ -34,19 +34,19 @@ pub fn a_file_truncated_under_the_pair_is_a_sigbus(backend: Backend) {
     File::options().write(true).open(place.path()).unwrap().set_len(0).unwrap();
     victim.say("send");
     assert_eq!(victim.wait().signal(), Some(libc::SIGBUS));
-    // Who comes later finds out in time.
+    // A later opener gets an error.
     let error = Pipe::open(&place).unwrap_err();
     assert!(matches!(error, SetupError::Foreign { found: 0, .. }), "{error:?}");
 }
 
-/// Row 10: cut and extended again, a file is full of zeros, and nobody gets a signal.
+/// Row 10: a file that is truncated and extended again is full of zeros, and no process gets a signal.
 pub fn a_file_truncated_and_extended_again_is_noticed(backend: Backend) {
-    let cut = |file: &File| {
+    let truncate = |file: &File| {
         let size = file.metadata().unwrap().len();
         file.set_len(0).unwrap();
         file.set_len(size).unwrap();
     };
-    // Not by the words of the peer, which has never come, but by our own.
+    // Without a peer, the endpoint notices by its own words.
     for is_paired in [true, false] {
         let place = backend.place();
         let pipe = place.create(&small()).unwrap();
@@ -54,15 +54,15 @@ pub fn a_file_truncated_and_extended_again_is_noticed(backend: Backend) {
         let mut producer = pipe.producer().unwrap();
         let consumer = is_paired.then(|| pipe.consumer().unwrap());
         producer.send(b"one").unwrap();
-        cut(&file);
-        let said = loop {
+        truncate(&file);
+        let error = loop {
             if let Err(error) = producer.send_deadline(&[0; 100], soon()) {
                 break error;
             }
         };
         assert!(
-            matches!(said, SendTimeoutError::Corrupt(_) | SendTimeoutError::Lost(Lost::Role)),
-            "{said:?}"
+            matches!(error, SendTimeoutError::Corrupt(_) | SendTimeoutError::Lost(Lost::Role)),
+            "{error:?}"
         );
         drop((producer, consumer));
 
@@ -74,16 +74,16 @@ pub fn a_file_truncated_and_extended_again_is_noticed(backend: Backend) {
             pipe.producer().unwrap().send(b"one").unwrap();
             assert_eq!(consumer.recv().unwrap().to_vec(), b"one");
         }
-        cut(&file);
-        let said = consumer.recv_deadline(soon()).unwrap_err();
+        truncate(&file);
+        let error = consumer.recv_deadline(soon()).unwrap_err();
         assert!(
-            matches!(said, RecvTimeoutError::Corrupt(_) | RecvTimeoutError::Lost(Lost::Role)),
-            "{said:?}"
+            matches!(error, RecvTimeoutError::Corrupt(_) | RecvTimeoutError::Lost(Lost::Role)),
+            "{error:?}"
         );
     }
 }
 
-/// Row 9 for a memfd: the kernel refuses, whoever asks and whatever way to the file he has.
+/// Row 9 for a memfd: the kernel refuses, through any descriptor.
 pub fn a_sealed_memfd_cannot_be_resized(backend: Backend) {
     let place = backend.place();
     let pipe = place.create(&small()).unwrap();
@@ -107,7 +107,7 @@ pub fn a_sealed_memfd_cannot_be_resized(backend: Backend) {
     }
 }
 
-/// Row 12: holes are zeros, which are as good as any other nonsense. Nobody is ended by them, since there is memory to fill them.
+/// Row 12: holes are zeros, like any other invalid words. They kill no process, since there is memory to fill them.
 pub fn holes_punched_under_the_pair(backend: Backend) {
     let attacked = Attacked::new(backend);
     let mut rounds = 0;
@@ -124,7 +124,7 @@ pub fn holes_punched_under_the_pair(backend: Backend) {
         let until = Instant::now() + Duration::from_millis(500);
         while Instant::now() < until || rounds < 10 {
             rounds += 1;
-            // What is left of a header may be no pipe's any more, and then nobody claims a role.
+            // The words of the sides may be invalid now, and then a claim fails.
             attacked.hostile.copy_from(512, &image[512..RING]);
             let (producer, consumer) = (attacked.pipe.producer(), attacked.pipe.consumer());
             let (Ok(mut producer), Ok(mut consumer)) = (producer, consumer) else { continue };
@@ -138,7 +138,7 @@ pub fn holes_punched_under_the_pair(backend: Backend) {
                     "{sent:?}"
                 );
                 match consumer.try_recv() {
-                    // Whole, or zeros from where the hole was.
+                    // Intact, or with zeros from the hole on.
                     Ok(message) => assert!(message.to_vec().iter().all(|&byte| byte <= 1)),
                     Err(error) => assert!(
                         matches!(
@@ -153,8 +153,8 @@ pub fn holes_punched_under_the_pair(backend: Backend) {
     });
 }
 
-/// Row 22: not defended, and said so: who may read a file can lock its bytes, and so keep a role from being claimed. It cannot take one
-/// away, nor make a dead holder look alive.
+/// Row 22, documented as not defended: a process that may only read a file can lock its bytes, and so prevent a claim. It
+/// cannot take a held role away, or make a dead holder look alive.
 #[test]
 fn a_role_locked_by_a_process_with_read_permission_only() {
     for backend in [Backend::Posix, Backend::File] {
@@ -168,18 +168,22 @@ fn a_role_locked_by_a_process_with_read_permission_only() {
             // SAFETY: the pointer is to a lock.
             unsafe { libc::fcntl(reader.as_raw_fd(), libc::F_OFD_SETLK, &raw const range) }
         };
-        assert_eq!(set_lock(libc::F_RDLCK, lock::CONSUMER), -1, "the consumer's is held");
-        assert_eq!(set_lock(libc::F_WRLCK, lock::PRODUCER), -1, "who may only read has no lock for writing");
+        assert_eq!(set_lock(libc::F_RDLCK, lock::CONSUMER), -1, "the consumer holds its lock");
+        assert_eq!(set_lock(libc::F_WRLCK, lock::PRODUCER), -1, "a write lock needs write permission");
         assert_eq!(set_lock(libc::F_RDLCK, lock::PRODUCER), 0);
         let error = pipe.producer().unwrap_err();
         assert!(matches!(error, SetupError::RoleTaken { .. }), "{error:?}");
-        assert_eq!(consumer.peer(), shmpipe::Peer::NeverCame, "a reader's lock makes nobody live");
+        assert_eq!(
+            consumer.peer(),
+            shmpipe::Peer::NeverCame,
+            "a read lock does not make a producer look alive"
+        );
         assert_eq!(set_lock(libc::F_UNLCK, lock::PRODUCER), 0);
         let mut producer = pipe.producer().unwrap();
-        assert_eq!(set_lock(libc::F_RDLCK, lock::PRODUCER), -1, "nor does it take a role away");
+        assert_eq!(set_lock(libc::F_RDLCK, lock::PRODUCER), -1, "the producer holds its lock");
         producer.send(b"on").unwrap();
         assert_eq!(consumer.recv().unwrap().to_vec(), b"on");
-        // A death is told although a reader waits for the lock.
+        // A death is reported although a reader can lock the byte.
         drop(producer);
         let holder = end::producer(&place);
         consumer.wait_for_peer(Some(within(LONG))).unwrap();

@@ -1,4 +1,4 @@
-//! The page with the identity of the pipe, written to while it is used.
+//! The page with the identity of the pipe, rewritten while the pipe is in use.
 
 use crate::attacker::{Attacked, CAPACITY, MAX};
 use crate::words::meanwhile;
@@ -7,7 +7,7 @@ use shmpipe::{Options, Wait};
 use shmpipe_testing::backend::Backend;
 use shmpipe_testing::rng::Rng;
 
-/// What a pair does in some laps of the ring, byte for byte: positions, lengths, contents, errors.
+/// A record of all that a pair does in some laps of the ring: positions, lengths, contents, errors.
 fn course(attacked: &Attacked) -> Vec<String> {
     let (mut producer, mut consumer) = attacked.ends();
     let mut rng = Rng(6);
@@ -32,7 +32,7 @@ fn course(attacked: &Attacked) -> Vec<String> {
     course
 }
 
-/// Row 6: it was read once, when the pipe was opened.
+/// Row 6: the header is read once, when the pipe is opened.
 pub fn the_header_rewritten_while_in_use(backend: Backend) {
     let options = Options::new().wait(Wait::Block).schema(77);
     let undisturbed = course(&Attacked::with(backend, &options));
@@ -59,7 +59,7 @@ pub fn the_header_rewritten_while_in_use(backend: Backend) {
     }
     assert_eq!(undisturbed.len(), disturbed.len());
     assert_eq!(attacked.pipe.capacity(), CAPACITY);
-    // Whoever opens it now goes by what is there now.
+    // A later opener uses the current header.
     hostile.copy_from(0, &image[..512]);
     hostile.set(24, 2 * CAPACITY);
     let error = shmpipe::inspect(&attacked.place).unwrap_err();

@@ -1,4 +1,4 @@
-//! Watching a pipe whose words a hostile process writes.
+//! Inspecting a pipe whose words a hostile process writes.
 
 use crate::attacker::{Attacked, CAPACITY, RING, WRAP, edges, list_alone};
 use crate::words::meanwhile;
@@ -9,12 +9,12 @@ use shmpipe_testing::rng::Rng;
 use shmpipe_testing::within;
 use std::time::{Duration, Instant};
 
-/// What a watcher is told may be nonsense, and is told in good order: no word ends it, or keeps it.
+/// A snapshot may contain nonsense, but no word makes `inspect` panic, hang or return an unexpected error.
 pub fn inspecting_what_a_hostile_process_writes(backend: Backend) {
     let attacked = Attacked::new(backend);
     let hostile = &attacked.hostile;
     let image = attacked.image();
-    let look = |what: &dyn std::fmt::Debug| match inspect(&attacked.place) {
+    let try_inspect = |what: &dyn std::fmt::Debug| match inspect(&attacked.place) {
         Ok(seen) => {
             assert!(seen.used <= CAPACITY, "{what:?}: {} used", seen.used);
             assert!(!format!("{seen:?}").is_empty());
@@ -32,21 +32,21 @@ pub fn inspecting_what_a_hostile_process_writes(backend: Backend) {
         ) => {}
         Err(error) => panic!("{what:?}: {error:?}"),
     };
-    // Every word that is not zero in any pipe, and the first ones of the ring.
+    // Every word that can differ from zero, and the first words of the ring.
     for at in (8..168).chain(512..1200).step_by(8).chain([RING, RING + 8]) {
-        // Not all of them, since a look at all that a pipe is takes its time.
+        // Not all edges, since each inspection takes a while.
         for value in edges(hostile.get(at)).into_iter().step_by(31).chain([u64::MAX]) {
             hostile.set(at, value);
-            look(&(at, value));
+            try_inspect(&(at, value));
         }
         hostile.copy_from(at, &image[at..at + 8]);
     }
-    // Rings without an end.
+    // Endless rings.
     for word in [1, WRAP, 9, 2041] {
         (RING..RING + CAPACITY as usize).step_by(8).for_each(|at| hostile.set(at, word));
-        look(&word);
+        try_inspect(&word);
     }
-    // All of it at the same time, and while somebody looks.
+    // All words at once, during an inspection.
     let mut rng = Rng::of_this_run("watching");
     let scribble = || {
         for _ in 0..20 {
@@ -59,7 +59,7 @@ pub fn inspecting_what_a_hostile_process_writes(backend: Backend) {
     meanwhile(scribble, || {
         let until = within(Duration::from_millis(300));
         while Instant::now() < until {
-            look(&"scribbled");
+            try_inspect(&"scribbled");
         }
         (0..5).for_each(|_| drop(list_alone()));
     });

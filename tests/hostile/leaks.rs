@@ -1,23 +1,23 @@
-//! What the ring shows to whoever reads it past the library.
+//! What a process sees that reads the ring without the library.
 
 use crate::attacker::{Attacked, CAPACITY, MAX, RING};
 use shmpipe::Vectored;
 use shmpipe_testing::backend::Backend;
 
-/// Bytes that nobody has sent.
+/// A byte that is never sent.
 const SECRET: u8 = 0xA7;
 
 fn shown(attacked: &Attacked) -> bool {
     attacked.image()[RING..].contains(&SECRET)
 }
 
-/// Row 27: what stands behind a message in the sender's memory, and before it, does not come along, of any length and from any
-/// address; nor does what an earlier message has left where the padding of a later one is.
+/// Row 27: the sender's memory around a message does not reach the ring, for any length and address. The padding of a
+/// record does not show bytes of an earlier message.
 pub fn padding_shows_nothing_of_the_senders_memory(backend: Backend) {
     let attacked = Attacked::new(backend);
     let (mut producer, mut consumer) = attacked.ends();
     let mut memory = vec![SECRET; MAX as usize + 256];
-    // Not those whose header word looks the same.
+    // Except lengths whose header word contains that byte.
     let lengths = (0..300usize).chain([1000, 1023, 1500, 2033, 2039, 2040]);
     for length in lengths.filter(|length| (length + 1).to_le_bytes()[0] != SECRET) {
         for offset in [0, 1, 7, 8, 63, 100] {
@@ -40,7 +40,7 @@ pub fn padding_shows_nothing_of_the_senders_memory(backend: Backend) {
         }
         assert!(!shown(&attacked), "{length} bytes");
     }
-    // Old bytes everywhere, and short messages in their place.
+    // Short messages over the bytes of long ones.
     for (length, is_reserved) in (1..40usize).flat_map(|length| [(length, false), (length, true)]) {
         for _ in 0..10 {
             producer.send(&[2; 1000]).unwrap();
@@ -61,12 +61,12 @@ pub fn padding_shows_nothing_of_the_senders_memory(backend: Backend) {
     }
 }
 
-/// A reservation is shared memory from the start: what is written to it can be read by the peer, sent or not. What is never
-/// written is what the ring held before, and nothing of this process.
+/// A reservation is shared memory from the start: the peer can read what is written to it, sent or not. Bytes not written
+/// keep what the ring held before, and show nothing of this process.
 pub fn a_reservation_shows_only_what_was_written_to_it(backend: Backend) {
     let attacked = Attacked::new(backend);
     let (mut producer, mut consumer) = attacked.ends();
-    // Something on the stack and on the heap that could come along.
+    // Something on the stack and on the heap that could leak.
     let secret = std::hint::black_box(vec![SECRET; 4096]);
     producer.reserve(MAX as usize).unwrap().commit();
     assert_eq!(consumer.recv().unwrap().to_vec(), [0; MAX as usize]);
@@ -74,7 +74,7 @@ pub fn a_reservation_shows_only_what_was_written_to_it(backend: Backend) {
     assert_eq!(consumer.recv().unwrap().to_vec(), [0; 500]);
     drop(producer.reserve(700).unwrap());
     assert!(!shown(&attacked), "{}", secret.len());
-    // What is written is there, whatever becomes of it: the documentation says so.
+    // As documented, bytes written are visible even if the reservation is dropped.
     let mut space = producer.reserve(300).unwrap();
     space.write(100, &[SECRET; 50]);
     drop(space);

@@ -1,5 +1,5 @@
-//! Attacks on a pipe, one test each: whoever has the segment mapped writes what it likes, whoever may touch the kernel's objects
-//! does so. `docs/attacks.md` lists them, with the defence against each.
+//! Attacks on a pipe, one test each, by a process that has the segment mapped or may change the kernel's objects.
+//! `docs/attacks.md` lists them, with the defence against each.
 //!
 //! ```sh
 //! cargo test --test hostile                       # all of it
@@ -26,13 +26,13 @@ fn part() {
         ("end", end::play),
         ("stepped", steps::be_stepped),
         ("victim of a truncation", files::be_truncated),
-        ("looker", objects::look),
+        ("inspector", objects::look),
         ("dumped", roles::be_dumped),
         ("mover", roles::move_away),
     ]);
 }
 
-/// Each of the attacks on every kind of shared memory, or on those that are named.
+/// Runs each attack on every kind of shared memory, or on those listed.
 macro_rules! attacks {
     ($($topic:ident :: $test:ident $(on $($backend:ident)+)?;)*) => {
         $(attacks!(@one $topic $test $($($backend)+)?);)*
@@ -72,7 +72,7 @@ attacks! {
     header::the_header_rewritten_while_in_use;
     steps::a_call_takes_a_bounded_number_of_steps_whatever_is_written_between_them on sysv memfd;
     steps::a_claim_takes_a_bounded_number_of_steps_in_a_ring_full_of_records on sysv memfd;
-    // What the ring shows.
+    // What the ring reveals.
     leaks::padding_shows_nothing_of_the_senders_memory;
     leaks::a_reservation_shows_only_what_was_written_to_it;
     // Kernel objects.

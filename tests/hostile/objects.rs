@@ -1,4 +1,4 @@
-//! The kernel's objects behind a System V pipe, in the hands of somebody who may write to them, or of a stranger.
+//! The kernel's objects behind a System V pipe, changed by a process that may write to them, or created by another user.
 
 use crate::attacker::{CAPACITY, list_alone};
 use shmpipe::error::Distrust;
@@ -11,8 +11,8 @@ use shmpipe_testing::name::Name;
 use shmpipe_testing::process::{Line, Process};
 use shmpipe_testing::{A_WHILE, at_once, is_root, raw, within};
 
-/// Row 21: any value in any semaphore, the largest included, which nothing can be added to. A service is denied, with an error that
-/// says so; nothing that was sent is lost, and no call fails otherwise than by an error.
+/// Row 21: any value in any semaphore, including the largest, which cannot be incremented. Service is denied, with an error
+/// that says so. No message sent is lost, and each failure is an error.
 #[test]
 fn any_value_in_any_semaphore() {
     at_once(0..8, |number| {
@@ -26,7 +26,7 @@ fn any_value_in_any_semaphore() {
                 producer.send(&[7; 1000]).unwrap();
                 assert_eq!(consumer.recv().unwrap().to_vec(), [7; 1000], "{what}");
             }
-            // Ours, or nobody's, or the other one's.
+            // Our role is lost, or the peer's, or neither.
             let waited = consumer.recv_deadline(within(A_WHILE)).unwrap_err();
             let expected = match (number, value) {
                 (2, 0) => RecvTimeoutError::Lost(Lost::Role),
@@ -43,7 +43,7 @@ fn any_value_in_any_semaphore() {
             };
             assert_eq!(waited, Err(expected), "{what}");
             let _ = (inspect(&name).map(drop), list_alone());
-            // Who opens it now waits for the lock for some seconds, or is refused. One of them is enough.
+            // To open it now takes a lock timeout of some seconds, or fails. One such wait is enough.
             if number > 0 || value == 32_767 {
                 match Pipe::open(&name) {
                     Ok(_)
@@ -57,7 +57,7 @@ fn any_value_in_any_semaphore() {
                 }
             }
             drop((producer, consumer, pipe));
-            // Nobody else is there, and it is as good as new, or goes by force.
+            // With no user left the pipe works again, or is removed by force.
             raw::set_semaphore(name.set().unwrap(), number, 0);
             match number {
                 3.. => drop(unlink_force(&name)),
@@ -67,8 +67,8 @@ fn any_value_in_any_semaphore() {
     });
 }
 
-/// Row 16: a stranger's set under our key, made when ours was lost and never to be unlocked again, keeps us from nothing but
-/// the roles.
+/// Row 16: another user's set under our key, created after ours was lost and locked forever, denies the roles and nothing
+/// else.
 #[test]
 fn another_users_set_does_not_block_removal_of_our_segment() {
     if !is_root("another_users_set_does_not_block_removal_of_our_segment") {
@@ -77,19 +77,19 @@ fn another_users_set_does_not_block_removal_of_our_segment() {
     let name = Name::new();
     drop(Options::new().capacity(CAPACITY).create(&name).unwrap());
     raw::remove_set(name.set().unwrap());
-    let mut stranger = end::nobody();
-    assert_eq!(stranger.ask(format!("make_set {} 8", name.key())), "made");
+    let mut other = end::nobody();
+    assert_eq!(other.ask(format!("make_set {} 8", name.key())), "made");
     let set = name.set().unwrap();
     raw::set_semaphore(set, 0, 1);
     let error = Pipe::open(&name).unwrap_err();
     assert!(matches!(error, SetupError::Untrusted(Distrust::Owner { uid: NOBODY, .. })), "{error:?}");
     unlink(&name).unwrap();
     assert_eq!(name.segment(), None);
-    // Nor is a stranger's set ours to remove.
+    // The other user's set stays.
     assert_eq!(name.set(), Some(set));
 }
 
-/// Row 17: a set that anybody may write to lets anybody take roles away, whoever may write to the segment.
+/// Row 17: a world-writable set lets any process free roles, even one that may not write to the segment.
 #[test]
 fn a_world_writable_set() {
     let name = Name::new();
@@ -104,8 +104,8 @@ fn a_world_writable_set() {
     Options::new().mode(0o602).open(&name).unwrap();
 }
 
-/// Somebody is attached who has not entered through the set, and might use a role. Claims wait for a second, since it may be
-/// somebody who only takes a look, and fail then: not defended, as a service goes. What is claimed stays so.
+/// A process is attached that is not registered in the set, and might use a role. A claim waits for a second, since that
+/// process may only inspect the pipe, and then fails: service is not defended. Held roles stay held.
 #[test]
 fn an_unaccounted_attachment() {
     let name = Name::new();
@@ -113,12 +113,12 @@ fn an_unaccounted_attachment() {
     let mut consumer = pipe.consumer().unwrap();
     let attached = raw::Attached::unaccounted(name.segment().unwrap());
     let error = pipe.producer().unwrap_err();
-    // And of those who look just now.
+    // `attached` may also count processes that inspect the pipe just now.
     assert!(matches!(error, SetupError::Unaccounted { attached: 1.., .. }), "{error:?}");
-    assert_eq!(raw::semaphore(name.set().unwrap(), 1), 0, "given back");
+    assert_eq!(raw::semaphore(name.set().unwrap(), 1), 0, "the claim was undone");
     let error = consumer.recv_deadline(within(A_WHILE)).unwrap_err();
     assert_eq!(error, RecvTimeoutError::TimedOut, "the consumer holds its role");
-    // Who goes in time is waited for.
+    // The claim succeeds if that process detaches in time.
     std::thread::scope(|scope| {
         scope.spawn(|| {
             std::thread::sleep(A_WHILE);
@@ -130,7 +130,7 @@ fn an_unaccounted_attachment() {
     });
 }
 
-/// Looks at a pipe, and opens it.
+/// Inspects a pipe, and opens it.
 pub fn look(mut line: Line) {
     let address = line.words[0].clone();
     line.say(format!("{:?}", inspect(address.as_str()).map(drop)));
@@ -139,7 +139,7 @@ pub fn look(mut line: Line) {
     line.say(format!("{:?}", Pipe::open_or_create(address.as_str()).map(drop)));
 }
 
-/// A segment of huge pages of which there are none: the first look at it would be a SIGBUS.
+/// A segment of huge pages when the pool is empty: the first access would be a SIGBUS.
 #[test]
 fn a_segment_without_backing_memory() {
     const NO_RESERVE: i32 = 0o10_000;
@@ -150,13 +150,13 @@ fn a_segment_without_backing_memory() {
     let free = std::fs::read_to_string("/proc/meminfo").unwrap();
     let has_pages = !free.lines().any(|line| line.split_whitespace().eq(["HugePages_Free:", "0"]));
     if segment == -1 || has_pages {
-        eprintln!("a_segment_without_backing_memory: left out, since it cannot be made here");
+        eprintln!("a_segment_without_backing_memory: skipped, since it cannot be created here");
         return;
     }
-    let mut looker = Process::start("looker", &[name.as_str()]);
+    let mut inspector = Process::start("inspector", &[name.as_str()]);
     for _ in 0..4 {
-        let said = looker.hear();
-        assert!(said.starts_with("Err(Damaged(Unbacked") || said == "Ok(())", "{said}");
+        let result = inspector.hear();
+        assert!(result.starts_with("Err(Damaged(Unbacked") || result == "Ok(())", "{result}");
     }
-    looker.end();
+    inspector.end();
 }

@@ -1,4 +1,4 @@
-//! Holders of a role who lose it, or keep it, in ways that nobody told the other side about.
+//! Holders that lose or keep a role without the other side being notified.
 
 use crate::attacker::{small, soon};
 use shmpipe::{Lost, Peer, Pipe, Producer, SendTimeoutError, SetupError, Wait, inspect};
@@ -11,8 +11,8 @@ fn fill(producer: &mut Producer) {
     while producer.try_send(&[0; 100]).is_ok() {}
 }
 
-/// Row 21: whoever may write to the set can free a role. Who held it finds out when it waits, also after somebody else has claimed it
-/// in good faith, so that the semaphore looks as it did.
+/// Row 21: a process that may write to the set can free a role. Its holder notices when it waits, even after another process
+/// claimed the role in good faith, so that the semaphore has its old value again.
 pub fn a_held_role_freed_and_claimed_by_another_process(backend: Backend) {
     for wait in [Wait::Block, Wait::Spin] {
         let place = backend.place();
@@ -22,12 +22,12 @@ pub fn a_held_role_freed_and_claimed_by_another_process(backend: Backend) {
         let mut second = end::producer(&place);
         fill(&mut first);
         assert_eq!(first.send_deadline(&[0; 100], soon()), Err(SendTimeoutError::Lost(Lost::Role)));
-        // The other one holds it, and goes on.
+        // The second holder continues.
         assert!(second.ask("fill").starts_with("full after"));
         assert_eq!(second.ask("send more 250"), "TimedOut");
         drop(first);
-        assert!(matches!(pipe.producer().unwrap_err(), SetupError::RoleTaken { .. }), "that of the second");
-        // Nor does one that has lost its role close the side that is another's now.
+        assert!(matches!(pipe.producer().unwrap_err(), SetupError::RoleTaken { .. }), "the second holds it");
+        // An endpoint that lost its role does not close the side of its successor.
         assert_eq!(inspect(&place).unwrap().producer.peer, Peer::Open);
 
         let place = backend.place();
@@ -42,14 +42,14 @@ pub fn a_held_role_freed_and_claimed_by_another_process(backend: Backend) {
     }
 }
 
-/// Takes a role and takes it along.
+/// Claims a role, and leaves its IPC namespace on command.
 pub fn move_away(mut line: Line) {
     let [address, role] = line.words.clone().try_into().unwrap();
-    // With a second thread, the kernel would free the role when that ends too.
+    // In a child with a single thread: with a second one, the kernel would free the role when that ends, too.
     // SAFETY: the child uses the heap, which glibc keeps usable across fork.
     let child = unsafe { libc::fork() };
     if child != 0 {
-        // SAFETY: a null pointer, for a status that nobody wants.
+        // SAFETY: the pointer is null, since the status is not needed.
         unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
         return;
     }
@@ -87,7 +87,7 @@ pub fn move_away(mut line: Line) {
     }
 }
 
-/// `unshare(CLONE_NEWIPC)`: the kernel frees the role and leaves the mapping, so that its holder could go on beside a successor.
+/// `unshare(CLONE_NEWIPC)`: the kernel frees the role and leaves the mapping, so the holder could continue beside a successor.
 pub fn a_holder_that_moves_to_another_ipc_namespace(backend: Backend) {
     for role in ["producer", "consumer"] {
         let place = backend.place();
@@ -95,7 +95,7 @@ pub fn a_holder_that_moves_to_another_ipc_namespace(backend: Backend) {
         let mut holder = Process::start("mover", &[place.as_str(), role]);
         assert_eq!(holder.hear(), "claimed");
         if holder.ask("move") != "moved" {
-            eprintln!("a_holder_that_moves_to_another_ipc_namespace: left out, since it is not allowed");
+            eprintln!("a_holder_that_moves_to_another_ipc_namespace: skipped, since it is not allowed");
             return;
         }
         let semaphore = if role == "producer" { 1 } else { 2 };
@@ -105,19 +105,19 @@ pub fn a_holder_that_moves_to_another_ipc_namespace(backend: Backend) {
             "producer" => pipe.producer().map(drop),
             _ => pipe.consumer().map(drop),
         };
-        // It still writes, or reads, and so nobody takes its place, or any.
+        // It can still write or read, so both roles are refused.
         let error = claim().unwrap_err();
         assert!(matches!(error, SetupError::Unaccounted { attached: 1.., .. }), "{error:?}");
         assert_eq!(raw::semaphore(place.set().unwrap(), semaphore), 0, "given back");
-        // It finds out when it waits.
+        // It notices when it waits.
         assert_eq!(holder.ask("wait"), "Err(Lost(Removed))");
         holder.kill();
-        until("an end of its child", || claim().is_ok());
+        until("the end of its child", || claim().is_ok());
     }
 }
 
-/// `exec` keeps a semaphore and drops the mapping: until the program ends the kernel says that the role is held. A lock on a byte is
-/// gone with the mapping.
+/// `exec` keeps a semaphore and drops the mapping: the kernel reports the role as held until the program ends. The lock on a
+/// byte ends with the mapping.
 pub fn a_holder_that_calls_exec(backend: Backend) {
     let place = backend.place();
     let pipe = place.create(&small()).unwrap();
@@ -125,11 +125,11 @@ pub fn a_holder_that_calls_exec(backend: Backend) {
     let mut holder = end::producer(&place);
     holder.say("exec 60");
     let comm = format!("/proc/{}/comm", holder.pid());
-    until("another program", || fs::read_to_string(&comm).unwrap().trim() == "sleep");
+    until("the other program", || fs::read_to_string(&comm).unwrap().trim() == "sleep");
     if place.set().is_some() {
         let newcomer = Pipe::open(&place).unwrap();
         let error = consumer.recv_deadline(within(shmpipe_testing::A_WHILE)).unwrap_err();
-        assert_eq!(error, shmpipe::RecvTimeoutError::TimedOut, "nobody knows yet");
+        assert_eq!(error, shmpipe::RecvTimeoutError::TimedOut, "not noticed yet");
         let error = newcomer.producer().unwrap_err();
         assert!(matches!(error, SetupError::RoleTaken { pid, .. } if pid == Some(holder.pid())), "{error:?}");
         holder.kill();
@@ -138,7 +138,7 @@ pub fn a_holder_that_calls_exec(backend: Backend) {
     drop(pipe.producer().unwrap());
 }
 
-/// One that is stopped may go on: it keeps its role, for as long as it takes.
+/// A stopped process may continue later, and keeps its role until then.
 pub fn a_holder_that_is_stopped(backend: Backend) {
     let place = backend.place();
     let pipe = place.create(&small()).unwrap();
@@ -157,10 +157,10 @@ pub fn a_holder_that_is_stopped(backend: Backend) {
     assert_eq!(consumer.recv().unwrap().to_vec(), b"on");
 }
 
-/// Bytes of memory of the one that dumps core.
+/// The memory of the process that dumps core, in bytes.
 const LARGE: usize = 64 << 20;
 
-/// Takes the producer's role and dies of a signal that writes all of its memory to a file.
+/// Claims the producer's role and dies of a signal that writes all of its memory to a file.
 pub fn be_dumped(mut line: Line) {
     let [address, directory] = line.words.clone().try_into().unwrap();
     std::env::set_current_dir(directory).unwrap();
@@ -182,7 +182,7 @@ pub fn be_dumped(mut line: Line) {
     }
 }
 
-/// A core dump shows the memory of a process that still has it: the role is freed when all of it is written, and not before.
+/// During a core dump the process still has its memory: the role is free only when the whole dump is written.
 pub fn a_holder_that_dumps_core(backend: Backend) {
     let place = backend.place();
     let pipe = place.create(&small()).unwrap();
@@ -192,7 +192,7 @@ pub fn a_holder_that_dumps_core(backend: Backend) {
     let mut holder = Process::start("dumped", &[place.as_str(), directory.to_str().unwrap()]);
     if holder.hear() != "claimed" {
         eprintln!(
-            "a_holder_that_dumps_core: left out, since core files are not written to the directory here"
+            "a_holder_that_dumps_core: skipped, since core files are not written to the directory here"
         );
         return;
     }
@@ -200,7 +200,7 @@ pub fn a_holder_that_dumps_core(backend: Backend) {
     assert_eq!(consumer.recv_deadline(within(LONG)).unwrap_err(), shmpipe::RecvTimeoutError::PeerDied);
     let core = fs::read_dir(&directory).unwrap().next().expect("a core file").unwrap();
     let bytes = core.metadata().unwrap().len();
-    assert!(bytes >= LARGE as u64, "told when {bytes} bytes of the core were written");
+    assert!(bytes >= LARGE as u64, "reported when {bytes} bytes of the core were written");
     fs::remove_dir_all(&directory).unwrap();
     drop(pipe.producer().unwrap());
 }

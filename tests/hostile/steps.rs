@@ -1,5 +1,5 @@
-//! A victim under ptrace, one instruction at a time, and between any two of them whatever a hostile process likes to write: a call
-//! takes a bounded number of steps all the same. No clock is looked at.
+//! A victim runs under ptrace, one instruction at a time, and a hostile process writes between any two of them. Each call
+//! still takes a bounded number of steps. The test reads no clock.
 
 use crate::attacker::{
     Attacked, CAPACITY, CONSUMER, EVENT_COUNT, HEAD, PRODUCER, RING, STATE, TAIL, WAITER_EPOCH,
@@ -12,11 +12,11 @@ use shmpipe_testing::raw::Attached;
 use shmpipe_testing::rng::Rng;
 use shmpipe_testing::traced::{Traced, be_traced, mark, share_a_core};
 
-/// Instructions of one call, as far as this is built without optimisation, errors put into words and all. The longest honest call
-/// here takes a fifth of it.
+/// The most instructions of one call in an unoptimised build, including the formatting of errors. The longest call without
+/// an attack takes a fifth of that.
 const STEPS: u32 = 10_000;
 
-/// The victim: does one thing after the other, each between two marks.
+/// The victim: runs each command between two marks.
 pub fn be_stepped(mut line: Line) {
     let pipe = Options::new().wait(Wait::Spin).open(line.words[0].as_str()).unwrap();
     let mut producer = None;
@@ -61,7 +61,7 @@ fn done(well: bool) -> String {
     well.to_string()
 }
 
-/// Copies what is there to memory of its length, and leaves it there.
+/// Copies the message to memory of exactly its length, and requeues it.
 fn copy(consumer: &mut Consumer) -> String {
     let mut to = [0xEE; 100];
     let Ok(message) = consumer.try_recv() else { return done(false) };
@@ -72,14 +72,14 @@ fn copy(consumer: &mut Consumer) -> String {
     let copied = message.copy_to(exactly);
     let is_whole = to[length] == 0xEE && copied == Ok(length);
     message.requeue();
-    format!("{length} bytes, {}", if is_whole { "as said" } else { "and not as said" })
+    format!("{length} bytes, {}", if is_whole { "intact" } else { "damaged" })
 }
 
-/// What is written between two instructions.
+/// The writes between two instructions.
 type Attack = fn(&Attached, &mut Rng);
 
-/// A new claim, a new sleep, a new wish, another message.
-fn goes_on(hostile: &Attached, rng: &mut Rng) {
+/// A new claim, a new sleep, a new wake threshold, another message.
+fn advances(hostile: &Attached, rng: &mut Rng) {
     for side in [PRODUCER, CONSUMER] {
         hostile.set(side + STATE, hostile.get(side + STATE).wrapping_add(4) | 1);
         hostile.set_u32(side + EVENT_COUNT, rng.word() as u32);
@@ -90,7 +90,7 @@ fn goes_on(hostile: &Attached, rng: &mut Rng) {
     hostile.set(TAIL, hostile.get(TAIL).wrapping_add(8));
 }
 
-/// Nothing, something, a wrap, in turn.
+/// No record, a record, a wrap, at random.
 fn changes_its_mind(hostile: &Attached, rng: &mut Rng) {
     for at in 0..4 {
         hostile.set(RING + 8 * at, [0, 1, 109, WRAP, 0, 2][rng.below(6) as usize]);
@@ -107,11 +107,14 @@ fn writes_anything(hostile: &Attached, rng: &mut Rng) {
     }
 }
 
-/// Rows 7 and 8: endless work, and a livelock in which the other side is always one step ahead.
+/// Rows 7 and 8: endless work, and a livelock in which the peer is always one step ahead.
 pub fn a_call_takes_a_bounded_number_of_steps_whatever_is_written_between_them(backend: Backend) {
     share_a_core();
-    let attacks: [(&str, Attack); 3] =
-        [("goes on", goes_on), ("changes its mind", changes_its_mind), ("writes anything", writes_anything)];
+    let attacks: [(&str, Attack); 3] = [
+        ("advances", advances),
+        ("changes its mind", changes_its_mind),
+        ("writes anything", writes_anything),
+    ];
     let attacked = Attacked::new(backend);
     drop(attacked.ends());
     let image = attacked.image();
@@ -126,7 +129,7 @@ pub fn a_call_takes_a_bounded_number_of_steps_whatever_is_written_between_them(b
             let Some(mut victim) = Traced::start("stepped", &[attacked.place.as_str()]) else { return };
             for call in calls {
                 victim.prepare(call);
-                // A claim asks the kernel for this and that, and is looked at by itself.
+                // A claim makes system calls. The next test counts its steps.
                 if ["producer", "consumer"].contains(&call) {
                     assert_eq!(victim.finish(), "true");
                     continue;
@@ -135,7 +138,7 @@ pub fn a_call_takes_a_bounded_number_of_steps_whatever_is_written_between_them(b
                 while victim.step() {
                     attack(&attacked.hostile, &mut rng);
                     steps += 1;
-                    assert!(steps < STEPS, "{call}, and a peer that {name}");
+                    assert!(steps < STEPS, "{call}, with a peer that {name}");
                 }
                 longest = longest.max(steps);
                 victim.result();
@@ -145,7 +148,7 @@ pub fn a_call_takes_a_bounded_number_of_steps_whatever_is_written_between_them(b
     eprintln!("{backend:?}: at most {longest} instructions");
 }
 
-/// A claim walks over what there is once, however it looks and however it grows meanwhile.
+/// A claim walks over the ring once, whatever it contains and however it grows meanwhile.
 pub fn a_claim_takes_a_bounded_number_of_steps_in_a_ring_full_of_records(backend: Backend) {
     share_a_core();
     let attacked = Attacked::new(backend);
@@ -155,11 +158,11 @@ pub fn a_claim_takes_a_bounded_number_of_steps_in_a_ring_full_of_records(backend
     let mut rng = Rng(8);
     let mut steps = 0;
     while victim.step() {
-        // The position stays, or the claim would find the end of the ring by luck.
+        // The read position stays, since a new one could end the walk by chance.
         attacked.hostile.set(CONSUMER + STATE, rng.word());
         attacked.hostile.set(RING + 64 * rng.below(CAPACITY / 64) as usize, 57);
         steps += 1;
-        assert!(steps < 10 * STEPS, "on the way for ever");
+        assert!(steps < 10 * STEPS, "an endless walk");
     }
     eprintln!("{backend:?}: {steps} instructions for {} records", CAPACITY / 64);
     assert_eq!(victim.result(), "false", "it is corrupt");

@@ -1,4 +1,4 @@
-//! Words of the header and of the ring that hold whatever a hostile process has put there.
+//! Words of the header and of the ring with values that a hostile process wrote.
 
 use crate::attacker::{
     Attacked, CAPACITY, CONSUMED, CONSUMER, EVENT_COUNT, HEAD, MAX, PRODUCED, PRODUCER, REPORTED, RING,
@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A word that changes while a pipe is used, or a half of one.
+/// A word, or half a word, that changes while a pipe is in use.
 #[derive(Clone, Copy, Debug)]
 enum Word {
     Whole(usize),
@@ -58,48 +58,50 @@ impl Word {
     }
 }
 
-/// Every way to send. All of them return, and say the same of a pipe that is corrupt.
+/// Every way to send. Each call returns, with the same error once the pipe is corrupt.
 fn use_producer(producer: &mut Producer, what: &dyn Fn() -> String) {
     let mut corrupt = None;
-    let mut said = |result: Result<(), AnySendError>| {
+    let mut check_result = |result: Result<(), AnySendError>| {
         match result {
-            Ok(()) => assert_eq!(corrupt, None, "{}: poison is for good", what()),
+            Ok(()) => assert_eq!(corrupt, None, "{}: poison is permanent", what()),
             Err(error @ AnySendError::Corrupt(_)) => {
-                assert_eq!(*corrupt.get_or_insert(error), error, "{}: and says the same", what());
+                assert_eq!(*corrupt.get_or_insert(error), error, "{}: the same error each time", what());
             }
             Err(
                 AnySendError::Full | AnySendError::TimedOut | AnySendError::Closed | AnySendError::PeerDied,
             ) => {}
-            // Its own state is somebody else's.
+            // Its own state belongs to another claim.
             Err(AnySendError::Lost(Lost::Role)) => {}
             Err(error) => panic!("{}: {error:?}", what()),
         };
     };
     for _ in 0..2 {
         let free = producer.free();
-        said(free.map(|free| assert!(free <= CAPACITY, "{}: {free} free", what())).map_err(Into::into));
-        said(producer.try_send(&[1; 100]).map(drop).map_err(Into::into));
+        check_result(
+            free.map(|free| assert!(free <= CAPACITY, "{}: {free} free", what())).map_err(Into::into),
+        );
+        check_result(producer.try_send(&[1; 100]).map(drop).map_err(Into::into));
         let reserved = producer.try_reserve(MAX as usize).map(|space| space.commit_len(9));
-        said(reserved.map(drop).map_err(Into::into));
-        // A push waits for as long as it takes, so only where there is room.
+        check_result(reserved.map(drop).map_err(Into::into));
+        // `push` waits without a limit, so only when there is space.
         if producer.free().is_ok_and(|free| free > 2 * MAX) {
             let mut batch = producer.batch();
             let pushed = batch.push(&[2; 30]).and_then(|_| batch.push(&[3; 500]));
             batch.commit();
-            said(pushed.map(drop).map_err(Into::into));
+            check_result(pushed.map(drop).map_err(Into::into));
         }
         let _ = producer.peer();
-        said(producer.send_deadline(&[4; 1000], Instant::now()).map(drop).map_err(Into::into));
+        check_result(producer.send_deadline(&[4; 1000], Instant::now()).map(drop).map_err(Into::into));
     }
 }
 
 /// Every way to receive.
 fn use_consumer(consumer: &mut Consumer, what: &dyn Fn() -> String) {
     let mut corrupt = None;
-    let mut said = |result: Result<(), AnyRecvError>| match result {
-        Ok(()) => assert_eq!(corrupt, None, "{}: poison is for good", what()),
+    let mut check_result = |result: Result<(), AnyRecvError>| match result {
+        Ok(()) => assert_eq!(corrupt, None, "{}: poison is permanent", what()),
         Err(error @ AnyRecvError::Corrupt(_)) => {
-            assert_eq!(*corrupt.get_or_insert(error), error, "{}: and says the same", what());
+            assert_eq!(*corrupt.get_or_insert(error), error, "{}: the same error each time", what());
         }
         Err(AnyRecvError::Empty | AnyRecvError::TimedOut | AnyRecvError::Closed | AnyRecvError::PeerDied) => {
         }
@@ -107,7 +109,7 @@ fn use_consumer(consumer: &mut Consumer, what: &dyn Fn() -> String) {
         Err(error) => panic!("{}: {error:?}", what()),
     };
     for _ in 0..2 {
-        said(consumer.try_recv().map(|message| check(&message)).map_err(Into::into));
+        check_result(consumer.try_recv().map(|message| check(&message)).map_err(Into::into));
         let mut drain = consumer.drain(usize::MAX);
         let drained = loop {
             match drain.next() {
@@ -119,28 +121,30 @@ fn use_consumer(consumer: &mut Consumer, what: &dyn Fn() -> String) {
         assert!(drain.taken() as u64 <= CAPACITY / 8, "{}: {} taken", what(), drain.taken());
         drop(drain);
         if drained.is_err() {
-            said(drained);
+            check_result(drained);
         }
         let _ = consumer.peer();
-        said(consumer.recv_deadline(Instant::now()).map(|message| check(&message)).map_err(Into::into));
+        check_result(
+            consumer.recv_deadline(Instant::now()).map(|message| check(&message)).map_err(Into::into),
+        );
     }
 }
 
-/// A record is copied to memory of its length and not a byte further.
+/// A record is copied to memory of its length, and no byte after it is written.
 fn check(record: &shmpipe::Record<'_>) {
     let length = record.len();
     assert!(length as u64 <= MAX, "{length} bytes");
     let mut to = [0xEE; MAX as usize + 64];
     assert_eq!(record.copy_to(&mut to[..length]), Ok(length));
-    assert!(to[length..].iter().all(|&byte| byte == 0xEE), "written behind the {length} bytes asked for");
+    assert!(to[length..].iter().all(|&byte| byte == 0xEE), "written after the {length} bytes requested");
     assert_eq!(record.to_vec().len(), length);
 }
 
-/// Rows 1 and 2 of the table, and the words of sleeping, of ends and of watchers beside them.
+/// Rows 1 and 2 of the table, and the words for sleeping, for close and death, and for statistics.
 pub fn any_edge_value_in_any_word_of_the_header(backend: Backend) {
     let attacked = Attacked::with(backend, &Options::new().wait(Wait::Spin));
     let (mut producer, mut consumer) = attacked.ends();
-    // Some laps on, with something in the ring.
+    // Some laps later, with messages in the ring.
     for _ in 0..30 {
         producer.send(&[7; 500]).unwrap();
         consumer.recv().unwrap().release();
@@ -151,9 +155,9 @@ pub fn any_edge_value_in_any_word_of_the_header(backend: Backend) {
     for word in words() {
         for value in edges(word.value(&attacked)) {
             for victim in [PRODUCER, CONSUMER] {
-                let what = || format!("{value:#x} in {word:?}, and {victim} goes on");
+                let what = || format!("{value:#x} in {word:?}, and {victim} continues");
                 attacked.hostile.copy_from(0, &image);
-                // Before the claim, and after it.
+                // Written after the claim, and before it.
                 for claims_first in [true, false] {
                     if !claims_first {
                         word.set(&attacked, value);
@@ -182,19 +186,19 @@ pub fn any_edge_value_in_any_word_of_the_header(backend: Backend) {
                         before[bytes.clone()].fill(0);
                         after[bytes].fill(0);
                     }
-                    assert!(before == after, "{}: written to words of others", what());
+                    assert!(before == after, "{}: wrote words it does not own", what());
                 }
             }
         }
     }
 }
 
-/// Row 3: lengths of nothing, of too much, and across the end of the ring, at every place of it.
+/// Row 3: lengths of 0, too large, and across the end of the ring, at every offset.
 pub fn any_length_at_any_record(backend: Backend) {
     let attacked = Attacked::new(backend);
     let (mut producer, mut consumer) = attacked.ends();
     let mut at = 0u64;
-    // In steps that meet every index once.
+    // Visits every index once.
     for _ in 0..CAPACITY / 8 {
         let index = at % CAPACITY;
         let to_end = CAPACITY - index;
@@ -221,7 +225,7 @@ pub fn any_length_at_any_record(backend: Backend) {
             }
         }
         attacked.hostile.set(RING + index as usize, 0);
-        // The next place.
+        // The next index.
         producer.send(b"").unwrap();
         consumer.recv().unwrap().release();
         at += 8;
@@ -241,23 +245,23 @@ fn successor_of(producer: Producer, pipe: &Pipe) -> Producer {
     pipe.producer().unwrap()
 }
 
-/// Row 7: a wrap that leads to a wrap, to nothing, or to itself, at every place of the ring.
+/// Row 7: a wrap that leads to a wrap, to no record, or to itself, at every offset.
 pub fn a_chain_of_wraps(backend: Backend) {
     let attacked = Attacked::new(backend);
     let (mut producer, mut consumer) = attacked.ends();
     for at in 0..CAPACITY / 8 {
         let index = RING + 8 * at as usize;
-        // All of them.
+        // Every word is a wrap.
         (RING..RING + CAPACITY as usize).step_by(8).for_each(|word| attacked.hostile.set(word, WRAP));
         let error = consumer.try_recv().unwrap_err();
         let TryRecvError::Corrupt(corruption) = error else { panic!("{at}: {error:?}") };
         assert_eq!((corruption.word(), corruption.found()), ("record header", WRAP), "{at}");
         drop(consumer);
-        // Nor does a producer that takes over follow them.
+        // The next producer does not follow them either.
         drop(producer);
         assert!(attacked.pipe.producer().is_err(), "{at}");
         (RING..RING + CAPACITY as usize).step_by(8).for_each(|word| attacked.hostile.set(word, 0));
-        // A wrap to where nothing is.
+        // A wrap to no record.
         attacked.hostile.set(index, WRAP);
         consumer = attacked.pipe.consumer().unwrap();
         assert!(matches!(consumer.try_recv().unwrap_err(), TryRecvError::Corrupt(_)), "{at}");
@@ -269,7 +273,7 @@ pub fn a_chain_of_wraps(backend: Backend) {
     }
 }
 
-/// Row 8: what never ends is taken in pieces: a call takes one message, a drain no more than the ring holds.
+/// Row 8: an endless stream is received in pieces: one message per call, and at most one ring per drain.
 pub fn a_stream_that_never_ends(backend: Backend) {
     let attacked = Attacked::new(backend);
     (0..CAPACITY as usize).step_by(8).for_each(|at| attacked.hostile.set(RING + at, 1));
@@ -285,19 +289,19 @@ pub fn a_stream_that_never_ends(backend: Backend) {
         }
         assert!(taken < CAPACITY / 8, "{taken} records in a ring of {CAPACITY} bytes");
         drop(drain);
-        // So that the next one finds nothing wrong.
+        // The next consumer finds consistent positions.
         attacked.hostile.set(TAIL, attacked.hostile.get(HEAD));
         consumer = successor(consumer, &attacked.pipe);
     }
     drop(consumer);
-    // A claim goes through what is there once, and finds that it is too much.
+    // A claim walks over the ring once, and finds too many records.
     assert!(attacked.pipe.producer().is_err());
 }
 
-/// Runs `attack` over and over in a thread of its own while `body` runs.
+/// Repeats `attack` in another thread while `body` runs.
 pub fn meanwhile<T>(attack: impl FnMut() + Send, body: impl FnOnce() -> T) -> T {
-    struct StopAtEnd<'a>(&'a AtomicBool);
-    impl Drop for StopAtEnd<'_> {
+    struct EndOnDrop<'a>(&'a AtomicBool);
+    impl Drop for EndOnDrop<'_> {
         fn drop(&mut self) {
             self.0.store(true, Ordering::Relaxed);
         }
@@ -305,7 +309,7 @@ pub fn meanwhile<T>(attack: impl FnMut() + Send, body: impl FnOnce() -> T) -> T 
     let is_over = AtomicBool::new(false);
     let mut attack = attack;
     thread::scope(|scope| {
-        let _stop = StopAtEnd(&is_over);
+        let _end = EndOnDrop(&is_over);
         let over = &is_over;
         scope.spawn(move || {
             while !over.load(Ordering::Relaxed) {
@@ -316,20 +320,20 @@ pub fn meanwhile<T>(attack: impl FnMut() + Send, body: impl FnOnce() -> T) -> T 
     })
 }
 
-/// Row 23: a peer that always says that it is going to sleep costs a system call per message, one that rings all the time costs
-/// our sleep. Neither loses a message, ends a wait early or makes one longer.
+/// Row 23: a peer that always announces a sleep costs a system call per message. A peer that always notifies keeps us awake.
+/// Neither loses a message, or ends a wait early or late.
 pub fn wake_words_that_are_always_set_or_always_changing(backend: Backend) {
     for mode in [WakeMode::Membarrier, WakeMode::Fence] {
         let attacked = Attacked::with(backend, &Options::new().wait(Wait::Block).wake_mode(mode));
         let (mut producer, mut consumer) = attacked.ends();
-        let mut ticket = 1u32;
+        let mut epoch = 1u32;
         let hostile = &attacked.hostile;
         let spam = || {
-            ticket = ticket.wrapping_add(2);
+            epoch = epoch.wrapping_add(2);
             for side in [PRODUCER, CONSUMER] {
-                hostile.set_u32(side + WAITER_EPOCH, ticket);
-                hostile.set_u32(side + EVENT_COUNT, ticket);
-                hostile.set(side + WAKE_THRESHOLD, u64::from(ticket) << 40);
+                hostile.set_u32(side + WAITER_EPOCH, epoch);
+                hostile.set_u32(side + EVENT_COUNT, epoch);
+                hostile.set(side + WAKE_THRESHOLD, u64::from(epoch) << 40);
             }
         };
         meanwhile(spam, || {
@@ -350,7 +354,7 @@ pub fn wake_words_that_are_always_set_or_always_changing(backend: Backend) {
     }
 }
 
-/// A sleeper whose peer neither rings nor wakes looks by itself.
+/// A sleeper finds a message even if its peer never notifies or wakes it.
 pub fn a_peer_that_never_wakes(backend: Backend) {
     let attacked = Attacked::with(backend, &Options::new().wait(Wait::Block));
     let mut consumer = attacked.pipe.consumer().unwrap();
@@ -360,12 +364,12 @@ pub fn a_peer_that_never_wakes(backend: Backend) {
             (message, consumer)
         });
         thread::sleep(A_WHILE);
-        // The producer of somebody else: a message, and no word about it.
+        // A message of a foreign producer, without a notification.
         attacked.hostile.set(RING + 8, u64::from_le_bytes(*b"silently"));
         attacked.hostile.set(RING, 9);
         let (message, consumer) = received.join().unwrap();
         assert_eq!(message, b"silently");
-        assert_eq!(attacked.hostile.get(PRODUCER + EVENT_COUNT) as u32, 0, "nobody has rung");
+        assert_eq!(attacked.hostile.get(PRODUCER + EVENT_COUNT) as u32, 0, "there was no notification");
         drop(consumer);
     });
 }

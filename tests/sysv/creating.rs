@@ -1,6 +1,6 @@
-//! Half-made pipes and how they are mended, the lock under which they are made, and the limits of the system.
+//! Incomplete pipes and their repair, the lock under which pipes are created, and the limits of the system.
 
-use crate::is_good;
+use crate::check;
 use shmpipe::error::{Damage, Shortage};
 use shmpipe::{Options, Pipe, SetupError, inspect, unlink};
 use shmpipe_testing::end;
@@ -13,9 +13,9 @@ use shmpipe_testing::raw::{self, Attached};
 use std::thread;
 use std::time::Duration;
 
-/// What is left of a creator that died, by the steps it had done. We are the creator, since a process that died and one
-/// that does not hold the lock are the same to the one that finds it.
-fn died_after(name: &Name, steps: i32) {
+/// Leaves what a creator leaves that dies after this many steps. This process is the creator: a process that finds the leftovers
+/// cannot distinguish a dead process from one that does not hold the lock.
+fn leave_incomplete(name: &Name, steps: i32) {
     let set = raw::make_set(name.key(), 8);
     if steps >= 1 {
         raw::set_semaphore(set, STAGE, CREATING.into());
@@ -26,7 +26,7 @@ fn died_after(name: &Name, steps: i32) {
     if steps >= 3 {
         let segment = Attached::new(name.segment().unwrap());
         segment.set(READY, ready::INCOMPLETE);
-        // Part of an identity.
+        // A part of the identity.
         segment.set(8, 0x0102_0304_0000_0001);
         segment.set(24, 8192);
     }
@@ -37,7 +37,7 @@ fn an_incomplete_pipe_of_a_dead_creator_is_recreated() {
     for steps in 0..=3 {
         for must_be_new in [true, false] {
             let name = Name::new();
-            died_after(&name, steps);
+            leave_incomplete(&name, steps);
             let error = Pipe::open(&name).unwrap_err();
             if steps < 2 {
                 assert!(matches!(error, SetupError::NotFound { .. }), "{steps}: {error:?}");
@@ -54,7 +54,7 @@ fn an_incomplete_pipe_of_a_dead_creator_is_recreated() {
                 if must_be_new { options.create(&name) } else { options.open_or_create(&name) }.unwrap();
             assert!(pipe.created());
             assert_eq!(pipe.capacity(), 65_536);
-            is_good(&name);
+            check(&name);
         }
     }
 }
@@ -63,15 +63,15 @@ fn an_incomplete_pipe_of_a_dead_creator_is_recreated() {
 fn an_incomplete_pipe_of_a_dead_creator_is_reported_and_can_be_removed() {
     for steps in 2..=3 {
         let name = Name::new();
-        died_after(&name, steps);
+        leave_incomplete(&name, steps);
         let error = inspect(&name).unwrap_err();
         assert!(matches!(error, SetupError::Damaged(Damage::Incomplete { .. })), "{steps}: {error:?}");
         unlink(&name).unwrap();
         assert!(name.is_unused());
     }
-    // A set alone is what a remover leaves that died half-way.
+    // A remover that dies half-way leaves a set alone.
     let name = Name::new();
-    died_after(&name, 1);
+    leave_incomplete(&name, 1);
     unlink(&name).unwrap();
     assert!(name.is_unused());
 }
@@ -82,13 +82,13 @@ fn a_creator_that_dies_at_the_last_step_leaves_a_complete_pipe() {
     let id = Options::new().create(&name).unwrap().id();
     raw::set_semaphore(name.set().unwrap(), STAGE, CREATING.into());
     assert_eq!(Pipe::open_or_create(&name).unwrap().id(), id);
-    is_good(&name);
+    check(&name);
 }
 
 #[test]
 fn zeros_of_a_process_other_than_the_recorded_creator_are_not_repaired() {
     let name = Name::new();
-    // The stage was set by a process that has not made the segment.
+    // The process that set the stage is not the one that created the segment.
     raw::make_segment(name.key(), 12_288, 0o600);
     let mut other = end::start();
     let set = raw::make_set(name.key(), 8);
@@ -101,7 +101,7 @@ fn zeros_of_a_process_other_than_the_recorded_creator_are_not_repaired() {
     assert!(segment.bytes().iter().all(|&byte| byte == 0));
 }
 
-/// A second process that holds the lock of a set until it is told to go on.
+/// A second process that holds the lock of a set until the next command.
 pub fn lock(mut line: Line) {
     raw::hold_semaphore(line.words[0].parse().unwrap(), 0);
     line.say("locked");
@@ -127,7 +127,7 @@ fn a_slow_creator_is_named_and_its_death_frees_the_lock() {
     waiting.join().unwrap().unwrap();
 }
 
-/// Enters an IPC namespace of its own, with limits of its own; says so if that cannot be had.
+/// Enters a new IPC namespace with its own limits, or reports that it cannot.
 fn in_own_namespace(line: &mut Line) -> bool {
     // SAFETY: no pointers.
     let entered = unsafe { libc::unshare(libc::CLONE_NEWIPC) } == 0;
@@ -180,16 +180,16 @@ fn each_limit_of_the_system_is_named_with_its_value_and_its_file() {
     let mut process = Process::start("limits", &[]);
     match process.hear().as_str() {
         "done" => process.end(),
-        _ => eprintln!("each_limit_of_the_system...: left out, since it needs an IPC namespace"),
+        _ => eprintln!("each_limit_of_the_system...: skipped, since it needs an IPC namespace"),
     }
 }
 
-/// Finds a name whose hash is 0, which would be IPC_PRIVATE, and makes a pipe of that name.
+/// Finds a name whose hash is 0, which would be IPC_PRIVATE, and creates a pipe with that name.
 pub fn name_of_key_0(mut line: Line) {
     if !in_own_namespace(&mut line) {
         return;
     }
-    // FNV-1a can be undone byte by byte: the states from which three more bytes lead to 0, and three bytes from the start.
+    // FNV-1a can be inverted byte by byte. `before` maps each state from which three more bytes lead to 0 to those bytes.
     const PRIME: u32 = 16_777_619;
     let inverse = (0..5).fold(PRIME, |x, _| x.wrapping_mul(2u32.wrapping_sub(PRIME.wrapping_mul(x))));
     assert_eq!(PRIME.wrapping_mul(inverse), 1);
@@ -225,6 +225,6 @@ fn the_key_of_a_name_is_never_0() {
     let mut process = Process::start("key 0", &[]);
     match process.hear().as_str() {
         "done" => process.end(),
-        _ => eprintln!("the_key_of_a_name_is_never_0: left out, since it needs an IPC namespace"),
+        _ => eprintln!("the_key_of_a_name_is_never_0: skipped, since it needs an IPC namespace"),
     }
 }

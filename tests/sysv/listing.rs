@@ -1,4 +1,4 @@
-//! What only System V can be asked: which pipes there are, and who is attached.
+//! What only System V reports: all pipes, and the processes attached to them.
 
 use shmpipe::{Object, Options, Pipe, sysvipc};
 use shmpipe_testing::name::{Name, Objects};

@@ -1,8 +1,8 @@
-//! What is System V alone: its semaphore set, its limits, its listing.
+//! System V only: its semaphore sets, its limits, its listing.
 
 mod creating;
 mod sets;
-// By LD_PRELOAD, which a program that is linked statically does not heed.
+// Uses LD_PRELOAD, which has no effect on a statically linked program.
 mod listing;
 #[cfg(not(target_feature = "crt-static"))]
 mod undo;
@@ -22,8 +22,8 @@ fn part() {
     ]);
 }
 
-/// Whether the pipe at `name` is good: both roles can be had, and a message gets through.
-fn is_good(name: &Name) {
+/// Checks that the pipe at `name` works: both roles can be claimed, and a message gets through.
+fn check(name: &Name) {
     let pipe = Pipe::open(name).unwrap();
     let (mut producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
     producer.send(b"good").unwrap();

@@ -1,4 +1,4 @@
-//! The semaphore set beside a segment: lost, made again, foreign, put there by a stranger.
+//! The semaphore set beside a segment: lost, recreated, foreign, created by another user.
 
 use shmpipe::error::Distrust;
 use shmpipe::os::unix::OptionsExt;
@@ -20,19 +20,19 @@ fn remove_on_close_removes_segment_and_set_of_a_private_pipe() {
     drop(objects);
 }
 
-/// The set of a pipe is removed while it is used, as systemd-logind does under RemoveIPC.
+/// The set of a pipe is removed while the pipe is in use, as systemd-logind does with RemoveIPC.
 #[test]
 fn a_pipe_that_lost_its_set_is_refused_while_attached_and_adopted_afterwards() {
     let name = Name::new();
     let (mut producer, mut consumer) = (end::producer(&name), end::consumer(&name));
     let id = inspect(&name).unwrap().segment_id;
     raw::remove_set(name.set().unwrap());
-    // The pair goes on.
+    // The pair continues.
     assert_eq!(producer.ask("send one"), "sent");
     assert_eq!(consumer.ask("recv"), "\"one\"");
     assert_eq!(producer.ask("send two"), "sent");
     assert_eq!(consumer.ask("peer"), "Unknown");
-    // A newcomer cannot know whether they hold roles.
+    // A new process cannot know whether they hold roles.
     for open in [Pipe::open::<&Name>, Pipe::open_or_create] {
         let error = open(&name).unwrap_err();
         assert!(matches!(error, SetupError::Unaccounted { attached: 2, .. }), "{error:?}");
@@ -40,7 +40,7 @@ fn a_pipe_that_lost_its_set_is_refused_while_attached_and_adopted_afterwards() {
     }
     let error = unlink(&name).unwrap_err();
     assert!(matches!(error, SetupError::Unaccounted { attached: 2, .. }), "{error:?}");
-    // They learn of it when they wait.
+    // They notice when they wait.
     assert_eq!(consumer.ask("recv"), "\"two\"");
     assert_eq!(consumer.ask("recv"), "Lost(Role)");
     assert_eq!(producer.ask("send three"), "sent");
@@ -53,7 +53,7 @@ fn a_pipe_that_lost_its_set_is_refused_while_attached_and_adopted_afterwards() {
     let pipe = Pipe::open(&name).unwrap();
     assert_eq!((pipe.id(), pipe.created()), (id, false));
     let (_producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
-    assert_eq!(consumer.recv().unwrap().to_vec(), b"three", "what was left is still there");
+    assert_eq!(consumer.recv().unwrap().to_vec(), b"three", "the messages left are still there");
     let seen = inspect(&name).unwrap();
     assert_eq!((Some(raw::ids(&seen).sem_id), seen.producer.pid), (name.set(), Some(std::process::id())));
     assert_eq!(raw::semaphore(name.set().unwrap(), 1), 1);
@@ -92,7 +92,7 @@ fn a_pipe_that_lost_its_set_can_be_removed_by_force() {
 
 #[test]
 fn a_set_recreated_under_a_live_pair_does_not_give_its_roles_away() {
-    // Somebody, or an earlier version of us, has put a new set beside a segment that is in use.
+    // Another program created a new set beside a segment in use.
     let name = Name::new();
     let _consumer = end::consumer(&name);
     raw::remove_set(name.set().unwrap());
@@ -123,15 +123,15 @@ fn removal_ignores_the_set_that_a_hostile_header_names() {
 
 #[test]
 fn a_foreign_set_is_left_unchanged_and_gets_no_segment() {
-    // One of another size, and one of the same size that is used otherwise.
+    // A set of another size, and a set of the same size with another use.
     for (count, values, found, expected) in
         [(3, vec![5, 0, 7], 3, 8), (8, vec![0, 0, 0, 77, 0, 0, 0, 1], 77, 0)]
     {
         let name = Name::new();
         let set = raw::make_set(name.key(), count);
         (0..).zip(&values).for_each(|(number, &value)| raw::set_semaphore(set, number, value));
-        for made in [Pipe::open_or_create(&name), Options::new().create(&name)] {
-            let error = made.unwrap_err();
+        for created in [Pipe::open_or_create(&name), Options::new().create(&name)] {
+            let error = created.unwrap_err();
             assert!(
                 matches!(error, SetupError::Foreign { found: f, expected: e, .. } if (f, e) == (found, expected)),
                 "{error:?}"
@@ -167,8 +167,8 @@ fn a_set_created_in_advance_by_another_user_is_refused() {
         return;
     }
     let name = Name::new();
-    let mut stranger = end::nobody();
-    assert_eq!(stranger.ask(format!("make_set {} 8", name.key())), "made");
+    let mut other = end::nobody();
+    assert_eq!(other.ask(format!("make_set {} 8", name.key())), "made");
     let error = Pipe::open_or_create(&name).unwrap_err();
     assert!(matches!(error, SetupError::Untrusted(Distrust::Owner { uid: NOBODY, .. })), "{error:?}");
     assert_eq!(name.segment(), None);
@@ -184,9 +184,9 @@ fn a_permission_error_names_the_key() {
     Options::new().create(&name).unwrap();
     let private = Options::new().create("sysv:private").unwrap();
     let _objects = Objects::of(&private);
-    let mut stranger = end::nobody();
+    let mut other = end::nobody();
     for (address, key) in [(name.to_string(), name.key()), (private.address().to_string(), 0)] {
-        let refused = stranger.ask(format!("open {address}"));
+        let refused = other.ask(format!("open {address}"));
         assert!(
             refused.contains("PermissionDenied") && refused.contains(&format!("Some({key})")),
             "{refused}"
@@ -199,11 +199,11 @@ fn a_pipe_given_away_is_still_distrusted_for_its_creator() {
     if !is_root("a_pipe_given_away_is_still_distrusted_for_its_creator") {
         return;
     }
-    // Who has made a segment may change it for ever, whomever it belongs to now.
+    // The creator of a segment can change it for as long as it exists, even after its owner changes.
     let name = Name::new();
-    let mut stranger = end::nobody();
-    stranger.ask("mode 666");
-    stranger.ask(format!("create {name}"));
+    let mut other = end::nobody();
+    other.ask("mode 666");
+    other.ask(format!("create {name}"));
     let segment = name.segment().unwrap();
     let mut status = raw::status(segment).unwrap();
     status.shm_perm.uid = 0;

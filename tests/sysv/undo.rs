@@ -1,4 +1,4 @@
-//! A kernel that accepts SEM_UNDO and does not undo: every `semop` of a process goes through a library that leaves the flag out.
+//! A kernel that accepts SEM_UNDO and ignores it, simulated by a library that removes the flag from every `semop`.
 
 use shmpipe::Pipe;
 use shmpipe_testing::name::Name;
@@ -25,7 +25,7 @@ int semop(int set, struct sembuf *operations, size_t count)
 }
 ";
 
-/// The library, made once.
+/// The library, compiled once.
 fn library() -> &'static PathBuf {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {
@@ -38,7 +38,7 @@ fn library() -> &'static PathBuf {
     })
 }
 
-/// An end on such a kernel.
+/// An end with such a kernel.
 fn end_without_undo() -> Process {
     Process::start_under(&["env", &format!("LD_PRELOAD={}", library().display())], "end", &[])
 }
@@ -53,7 +53,7 @@ fn a_kernel_that_ignores_sem_undo_is_refused_and_nothing_is_left() {
         assert!(name.is_unused());
     }
     assert!(end.ask("create sysv:private").starts_with("Kernel(Undo"));
-    // A pipe of somebody whose kernel does is left as it was.
+    // A pipe created where the kernel does undo is left unchanged.
     let pipe = Pipe::open_or_create(&name).unwrap();
     assert!(end.ask(format!("open {name}")).starts_with("Kernel(Undo"));
     assert!(end.ask(format!("open sysv:id:{}", name.segment().unwrap())).starts_with("Kernel(Undo"));
@@ -72,7 +72,7 @@ fn assume_exclusive_takes_over_the_role_of_a_killed_process() {
     assert_eq!(first.ask("producer"), "claimed");
     assert_eq!(first.ask("send first"), "sent");
     first.kill();
-    assert_eq!(raw::semaphore(name.set().unwrap(), 1), 1, "it would be held for ever");
+    assert_eq!(raw::semaphore(name.set().unwrap(), 1), 1, "the kernel did not free it");
     assert_eq!(second.ask("producer"), "claimed");
     assert_eq!(second.ask("send second"), "sent");
     assert_eq!(second.ask("consumer"), "claimed");
