@@ -2,7 +2,8 @@
 //!
 //! ```sh
 //! cargo run --example reconnect &
-//! echo one | shmpipe send ticks; echo two | shmpipe send ticks
+//! echo one | shmpipe send ticks
+//! echo two | shmpipe send ticks
 //! ```
 
 use shmpipe::{Pipe, RecvError};
@@ -12,12 +13,13 @@ use std::io::{Write, stdout};
 fn main() -> Result<(), Box<dyn Error>> {
     let mut consumer = Pipe::open_or_create("ticks")?.consumer()?;
     loop {
+        // `to_vec` copies the message, so that no borrow of the consumer is left in the arms.
         match consumer.recv().map(|message| message.to_vec()) {
-            Ok(mut message) => {
-                message.push(b'\n');
-                stdout().write_all(&message)?;
+            Ok(mut line) => {
+                line.push(b'\n');
+                stdout().write_all(&line)?;
             }
-            // Everything that this producer sent was received.
+            // Every message that this writer sent was received.
             Err(RecvError::Closed | RecvError::PeerDied) => consumer.wait_for_peer(None)?,
             Err(error) => return Err(error.into()),
         }

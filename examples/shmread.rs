@@ -1,28 +1,24 @@
-//! The tutorial's reader, done right: prints each line that `shmwrite` sends, as soon as it is sent; "end" ends both.
+//! The reader of the classic System V tutorial, without its races: prints each line of `shmwrite` as soon as it is sent.
+//! The line "end" ends both.
 
 use shmpipe::{Options, RecvError};
 use std::error::Error;
-use std::io::{Write, stdout};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let pipe = Options::new().remove_on_close(true).open_or_create("sysv:1234")?;
     let mut consumer = pipe.consumer()?;
     loop {
-        let text = match consumer.recv() {
+        let line = match consumer.recv() {
             Ok(message) => message.to_vec(),
             Err(RecvError::Closed) => break,
-            // What the writer had sent was printed; another one may take its place.
+            // Every line that the writer sent was printed. The next call waits for another writer.
             Err(RecvError::PeerDied) => continue,
             Err(error) => return Err(error.into()),
         };
-        let mut out = stdout().lock();
-        out.write_all(b"You read: ")?;
-        out.write_all(&text)?;
-        out.write_all(b"\n")?;
-        if text == b"end" {
+        println!("You read: {}", String::from_utf8_lossy(&line));
+        if line == b"end" {
             break;
         }
     }
-    consumer.close()?;
-    Ok(())
+    Ok(consumer.close()?)
 }
