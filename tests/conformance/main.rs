@@ -115,6 +115,8 @@ conformance! {
             a_full_pipe_accepts_one_message_for_each_one_released
             a_message_holds_its_space_until_it_is_released
             deadlines_and_timeouts_end_waits_and_only_waits
+            a_batch_push_waits_until_its_deadline
+            waiting_for_a_message_leaves_it_in_the_pipe
             an_owned_message_is_released_and_borrows_nothing
             both_ends_wait_with_each_strategy_and_wake_mode
             sleepers_are_woken_in_both_directions

@@ -622,6 +622,50 @@ pub fn deadlines_and_timeouts_end_waits_and_only_waits(backend: Backend) {
     }
 }
 
+pub fn a_batch_push_waits_until_its_deadline(backend: Backend) {
+    const SHORT: Duration = Duration::from_millis(30);
+    let (mut producer, mut consumer, _place) = pair(backend);
+    let filled = fill(&mut producer);
+    let mut batch = producer.batch();
+    assert_eq!(batch.try_push(b"12345678"), Err(TrySendError::Full));
+    let start = Instant::now();
+    assert_eq!(batch.push_timeout(b"12345678", SHORT), Err(SendTimeoutError::TimedOut));
+    assert_eq!(batch.push_deadline(b"12345678", within(SHORT)), Err(SendTimeoutError::TimedOut));
+    assert!(start.elapsed() >= 2 * SHORT, "too early");
+    assert!(batch.is_empty());
+    (0..3).for_each(|_| consumer.try_recv().unwrap().release());
+    batch.try_push(b"1").unwrap();
+    batch.push_timeout(b"2", Duration::ZERO).unwrap();
+    batch.push_deadline(b"3", start).unwrap();
+    batch.commit();
+    (3..filled).for_each(|_| consumer.try_recv().unwrap().release());
+    for expected in [b"1", b"2", b"3"] {
+        assert_eq!(received(&mut consumer), expected);
+    }
+}
+
+pub fn waiting_for_a_message_leaves_it_in_the_pipe(backend: Backend) {
+    let (mut producer, mut consumer, _place) = pair(backend);
+    let short = within(Duration::from_millis(30));
+    assert_eq!(consumer.wait_for_message(Some(short)), Err(RecvTimeoutError::TimedOut));
+    assert!(Instant::now() >= short, "too early");
+    let sending = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(30));
+        producer.send(b"waited for").unwrap();
+        producer
+    });
+    for _ in 0..3 {
+        consumer.wait_for_message(None).unwrap();
+    }
+    consumer.wait_for_message(Some(Instant::now())).unwrap();
+    assert_eq!(received(&mut consumer), b"waited for");
+    drop(sending.join().unwrap());
+    assert_eq!(consumer.wait_for_message(None), Err(RecvTimeoutError::Closed));
+    consumer.cancel_handle().cancel();
+    let _producer = consumer.pipe().producer().unwrap();
+    assert_eq!(consumer.wait_for_message(None), Err(RecvTimeoutError::Cancelled));
+}
+
 pub fn both_ends_wait_with_each_strategy_and_wake_mode(backend: Backend) {
     const MESSAGES: u32 = 20_000;
     let modes = [
