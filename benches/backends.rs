@@ -171,7 +171,7 @@ const STEPS: [&str; 9] = [
     "create, no prefault",
     "open",
     "claim a role",
-    "ask for the peer",
+    "query the peer",
     "first touch of a page",
     "close a role",
     "drop a handle",
@@ -275,10 +275,10 @@ fn costs(extent: &Extent, time: Duration) -> Result<String, Box<dyn Error>> {
         }
     }
     let mut report = format!(
-        "### Making, opening, removing\n\n\
-         One process, a pipe of {} after the other, each kind in turn; by default options, so `create` allocates all pages and faults\n\
-         them in. *Ask for the peer* is what a wait does after 100 us and every 100 ms from then. *First touch* is by both ends, in a\n\
-         mapping each. `file` is on {}. A percentile that fewer than ten exceed is a dash.\n\n```text\n",
+        "### Creating, opening, removing\n\n\
+         One process creates and removes pipes of {}, each kind in turn, with default options, so `create` allocates all pages and\n\
+         faults them in. *Query the peer* is the check that a wait makes after 100 us and every 100 ms from then on. *First touch* is by\n\
+         both ends, each in its own mapping. `file` is on {}. A dash stands for a percentile that fewer than ten values exceed.\n\n```text\n",
         bytes(extent.capacity),
         file_system("/var/tmp"),
     );
@@ -307,8 +307,8 @@ fn messages(_: &Extent, time: Duration) -> Result<String, Box<dyn Error>> {
     let experiments = EXPERIMENTS.map(|experiment| (experiment, &sizes[..]));
     let collected = collect_in_sessions(&Settings::default(), &transports, &experiments, time)?;
     let mut report = "### The message\n\n\
-         Two processes, all kinds in one session, in slices that alternate. Nothing above the mapping knows of what kind it is,\n\
-         so the ratios to `sysv` are 1 but for noise.\n\n```text\n"
+         Two processes, all kinds in one session, in alternating slices. No code above the mapping depends on the kind, so the\n\
+         ratios to `sysv` are 1 except for noise.\n\n```text\n"
         .to_owned();
     for experiment in EXPERIMENTS {
         writeln!(report, "{experiment}\n{}\n", collected.table(experiment, Kind::SysV.name()))?;
@@ -320,7 +320,7 @@ fn messages(_: &Extent, time: Duration) -> Result<String, Box<dyn Error>> {
 
 /// The differences of the kinds from the first one, and the distance of its quartiles.
 fn differences(collected: &Collected, experiments: &[Experiment]) -> String {
-    let mut text = String::from("medians beside those of sysv, whose quartiles lie so far from its own:");
+    let mut text = String::from("medians relative to the median of sysv, and the quartiles of sysv:");
     for &experiment in experiments {
         for &placement in &collected.placements {
             let cell = |kind: Kind| Some(collected.find(experiment, kind.name(), MESSAGE)?.cell(placement));
@@ -346,9 +346,10 @@ fn first_laps(extent: &Extent, time: Duration) -> Result<String, Box<dyn Error>>
     let laps = first_lap::collect(&settings, FIRST_LAPS, BACKENDS[0], MESSAGE, time)?;
     Ok(format!(
         "### The first lap\n\n\
-         Round trips of {MESSAGE} bytes through two new rings of {}, each timed; after two laps come new rings. One round trip in 56 comes\n\
-         to a new page, in both rings: p99 is one of those. *untouched*: nobody has faulted the pages in; *creator*: who made the\n\
-         rings has, as is the default; *both*: who opened them has too. {} of {} laps are left out, since the machine moved.\n\n\
+         Round trips of {MESSAGE} bytes through two new rings of {}, each timed; after two laps, two new rings follow. One round trip in\n\
+         56 touches a new page in both rings: p99 shows those. *untouched*: no process has faulted the pages in; *creator*: the creator\n\
+         of the rings has, which is the default; *both*: the opener has too. {} of {} laps are left out, because the virtual processors\n\
+         moved.\n\n\
          ```text\n{}\n```\n",
         bytes(extent.lap),
         laps.left_out,
@@ -360,9 +361,9 @@ fn first_laps(extent: &Extent, time: Duration) -> Result<String, Box<dyn Error>>
 /// Rings larger than any cache, on small and on huge pages.
 fn large(extent: &Extent, time: Duration) -> Result<String, Box<dyn Error>> {
     let mut report = "### Large rings, huge pages\n\n\
-        Streams through rings that are larger than every cache, on pages of 4 KiB and on huge ones: of the pool (`sysv-huge`,\n\
-        `memfd-huge`), or put together by the kernel (`posix-huge`). Both sides have faulted them in before. Then the first lap of rings\n\
-        that nobody has faulted in, in one go, and what it takes to make one.\n"
+        Streams through rings larger than every cache, on pages of 4 KiB and on huge pages: from the pool (`sysv-huge`, `memfd-huge`),\n\
+        or assembled by the kernel (`posix-huge`). Both sides have faulted them in. Then the first lap of rings that no process has\n\
+        faulted in, in one pass, and the time to create one.\n"
         .to_owned();
     let share = time / (2 * extent.large.len() as u32);
     for &capacity in extent.large {
@@ -383,14 +384,14 @@ fn large(extent: &Extent, time: Duration) -> Result<String, Box<dyn Error>> {
         writeln!(report, "{}\n", collected.table(Experiment::Streaming, LARGE[0].steady.name()))?;
         let untouched: Vec<_> = usable.iter().filter_map(|ring| ring.untouched).collect();
         writeln!(report, "{}", laps(capacity, &untouched, share)?)?;
-        writeln!(report, "{}```", makings(capacity, &usable, share / 4)?)?;
+        writeln!(report, "{}```", creations(capacity, &usable, share / 4)?)?;
     }
     Ok(report)
 }
 
 /// Streams through each ring beside the first, two at a time: all together need more memory than most machines have.
 fn in_pairs(capacity: u64, rings: &[&LargeRing], time: Duration) -> Result<Collected, Box<dyn Error>> {
-    let (first, others) = rings.split_first().ok_or("no kind of shared memory can be had")?;
+    let (first, others) = rings.split_first().ok_or("no kind of shared memory is available")?;
     let experiments = [(Experiment::Streaming, &[MESSAGE, 1024][..])];
     let mut all: Option<Collected> = None;
     for other in others {
@@ -472,7 +473,7 @@ fn laps(
 }
 
 /// Milliseconds to create a large ring.
-fn makings(capacity: u64, rings: &[&LargeRing], time: Duration) -> Result<String, Box<dyn Error>> {
+fn creations(capacity: u64, rings: &[&LargeRing], time: Duration) -> Result<String, Box<dyn Error>> {
     let mut report = "create, milliseconds  no prefault  prefault      n\n".to_owned();
     for ring in rings {
         let make = |prefault| -> Result<f64, Box<dyn Error>> {
