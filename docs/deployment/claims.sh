@@ -1,15 +1,14 @@
 # shellcheck shell=bash
-# The words in which try.sh and its sisters are written; sourced by them.
+# The commands in which try.sh, try-docker.sh and try-systemd.sh are written; they source this file.
 #
-#   claim STATEMENT       says what is claimed, as docs/deployment.md says it
+#   claim STATEMENT       states the claim, as docs/deployment.md does
 #   needs COMMAND         skips the claim where the command fails
-#   where COMMAND         runs what the claim is about
-#   otherwise COMMAND     runs the same without what the claim is about
-#   gives CODE [PATTERN]  the exit code ([18]: one of two), and what the output has to match, of the first and not of
-#                         the second
+#   where COMMAND         runs the case that the claim is about
+#   otherwise COMMAND     runs the control: the same without what the claim is about
+#   gives CODE [PATTERN]  checks that the exit code ([18]: one of two) and the output match for the case, and not for the control
 #
-# The last one judges. A claim whose two commands end alike has failed: it would say nothing. So every claim is seen
-# to fail once, each time. `--swapped` exchanges the two commands; every claim that is run has to fail then.
+# A claim whose case and control end alike fails, because it would say nothing. `--swapped` exchanges the two commands:
+# every claim that runs must fail then.
 
 ok=0 failed=0 skipped=0 swapped=
 [ "${1:-}" != --swapped ] || swapped=yes

@@ -3,8 +3,8 @@
 #
 #   docs/deployment/try-docker.sh [--swapped]
 #
-# As try.sh; see there. Makes containers, a volume and an image whose names start with shmpipe-try, and removes them. The
-# image has shmpipe and its libraries in it and nothing else, not even a shell.
+# As try.sh; see there. Creates containers, a volume and an image whose names start with shmpipe-try, and removes them. The
+# image contains only shmpipe and its libraries, not even a shell.
 set -uo pipefail
 cd "$(dirname "$0")" || exit 2
 . ./claims.sh
@@ -27,7 +27,7 @@ box() {
     shift
     $DOCKER run --rm --network none "${options[@]}" $IMAGE /bin/shmpipe "$@"
 }
-# consumer NAME ADDRESS [OPTION...]: a container with a consumer, which makes the pipe; comes back when it is there.
+# consumer NAME ADDRESS [OPTION...]: a container with a consumer, which creates the pipe; returns when it is attached.
 consumer() {
     local name=$1 pipe=$2
     shift 2
@@ -55,7 +55,7 @@ for pipe in ticks posix:/ticks; do
     otherwise 'consumer $a $pipe --ipc=shareable; echo hello | box -i -- send $pipe; $DOCKER logs $a'
     gives 0 hello
 
-    claim "$kind: a role held in one container is held in the other, though its holder is not to be seen"
+    claim "$kind: a role held in one container is held in the other, though its holder is not visible"
     where 'consumer $a $pipe --ipc=shareable; box --ipc=container:$a -- recv $pipe --timeout 100ms'
     otherwise 'consumer $a $pipe --ipc=shareable; $DOCKER exec $a /bin/shmpipe recv $pipe --timeout 100ms'
     gives 4 'a process not visible from here is already the consumer'
@@ -65,7 +65,7 @@ for pipe in ticks posix:/ticks; do
     otherwise 'consumer $a $pipe --ipc=shareable; consumer $b other --ipc=container:$a; $DOCKER exec $b /bin/shmpipe stat $pipe'
     gives 0 'consumer +died'
 
-    claim "$kind: when the container that shares starts anew, it has a new namespace: those that joined the old one are alone"
+    claim "$kind: when the container that shares restarts, it has a new namespace: containers that joined the old one are alone"
     where 'consumer $a $pipe --ipc=shareable; consumer $b other --ipc=container:$a; $DOCKER restart -t 0 $a >/dev/null; sleep 1; $DOCKER exec $a /bin/shmpipe stat other'
     otherwise 'consumer $a $pipe --ipc=shareable; consumer $b other --ipc=container:$a; $DOCKER exec $a /bin/shmpipe stat other'
     gives 3
@@ -76,7 +76,7 @@ for pipe in ticks posix:/ticks; do
     gives 0 hello
 done
 
-claim "sysv: a container that is not shareable lends its namespace to nobody"
+claim "sysv: a container that is not shareable shares its namespace with no container"
 where 'consumer $a ticks --ipc=private; box --ipc=container:$a -- stat ticks'
 otherwise 'consumer $a ticks --ipc=shareable; box --ipc=container:$a -- stat ticks'
 gives 125
@@ -86,7 +86,7 @@ where '$SHMPIPE create shmpipe-try >/dev/null; box --ipc=host -- stat shmpipe-tr
 otherwise '$SHMPIPE create shmpipe-try >/dev/null; box -- stat shmpipe-try; code=$?; $SHMPIPE rm shmpipe-try; exit $code'
 gives 0 'name +shmpipe-try'
 
-claim "sysv: --ipc=none takes /dev/shm alone"
+claim "sysv: --ipc=none removes only /dev/shm"
 where 'box --ipc=none -- create ticks'
 otherwise 'box --ipc=none -- create posix:/ticks'
 gives 0
@@ -120,7 +120,7 @@ for pipe in ticks posix:/ticks; do
     case $pipe in *:*) kind=posix ;; *) kind=sysv ;; esac
     export pipe
 
-    claim "$kind: the memory of a pipe counts against the memory limit of the container that makes it; beyond it, that is killed"
+    claim "$kind: the memory of a pipe counts against the memory limit of the container that creates it; beyond it, that container is killed"
     where 'box --memory 20m --memory-swap 20m --shm-size 128m -- create $pipe --capacity 64MiB'
     otherwise 'box --memory 200m --memory-swap 200m --shm-size 128m -- create $pipe --capacity 64MiB'
     gives 137
@@ -141,7 +141,7 @@ where 'volume 8m; box -v shmpipe-try:/pipes -- create file:/pipes/ticks --capaci
 otherwise 'volume 64m; box -v shmpipe-try:/pipes -- create file:/pipes/ticks --capacity 16MiB'
 gives 1 'needs 16781312 bytes'
 
-claim "file: a side that gets the volume read-only may watch"
+claim "file: a side that has the volume read-only can watch"
 where 'volume 8m; consumer $a file:/pipes/ticks -v shmpipe-try:/pipes; box -v shmpipe-try:/pipes:ro -- stat file:/pipes/ticks'
 otherwise 'volume 8m; consumer $a file:/pipes/ticks -v shmpipe-try:/pipes; echo x | box -i -v shmpipe-try:/pipes:ro -- send file:/pipes/ticks'
 gives 0 'consumer +alive'

@@ -3,8 +3,8 @@
 #
 #   docs/deployment/try-systemd.sh [--swapped]
 #
-# As try.sh; see there. For root of a machine, or of a booted container, that is there to be tried on: it adds a user
-# shmpipe-try with a login and one shmpipe-try-sys without, lets them in and out, and removes them and their pipes.
+# As try.sh; see there. For root of a machine, or of a booted container, meant for experiments: it adds a user shmpipe-try with a
+# login and one shmpipe-try-sys without, logs them in and out, and removes them and their pipes.
 set -uo pipefail
 cd "$(dirname "$0")" || exit 2
 . ./claims.sh
@@ -52,12 +52,12 @@ for pipe in try posix:/try file:/var/tmp/try; do
     case $pipe in *:*) kind=${pipe%%:*} ;; *) kind=sysv ;; esac
     export pipe
 
-    claim "$kind: MemoryDenyWriteExecute, RestrictNamespaces, NoNewPrivileges, LockPersonality, SystemCallFilter=@system-service, no capabilities: no harm"
+    claim "$kind: MemoryDenyWriteExecute, RestrictNamespaces, NoNewPrivileges, LockPersonality, SystemCallFilter=@system-service, no capabilities: no effect"
     where 'as $system $SHMPIPE create $pipe; echo hello | unit User=$system MemoryDenyWriteExecute=yes RestrictNamespaces=yes NoNewPrivileges=yes LockPersonality=yes SystemCallFilter=@system-service CapabilityBoundingSet= -- $SHMPIPE send $pipe; as $system $SHMPIPE recv $pipe --timeout 1s'
     otherwise 'as $system $SHMPIPE create $pipe; echo hello | unit User=$system SystemCallFilter=@basic-io -- $SHMPIPE send $pipe; as $system $SHMPIPE recv $pipe --timeout 1s'
     gives 0 hello
 
-    claim "$kind: PrivateUsers hides who the owner is, and he is not trusted"
+    claim "$kind: PrivateUsers hides the owner, who is then not trusted"
     where 'as $human $SHMPIPE create $pipe --mode 0666; unit User=$system PrivateUsers=yes -- $SHMPIPE recv $pipe --timeout 100ms --trust-uid $(id -u $human)'
     otherwise 'as $human $SHMPIPE create $pipe --mode 0666; unit User=$system -- $SHMPIPE recv $pipe --mode 0666 --timeout 100ms --trust-uid $(id -u $human)'
     gives 8 'user 65534'
@@ -77,7 +77,7 @@ units() {
 received() { $SHMPIPE --json stat try | grep -oP '"consumer_messages":\K\d+'; }
 export -f units received
 
-claim "sysv: the pair of units: either may be killed, is restarted, and goes on; the other one too"
+claim "sysv: the pair of units: either may be killed, is restarted, and continues; so does the other one"
 where 'units shmpipe-try-consumer shmpipe-try-producer; sleep 1; systemctl kill -s KILL shmpipe-try-consumer; sleep 1; systemctl kill -s KILL shmpipe-try-producer; sleep 1.5; before=$(received); sleep 0.5; [ "$(received)" -gt "$before" ] && systemctl is-active shmpipe-try-consumer shmpipe-try-producer'
 otherwise 'units shmpipe-try-consumer; sleep 1; systemctl kill -s KILL shmpipe-try-consumer; sleep 1.5; before=$(received); sleep 0.5; [ "$(received)" -gt "$before" ] && systemctl is-active shmpipe-try-consumer shmpipe-try-producer'
 gives 0 'active'
@@ -107,12 +107,12 @@ where 'as $system $SHMPIPE create posix:/try; echo x | unit User=$system Private
 otherwise 'as $system $SHMPIPE create posix:/try; echo x | unit User=$system ReadOnlyPaths=/dev/shm -- $SHMPIPE send posix:/try'
 gives 0
 
-claim "file: ProtectSystem=strict lets a side watch and take no part"
+claim "file: with ProtectSystem=strict a side can watch, but not take part"
 where 'as $system $SHMPIPE create file:/var/tmp/try; unit User=$system ProtectSystem=strict -- $SHMPIPE stat file:/var/tmp/try || exit 99; echo x | unit User=$system ProtectSystem=strict -- $SHMPIPE send file:/var/tmp/try'
 otherwise 'as $system $SHMPIPE create file:/var/tmp/try; echo x | unit User=$system -- $SHMPIPE send file:/var/tmp/try'
 gives '[18]' 'ead-only'
 
-claim "file: a RuntimeDirectory, which stays, is a place that two strict units share"
+claim "file: two strict units can share a preserved RuntimeDirectory"
 where 'echo x | unit User=$system ProtectSystem=strict RuntimeDirectory=shmpipe-try RuntimeDirectoryPreserve=yes -- $SHMPIPE send file:/run/shmpipe-try/try; unit User=$system ProtectSystem=strict RuntimeDirectory=shmpipe-try RuntimeDirectoryPreserve=yes -- $SHMPIPE recv file:/run/shmpipe-try/try --timeout 1s'
 otherwise 'echo x | unit User=$system ProtectSystem=strict RuntimeDirectory=shmpipe-try -- $SHMPIPE send file:/run/shmpipe-try/try; unit User=$system ProtectSystem=strict RuntimeDirectory=shmpipe-try -- $SHMPIPE recv file:/run/shmpipe-try/try --timeout 1s'
 gives 0 x
@@ -122,7 +122,7 @@ where 'as $system $SHMPIPE create file:/var/tmp/try; echo x | unit User=$system 
 otherwise 'as $system $SHMPIPE create file:/var/tmp/try; echo x | unit User=$system ProtectSystem=strict -- $SHMPIPE send file:/var/tmp/try'
 gives 0
 
-claim "posix: without /proc it says what it misses"
+claim "posix: without /proc the error names it"
 where 'as $system $SHMPIPE create posix:/try; unit User=$system InaccessiblePaths=/proc -- $SHMPIPE recv posix:/try --timeout 100ms'
 otherwise 'as $system $SHMPIPE create posix:/try; unit User=$system -- $SHMPIPE recv posix:/try --timeout 100ms'
 gives '[18]' '/proc'
@@ -132,12 +132,12 @@ where 'unit User=$system SystemCallFilter=~@ipc -- $SHMPIPE create try'
 otherwise 'unit User=$system SystemCallFilter=~@ipc -- $SHMPIPE create posix:/try'
 gives 255
 
-claim "sysv: with ProcSubset=pid it works, and ls says what it misses"
+claim "sysv: with ProcSubset=pid it works, and ls names what it cannot read"
 where 'as $system $SHMPIPE create try; echo x | unit User=$system ProcSubset=pid -- $SHMPIPE send try || exit 99; unit User=$system ProcSubset=pid -- $SHMPIPE ls'
 otherwise 'as $system $SHMPIPE create try; unit User=$system -- $SHMPIPE ls'
 gives 1 'sysvipc'
 
-claim "posix: LimitFSIZE is a limit, and is named"
+claim "posix: LimitFSIZE is a limit, and the error names it"
 where 'unit User=$system LimitFSIZE=65536 -- $SHMPIPE create posix:/try'
 otherwise 'unit User=$system LimitFSIZE=65536 -- $SHMPIPE create try'
 gives 1 'RLIMIT_FSIZE is 65536'
@@ -151,7 +151,7 @@ for pipe in try posix:/try; do
     otherwise 'service a DynamicUser=yes User=shmpipe-try-dyn -- $SHMPIPE recv $pipe --follow; echo hello | unit DynamicUser=yes User=shmpipe-try-other -- $SHMPIPE send $pipe; unit DynamicUser=yes User=shmpipe-try-dyn -- $SHMPIPE stat $pipe'
     gives 0 'released +1 messages'
 
-    claim "$kind: what a DynamicUser has made goes when its last unit stops"
+    claim "$kind: pipes of a DynamicUser are removed when its last unit stops"
     where 'unit DynamicUser=yes -- $SHMPIPE create $pipe >/dev/null; $SHMPIPE stat $pipe'
     otherwise 'unit User=$system -- $SHMPIPE create $pipe >/dev/null; $SHMPIPE stat $pipe'
     gives 3
@@ -166,12 +166,12 @@ for pipe in try posix:/try; do
     otherwise 'unit User=$system -- $SHMPIPE create $pipe >/dev/null; sleep 1; $SHMPIPE stat $pipe'
     gives 3
 
-    claim "$kind: when a human logs out, logind removes the pipes of his that services use; the sides that wait hear of it"
+    claim "$kind: when a human user logs out, logind removes the user's pipes, even in use by services; sides that wait get an error"
     where 'service a User=$human -- sh -c "$SHMPIPE recv $pipe --follow; echo \$? >/var/tmp/try"; login; sleep 1; cat /var/tmp/try'
     otherwise 'service a User=$human -- sh -c "$SHMPIPE recv $pipe --follow; echo \$? >/var/tmp/try"; cat /var/tmp/try'
     case $kind in sysv) gives 0 '^7$' ;; *) gives 0 '^3$' ;; esac
 
-    claim "$kind: not while he is lingering"
+    claim "$kind: not while the user is lingering"
     where 'loginctl enable-linger $human; as $human $SHMPIPE create $pipe; run --wait --pipe PAMName=login User=$human -- true; sleep 14; $SHMPIPE stat $pipe'
     otherwise 'as $human $SHMPIPE create $pipe; run --wait --pipe PAMName=login User=$human -- true; sleep 14; $SHMPIPE stat $pipe'
     gives 0 owner

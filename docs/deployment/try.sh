@@ -2,11 +2,11 @@
 # The statements of docs/deployment.md that need no container engine and no systemd, each tried on this machine:
 #
 #   docs/deployment/try.sh             every statement, and whether it holds here
-#   docs/deployment/try.sh --swapped   each with its control in its place: all have to fail
+#   docs/deployment/try.sh --swapped   each exchanged with its control: all must fail
 #
-# Runs in namespaces of its own, so that nothing on this machine is seen, touched or left behind. As root it can also
-# be several users; otherwise what needs them is skipped. Needs util-linux, perl-base and shmpipe: the one in
-# $SHMPIPE, or built here, or in the path. $KEEP=PATTERN runs the statements that match alone.
+# Runs in its own namespaces, so that it sees, touches and leaves nothing on this machine. As root it can also act as
+# several users; otherwise it skips the statements that need them. Needs util-linux, perl-base and shmpipe: the one in
+# $SHMPIPE, or built here, or in the path. $KEEP=PATTERN runs only the statements that match.
 set -uo pipefail
 cd "$(dirname "$0")" || exit 2
 
@@ -17,7 +17,7 @@ if [ -z "${INSIDE:-}" ]; then
     user='--user --map-root-user'
     unshare $user --map-auto true 2>/dev/null && user="$user --map-auto"
     [ "$(id -u)" != 0 ] || user=''
-    # Which all users can reach, and which need not be tmpfs.
+    # All users can reach it, and it need not be on tmpfs.
     PLACE=$(mktemp -d) && chmod 0755 "$PLACE" || exit 2
     trap 'rm -rf "$PLACE"' EXIT
     export PLACE
@@ -31,7 +31,7 @@ export PATH=$PLACE/bin:$PATH
 cd "$PLACE" || exit 2
 . "$OLDPWD/claims.sh"
 
-# ---- what the commands below are made of ---------------------------------------------------------------------------
+# ---- the parts of the commands below     ---------------------------------------------------------------------------
 
 # Three users, the first two of one group.
 alice() { setpriv --reuid 2001 --regid 2001 --groups 2100 "$@"; }
@@ -54,10 +54,10 @@ consumes() {
     "$@" shmpipe recv "$pipe" --follow >received 2>heard &
     until_true eval "shmpipe --json stat '$pipe' | grep '\"consumer_alive\":true'"
 }
-# kill9: the process started last.
+# kill9: kills the process started last.
 kill9() { kill -9 $! && wait $! 2>/dev/null; true; }
 
-# number ADDRESS FIELD: a number that stat tells.
+# number ADDRESS FIELD: a number in the output of stat.
 number() { shmpipe --json stat "$1" | grep -oP "\"$2\":\K-?\d+"; }
 
 # Writes 32 bits over those at an offset of a pipe's header.
@@ -81,7 +81,7 @@ where 'shmpipe create ticks; unshare --ipc shmpipe stat ticks'
 otherwise 'shmpipe create ticks; shmpipe stat ticks'
 gives 3 'no pipe at'
 
-claim "sysv: send makes another pipe of the same name there, and nobody hears of it"
+claim "sysv: send creates another pipe of the same name there, and reports no error"
 where 'shmpipe create ticks; echo lost | unshare --ipc shmpipe send ticks; shmpipe recv ticks --timeout 200ms'
 otherwise 'shmpipe create ticks; echo lost | shmpipe send ticks; shmpipe recv ticks --timeout 200ms'
 gives 5
@@ -110,13 +110,13 @@ for pipe in ticks posix:/ticks "file:$PLACE/dir/ticks"; do
 
     # -- pid, network and user namespaces
 
-    claim "$kind: the pid namespace does not matter: a role held outside one is held inside, though its holder is not to be seen"
+    claim "$kind: the pid namespace does not matter: a role held outside is held inside, though its holder is not visible"
     needs "$can"
     where 'shmpipe create $pipe; produces $pipe; echo x | unshare --pid --fork --kill-child shmpipe send $pipe'
     otherwise 'shmpipe create $pipe; produces $pipe; echo x | shmpipe send $pipe'
     gives 4 'a process not visible from here'
 
-    claim "$kind: a producer killed in another pid namespace is found dead"
+    claim "$kind: a producer killed in another pid namespace counts as dead"
     needs "$can"
     where 'shmpipe create $pipe; produces $pipe unshare --pid --fork --kill-child; kill9; shmpipe recv $pipe --timeout 2s'
     otherwise 'shmpipe create $pipe; produces $pipe unshare --pid --fork --kill-child; shmpipe recv $pipe --timeout 500ms'
@@ -128,19 +128,19 @@ for pipe in ticks posix:/ticks "file:$PLACE/dir/ticks"; do
     otherwise 'shmpipe create $pipe; echo x | unshare --net --uts true; shmpipe recv $pipe --timeout 500ms'
     gives 0 x
 
-    claim "$kind: root of a user namespace is nobody outside: a pipe of root is refused to it"
+    claim "$kind: root of a user namespace is an ordinary user outside: it may not open a pipe of root"
     needs "$can && alice unshare --user --map-root-user true"
     where 'shmpipe create $pipe; alice unshare --user --map-root-user shmpipe recv $pipe --timeout 100ms'
     otherwise 'alice shmpipe create $pipe; alice unshare --user --map-root-user shmpipe recv $pipe --timeout 100ms'
     gives 8 'no permission|expected root or our own user'
 
-    claim "$kind: user ids are those of the user namespace that one looks from"
+    claim "$kind: user ids are those of the reader's user namespace"
     needs "$can && alice unshare --user --map-root-user true"
     where 'alice shmpipe create $pipe; alice unshare --user --map-root-user shmpipe stat $pipe'
     otherwise 'alice shmpipe create $pipe; alice shmpipe stat $pipe'
     gives 0 'owner .*uid 0,'
 
-    claim "$kind: an owner without a number in the user namespace is seen as 65534"
+    claim "$kind: an owner without a mapping in the user namespace shows as 65534"
     needs "$can && alice unshare --user --map-root-user true"
     where 'bob shmpipe create $pipe --mode 0666; alice unshare --user --map-root-user shmpipe recv $pipe --timeout 100ms'
     otherwise 'bob shmpipe create $pipe --mode 0666; alice shmpipe recv $pipe --timeout 100ms'
@@ -166,31 +166,31 @@ for pipe in ticks posix:/ticks "file:$PLACE/dir/ticks"; do
     otherwise 'alice shmpipe create $pipe --mode 0660 --gid 2001; echo x | bob shmpipe send $pipe --trust-uid 2001; alice shmpipe recv $pipe --timeout 1s'
     gives 0 x
 
-    claim "$kind: a pipe that root has made and given to a group needs no --trust-uid"
+    claim "$kind: a pipe that root creates and gives to a group needs no --trust-uid"
     needs "$can && alice true"
     where 'shmpipe create $pipe --mode 0660 --gid 2100; echo x | bob shmpipe send $pipe; alice shmpipe recv $pipe --timeout 1s'
     otherwise 'shmpipe create $pipe --mode 0660 --gid 2100; echo x | carol shmpipe send $pipe; alice shmpipe recv $pipe --timeout 1s'
     gives 0 x
 
-    claim "$kind: who may only read may watch, and take no part"
+    claim "$kind: a user who may only read can watch, but not take part"
     needs "$can && alice true"
     where 'alice shmpipe create $pipe --mode 0644; bob shmpipe stat $pipe >/dev/null || exit 99; bob shmpipe recv $pipe --trust-uid 2001 --timeout 100ms'
     otherwise 'alice shmpipe create $pipe --mode 0666; bob shmpipe stat $pipe >/dev/null || exit 99; bob shmpipe recv $pipe --mode 0666 --trust-uid 2001 --timeout 100ms'
     gives 8 'read and write permission'
 
-    claim "$kind: the umask does not narrow the mode asked for"
+    claim "$kind: the umask does not narrow the requested mode"
     needs "$can"
     where 'umask 077; shmpipe create $pipe --mode 0660; shmpipe stat $pipe'
     otherwise 'umask 077; shmpipe create $pipe; shmpipe stat $pipe'
     gives 0 'mode +0660'
 
-    claim "$kind: another user may take the name first; his pipe is refused"
+    claim "$kind: another user may take the name first; that pipe is refused"
     needs "$can && alice true"
     where 'bob shmpipe create $pipe --mode 0666; echo secret | alice shmpipe send $pipe'
     otherwise 'alice shmpipe create $pipe --mode 0666; echo secret | alice shmpipe send $pipe --mode 0666'
     gives 8 'user 2002 created'
 
-    claim "$kind: what anybody may write to is refused by who does not ask for that"
+    claim "$kind: a world-writable pipe is refused unless the opener requests that mode"
     needs "$can"
     where 'shmpipe create $pipe --mode 0666; echo secret | shmpipe send $pipe'
     otherwise 'shmpipe create $pipe --mode 0666; echo secret | shmpipe send $pipe --mode 0666'
@@ -198,7 +198,7 @@ for pipe in ticks posix:/ticks "file:$PLACE/dir/ticks"; do
 
     # -- one side at a time
 
-    claim "$kind: an existing pipe keeps its properties, and the opener is told"
+    claim "$kind: an existing pipe keeps its properties, and the opener sees the differences"
     needs "$can"
     where 'shmpipe create $pipe --capacity 64KiB; echo x | shmpipe send $pipe --capacity 1MiB --mode 0660'
     otherwise 'echo x | shmpipe send $pipe --capacity 1MiB --mode 0660'
@@ -216,7 +216,7 @@ for pipe in ticks posix:/ticks "file:$PLACE/dir/ticks"; do
     otherwise 'shmpipe create $pipe; scribble $pipe 8 $(shmpipe create sysv:0x77 >&2; perl -e "shmread(\$ARGV[0], my \$v, 8, 4); print unpack q(V), \$v" $(number sysv:0x77 shm_id)); shmpipe recv $pipe --timeout 100ms'
     gives 7 'layout version 99, expected'
 
-    claim "$kind: a pipe of another layout version goes by rm --force alone"
+    claim "$kind: only rm --force removes a pipe of another layout version"
     needs "$can"
     where 'shmpipe create $pipe; scribble $pipe 8 99; shmpipe rm $pipe && exit 99; shmpipe rm --force $pipe && shmpipe create $pipe'
     otherwise 'shmpipe create $pipe; scribble $pipe 8 99; shmpipe rm $pipe || shmpipe create $pipe'
@@ -236,7 +236,7 @@ for pipe in ticks posix:/ticks "file:$PLACE/dir/ticks"; do
     otherwise 'shmpipe create $pipe; shmpipe stat $pipe'
     gives 0 'wake mode +fence'
 
-    claim "$kind: where membarrier is forbidden, a pipe made elsewhere is refused with the reason"
+    claim "$kind: where membarrier is forbidden, a pipe created elsewhere is refused with the reason"
     needs "$can && forbid 324 true"
     where 'shmpipe create $pipe; forbid 324 shmpipe recv $pipe --timeout 100ms'
     otherwise 'shmpipe create $pipe --wake fence; forbid 324 shmpipe recv $pipe --timeout 100ms'
@@ -244,31 +244,31 @@ for pipe in ticks posix:/ticks "file:$PLACE/dir/ticks"; do
 
     # -- after a crash
 
-    claim "$kind: what was sent before a kill -9 is received after it, then the death is told"
+    claim "$kind: what was sent before a kill -9 is received after it, then the death is reported"
     needs "$can"
     where 'shmpipe create $pipe; shmpipe send $pipe < <(echo kept; exec sleep 60 2>/dev/null) & until_true eval "shmpipe --json stat $pipe | grep producer_messages.:1"; kill9; shmpipe recv $pipe --timeout 2s'
     otherwise 'shmpipe create $pipe; shmpipe send $pipe < <(echo kept); shmpipe recv $pipe --timeout 2s'
     gives 6 'kept'
 
-    claim "$kind: whoever takes the role of a killed side goes on there"
+    claim "$kind: the next process in the role of a killed side continues there"
     needs "$can"
     where 'shmpipe create $pipe; consumes $pipe; kill9; echo x | shmpipe send $pipe; shmpipe recv $pipe --timeout 1s'
     otherwise 'shmpipe create $pipe; consumes $pipe; echo x | shmpipe send $pipe; shmpipe recv $pipe --timeout 1s'
     gives 0 x
 
-    claim "$kind: a stopped process keeps its role: it may go on at any time"
+    claim "$kind: a stopped process keeps its role: it may continue at any time"
     needs "$can"
     where 'shmpipe create $pipe; produces $pipe; kill -STOP $!; sleep 0.3; echo x | shmpipe send $pipe'
     otherwise 'shmpipe create $pipe; produces $pipe; kill9; echo x | shmpipe send $pipe'
     gives 4
 
-    claim "$kind: rm takes nothing that somebody uses"
+    claim "$kind: rm does not remove a pipe in use"
     needs "$can"
     where 'shmpipe create $pipe; produces $pipe; shmpipe rm $pipe'
     otherwise 'shmpipe create $pipe; produces $pipe; kill9; shmpipe rm $pipe'
     gives 4
 
-    claim "$kind: a side whose pipe was removed by force hears of it"
+    claim "$kind: a side whose pipe was removed by force gets an error"
     needs "$can"
     where 'shmpipe create $pipe; consumes $pipe; shmpipe rm --force $pipe; wait $!; code=$?; cat heard; exit $code'
     otherwise 'shmpipe create $pipe; consumes $pipe; kill -INT $!; wait $!; code=$?; cat heard; exit $code'
@@ -283,13 +283,13 @@ where 'shmpipe create posix:/ticks; unshare --mount sh -c "mount -t tmpfs tmpfs 
 otherwise 'shmpipe create posix:/ticks; unshare --ipc shmpipe stat posix:/ticks'
 gives 3 'no pipe at'
 
-claim "posix: the size of /dev/shm is the limit, and is told when the pipe is made"
+claim "posix: the size of /dev/shm is the limit, and creating the pipe reports it"
 needs 'shmpipe create posix:/ticks'
 where 'shmpipe create posix:/ticks --capacity 16MiB'
 otherwise 'shmpipe create posix:/ticks --capacity 4MiB'
 gives 1 'needs 16781312 bytes'
 
-claim "posix: whoever may write to it may truncate it, and ends us"
+claim "posix: a process that may write to it can truncate it, which ends us"
 needs 'shmpipe create posix:/ticks'
 where 'shmpipe create posix:/ticks; (sleep 1; echo x) | shmpipe send posix:/ticks & sleep 0.5; truncate -s 4096 /dev/shm/ticks; wait $!'
 otherwise 'shmpipe create posix:/ticks; (sleep 1; echo x) | shmpipe send posix:/ticks & sleep 0.5; truncate -s 2M /dev/shm/ticks; wait $!'
@@ -301,13 +301,13 @@ where 'shmpipe create posix:/other; ln -s other /dev/shm/ticks; shmpipe stat pos
 otherwise 'shmpipe create posix:/other; mv /dev/shm/other /dev/shm/ticks; shmpipe stat posix:/ticks'
 gives '[17]' 'symbolic link'
 
-claim "posix: without /proc it says what it misses"
+claim "posix: without /proc the error names it"
 needs 'shmpipe create posix:/ticks'
 where 'shmpipe create posix:/ticks; unshare --mount sh -c "mount -t tmpfs tmpfs /proc; shmpipe recv posix:/ticks --timeout 100ms"'
 otherwise 'shmpipe create posix:/ticks; shmpipe recv posix:/ticks --timeout 100ms'
 gives 1 '/proc'
 
-claim "posix: what is done by chmod and chown while a pipe is open does not take it from those who have it"
+claim "posix: chmod and chown do not take a pipe from processes that have it open"
 needs 'shmpipe create posix:/ticks && alice true'
 where 'alice shmpipe create posix:/ticks; consumes posix:/ticks alice; chown 2002 /dev/shm/ticks; echo x | shmpipe send posix:/ticks --trust-uid 2002; sleep 0.3; cat received'
 otherwise 'alice shmpipe create posix:/ticks; consumes posix:/ticks alice; echo x | bob shmpipe send posix:/ticks --trust-uid 2001; sleep 0.3; cat received'
@@ -319,16 +319,16 @@ where 'mkdir dir/feed; chgrp 2100 dir/feed; chmod 2770 dir/feed; shmpipe create 
 otherwise 'mkdir dir/feed; chgrp 2100 dir/feed; chmod 0770 dir/feed; shmpipe create file:dir/feed/ticks --mode 0660; bob shmpipe recv file:dir/feed/ticks --timeout 100ms'
 gives 5
 
-# id: a file that says that the machine was started anew.
+# id: a file that says that the machine was rebooted.
 export other_boot='echo 0f0e0d0c-0b0a-4908-8706-050403020100 >id; mount --bind id /proc/sys/kernel/random/boot_id'
 
-claim "file: on a disk, from before the last start of the machine it is refused"
+claim "file: on a disk, from before the last boot it is refused"
 needs 'shmpipe create file:$PLACE/dir/ticks && [ $(stat -f -c %T $PLACE) != tmpfs ]'
 where 'echo kept | shmpipe send file:dir/ticks; unshare --mount sh -c "$other_boot; shmpipe recv file:dir/ticks --timeout 100ms"'
 otherwise 'echo kept | shmpipe send file:dir/ticks; shmpipe recv file:dir/ticks --timeout 100ms'
-gives '[17]' 'before the machine was last started'
+gives '[17]' 'from before the last boot'
 
-claim "file: what somebody holds a role of is not, whatever boot id a container has"
+claim "file: not while a process holds one of its roles, whatever the boot id"
 needs 'shmpipe create file:$PLACE/dir/ticks && [ $(stat -f -c %T $PLACE) != tmpfs ]'
 where 'shmpipe create file:dir/ticks; produces file:dir/ticks; unshare --mount sh -c "$other_boot; shmpipe recv file:dir/ticks --timeout 100ms"'
 otherwise 'shmpipe create file:dir/ticks; produces file:dir/ticks; kill9; unshare --mount sh -c "$other_boot; shmpipe recv file:dir/ticks --timeout 100ms"'
@@ -340,7 +340,7 @@ where 'cd dir; mkdir l u w m; unshare --mount sh -c "mount -t overlay overlay -o
 otherwise 'cd dir; mkdir l u w m; shmpipe create file:m/ticks'
 gives 7 overlay
 
-claim "file: a mount that is read-only here lets a side watch and take no part"
+claim "file: on a read-only mount a side can watch, but not take part"
 needs 'shmpipe create file:$PLACE/dir/ticks'
 where 'shmpipe create file:dir/ticks; unshare --mount sh -c "mount --bind dir dir; mount -o remount,bind,ro dir; shmpipe stat file:dir/ticks >/dev/null || exit 99; shmpipe recv file:dir/ticks --timeout 100ms"'
 otherwise 'shmpipe create file:dir/ticks; shmpipe recv file:dir/ticks --timeout 100ms'
@@ -351,7 +351,7 @@ gives '[18]' 'ead-only'
 claim "sysv: a limit of the namespace is named with the file that raises it"
 where 'echo 65536 >/proc/sys/kernel/shmmax; shmpipe create ticks; code=$?; echo 4294967296 >/proc/sys/kernel/shmmax; exit $code'
 otherwise 'shmpipe create ticks'
-gives 1 'SHMMAX is 65536, asked for 1052672; raise it in /proc/sys/kernel/shmmax'
+gives 1 'SHMMAX is 65536, needed 1052672; raise it in /proc/sys/kernel/shmmax'
 
 claim "sysv: without /proc a pipe works"
 where 'unshare --mount sh -c "mount -t tmpfs tmpfs /proc; echo x | shmpipe send ticks; shmpipe recv ticks --timeout 1s"'
@@ -363,17 +363,17 @@ where 'unshare --mount sh -c "mount -t tmpfs tmpfs /proc; shmpipe ls"'
 otherwise 'shmpipe ls'
 gives 0 'reading /proc/sysvipc/shm failed'
 
-claim "sysv: RemoveIPC takes the semaphore set of a pipe in use; a side that waits hears of it"
+claim "sysv: RemoveIPC removes the semaphore set of a pipe in use; a side that waits gets an error"
 where 'shmpipe create ticks; consumes ticks; ipcrm --semaphore-id $(number ticks sem_id); wait $!; code=$?; cat heard; exit $code'
 otherwise 'shmpipe create ticks; consumes ticks; kill -INT $!; wait $!; code=$?; cat heard; exit $code'
-gives 7 'our role is no longer kept for us'
+gives 7 'lost the role'
 
-claim "sysv: as long as one that lost its claim is attached, nobody else gets in"
+claim "sysv: while a process that lost its claim is attached, no other process can open it"
 where 'shmpipe create ticks; produces ticks; kill -STOP $!; ipcrm --semaphore-id $(number ticks sem_id); shmpipe recv ticks --timeout 100ms'
 otherwise 'shmpipe create ticks; produces ticks; kill9; ipcrm --semaphore-id $(number ticks sem_id); shmpipe recv ticks --timeout 100ms'
-gives 7 '1 are attached to the pipe'
+gives 7 '1 attached to the pipe'
 
-claim "sysv: when all have gone, the next one opens it again and finds what was left"
+claim "sysv: once all processes are gone, the next one opens it and finds what was left"
 where 'echo kept | shmpipe send ticks; ipcrm --semaphore-id $(number ticks sem_id); shmpipe recv ticks --timeout 1s'
 otherwise 'echo kept | shmpipe send ticks; ipcrm --shmem-id $(number ticks shm_id); shmpipe recv ticks --timeout 200ms'
 gives 0 kept
