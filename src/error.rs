@@ -11,10 +11,31 @@
 //! | `wait_for_peer` | [`WaitError`] |
 //! | `copy_to` and `value` of a message | [`WrongSize`] |
 //! | `free`, `next` of a drain | [`Corruption`](crate::Corruption) |
-//! | create, open, claim a role, remove | [`SetupError`] |
+//! | create, open, claim a role, remove, inspect | [`SetupError`] |
+//! | parse an address | [`AddressError`](crate::AddressError) |
 //! | `close` | [`CloseError`] |
 //!
-//! Each message says what was found, what was expected and what to do about it.
+//! [`SetupError`] names the kind of problem. These types, which only this module has, hold its details:
+//!
+//! | kind | details |
+//! |---|---|
+//! | [`SetupError::Unsupported`] | [`Unsupported`] |
+//! | [`SetupError::Untrusted`] | [`Distrust`] |
+//! | [`SetupError::File`] | [`FileProblem`] |
+//! | [`SetupError::Incompatible`] | [`Mismatch`] |
+//! | [`SetupError::Damaged`] | [`Damage`] |
+//! | [`SetupError::Limit`] | [`Shortage`] |
+//! | [`SetupError::Kernel`] | [`MissingFeature`] |
+//!
+//! Each message says what was found, what was expected and what to do about it:
+//!
+//! ```
+//! let error = shmpipe::Pipe::open("memfd").unwrap_err();
+//! assert_eq!(
+//!     error.to_string(),
+//!     "cannot open memfd: sysv:private and memfd always create a pipe; use create, or the address of that pipe",
+//! );
+//! ```
 
 mod recv;
 mod send;
@@ -29,6 +50,18 @@ use std::fmt;
 use std::io;
 
 /// How an endpoint lost its pipe or its role.
+///
+/// The endpoint cannot be used further: drop it and reopen the pipe.
+///
+/// ```
+/// use shmpipe::{Lost, Options, RecvError, unlink_force};
+///
+/// let pipe = Options::new().create("sysv:private")?;
+/// let mut consumer = pipe.consumer()?;
+/// unlink_force(pipe.address())?;
+/// assert!(matches!(consumer.recv(), Err(RecvError::Lost(Lost::Removed))));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Lost {
@@ -80,6 +113,16 @@ impl From<Loss> for Lost {
 }
 
 /// Why a wait for the peer, for a message or for space ended without it.
+///
+/// ```
+/// # use std::time::Instant;
+/// use shmpipe::WaitError;
+///
+/// let pipe = shmpipe::Options::new().create("memfd")?;
+/// let mut producer = pipe.producer()?;
+/// assert_eq!(producer.wait_for_peer(Some(Instant::now())), Err(WaitError::TimedOut));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WaitError {
@@ -109,7 +152,21 @@ impl From<Lost> for WaitError {
     }
 }
 
-/// Why an endpoint did not close in order. It is gone all the same.
+/// Why an endpoint did not close in order.
+///
+/// It is gone all the same.
+///
+/// ```
+/// use shmpipe::CloseError;
+///
+/// # let pipe = shmpipe::Options::new().create("memfd")?;
+/// # let producer = pipe.producer()?;
+/// match producer.close() {
+///     Err(CloseError::Lost(lost)) => eprintln!("the consumer may not see the end: {lost}"),
+///     closed => closed?,
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CloseError {

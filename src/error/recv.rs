@@ -7,6 +7,20 @@ use crate::protocol::reader::RecvEnd;
 use std::fmt;
 
 /// Why no message was received at once.
+///
+/// ```
+/// use shmpipe::TryRecvError;
+///
+/// # let pipe = shmpipe::Options::new().create("memfd")?;
+/// # let mut consumer = pipe.consumer()?;
+/// match consumer.try_recv() {
+///     Ok(message) => println!("{} bytes", message.len()),
+///     Err(TryRecvError::Empty) => println!("nothing now"),
+///     Err(TryRecvError::Closed) => println!("nothing more"),
+///     Err(error) => return Err(error.into()),
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TryRecvError {
@@ -19,6 +33,23 @@ pub enum TryRecvError {
 }
 
 /// Why no message was received.
+///
+/// ```
+/// use shmpipe::RecvError;
+///
+/// # let pipe = shmpipe::Options::new().create("memfd")?;
+/// # let (mut producer, mut consumer) = (pipe.producer()?, pipe.consumer()?);
+/// # producer.send(b"a tick")?;
+/// # producer.close()?;
+/// loop {
+///     match consumer.recv() {
+///         Ok(message) => println!("{} bytes", message.len()),
+///         Err(RecvError::Closed) => break,
+///         Err(error) => return Err(error.into()),
+///     }
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RecvError {
@@ -35,6 +66,17 @@ pub enum RecvError {
 }
 
 /// Why no message was received before a deadline.
+///
+/// ```
+/// # use std::time::Duration;
+/// use shmpipe::RecvTimeoutError;
+///
+/// let pipe = shmpipe::Options::new().create("memfd")?;
+/// let mut consumer = pipe.consumer()?;
+/// let received = consumer.recv_timeout(Duration::from_millis(1));
+/// assert!(matches!(received, Err(RecvTimeoutError::TimedOut)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RecvTimeoutError {
@@ -92,7 +134,14 @@ impl std::error::Error for RecvError {}
 impl std::error::Error for RecvTimeoutError {}
 
 impl RecvTimeoutError {
-    /// The same error of a call without a deadline; `None` for [`TimedOut`](Self::TimedOut).
+    /// Returns the same error of a call without a deadline; `None` for [`TimedOut`](Self::TimedOut).
+    ///
+    /// ```
+    /// use shmpipe::{RecvError, RecvTimeoutError};
+    ///
+    /// assert_eq!(RecvTimeoutError::Closed.without_timeout(), Some(RecvError::Closed));
+    /// assert_eq!(RecvTimeoutError::TimedOut.without_timeout(), None);
+    /// ```
     #[must_use]
     pub fn without_timeout(self) -> Option<RecvError> {
         Some(match self {
@@ -167,7 +216,20 @@ impl From<PeerDied> for RecvTimeoutError {
     }
 }
 
-/// The message has another size than the value or the slice that it was to be copied to. The message is untouched.
+/// The message has another size than the value or the slice that it was to be copied to.
+///
+/// The message is untouched.
+///
+/// ```
+/// use shmpipe::WrongSize;
+///
+/// # let pipe = shmpipe::Options::new().create("memfd")?;
+/// # let (mut producer, mut consumer) = (pipe.producer()?, pipe.consumer()?);
+/// producer.send(b"three")?;
+/// let value = consumer.recv()?.value::<u64>();
+/// assert_eq!(value, Err(WrongSize { message: 5, expected: 8 }));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WrongSize {
     /// Bytes of the message.

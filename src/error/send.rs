@@ -5,7 +5,21 @@ use crate::protocol::corruption::Corruption;
 use crate::protocol::liveness::PeerDied;
 use std::fmt;
 
-/// Why a message was not sent at once. The pipe holds nothing of it.
+/// Why a message was not sent at once.
+///
+/// The pipe holds nothing of it.
+///
+/// ```
+/// use shmpipe::TrySendError;
+///
+/// # let pipe = shmpipe::Options::new().create("memfd")?;
+/// # let mut producer = pipe.producer()?;
+/// match producer.try_send(b"a tick") {
+///     Err(TrySendError::Full) => eprintln!("the consumer is slow: dropped a tick"),
+///     sent => drop(sent?),
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TrySendError {
@@ -24,7 +38,24 @@ pub enum TrySendError {
     Corrupt(Corruption),
 }
 
-/// Why a message was not sent. The pipe holds nothing of it.
+/// Why a message was not sent.
+///
+/// The pipe holds nothing of it.
+///
+/// ```
+/// use shmpipe::SendError;
+///
+/// # let pipe = shmpipe::Options::new().create("memfd")?;
+/// # let mut producer = pipe.producer()?;
+/// loop {
+///     match producer.send(b"a tick") {
+///         // Waits for the next consumer.
+///         Err(SendError::PeerDied) => continue,
+///         sent => break sent?,
+///     }
+/// };
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendError {
@@ -47,7 +78,21 @@ pub enum SendError {
     Corrupt(Corruption),
 }
 
-/// Why a message was not sent before its deadline. The pipe holds nothing of it.
+/// Why a message was not sent before its deadline.
+///
+/// The pipe holds nothing of it.
+///
+/// ```
+/// # use std::time::Duration;
+/// use shmpipe::SendTimeoutError;
+///
+/// let pipe = shmpipe::Options::new().capacity(4096).create("memfd")?;
+/// let mut producer = pipe.producer()?;
+/// while producer.try_send(&[0u8; 1000]).is_ok() {}
+/// let sent = producer.send_timeout(&[0u8; 1000], Duration::from_millis(1));
+/// assert_eq!(sent, Err(SendTimeoutError::TimedOut));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendTimeoutError {
@@ -131,7 +176,14 @@ impl std::error::Error for SendError {}
 impl std::error::Error for SendTimeoutError {}
 
 impl SendTimeoutError {
-    /// The same error of a call without a deadline; `None` for [`TimedOut`](Self::TimedOut).
+    /// Returns the same error of a call without a deadline; `None` for [`TimedOut`](Self::TimedOut).
+    ///
+    /// ```
+    /// use shmpipe::{SendError, SendTimeoutError};
+    ///
+    /// assert_eq!(SendTimeoutError::Closed.without_timeout(), Some(SendError::Closed));
+    /// assert_eq!(SendTimeoutError::TimedOut.without_timeout(), None);
+    /// ```
     #[must_use]
     pub fn without_timeout(self) -> Option<SendError> {
         Some(match self {

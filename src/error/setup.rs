@@ -10,7 +10,21 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-/// Why a pipe could not be created, opened, claimed or removed.
+/// Why a pipe could not be created, opened, claimed, removed or inspected.
+///
+/// Seven of its kinds hold a type of [`shmpipe::error`](crate::error) with the details.
+///
+/// ```
+/// use shmpipe::{Pipe, SetupError};
+///
+/// # let address = "fd:1000000";
+/// match Pipe::open(address).and_then(|pipe| pipe.consumer()) {
+///     Ok(consumer) => println!("{} bytes", consumer.capacity()),
+///     Err(SetupError::NotFound { .. }) => println!("the producer has not started yet"),
+///     Err(SetupError::RoleTaken { pid, .. }) => println!("process {pid:?} is the consumer"),
+///     Err(error) => println!("{error}"),
+/// }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SetupError {
@@ -100,6 +114,14 @@ pub enum SetupError {
 }
 
 /// What a pipe, or a handle, cannot do.
+///
+/// ```
+/// use shmpipe::{Pipe, SetupError, error::Unsupported};
+///
+/// // `memfd` always creates one.
+/// let opened = Pipe::open("memfd");
+/// assert!(matches!(opened, Err(SetupError::Unsupported(Unsupported::Open { .. }))));
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Unsupported {
@@ -134,6 +156,17 @@ pub enum Unsupported {
 }
 
 /// Why a pipe, or the process that offers it, is not trusted.
+///
+/// ```
+/// # use std::os::fd::AsRawFd;
+/// use shmpipe::{Pipe, SetupError, error::Distrust};
+///
+/// // A file that another process could truncate, instead of a sealed memfd.
+/// let file = std::fs::File::open("/proc/self/exe")?;
+/// let opened = Pipe::open(format!("fd:{}", file.as_raw_fd()));
+/// assert!(matches!(opened, Err(SetupError::Untrusted(Distrust::Unsealed { .. }))));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Distrust {
@@ -176,6 +209,13 @@ pub enum Distrust {
 }
 
 /// Why a file cannot hold a pipe.
+///
+/// ```
+/// use shmpipe::{Pipe, SetupError, error::FileProblem};
+///
+/// let opened = Pipe::open("file:/dev");
+/// assert!(matches!(opened, Err(SetupError::File(FileProblem::NotRegular { .. }))));
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum FileProblem {
@@ -212,6 +252,15 @@ pub enum FileProblem {
 }
 
 /// How an existing pipe differs from the one that the caller expects.
+///
+/// ```
+/// use shmpipe::{Options, SetupError, error::Mismatch};
+///
+/// let pipe = Options::new().schema(1).create("memfd")?;
+/// let opened = Options::new().schema(2).open(pipe.address());
+/// assert!(matches!(opened, Err(SetupError::Incompatible(Mismatch::Schema { found: 1, expected: 2 }))));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Mismatch {
@@ -246,6 +295,18 @@ pub enum Mismatch {
 }
 
 /// Why the contents of a pipe cannot be used.
+///
+/// ```
+/// use shmpipe::{Options, Pipe, SetupError, error::Damage};
+///
+/// # let address = "file:/dev/shm/shmpipe-doc-none";
+/// let pipe = match Pipe::open(address) {
+///     // Gives up the messages in it.
+///     Err(SetupError::Damaged(Damage::Stale { .. })) => Options::new().recreate_stale(true).open_or_create(address),
+///     opened => opened,
+/// };
+/// # assert!(pipe.is_err());
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Damage {
@@ -287,6 +348,13 @@ pub enum Damage {
 }
 
 /// What is not available in the amount requested.
+///
+/// ```
+/// use shmpipe::{Options, SetupError, error::Shortage};
+///
+/// let created = Options::new().capacity(u64::MAX).create("memfd");
+/// assert!(matches!(created, Err(SetupError::Limit(Shortage::Capacity { .. }))));
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Shortage {
@@ -327,6 +395,17 @@ pub enum Shortage {
 }
 
 /// What the kernel or this process lacks.
+///
+/// ```
+/// use shmpipe::{Options, Pipe, SetupError, WakeMode, error::MissingFeature};
+///
+/// let pipe = match Pipe::open_or_create("memfd") {
+///     // A seccomp filter forbids `membarrier`, perhaps.
+///     Err(SetupError::Kernel(MissingFeature::Wake { .. })) => Options::new().wake_mode(WakeMode::Fence).create("memfd")?,
+///     opened => opened?,
+/// };
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum MissingFeature {

@@ -5,6 +5,17 @@ use std::fmt;
 /// A word in the segment that no correct peer writes.
 ///
 /// The endpoint that finds one is poisoned: every later call returns the same error.
+///
+/// ```
+/// use shmpipe::TryRecvError;
+///
+/// # let pipe = shmpipe::Options::new().create("memfd")?;
+/// # let mut consumer = pipe.consumer()?;
+/// if let Err(TryRecvError::Corrupt(corruption)) = consumer.try_recv() {
+///     eprintln!("the {} holds {:#x}", corruption.word(), corruption.found());
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Corruption {
     pub(super) word: &'static str,
@@ -13,19 +24,19 @@ pub struct Corruption {
 }
 
 impl Corruption {
-    /// The name of the word: `record header`, `head`, `tail` or `state`.
+    /// Returns the name of the word: `record header`, `head`, `tail` or `state`.
     #[must_use]
     pub fn word(&self) -> &'static str {
         self.word
     }
 
-    /// The position in the stream at which the endpoint found it.
+    /// Returns the position in the stream at which the endpoint found it.
     #[must_use]
     pub fn position(&self) -> u64 {
         self.position
     }
 
-    /// The value of the word.
+    /// Returns the value of the word.
     #[must_use]
     pub fn found(&self) -> u64 {
         self.found
