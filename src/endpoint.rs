@@ -21,24 +21,54 @@ use consumer::Consumer;
 use producer::Producer;
 
 impl Pipe {
-    /// Claims the producer role and continues where the last producer stopped: what it committed is in the pipe, what it did not
-    /// commit is gone.
+    /// Claims the producer role and continues where the last producer stopped.
     ///
-    /// Walks over the records committed since the last producer stored its position, at most one batch.
+    /// What it committed is in the pipe, what it did not commit is gone. Walks over the records committed since the last producer
+    /// stored its position, at most one batch.
+    ///
+    /// Does not wait for a live producer to leave. Waits up to a second for the kernel to release the role of a dead one.
+    ///
+    /// ```
+    /// use shmpipe::{Pipe, Role, SetupError};
+    ///
+    /// let pipe = Pipe::open_or_create("memfd")?;
+    /// let first = pipe.producer()?;
+    /// let second = pipe.producer();
+    /// assert!(matches!(second, Err(SetupError::RoleTaken { role: Role::Producer, .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
-    /// [`SetupError::RoleTaken`] while there is a producer, in this process or another; [`SetupError::Damaged`] if
-    /// the ring holds what no correct peer writes.
+    /// * [`SetupError::RoleTaken`] while there is a producer, in this process or another.
+    /// * [`Damage::Ring`](crate::error::Damage::Ring) if the ring holds what no correct peer writes.
+    /// * [`SetupError::Lost`] if the pipe was removed, [`Unaccounted`](SetupError::Unaccounted) if a process may hold the role
+    ///   without a claim.
+    /// * [`Unsupported::AfterFork`](crate::error::Unsupported::AfterFork) in a forked child, which must [`reopen`](Pipe::reopen)
+    ///   the pipe.
+    /// * [`PermissionDenied`](SetupError::PermissionDenied) or [`Os`](SetupError::Os).
     pub fn producer(&self) -> Result<Producer, SetupError> {
         Producer::claim(self)
     }
 
-    /// Claims the consumer role and continues where the last consumer stopped: what it received and did not release is received
-    /// again, with the same positions.
+    /// Claims the consumer role and continues where the last consumer stopped.
+    ///
+    /// What it received and did not release is received again, with the same positions.
+    ///
+    /// Does not wait for a live consumer to leave. Waits up to a second for the kernel to release the role of a dead one.
+    ///
+    /// ```
+    /// let pipe = shmpipe::Pipe::open_or_create("memfd")?;
+    /// pipe.producer()?.send(b"kept until received")?;
+    /// let mut consumer = pipe.consumer()?;
+    /// assert_eq!(consumer.recv()?.to_vec(), b"kept until received");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
-    /// [`SetupError::RoleTaken`] while there is a consumer, in this process or another; [`SetupError::Damaged`] if
-    /// the header holds what no correct peer writes.
+    /// Those of [`producer`](Pipe::producer): [`SetupError::RoleTaken`] while there is a consumer,
+    /// [`Damage::Ring`](crate::error::Damage::Ring) if the header holds what no correct peer writes, and
+    /// [`Lost`](SetupError::Lost), [`Unaccounted`](SetupError::Unaccounted), [`Unsupported`](SetupError::Unsupported),
+    /// [`PermissionDenied`](SetupError::PermissionDenied) or [`Os`](SetupError::Os).
     pub fn consumer(&self) -> Result<Consumer, SetupError> {
         Consumer::claim(self)
     }

@@ -2,12 +2,23 @@
 
 use std::fmt;
 
-/// The random number of a segment, which distinguishes it from every other segment, also from earlier ones at its address.
+/// The random number of a segment.
+///
+/// It distinguishes the segment from every other, also from earlier ones at its address.
+///
+/// ```
+/// use shmpipe::Pipe;
+///
+/// let pipe = Pipe::open_or_create("memfd")?;
+/// assert_eq!(Pipe::open(pipe.address())?.id(), pipe.id());
+/// assert_ne!(Pipe::open_or_create("memfd")?.id(), pipe.id());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SegmentId(pub(crate) u64);
 
 impl SegmentId {
-    /// The number.
+    /// Returns the number, to store it.
     #[must_use]
     pub fn get(self) -> u64 {
         self.0
@@ -20,14 +31,23 @@ impl fmt::Display for SegmentId {
     }
 }
 
-/// The position of a record in the stream: the number of bytes before it since the pipe was created. Together with the
-/// [`SegmentId`] it identifies a record permanently, so a sink that stores both with its data can process each record exactly
-/// once.
+/// The position of a record in the stream: the number of bytes before it since the pipe was created.
+///
+/// Together with the [`SegmentId`] it identifies a record permanently, so a sink that stores both with its data can process each
+/// record exactly once.
+///
+/// ```
+/// # let pipe = shmpipe::Pipe::open_or_create("memfd")?;
+/// # let (mut producer, mut consumer) = (pipe.producer()?, pipe.consumer()?);
+/// let sent = producer.send(b"a tick")?;
+/// assert_eq!(consumer.recv()?.position(), sent);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(pub(crate) u64);
 
 impl Position {
-    /// The number of bytes.
+    /// Returns the number of bytes, to store it.
     #[must_use]
     pub fn get(self) -> u64 {
         self.0

@@ -10,10 +10,22 @@ use crate::protocol::front::{Slot, Uncommitted};
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// Messages that become visible all at once. Dropping it without [`commit`](Batch::commit) sends none.
+/// Messages that become visible all at once, begun by [`Producer::batch`].
 ///
-/// A push fails like a send; `TooLarge` also if the whole batch would not fit into an empty ring. The messages added before stay in
+/// Dropping it without [`commit`](Batch::commit) sends none. A push fails like a send, with
+/// [`TooLarge`](SendError::TooLarge) also if the whole batch would not fit into an empty ring. The messages added before stay in
 /// the batch.
+///
+/// ```
+/// # let pipe = shmpipe::Options::new().create("memfd")?;
+/// # let (mut producer, mut consumer) = (pipe.producer()?, pipe.consumer()?);
+/// let mut batch = producer.batch();
+/// batch.push(b"both")?;
+/// batch.push(b"or neither")?;
+/// batch.commit();
+/// assert_eq!(consumer.recv()?.to_vec(), b"both");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use = "nothing is sent before commit"]
 pub struct Batch<'a, P = Untrusted> {
     producer: &'a mut Producer<P>,
@@ -35,26 +47,44 @@ impl<'a, P> Batch<'a, P> {
 
     /// Adds a message if there is space now.
     ///
+    /// Never blocks, so a batch can take what fits:
+    ///
+    /// ```
+    /// # let pipe = shmpipe::Options::new().capacity(4096).create("memfd")?;
+    /// # let mut producer = pipe.producer()?;
+    /// let mut batch = producer.batch();
+    /// while batch.try_push(&[0u8; 1000]).is_ok() {}
+    /// assert_eq!(batch.len(), 4);
+    /// batch.commit();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
-    /// [`TrySendError`].
+    /// [`TrySendError::Full`] if there is no space now; [`TooLarge`](TrySendError::TooLarge), [`Closed`](TrySendError::Closed) or
+    /// [`Corrupt`](TrySendError::Corrupt) as from [`Producer::try_send`].
     #[inline(always)]
     pub fn try_push(&mut self, message: impl Payload) -> Result<Position, TrySendError> {
         self.push_one(message.outgoing(), Now)
     }
 
-    /// Adds a message. Blocks while the pipe is full.
+    /// Adds a message; blocks while the pipe is full.
+    ///
+    /// The batch itself takes space too. A push waits until the consumer has released messages sent before the batch.
     ///
     /// # Errors
-    /// [`SendError`].
+    /// [`SendError::TooLarge`] if the message is longer than [`Producer::max_len`], or the batch would not fit into an empty
+    /// ring; otherwise as [`Producer::send`].
     #[inline(always)]
     pub fn push(&mut self, message: impl Payload) -> Result<Position, SendError> {
         self.push_one(message.outgoing(), Never)
     }
 
-    /// Adds a message. Blocks for `timeout` at most while the pipe is full. Reads the clock at the call.
+    /// Adds a message; blocks for `timeout` at most while the pipe is full.
+    ///
+    /// Reads the clock at the call.
     ///
     /// # Errors
-    /// [`SendTimeoutError`].
+    /// [`SendTimeoutError::TimedOut`] if there was no space in time; otherwise as [`push`](Self::push).
     #[inline(always)]
     pub fn push_timeout(
         &mut self,
@@ -64,10 +94,10 @@ impl<'a, P> Batch<'a, P> {
         self.push_one(message.outgoing(), At::timeout(timeout))
     }
 
-    /// Adds a message. Blocks until `deadline` at most while the pipe is full.
+    /// Adds a message; blocks until `deadline` at most while the pipe is full.
     ///
     /// # Errors
-    /// [`SendTimeoutError`].
+    /// [`SendTimeoutError::TimedOut`] if there was no space in time; otherwise as [`push`](Self::push).
     #[inline(always)]
     pub fn push_deadline(
         &mut self,
@@ -144,19 +174,21 @@ impl<'a, P> Batch<'a, P> {
         })
     }
 
-    /// Messages in the batch.
+    /// Returns the number of messages in the batch.
     #[must_use]
     pub fn len(&self) -> usize {
         self.records.messages as usize
     }
 
-    /// Whether the batch holds no message.
+    /// Returns whether the batch holds no message.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.records.messages == 0
     }
 
-    /// Sends all of them at once: the consumer sees all or none, even if this process is killed meanwhile.
+    /// Sends all messages at once.
+    ///
+    /// The consumer sees all or none, even if this process is killed meanwhile. Never blocks.
     // Always in line: see `Reservation::commit`.
     #[inline(always)]
     pub fn commit(self) {

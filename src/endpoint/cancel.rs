@@ -7,18 +7,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::time::Duration;
 
-/// Cancels the blocked calls of one endpoint.
+/// Cancels the blocked calls of one endpoint, from another thread or from a signal handler.
 ///
-/// After [`cancel`](CancelHandle::cancel), every call of the endpoint that has to wait returns `Cancelled`, now and later; a call
-/// that need not wait works as before. A sleeping thread wakes up. One that is just falling asleep may miss the wake-up, and then
-/// notices within 100 ms.
+/// After [`cancel`](CancelHandle::cancel), every call of the endpoint that has to wait returns
+/// [`Cancelled`](crate::WaitError::Cancelled), now and later; a call that need not wait works as before. A sleeping thread wakes
+/// up. One that is just falling asleep may miss the wake-up, and then notices within 100 ms.
 ///
 /// ```
+/// use shmpipe::RecvError;
+///
 /// let pipe = shmpipe::Options::new().create("memfd")?;
 /// let mut consumer = pipe.consumer()?;
 /// let cancel = consumer.cancel_handle();
 /// std::thread::spawn(move || cancel.cancel());
-/// assert_eq!(consumer.recv().unwrap_err(), shmpipe::RecvError::Cancelled);
+/// assert!(matches!(consumer.recv(), Err(RecvError::Cancelled)));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -37,7 +39,9 @@ impl CancelHandle {
         CancelHandle(Arc::default())
     }
 
-    /// Cancels. Wait-free, at most one system call, no allocation: safe in a signal handler.
+    /// Cancels the endpoint's blocked calls, now and later.
+    ///
+    /// Wait-free, at most one system call, no allocation: safe in a signal handler.
     pub fn cancel(&self) {
         // ORDERING: SeqCst, with the load below the mirror image of `sleep`: if a cancel and a sleep meet, at least one sees
         // the other.
@@ -53,7 +57,7 @@ impl CancelHandle {
         }
     }
 
-    /// Whether [`cancel`](CancelHandle::cancel) was called.
+    /// Returns whether [`cancel`](CancelHandle::cancel) was called, on this handle or a clone.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         // Relaxed: it is polled, and nothing is read through it.

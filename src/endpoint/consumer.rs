@@ -21,7 +21,9 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
-/// The receiving end of a pipe. A pipe has one at a time. Dropping it closes the pipe for this side.
+/// The receiving end of a pipe.
+///
+/// A pipe has one at a time; [`Pipe::consumer`] claims the role. Dropping the consumer closes the pipe for this side.
 ///
 /// A consumer can move to another thread; one thread uses it at a time. To receive one message, there are four forms:
 ///
@@ -203,10 +205,21 @@ impl Consumer {
 
     /// Promises that the producer obeys the protocol, for the right to read messages in place.
     ///
+    /// A [`Message`] then dereferences to `&[u8]`.
+    ///
+    /// ```
+    /// let pipe = shmpipe::Options::new().create("memfd")?;
+    /// pipe.producer()?.send(b"hello")?;
+    /// // SAFETY: no other process has this memfd.
+    /// let mut consumer = unsafe { pipe.consumer()?.trust_peer() };
+    /// assert_eq!(&consumer.recv()?[..], b"hello");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Safety
     /// As long as the result exists,
-    /// * every process that has the segment attached for writing keeps to the layout and to the protocol of this
-    ///   version (LAYOUT.md); in particular, none writes to a record after its commit and before its release.
+    /// * every process that has the segment attached for writing keeps to the layout and to the protocol of this version
+    ///   (LAYOUT.md); in particular, none writes to a record after its commit and before its release.
     #[must_use = "the promise is worth nothing unless the result is used"]
     pub unsafe fn trust_peer(self) -> Consumer<Trusted> {
         Consumer { inner: self.inner, promise: PhantomData }
@@ -216,37 +229,79 @@ impl Consumer {
 impl<P> Consumer<P> {
     /// Receives the next message if there is one now.
     ///
+    /// Never blocks. Does not notice that the producer died.
+    ///
+    /// ```
+    /// use shmpipe::TryRecvError;
+    ///
+    /// # let pipe = shmpipe::Options::new().create("memfd")?;
+    /// # let (mut producer, mut consumer) = (pipe.producer()?, pipe.consumer()?);
+    /// assert!(matches!(consumer.try_recv(), Err(TryRecvError::Empty)));
+    /// producer.send(b"hello")?;
+    /// assert_eq!(consumer.try_recv()?.to_vec(), b"hello");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
-    /// [`TryRecvError`].
+    /// * [`TryRecvError::Empty`] if there is no message now.
+    /// * [`TryRecvError::Closed`] if the producer closed, and every message was received.
+    /// * [`TryRecvError::Corrupt`] if the producer wrote what no correct one writes.
     #[inline]
     pub fn try_recv(&mut self) -> Result<Message<'_, P>, TryRecvError> {
         self.recv_one(Now)
     }
 
-    /// Receives the next message. Blocks while the pipe is empty.
+    /// Receives the next message; blocks while the pipe is empty.
     ///
     /// The producer cannot reuse the message's space before the result is dropped.
     ///
+    /// ```
+    /// # let pipe = shmpipe::Options::new().create("memfd")?;
+    /// # let (mut producer, mut consumer) = (pipe.producer()?, pipe.consumer()?);
+    /// producer.send(b"hello")?;
+    /// let message = consumer.recv()?;
+    /// assert_eq!((message.len(), message.to_vec().as_slice()), (5, b"hello".as_slice()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
-    /// [`RecvError`].
+    /// * [`RecvError::Closed`] if the producer closed, and [`RecvError::PeerDied`] if it died, after every message was received.
+    /// * [`RecvError::Cancelled`] or [`Lost`](RecvError::Lost) only if the pipe is empty.
+    /// * [`RecvError::Corrupt`] if the producer wrote what no correct one writes.
     #[inline]
     pub fn recv(&mut self) -> Result<Message<'_, P>, RecvError> {
         self.recv_one(Never)
     }
 
-    /// Receives the next message. Blocks for `timeout` at most while the pipe is empty. Reads the clock at the call.
+    /// Receives the next message; blocks for `timeout` at most while the pipe is empty.
+    ///
+    /// Reads the clock at the call.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// use shmpipe::RecvTimeoutError;
+    ///
+    /// # let pipe = shmpipe::Options::new().create("memfd")?;
+    /// # let mut consumer = pipe.consumer()?;
+    /// match consumer.recv_timeout(Duration::from_millis(5)) {
+    ///     Ok(message) => println!("{} bytes", message.len()),
+    ///     Err(RecvTimeoutError::TimedOut) => println!("nothing yet"),
+    ///     Err(error) => return Err(error.into()),
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
-    /// [`RecvTimeoutError`].
+    /// [`RecvTimeoutError::TimedOut`] if there was no message in time; otherwise as [`recv`](Self::recv).
     #[inline]
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Message<'_, P>, RecvTimeoutError> {
         self.recv_one(At::timeout(timeout))
     }
 
-    /// Receives the next message. Blocks until `deadline` at most while the pipe is empty.
+    /// Receives the next message; blocks until `deadline` at most while the pipe is empty.
     ///
     /// # Errors
-    /// [`RecvTimeoutError`].
+    /// [`RecvTimeoutError::TimedOut`] if there was no message in time; otherwise as [`recv`](Self::recv).
     #[inline]
     pub fn recv_deadline(&mut self, deadline: Instant) -> Result<Message<'_, P>, RecvTimeoutError> {
         self.recv_one(At::deadline(deadline))
@@ -263,10 +318,20 @@ impl<P> Consumer<P> {
         }
     }
 
-    /// Blocks until there is a message, and leaves it in the pipe. Fails as a receive would.
+    /// Blocks until there is a message, and leaves it in the pipe.
+    ///
+    /// ```
+    /// # let pipe = shmpipe::Options::new().create("memfd")?;
+    /// # let (mut producer, mut consumer) = (pipe.producer()?, pipe.consumer()?);
+    /// producer.send(b"hello")?;
+    /// consumer.wait_for_message(None)?;
+    /// // Still there, for a receive or for a drain of all messages that have arrived by now.
+    /// assert_eq!(consumer.try_recv()?.to_vec(), b"hello");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
-    /// [`RecvTimeoutError`].
+    /// [`RecvTimeoutError::TimedOut`] if there was no message at `deadline`; otherwise as [`recv`](Self::recv).
     pub fn wait_for_message(&mut self, deadline: Option<Instant>) -> Result<(), RecvTimeoutError> {
         match self.inner.next_soon(true) {
             Some(_) => Ok(()),
@@ -274,72 +339,119 @@ impl<P> Consumer<P> {
         }
     }
 
-    /// Receives the messages that are there now, up to `limit`, and releases them together. Never waits.
+    /// Receives the messages that are there now, up to `limit`, and releases them together.
+    ///
+    /// The producer is notified once for all of them. Never blocks, and does not report that the producer closed or died: an
+    /// empty drain says only that there is nothing now.
     ///
     /// ```
     /// # let pipe = shmpipe::Options::new().create("memfd")?;
-    /// # let mut consumer = pipe.consumer()?;
+    /// # let (mut producer, mut consumer) = (pipe.producer()?, pipe.consumer()?);
+    /// producer.send(b"one")?;
+    /// producer.send(b"two")?;
     /// let mut drain = consumer.drain(64);
     /// while let Some(record) = drain.next()? {
     ///     println!("{} bytes", record.len());
     /// }
+    /// assert_eq!(drain.taken(), 2);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn drain(&mut self, limit: usize) -> Drain<'_, P> {
         Drain::new(self, limit)
     }
 
-    /// Bytes of the longest message.
+    /// Returns the bytes of the longest message.
     #[must_use]
     pub fn max_len(&self) -> usize {
         self.inner.reader.ring().max_length() as usize
     }
 
-    /// Bytes of ring data.
+    /// Returns the bytes of ring data.
     #[must_use]
     pub fn capacity(&self) -> u64 {
         self.inner.reader.ring().capacity()
     }
 
-    /// The position of the next record, or a few bytes before it: everything before it was released.
+    /// Returns the position of the next record, or a few bytes before it.
+    ///
+    /// Everything before it was released.
     #[must_use]
     pub fn position(&self) -> Position {
         Position(self.inner.reader.head())
     }
 
-    /// A handle that cancels blocked calls, from another thread or from a signal handler.
+    /// Returns a handle that cancels blocked calls, from another thread or from a signal handler.
+    ///
+    /// [`CancelHandle`] has an example.
     #[must_use]
     pub fn cancel_handle(&self) -> CancelHandle {
         self.inner.cancel.clone()
     }
 
-    /// What is known about the producer now. At most one system call.
+    /// Returns what this side knows about the producer now.
+    ///
+    /// Costs at most one system call.
+    ///
+    /// ```
+    /// use shmpipe::Peer;
+    ///
+    /// let pipe = shmpipe::Options::new().create("memfd")?;
+    /// let consumer = pipe.consumer()?;
+    /// pipe.producer()?.close()?;
+    /// assert_eq!(consumer.peer(), Peer::Closed);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn peer(&self) -> Peer {
         self.inner.claim.peer(self.inner.reader.peer_state())
     }
 
-    /// Blocks until there is something to receive or may be soon: until a producer attaches, or one has come and gone whose end was
-    /// not reported yet, or `deadline` passes.
+    /// Blocks until there is something to receive or may be soon, or `deadline` passes.
+    ///
+    /// That is until a producer attaches, or one has come and gone whose end was not reported yet.
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// let pipe = shmpipe::Options::new().create("memfd")?;
+    /// let mut consumer = pipe.consumer()?;
+    /// pipe.producer()?.send(b"hello")?; // comes, sends and goes
+    /// consumer.wait_for_peer(None)?;
+    /// assert_eq!(consumer.recv()?.to_vec(), b"hello");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
-    /// [`WaitError`].
+    /// [`WaitError::TimedOut`] at the deadline, [`WaitError::Cancelled`], and [`WaitError::Lost`] if the pipe or the role is
+    /// lost.
     pub fn wait_for_peer(&mut self, deadline: Option<Instant>) -> Result<(), WaitError> {
         let Inner { reader, cancel, claim, .. } = &self.inner;
         claim.wait_for_peer(reader, deadline, cancel)
     }
 
-    /// The pipe.
+    /// Returns the pipe that the role was claimed through.
     #[must_use]
     pub fn pipe(&self) -> &Pipe {
         self.inner.claim.pipe()
     }
 
-    /// Closes the pipe for this side: from now on the producer gets [`Closed`](crate::SendError::Closed). Dropping does the same and
-    /// cannot report an error.
+    /// Closes the pipe for this side.
+    ///
+    /// From now on the producer gets [`Closed`](crate::SendError::Closed). Messages that were not received stay in the pipe, for
+    /// the next consumer. Dropping does the same and cannot report an error.
+    ///
+    /// ```
+    /// use shmpipe::SendError;
+    ///
+    /// # let pipe = shmpipe::Options::new().create("memfd")?;
+    /// # let (mut producer, mut consumer) = (pipe.producer()?, pipe.consumer()?);
+    /// consumer.close()?;
+    /// assert_eq!(producer.send(b"too late"), Err(SendError::Closed));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
-    /// [`CloseError`].
+    /// [`CloseError::Lost`] if the pipe or the role was lost before, [`CloseError::Os`] if the system call that gives the role
+    /// back failed. The consumer is closed nevertheless.
     pub fn close(mut self) -> Result<(), CloseError> {
         self.inner.claim.end(&mut self.inner.reader)
     }

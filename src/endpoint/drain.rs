@@ -6,7 +6,22 @@ use crate::endpoint::trust::Untrusted;
 use crate::protocol::corruption::Corruption;
 use std::fmt;
 
-/// Several messages received together. Dropping it releases them all, with one store.
+/// Several messages received together, by [`Consumer::drain`].
+///
+/// Dropping it releases them all, with one store.
+///
+/// ```
+/// # let pipe = shmpipe::Options::new().create("memfd")?;
+/// # let (mut producer, mut consumer) = (pipe.producer()?, pipe.consumer()?);
+/// producer.send(b"one")?;
+/// producer.send(b"two")?;
+/// let mut drain = consumer.drain(64);
+/// while let Some(record) = drain.next()? {
+///     println!("{} bytes at {}", record.len(), record.position());
+/// }
+/// drain.release();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use = "a drain takes nothing by itself: call next"]
 pub struct Drain<'a, P = Untrusted> {
     consumer: &'a mut Consumer<P>,
@@ -33,7 +48,10 @@ impl<'a, P> Drain<'a, P> {
         Drain { consumer, limit, end, end_limit, messages: 0, bytes: 0 }
     }
 
-    /// The next message; `None` if there is none now, or `limit` were taken. It stays in the ring until the drain is dropped.
+    /// Returns the next message, or `None` if there is none now or `limit` were taken.
+    ///
+    /// The message stays in the ring until the drain is dropped. Never blocks. A loop is `while let Some(record) =
+    /// drain.next()?`.
     ///
     /// # Errors
     /// [`Corruption`] if the ring holds what no correct producer writes.
@@ -62,16 +80,29 @@ impl<'a, P> Drain<'a, P> {
         Ok(Some(Record::new(located)))
     }
 
-    /// Messages taken so far.
+    /// Returns the number of messages taken so far.
     #[must_use]
     pub fn taken(&self) -> usize {
         self.messages as usize
     }
 
-    /// Returns the space of all messages taken to the producer. Dropping does the same.
+    /// Returns the space of all messages taken to the producer.
+    ///
+    /// Dropping does the same.
     pub fn release(self) {}
 
     /// Leaves the messages in the pipe: they are received again.
+    ///
+    /// ```
+    /// # let pipe = shmpipe::Options::new().create("memfd")?;
+    /// # let (mut producer, mut consumer) = (pipe.producer()?, pipe.consumer()?);
+    /// producer.send(b"one")?;
+    /// let mut drain = consumer.drain(64);
+    /// drain.next()?;
+    /// drain.requeue();
+    /// assert_eq!(consumer.recv()?.to_vec(), b"one");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn requeue(self) {
         // The borrow of the consumer needs no drop.
         std::mem::forget(self);

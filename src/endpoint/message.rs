@@ -15,6 +15,20 @@ use std::ops::Deref;
 ///
 /// A hostile producer may change the bytes at any time, so they can only be copied out. With a [`Trusted`] producer, the record
 /// dereferences to `&[u8]`. It is neither `Copy` nor `Clone`: a copy could outlive the release.
+///
+/// A [`Message`] dereferences to it, and [`Drain::next`](crate::Drain::next) returns it.
+///
+/// ```
+/// use shmpipe::Tagged;
+///
+/// # let pipe = shmpipe::Options::new().create("memfd")?;
+/// # let (mut producer, mut consumer) = (pipe.producer()?, pipe.consumer()?);
+/// producer.send(Tagged(7, b"hello"))?;
+/// let message = consumer.recv()?;
+/// assert_eq!((message.tag(), message.len()), (7, 5));
+/// assert_eq!(message.to_vec(), b"hello");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Record<'a, P = Untrusted> {
     located: Located,
     promise: PhantomData<(&'a Cell<()>, P)>,
@@ -36,28 +50,30 @@ impl<P> Record<'_, P> {
         Record { located, promise: PhantomData }
     }
 
-    /// Bytes of the message.
+    /// Returns the bytes of the message.
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
         self.located.length()
     }
 
-    /// Whether the message is empty, which is not the same as no message.
+    /// Returns whether the message is empty, which is not the same as no message.
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The tag that the producer set; 0 without one.
+    /// Returns the tag that the producer set; 0 without one.
     #[inline]
     #[must_use]
     pub fn tag(&self) -> u32 {
         self.located.tag()
     }
 
-    /// The record's position: the same that `send` returned, and the same again if the record is received twice.
+    /// Returns the record's position.
+    ///
+    /// It is the same that [`send`](crate::Producer::send) returned, and the same again if the record is received twice.
     #[inline]
     #[must_use]
     pub fn position(&self) -> Position {
@@ -65,6 +81,16 @@ impl<P> Record<'_, P> {
     }
 
     /// Copies the message to the start of `to` and returns its length.
+    ///
+    /// ```
+    /// # let pipe = shmpipe::Options::new().create("memfd")?;
+    /// # let (mut producer, mut consumer) = (pipe.producer()?, pipe.consumer()?);
+    /// producer.send(b"hello")?;
+    /// let mut buffer = [0; 64];
+    /// let length = consumer.recv()?.copy_to(&mut buffer)?;
+    /// assert_eq!(&buffer[..length], b"hello");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`WrongSize`] if `to` is shorter. Nothing is copied then.
@@ -79,7 +105,19 @@ impl<P> Record<'_, P> {
         Ok(length)
     }
 
-    /// Appends the message to `to`. Allocates only if the capacity falls short.
+    /// Appends the message to `to`.
+    ///
+    /// Allocates only if the capacity falls short.
+    ///
+    /// ```
+    /// # let pipe = shmpipe::Options::new().create("memfd")?;
+    /// # let (mut producer, mut consumer) = (pipe.producer()?, pipe.consumer()?);
+    /// producer.send(b"hello")?;
+    /// let mut buffer = Vec::with_capacity(64);
+    /// consumer.recv()?.append_to(&mut buffer);
+    /// assert_eq!(buffer, b"hello");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn append_to(&self, to: &mut Vec<u8>) {
         let length = self.len();
@@ -91,7 +129,7 @@ impl<P> Record<'_, P> {
         }
     }
 
-    /// The message as a vector.
+    /// Copies the message to a new vector.
     #[must_use]
     pub fn to_vec(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -99,10 +137,21 @@ impl<P> Record<'_, P> {
         bytes
     }
 
-    /// The message as a value.
+    /// Copies the message to a value, sent as [`Value`](crate::Value).
+    ///
+    /// ```
+    /// use shmpipe::Value;
+    ///
+    /// # let pipe = shmpipe::Options::new().create("memfd")?;
+    /// # let (mut producer, mut consumer) = (pipe.producer()?, pipe.consumer()?);
+    /// producer.send(Value(&[1.0842f64, 1.0843]))?;
+    /// let [bid, ask] = consumer.recv()?.value::<[f64; 2]>()?;
+    /// assert_eq!((bid, ask), (1.0842, 1.0843));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
-    /// [`WrongSize`] if it does not have exactly the size of the value.
+    /// [`WrongSize`] if the message does not have exactly the size of the value.
     #[inline]
     pub fn value<T: bytemuck::AnyBitPattern>(&self) -> Result<T, WrongSize> {
         if self.len() != size_of::<T>() {
@@ -130,7 +179,21 @@ impl Deref for Record<'_, Trusted> {
     }
 }
 
-/// A message received. Dropping it releases its space to the producer.
+/// A message received.
+///
+/// Dropping it releases its space to the producer.
+///
+/// It dereferences to a [`Record`], which has the bytes, the tag and the position.
+///
+/// ```
+/// # let pipe = shmpipe::Options::new().create("memfd")?;
+/// # let (mut producer, mut consumer) = (pipe.producer()?, pipe.consumer()?);
+/// producer.send(b"hello")?;
+/// let message = consumer.recv()?;
+/// println!("{} bytes at {}", message.len(), message.position());
+/// message.release();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use = "dropping the message releases it"]
 pub struct Message<'a, P = Untrusted> {
     record: Record<'a, P>,
@@ -149,10 +212,21 @@ impl<'a, P> Message<'a, P> {
         Message { record: Record::new(located), consumer }
     }
 
-    /// Returns the space to the producer. Dropping does the same.
+    /// Returns the space to the producer.
+    ///
+    /// Dropping does the same.
     pub fn release(self) {}
 
     /// Leaves the message in the pipe: the next call receives it again.
+    ///
+    /// ```
+    /// # let pipe = shmpipe::Options::new().create("memfd")?;
+    /// # let (mut producer, mut consumer) = (pipe.producer()?, pipe.consumer()?);
+    /// producer.send(b"hello")?;
+    /// consumer.recv()?.requeue();
+    /// assert_eq!(consumer.recv()?.to_vec(), b"hello");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn requeue(self) {
         // The borrow of the consumer needs no drop.
         std::mem::forget(self);

@@ -31,16 +31,50 @@ pub trait Payload: sealed::Sealed {}
 
 impl<T: sealed::Sealed> Payload for T {}
 
-/// A payload with a tag: a number that travels in the record's header, at no cost, and that the application defines. Without
-/// one it is 0.
+/// A payload with a tag: a number that the application defines.
+///
+/// The tag travels in the record's header, at no cost. Without one it is 0.
+///
+/// ```
+/// use shmpipe::Tagged;
+///
+/// # let pipe = shmpipe::Options::new().create("memfd")?;
+/// # let (mut producer, mut consumer) = (pipe.producer()?, pipe.consumer()?);
+/// const TRADE: u32 = 1;
+/// producer.send(Tagged(TRADE, b"EURUSD 1.0842"))?;
+/// assert_eq!(consumer.recv()?.tag(), TRADE);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Tagged<T>(pub u32, pub T);
 
 /// The bytes of a value, received with [`Record::value`](crate::Record::value).
+///
+/// Both ends use the same type. `#[derive(NoUninit, AnyBitPattern)]` of `bytemuck` lets structs be sent.
+///
+/// ```
+/// use shmpipe::Value;
+///
+/// # let pipe = shmpipe::Options::new().create("memfd")?;
+/// # let (mut producer, mut consumer) = (pipe.producer()?, pipe.consumer()?);
+/// producer.send(Value(&1.0842f64))?;
+/// assert_eq!(consumer.recv()?.value::<f64>()?, 1.0842);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Value<'a, T: NoUninit>(pub &'a T);
 
 /// Several parts that make one message, as in [`Write::write_vectored`](std::io::Write::write_vectored).
+///
+/// ```
+/// use shmpipe::Vectored;
+///
+/// # let pipe = shmpipe::Options::new().create("memfd")?;
+/// # let (mut producer, mut consumer) = (pipe.producer()?, pipe.consumer()?);
+/// producer.send(Vectored(&[b"header", b": ", b"body"]))?;
+/// assert_eq!(consumer.recv()?.to_vec(), b"header: body");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Vectored<'a>(pub &'a [&'a [u8]]);
 

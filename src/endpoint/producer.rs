@@ -30,7 +30,16 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
-/// The sending end of a pipe. A pipe has one at a time. Dropping it closes the pipe for this side.
+/// The sending end of a pipe.
+///
+/// A pipe has one at a time; [`Pipe::producer`] claims the role. Dropping the producer closes the pipe for this side.
+///
+/// ```
+/// let mut producer = shmpipe::Pipe::open_or_create("memfd")?.producer()?;
+/// producer.send(b"EURUSD 1.0842")?;
+/// producer.close()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// A producer can move to another thread; one thread uses it at a time. There are three ways to send, each in four forms:
 ///
@@ -176,10 +185,22 @@ impl Producer {
 
     /// Promises that the consumer obeys the protocol, for the right to write messages in place.
     ///
+    /// A [`Reservation`] then dereferences to `&mut [u8]`.
+    ///
+    /// ```
+    /// let pipe = shmpipe::Options::new().create("memfd")?;
+    /// // SAFETY: no other process has this memfd.
+    /// let mut producer = unsafe { pipe.producer()?.trust_peer() };
+    /// let mut space = producer.reserve(5)?;
+    /// space.copy_from_slice(b"hello");
+    /// space.commit();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Safety
     /// As long as the result exists,
-    /// * every process that has the segment attached for writing keeps to the layout and to the protocol of this
-    ///   version (LAYOUT.md); in particular, none writes to the ring but the producer.
+    /// * every process that has the segment attached for writing keeps to the layout and to the protocol of this version
+    ///   (LAYOUT.md); in particular, none writes to the ring but the producer.
     #[must_use = "the promise is worth nothing unless the result is used"]
     pub unsafe fn trust_peer(self) -> Producer<Trusted> {
         Producer { inner: self.inner, promise: PhantomData }
@@ -189,26 +210,71 @@ impl Producer {
 impl<P> Producer<P> {
     /// Sends a message if there is space now.
     ///
+    /// Never blocks. Does not notice that the consumer died.
+    ///
+    /// ```
+    /// use shmpipe::TrySendError;
+    ///
+    /// let pipe = shmpipe::Options::new().capacity(4096).create("memfd")?;
+    /// let mut producer = pipe.producer()?;
+    /// while producer.try_send(&[0u8; 1000]).is_ok() {}
+    /// assert_eq!(producer.try_send(&[0u8; 1000]), Err(TrySendError::Full));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
-    /// [`TrySendError`].
+    /// * [`TrySendError::Full`] if there is no space now.
+    /// * [`TrySendError::TooLarge`] if the message is longer than [`max_len`](Self::max_len).
+    /// * [`TrySendError::Closed`] if the consumer closed while this producer was attached.
+    /// * [`TrySendError::Corrupt`] if the consumer wrote what no correct one writes.
     #[inline(always)]
     pub fn try_send(&mut self, message: impl Payload) -> Result<Position, TrySendError> {
         self.send_one(message.outgoing(), Now)
     }
 
-    /// Sends a message. Blocks while the pipe is full.
+    /// Sends a message; blocks while the pipe is full.
+    ///
+    /// ```
+    /// # let pipe = shmpipe::Options::new().create("memfd")?;
+    /// # let (mut producer, mut consumer) = (pipe.producer()?, pipe.consumer()?);
+    /// let position = producer.send("a string")?;
+    /// producer.send(b"bytes")?;
+    /// assert_eq!(consumer.recv()?.to_vec(), b"a string");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// [`Payload`] lists what can be sent.
     ///
     /// # Errors
-    /// [`SendError`].
+    /// * [`SendError::TooLarge`] if the message is longer than [`max_len`](Self::max_len).
+    /// * [`SendError::Closed`] if the consumer closed while this producer was attached.
+    /// * [`SendError::PeerDied`], [`Cancelled`](SendError::Cancelled) or [`Lost`](SendError::Lost) only if the pipe is full.
+    /// * [`SendError::Corrupt`] if the consumer wrote what no correct one writes.
     #[inline(always)]
     pub fn send(&mut self, message: impl Payload) -> Result<Position, SendError> {
         self.send_one(message.outgoing(), Never)
     }
 
-    /// Sends a message. Blocks for `timeout` at most while the pipe is full. Reads the clock at the call.
+    /// Sends a message; blocks for `timeout` at most while the pipe is full.
+    ///
+    /// Reads the clock at the call.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// use shmpipe::SendTimeoutError;
+    ///
+    /// # let pipe = shmpipe::Options::new().create("memfd")?;
+    /// # let mut producer = pipe.producer()?;
+    /// match producer.send_timeout(b"a tick", Duration::from_millis(5)) {
+    ///     Ok(_) => {}
+    ///     Err(SendTimeoutError::TimedOut) => eprintln!("the consumer is slow: dropped a tick"),
+    ///     Err(error) => return Err(error.into()),
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
-    /// [`SendTimeoutError`].
+    /// [`SendTimeoutError::TimedOut`] if there was no space in time; otherwise as [`send`](Self::send).
     #[inline]
     pub fn send_timeout(
         &mut self,
@@ -218,10 +284,23 @@ impl<P> Producer<P> {
         self.send_one(message.outgoing(), At::timeout(timeout))
     }
 
-    /// Sends a message. Blocks until `deadline` at most while the pipe is full.
+    /// Sends a message; blocks until `deadline` at most while the pipe is full.
+    ///
+    /// One deadline can bound several calls:
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # let pipe = shmpipe::Options::new().create("memfd")?;
+    /// # let mut producer = pipe.producer()?;
+    /// let deadline = Instant::now() + Duration::from_millis(5);
+    /// for tick in ["EURUSD 1.0842", "EURUSD 1.0843"] {
+    ///     producer.send_deadline(tick, deadline)?;
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
-    /// [`SendTimeoutError`].
+    /// [`SendTimeoutError::TimedOut`] if there was no space in time; otherwise as [`send`](Self::send).
     #[inline]
     pub fn send_deadline(
         &mut self,
@@ -297,37 +376,44 @@ impl<P> Producer<P> {
 
     /// Reserves space for a message of up to `length` bytes, if there is space now.
     ///
+    /// Never blocks. [`reserve`](Self::reserve) has an example.
+    ///
     /// # Errors
-    /// [`TrySendError`].
+    /// [`TrySendError`], as from [`try_send`](Self::try_send).
     #[inline]
     pub fn try_reserve(&mut self, length: usize) -> Result<Reservation<'_, P>, TrySendError> {
         self.reserve_one(length, Now)
     }
 
-    /// Reserves space for a message of up to `length` bytes. Blocks while the pipe is full. The consumer sees nothing of the message
-    /// before [`Reservation::commit`].
+    /// Reserves space for a message of up to `length` bytes; blocks while the pipe is full.
+    ///
+    /// The caller writes into the ring itself, which saves a copy. The consumer sees nothing of the message before
+    /// [`Reservation::commit`].
     ///
     /// ```
-    /// let pipe = shmpipe::Options::new().create("memfd")?;
-    /// let mut producer = pipe.producer()?;
+    /// # let pipe = shmpipe::Options::new().create("memfd")?;
+    /// # let (mut producer, mut consumer) = (pipe.producer()?, pipe.consumer()?);
     /// let mut space = producer.reserve(1024)?;
-    /// space.write(0, b"a message whose length is not known before");
-    /// space.commit_len(42);
+    /// space.write(0, b"a message whose length ");
+    /// space.write(23, b"was not known before");
+    /// space.commit_len(43);
+    /// assert_eq!(consumer.recv()?.to_vec(), b"a message whose length was not known before");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
-    /// [`SendError`].
+    /// [`SendError`], as from [`send`](Self::send).
     #[inline]
     pub fn reserve(&mut self, length: usize) -> Result<Reservation<'_, P>, SendError> {
         self.reserve_one(length, Never)
     }
 
-    /// Reserves space for a message of up to `length` bytes. Blocks for `timeout` at most while the pipe is full. Reads the clock
-    /// at the call.
+    /// Reserves space for a message of up to `length` bytes; blocks for `timeout` at most while the pipe is full.
+    ///
+    /// Reads the clock at the call.
     ///
     /// # Errors
-    /// [`SendTimeoutError`].
+    /// [`SendTimeoutError::TimedOut`] if there was no space in time; otherwise as [`send`](Self::send).
     #[inline]
     pub fn reserve_timeout(
         &mut self,
@@ -337,10 +423,10 @@ impl<P> Producer<P> {
         self.reserve_one(length, At::timeout(timeout))
     }
 
-    /// Reserves space for a message of up to `length` bytes. Blocks until `deadline` at most while the pipe is full.
+    /// Reserves space for a message of up to `length` bytes; blocks until `deadline` at most while the pipe is full.
     ///
     /// # Errors
-    /// [`SendTimeoutError`].
+    /// [`SendTimeoutError::TimedOut`] if there was no space in time; otherwise as [`send`](Self::send).
     #[inline]
     pub fn reserve_deadline(
         &mut self,
@@ -376,9 +462,11 @@ impl<P> Producer<P> {
 
     /// Begins a batch: messages that become visible all at once.
     ///
+    /// The consumer is notified once for all of them. Never blocks.
+    ///
     /// ```
-    /// let pipe = shmpipe::Options::new().create("memfd")?;
-    /// let mut producer = pipe.producer()?;
+    /// # let pipe = shmpipe::Options::new().create("memfd")?;
+    /// # let mut producer = pipe.producer()?;
     /// let mut batch = producer.batch();
     /// batch.push(b"both")?;
     /// batch.push(b"or neither")?;
@@ -389,20 +477,30 @@ impl<P> Producer<P> {
         Batch::new(self)
     }
 
-    /// Bytes of the longest message.
+    /// Returns the bytes of the longest message.
     #[must_use]
     pub fn max_len(&self) -> usize {
         self.inner.max
     }
 
-    /// Bytes of ring data.
+    /// Returns the bytes of ring data.
     #[must_use]
     pub fn capacity(&self) -> u64 {
         self.inner.writer.ring().capacity()
     }
 
-    /// Bytes of the ring that hold no record now. A message takes 8 bytes of header and its length rounded up to 8; as much again
-    /// at the end of the ring if it does not fit there; and 8 bytes always stay free.
+    /// Returns the bytes of the ring that hold no record now.
+    ///
+    /// A message takes 8 bytes of header and its length rounded up to 8; as much again at the end of the ring if it does not fit
+    /// there; and 8 bytes always stay free.
+    ///
+    /// ```
+    /// let pipe = shmpipe::Options::new().capacity(4096).create("memfd")?;
+    /// let mut producer = pipe.producer()?;
+    /// producer.send(b"13 bytes long")?;
+    /// assert_eq!(producer.free()?, 4096 - (8 + 16));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`Corruption`] if the consumer's read position is impossible.
@@ -410,19 +508,34 @@ impl<P> Producer<P> {
         self.inner.writer.free()
     }
 
-    /// The position of the next record, or a few bytes before it.
+    /// Returns the position of the next record, or a few bytes before it.
     #[must_use]
     pub fn position(&self) -> Position {
         Position(self.inner.writer.tail())
     }
 
-    /// A handle that cancels blocked calls, from another thread or from a signal handler.
+    /// Returns a handle that cancels blocked calls, from another thread or from a signal handler.
+    ///
+    /// [`CancelHandle`] has an example.
     #[must_use]
     pub fn cancel_handle(&self) -> CancelHandle {
         self.inner.cancel.clone()
     }
 
-    /// What is known about the consumer now. At most one system call.
+    /// Returns what this side knows about the consumer now.
+    ///
+    /// Costs at most one system call.
+    ///
+    /// ```
+    /// use shmpipe::Peer;
+    ///
+    /// let pipe = shmpipe::Options::new().create("memfd")?;
+    /// let producer = pipe.producer()?;
+    /// assert_eq!(producer.peer(), Peer::NeverCame);
+    /// let consumer = pipe.consumer()?;
+    /// assert_eq!(producer.peer(), Peer::Open);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn peer(&self) -> Peer {
         self.inner.claim.peer(self.inner.writer.peer_state())
@@ -430,24 +543,53 @@ impl<P> Producer<P> {
 
     /// Blocks until a consumer attaches or `deadline` passes.
     ///
+    /// Also returns if one has come and gone whose end was not reported yet.
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// use shmpipe::WaitError;
+    ///
+    /// let pipe = shmpipe::Options::new().create("memfd")?;
+    /// let mut producer = pipe.producer()?;
+    /// let deadline = Instant::now() + Duration::from_millis(5);
+    /// assert_eq!(producer.wait_for_peer(Some(deadline)), Err(WaitError::TimedOut));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
-    /// [`WaitError`].
+    /// [`WaitError::TimedOut`] at the deadline, [`WaitError::Cancelled`], and [`WaitError::Lost`] if the pipe or the role is
+    /// lost.
     pub fn wait_for_peer(&mut self, deadline: Option<Instant>) -> Result<(), WaitError> {
         let Inner { writer, cancel, claim, .. } = &self.inner;
         claim.wait_for_peer(writer, deadline, cancel)
     }
 
-    /// The pipe.
+    /// Returns the pipe that the role was claimed through.
     #[must_use]
     pub fn pipe(&self) -> &Pipe {
         self.inner.claim.pipe()
     }
 
-    /// Closes the pipe for this side: the consumer receives what is left, then [`Closed`](crate::RecvError::Closed). Dropping does
-    /// the same and cannot report an error.
+    /// Closes the pipe for this side.
+    ///
+    /// The consumer receives the rest, then [`Closed`](crate::RecvError::Closed). Dropping does the same and cannot report an
+    /// error. Does not wait for the consumer.
+    ///
+    /// ```
+    /// use shmpipe::RecvError;
+    ///
+    /// # let pipe = shmpipe::Options::new().create("memfd")?;
+    /// # let (mut producer, mut consumer) = (pipe.producer()?, pipe.consumer()?);
+    /// producer.send(b"the last one")?;
+    /// producer.close()?;
+    /// assert_eq!(consumer.recv()?.to_vec(), b"the last one");
+    /// assert!(matches!(consumer.recv(), Err(RecvError::Closed)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
-    /// [`CloseError`].
+    /// [`CloseError::Lost`] if the pipe or the role was lost before, [`CloseError::Os`] if the system call that gives the role
+    /// back failed. The producer is closed nevertheless.
     pub fn close(mut self) -> Result<(), CloseError> {
         self.inner.claim.end(&mut self.inner.writer)
     }

@@ -8,7 +8,20 @@ use crate::protocol::ring::SharedBytes;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
-/// Space for one message, to write in. Dropping it without [`commit`](Reservation::commit) sends nothing.
+/// Space for one message, to write in, from [`Producer::reserve`].
+///
+/// Dropping it without [`commit`](Reservation::commit) sends nothing.
+///
+/// ```
+/// # let pipe = shmpipe::Options::new().create("memfd")?;
+/// # let (mut producer, mut consumer) = (pipe.producer()?, pipe.consumer()?);
+/// let mut space = producer.reserve(11)?;
+/// space.write(0, b"hello ");
+/// space.write(6, b"world");
+/// space.commit();
+/// assert_eq!(consumer.recv()?.to_vec(), b"hello world");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use = "nothing is sent before commit"]
 pub struct Reservation<'a, P = Untrusted> {
     producer: &'a mut Producer<P>,
@@ -36,19 +49,21 @@ impl<'a, P> Reservation<'a, P> {
         Reservation { producer, slot, payload, runway, written: 0, tag: 0 }
     }
 
-    /// Bytes reserved.
+    /// Returns the bytes reserved.
     #[must_use]
     pub fn len(&self) -> usize {
         self.payload.length()
     }
 
-    /// Whether it reserves no bytes: for an empty message.
+    /// Returns whether it reserves no bytes: for an empty message.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Writes bytes into the message at `offset`. Bytes that are never written hold what the ring held before.
+    /// Writes bytes into the message at `offset`.
+    ///
+    /// Bytes that are never written hold what the ring held before.
     ///
     /// # Panics
     /// If `offset + bytes.len()` exceeds [`len`](Self::len).
@@ -66,11 +81,23 @@ impl<'a, P> Reservation<'a, P> {
     }
 
     /// Sets the message's tag; 0 without it.
+    ///
+    /// ```
+    /// # let pipe = shmpipe::Options::new().create("memfd")?;
+    /// # let (mut producer, mut consumer) = (pipe.producer()?, pipe.consumer()?);
+    /// let mut space = producer.reserve(0)?;
+    /// space.tag(7);
+    /// space.commit();
+    /// assert_eq!(consumer.recv()?.tag(), 7);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn tag(&mut self, tag: u32) {
         self.tag = tag;
     }
 
-    /// Sends the message.
+    /// Sends the message and returns its position.
+    ///
+    /// Never blocks.
     // Always in line: a reservation in memory would be read back by wider loads than its stores, which stalls longer than all the rest.
     #[inline(always)]
     pub fn commit(self) -> Position {
@@ -78,7 +105,19 @@ impl<'a, P> Reservation<'a, P> {
         Position(self.slot.start)
     }
 
-    /// Sends the first `length` bytes as the message, and returns the rest of the space.
+    /// Sends the first `length` bytes as the message, and gives the rest of the space back.
+    ///
+    /// Never blocks. Returns the message's position.
+    ///
+    /// ```
+    /// # let pipe = shmpipe::Options::new().create("memfd")?;
+    /// # let (mut producer, mut consumer) = (pipe.producer()?, pipe.consumer()?);
+    /// let mut space = producer.reserve(1024)?;
+    /// space.write(0, b"hello");
+    /// space.commit_len(5);
+    /// assert_eq!(consumer.recv()?.len(), 5);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Panics
     /// If `length` is more than [`len`](Self::len).

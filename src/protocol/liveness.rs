@@ -9,7 +9,14 @@ use crate::protocol::layout::SideState;
 use crate::protocol::sync::Ordering;
 use std::fmt;
 
-/// The two ends of a pipe.
+/// One of the two ends of a pipe.
+///
+/// ```
+/// use shmpipe::Role;
+///
+/// assert_eq!(Role::Producer.peer(), Role::Consumer);
+/// assert_eq!(Role::Producer.to_string(), "producer");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Sends messages.
@@ -19,7 +26,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// The other end.
+    /// Returns the other end.
     #[must_use]
     pub const fn peer(self) -> Role {
         match self {
@@ -39,6 +46,17 @@ impl fmt::Display for Role {
 }
 
 /// The state of the other end of a pipe, as far as known.
+///
+/// ```
+/// use shmpipe::Peer;
+///
+/// let pipe = shmpipe::Options::new().create("memfd")?;
+/// let producer = pipe.producer()?;
+/// if producer.peer() == Peer::NeverCame {
+///     eprintln!("waiting for the first consumer");
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Peer {
     /// No process has claimed this role since the pipe was created.
