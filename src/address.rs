@@ -127,6 +127,14 @@ pub(crate) fn ftok(path: &Path, project: u8) -> std::io::Result<Option<Key>> {
 pub(crate) const POSIX: &str = "/dev/shm";
 
 /// The kind of shared memory that an [`Address`] names.
+///
+/// ```
+/// use shmpipe::{Address, AddressKind};
+///
+/// let address: Address = "posix:/ticks".parse()?;
+/// assert_eq!(address.kind(), AddressKind::Posix);
+/// # Ok::<(), shmpipe::AddressError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AddressKind {
@@ -141,7 +149,7 @@ pub enum AddressKind {
 }
 
 impl Address {
-    /// The kind of shared memory that it names.
+    /// Returns the kind of shared memory that the address names.
     #[must_use]
     pub fn kind(&self) -> AddressKind {
         match self.0 {
@@ -156,10 +164,16 @@ impl Address {
         }
     }
 
-    /// The absolute path of the file that it names. `None` if it names none.
+    /// Returns the absolute path of the file that the address names, or `None` if it names none.
+    ///
+    /// ```
+    /// let address: shmpipe::Address = "posix:/ticks".parse()?;
+    /// assert_eq!(address.path()?, Some("/dev/shm/ticks".into()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
-    /// If the path is relative and the working directory cannot be found.
+    /// An [`io::Error`](std::io::Error) if the path is relative and the working directory cannot be found.
     pub fn path(&self) -> std::io::Result<Option<PathBuf>> {
         match &self.0 {
             AddressForm::Posix(name) => Ok(Some(Path::new(POSIX).join(name))),
@@ -168,10 +182,19 @@ impl Address {
         }
     }
 
-    /// The System V key that it leads to. `None` if it leads to none: by an identifier, or to another kind of shared memory.
+    /// Returns the System V key that the address leads to.
+    ///
+    /// `None` if it leads to no key: for `sysv:id:N`, `sysv:private` and every other kind of shared memory. `sysv:ftok:PATH:65`
+    /// costs a system call.
+    ///
+    /// ```
+    /// let address: shmpipe::Address = "sysv:0x4d2".parse()?;
+    /// assert_eq!(address.key()?, Some(1234));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
-    /// If `ftok` cannot read its file.
+    /// An [`io::Error`](std::io::Error) if `ftok` cannot read its file.
     pub fn key(&self) -> std::io::Result<Option<i32>> {
         let key = match &self.0 {
             AddressForm::Name(name) => Some(name.key()),
@@ -303,6 +326,13 @@ impl From<&Address> for Address {
 }
 
 /// Why a text is not an [`Address`].
+///
+/// ```
+/// use shmpipe::{Address, AddressError};
+///
+/// let parsed: Result<Address, AddressError> = "file:".parse();
+/// assert!(matches!(parsed, Err(AddressError::Path { .. })));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AddressError {

@@ -22,7 +22,16 @@ use crate::segment::pages::{self, Memory};
 use crate::segment::{self, Object, View};
 use std::time::{Duration, SystemTime};
 
-/// The state of a pipe at one moment. The two sides run meanwhile, so that the numbers need not agree to the byte.
+/// The state of a pipe at one moment, from [`inspect`].
+///
+/// The two sides run meanwhile, so that the numbers need not agree to the byte.
+///
+/// ```
+/// let pipe = shmpipe::Options::new().create("memfd")?;
+/// let snapshot = shmpipe::inspect(pipe.address())?;
+/// println!("{} of {} bytes used, producer: {:?}", snapshot.used, snapshot.capacity, snapshot.producer.peer);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Snapshot {
@@ -69,7 +78,16 @@ pub struct Snapshot {
     pub consumer: Side,
 }
 
-/// One side of a pipe at one moment.
+/// One side of a pipe at one moment, in a [`Snapshot`].
+///
+/// ```
+/// let pipe = shmpipe::Options::new().create("memfd")?;
+/// let mut producer = pipe.producer()?;
+/// producer.send(b"hello")?;
+/// let side = shmpipe::inspect(pipe.address())?.producer;
+/// assert_eq!((side.pid, side.messages, side.bytes), (Some(std::process::id()), 1, 5));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Side {
@@ -92,8 +110,18 @@ pub struct Side {
 }
 
 impl Snapshot {
-    /// Messages that were sent and not yet released. The two sides count separately, so that after a crash the number may be
-    /// off by the messages of one call.
+    /// Returns the number of messages that were sent and not yet released.
+    ///
+    /// The two sides count separately, so that after a crash the number may be off by the messages of one call.
+    ///
+    /// ```
+    /// let pipe = shmpipe::Options::new().create("memfd")?;
+    /// let mut producer = pipe.producer()?;
+    /// producer.send(b"one")?;
+    /// producer.send(b"two")?;
+    /// assert_eq!(shmpipe::inspect(pipe.address())?.unread(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn unread(&self) -> u64 {
         match self.used {
@@ -103,10 +131,28 @@ impl Snapshot {
     }
 }
 
-/// The state of a pipe. Needs read permission; maps the segment read-only and claims nothing.
+/// Returns the state of a pipe, without taking part.
+///
+/// Needs read permission; maps the segment read-only and claims nothing. Costs some system calls. Waits up to a second for a
+/// System V pipe that is being created.
+///
+/// ```
+/// let pipe = shmpipe::Options::new().schema(7).create("memfd")?;
+/// let snapshot = shmpipe::inspect(pipe.address())?;
+/// assert_eq!((snapshot.schema, snapshot.unread()), (7, 0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
-/// As for opening it.
+/// * [`SetupError::Address`] if the address does not parse.
+/// * [`SetupError::NotFound`] if there is no pipe.
+/// * [`Unsupported::Open`](crate::error::Unsupported::Open) if the address always creates a pipe.
+/// * [`Untrusted`](SetupError::Untrusted) if what arrives at `fd:N` or `memfd:PATH` is not a sealed memfd, or not from a trusted
+///   user.
+/// * [`Foreign`](SetupError::Foreign), [`Incompatible`](SetupError::Incompatible) or [`Damaged`](SetupError::Damaged) if the
+///   object there is not a pipe that this version can read.
+/// * [`PermissionDenied`](SetupError::PermissionDenied), [`File`](SetupError::File), [`Busy`](SetupError::Busy) or
+///   [`Os`](SetupError::Os).
 pub fn inspect<A>(address: A) -> Result<Snapshot, SetupError>
 where
     A: TryInto<Address>,

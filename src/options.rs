@@ -6,19 +6,39 @@ use crate::protocol::wakeup::WakeMode;
 use std::fmt;
 
 /// How a call waits.
+///
+/// The choice trades latency against processor time. Each side chooses for itself, with [`Options::wait`].
+///
+/// ```
+/// use shmpipe::{Options, Wait};
+///
+/// // Spins: for a core that does nothing else.
+/// let mut consumer = Options::new().wait(Wait::Spin).create("memfd")?.consumer()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Wait {
-    /// Poll without pause: the lowest latency, at the cost of a whole core.
+    /// Polls without pause: the lowest latency, at the cost of a whole core.
     Spin,
-    /// Poll for a moment, then yield the core between polls.
+    /// Polls for 20 microseconds, then yields the core between polls.
     Yield,
-    /// Poll for a moment, yield for a moment, then sleep until the peer wakes this side.
+    /// Polls for 20 microseconds, yields for 80 more, then sleeps until the peer wakes this side.
     Block,
 }
 
-/// An option that differs from the property of an existing segment, which does not change. See
-/// [`Pipe::differences`](crate::Pipe::differences).
+/// An option that differs from the property of an existing segment, which does not change.
+///
+/// [`Pipe::differences`](crate::Pipe::differences) returns them.
+///
+/// ```
+/// use shmpipe::{Difference, Options};
+///
+/// let pipe = Options::new().capacity(4096).create("memfd")?;
+/// let opened = Options::new().capacity(8192).open(pipe.address())?;
+/// assert_eq!(opened.differences(), [Difference::Capacity { requested: 8192, actual: 4096 }]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Difference {
@@ -130,85 +150,117 @@ pub(crate) enum Existing {
 }
 
 impl Options {
-    /// The defaults: 1 MiB, mode 0600, schema 0, [`Wait::Block`], and a segment that stays when both sides have closed.
+    /// Returns the defaults: 1 MiB, mode 0600, schema 0, [`Wait::Block`], and a segment that stays when both sides have closed.
     #[must_use]
     pub fn new() -> Self {
         Options::default()
     }
 
-    /// Bytes of ring data, rounded up to a power of two and to at least 4096. The longest message has half of that, less 8
-    /// bytes. Default: 1 MiB.
+    /// Sets the bytes of ring data, rounded up to a power of two and to at least 4096.
+    ///
+    /// The longest message has half of that, less 8 bytes. Default: 1 MiB.
+    ///
+    /// ```
+    /// let pipe = shmpipe::Options::new().capacity(5000).create("memfd")?;
+    /// assert_eq!((pipe.capacity(), pipe.max_len()), (8192, 4088));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn capacity(mut self, bytes: u64) -> Self {
         self.capacity = Some(bytes);
         self
     }
 
-    /// The caller's version number for the format of its messages. Opening a segment with another schema id fails with an error
-    /// that has both. Default: 0.
+    /// Sets the caller's version number for the format of its messages.
+    ///
+    /// Default: 0.
+    ///
+    /// Opening a segment with another schema id fails with [`Mismatch::Schema`](crate::error::Mismatch::Schema), which has both.
+    ///
+    /// ```
+    /// use shmpipe::{Options, SetupError, error::Mismatch};
+    ///
+    /// let pipe = Options::new().schema(1).create("memfd")?;
+    /// let opened = Options::new().schema(2).open(pipe.address());
+    /// assert!(matches!(opened, Err(SetupError::Incompatible(Mismatch::Schema { found: 1, expected: 2 }))));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn schema(mut self, id: u64) -> Self {
         self.schema = id;
         self
     }
 
-    /// How sleepers are woken. Default: [`WakeMode::Membarrier`] where the kernel has it, else [`WakeMode::Fence`].
+    /// Sets how sleepers are woken.
+    ///
+    /// Default: [`WakeMode::Membarrier`] where the kernel has it, else [`WakeMode::Fence`]. It applies to a new segment.
     #[must_use]
     pub fn wake_mode(mut self, mode: WakeMode) -> Self {
         self.wake_mode = Some(mode);
         self
     }
 
-    /// How producers and consumers claimed through this pipe wait. Each side chooses for itself. Default: [`Wait::Block`], or
-    /// [`Wait::Yield`] on a segment whose wake mode is [`WakeMode::Never`].
+    /// Sets how producers and consumers claimed through this pipe wait.
+    ///
+    /// Each side chooses for itself. Default: [`Wait::Block`], or [`Wait::Yield`] on a segment whose wake mode is
+    /// [`WakeMode::Never`]. [`Wait::Block`] on such a segment fails with
+    /// [`Unsupported::Block`](crate::error::Unsupported::Block).
     #[must_use]
     pub fn wait(mut self, strategy: Wait) -> Self {
         self.wait = Some(strategy);
         self
     }
 
-    /// Whether the segment is removed when both sides have closed, together with messages that were not received. Default: it
-    /// stays, as System V segments do.
+    /// Sets whether the segment is removed when both sides have closed, together with messages that were not received.
+    ///
+    /// Default: it stays, as System V segments do. It applies to a new segment.
     #[must_use]
     pub fn remove_on_close(mut self, remove: bool) -> Self {
         self.remove_on_close = Some(remove);
         self
     }
 
-    /// Puts the segment on huge pages, which saves large rings TLB misses, or fails. A new System V segment and a new memfd take
-    /// pages from the pool that the administrator reserves (`nr_hugepages`). For a file on tmpfs, and for an existing segment,
-    /// the kernel collapses small pages. The segment occupies whole huge pages.
+    /// Puts the segment on huge pages, which saves large rings TLB misses, or fails.
+    ///
+    /// A new System V segment and a new memfd take pages from the pool that the administrator reserves (`nr_hugepages`). For a
+    /// file on tmpfs, and for an existing segment, the kernel collapses small pages. The segment occupies whole huge pages.
+    /// Failure is [`Shortage::HugePages`](crate::error::Shortage::HugePages), or
+    /// [`Shortage::System`](crate::error::Shortage::System) if the pool is too small.
     #[must_use]
     pub fn huge_pages(mut self, huge: bool) -> Self {
         self.huge_pages = huge;
         self
     }
 
-    /// Locks the segment in memory, so that it is never swapped out, or fails with the limit in the way. A new System V segment
-    /// stays locked until it is removed (`SHM_LOCK`). Any other stays locked while this process has it mapped (`mlock`), so both
-    /// ends may want to set this.
+    /// Locks the segment in memory, so that it is never swapped out, or fails.
+    ///
+    /// A new System V segment stays locked until it is removed (`SHM_LOCK`). Any other stays locked while this process has it
+    /// mapped (`mlock`), so both ends may want to set this. A limit in the way is
+    /// [`Shortage::System`](crate::error::Shortage::System).
     #[must_use]
     pub fn lock_memory(mut self, lock: bool) -> Self {
         self.lock_memory = lock;
         self
     }
 
-    /// Allows System V pipes on a kernel that does not undo the claims of a killed process, such as gVisor. Without this option
-    /// they fail there with [`MissingFeature::Undo`](crate::error::MissingFeature::Undo).
+    /// Allows System V pipes on a kernel that does not undo the claims of a killed process, such as gVisor.
+    ///
+    /// Without this option they fail there with [`MissingFeature::Undo`](crate::error::MissingFeature::Undo).
     ///
     /// The caller guarantees that there is at most one producer and one consumer at a time. So a claim of a role that is held
     /// takes it over, since the holder must have died. On such a kernel the death of the peer goes unnoticed: no call returns
-    /// `PeerDied`, and a wait for a dead peer ends only at its deadline. On every other kernel this option changes nothing: a
-    /// claim of a role that is held fails.
+    /// [`PeerDied`](crate::RecvError::PeerDied), and a wait for a dead peer ends only at its deadline. On every other kernel this
+    /// option changes nothing: a claim of a role that is held fails.
     #[must_use]
     pub fn assume_exclusive(mut self, assume: bool) -> Self {
         self.assume_exclusive = assume;
         self
     }
 
-    /// Whether to fault in every page when the pipe is created or opened, so that the first lap through the ring causes no page
-    /// faults. The slowest 1 % of round trips in that lap then take 0.3 us, as later, instead of 4.1 us, or 2.2 us if only the
-    /// creator did so. It costs 1 to 3 us per page.
+    /// Sets whether to fault in every page when the pipe is created or opened.
+    ///
+    /// Then the first lap through the ring causes no page faults. The slowest 1 % of round trips in that lap take 0.3 us, as
+    /// later, instead of 4.1 us, or 2.2 us if only the creator did so. It costs 1 to 3 us per page.
     ///
     /// Default: when the pipe is created, and when a file on a disk is opened, where pages that were not written through this
     /// mapping are slower (by 14 % of a round trip between near cores); but not if the pipe takes more than half of the available
@@ -219,8 +271,11 @@ impl Options {
         self
     }
 
-    /// Recreates a pipe whose file dates from before the last boot, instead of failing: the file system may have kept an
-    /// inconsistent state of it. Messages that were not received are lost.
+    /// Recreates a pipe whose file dates from before the last boot, instead of failing with
+    /// [`Damage::Stale`](crate::error::Damage::Stale).
+    ///
+    /// The file system may have kept an inconsistent state of such a file. Messages that were not received are lost. Fails with
+    /// [`SetupError::RoleTaken`] if a process claims a role of the pipe at that moment.
     #[must_use]
     pub fn recreate_stale(mut self, recreate: bool) -> Self {
         self.recreate_stale = recreate;

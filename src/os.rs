@@ -1,3 +1,3 @@
-//! What only some operating systems have, as in [`std::os`].
+//! What only some operating systems have, as in [`std::os`]: so far, [`unix`].
 
 pub mod unix;

@@ -3,6 +3,13 @@
 use std::fmt;
 
 /// The owner, group and mode of a segment.
+///
+/// ```
+/// let pipe = shmpipe::Options::new().create("memfd")?;
+/// let permissions = shmpipe::inspect(pipe.address())?.permissions;
+/// assert_eq!(permissions.mode, 0o600);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Permissions {
     /// The owner.

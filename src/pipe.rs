@@ -17,6 +17,16 @@ use std::sync::Arc;
 /// It is cheap to clone and can be shared between threads. The segment stays mapped until the last clone and the last producer or
 /// consumer are dropped.
 ///
+/// ```
+/// let pipe = shmpipe::Pipe::open_or_create("memfd")?;
+/// let mut producer = pipe.producer()?;
+/// let mut consumer = pipe.consumer()?; // usually in another process
+/// producer.send(b"hello")?;
+/// assert_eq!(consumer.recv()?.to_vec(), b"hello");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # After a fork
 /// A forked child does not inherit the mapping. There, dropping a handle, producer or consumer does nothing, and claiming a role
 /// fails. Nothing else may be done with them: it would access memory that is not mapped, or that has another use by then. To use
 /// the pipe, the child calls [`reopen`](Pipe::reopen).
@@ -29,10 +39,16 @@ pub struct Pipe {
 }
 
 impl Pipe {
-    /// Opens or creates a pipe with the default [`Options`].
+    /// Opens a pipe with the default [`Options`], or creates it if there is none.
+    ///
+    /// ```
+    /// let pipe = shmpipe::Pipe::open_or_create("memfd")?;
+    /// assert!(pipe.created());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
-    /// See [`Options::open_or_create`].
+    /// The [`SetupError`]s of [`Options::open_or_create`].
     pub fn open_or_create<A>(address: A) -> Result<Pipe, SetupError>
     where
         A: TryInto<Address>,
@@ -43,8 +59,17 @@ impl Pipe {
 
     /// Opens an existing pipe with the default [`Options`].
     ///
+    /// ```
+    /// use shmpipe::Pipe;
+    ///
+    /// let creator = Pipe::open_or_create("memfd")?;
+    /// let pipe = Pipe::open(creator.address())?;
+    /// assert_eq!(pipe.id(), creator.id());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
-    /// See [`Options::open`].
+    /// The [`SetupError`]s of [`Options::open`].
     pub fn open<A>(address: A) -> Result<Pipe, SetupError>
     where
         A: TryInto<Address>,
@@ -72,8 +97,9 @@ impl Pipe {
         Pipe { segment: Arc::new(segment), options: options.clone(), wait, differences }
     }
 
-    /// Opens the same segment once more, with its own mapping and claims. A forked child calls this to use the pipe, since it
-    /// inherits neither.
+    /// Opens the same segment once more, with its own mapping and claims.
+    ///
+    /// A forked child calls this to use the pipe, since it inherits neither.
     ///
     /// ```
     /// let pipe = shmpipe::Options::new().create("memfd")?;
@@ -96,55 +122,76 @@ impl Pipe {
     /// ```
     ///
     /// # Errors
-    /// [`SetupError::Lost`] if the pipe was removed, and the errors of [`Options::open`].
+    /// [`SetupError::Lost`] or [`Unaccounted`](SetupError::Unaccounted) if the pipe was removed, and the errors of
+    /// [`Options::open`].
     pub fn reopen(&self) -> Result<Pipe, SetupError> {
         Ok(Pipe::of(self.segment.reopen(&self.options)?, &self.options))
     }
 
-    /// An address by which another process can open this pipe: the one it was opened by, or `sysv:id:N` for `sysv:private`. The
-    /// address of a memfd, `fd:N`, is valid in this process and in those that inherit the descriptor.
+    /// Returns an address by which another process can open this pipe.
+    ///
+    /// It is the address that this pipe was opened by, or `sysv:id:N` for `sysv:private`. The address of a memfd, `fd:N`, is
+    /// valid in this process and in those that inherit the descriptor.
+    ///
+    /// ```
+    /// let pipe = shmpipe::Pipe::open_or_create("memfd")?;
+    /// assert!(pipe.address().to_string().starts_with("fd:"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn address(&self) -> &Address {
         &self.segment.address
     }
 
-    /// The random number that distinguishes this segment from every other.
+    /// Returns the random number that distinguishes this segment from every other.
     #[must_use]
     pub fn id(&self) -> SegmentId {
         SegmentId(self.segment.identity.segment_id)
     }
 
-    /// Bytes of ring data.
+    /// Returns the bytes of ring data.
     #[must_use]
     pub fn capacity(&self) -> u64 {
         self.segment.identity.capacity
     }
 
-    /// Bytes of the longest message: half the capacity, less 8.
+    /// Returns the bytes of the longest message: half the capacity, less 8.
     #[must_use]
     pub fn max_len(&self) -> usize {
         record::max_length(self.capacity()) as usize
     }
 
-    /// The schema id that the creator set.
+    /// Returns the schema id that the creator set.
     #[must_use]
     pub fn schema(&self) -> u64 {
         self.segment.identity.schema
     }
 
-    /// How sleepers are woken.
+    /// Returns how sleepers are woken.
     #[must_use]
     pub fn wake_mode(&self) -> WakeMode {
         wake_mode(&self.segment)
     }
 
-    /// Whether this handle created the segment.
+    /// Returns whether this handle created the segment.
     #[must_use]
     pub fn created(&self) -> bool {
         self.segment.created
     }
 
-    /// The [`Options`] that differ from the properties of the existing segment; empty if this handle created it.
+    /// Returns the [`Options`] that differ from the properties of the existing segment; empty if this handle created it.
+    ///
+    /// ```
+    /// # use shmpipe::{Difference, Options};
+    /// # let pipe = Options::new().capacity(4096).create("memfd")?;
+    /// # let address = pipe.address();
+    /// let pipe = Options::new().capacity(8192).open_or_create(address)?;
+    /// for difference in pipe.differences() {
+    ///     eprintln!("{difference}");
+    /// }
+    /// # assert_eq!(pipe.differences().len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn differences(&self) -> &[Difference] {
         &self.differences
@@ -208,10 +255,30 @@ fn differences(segment: &Segment, options: &Options) -> Vec<Difference> {
     .collect()
 }
 
-/// Removes a pipe. A process that still has it open keeps its mapping, and gets [`Lost`](crate::Lost) when it waits or claims.
+/// Removes a pipe that has neither producer nor consumer.
+///
+/// A process that still has it open keeps its mapping, and gets [`Lost`](crate::Lost) when it waits or claims. Waits some seconds
+/// for a process that is opening, creating or removing the pipe, then fails with [`SetupError::Busy`].
+///
+/// ```
+/// use shmpipe::{Options, Pipe, SetupError, unlink};
+///
+/// let pipe = Options::new().create("sysv:private")?;
+/// unlink(pipe.address())?;
+/// assert!(matches!(Pipe::open(pipe.address()), Err(SetupError::NotFound { .. })));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
-/// [`SetupError::RoleTaken`] while the pipe has a producer or consumer, [`SetupError::NotFound`] if there is no pipe.
+/// * [`SetupError::Address`] if the address does not parse.
+/// * [`SetupError::NotFound`] if there is no pipe.
+/// * [`SetupError::RoleTaken`] while the pipe has a producer or consumer; [`Unaccounted`](SetupError::Unaccounted) while it may
+///   have one.
+/// * [`Unsupported::Remove`](crate::error::Unsupported::Remove) for an address without a name to remove.
+/// * [`Foreign`](SetupError::Foreign), [`Incompatible`](SetupError::Incompatible) or [`Damaged`](SetupError::Damaged) if the
+///   object there is not a pipe that this version can read; it stays.
+/// * [`PermissionDenied`](SetupError::PermissionDenied), [`File`](SetupError::File), [`Busy`](SetupError::Busy) or
+///   [`Os`](SetupError::Os).
 pub fn unlink<A>(address: A) -> Result<(), SetupError>
 where
     A: TryInto<Address>,
@@ -220,11 +287,25 @@ where
     backend::unlink(&address.try_into()?, false)
 }
 
-/// Removes a pipe even while its roles are held. Its producer and consumer continue on their mappings until one of them waits,
-/// which returns [`Lost::Removed`](crate::Lost::Removed).
+/// Removes a pipe even while its roles are held, or if it is damaged.
+///
+/// Its producer and consumer continue on their mappings until one of them waits, which returns
+/// [`Lost::Removed`](crate::Lost::Removed).
+///
+/// ```
+/// use shmpipe::{Lost, Options, RecvError, unlink_force};
+///
+/// let pipe = Options::new().create("sysv:private")?;
+/// let mut consumer = pipe.consumer()?;
+/// unlink_force(pipe.address())?;
+/// assert!(matches!(consumer.recv(), Err(RecvError::Lost(Lost::Removed))));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
-/// [`SetupError::NotFound`] if there is no pipe; for the others see [`SetupError`].
+/// Those of [`unlink`], except [`RoleTaken`](SetupError::RoleTaken) and [`Unaccounted`](SetupError::Unaccounted). Of
+/// [`Incompatible`](SetupError::Incompatible) only [`Mismatch::Name`](crate::error::Mismatch::Name) remains, of
+/// [`Damaged`](SetupError::Damaged) only [`Damage::Unbacked`](crate::error::Damage::Unbacked).
 pub fn unlink_force<A>(address: A) -> Result<(), SetupError>
 where
     A: TryInto<Address>,
@@ -236,8 +317,22 @@ where
 impl Options {
     /// Creates a new pipe.
     ///
+    /// ```
+    /// let pipe = shmpipe::Options::new().capacity(1 << 16).create("memfd")?;
+    /// assert_eq!(pipe.capacity(), 65536);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
-    /// [`SetupError::Exists`] if there is one already; for the others see [`SetupError`].
+    /// * [`SetupError::Address`] if the address does not parse.
+    /// * [`SetupError::Exists`] if there is a pipe already.
+    /// * [`Unsupported::Create`](crate::error::Unsupported::Create) if the address names existing pipes only,
+    ///   [`Unsupported::Block`](crate::error::Unsupported::Block) for [`Wait::Block`] with [`WakeMode::Never`].
+    /// * [`Limit`](SetupError::Limit) if memory, space or a kernel limit falls short, [`Kernel`](SetupError::Kernel) if the
+    ///   kernel lacks a feature, [`File`](SetupError::File) if the directory or its file system cannot hold a pipe.
+    /// * [`Foreign`](SetupError::Foreign), [`Incompatible`](SetupError::Incompatible), [`Damaged`](SetupError::Damaged) or
+    ///   [`Untrusted`](SetupError::Untrusted) if something other than a usable pipe is at the address.
+    /// * [`PermissionDenied`](SetupError::PermissionDenied), [`Busy`](SetupError::Busy) or [`Os`](SetupError::Os).
     pub fn create<A>(&self, address: A) -> Result<Pipe, SetupError>
     where
         A: TryInto<Address>,
@@ -248,8 +343,30 @@ impl Options {
 
     /// Opens an existing pipe.
     ///
+    /// Waits some seconds for a process that is creating or removing it, then fails with [`SetupError::Busy`].
+    ///
+    /// ```
+    /// use shmpipe::Options;
+    ///
+    /// let creator = Options::new().schema(7).create("memfd")?;
+    /// let pipe = Options::new().schema(7).open(creator.address())?;
+    /// assert!(!pipe.created());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
-    /// [`SetupError::NotFound`] if there is none; for the others see [`SetupError`].
+    /// * [`SetupError::Address`] if the address does not parse.
+    /// * [`SetupError::NotFound`] if there is no pipe.
+    /// * [`Unsupported::Open`](crate::error::Unsupported::Open) if the address always creates a pipe,
+    ///   [`Unsupported::Block`](crate::error::Unsupported::Block) for [`Wait::Block`] on a pipe with [`WakeMode::Never`].
+    /// * [`Untrusted`](SetupError::Untrusted) if an untrusted user could change the pipe.
+    /// * [`Foreign`](SetupError::Foreign), [`Incompatible`](SetupError::Incompatible) or [`Damaged`](SetupError::Damaged) if the
+    ///   object there is not a pipe that this version and these options can use.
+    /// * [`Unaccounted`](SetupError::Unaccounted) if the semaphore set of a System V pipe was removed while processes were
+    ///   attached.
+    /// * [`Limit`](SetupError::Limit) if an option needs more memory or space than there is, [`Kernel`](SetupError::Kernel) if
+    ///   the kernel lacks a feature, [`File`](SetupError::File) if the file or its file system cannot hold a pipe.
+    /// * [`PermissionDenied`](SetupError::PermissionDenied), [`Busy`](SetupError::Busy) or [`Os`](SetupError::Os).
     pub fn open<A>(&self, address: A) -> Result<Pipe, SetupError>
     where
         A: TryInto<Address>,
@@ -258,11 +375,23 @@ impl Options {
         Pipe::attach(address.try_into()?, self, Existing::Required)
     }
 
-    /// Opens a pipe, or creates it if there is none. Any number of processes may do this at the same time; all get the same pipe.
-    /// An existing pipe keeps its properties; [`Pipe::differences`] lists those that differ from the options.
+    /// Opens a pipe, or creates it if there is none.
+    ///
+    /// Any number of processes may do this at the same time; all get the same pipe. An existing pipe keeps its properties;
+    /// [`Pipe::differences`] lists those that differ from the options. A pipe whose creator died halfway is recreated.
+    ///
+    /// ```
+    /// use shmpipe::Options;
+    ///
+    /// let mut producer = Options::new().capacity(1 << 22).open_or_create("memfd")?.producer()?;
+    /// producer.send(b"hello")?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
-    /// See [`SetupError`].
+    /// Those of [`open`](Options::open) and [`create`](Options::create), except [`Exists`](SetupError::Exists) and
+    /// [`Unsupported`](SetupError::Unsupported) by the address. [`NotFound`](SetupError::NotFound) remains only for an address
+    /// that names existing pipes: `sysv:id:N`, `fd:N` and `memfd:PATH`.
     pub fn open_or_create<A>(&self, address: A) -> Result<Pipe, SetupError>
     where
         A: TryInto<Address>,

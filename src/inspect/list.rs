@@ -16,7 +16,15 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The pipes of this machine, as far as they can be found.
+/// The pipes of this machine, as far as they can be found: from [`list`].
+///
+/// ```
+/// let listing = shmpipe::list();
+/// println!("{} pipes", listing.pipes.len());
+/// if let Some(error) = listing.sysv_error {
+///     eprintln!("without System V pipes: {error}");
+/// }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Listing {
@@ -26,7 +34,16 @@ pub struct Listing {
     pub sysv_error: Option<SetupError>,
 }
 
-/// A pipe in a listing.
+/// A pipe in a [`Listing`].
+///
+/// ```
+/// for pipe in shmpipe::list().pipes {
+///     match pipe.snapshot {
+///         Ok(snapshot) => println!("{}: {} unread", pipe.location, snapshot.unread()),
+///         Err(error) => println!("{}: {error}", pipe.location),
+///     }
+/// }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Listed {
@@ -46,6 +63,16 @@ pub struct Listed {
 }
 
 /// Where a pipe was found.
+///
+/// It prints as an address, or as the path of a descriptor: `/proc/PID/fd/N`.
+///
+/// ```
+/// use shmpipe::Location;
+///
+/// let location = Location::Descriptor { pid: 12, fd: 3 };
+/// assert_eq!(location.to_string(), "/proc/12/fd/3");
+/// assert_eq!(location.address(), None);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Location {
@@ -70,7 +97,7 @@ pub enum Location {
 }
 
 impl Location {
-    /// The address that opens it, if there is one.
+    /// Returns the address that opens it, if there is one.
     #[must_use]
     pub fn address(&self) -> Option<&Address> {
         match self {
@@ -92,13 +119,21 @@ impl fmt::Display for Location {
     }
 }
 
-/// Lists the pipes of this machine: System V pipes of this IPC namespace, files in `/dev/shm`, and the files and memfds that
-/// processes have open, as far as we may look into them. For root those are all processes, otherwise this user's.
+/// Lists the pipes of this machine.
+///
+/// These are System V pipes of this IPC namespace, files in `/dev/shm`, and the files and memfds that processes have open, as far
+/// as we may look into them. For root those are all processes, otherwise this user's.
 ///
 /// System V pipes are recognised by their semaphore sets. Other segments are not attached, since that would raise their attach
 /// count, on which their owners may rely; [`list_unguarded`] does. A pipe that we may not read is listed with that error.
 ///
 /// Reads `/proc/PID/maps` of all processes, which takes some milliseconds.
+///
+/// ```
+/// for pipe in shmpipe::list().pipes {
+///     println!("{} is open in {:?}", pipe.location, pipe.pids);
+/// }
+/// ```
 #[must_use]
 pub fn list() -> Listing {
     let mappings = SharedMappings::now();
@@ -110,8 +145,16 @@ pub fn list() -> Listing {
     Listing { pipes, sysv_error }
 }
 
-/// Lists System V pipes whose semaphore set is gone. To find them it attaches every segment of a pipe's size that no pipe's set
-/// guards, if it may, for a moment.
+/// Lists System V pipes whose semaphore set is gone.
+///
+/// To find them it attaches every segment of a pipe's size that no pipe's set guards, if it may, for a moment.
+///
+/// ```no_run
+/// for pipe in shmpipe::list_unguarded()? {
+///     println!("{} lost its semaphore set", pipe.location);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 /// [`SetupError::Os`] if `/proc/sysvipc` cannot be read.

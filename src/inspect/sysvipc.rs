@@ -1,5 +1,8 @@
-//! The System V objects of this IPC namespace, whether they belong to pipes or not: for tools that look for what stands in the
-//! way of pipes, as `shmpipe doctor` does.
+//! The System V objects of this IPC namespace, whether they belong to pipes or not.
+//!
+//! For tools that look for what stands in the way of pipes, as `shmpipe doctor` does. Programs that send and receive do not need
+//! it. [`objects`] returns all [`Segment`]s and semaphore [`Set`]s; a set that guards a pipe says so in a [`PipeSet`].
+//! [`SEMAPHORES`] and [`OPERATIONS`] are what a pipe needs of the kernel's limits.
 //!
 //! ```
 //! let objects = shmpipe::sysvipc::objects()?;
@@ -19,13 +22,19 @@ use crate::protocol::layout::HEADER;
 use crate::sys::maps::SharedMappings;
 use crate::sys::sysvipc;
 
-/// How many semaphores the set of a pipe has.
+/// The number of semaphores in the set of a pipe: the kernel's limits SEMMSL and SEMMNS must allow it.
 pub const SEMAPHORES: u64 = sysv::COUNT;
 
-/// The most operations that one call makes on the set of a pipe.
+/// The most operations that one call makes on the set of a pipe: the kernel's limit SEMOPM must allow it.
 pub const OPERATIONS: u64 = sysv::OPERATIONS;
 
-/// The segments and the semaphore sets of this IPC namespace at one moment.
+/// The segments and the semaphore sets of this IPC namespace at one moment, from [`objects`].
+///
+/// ```
+/// let objects = shmpipe::sysvipc::objects()?;
+/// println!("{} segments, {} semaphore sets", objects.segments.len(), objects.sets.len());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Objects {
@@ -35,7 +44,16 @@ pub struct Objects {
     pub sets: Vec<Set>,
 }
 
-/// A segment.
+/// A System V segment, of a pipe or not.
+///
+/// ```
+/// for segment in shmpipe::sysvipc::objects()?.segments {
+///     if segment.is_removed {
+///         println!("segment {} lives on in {:?}", segment.id, segment.pids);
+///     }
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Segment {
@@ -57,7 +75,14 @@ pub struct Segment {
     pub created_under: Option<i32>,
 }
 
-/// A semaphore set.
+/// A System V semaphore set, of a pipe or not.
+///
+/// ```
+/// for set in shmpipe::sysvipc::objects()?.sets {
+///     println!("set {} with {} semaphores: {}", set.id, set.semaphores, set.permissions);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Set {
@@ -73,7 +98,16 @@ pub struct Set {
     pub pipe: Option<PipeSet>,
 }
 
-/// What the set of a pipe says.
+/// What the semaphore set of a pipe says about it.
+///
+/// ```
+/// for pipe in shmpipe::sysvipc::objects()?.sets.iter().filter_map(|set| set.pipe) {
+///     if !pipe.is_complete && !pipe.is_locked {
+///         println!("the creator of segment {} died halfway", pipe.segment);
+///     }
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct PipeSet {
@@ -86,7 +120,7 @@ pub struct PipeSet {
 }
 
 impl Objects {
-    /// The segment with that identifier.
+    /// Returns the segment with that identifier.
     #[must_use]
     pub fn segment(&self, id: i32) -> Option<&Segment> {
         self.segments.iter().find(|segment| segment.id == id)
@@ -113,6 +147,15 @@ impl Objects {
 }
 
 /// Lists the System V objects of this IPC namespace, and attaches none of them.
+///
+/// Reads `/proc/PID/maps` of all processes, which takes some milliseconds.
+///
+/// ```
+/// let objects = shmpipe::sysvipc::objects()?;
+/// let pipes = objects.sets.iter().filter(|set| set.pipe.is_some());
+/// println!("{} System V pipes", pipes.count());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 /// [`SetupError::Os`] if `/proc/sysvipc` cannot be read.

@@ -23,7 +23,18 @@ use crate::protocol::layout::SideState;
 use crate::protocol::sync::{Ordering, compiler_fence, fence, fence_everywhere};
 use std::fmt;
 
-/// How a sleeper is woken. Fixed when a segment is created, since a running producer cannot change its barrier.
+/// How a sleeper is woken.
+///
+/// The creator of a segment fixes it, since a running producer cannot change its barrier.
+///
+/// ```
+/// use shmpipe::{Options, Wait, WakeMode};
+///
+/// // Both sides poll: nothing on the way of a message but the message.
+/// let pipe = Options::new().wake_mode(WakeMode::Never).wait(Wait::Spin).create("memfd")?;
+/// assert_eq!(pipe.wake_mode(), WakeMode::Never);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WakeMode {

@@ -21,6 +21,15 @@ use std::sync::atomic::AtomicU64;
 const MADV_COLLAPSE: libc::c_int = 25;
 
 /// The memory of a pipe at one moment.
+///
+/// ```
+/// let pipe = shmpipe::Options::new().prefault(true).create("memfd")?;
+/// let snapshot = shmpipe::inspect(pipe.address())?;
+/// if let Some(memory) = snapshot.memory {
+///     println!("{} of {} bytes are resident", memory.resident, snapshot.size);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Memory {

@@ -8,6 +8,15 @@ use crate::protocol::ring::Ring;
 use crate::segment::identity::Identity;
 
 /// The kernel object that a segment is.
+///
+/// ```
+/// use shmpipe::Object;
+///
+/// let pipe = shmpipe::Options::new().create("memfd")?;
+/// let object = shmpipe::inspect(pipe.address())?.object;
+/// assert!(matches!(object, Object::File { .. }));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Object {

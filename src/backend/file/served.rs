@@ -57,6 +57,19 @@ pub(crate) fn receive_memfd(
 }
 
 /// The process at the other end of the socket, as the kernel identified it when it connected or listened.
+///
+/// ```
+/// use shmpipe::{Options, os::unix::fd_passing};
+///
+/// # let path = std::env::temp_dir().join(format!("shmpipe-doc-peer-{}.sock", std::process::id()));
+/// # let served = Options::new().create("memfd")?;
+/// # let server = fd_passing::serve(&path, &served)?;
+/// # let serving = std::thread::spawn(move || server.accept());
+/// let (_pipe, server) = fd_passing::connect(&path, &Options::new())?;
+/// println!("process {} of user {} serves it", server.pid(), server.uid());
+/// # serving.join().expect("it does not panic")?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct PeerProcess {
     pid: u32,
@@ -92,27 +105,29 @@ impl PeerProcess {
         }))
     }
 
-    /// Its process id, as seen from here; 0 if it is not visible from here.
+    /// Returns its process id, as seen from here; 0 if it is not visible from here.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Its user id.
+    /// Returns its user id.
     #[must_use]
     pub fn uid(&self) -> u32 {
         self.uid
     }
 
-    /// Its group.
+    /// Returns its group.
     #[must_use]
     pub fn gid(&self) -> u32 {
         self.gid
     }
 
-    /// A pidfd of the process, for an event loop: it becomes readable when the process ends. Neither a later process with the
-    /// same id nor a child of it affects the pidfd. `None` on kernels before 6.5.
+    /// Returns a pidfd of the process, for an event loop.
     ///
+    /// `None` on kernels before 6.5.
+    ///
+    /// It becomes readable when the process ends. Neither a later process with the same id nor a child of it affects the pidfd.
     /// Producers and consumers do not need it: a wait notices within a tenth of a second that the peer has died.
     #[must_use]
     pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {

@@ -1,5 +1,8 @@
 //! Passing a pipe in a memfd from process to process, through a Unix socket.
 //!
+//! * [`serve`] creates a [`Server`] at a path. Its [`accept`](Server::accept) sends the pipe to each process that connects.
+//! * [`connect`] receives the pipe, and the identity of the server as a [`PeerProcess`].
+//!
 //! A memfd has no name: only a process that receives a descriptor of it can open it, and it disappears with the last process that
 //! has it. One process creates the pipe and [serves](serve) it. Others [connect], or open the address `memfd:PATH`, which does
 //! the same. A process that connects can be the producer, the consumer or an inspector. It claims a role as on any other pipe;
@@ -52,7 +55,23 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Device and inode number of a file.
 type Inode = (u64, u64);
 
-/// Serves a pipe at a Unix socket; see [`serve`]. Dropping it removes the socket.
+/// Serves a pipe at a Unix socket; see [`serve`].
+///
+/// Dropping it removes the socket.
+///
+/// It is [`AsFd`], for an event loop: the descriptor is readable when a connection is pending.
+///
+/// ```
+/// use shmpipe::{Options, os::unix::fd_passing};
+///
+/// # let path = std::env::temp_dir().join(format!("shmpipe-doc-server-{}.sock", std::process::id()));
+/// let pipe = Options::new().create("memfd")?;
+/// let server = fd_passing::serve(&path, &pipe)?;
+/// assert!(server.path().exists());
+/// drop(server);
+/// assert!(!path.exists());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Server {
     listener: UnixListener,
@@ -63,13 +82,30 @@ pub struct Server {
     trusted: Vec<u32>,
 }
 
-/// Creates a Unix socket at `path` that serves `pipe`. Replaces the socket of a dead server.
+/// Creates a Unix socket at `path` that serves `pipe`.
+///
+/// Replaces the socket of a dead server.
 ///
 /// The caller must [`accept`](Server::accept) connections, in a separate thread or when the socket becomes readable.
 ///
+/// ```
+/// use shmpipe::{Options, os::unix::fd_passing};
+///
+/// # let path = std::env::temp_dir().join(format!("shmpipe-doc-serve-{}.sock", std::process::id()));
+/// let pipe = Options::new().create("memfd")?;
+/// let server = fd_passing::serve(&path, &pipe)?;
+/// std::thread::spawn(move || while server.accept().is_ok() {});
+/// // The pipe can be used here at the same time.
+/// let mut producer = pipe.producer()?;
+/// # std::fs::remove_file(&path)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
-/// [`Unsupported::FdPassing`] for a pipe that is opened by its address, [`SetupError::Exists`] if another server, or another
-/// object, is at the path, and errors of the system calls that create the socket.
+/// * [`Unsupported::FdPassing`] for a pipe that is opened by its address.
+/// * [`SetupError::Exists`] if another server, or another object, is at the path.
+/// * [`SetupError::Busy`] if other processes have been replacing a dead server in that directory for five seconds.
+/// * [`SetupError::Lost`] if the socket was removed at once, [`SetupError::Os`] if a system call that creates it fails.
 pub fn serve(path: impl AsRef<Path>, pipe: &Pipe) -> Result<Server, SetupError> {
     let path = std::path::absolute(path).map_err(failed("finding the working directory"))?;
     if !matches!(pipe.address().0, AddressForm::Descriptor(_) | AddressForm::Served(_)) {
@@ -156,7 +192,20 @@ fn inode_at(path: &Path) -> io::Result<Inode> {
 }
 
 impl Server {
-    /// Also serves processes of this user. By default, only root and our own user are served.
+    /// Also serves processes of this user.
+    ///
+    /// By default, only root and our own user are served. Every user may then connect; [`accept`](Self::accept) rejects those who
+    /// are not trusted.
+    ///
+    /// ```
+    /// use shmpipe::{Options, os::unix::fd_passing};
+    ///
+    /// # let path = std::env::temp_dir().join(format!("shmpipe-doc-trust-{}.sock", std::process::id()));
+    /// let pipe = Options::new().create("memfd")?;
+    /// # let user_of_the_service = 1000;
+    /// let server = fd_passing::serve(&path, &pipe)?.trust_uid(user_of_the_service)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`SetupError::Lost`] if the socket was removed from its path, [`SetupError::Os`] if its permissions cannot be changed.
@@ -178,10 +227,28 @@ impl Server {
 
     /// Waits for a process to connect and sends it the pipe.
     ///
+    /// Blocks without a limit.
+    ///
+    /// ```
+    /// use shmpipe::{Options, os::unix::fd_passing};
+    ///
+    /// # let path = std::env::temp_dir().join(format!("shmpipe-doc-accept-{}.sock", std::process::id()));
+    /// # let pipe = Options::new().create("memfd")?;
+    /// let server = fd_passing::serve(&path, &pipe)?;
+    /// # std::thread::spawn(move || fd_passing::connect(path, &Options::new()));
+    /// match server.accept() {
+    ///     Ok(peer) => println!("process {} has the pipe", peer.pid()),
+    ///     // A client that is not trusted, or has disconnected. The next one may succeed.
+    ///     Err(error) => eprintln!("{error}"),
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
-    /// [`Distrust::Peer`](crate::error::Distrust::Peer) if its user is not trusted; it receives nothing. [`SetupError::Os`] if it
-    /// has disconnected, or, of kind [`Interrupted`](io::ErrorKind::Interrupted), if a signal arrived. The server can accept more
-    /// connections after each of these.
+    /// * [`Distrust::Peer`](crate::error::Distrust::Peer) if its user is not trusted; it receives nothing.
+    /// * [`SetupError::Os`] if it has disconnected, or, of kind [`Interrupted`](io::ErrorKind::Interrupted), if a signal arrived.
+    ///
+    /// The server can accept more connections after each of these.
     pub fn accept(&self) -> Result<PeerProcess, SetupError> {
         let accept = || {
             // The standard library's `accept` continues to wait after a signal.
@@ -203,7 +270,7 @@ impl Server {
         Ok(peer)
     }
 
-    /// The path of the socket.
+    /// Returns the path of the socket.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -226,12 +293,30 @@ impl Drop for Server {
     }
 }
 
-/// Opens the pipe that a process serves at a Unix socket. Returns it and the process.
+/// Opens the pipe that a process serves at a Unix socket.
+///
+/// Returns it and the process. Waits some seconds for the server to answer.
+///
+/// ```
+/// use shmpipe::{Options, os::unix::fd_passing};
+///
+/// # let path = std::env::temp_dir().join(format!("shmpipe-doc-connect-{}.sock", std::process::id()));
+/// # let served = Options::new().create("memfd")?;
+/// # let server = fd_passing::serve(&path, &served)?;
+/// # let serving = std::thread::spawn(move || server.accept());
+/// let (pipe, server) = fd_passing::connect(&path, &Options::new())?;
+/// println!("process {} serves a pipe of {} bytes", server.pid(), pipe.capacity());
+/// # serving.join().expect("it does not panic")?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
-/// [`SetupError::NotFound`] if no process serves there, [`Distrust::Peer`](crate::error::Distrust::Peer) if the user of the
-/// server is not trusted, [`Distrust::Unsealed`](crate::error::Distrust::Unsealed) if the descriptor received could be resized,
-/// and the errors of [`Options::open`].
+/// * [`SetupError::NotFound`] if no process serves there.
+/// * [`Distrust::Peer`](crate::error::Distrust::Peer) if the user of the server is not trusted,
+///   [`Distrust::Unsealed`](crate::error::Distrust::Unsealed) if the descriptor received could be resized.
+/// * [`SetupError::Foreign`] if the server is another program's, [`SetupError::Busy`] if it does not answer.
+/// * [`SetupError::PermissionDenied`] if we may not connect, or the server does not trust us.
+/// * The other errors of [`Options::open`].
 pub fn connect(path: impl AsRef<Path>, options: &Options) -> Result<(Pipe, PeerProcess), SetupError> {
     let address = Address(AddressForm::Served(path.as_ref().to_owned()));
     let request = Request::new(&address, &options.trusted);
