@@ -264,7 +264,8 @@ fn afterwards(
         }
         let done = resources.act(scenario, address, socket);
         let is_expected = done.as_ref().err().is_some_and(|error| {
-            error.is::<shmpipe::SendError>() || error.downcast_ref() == Some(&RecvTimeoutError::TimedOut)
+            error.is::<shmpipe::SendTimeoutError>()
+                || error.downcast_ref() == Some(&RecvTimeoutError::TimedOut)
         });
         if is_expected { Ok(()) } else { done.and_then(|()| resources.prove(scenario, address)) }
     };
