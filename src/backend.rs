@@ -1,4 +1,5 @@
-//! The kinds of shared memory. Only this file chooses between them, by the address.
+//! The kinds of shared memory. This file chooses one by the address, to attach, remove and view a pipe; above it, only `inspect`
+//! and `os` name a kind.
 
 pub(crate) mod file;
 pub(crate) mod sysv;

@@ -1,9 +1,9 @@
 //! A pipe between two unrelated processes at the speed of shared memory.
 //!
-//! One producer, one consumer; lossless, ordered messages of any length; a ring buffer in a System V segment, a POSIX shared
-//! memory object, a file or a memfd. Like a Unix pipe, it blocks when full or empty, signals end of stream when the producer
-//! closes, and returns an error when the consumer is gone. Unlike one, it needs no system call and no kernel copy per message,
-//! keeps message boundaries, and survives `kill -9` of either side with nothing lost that was committed.
+//! One producer, one consumer; lossless, ordered messages of up to half the ring less 8 bytes; a ring buffer in a System V segment,
+//! a POSIX shared memory object, a file or a memfd. Like a Unix pipe, it blocks when full or empty, signals end of stream when the
+//! producer closes, and returns an error when the consumer is gone. Unlike one, it needs no system call and no kernel copy per
+//! message, keeps message boundaries, and survives `kill -9` of either side with nothing lost that was committed.
 //!
 //! ```no_run
 //! # fn producer() -> Result<(), Box<dyn std::error::Error>> {
@@ -18,6 +18,7 @@
 //! let mut consumer = shmpipe::Pipe::open_or_create("ticks")?.consumer()?;
 //! loop {
 //!     match consumer.recv() {
+//!         // The message is dropped after the line is printed: that releases its space to the producer.
 //!         Ok(message) => println!("{}", String::from_utf8_lossy(&message.to_vec())),
 //!         Err(shmpipe::RecvError::Closed) => break,
 //!         Err(error) => return Err(error.into()),
@@ -40,7 +41,8 @@
 //! A message costs one pass over its payload on each side and, if it is small, one cache line that moves between the cores. No
 //! system call, no full fence, no locked instruction, no allocation. A side that waits spins for 20 microseconds, yields for 80
 //! more and then sleeps on a futex ([`Wait::Block`]); waking it costs the other side one system call. The kind of shared memory
-//! makes no difference. Memory: the capacity and one page in the segment, a few hundred bytes in each process.
+//! makes no difference, except that a file on a disk file system is slower. Memory: the capacity and one page in the segment, a few
+//! hundred bytes in each process.
 //!
 //! # After a crash
 //! A record is in the pipe completely or not at all, at whatever instruction its producer is killed. A successor claims the role and
@@ -50,7 +52,8 @@
 //!
 //! # Safety against the other process
 //! By default, nothing that the other process does to the shared memory is undefined behaviour here. Header words are loaded
-//! once and checked against private memory; payloads are copied in and out. A violation is an error that poisons the endpoint.
+//! once and checked against private memory; payloads are copied in and out. A violation is an error, and every later send or receive
+//! returns the same. A peer that truncates the file of `posix:` or `file:` ends this process by SIGBUS.
 //! [`Consumer::trust_peer`] and [`Producer::trust_peer`] are the `unsafe` promise that allows reading and writing in place.
 //!
 //! # What it is not

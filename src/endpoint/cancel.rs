@@ -1,4 +1,4 @@
-//! Cancelling a blocked call, from another thread or from a signal handler.
+//! Cancelling a blocked call, from another thread or from a signal handler; and the sleep of a blocked call, which a cancel ends.
 
 use crate::protocol::sync::Futex;
 use crossbeam_utils::CachePadded;

@@ -245,7 +245,7 @@ impl<P> Consumer<P> {
     /// # Errors
     /// * [`TryRecvError::Empty`] if there is no message now.
     /// * [`TryRecvError::Closed`] if the producer closed, and every message was received.
-    /// * [`TryRecvError::Corrupt`] if the producer wrote what no correct one writes.
+    /// * [`TryRecvError::Corrupt`] if the producer broke the protocol.
     #[inline]
     pub fn try_recv(&mut self) -> Result<Message<'_, P>, TryRecvError> {
         self.recv_one(Now)
@@ -267,7 +267,7 @@ impl<P> Consumer<P> {
     /// # Errors
     /// * [`RecvError::Closed`] if the producer closed, and [`RecvError::PeerDied`] if it died, after every message was received.
     /// * [`RecvError::Cancelled`] or [`Lost`](RecvError::Lost) only if the pipe is empty.
-    /// * [`RecvError::Corrupt`] if the producer wrote what no correct one writes.
+    /// * [`RecvError::Corrupt`] if the producer broke the protocol.
     #[inline]
     pub fn recv(&mut self) -> Result<Message<'_, P>, RecvError> {
         self.recv_one(Never)
@@ -372,9 +372,10 @@ impl<P> Consumer<P> {
         self.inner.reader.ring().capacity()
     }
 
-    /// Returns the position of the next record, or a few bytes before it.
+    /// Returns the position up to which everything is released.
     ///
-    /// Everything before it was released.
+    /// The next record is there, or, if it does not fit before the end of the ring, at the next start of the ring, less than half
+    /// the ring later.
     #[must_use]
     pub fn position(&self) -> Position {
         Position(self.inner.reader.head())

@@ -54,7 +54,7 @@ impl<'a, P> Drain<'a, P> {
     /// drain.next()?`.
     ///
     /// # Errors
-    /// [`Corruption`] if the ring holds what no correct producer writes.
+    /// [`Corruption`] if the producer broke the protocol.
     #[inline]
     #[allow(
         clippy::should_implement_trait,

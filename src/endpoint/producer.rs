@@ -50,16 +50,16 @@ use std::time::{Duration, Instant};
 /// | adds to a [`batch`](Self::batch) | [`try_push`](Batch::try_push) | [`push`](Batch::push) | [`push_timeout`](Batch::push_timeout) | [`push_deadline`](Batch::push_deadline) |
 ///
 /// # When the consumer goes away
-/// | the consumer | `send` into a full pipe |
+/// | the consumer | `send` |
 /// |---|---|
-/// | never attached, or its end was reported already | blocks |
-/// | is alive and does not receive | blocks |
-/// | closed while this producer was attached | [`Closed`](SendError::Closed) at once, even if there is space |
-/// | died | [`PeerDied`](SendError::PeerDied) once, within 200 ms; the next call waits for a successor |
+/// | never attached, or died and that was reported, or closed before this producer attached | blocks while the pipe is full |
+/// | is alive and does not receive | blocks while the pipe is full |
+/// | closed while this producer was attached | [`Closed`](SendError::Closed) at once, even if there is space, and at every later call until a new consumer attaches |
+/// | died | in a full pipe [`PeerDied`](SendError::PeerDied) once, within 200 ms; the next call waits for a successor |
 ///
 /// # Progress
 /// A send that need not wait is wait-free: a bounded number of steps, whatever the consumer does. It makes one pass over the payload,
-/// and a system call only to wake a sleeping consumer.
+/// and a system call only to wake a sleeping consumer. A message of 4 KiB or more may also read the clock.
 pub struct Producer<P = Untrusted> {
     pub(super) inner: Inner,
     /// The promise; and a `Cell`, which keeps two threads from using a reference at the same time.
@@ -226,7 +226,7 @@ impl<P> Producer<P> {
     /// * [`TrySendError::Full`] if there is no space now.
     /// * [`TrySendError::TooLarge`] if the message is longer than [`max_len`](Self::max_len).
     /// * [`TrySendError::Closed`] if the consumer closed while this producer was attached.
-    /// * [`TrySendError::Corrupt`] if the consumer wrote what no correct one writes.
+    /// * [`TrySendError::Corrupt`] if the consumer broke the protocol.
     #[inline(always)]
     pub fn try_send(&mut self, message: impl Payload) -> Result<Position, TrySendError> {
         self.send_one(message.outgoing(), Now)
@@ -249,7 +249,7 @@ impl<P> Producer<P> {
     /// * [`SendError::TooLarge`] if the message is longer than [`max_len`](Self::max_len).
     /// * [`SendError::Closed`] if the consumer closed while this producer was attached.
     /// * [`SendError::PeerDied`], [`Cancelled`](SendError::Cancelled) or [`Lost`](SendError::Lost) only if the pipe is full.
-    /// * [`SendError::Corrupt`] if the consumer wrote what no correct one writes.
+    /// * [`SendError::Corrupt`] if the consumer broke the protocol.
     #[inline(always)]
     pub fn send(&mut self, message: impl Payload) -> Result<Position, SendError> {
         self.send_one(message.outgoing(), Never)
@@ -491,8 +491,8 @@ impl<P> Producer<P> {
 
     /// Returns the bytes of the ring that hold no record now.
     ///
-    /// A message takes 8 bytes of header and its length rounded up to 8; as much again at the end of the ring if it does not fit
-    /// there; and 8 bytes always stay free.
+    /// A message takes 8 bytes of header and its length rounded up to 8. A record that does not fit before the end of the ring
+    /// wastes the bytes there, fewer than its own. 8 bytes always stay free.
     ///
     /// ```
     /// let pipe = shmpipe::Options::new().capacity(4096).create("memfd")?;
@@ -508,7 +508,9 @@ impl<P> Producer<P> {
         self.inner.writer.free()
     }
 
-    /// Returns the position of the next record, or a few bytes before it.
+    /// Returns the position of the next record, if it fits before the end of the ring.
+    ///
+    /// Otherwise it goes to the next start of the ring, less than half the ring later.
     #[must_use]
     pub fn position(&self) -> Position {
         Position(self.inner.writer.tail())
@@ -543,7 +545,7 @@ impl<P> Producer<P> {
 
     /// Blocks until a consumer attaches or `deadline` passes.
     ///
-    /// Also returns if one has come and gone whose end was not reported yet.
+    /// A consumer that attached and was gone again before this call saw it does not end the wait.
     ///
     /// ```
     /// # use std::time::{Duration, Instant};

@@ -1,10 +1,10 @@
-//! An invalid word found in the segment.
+//! An invalid word in the segment. `reader`, `writer`, `recovery` and `liveness` detect it.
 
 use std::fmt;
 
 /// A word in the segment that no correct peer writes.
 ///
-/// The endpoint that finds one is poisoned: every later call returns the same error.
+/// The endpoint that finds one is poisoned: every later send or receive returns the same error.
 ///
 /// ```
 /// use shmpipe::TryRecvError;
@@ -30,7 +30,7 @@ impl Corruption {
         self.word
     }
 
-    /// Returns the position in the stream at which the endpoint found it.
+    /// Returns the position in the stream at which the endpoint found it; 0 for `state`, which belongs to no position.
     #[must_use]
     pub fn position(&self) -> u64 {
         self.position
@@ -45,12 +45,26 @@ impl Corruption {
 
 impl fmt::Display for Corruption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "the {} at position {} holds {:#x}, which no correct peer writes; recreate the pipe",
-            self.word, self.position, self.found
-        )
+        write!(f, "the {}", self.word)?;
+        if self.word != "state" {
+            write!(f, " at position {}", self.position)?;
+        }
+        write!(f, " holds {:#x}, which no correct peer writes; recreate the pipe", self.found)
     }
 }
 
 impl std::error::Error for Corruption {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_has_no_position() {
+        let text = |word, position| Corruption { word, position, found: 0x2a }.to_string();
+        let end = "holds 0x2a, which no correct peer writes; recreate the pipe";
+        assert_eq!(text("record header", 0), format!("the record header at position 0 {end}"));
+        assert_eq!(text("head", 8), format!("the head at position 8 {end}"));
+        assert_eq!(text("state", 0), format!("the state {end}"));
+    }
+}

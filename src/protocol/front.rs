@@ -1,7 +1,9 @@
-//! The front: where the next record goes, what is known about the bytes there, and the cache lines acquired ahead of use.
+//! The front: where the next record goes, what is known about the bytes there, and the cache lines acquired ahead of use. Also
+//! [`FastSlot`], half of the fast path of a send.
 //!
 //! The *runway* is the part of the ring after the front that the next records may take without another check. It is free, does not
-//! reach past the end of the ring, and its cache lines are acquired. A record that fits on the runway takes the fast path.
+//! reach past the end of the ring, and its cache lines are acquired. A record that fits on the runway takes the fast path:
+//! `Writer::slot_fast` returns a [`FastSlot`], `FastSlot::fill` writes the record, `Writer::commit_fast` publishes it.
 
 use crate::protocol::record::{self, EMPTY, WORD};
 use crate::protocol::ring::{Ring, SharedBytes, is_reached};

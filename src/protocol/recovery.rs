@@ -1,4 +1,5 @@
-//! Recovery: a successor walks over the records that a dead producer left behind, to find the last commit.
+//! The walk of a recovery, over the records that a dead producer left behind, to the last commit. `Writer::recover` and
+//! `Reader::recover` take over the ring.
 
 use crate::protocol::corruption::Corruption;
 use crate::protocol::reader::record_at;
