@@ -6,7 +6,7 @@ use shmpipe::os::unix::OptionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use shmpipe::{Address, Options, Wait, WakeMode};
 use shmpipe_measure::NEAR_BELOW_NS;
@@ -15,17 +15,17 @@ use crate::exit::CODES;
 
 const ADDRESSES: &str = "\
 Addresses:
-  ticks                a System V segment, by name
-  sysv:0x4d2           a System V segment, by key
-  sysv:ftok:PATH:65    a System V segment, by the key from ftok(PATH, 65)
-  sysv:id:7            an existing System V segment, by identifier (shmid)
-  sysv:private         a new System V segment without a key
+  ticks                a System V pipe, by name
+  sysv:0x4d2           a System V pipe, by key
+  sysv:ftok:PATH:65    a System V pipe, by the key from ftok(PATH, 65)
+  sysv:id:7            an existing System V pipe, by its segment's identifier (shmid)
+  sysv:private         a new System V pipe without a key
   posix:/ticks         a POSIX shared memory object: a file in /dev/shm
   file:PATH            a file on a local file system
   memfd:PATH           the memfd that \"shmpipe serve PATH\" hands out
   fd:3                 a memfd that is open as descriptor 3
 
-Sizes take suffixes (64KiB, 1M; kB and MB are decimal), and so do durations (2s, 100ms, 5m).";
+Sizes take suffixes: 64KiB, 1M = 1MiB, 1MB = 1,000,000 bytes. So do durations: 2s, 100ms, 5m.";
 
 /// A pipe between two unrelated processes at the speed of shared memory.
 #[derive(Debug, Parser)]
@@ -33,10 +33,10 @@ Sizes take suffixes (64KiB, 1M; kB and MB are decimal), and so do durations (2s,
     name = "shmpipe",
     version,
     about,
-    long_about = "A pipe between two unrelated processes at the speed of shared memory. One producer sends messages of any \
-                  length to one consumer, in order and without loss, through a ring buffer in a System V segment, a POSIX \
-                  object, a file or a memfd. Either side can start first, be killed and restart; sent messages stay until \
-                  they are received.",
+    long_about = "A pipe between two unrelated processes at the speed of shared memory. One producer sends messages of up to \
+                  half the ring less 8 bytes to one consumer, in order and without loss, through a ring buffer in System V \
+                  memory, a POSIX object, a file or a memfd. Either side can start first, be killed and restart; sent \
+                  messages stay until they are received.",
     after_help = CODES,
     after_long_help = addresses_and_codes(),
     subcommand_required = true,
@@ -77,9 +77,10 @@ fn bench_and_codes() -> String {
 
 const DOCTOR_OBJECTS: &str = "\
 With --json, one object per line, distinguished by \"kind\", with units in the keys; null means not known:
-  doctor              version, address, and numbers of checks, of findings, and of checks that are unknown in part
-  finding             its check, what was found, why it matters, and the command that fixes it: mend
-  check               check: its name, verdict: ok, finding or unknown, summary, unknown_because, and its facts:
+  doctor              version, address; checks, findings, unknown: how many checks there were, how many findings, and how many
+                      checks without a finding could not be made in full
+  finding             check: its check; what: the problem; why: why it matters; mend: the command that fixes it
+  check               check: its name; verdict: ok, finding or unknown; summary; unknown_because; and, for each check:
     namespaces        ipc, mount, pid, user: machine, own or unknown; container
     limits            shmmax_bytes, shmall_pages, shmmni_segments, semmsl_semaphores_per_set, semmns_semaphores,
                       semopm_operations, semmni_sets; used_segments, used_pages, used_sets, used_semaphores
@@ -100,19 +101,29 @@ fn doctor_and_codes() -> String {
     format!("{ADDRESSES}\n\n{DOCTOR_OBJECTS}\n\n{CODES}")
 }
 
+/// Puts what an existing pipe ignores under a heading of its own, in the help of a command that also opens existing pipes.
+fn set_apart(option: Arg) -> Arg {
+    match option.get_id().as_str() {
+        "capacity" | "wake" | "remove_on_close" => {
+            option.help_heading("Only when this call creates the pipe")
+        }
+        _ => option,
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Send standard input as messages, by default a line each
     ///
     /// A line is sent as soon as it is read, without its newline; text after the last newline is a message too. When the pipe is
     /// full, send blocks. When the consumer dies, send reports that and waits for the next consumer.
-    #[command(after_help = addresses_and_codes())]
+    #[command(after_help = addresses_and_codes(), mut_args = set_apart)]
     Send(Send),
     /// Write messages to standard output, by default a line each
     ///
     /// A message is released only after it is written, so that none is lost however recv ends: the next recv continues there.
     /// After a kill it repeats at most one batch, about 60 KiB.
-    #[command(after_help = addresses_and_codes())]
+    #[command(after_help = addresses_and_codes(), mut_args = set_apart)]
     Recv(Recv),
     /// Create a pipe and print its address
     #[command(after_help = addresses_and_codes())]
@@ -125,8 +136,8 @@ pub enum Command {
     Serve(Serve),
     /// List all pipes of this machine
     ///
-    /// Lists System V segments, files in /dev/shm, and files and memfds that processes have open: of all processes for root, of
-    /// this user's processes otherwise.
+    /// Lists pipes in System V memory, in files in /dev/shm, and in files and memfds that processes have open: of all processes
+    /// for root, of this user's processes otherwise.
     #[command(visible_alias = "list", after_help = CODES)]
     Ls,
     /// Show the state of a pipe, without disturbing it
@@ -139,7 +150,8 @@ pub enum Command {
     ///
     /// Refuses to remove a pipe in use, unless forced. With --stale it removes only pipes that were used, are empty, and are not
     /// open in any process; it lists those with messages and those never used, and --force removes them too. Without addresses,
-    /// --stale looks at all pipes of this user, or of all users for root.
+    /// --stale looks at all pipes of this user, or of all users for root. (A stale file, from before the last boot, is something
+    /// else: see --recreate-stale of send, recv and create.)
     #[command(after_help = addresses_and_codes())]
     Rm {
         /// The pipes
@@ -148,7 +160,7 @@ pub enum Command {
         /// Remove pipes in use too, and report who used them; with --stale, pipes that are unread or unused
         #[arg(long, short)]
         force: bool,
-        /// Remove only pipes that were left behind: that no process has open
+        /// Remove only pipes that were left behind: used, empty, and not open in any process
         #[arg(long)]
         stale: bool,
     },
@@ -203,7 +215,7 @@ pub struct Send {
     /// Binary input: send messages of this size; the last may be shorter
     #[arg(long, value_name = "BYTES", value_parser = values::nonzero_size)]
     pub chunk: Option<u64>,
-    /// Binary input: send each read as a message, of at most 64 KiB (no effect with --chunk)
+    /// Binary input: send what each read(2) returns as one message, at most 64 KiB (no effect with --chunk)
     #[arg(long, group = "framing")]
     pub raw: bool,
     /// Binary input: each message follows its length (32 bits, little-endian)
@@ -245,7 +257,7 @@ pub struct PipeArgs {
     /// How to wait [default: block, or yield if the wake mode of the pipe is never]
     #[arg(long, value_name = "STRATEGY")]
     pub wait: Option<WaitStrategy>,
-    /// Also accept a segment created or owned by this user; may be repeated
+    /// Also accept a pipe created or owned by this user; may be repeated
     #[arg(long, value_name = "UID")]
     pub trust_uid: Vec<u32>,
     /// Use System V pipes even where the kernel does not free the role of a killed process (gVisor); you guarantee that there is
@@ -275,10 +287,12 @@ pub struct Creation {
     /// Ring size, rounded up to a power of two; a message can have half of it less 8 bytes [default: 1MiB]
     #[arg(long, value_name = "BYTES", value_parser = values::nonzero_size)]
     pub capacity: Option<u64>,
-    /// Permission bits in octal; both sides need read and write [default: 0600]
+    /// Permission bits of a new pipe in octal; both sides need read and write [default: 0600]
+    ///
+    /// An existing pipe keeps its own. One that every user may write to is opened only if this option requests such a mode.
     #[arg(long, value_parser = values::mode)]
     pub mode: Option<u32>,
-    /// An id for the format of the messages; a pipe with another id is refused [default: 0]
+    /// An id for the format of the messages, set at creation; an existing pipe with another id is refused [default: 0]
     #[arg(long, value_name = "ID", value_parser = values::number)]
     pub schema: Option<u64>,
     /// How sleepers are woken [default: membarrier if the kernel has it, else fence]
@@ -290,10 +304,10 @@ pub struct Creation {
     /// Lock the pipe in memory, or fail: it is never swapped out
     #[arg(long)]
     pub lock: bool,
-    /// Touch every page at once, so that the first lap is as fast as the others [default: on creation]
+    /// Touch every page at once, so the first pass through the ring is as fast as later ones [default: at creation]
     #[arg(long, overrides_with = "no_prefault")]
     pub prefault: bool,
-    /// Leave the pages to the first lap
+    /// Touch each page when it is first used, which makes the first pass through the ring slower
     #[arg(long, overrides_with = "prefault")]
     pub no_prefault: bool,
 }
@@ -326,7 +340,7 @@ pub struct Lifetime {
     /// Remove the pipe, with unread messages, when both sides have closed
     #[arg(long)]
     pub remove_on_close: bool,
-    /// Recreate a pipe in a file from before the last boot; its messages are lost
+    /// If the file's pipe dates from before the last boot, recreate it; its messages are lost. (Not what rm --stale looks for)
     #[arg(long)]
     pub recreate_stale: bool,
 }
@@ -450,11 +464,11 @@ impl From<WaitStrategy> for Wait {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Wake {
-    /// Sleepers pay: the kernel runs a memory barrier on every processor
+    /// Costs each sleep about half a microsecond: the kernel runs a memory barrier on every processor
     Membarrier,
-    /// Every message pays: a full fence
+    /// Costs each message a full fence
     Fence,
-    /// No side ever sleeps
+    /// Costs messages nothing; neither side ever sleeps, so a wait keeps a core busy
     Never,
 }
 
@@ -490,6 +504,19 @@ mod tests {
         assert!(helps.iter().all(|help| help.contains(CODES)));
         assert!(command.render_help().to_string().contains(CODES));
         assert!(command.render_long_help().to_string().contains(CODES));
+    }
+
+    #[test]
+    fn what_an_existing_pipe_ignores_is_set_apart() {
+        let mut command = Arguments::command();
+        for (name, expected) in [("send", true), ("recv", true), ("create", false), ("serve", false)] {
+            let help = command.find_subcommand_mut(name).unwrap().render_help().to_string();
+            let (_, apart) = help.split_once("\nOnly when this call creates the pipe:\n").unwrap_or_default();
+            for option in ["--capacity", "--wake", "--remove-on-close"] {
+                assert_eq!(apart.contains(option), expected, "{name} {option}");
+            }
+            assert!(!apart.contains("--schema") && !apart.contains("--prefault"), "{name}");
+        }
     }
 
     #[test]

@@ -17,10 +17,10 @@ Exit codes:
   4    the pipe already exists, or another process holds the role
   5    timed out
   6    the peer died; or the consumer closed while send was sending
-  7    the segment is foreign, corrupt or incompatible
+  7    the pipe is foreign (not of shmpipe), corrupt or incompatible
   8    permission denied
   10   doctor: there are findings
-  129, 130, 143   ended in order by SIGHUP, SIGINT (Ctrl-C), SIGTERM";
+  129 SIGHUP, 130 SIGINT (Ctrl-C), 143 SIGTERM: this signal ended it, in order";
 
 /// The exit code of a doctor with findings.
 const FINDINGS: u8 = 10;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::args;
 use crate::commands::framing::Join;
 use crate::commands::role;
-use crate::exit::{Early, End, Failure, Outcome};
+use crate::exit::{Code, Early, End, Failure, Outcome};
 use crate::output::progress::{Data, Progress};
 use crate::output::report::Report;
 use crate::system::signals;
@@ -169,6 +169,11 @@ impl Receiver {
                 Err(RecvTimeoutError::PeerDied) if self.follow => {
                     self.progress.clear();
                     self.report.note("the producer died; waiting for the next one");
+                }
+                Err(RecvTimeoutError::PeerDied) => {
+                    let text = "the producer died and every message was received; run recv again, or use --follow, to wait for \
+                                its successor";
+                    return Err(Failure::new(Code::PeerGone, text).into());
                 }
                 Err(RecvTimeoutError::TimedOut) if give_up.is_none_or(|moment| Instant::now() < moment) => {}
                 Err(error @ RecvTimeoutError::Cancelled) => {
