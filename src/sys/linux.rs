@@ -4,5 +4,6 @@ pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod maps;
 pub(crate) mod membarrier;
+pub(crate) mod memfd;
 pub(crate) mod process;
 pub(crate) mod sysvipc;

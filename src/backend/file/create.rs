@@ -13,6 +13,7 @@ use crate::protocol::sync::Ordering;
 use crate::segment::identity::{Identity, NO_SET, READY};
 use crate::segment::pages;
 use crate::segment::{Access, AttemptError, Mapping, Request, Segment, parameters, prepare_wake_mode};
+use crate::sys::memfd;
 use std::fs::{self, File, Permissions as FileMode};
 use std::io;
 use std::mem::ManuallyDrop;
@@ -74,7 +75,7 @@ const SPACE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Creates a pipe in a new memfd.
 pub(super) fn memfd(request: &Request<'_>, options: &Options) -> Result<Segment, SetupError> {
     let flags = if options.huge_pages { libc::MFD_HUGETLB } else { 0 };
-    let file = descriptor::memfd(flags).map_err(|source| match source.raw_os_error() {
+    let file = memfd::create(flags).map_err(|source| match source.raw_os_error() {
         Some(libc::ENODEV | libc::EINVAL | libc::ENOSYS) if options.huge_pages => {
             pages::no_huge_pages("memfd_create(MFD_HUGETLB)", source, HEADER)
         }

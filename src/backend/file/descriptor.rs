@@ -6,7 +6,7 @@ use crate::segment::pages;
 use std::ffi::CString;
 use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -181,27 +181,6 @@ pub(super) const TMPFS: u32 = 0x0102_1994;
 
 /// The magic number of hugetlbfs, whose files consist of huge pages.
 pub(super) const HUGETLBFS: u32 = 0x9584_58f6;
-
-/// Creates a memfd that can be sealed.
-pub(super) fn memfd(flags: libc::c_uint) -> io::Result<File> {
-    let flags = flags | libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
-    let create = |flags| {
-        // SAFETY: the name is a string with a terminator.
-        match unsafe { libc::memfd_create(c"shmpipe".as_ptr(), flags) } {
-            -1 => Err(io::Error::last_os_error()),
-            // SAFETY: the descriptor is new, and nothing else owns it.
-            descriptor => Ok(File::from(unsafe { OwnedFd::from_raw_fd(descriptor) })),
-        }
-    };
-    match create(flags | MFD_NOEXEC_SEAL) {
-        // Linux before 6.3 does not know the flag.
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => create(flags),
-        created => created,
-    }
-}
-
-/// Permanently not executable.
-const MFD_NOEXEC_SEAL: libc::c_uint = 8;
 
 /// The seals that prevent every process from resizing a memfd, permanently.
 const SEALS: libc::c_int = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
