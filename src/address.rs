@@ -1,5 +1,9 @@
 //! Addresses: how a pipe is named, in code and on the command line.
 
+mod location;
+
+pub use location::Location;
+
 use std::ffi::CString;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;

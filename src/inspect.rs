@@ -3,7 +3,8 @@
 mod list;
 pub mod sysvipc;
 
-pub use list::{Listed, Listing, Location, list, list_unguarded};
+pub use crate::address::Location;
+pub use list::{Listed, Listing, list, list_unguarded};
 
 use crate::address::Address;
 use crate::backend;
@@ -63,7 +64,8 @@ pub struct Snapshot {
     pub stale: bool,
     /// How often a System V segment is attached, without this call. The kernel does not count the mappings of a file.
     pub attached: Option<u64>,
-    /// Whether any process has it open, visible from here or not. Watchers do not count.
+    /// Whether any process has it open, visible from here or not. Watchers do not count, except on a System V pipe that has lost
+    /// its semaphore set: only its attach count is left.
     pub is_open: bool,
     /// The pages of the segment. `None` if `/proc` does not show them, and of a file of another user, who could truncate it
     /// meanwhile.

@@ -1,7 +1,7 @@
 //! Which pipes there are.
 
 use super::{Snapshot, inspect, snapshot};
-use crate::address::{Address, AddressForm, Key, Name};
+use crate::address::{Address, AddressForm, Key, Location, Name};
 use crate::backend::file::{self, PipeFile, permissions};
 use crate::backend::sysv::{self, SetTarget};
 use crate::backend::view;
@@ -10,10 +10,9 @@ use crate::permissions::Permissions;
 use crate::segment::Object;
 use crate::sys::maps::SharedMappings;
 use crate::sys::sysvipc::{self, Row};
-use std::fmt;
-use std::os::fd::AsRawFd;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// The pipes of this machine, as far as they can be found: from [`list`].
@@ -32,6 +31,8 @@ pub struct Listing {
     pub pipes: Vec<Listed>,
     /// Why System V pipes are missing, if they are.
     pub sysv_error: Option<SetupError>,
+    /// Why pipes in files and memfds, or processes, may be missing: this process can open no more files, for example.
+    pub files_error: Option<SetupError>,
 }
 
 /// A pipe in a [`Listing`].
@@ -53,70 +54,14 @@ pub struct Listed {
     pub object: Object,
     /// Owner, group and mode.
     pub permissions: Permissions,
-    /// Its state, or why that cannot be read. The address in the snapshot of a memfd is a descriptor that is closed by now; it
-    /// is found at [`location`](Self::location).
+    /// Its state, or why that cannot be read. If no address opens it, the address in the snapshot is
+    /// `file:` and the path at [`location`](Self::location).
     pub snapshot: Result<Snapshot, SetupError>,
     /// The processes that have it mapped, as far as they are visible from here. Watchers are among them.
     pub pids: Vec<u32>,
-    /// Whether any process has it open, visible from here or not. Watchers do not count.
+    /// Whether any process has it open, visible from here or not. Watchers count only on a System V pipe without its semaphore
+    /// set.
     pub is_open: bool,
-}
-
-/// Where a pipe was found.
-///
-/// It prints as an address, or as the path of a descriptor: `/proc/PID/fd/N`.
-///
-/// ```
-/// use shmpipe::Location;
-///
-/// let location = Location::Descriptor { pid: 12, fd: 3 };
-/// assert_eq!(location.to_string(), "/proc/12/fd/3");
-/// assert_eq!(location.address(), None);
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Location {
-    /// At an address that opens it.
-    Address(Address),
-    /// In a memfd that a process has open.
-    Descriptor {
-        /// The process.
-        pid: u32,
-        /// Its descriptor.
-        fd: u32,
-    },
-    /// In a file without a name that a process has open.
-    Removed {
-        /// The path that it had, or its directory.
-        path: PathBuf,
-        /// The process.
-        pid: u32,
-        /// Its descriptor.
-        fd: u32,
-    },
-}
-
-impl Location {
-    /// Returns the address that opens it, if there is one.
-    #[must_use]
-    pub fn address(&self) -> Option<&Address> {
-        match self {
-            Location::Address(address) => Some(address),
-            Location::Descriptor { .. } | Location::Removed { .. } => None,
-        }
-    }
-}
-
-/// An address, or the path of a descriptor: `/proc/PID/fd/N`.
-impl fmt::Display for Location {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Location::Address(address) => address.fmt(f),
-            Location::Descriptor { pid, fd } | Location::Removed { pid, fd, .. } => {
-                write!(f, "/proc/{pid}/fd/{fd}")
-            }
-        }
-    }
 }
 
 /// Lists the pipes of this machine.
@@ -127,7 +72,8 @@ impl fmt::Display for Location {
 /// System V pipes are recognised by their semaphore sets. Other segments are not attached, since that would raise their attach
 /// count, on which their owners may rely; [`list_unguarded`] does. A pipe that we may not read is listed with that error.
 ///
-/// Reads `/proc/PID/maps` of all processes, which takes some milliseconds.
+/// Reads `/proc/PID/maps` of all processes, which takes some milliseconds. Opens regular files only, for reading, and only on file
+/// systems that can hold a pipe.
 ///
 /// ```
 /// for pipe in shmpipe::list().pipes {
@@ -136,13 +82,28 @@ impl fmt::Display for Location {
 /// ```
 #[must_use]
 pub fn list() -> Listing {
-    let mappings = SharedMappings::now();
+    let mut mappings = SharedMappings::now();
     let (mut pipes, sysv_error) = match of_sysv(&mappings) {
         Ok(pipes) => (pipes, None),
         Err(error) => (Vec::new(), Some(error)),
     };
-    pipes.extend(file::find(&mappings).into_iter().filter_map(of_file));
-    Listing { pipes, sysv_error }
+    let mut known = HashMap::new();
+    let missing = file::find(&mappings, |found| {
+        let pid = found.opener.map(|(pid, _)| pid);
+        match known.entry((found.metadata.dev(), found.metadata.ino())) {
+            Entry::Vacant(entry) => {
+                entry.insert(pipes.len());
+                pipes.push(of_file(&found));
+            }
+            Entry::Occupied(entry) => {
+                let listed: &mut Listed = &mut pipes[*entry.get()];
+                listed.is_open |= found.is_open();
+                listed.pids.extend(pid);
+            }
+        }
+    });
+    let files_error = mappings.missing.0.take().or(missing).map(failed("opening what a process has open"));
+    Listing { pipes, sysv_error, files_error }
 }
 
 /// Lists System V pipes whose semaphore set is gone.
@@ -240,31 +201,19 @@ fn address_of(name: Option<&str>, key: i32, id: i32) -> Address {
     })
 }
 
-fn of_file(pipe: PipeFile) -> Option<Listed> {
-    let is_open = pipe.is_open();
-    let PipeFile { location, file, metadata, openers } = pipe;
-    let (location, snapshot) = match (location, openers.first()) {
-        (file::Location::Named(address), _) => (Location::Address(address.clone()), inspect(address)),
-        (file::Location::Memfd, Some(&(pid, fd))) => {
-            (Location::Descriptor { pid, fd }, inspect(Address(AddressForm::Descriptor(file.as_raw_fd()))))
-        }
-        (file::Location::Removed(path), Some(&(pid, fd))) => {
-            let location = Location::Removed { path, pid, fd };
-            let address = Address(AddressForm::File(location.to_string().into()));
-            (location, Err(SetupError::Lost { lost: Lost::Removed, address }))
-        }
-        (file::Location::Memfd | file::Location::Removed(_), None) => return None,
+fn of_file(pipe: &PipeFile) -> Listed {
+    let location = pipe.location();
+    let address = location.as_address();
+    let snapshot = match location {
+        Location::Removed { .. } => Err(SetupError::Lost { lost: Lost::Removed, address }),
+        _ => pipe.view(&address).map(|view| snapshot(&view, address)),
     };
-    // Found again by its address, it may be gone.
-    if matches!(snapshot, Err(SetupError::NotFound { .. })) {
-        return None;
-    }
-    Some(Listed {
+    Listed {
         location,
-        object: Object::File { device: metadata.dev(), inode: metadata.ino() },
-        permissions: permissions(&metadata),
+        object: Object::File { device: pipe.metadata.dev(), inode: pipe.metadata.ino() },
+        permissions: permissions(&pipe.metadata),
         snapshot,
-        pids: openers.into_iter().map(|(pid, _)| pid).collect(),
-        is_open,
-    })
+        pids: pipe.opener.into_iter().map(|(pid, _)| pid).collect(),
+        is_open: pipe.is_open(),
+    }
 }

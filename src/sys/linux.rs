@@ -5,5 +5,6 @@ pub(crate) mod futex;
 pub(crate) mod maps;
 pub(crate) mod membarrier;
 pub(crate) mod memfd;
+pub(crate) mod mounts;
 pub(crate) mod process;
 pub(crate) mod sysvipc;

@@ -56,13 +56,7 @@ impl Candidate {
         if metadata.nlink() == 0 {
             return Err(AttemptError::Retry);
         }
-        if let Some(found) = why_not_regular(&metadata, names) {
-            return Err(SetupError::File(FileProblem::NotRegular {
-                address: request.address.clone(),
-                found,
-            })
-            .into());
-        }
+        check_regular(request, &metadata, names)?;
         vet(&metadata, statfs(&file).map_err(failed("fstatfs"))?)?;
         Self::of(&file, Some(path.to_owned()), access).map_err(|source| match source.raw_os_error() {
             Some(libc::EROFS) => AttemptError::Failed(SetupError::File(FileProblem::ReadOnly {
@@ -73,6 +67,13 @@ impl Candidate {
             }
             _ => AttemptError::Failed(failed("open")(source)),
         })
+    }
+
+    /// Reopens a file with a name, by whatever path it was found.
+    pub(super) fn opened(request: &Request<'_>, file: &File, access: Access) -> Result<Self, SetupError> {
+        let candidate = Self::of(file, None, access).map_err(failed("open"))?;
+        check_regular(request, &candidate.metadata, 1)?;
+        Ok(candidate)
     }
 
     /// Reopens the memfd behind a descriptor.
@@ -157,6 +158,15 @@ pub(super) fn is_open(file: &File) -> io::Result<bool> {
 
 pub(crate) fn denied(request: &Request<'_>, permissions: Option<Permissions>) -> SetupError {
     SetupError::PermissionDenied { address: request.address.clone(), key: None, permissions }
+}
+
+fn check_regular(request: &Request<'_>, metadata: &Metadata, names: u64) -> Result<(), SetupError> {
+    match why_not_regular(metadata, names) {
+        Some(found) => {
+            Err(SetupError::File(FileProblem::NotRegular { address: request.address.clone(), found }))
+        }
+        None => Ok(()),
+    }
 }
 
 /// What the file is, if it is not a regular file with at most `names` hard links.

@@ -33,8 +33,15 @@ const UNSUPPORTED: [(u32, &str); 15] = [
     (0x6265_6572, "sysfs"),
 ];
 
+/// The names under which mount tables have the supported ones.
+pub(super) const SUPPORTED_KINDS: [&str; 6] = ["tmpfs", "devtmpfs", "hugetlbfs", "ext4", "ext3", "xfs"];
+
+pub(super) fn is_supported(found: FileSystem) -> bool {
+    SUPPORTED.iter().any(|&(magic, _)| magic == found.magic)
+}
+
 pub(super) fn check_filesystem(request: &Request<'_>, found: FileSystem) -> Result<(), SetupError> {
-    if SUPPORTED.iter().any(|&(magic, _)| magic == found.magic) {
+    if is_supported(found) {
         return Ok(());
     }
     let name = UNSUPPORTED.iter().find(|&&(magic, _)| magic == found.magic).map(|&(_, name)| name);

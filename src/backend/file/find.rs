@@ -1,144 +1,164 @@
 //! Finds the files that hold pipes: those in /dev/shm, and those that processes have mapped, memfds among them.
+//!
+//! A path or a descriptor of another process may lead to anything, and to something else a moment later. So each is opened with
+//! `O_PATH`, which has no side effects, and only a regular file on a supported file system is then opened for reading. A file that
+//! a process has mapped on another file system is not even looked up: that may be one that never answers.
 
-use super::candidate::is_open;
-use crate::address::{Address, AddressForm, POSIX};
+use super::candidate::{Candidate, is_open};
+use super::descriptor::{open_path, open_path_target, reopen, statfs};
+use super::filesystem::{SUPPORTED_KINDS, is_supported};
+use super::view;
+use crate::address::{Address, AddressForm, Location, POSIX};
+use crate::error::SetupError;
 use crate::segment::identity::READY;
-use crate::sys::maps::SharedMappings;
-use std::fs::{self, File, Metadata};
-use std::os::unix::fs::{DirEntryExt, FileExt, MetadataExt, OpenOptionsExt};
+use crate::segment::{Access, Request, View};
+use crate::sys::maps::{Missing, SharedMappings, path_in_maps};
+use crate::sys::mounts::Devices;
+use std::collections::HashSet;
+use std::fs::{self, DirEntry, File, Metadata};
+use std::io;
+use std::os::unix::fs::{DirEntryExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// A file that holds a pipe.
+/// A file that holds a pipe, as it was found at a path in `/dev/shm` or at a descriptor of a process that has it mapped.
 #[derive(Debug)]
 pub(crate) struct PipeFile {
-    pub(crate) location: Location,
     /// Open for reading.
-    pub(crate) file: File,
+    file: File,
     pub(crate) metadata: Metadata,
-    /// The processes that have it mapped, as far as we may see, each with one of its descriptors.
-    pub(crate) openers: Vec<(u32, u32)>,
+    /// Its path; that of a descriptor as the process knows it.
+    path: PathBuf,
+    /// The process, and its descriptor.
+    pub(crate) opener: Option<(u32, u32)>,
 }
 
-/// How a file can be reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Location {
-    /// By an address.
-    Named(Address),
-    /// It was removed: this path now leads to another file, or to none. Of a file whose creator has it open this is the
-    /// directory alone.
-    Removed(PathBuf),
-    Memfd,
-}
-
-impl PipeFile {
-    /// Whether any process of this machine has the pipe open, visible to us or not.
-    pub(crate) fn is_open(&self) -> bool {
-        is_open(&self.file).unwrap_or(!self.openers.is_empty())
-    }
-}
-
-/// Finds each file once.
-pub(crate) fn find(mappings: &SharedMappings) -> Vec<PipeFile> {
-    let mut found: Vec<PipeFile> = Vec::new();
-    for entry in fs::read_dir(POSIX).into_iter().flatten().flatten() {
+/// Calls `each` with every pipe, once for its path in `/dev/shm` and once for each process that has it mapped. Only that one file
+/// is open meanwhile; a thread that forks then gives the child a copy of it. Returns why files may be missing.
+///
+/// A process of another user can still make it wait in one way: it has mapped a file on a supported file system, has one open
+/// under the same path on a FUSE file system of its own, and may give us access to that (`user_allow_other`).
+pub(crate) fn find(mappings: &SharedMappings, mut each: impl FnMut(PipeFile)) -> Option<io::Error> {
+    let mut missing = Missing::default();
+    for entry in entries(Path::new(POSIX), &mut missing) {
         let path = entry.path();
-        let is_file = fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file());
-        if let (true, Some(address)) = (is_file, address(&path)) {
-            add(&mut found, &path, libc::O_NOFOLLOW, None, |_| Location::Named(address));
+        let file = missing.ok(open_path(&path)).and_then(|file| open_if_pipe(&file, &mut missing));
+        if let Some((file, metadata)) = file {
+            each(PipeFile { file, metadata, path, opener: None });
         }
     }
-    for (pid, mapped) in mappings.files() {
-        let mut known = Vec::new();
-        for entry in fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
-            let link = entry.path();
-            // A mapping and a descriptor have different inode numbers on some file systems; the path is the same.
-            let (Ok(path), Ok(metadata)) = (fs::read_link(&link), fs::metadata(&link)) else { continue };
-            let is_mapped = mapped.iter().any(|(inode, its)| *inode == metadata.ino() || **its == *path);
-            if metadata.is_file() && is_mapped && !known.contains(&identity(&metadata)) {
-                known.push(identity(&metadata));
-                let descriptor = entry.file_name().to_str().and_then(|number| number.parse().ok());
-                let opener = descriptor.map(|descriptor| (pid, descriptor));
-                add(&mut found, &link, 0, opener, |metadata| location(&path, metadata, pid));
+    let mut devices = Devices::of(&SUPPORTED_KINDS, &mappings.memory_devices);
+    for (pid, files) in &mappings.files {
+        let mut paths = HashSet::new();
+        let mut unseen = HashSet::new();
+        for mapped in files {
+            if devices.contain(mapped.device, *pid, &mut missing) {
+                paths.insert(&mapped.path);
+                unseen.insert((mapped.device, mapped.inode));
+            }
+        }
+        if paths.is_empty() {
+            continue;
+        }
+        // In our own process, files that are opened below would be among the descriptors that are read later.
+        let descriptors: Vec<DirEntry> =
+            entries(Path::new(&format!("/proc/{pid}/fd")), &mut missing).collect();
+        for descriptor in descriptors {
+            let number = descriptor.file_name().to_str().and_then(|number| number.parse().ok());
+            let link = descriptor.path();
+            let (Some(number), Ok(path)) = (number, fs::read_link(&link)) else { continue };
+            if !paths.contains(&path_in_maps(&path)) {
+                continue;
+            }
+            let file = missing.ok(open_path_target(&link)).and_then(|file| open_if_pipe(&file, &mut missing));
+            if let Some((file, metadata)) = file.filter(|(_, found)| unseen.remove(&identity(found))) {
+                each(PipeFile { file, metadata, path, opener: Some((*pid, number)) });
             }
         }
     }
-    found
+    missing.0
 }
 
-/// Adds a file, or another process that has it open, if it holds a pipe. Opening does not block.
-fn add(
-    found: &mut Vec<PipeFile>,
-    path: &Path,
-    flags: i32,
-    opener: Option<(u32, u32)>,
-    location: impl FnOnce(&Metadata) -> Location,
-) {
-    let open = File::options().read(true).custom_flags(flags | libc::O_NONBLOCK).open(path);
-    let Ok(file) = open else { return };
-    let Ok(metadata) = file.metadata() else { return };
+fn entries(directory: &Path, missing: &mut Missing) -> impl Iterator<Item = DirEntry> + use<> {
+    missing.ok(fs::read_dir(directory)).into_iter().flatten().flatten()
+}
+
+/// Opens an `O_PATH` file for reading, if it holds a pipe.
+fn open_if_pipe(found: &File, missing: &mut Missing) -> Option<(File, Metadata)> {
+    let metadata = found.metadata().ok().filter(Metadata::is_file)?;
+    statfs(found).ok().filter(|&filesystem| is_supported(filesystem))?;
+    let file = missing.ok(reopen(found, Access::Read))?;
     let mut start = [0; 8];
-    if !metadata.is_file() || file.read_exact_at(&mut start, 0).is_err() || u64::from_le_bytes(start) != READY
-    {
-        return;
-    }
-    match found.iter_mut().find(|known| identity(&known.metadata) == identity(&metadata)) {
-        Some(known) => known.openers.extend(opener),
-        None => found.push(PipeFile {
-            location: location(&metadata),
-            file,
-            openers: opener.into_iter().collect(),
-            metadata,
-        }),
-    }
+    file.read_exact_at(&mut start, 0).ok()?;
+    (u64::from_le_bytes(start) == READY).then_some((file, metadata))
 }
 
 fn identity(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
 
-/// How to reach a file that a process has open under that path.
-fn location(path: &Path, metadata: &Metadata, pid: u32) -> Location {
-    let text = path.to_string_lossy();
-    if text.starts_with("/memfd:") {
-        return Location::Memfd;
+impl PipeFile {
+    /// Whether any process of this machine has the pipe open, visible to us or not.
+    pub(crate) fn is_open(&self) -> bool {
+        is_open(&self.file).unwrap_or(self.opener.is_some())
     }
-    let relative = path.strip_prefix("/").unwrap_or(path);
-    // In another mount namespace the path may lead to another file here; below the root of the process it leads to this one.
-    let there = PathBuf::from(format!("/proc/{pid}/root")).join(relative);
-    match [path, &there].into_iter().find_map(|path| named(path, metadata)).and_then(|path| address(&path)) {
-        Some(address) => Location::Named(address),
-        None => {
+
+    /// How to reach it.
+    pub(crate) fn location(&self) -> Location {
+        let path = &*self.path;
+        let Some((pid, fd)) = self.opener else { return at(path) };
+        let text = path.to_string_lossy();
+        if self.metadata.nlink() == 0 && text.starts_with("/memfd:") {
+            return Location::Descriptor { pid, fd };
+        }
+        if self.metadata.nlink() == 0 {
             let was = Path::new(text.strip_suffix(" (deleted)").unwrap_or(&text));
+            // Of a file whose creator has it open, only the directory is known.
             let is_numbered = was.file_name().is_some_and(|name| name.to_string_lossy().starts_with('#'));
-            Location::Removed(was.parent().filter(|_| is_numbered).unwrap_or(was).into())
+            let path = was.parent().filter(|_| is_numbered).unwrap_or(was).into();
+            return Location::Removed { path, pid, fd };
         }
+        // In another mount namespace the path may lead to another file here; below the root of the process it leads to this one.
+        let relative = path.strip_prefix("/").unwrap_or(path);
+        let there = PathBuf::from(format!("/proc/{pid}/root")).join(relative);
+        match [path, &there].into_iter().find_map(|path| self.named(path)) {
+            Some(path) => at(&path),
+            None => Location::Path(format!("/proc/{pid}/fd/{fd}").into()),
+        }
+    }
+
+    /// The path of the file: the given one, or another in the same directory. The creator of a file knows it by the number that
+    /// it had before it got its name.
+    fn named(&self, path: &Path) -> Option<PathBuf> {
+        let leads_to_it = |path: &Path| {
+            fs::symlink_metadata(path).is_ok_and(|it| identity(&it) == identity(&self.metadata))
+        };
+        if leads_to_it(path) {
+            return Some(path.to_owned());
+        }
+        let mut entries = fs::read_dir(path.parent()?).ok()?.flatten();
+        entries
+            .find(|entry| entry.ino() == self.metadata.ino() && leads_to_it(&entry.path()))
+            .map(|entry| entry.path())
+    }
+
+    /// Maps the pipe read-only, without a lock. `address` is for errors.
+    pub(crate) fn view(&self, address: &Address) -> Result<View, SetupError> {
+        let request = Request::new(address, &[]);
+        let candidate = match self.metadata.nlink() {
+            0 => Candidate::received(&request, &self.file, Access::Read)?,
+            _ => Candidate::opened(&request, &self.file, Access::Read)?,
+        };
+        view::of_candidate(&request, candidate)
     }
 }
 
-/// The path of a file: the given one, or another in the same directory. The creator of a file knows it by the number that it
-/// had before it got its name.
-fn named(path: &Path, metadata: &Metadata) -> Option<PathBuf> {
-    let leads_to_it =
-        |path: &Path| fs::symlink_metadata(path).is_ok_and(|found| identity(&found) == identity(metadata));
-    if metadata.nlink() == 0 {
-        return None;
-    }
-    if leads_to_it(path) {
-        return Some(path.to_owned());
-    }
-    let mut entries = fs::read_dir(path.parent()?).ok()?.flatten();
-    entries
-        .find(|entry| entry.ino() == metadata.ino() && leads_to_it(&entry.path()))
-        .map(|entry| entry.path())
-}
-
-/// The address of a file. `None` if no address can hold its path.
-fn address(path: &Path) -> Option<Address> {
-    match path.strip_prefix(POSIX) {
-        Ok(name) if name.components().count() == 1 => {
-            name.to_str().map(|name| Address(AddressForm::Posix(name.to_owned())))
-        }
-        // As text: a printed address must parse again.
-        _ => path.to_str().map(|path| Address(AddressForm::File(path.into()))),
+/// A file at a path.
+fn at(path: &Path) -> Location {
+    let name = path.strip_prefix(POSIX).ok().filter(|name| name.components().count() == 1).map(Path::to_str);
+    // As text: a printed address must parse again.
+    match (name, path.to_str()) {
+        (Some(Some(name)), _) => Location::Address(Address(AddressForm::Posix(name.to_owned()))),
+        (_, Some(path)) => Location::Address(Address(AddressForm::File(path.into()))),
+        (_, None) => Location::Path(path.to_owned()),
     }
 }

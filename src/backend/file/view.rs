@@ -3,6 +3,7 @@
 use super::Source;
 use super::candidate::{Candidate, Number};
 use super::create::permissions;
+use super::descriptor::missing_seals;
 use super::filesystem::check_filesystem;
 use super::role_lock::FileRoleLock;
 use crate::address::Address;
@@ -26,13 +27,19 @@ pub(crate) fn view(address: &Address) -> Result<View, SetupError> {
             })
         })?,
     };
-    let header = candidate.peek(&request)?;
+    of_candidate(&request, candidate)
+}
+
+/// Maps the pipe in a candidate file read-only, without a lock.
+pub(super) fn of_candidate(request: &Request<'_>, candidate: Candidate) -> Result<View, SetupError> {
+    let header = candidate.peek(request)?;
     let size = candidate.metadata.len();
     let identity = request.identify(&header, size)?;
     let stale = candidate.is_stale(&identity)?;
     let mapped = candidate.size(&identity);
-    // An untrusted owner could truncate the file while we read the mapping.
-    let mapping = if candidate.path.is_none() || request.is_trusted(candidate.metadata.uid()) {
+    // An untrusted owner could truncate a file without seals while we read the mapping.
+    let is_sealed = missing_seals(&candidate.file).is_ok_and(|missing| missing == 0);
+    let mapping = if is_sealed || request.is_trusted(candidate.metadata.uid()) {
         Mapping::of_file(candidate.file.as_fd(), mapped, Access::Read, None).map_err(failed("mmap"))?
     } else {
         header
