@@ -1,6 +1,6 @@
 //! Which pipes there are.
 
-use super::{Snapshot, inspect, snapshot};
+use super::{Snapshot, snapshot};
 use crate::address::{Address, AddressForm, Key, Location, Name};
 use crate::backend::file::{self, PipeFile, permissions};
 use crate::backend::sysv::{self, SetTarget};
@@ -120,22 +120,25 @@ pub fn list() -> Listing {
 /// # Errors
 /// [`SetupError::Os`] if `/proc/sysvipc` cannot be read.
 pub fn list_unguarded() -> Result<Vec<Listed>, SetupError> {
-    let objects = super::sysvipc::objects()?;
-    let pipes = objects.unguarded().filter_map(|segment| {
+    let unguarded = super::sysvipc::unguarded()?.into_iter().filter_map(|segment| {
         let by_id = Address(AddressForm::Id(segment.id));
-        let mut snapshot = inspect(&by_id).ok()?;
-        if !matches!(snapshot.object, Object::SysV { sem_id: None, .. }) {
-            return None;
-        }
-        snapshot.address = address_of(snapshot.name.as_deref(), segment.key, segment.id);
-        Some(Listed {
-            location: Location::Address(snapshot.address.clone()),
-            object: snapshot.object,
-            permissions: snapshot.permissions,
-            pids: segment.pids.clone(),
-            is_open: snapshot.is_open,
-            snapshot: Ok(snapshot),
-        })
+        let view = view(&by_id, Duration::ZERO).ok()?;
+        let Object::SysV { sem_id: None, .. } = view.object else { return None };
+        let snapshot = snapshot(&view, address_of(view.identity.name(), segment.key, segment.id));
+        Some((segment.id, snapshot))
+    });
+    let unguarded: Vec<_> = unguarded.collect();
+    if unguarded.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mappings = SharedMappings::now();
+    let pipes = unguarded.into_iter().map(|(id, snapshot)| Listed {
+        location: Location::Address(snapshot.address.clone()),
+        object: snapshot.object,
+        permissions: snapshot.permissions,
+        pids: mappings.of_segment(id).0,
+        is_open: snapshot.is_open,
+        snapshot: Ok(snapshot),
     });
     Ok(pipes.collect())
 }

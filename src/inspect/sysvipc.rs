@@ -18,9 +18,10 @@ use super::list::failed;
 use crate::backend::sysv::{self, SetState};
 use crate::error::SetupError;
 use crate::permissions::Permissions;
-use crate::protocol::layout::HEADER;
+use crate::protocol::layout::{HEADER, MIN_CAPACITY};
+use crate::segment::pages;
 use crate::sys::maps::SharedMappings;
-use crate::sys::sysvipc;
+use crate::sys::sysvipc::{self, Row};
 
 /// The number of semaphores in the set of a pipe: the kernel's limits SEMMSL and SEMMNS must allow it.
 pub const SEMAPHORES: u64 = sysv::COUNT;
@@ -125,28 +126,12 @@ impl Objects {
     pub fn segment(&self, id: i32) -> Option<&Segment> {
         self.segments.iter().find(|segment| segment.id == id)
     }
-
-    /// The segments of a pipe's size that no pipe's set guards.
-    pub(super) fn unguarded(&self) -> impl Iterator<Item = &Segment> {
-        let is_guarded = |segment: &Segment| {
-            let guards = |set: &Set| {
-                set.pipe.is_some_and(|pipe| {
-                    pipe.segment == segment.id || set.key == segment.key && segment.key != 0
-                })
-            };
-            self.sets.iter().any(guards)
-        };
-        let has_size_of_pipe = |segment: &Segment| {
-            let capacity = segment.size.checked_sub(HEADER);
-            capacity.is_some_and(|capacity| capacity >= 4096 && capacity.is_power_of_two())
-        };
-        self.segments
-            .iter()
-            .filter(move |segment| !segment.is_removed && has_size_of_pipe(segment) && !is_guarded(segment))
-    }
 }
 
 /// Lists the System V objects of this IPC namespace, and attaches none of them.
+///
+/// The sets are read first. So a pipe that is created meanwhile may appear as a segment without a set, and one that is removed
+/// meanwhile as a set without a segment.
 ///
 /// Reads `/proc/PID/maps` of all processes, which takes some milliseconds.
 ///
@@ -160,8 +145,8 @@ impl Objects {
 /// # Errors
 /// [`SetupError::Os`] if `/proc/sysvipc` cannot be read.
 pub fn objects() -> Result<Objects, SetupError> {
-    let segments = sysvipc::segments().map_err(failed("reading /proc/sysvipc/shm"))?;
-    let sets = sysvipc::sets().map_err(failed("reading /proc/sysvipc/sem"))?;
+    let sets = sets()?;
+    let segments = segments()?;
     let mappings = SharedMappings::now();
     let segments = segments.into_iter().map(|row| {
         let (pids, created_under) = mappings.of_segment(row.id);
@@ -176,7 +161,41 @@ pub fn objects() -> Result<Objects, SetupError> {
             created_under,
         }
     });
-    let sets = sets.into_iter().map(|row| Set {
+    Ok(Objects { segments: segments.collect(), sets })
+}
+
+/// The segments of a pipe's size that no pipe's set guards.
+pub(super) fn unguarded() -> Result<Vec<Row>, SetupError> {
+    let sets = sets()?;
+    let guards = |pipe: PipeSet, set: &Set, segment: &Row| {
+        pipe.segment == segment.id || set.key == segment.key && segment.key != 0
+    };
+    let is_guarded =
+        |segment: &Row| sets.iter().any(|set| set.pipe.is_some_and(|pipe| guards(pipe, set, segment)));
+    let huge_page = pages::huge_page_size();
+    let mut segments = segments()?;
+    segments.retain(|segment| {
+        !segment.removed && has_size_of_pipe(segment.size, huge_page) && !is_guarded(segment)
+    });
+    Ok(segments)
+}
+
+/// Whether a segment of `size` bytes may hold a pipe. In the pool of huge pages its size is a multiple of theirs.
+fn has_size_of_pipe(size: u64, huge_page: Option<u64>) -> bool {
+    let Some(capacity) = size.checked_sub(HEADER).and_then(u64::checked_ilog2).map(|log| 1 << log) else {
+        return false;
+    };
+    let has_size = |page: u64| (HEADER + capacity).next_multiple_of(page) == size;
+    capacity >= MIN_CAPACITY && (has_size(1) || huge_page.is_some_and(has_size))
+}
+
+fn segments() -> Result<Vec<Row>, SetupError> {
+    sysvipc::segments().map_err(failed("reading /proc/sysvipc/shm"))
+}
+
+fn sets() -> Result<Vec<Set>, SetupError> {
+    let rows = sysvipc::sets().map_err(failed("reading /proc/sysvipc/sem"))?;
+    let sets = rows.into_iter().map(|row| Set {
         key: row.key,
         id: row.id,
         permissions: row.permissions,
@@ -187,5 +206,26 @@ pub fn objects() -> Result<Objects, SetupError> {
             is_locked,
         }),
     });
-    Ok(Objects { segments: segments.collect(), sets: sets.collect() })
+    Ok(sets.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipe_has_a_power_of_two_and_a_header_or_whole_huge_pages() {
+        let huge = Some(2 << 20);
+        for size in [HEADER + MIN_CAPACITY, HEADER + (1 << 30)] {
+            assert!(has_size_of_pipe(size, huge) && has_size_of_pipe(size, None), "{size}");
+        }
+        for size in [2 << 20, 4 << 20, 6 << 20, 10 << 20, (1 << 30) + (2 << 20)] {
+            assert!(has_size_of_pipe(size, huge) && !has_size_of_pipe(size, None), "{size}");
+        }
+        let others =
+            [0, 1, HEADER, HEADER + 1, HEADER + MIN_CAPACITY / 2, HEADER + 3 * MIN_CAPACITY, u64::MAX];
+        for size in others.into_iter().chain([8 << 20, 12 << 20]) {
+            assert!(!has_size_of_pipe(size, huge), "{size}");
+        }
+    }
 }

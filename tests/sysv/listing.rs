@@ -2,8 +2,10 @@
 
 use shmpipe::{Object, Options, Pipe, sysvipc};
 use shmpipe_testing::name::{Name, Objects};
+use shmpipe_testing::raw::Attached;
 use shmpipe_testing::{attached_by, raw};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 const CAPACITY: u64 = 4096;
 
@@ -57,6 +59,19 @@ fn a_pipe_without_its_set_is_only_in_the_unguarded_listing() {
     let expected = Object::SysV { key: name.key(), shm_id: name.segment().unwrap(), sem_id: None };
     assert_eq!((found.object, found.location.to_string()), (expected, name.to_string()));
     assert_eq!((found.is_open, &found.pids[..]), (true, &[std::process::id()][..]));
+}
+
+#[test]
+fn a_listing_does_not_wait_for_segments_that_are_marked_as_being_created() {
+    let _alone = LISTING.lock().unwrap_or_else(PoisonError::into_inner);
+    let names = [Name::new(), Name::new(), Name::new()];
+    for name in &names {
+        let segment = Attached::unaccounted(raw::make_segment(name.key(), 8192, 0o600));
+        segment.copy_from(0, b"shmmake\0");
+    }
+    let start = Instant::now();
+    shmpipe::list_unguarded().unwrap();
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
 }
 
 #[test]
