@@ -17,11 +17,11 @@ use crate::system::users;
 pub struct Description {
     schema: u32,
     name: Option<String>,
-    /// The address that opens it; none for a memfd.
+    /// The address that opens it, if there is one.
     address: Option<String>,
     /// `sysv`, `posix`, `file` or `memfd`.
     kind: &'static str,
-    /// The descriptor of a process that a memfd was found as.
+    /// Where a pipe without an address was found: a path, or the descriptor of a process.
     found_at: Option<String>,
     segment_id: String,
     device: Option<u64>,
@@ -109,10 +109,15 @@ fn address(location: &Location, snapshot: &Snapshot) -> String {
 
 /// The kind of shared memory, in one word.
 fn kind(location: &Location) -> &'static str {
-    match location.address().map(Address::kind) {
-        Some(AddressKind::SysV) => "sysv",
-        Some(AddressKind::Posix) => "posix",
-        Some(AddressKind::File) => "file",
+    match (location, location.address().map(Address::kind)) {
+        (_, Some(AddressKind::SysV)) => "sysv",
+        (_, Some(AddressKind::Posix)) => "posix",
+        (_, Some(AddressKind::File)) => "file",
+        // Without an address. A path in `/dev/shm` may be that of its directory alone.
+        (Location::Path(path) | Location::Removed { path, .. }, None) if path.starts_with("/dev/shm") => {
+            "posix"
+        }
+        (Location::Path(_) | Location::Removed { .. }, None) => "file",
         _ => "memfd",
     }
 }
@@ -270,10 +275,8 @@ pub fn headers() -> Vec<String> {
         .to_vec()
 }
 
-/// The name, safe to print on a terminal whatever the segment contains.
 fn name(snapshot: &Snapshot) -> String {
-    let Some(name) = &snapshot.name else { return "-".to_owned() };
-    name.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+    snapshot.name.clone().unwrap_or_else(|| "-".to_owned())
 }
 
 /// A pipe as a row of a listing.

@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::exit::{End, Failure};
+use crate::output::printable;
 
 /// The version of all JSON objects. It changes when a key changes or is removed, not when one is added.
 pub const SCHEMA: u32 = 1;
@@ -55,7 +56,7 @@ impl Report {
 
     fn write(self, text: &str, object: &impl Serialize) {
         let line = match self {
-            Report::Text => format!("shmpipe: {text}\n"),
+            Report::Text => format!("shmpipe: {}\n", printable(text)),
             Report::Json => json(object) + "\n",
         };
         // There is nowhere to report a closed standard error.

@@ -8,11 +8,11 @@ use shmpipe::{Listed, Listing, Object, SegmentId, SetupError, Snapshot};
 /// Longer than a watcher has a pipe mapped.
 const WATCHED: Duration = Duration::from_millis(100);
 
-/// Finds all pipes, also those whose semaphore set is gone. The error says why System V pipes are missing.
+/// Finds all pipes, also those whose semaphore set is gone. The error says why some are missing.
 pub fn find() -> (Vec<Listed>, Option<SetupError>) {
-    let Listing { mut pipes, sysv_error, .. } = shmpipe::list();
+    let Listing { mut pipes, sysv_error, files_error, .. } = shmpipe::list();
     pipes.extend(shmpipe::list_unguarded().unwrap_or_default());
-    (pipes, sysv_error)
+    (pipes, sysv_error.or(files_error))
 }
 
 /// Finds all pipes, without the pids of watchers: looks twice, since a watcher has a pipe mapped only for a moment.

@@ -9,7 +9,7 @@ use shmpipe::Role;
 
 use crate::place::{Kind, Place};
 use crate::process::{
-    ask, eventually, listed, numbered, object, run, script, script_apart, start, wait_for_holder,
+    Name, ask, eventually, listed, numbered, object, run, script, script_apart, start, wait_for_holder,
 };
 
 /// This pipe in `ls`, which lists it once.
@@ -214,7 +214,8 @@ fn a_file_removed_while_open_is_listed_by_a_descriptor() {
         let at = format!("/proc/{}/fd/", recv.id());
         let ours =
             all.iter().find(|pipe| pipe["found_at"].as_str().is_some_and(|found| found.starts_with(&at)));
-        assert_eq!(ours.unwrap()["error"], "not_found");
+        let ours = ours.unwrap();
+        assert_eq!((&ours["error"], &ours["kind"]), (&"not_found".into(), &kind.word().into()));
         // As the creator of the file it shows only the directory.
         let directory = std::path::Path::new(place.path()).parent().unwrap().to_str().unwrap();
         let doctor = String::from_utf8(ask(&["doctor"]).code(10).quiet().out).unwrap();
@@ -295,4 +296,21 @@ fn a_full_file_system_is_1_with_the_space_needed() {
 fn a_memfd_without_a_server_is_noted_with_the_remedy() {
     let send = run(&["send", "memfd"], b"x\n").code(0).quiet_on_stdout();
     send.said(&["can be reached only as", "/proc/", "serve"]);
+}
+
+#[test]
+fn control_characters_of_an_address_are_escaped() {
+    let name = Name::new("kinds-escape");
+    let path = std::path::Path::new("/dev/shm").join(format!("{}\u{1b}[2J", &*name));
+    let address = format!("posix:/{}\u{1b}[2J", &*name);
+    ask(&["create", &address]).code(0);
+    let listed = String::from_utf8(ask(&["ls"]).code(0).out).unwrap();
+    let stat = String::from_utf8(ask(&["stat", &address]).code(0).out).unwrap();
+    let removed = String::from_utf8(ask(&["rm", "--stale", "--force", &address]).code(0).out).unwrap();
+    let failed = ask(&["stat", &address]).code(3).err.clone();
+    let _ = fs::remove_file(path);
+    let escaped = format!("posix:/{}\\u{{1b}}[2J", &*name);
+    for text in [listed, stat, removed, failed] {
+        assert!(text.contains(&escaped) && !text.contains('\u{1b}'), "{text}");
+    }
 }

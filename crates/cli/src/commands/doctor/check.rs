@@ -4,6 +4,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Value;
 
 use crate::output::columns;
+use crate::output::printable;
 use crate::output::report::{self, SCHEMA};
 
 /// A problem.
@@ -104,6 +105,7 @@ pub fn text(checks: &[Check]) -> String {
     for check in checks {
         for Finding { what, why, fix } in &check.findings {
             number += 1;
+            let [what, why, fix] = [what, why, fix].map(|text| printable(text));
             text += &format!("\n{number}. {}: {what}\n   why: {why}\n   fix: {fix}\n", check.name);
         }
     }

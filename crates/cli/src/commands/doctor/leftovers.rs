@@ -13,7 +13,7 @@ const NAME: &str = "leftovers";
 const NAMED: usize = 5;
 
 /// Looks for pipes that were used and that no process has open: among all pipes, and the one that the user asked about, which
-/// need not be among them. `trouble`: why System V pipes are missing.
+/// need not be among them. `trouble`: why pipes are missing.
 pub fn check(pipes: &[Listed], asked: Option<(&Address, &Snapshot)>, trouble: Option<SetupError>) -> Check {
     let mut check = Check::new(NAME);
     let asked =

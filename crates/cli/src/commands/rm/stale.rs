@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::{Failures, Removed};
 use crate::exit::{Failure, Outcome};
+use crate::output::printable;
 use crate::output::report::{self, Report, SCHEMA};
 use crate::system::{pipes, users};
 
@@ -79,7 +80,8 @@ pub fn run(addresses: &[Address], force: bool, report: Report) -> Outcome {
             report.note(trouble);
         }
         pipes.sort_by_cached_key(|pipe| pipe.location.to_string());
-        // A pipe that cannot be read, or that another user owns, is left alone. One without a name goes with its last user.
+        // A pipe that cannot be read, or that another user owns, is left alone. So is one without an address; one without a
+        // name goes with its last user.
         for pipe in pipes.into_iter().filter(may_remove) {
             let (Location::Address(address), Ok(snapshot)) = (pipe.location, pipe.snapshot) else { continue };
             match remove_if_stale(&address, &snapshot, force) {
@@ -109,9 +111,11 @@ fn may_remove(pipe: &Listed) -> bool {
 
 fn answer(address: &Address, fate: Fate, report: Report) -> Result<(), Failure> {
     report::print(&match (fate, report) {
-        (Fate::Removed, Report::Text) => format!("{address}: removed\n"),
+        (Fate::Removed, Report::Text) => format!("{}: removed\n", printable(&address.to_string())),
         (Fate::Removed, Report::Json) => report::json(&Removed::new(address)) + "\n",
-        (Fate::Difference(reason), Report::Text) => format!("{address}: kept, {reason}\n"),
+        (Fate::Difference(reason), Report::Text) => {
+            format!("{}: kept, {reason}\n", printable(&address.to_string()))
+        }
         (Fate::Difference(reason), Report::Json) => {
             let (because, unread_messages) = (reason.word(), reason.messages());
             report::json(&Difference { schema: SCHEMA, kept: address.to_string(), because, unread_messages })
