@@ -83,6 +83,8 @@ mod protocol;
 mod segment;
 mod sys;
 
+/// The traits that [`Value`] and [`Record::value`] ask for are this crate's.
+pub use bytemuck;
 pub use protocol::corruption::Corruption;
 pub use protocol::liveness::{Peer, Role};
 pub use protocol::wakeup::WakeMode;
