@@ -50,7 +50,7 @@ impl Scratch {
         lock.lock()?;
         let scratch = Scratch { run: run.clone(), _lock: lock };
         // where ipc-channel puts the socket by which two processes find each other
-        let _ = tempfile::env::override_temp_dir(&directory); // an error says that it has been set before: by nobody
+        let _ = tempfile::env::override_temp_dir(&directory); // fails only if it was set before, and it was not
         RUN.set(run.clone()).map_err(|_| io::Error::from(io::ErrorKind::ResourceBusy))?;
         let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT])?;
         thread::Builder::new().name("clean up".to_owned()).spawn(move || {

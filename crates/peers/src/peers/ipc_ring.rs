@@ -47,7 +47,7 @@ impl Transport for IpcRing {
     }
 }
 
-/// Opens, and takes the file's name away: nobody else is to come.
+/// Opens, and takes the file's name away: no other process is to come.
 fn reader(path: PathBuf) -> io::Result<RingReader> {
     let reader = RingReader::open(&path).map_err(refused)?;
     fs::remove_file(path)?;

@@ -80,7 +80,7 @@ fn producer<const N: usize>(path: PathBuf, count: usize) -> io::Result<RingProdu
     builder.build(path).map_err(refused)
 }
 
-/// Attaches, and takes the file's name away: nobody else is to come.
+/// Attaches, and takes the file's name away: no other process is to come.
 fn consumer<const N: usize>(path: PathBuf) -> io::Result<RingConsumer<Value<N>>> {
     let consumer = RingConsumer::attach(&path).map_err(refused)?;
     fs::remove_file(path)?;

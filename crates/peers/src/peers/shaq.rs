@@ -67,7 +67,7 @@ impl Transport for Shaq {
         let size: usize = invited.word()?;
         let (there, back) = (File::from(invited.descriptor()?), File::from(invited.descriptor()?));
         let endpoint = with_slot_size!(size, N => {
-            // SAFETY: the parent made both queues, of the same type and in the other role; nobody else joins them.
+            // SAFETY: the parent made both queues, of the same type and in the other role; no other process joins them.
             let (producer, consumer) = unsafe { (Producer::join(&back), Consumer::join(&there)) };
             endpoint::<N>(self.futex, producer.map_err(refused_debug)?, consumer.map_err(refused_debug)?)
         });

@@ -95,7 +95,7 @@ fn endpoint<const N: usize>(
 #[inline(always)]
 fn write_one<const N: usize>(message: &[u8; N]) -> impl FnOnce(*mut Value<N>, usize) -> usize + '_ {
     |place, _| {
-        // SAFETY: called for one free place at least, which nobody reads before the count says so.
+        // SAFETY: called for one free place at least, which no one reads before the count says so.
         unsafe { place.copy_from_nonoverlapping(message, 1) };
         1
     }

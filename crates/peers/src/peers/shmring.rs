@@ -52,7 +52,7 @@ fn writer(name: &str, capacity: u64) -> io::Result<Writer<ShmStorage>> {
     create_shm(name, capacity, Options::default()).map_err(refused)
 }
 
-/// Opens, and takes the name away: nobody else is to come.
+/// Opens, and takes the name away: no other process is to come.
 fn reader(name: &str, capacity: u64) -> io::Result<Reader<ShmStorage>> {
     let reader = open_shm(name, capacity, Options::default()).map_err(refused)?;
     fs::remove_file(Path::new("/dev/shm").join(name))?;

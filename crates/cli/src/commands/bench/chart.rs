@@ -1,6 +1,6 @@
 //! Plots: curves on logarithmic axes, each labelled at its end.
 //!
-//! The drawing library has colours, the page has themes. Everything is therefore drawn in *inks*: placeholder colours that the
+//! The drawing library has colours, the page has themes. Everything is therefore drawn in *inks*: stand-in colours that the
 //! finished drawing replaces by classes of the style sheet.
 
 use std::error::Error;
@@ -61,7 +61,7 @@ impl Ink {
         [Ink::Text, Ink::Axis, Ink::Grid, Ink::Floor].into_iter().chain(transports)
     }
 
-    /// The placeholder colour.
+    /// The colour that stands for this ink until the style sheet takes over.
     fn colour(self) -> RGBColor {
         match self {
             Ink::Text => RGBColor(1, 0, 0),
