@@ -51,3 +51,24 @@ pub(super) fn check_filesystem(request: &Request<'_>, found: FileSystem) -> Resu
         name,
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_layout_lists_every_supported_file_system() {
+        let document = include_str!("../../../LAYOUT.md");
+        let (_, section) = document.split_once("### File systems\n").expect("the section");
+        let (section, _) = section.split_once("\n### ").expect("its end");
+        let rows: Vec<_> = section.lines().filter(|line| line.starts_with("| 0x")).collect();
+        assert_eq!(rows.len(), SUPPORTED.len());
+        for (magic, name) in SUPPORTED {
+            assert!(
+                rows.iter()
+                    .any(|row| row.starts_with(&format!("| {magic:#010X} | {name}").replace("0X", "0x"))),
+                "{name}"
+            );
+        }
+    }
+}
