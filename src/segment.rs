@@ -32,18 +32,23 @@ use std::ptr::NonNull;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Whether a role that is locked may become free in a moment, judging by the holder recorded in the header.
+/// Whether a role that was found locked at `since` may become free in a moment, judging by the holder recorded in the header.
 ///
 /// No holder is recorded: the holder has just claimed the role and not recorded itself yet, or it released the role and a program
 /// that it is spawning has a copy of the lock until its `exec`. The recorded holder is dead: a process that reads its memory, as
 /// `ps` does, delays the release of that memory, and with it of the mapping that carries the lock.
-fn may_become_free(recorded: u64, since: Instant) -> bool {
+pub(crate) fn may_become_free(header: &Header, role: Role, since: Instant) -> bool {
+    // Relaxed: a hint.
+    let recorded = counters(header, role).holder.load(Ordering::Relaxed);
     let grace = match recorded {
         0 => UNRECORDED_GRACE,
         _ => DEAD_HOLDER_GRACE,
     };
     since.elapsed() < grace && (recorded == 0 || process::is_gone(recorded))
 }
+
+/// The pause before a role that may become free is tried again.
+pub(crate) const ROLE_RETRY_PAUSE: Duration = Duration::from_millis(1);
 
 /// How long a role may be locked without a recorded holder.
 const UNRECORDED_GRACE: Duration = Duration::from_millis(100);
@@ -80,17 +85,17 @@ impl Segment {
         if !self.mapping.is_ours() {
             return Err(SetupError::Unsupported(Unsupported::AfterFork { address: self.address.clone() }));
         }
-        let recorded = &counters(self.mapping.header(), role).holder;
+        let header = self.mapping.header();
         let start = Instant::now();
         loop {
             match self.roles.claim(role) {
                 Ok(()) => {
                     // Relaxed, here and in `release`: a hint for a process that finds the role taken.
-                    recorded.store(process::hint(), Ordering::Relaxed);
+                    counters(header, role).holder.store(process::hint(), Ordering::Relaxed);
                     return Ok(());
                 }
-                Err(RoleLockError::Taken) if may_become_free(recorded.load(Ordering::Relaxed), start) => {
-                    thread::sleep(Duration::from_millis(1));
+                Err(RoleLockError::Taken) if may_become_free(header, role, start) => {
+                    thread::sleep(ROLE_RETRY_PAUSE);
                 }
                 Err(RoleLockError::Taken) => {
                     return Err(SetupError::RoleTaken { role, pid: self.holder(role) });

@@ -31,6 +31,7 @@ fn part() {
         ("steered", stream::send_steered),
         ("create and remove", setup::create_and_remove),
         ("asked", shmpipe_testing::traced::be_asked),
+        ("hold with much memory", removal::hold_with_much_memory),
         ("life", killed_at_syscalls::live),
         ("no membarrier", setup::no_membarrier),
         ("sealed producer", no_syscalls::sealed_producer),
@@ -201,6 +202,7 @@ conformance! {
     removal {
         [memfd: "a memfd has no name and ends with its last user"] {
             unlink_refuses_while_a_role_is_held_and_names_the_holder
+            unlink_waits_for_the_memory_of_a_dead_holder
             handles_of_an_unlinked_pipe_are_useless_and_harmless
             a_removed_or_replaced_pipe_works_until_a_call_waits
             a_forced_removal_ends_the_waits_of_other_processes

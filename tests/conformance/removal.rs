@@ -6,8 +6,12 @@ use shmpipe::{
 };
 use shmpipe_testing::backend::{Backend, Place};
 use shmpipe_testing::end::Meet;
-use shmpipe_testing::{A_WHILE, at_once, end, within};
+use shmpipe_testing::process::{Line, Process};
+use shmpipe_testing::{A_WHILE, at_once, end, until, within};
 use std::fs;
+use std::io::{Read, Seek};
+use std::ptr;
+use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
@@ -31,6 +35,55 @@ pub fn unlink_refuses_while_a_role_is_held_and_names_the_holder(backend: Backend
     }
     assert!(matches!(unlink(&place).unwrap_err(), SetupError::NotFound { .. }));
     assert!(matches!(unlink_force(&place).unwrap_err(), SetupError::NotFound { .. }));
+}
+
+/// Claims the producer of a pipe, with so much memory mapped that to read its page tables takes long.
+pub fn hold_with_much_memory(mut line: Line) {
+    const BYTES: usize = 2 << 30;
+    let pipe = Pipe::open(line.words[0].as_str()).unwrap();
+    let _producer = pipe.producer().unwrap();
+    let populated = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE | libc::MAP_NORESERVE;
+    // Never written to, so all of its pages are the same page of zeros.
+    // SAFETY: a new mapping, at an address that the kernel chooses.
+    let mapped = unsafe { libc::mmap(ptr::null_mut(), BYTES, libc::PROT_READ, populated, -1, 0) };
+    assert_ne!(mapped, libc::MAP_FAILED);
+    line.say("ready");
+    line.hear();
+}
+
+pub fn unlink_waits_for_the_memory_of_a_dead_holder(backend: Backend) {
+    // As `ps` and `top` may, a process that reads the memory maps of a dying process keeps its mappings, and with them its locks.
+    for reaped in [true, false].into_iter().cycle().take(12) {
+        let place = backend.place();
+        place.create(&Options::new().capacity(4096)).unwrap();
+        let mut holder = Process::start("hold with much memory", &[place.as_str()]);
+        assert_eq!(holder.hear(), "ready");
+        let (process, is_read) = (format!("/proc/{}", holder.pid()), Barrier::new(2));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut maps = fs::File::open(format!("{process}/smaps")).unwrap();
+                let mut buffer = [0; 4096];
+                is_read.wait();
+                let has_memory =
+                    || fs::read(format!("{process}/statm")).is_ok_and(|memory| !memory.starts_with(b"0 "));
+                while has_memory() && maps.rewind().is_ok() {
+                    while maps.read(&mut buffer).is_ok_and(|read| read > 0) {}
+                }
+            });
+            is_read.wait();
+            thread::sleep(Duration::from_millis(20));
+            holder.signal(libc::SIGKILL);
+            let is_zombie = || fs::read_to_string(format!("{process}/stat")).unwrap().contains(") Z ");
+            let threads = || fs::read_dir(format!("{process}/task")).unwrap().count();
+            if reaped {
+                holder.kill();
+            } else {
+                until("a zombie", || is_zombie() && threads() == 1);
+            }
+            unlink(&place).unwrap_or_else(|error| panic!("reaped: {reaped}: {error}"));
+            assert!(place.is_unused());
+        });
+    }
 }
 
 pub fn handles_of_an_unlinked_pipe_are_useless_and_harmless(backend: Backend) {

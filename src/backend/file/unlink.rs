@@ -3,13 +3,14 @@
 use super::Source;
 use super::candidate::{Candidate, denied};
 use super::descriptor::is_at;
-use super::lock::{Byte, LockMode, is_locked_by_other, lock};
+use super::lock::{Byte, LockMode, is_locked_by_other, lock, unlock};
 use super::open::LOCK_TIMEOUT;
 use crate::address::Address;
 use crate::error::{Mismatch, SetupError, failed};
-use crate::protocol::layout::Header;
 use crate::protocol::liveness::Role;
-use crate::segment::{Access, AttemptError, Request, recorded_holder, retry};
+use crate::segment::{
+    Access, AttemptError, ROLE_RETRY_PAUSE, Request, may_become_free, recorded_holder, retry,
+};
 use crate::sys::fork::NoFork;
 use std::fs::{self, File};
 use std::io;
@@ -39,16 +40,12 @@ pub(super) fn remove(request: &Request<'_>, candidate: Candidate, force: bool) -
         Err(SetupError::Incompatible(Mismatch::ByteOrder)) if force => None,
         header => Some(header?),
     };
-    let to_check = header.filter(|_| !force);
-    if let Some(header) = &to_check {
-        request.identify(header, candidate.metadata.len())?;
+    if let Some(header) = header.filter(|_| !force) {
+        request.identify(&header, candidate.metadata.len())?;
     }
     // A descriptor holds the locks below. It is closed before forks are allowed again.
-    let (_no_fork, candidate) = lock_for_removal(request, candidate, force)?;
+    let (_no_fork, candidate) = lock_roles_for_removal(request, candidate, force)?;
     let path = candidate.path.as_ref().expect("only what has a name is removed");
-    if let Some(header) = &to_check {
-        lock_both_roles(header.header(), &candidate.file)?;
-    }
     if !is_at(&candidate.file, path).map_err(failed("stat"))? {
         return Err(AttemptError::Retry);
     }
@@ -57,6 +54,33 @@ pub(super) fn remove(request: &Request<'_>, candidate: Candidate, force: bool) -
         io::ErrorKind::PermissionDenied => AttemptError::Failed(denied(request, None)),
         _ => AttemptError::Failed(failed("unlink")(source)),
     })
+}
+
+/// Locks the file against removal by others, and both roles unless `force` is set, until the file is closed. Waits for a role whose
+/// holder is dead.
+fn lock_roles_for_removal(
+    request: &Request<'_>,
+    mut candidate: Candidate,
+    force: bool,
+) -> Result<(NoFork, Candidate), SetupError> {
+    let mut found_taken = None;
+    loop {
+        let (no_fork, locked) = lock_for_removal(request, candidate, force)?;
+        let taken = if force { None } else { lock_both_roles(&locked.file).map_err(failed(LOCKING))? };
+        let Some(role) = taken else { return Ok((no_fork, locked)) };
+        // Read again each time: another process may have claimed the role meanwhile.
+        let header = locked.peek(request)?;
+        if !may_become_free(header.header(), role, *found_taken.get_or_insert_with(Instant::now)) {
+            return Err(SetupError::RoleTaken { role, pid: recorded_holder(header.header(), role) });
+        }
+        // Nothing stays locked, and forks are allowed, while we wait.
+        for byte in [Byte::Producer, Byte::Consumer, Byte::Remover] {
+            unlock(&locked.file, byte).map_err(failed(LOCKING))?;
+        }
+        drop(no_fork);
+        candidate = locked;
+        thread::sleep(ROLE_RETRY_PAUSE);
+    }
 }
 
 /// Locks the file against removal by others until it is closed.
@@ -86,19 +110,19 @@ fn lock_for_removal(
     }
 }
 
-/// Locks both roles, so that no process can claim one meanwhile. A later claim finds the file gone.
-fn lock_both_roles(header: &Header, file: &File) -> Result<(), SetupError> {
-    let taken = |role| Err(SetupError::RoleTaken { role, pid: recorded_holder(header, role) });
+/// Locks both roles, so that no process can claim one meanwhile. A later claim finds the file gone. Returns a role that is taken,
+/// if one is.
+fn lock_both_roles(file: &File) -> io::Result<Option<Role>> {
     // Query both before locking either: a process that claims the free role must not fail because of a removal that fails anyway.
     for role in [Role::Producer, Role::Consumer] {
-        if is_locked_by_other(file, role.into(), LockMode::Shared).map_err(failed(LOCKING))? {
-            return taken(role);
+        if is_locked_by_other(file, role.into(), LockMode::Shared)? {
+            return Ok(Some(role));
         }
     }
     for role in [Role::Producer, Role::Consumer] {
-        if !lock(file, role.into(), LockMode::Exclusive).map_err(failed(LOCKING))? {
-            return taken(role);
+        if !lock(file, role.into(), LockMode::Exclusive)? {
+            return Ok(Some(role));
         }
     }
-    Ok(())
+    Ok(None)
 }

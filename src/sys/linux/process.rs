@@ -48,13 +48,24 @@ pub(crate) fn pid_of(hint: u64) -> Option<u32> {
     (pid != 0 && hint >> 32 == namespace()).then_some(pid)
 }
 
-/// Whether the process in a hint is known to be gone.
+/// Whether the process in a hint is known to be gone: it does not exist, or its parent has not waited for its end yet. A process
+/// whose first thread has ended before the others looks like the latter.
 pub(crate) fn is_gone(hint: u64) -> bool {
     pid_of(hint).is_some_and(|pid| {
         // SAFETY: the call takes no pointers, and signal 0 only checks whether the process exists.
         let exists = unsafe { libc::kill(pid as i32, 0) } == 0;
-        !exists && io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH)
+        match exists || io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH) {
+            true => is_zombie(pid),
+            false => true,
+        }
     })
+}
+
+fn is_zombie(pid: u32) -> bool {
+    // The state follows the name, which is in parentheses and may contain some.
+    let status = std::fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let end_of_name = status.iter().rposition(|&byte| byte == b')');
+    end_of_name.is_some_and(|end| status[end..].starts_with(b") Z "))
 }
 
 /// The number of our pid namespace; 0 if unknown.
