@@ -196,7 +196,8 @@ impl<P> fmt::Debug for Consumer<P> {
 impl Consumer {
     pub(crate) fn claim(pipe: &Pipe) -> Result<Self, SetupError> {
         let claim = Claim::take(pipe, Role::Consumer)?;
-        let reader = Reader::recover(pipe.ring(), pipe.wake_mode())?;
+        let reader = Reader::recover(pipe.ring(), pipe.wake_mode())
+            .map_err(SetupError::of_takeover(Role::Consumer))?;
         let backoff =
             StreamBackoff::new(reader.ring().capacity(), reader.counters().messages(), reader.head());
         let inner = Inner { reader, backoff, cancel: CancelHandle::new(), claim };

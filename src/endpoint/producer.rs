@@ -174,7 +174,8 @@ impl Producer {
         let claim = Claim::take(pipe, Role::Producer)?;
         let processor = Processor::this();
         let longest_acquired = processor.longest_acquired();
-        let writer = Writer::recover(pipe.ring(), pipe.wake_mode(), longest_acquired)?;
+        let writer = Writer::recover(pipe.ring(), pipe.wake_mode(), longest_acquired)
+            .map_err(SetupError::of_takeover(Role::Producer))?;
         let backoff =
             StreamBackoff::new(writer.ring().capacity(), writer.counters().messages(), writer.tail());
         let distance = Distance::new(processor.has_use_for_streaming_stores());

@@ -4,7 +4,7 @@ use super::Lost;
 use crate::address::{Address, AddressError};
 use crate::permissions::Permissions;
 use crate::protocol::corruption::Corruption;
-use crate::protocol::liveness::Role;
+use crate::protocol::liveness::{Role, State, TakeoverError};
 use crate::protocol::wakeup::WakeMode;
 use std::fmt;
 use std::io;
@@ -385,6 +385,13 @@ pub enum Shortage {
         /// Bytes that are free.
         free: u64,
     },
+    /// Claims: the role was claimed as often as a pipe can count.
+    Claims {
+        /// The role.
+        role: Role,
+        /// How often a role can be claimed.
+        most: u64,
+    },
     /// Huge pages, for a reason that is not a number.
     HugePages {
         /// The reason.
@@ -661,6 +668,12 @@ impl fmt::Display for Shortage {
                 "the pipe at {address} needs {needed} bytes, the file system has {free} left; free space or request a smaller \
                  capacity"
             ),
+            Shortage::Claims { role, most } => {
+                write!(
+                    f,
+                    "the role of the {role} was claimed {most} times, which is the most that a pipe counts; recreate it"
+                )
+            }
             Shortage::HugePages { obstacle, remedy } => {
                 write!(f, "no huge pages: {obstacle}; {remedy}, or do without")
             }
@@ -709,8 +722,14 @@ impl From<std::convert::Infallible> for SetupError {
     }
 }
 
-impl From<Corruption> for SetupError {
-    fn from(corruption: Corruption) -> Self {
-        SetupError::Damaged(Damage::Ring(corruption))
+impl SetupError {
+    /// For a role that was claimed and cannot be taken over.
+    pub(crate) fn of_takeover(role: Role) -> impl Fn(TakeoverError) -> Self {
+        move |error| match error {
+            TakeoverError::Corrupt(corruption) => SetupError::Damaged(Damage::Ring(corruption)),
+            TakeoverError::OutOfEpochs => {
+                SetupError::Limit(Shortage::Claims { role, most: State::LAST_EPOCH })
+            }
+        }
     }
 }

@@ -99,7 +99,7 @@ impl State {
     /// A value that no state word has in a correct segment, so the hot path always compares unequal to it.
     pub(crate) const IMPOSSIBLE: State = State(3);
 
-    const LAST_EPOCH: u64 = u64::MAX >> 2;
+    pub(crate) const LAST_EPOCH: u64 = u64::MAX >> 2;
 
     pub(crate) const fn new(epoch: u64, phase: Phase) -> Self {
         State(epoch << 2 | phase as u64)
@@ -125,12 +125,29 @@ impl State {
     }
 }
 
+/// Why a role that this side holds cannot be taken over.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum TakeoverError {
+    Corrupt(Corruption),
+    /// The role was claimed as often as an epoch can count.
+    OutOfEpochs,
+}
+
+impl From<Corruption> for TakeoverError {
+    fn from(corruption: Corruption) -> Self {
+        TakeoverError::Corrupt(corruption)
+    }
+}
+
 /// Stores the phase open, with a new epoch, in our own state word. Returns the state.
-pub(crate) fn open(own: &SideState) -> Result<State, Corruption> {
+pub(crate) fn open(own: &SideState) -> Result<State, TakeoverError> {
     // Relaxed: only this side writes the word, and the claim orders us after our predecessor.
     let before = State(own.state.load(Ordering::Relaxed));
-    if before.phase().is_none() || before.epoch() == State::LAST_EPOCH {
-        return Err(Corruption { word: "state", position: 0, found: before.0 });
+    if before.phase().is_none() {
+        return Err(Corruption { word: "state", position: 0, found: before.0 }.into());
+    }
+    if before.epoch() == State::LAST_EPOCH {
+        return Err(TakeoverError::OutOfEpochs);
     }
     let state = State::new(before.epoch() + 1, Phase::Open);
     // ORDERING: Release, pairs with the Acquire load in `State::of`: a peer that sees the new state sees what our recovery repaired.

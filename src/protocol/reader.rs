@@ -3,7 +3,7 @@
 use crate::protocol::corruption::Corruption;
 use crate::protocol::half::Half;
 use crate::protocol::layout::{Counters, SideState, count};
-use crate::protocol::liveness::{self, PeerClosed, PeerDied, PeerMonitor, Phase, State};
+use crate::protocol::liveness::{self, PeerClosed, PeerDied, PeerMonitor, Phase, State, TakeoverError};
 use crate::protocol::record::{self, EMPTY, WORD, WRAP};
 use crate::protocol::ring::{Ring, SharedBytes, is_near, is_reached};
 use crate::protocol::sync::{AtomicU64, Futex, Ordering};
@@ -65,18 +65,18 @@ pub(crate) struct Reader {
 
 impl Reader {
     /// Takes over the ring where the last consumer left it. The caller holds the consumer's role.
-    pub(crate) fn recover(ring: Ring, wake_mode: WakeMode) -> Result<Self, Corruption> {
+    pub(crate) fn recover(ring: Ring, wake_mode: WakeMode) -> Result<Self, TakeoverError> {
         let header = ring.header();
         let own = &header.consumer.0;
         // Relaxed: only consumers write it, and the claim orders us after the last one.
         let head = header.head.0.load(Ordering::Relaxed);
         if head % WORD != 0 {
-            return Err(Corruption { word: "head", position: head, found: head });
+            return Err(Corruption { word: "head", position: head, found: head }.into());
         }
         // ORDERING: Acquire, pairs with the Release store in `Writer::publish`.
         let tail = header.tail.0.load(Ordering::Acquire);
         if !is_near(head, tail, ring.capacity()) {
-            return Err(Corruption { word: "tail", position: head, found: tail });
+            return Err(Corruption { word: "tail", position: head, found: tail }.into());
         }
         wakeup::clear_waiter(own);
         let monitor = PeerMonitor::new(own, &header.producer.0, false);

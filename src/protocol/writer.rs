@@ -5,7 +5,7 @@ use crate::protocol::corruption::Corruption;
 use crate::protocol::front::{FastSlot, Front, Slot, Uncommitted, extend};
 use crate::protocol::half::Half;
 use crate::protocol::layout::{Counters, SideState, count};
-use crate::protocol::liveness::{self, PeerClosed, PeerDied, PeerMonitor, Phase, State};
+use crate::protocol::liveness::{self, PeerClosed, PeerDied, PeerMonitor, Phase, State, TakeoverError};
 use crate::protocol::record::{self, EMPTY, WORD, WRAP};
 use crate::protocol::recovery::last_commit;
 use crate::protocol::ring::{Ring, SharedBytes, is_reached};
@@ -44,7 +44,7 @@ impl Writer {
         ring: Ring,
         wake_mode: WakeMode,
         longest_acquired: u64,
-    ) -> Result<Self, Corruption> {
+    ) -> Result<Self, TakeoverError> {
         let header = ring.header();
         let own = &header.producer.0;
         // ORDERING: Acquire, pairs with the Release store in `Reader::release`: the consumer no longer reads what it has

@@ -260,6 +260,7 @@ conformance! {
             an_invalid_record_after_a_wrap_poisons_the_consumer
             a_drain_and_a_claim_in_an_endless_ring_end
             an_invalid_producer_state_poisons_the_consumer
+            a_role_claimed_as_often_as_an_epoch_counts_is_refused_with_that_number
             an_invalid_consumer_state_poisons_the_producer
             an_invalid_read_position_poisons_the_producer
             messages_sent_before_the_poison_are_received_also_from_a_batch
