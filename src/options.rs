@@ -139,6 +139,7 @@ pub struct Options {
     pub(crate) lock_memory: bool,
     pub(crate) prefault: Option<bool>,
     pub(crate) assume_exclusive: bool,
+    pub(crate) allow_rmid_forced: bool,
 }
 
 /// Whether a call accepts an existing segment.
@@ -254,6 +255,32 @@ impl Options {
     #[must_use]
     pub fn assume_exclusive(mut self, assume: bool) -> Self {
         self.assume_exclusive = assume;
+        self
+    }
+
+    /// Allows System V pipes where the sysctl `kernel.shm_rmid_forced` is 1.
+    ///
+    /// There the kernel removes a segment as soon as no process has it attached, unread messages included: what a producer sends
+    /// before it ends is lost if no consumer has come yet. So without this option, creating and opening fail with
+    /// [`MissingFeature::LastingSegments`](crate::error::MissingFeature::LastingSegments).
+    ///
+    /// The caller guarantees that some process has the pipe open for as long as its messages matter: a parent, or a keeper, which
+    /// is any process that holds a [`Pipe`](crate::Pipe) (the command line: `shmpipe keep`). The library does not look for one
+    /// itself, since a keeper that is there now may be gone a moment later. Where the sysctl is 0, this option changes nothing.
+    ///
+    /// The check reads one small file in `/proc`, once per call that creates or opens; where `/proc` does not have it, 0 is assumed.
+    ///
+    /// ```
+    /// use shmpipe::Options;
+    ///
+    /// // Parent and child have it open until both are done.
+    /// let pipe = Options::new().allow_rmid_forced(true).create("sysv:private")?;
+    /// # shmpipe::unlink(pipe.address())?;
+    /// # Ok::<(), shmpipe::SetupError>(())
+    /// ```
+    #[must_use]
+    pub fn allow_rmid_forced(mut self, allow: bool) -> Self {
+        self.allow_rmid_forced = allow;
         self
     }
 

@@ -7,6 +7,7 @@
 
 mod limits;
 mod open;
+mod rmid_forced;
 mod role_lock;
 mod semaphores;
 mod structs;

@@ -422,6 +422,12 @@ pub enum MissingFeature {
         /// The pipe.
         address: Address,
     },
+    /// The sysctl `kernel.shm_rmid_forced` is 1: the kernel removes a System V segment with its last attachment, and the messages
+    /// in it. See [`Options::allow_rmid_forced`](crate::Options::allow_rmid_forced).
+    LastingSegments {
+        /// The pipe.
+        address: Address,
+    },
     /// This process cannot wake, or be woken, in the segment's wake mode.
     Wake {
         /// The wake mode.
@@ -689,6 +695,12 @@ impl fmt::Display for MissingFeature {
                 "this kernel does not undo what a killed process held (SEM_UNDO), as gVisor does not, so that the roles of \
                  the pipe at {address} could stay taken; use a memfd, posix: or file: address, or guarantee one producer and one \
                  consumer at a time (assume_exclusive)"
+            ),
+            MissingFeature::LastingSegments { address } => write!(
+                f,
+                "kernel.shm_rmid_forced is 1, so the kernel would remove the pipe at {address} with the last process that has it \
+                 open, unread messages included; set it to 0, use a memfd, posix: or file: address, or let a process keep the pipe \
+                 open (shmpipe keep {address}) and allow it (allow_rmid_forced)"
             ),
             MissingFeature::Wake { mode, source } => write!(
                 f,

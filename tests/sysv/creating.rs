@@ -1,7 +1,7 @@
 //! Incomplete pipes and their repair, the lock under which pipes are created, and the limits of the system.
 
 use crate::check;
-use shmpipe::error::{Damage, Shortage};
+use shmpipe::error::{Damage, MissingFeature, Shortage};
 use shmpipe::{Options, Pipe, SetupError, inspect, unlink};
 use shmpipe_testing::end;
 use shmpipe_testing::layout::semaphore::STAGE;
@@ -136,6 +136,61 @@ fn in_own_namespace(line: &mut Line) -> bool {
         line.say("no namespace");
     }
     writable
+}
+
+pub fn rmid_forced(mut line: Line) {
+    if !in_own_namespace(&mut line) {
+        return;
+    }
+    const SYSCTL: &str = "/proc/sys/kernel/shm_rmid_forced";
+    let (name, other) = (Name::new(), Name::new());
+    let pipe = Options::new().capacity(4096).create(&name).unwrap();
+    std::fs::write(SYSCTL, "1").unwrap();
+    type Open = fn(&Options, &Name) -> Result<Pipe, SetupError>;
+    let open: Open = |options, name| options.open(name);
+    let open_or_create: Open = |options, name| options.open_or_create(name);
+    let create: Open = |options, name| options.create(name);
+    for (call, name) in [(open, &name), (open_or_create, &name), (open_or_create, &other), (create, &other)] {
+        let error = call(&Options::new().capacity(4096), name).unwrap_err();
+        assert!(
+            matches!(&error, SetupError::Kernel(MissingFeature::LastingSegments { address }) if address.to_string() == name.as_str()),
+            "{error:?}"
+        );
+        for part in ["kernel.shm_rmid_forced", "posix:", &format!("shmpipe keep {name}"), "allow_rmid_forced"]
+        {
+            assert!(error.to_string().contains(part), "{error}");
+        }
+    }
+    assert!(other.is_unused());
+    // What is open works on, a second time too, as far as its options allow that.
+    let allowed = Options::new().capacity(4096).allow_rmid_forced(true);
+    allowed.open(&name).unwrap().producer().unwrap().send(b"kept open").unwrap();
+    assert_eq!(pipe.consumer().unwrap().recv().unwrap().to_vec(), b"kept open");
+    assert_eq!(allowed.open(&name).unwrap().reopen().unwrap().id(), pipe.id());
+    // With the last handle goes the segment.
+    drop(pipe);
+    assert_eq!(name.segment(), None);
+    // A thread in another namespace is asked about its own.
+    std::thread::spawn(|| {
+        // SAFETY: no pointers.
+        assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWIPC) }, 0);
+        drop(Options::new().capacity(4096).create("sysv:private").unwrap());
+    })
+    .join()
+    .unwrap();
+    std::fs::write(SYSCTL, "0").unwrap();
+    drop(open_or_create(&Options::new().capacity(4096), &name).unwrap());
+    assert!(name.segment().is_some());
+    line.say("done");
+}
+
+#[test]
+fn where_the_kernel_removes_unattached_segments_a_pipe_needs_permission() {
+    let mut process = Process::start("rmid forced", &[]);
+    match process.hear().as_str() {
+        "done" => process.end(),
+        _ => eprintln!("where_the_kernel_removes...: skipped, since it needs an IPC namespace"),
+    }
 }
 
 pub fn limits(mut line: Line) {

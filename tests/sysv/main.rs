@@ -17,6 +17,7 @@ fn part() {
     play(&[
         ("end", end::play),
         ("limits", creating::limits),
+        ("rmid forced", creating::rmid_forced),
         ("key 0", creating::name_of_key_0),
         ("lock", creating::lock),
     ]);

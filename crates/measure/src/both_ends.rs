@@ -12,7 +12,7 @@ use crate::guard::SignalsHeld;
 pub fn both_ends(capacity: u64) -> Result<(Producer, Consumer), SetupError> {
     let held = SignalsHeld::new();
     let _held = held.map_err(|source| SetupError::Os { call: "pthread_sigmask", source })?;
-    let pipe = Options::new().capacity(capacity).create("sysv:private")?;
+    let pipe = Options::new().capacity(capacity).allow_rmid_forced(true).create("sysv:private")?;
     let ends = pipe.producer().and_then(|producer| Ok((producer, pipe.consumer()?)));
     unlink_force(pipe.address())?;
     ends

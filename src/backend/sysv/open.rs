@@ -4,7 +4,7 @@ use super::role_lock::SemaphoreRoleLock;
 use super::semaphores::{Attachment, COUNT, InitLock, Semaphores, Stage};
 use super::sysv_request::SysvRequest;
 use super::sysv_segment::{Status, SysvSegment};
-use super::{limits, other_attachments, undo};
+use super::{limits, other_attachments, rmid_forced, undo};
 use crate::address::{Address, AddressForm, Key};
 use crate::error::{MissingFeature, SetupError};
 use crate::options::{Existing, Options};
@@ -29,6 +29,7 @@ pub(crate) fn attach(
         (AddressForm::Id(_), Existing::Refused) => return Err(request.common.cannot_create()),
         _ => {}
     }
+    rmid_forced::check(address, options)?;
     retry(address, || match (&address.0, request.key) {
         (AddressForm::Private, _) => create_private(&request, options),
         (AddressForm::Id(id), _) => open_by_id(&request, options, SysvSegment::from_id(*id)),

@@ -168,7 +168,7 @@ const SMALL: u64 = 64 << 10;
 impl Backend {
     /// The options of one side, the `creator` or the other.
     fn options(&self, creator: bool) -> Options {
-        let options = Options::new().huge_pages(self.huge_pages);
+        let options = Options::new().huge_pages(self.huge_pages).allow_rmid_forced(true);
         match self.prefault {
             Prefault::Default => options,
             Prefault::Nobody => options.prefault(false),

@@ -57,7 +57,8 @@ enum Api {
 
 impl Shmpipe {
     fn options(&self) -> Options {
-        Options::new().wait(self.wait)
+        // The creator has it open for as long as the partner does.
+        Options::new().wait(self.wait).allow_rmid_forced(true)
     }
 
     /// Creates a private pipe, which is in the invitation and is removed with the session.
