@@ -363,6 +363,33 @@ where 'unshare --mount sh -c "mount -t tmpfs tmpfs /proc; shmpipe ls"'
 otherwise 'shmpipe ls'
 gives 0 'reading /proc/sysvipc/shm failed'
 
+forced='echo 1 >/proc/sys/kernel/shm_rmid_forced; trap "echo 0 >/proc/sys/kernel/shm_rmid_forced" EXIT; '
+
+claim "sysv: where the kernel removes segments with their last attachment, a pipe is refused, and the error names the sysctl"
+where "$forced"'echo x | shmpipe send ticks'
+otherwise 'echo x | shmpipe send ticks'
+gives 7 'kernel.shm_rmid_forced is 1'
+
+claim "sysv: what is sent there is lost before it is received"
+where "$forced"'echo x | shmpipe send ticks --allow-rmid-forced; shmpipe recv ticks --allow-rmid-forced --timeout 200ms'
+otherwise 'echo x | shmpipe send ticks --allow-rmid-forced; shmpipe recv ticks --allow-rmid-forced --timeout 200ms'
+gives 5 'stayed empty'
+
+claim "sysv: a keeper keeps it"
+where "$forced"'shmpipe keep ticks >kept 2>/dev/null & keeper=$!; until_true test -s kept; echo x | shmpipe send ticks --allow-rmid-forced; shmpipe recv ticks --allow-rmid-forced --timeout 1s; kill $keeper'
+otherwise "$forced"'echo x | shmpipe send ticks --allow-rmid-forced; shmpipe recv ticks --allow-rmid-forced --timeout 200ms'
+gives 0 x
+
+claim "sysv: where the kernel removes segments, posix: works as ever"
+where "$forced"'echo x | shmpipe send posix:/ticks; shmpipe recv posix:/ticks --timeout 1s'
+otherwise "$forced"'echo x | shmpipe send ticks'
+gives 0 x
+
+claim "sysv: doctor finds such a kernel"
+where "$forced"'shmpipe doctor'
+otherwise 'shmpipe doctor'
+gives 10 'kernel.shm_rmid_forced is 1'
+
 claim "sysv: RemoveIPC removes the semaphore set of a pipe in use; a side that waits gets an error"
 where 'shmpipe create ticks; consumes ticks; ipcrm --semaphore-id $(number ticks sem_id); wait $!; code=$?; cat heard; exit $code'
 otherwise 'shmpipe create ticks; consumes ticks; kill -INT $!; wait $!; code=$?; cat heard; exit $code'

@@ -87,6 +87,7 @@ With --json, one object per line, distinguished by \"kind\", with units in the k
     /dev/shm          file_system, size_bytes, free_bytes, read_only, writable, mode
     logind            logind_is_running, remove_ipc, uid, lingers
     undo              undone
+    shm_rmid_forced   forced
     locks             held_while_mapped, freed_by_munmap
     membarrier        global_expedited
     locked memory     memlock_bytes, may_lock_all
@@ -134,6 +135,13 @@ pub enum Command {
     /// open memfd:PATH, and keep it after serve ends.
     #[command(after_help = CODES)]
     Serve(Serve),
+    /// Keep a pipe open until interrupted, so that it outlives its sender and receiver
+    ///
+    /// For machines where the kernel removes a System V pipe as soon as no process has it open (kernel.shm_rmid_forced=1). There,
+    /// send and recv refuse System V pipes unless --allow-rmid-forced says that a keeper runs. Creates the pipe if it does not
+    /// exist, and prints its address. Takes no role, so send and recv can come and go. Ends with code 3 when the pipe is removed.
+    #[command(after_help = addresses_and_codes(), mut_args = set_apart)]
+    Keep(Keep),
     /// List all pipes of this machine
     ///
     /// Lists pipes in System V memory, in files in /dev/shm, and in files and memfds that processes have open: of all processes
@@ -264,6 +272,10 @@ pub struct PipeArgs {
     /// one sender and one receiver at a time
     #[arg(long)]
     pub assume_exclusive: bool,
+    /// Use System V pipes even where the kernel removes them with the last process that has them open (kernel.shm_rmid_forced=1);
+    /// you guarantee that one has, such as "shmpipe keep"
+    #[arg(long)]
+    pub allow_rmid_forced: bool,
     #[command(flatten)]
     pub creation: Creation,
     #[command(flatten)]
@@ -272,8 +284,11 @@ pub struct PipeArgs {
 
 impl PipeArgs {
     pub fn options(&self) -> Options {
-        let mut options =
-            self.lifetime.apply(self.creation.options()).assume_exclusive(self.assume_exclusive);
+        let mut options = self
+            .lifetime
+            .apply(self.creation.options())
+            .assume_exclusive(self.assume_exclusive)
+            .allow_rmid_forced(self.allow_rmid_forced);
         if let Some(wait) = self.wait {
             options = options.wait(wait.into());
         }
@@ -378,6 +393,28 @@ impl Create {
             options = options.gid(gid);
         }
         options
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Keep {
+    /// The pipe; created if it does not exist
+    pub address: Address,
+    /// Also accept a pipe created or owned by this user; may be repeated
+    #[arg(long, value_name = "UID")]
+    pub trust_uid: Vec<u32>,
+    #[command(flatten)]
+    pub creation: Creation,
+    #[command(flatten)]
+    pub lifetime: Lifetime,
+}
+
+impl Keep {
+    pub fn options(&self) -> Options {
+        // A keeper is what makes the first safe, and the second concerns roles, of which it takes none.
+        let options =
+            self.lifetime.apply(self.creation.options()).allow_rmid_forced(true).assume_exclusive(true);
+        self.trust_uid.iter().fold(options, |options, &uid| options.trust_uid(uid))
     }
 }
 
@@ -500,7 +537,7 @@ mod tests {
             .filter(|command| command.get_name() != "help")
             .map(|command| command.render_help().to_string())
             .collect();
-        assert_eq!(helps.len(), 12);
+        assert_eq!(helps.len(), 13);
         assert!(helps.iter().all(|help| help.contains(CODES)));
         assert!(command.render_help().to_string().contains(CODES));
         assert!(command.render_long_help().to_string().contains(CODES));
@@ -509,7 +546,9 @@ mod tests {
     #[test]
     fn what_an_existing_pipe_ignores_is_set_apart() {
         let mut command = Arguments::command();
-        for (name, expected) in [("send", true), ("recv", true), ("create", false), ("serve", false)] {
+        for (name, expected) in
+            [("send", true), ("recv", true), ("keep", true), ("create", false), ("serve", false)]
+        {
             let help = command.find_subcommand_mut(name).unwrap().render_help().to_string();
             let (_, apart) = help.split_once("\nOnly when this call creates the pipe:\n").unwrap_or_default();
             for option in ["--capacity", "--wake", "--remove-on-close"] {

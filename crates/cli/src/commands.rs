@@ -6,6 +6,7 @@ mod demo;
 mod doctor;
 mod framing;
 mod help;
+mod keep;
 mod ls;
 mod recv;
 mod rm;
@@ -24,6 +25,7 @@ pub fn run(command: &Command, report: Report) -> Outcome {
         Command::Send(arguments) => send::run(arguments, report),
         Command::Recv(arguments) => recv::run(arguments, report),
         Command::Create(arguments) => create::run(arguments, report),
+        Command::Keep(arguments) => keep::run(arguments, report),
         Command::Serve(arguments) => serve::run(arguments, report),
         Command::Ls => ls::run(report),
         Command::Stat { address } => stat::run(address, report),

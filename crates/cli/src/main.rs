@@ -1,5 +1,5 @@
-//! The command line of shmpipe: `send` and `recv` move data; `create`, `serve`, `ls`, `stat` and `rm` manage pipes; `doctor` finds
-//! problems; `demo` and `bench` measure; `completions` and `man` print shell completions and man pages.
+//! The command line of shmpipe: `send` and `recv` move data; `create`, `serve`, `keep`, `ls`, `stat` and `rm` manage pipes;
+//! `doctor` finds problems; `demo` and `bench` measure; `completions` and `man` print shell completions and man pages.
 
 mod args;
 mod commands;

@@ -11,6 +11,7 @@ mod memory;
 mod namespaces;
 mod objects;
 mod pipe;
+mod rmid_forced;
 mod sizes;
 mod undo;
 
@@ -32,6 +33,7 @@ pub fn run(address: Option<&Address>, report: Report) -> Outcome {
         devshm::check(),
         logind::check(owner),
         undo::check(),
+        rmid_forced::check(),
         locks::check(),
         barrier::check(),
         memory::locking(),

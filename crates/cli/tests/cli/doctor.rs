@@ -110,6 +110,7 @@ fn every_check_is_printed_as_text_and_as_json() {
         "/dev/shm",
         "logind",
         "undo",
+        "shm_rmid_forced",
         "locks",
         "membarrier",
         "locked memory",

@@ -9,6 +9,7 @@ mod doctor;
 mod foreign;
 mod help;
 mod interrupts;
+mod keep;
 mod kinds;
 mod lines;
 mod markup;

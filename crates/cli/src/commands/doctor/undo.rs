@@ -44,7 +44,7 @@ fn judge(undone: bool) -> Check {
 fn create_and_remove() -> Result<(), SetupError> {
     // Concerns this thread alone, which ends soon.
     let _ = unshare(CloneFlags::CLONE_NEWIPC);
-    let pipe = Options::new().capacity(4096).create("sysv:private")?;
+    let pipe = Options::new().capacity(4096).allow_rmid_forced(true).create("sysv:private")?;
     shmpipe::unlink(pipe.address())
 }
 

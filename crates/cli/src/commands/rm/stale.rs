@@ -153,6 +153,7 @@ fn remove_one(address: &Address, snapshot: &Snapshot, force: bool) -> Result<Fat
     }
     let options = Options::new()
         .schema(snapshot.schema)
+        .allow_rmid_forced(true)
         .trust_uid(snapshot.permissions.uid)
         .trust_uid(snapshot.creator);
     let address = exactly(address, snapshot);
