@@ -123,7 +123,14 @@ pub enum Command {
     /// Write messages to standard output, by default a line each
     ///
     /// A message is released only after it is written, so that none is lost however recv ends: the next recv continues there.
-    /// After a kill it repeats at most one batch, about 60 KiB.
+    /// After a kill -9 it repeats at most what was written last: less than 60 KiB, and one message more, however long that is.
+    ///
+    /// When a signal ends recv, or an error of the output, only whole messages are released, and the output is left with whole
+    /// messages where that is possible. In a pipe, messages of up to 4096 bytes (with newline or length) are never cut. Of a
+    /// longer one, and in a socket or a terminal, the rest is written if the reader accepts it within a second after the signal.
+    /// In a file, a part is taken back, unless another program has written to the file since. Where none of this applies, a part
+    /// of a message stays at the end of the output, and the next recv repeats that message whole. After a kill -9 that can happen
+    /// in a file too.
     #[command(after_help = addresses_and_codes(), mut_args = set_apart)]
     Recv(Recv),
     /// Create a pipe and print its address

@@ -1,11 +1,13 @@
 //! `shmpipe recv`: writes messages to standard output.
 //!
 //! A message is released only after it is written, and everything written is released before the next wait. However this
-//! process ends, the next one therefore continues after what was written, and repeats at most the last batch.
+//! process ends, the next one therefore continues after what was written, and repeats at most the last batch. What it writes ends
+//! with a whole message wherever the output allows that: see `sink`.
+
+mod sink;
 
 use shmpipe::{Consumer, Corruption, Pipe, RecvTimeoutError};
-use std::fs::File;
-use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
 use crate::args;
@@ -15,7 +17,7 @@ use crate::exit::{Code, Early, End, Failure, Outcome};
 use crate::output::progress::{Data, Progress};
 use crate::output::report::Report;
 use crate::system::signals;
-use crate::system::stdio::{self, For};
+use sink::{Sink, Unwritten};
 
 /// Messages are written together until they reach this size. With one more message that is usually still less than a kernel pipe
 /// holds.
@@ -39,9 +41,10 @@ pub fn run(arguments: &args::Recv, report: Report) -> Outcome {
     let started = Instant::now();
     let mut receiver = Receiver {
         consumer,
-        output: stdio::standard_output()?,
+        output: Sink::standard_output()?,
         join,
         batch: Vec::with_capacity(BATCH),
+        parts: Vec::new(),
         left: arguments.count,
         timeout: arguments.timeout,
         follow: arguments.follow,
@@ -60,21 +63,18 @@ pub fn run(arguments: &args::Recv, report: Report) -> Outcome {
 
 struct Receiver {
     consumer: Consumer,
-    output: File,
+    output: Sink,
     join: Join,
+    /// The bytes of a batch of messages, as they are written.
     batch: Vec<u8>,
+    /// Where one write ends and the next starts in the batch, if the output takes a limited number of bytes whole.
+    parts: Vec<usize>,
     /// Messages left to write, with `--count`.
     left: Option<u64>,
     timeout: Option<Duration>,
     follow: bool,
     progress: Progress,
     report: Report,
-}
-
-/// Why the output took only part of a batch.
-struct Unwritten {
-    written: usize,
-    early: Early,
 }
 
 impl Receiver {
@@ -93,6 +93,8 @@ impl Receiver {
     /// Writes the messages that are there, at most one batch, and releases them. Returns whether there were any.
     fn write_batch(&mut self) -> Result<bool, Early> {
         self.batch.clear();
+        self.parts.clear();
+        let atomic = self.output.atomic();
         let limit = self.left.map_or(usize::MAX, |left| left.try_into().unwrap_or(usize::MAX));
         let mut drain = self.consumer.drain(limit);
         let (mut bytes, mut corrupt) = (0, None);
@@ -100,7 +102,12 @@ impl Receiver {
             match drain.next() {
                 Ok(Some(message)) => {
                     bytes += message.len() as u64;
+                    let before = self.batch.len();
                     self.join.append(&message, &mut self.batch);
+                    let start = self.parts.last().copied().unwrap_or(0);
+                    if before > start && atomic.is_some_and(|most| self.batch.len() - start > most) {
+                        self.parts.push(before);
+                    }
                 }
                 Ok(None) => break,
                 // The messages before it are good.
@@ -113,11 +120,11 @@ impl Receiver {
         let messages = drain.taken() as u64;
         if messages > 0 {
             self.progress.make_room();
-            if let Err(Unwritten { written, early }) = write_all(&mut self.output, &self.batch) {
+            if let Err(Unwritten { written, early }) = self.output.write_parts(&self.batch, &self.parts) {
                 drain.requeue();
                 // A reader that left may not have read any of this batch, so none of it counts as written.
                 if !matches!(early, Early::ReaderLeft) {
-                    self.release_written(written)?;
+                    self.release_written(written, &early)?;
                 }
                 return Err(early);
             }
@@ -133,15 +140,27 @@ impl Receiver {
         }
     }
 
-    /// Releases the messages of a batch that lie wholly within the first `written` bytes of the output.
-    fn release_written(&mut self, mut written: usize) -> Result<(), Corruption> {
+    /// Releases the messages of a batch that lie wholly within the first `written` bytes of the output. If those end within a
+    /// message, it is taken back from the output, or finished after a signal, if either is possible.
+    fn release_written(&mut self, written: usize, early: &Early) -> Result<(), Corruption> {
+        let (mut whole, mut end) = (0, 0);
         let mut drain = self.consumer.drain(usize::MAX);
-        let mut whole = 0;
-        while let Some(message) = drain.next()? {
-            let Some(rest) = written.checked_sub(self.join.span(message.len())) else { break };
-            (written, whole) = (rest, whole + 1);
-        }
+        let cut = loop {
+            let Some(message) = drain.next()? else { break None };
+            let start = end;
+            end += self.join.span(message.len());
+            if end > written {
+                break (start < written).then_some(start);
+            }
+            whole += 1;
+        };
         drain.requeue();
+        if let Some(start) = cut {
+            let finishes = !self.output.take_back(written - start) && matches!(early, Early::Signal(_));
+            if finishes && self.output.finish(&self.batch[written..end]) {
+                whole += 1;
+            }
+        }
         let mut drain = self.consumer.drain(whole);
         while drain.next()?.is_some() {}
         drain.release();
@@ -183,34 +202,4 @@ impl Receiver {
             }
         }
     }
-}
-
-/// Writes all bytes, or returns how many were written before something else happened.
-fn write_all(output: &mut File, bytes: &[u8]) -> Result<(), Unwritten> {
-    let mut written = 0;
-    while written < bytes.len() {
-        let early = match output.write(&bytes[written..]) {
-            Ok(0) => Early::Failed(Failure::io("writing to standard output", &ErrorKind::WriteZero.into())),
-            Ok(more) => {
-                written += more;
-                match signals::received() {
-                    Some(signal) if written < bytes.len() => Early::Signal(signal),
-                    _ => continue,
-                }
-            }
-            Err(error) => match (error.kind(), signals::received()) {
-                (ErrorKind::Interrupted | ErrorKind::WouldBlock, Some(signal)) => Early::Signal(signal),
-                (ErrorKind::Interrupted, None) => continue,
-                (ErrorKind::WouldBlock, None) => {
-                    // Another process made the output non-blocking. The next write shows the result of the wait.
-                    let _ = stdio::wait(output, For::Space, None);
-                    continue;
-                }
-                (ErrorKind::BrokenPipe, _) => Early::ReaderLeft,
-                _ => Early::Failed(Failure::io("writing to standard output", &error)),
-            },
-        };
-        return Err(Unwritten { written, early });
-    }
-    Ok(())
 }

@@ -8,6 +8,7 @@ use std::process::Stdio;
 
 use shmpipe::{Peer, Role};
 
+use crate::place::{Kind, Place};
 use crate::process::{
     Name, Running, ask, consecutive, eventually, numbered, numbers, run, shmpipe, start, wait_for_holder,
 };
@@ -97,9 +98,9 @@ fn small_pipe() -> (File, File) {
 }
 
 /// A `recv` whose output is a pipe of one page, and the reading end of that.
-fn recv_into_a_small_pipe(name: &str) -> (Running, File) {
+fn recv_into_a_small_pipe(words: &[&str]) -> (Running, File) {
     let (output, input) = small_pipe();
-    (Running::start(shmpipe(&["recv", name]).stdout(input).stderr(Stdio::piped())), output)
+    (Running::start(shmpipe(words).stdout(input).stderr(Stdio::piped())), output)
 }
 
 /// Bytes in a pipe.
@@ -121,23 +122,116 @@ fn wait_until_stuck(recv: &Running, pipe: RawFd) {
     });
 }
 
+/// The messages of `numbered`, as `recv --length-prefixed` writes them.
+fn prefixed(start: u64, count: u64) -> Vec<u8> {
+    let lines = numbered(start, count);
+    lines
+        .split_inclusive(|&byte| byte == b'\n')
+        .flat_map(|line| [&[7, 0, 0, 0], &line[..7]].concat())
+        .collect()
+}
+
 #[test]
-fn a_signal_while_the_output_is_stuck_releases_exactly_the_written_messages() {
-    let name = Name::new("stuck-interrupted");
-    run(&["send", &name], &numbered(0, 5_000)).code(0);
-    let (recv, mut output) = recv_into_a_small_pipe(&name);
-    // Not a multiple of a line.
-    let mut first = vec![0; 1001];
+fn a_pipe_is_left_with_whole_messages_however_recv_ends() {
+    type Framed = fn(u64, u64) -> Vec<u8>;
+    let framings: [(&[&str], Framed, usize); 2] =
+        [(&[], numbered, 8), (&["--length-prefixed"], prefixed, 11)];
+    for (options, framed, size) in framings {
+        for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGKILL] {
+            let name = Name::new("stuck-interrupted");
+            run(&["send", &name], &numbered(0, 5_000)).code(0);
+            let (recv, mut output) = recv_into_a_small_pipe(&[&["recv", &name], options].concat());
+            // Not a multiple of a message.
+            let mut first = vec![0; 5001];
+            output.read_exact(&mut first).unwrap();
+            wait_until_stuck(&recv, output.as_raw_fd());
+            recv.signal(signal);
+            let finished = recv.finish();
+            output.read_to_end(&mut first).unwrap();
+            let count = (first.len() / size) as u64;
+            assert!(first.len() > 5001 && count < 5_000, "{count}");
+            assert_eq!(first, framed(0, count), "signal {signal}");
+            // A signal repeats nothing; a kill, what was not released yet.
+            let next = match signal {
+                libc::SIGKILL => {
+                    finished.killed();
+                    0
+                }
+                _ => {
+                    finished.code(128 + signal).quiet();
+                    count
+                }
+            };
+            ask(&[&["recv", &name], options].concat()).code(0).wrote(&framed(next, 5_000 - next));
+        }
+    }
+}
+
+/// A message longer than a pipe of one page, between two short ones.
+fn long_message() -> Vec<u8> {
+    [&b"first\n"[..], &[b'x'; 20_000], b"\nlast\n"].concat()
+}
+
+#[test]
+fn the_rest_of_a_long_message_is_written_after_a_signal() {
+    let name = Name::new("long-interrupted");
+    run(&["send", &name], &long_message()).code(0);
+    let (recv, mut output) = recv_into_a_small_pipe(&["recv", &name]);
+    wait_until_stuck(&recv, output.as_raw_fd());
+    recv.signal(libc::SIGTERM);
+    let mut written = Vec::new();
+    output.read_to_end(&mut written).unwrap();
+    recv.finish().code(143).quiet();
+    let message = long_message();
+    let (whole, rest) = message.split_at(6 + 20_001);
+    assert_eq!(written, whole);
+    ask(&["recv", &name]).code(0).wrote(rest);
+}
+
+#[test]
+fn a_long_message_that_is_not_read_after_a_signal_is_repeated_whole() {
+    let name = Name::new("long-unread");
+    run(&["send", &name], &long_message()).code(0);
+    let (recv, mut output) = recv_into_a_small_pipe(&["recv", &name]);
+    let mut first = [0; 6];
     output.read_exact(&mut first).unwrap();
     wait_until_stuck(&recv, output.as_raw_fd());
-    recv.signal(libc::SIGINT);
-    recv.finish().code(130).quiet();
-    output.read_to_end(&mut first).unwrap();
-    let whole = numbers(&first);
-    assert_eq!((whole[0], consecutive(&whole)), (0, whole.len() as u64));
-    assert!(whole.len() < 5_000, "all of it was written");
-    // Only the line that was cut is repeated.
-    ask(&["recv", &name]).code(0).wrote(&numbered(whole.len() as u64, 5_000 - whole.len() as u64));
+    recv.signal(libc::SIGTERM);
+    recv.finish().code(143).quiet();
+    let mut written = Vec::new();
+    output.read_to_end(&mut written).unwrap();
+    assert!((1..=4096).contains(&written.len()) && written.iter().all(|&byte| byte == b'x'));
+    ask(&["recv", &name]).code(0).wrote(&long_message()[6..]);
+}
+
+#[test]
+fn a_file_that_cannot_grow_is_left_with_whole_messages() {
+    for (options, size) in [(&[][..], 8), (&["--length-prefixed"], 11), (&["--raw"], 7)] {
+        let name = Name::new("short-file");
+        run(&["send", &name], &numbered(0, 5_000)).code(0);
+        let place = Place::new(Kind::File, "short-file-output");
+        let append = || File::options().create(true).append(true).open(place.path()).unwrap();
+        let mut limited = shmpipe(&[&["recv", &name], options].concat());
+        limited.stdout(append()).stderr(Stdio::piped());
+        // SAFETY: both may be called between fork and exec, and the limit lives until the call returns.
+        unsafe {
+            limited.pre_exec(|| {
+                let limit = libc::rlimit { rlim_cur: 10_001, rlim_max: 10_001 };
+                libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+                assert_eq!(libc::setrlimit(libc::RLIMIT_FSIZE, &limit), 0);
+                Ok(())
+            });
+        }
+        Running::start(&mut limited).finish().code(1).said(&["File too large"]);
+        let whole = std::fs::read(place.path()).unwrap();
+        assert_eq!(whole.len(), 10_001 / size * size);
+        let mut rest = shmpipe(&[&["recv", &name], options].concat());
+        Running::start(rest.stdout(append()).stderr(Stdio::piped())).finish().code(0).quiet();
+        let all = std::fs::read(place.path()).unwrap();
+        let again = Name::new("short-file-again");
+        run(&["send", &again], &numbered(0, 5_000)).code(0);
+        ask(&[&["recv", &again], options].concat()).code(0).wrote(&all);
+    }
 }
 
 #[test]
@@ -161,7 +255,7 @@ fn a_reader_that_leaves_is_not_a_failure_and_releases_nothing_unwritten() {
     const LINES: u64 = 40_000;
     let send = start(&["send", &name]).feed(numbered(0, LINES));
     send.finish().code(0);
-    let (recv, mut output) = recv_into_a_small_pipe(&name);
+    let (recv, mut output) = recv_into_a_small_pipe(&["recv", &name]);
     let mut taken = vec![0; 100_001];
     output.read_exact(&mut taken).unwrap();
     wait_until_stuck(&recv, output.as_raw_fd());
