@@ -25,9 +25,20 @@ fn in_child(what: impl FnOnce()) -> Ended {
 }
 
 fn fork(what: impl FnOnce()) -> libc::pid_t {
-    // SAFETY: the child uses the heap, which glibc keeps usable across fork, and prints nothing unless it fails; it ends
-    // by _exit, without running destructors of the test program.
-    match unsafe { libc::fork() } {
+    // SAFETY: `fork_by` says what the child does.
+    fork_by(|| unsafe { libc::fork() }, what)
+}
+
+/// Forks by the bare system call, which runs no handlers of the C library.
+fn fork_bare(what: impl FnOnce()) -> libc::pid_t {
+    // SAFETY: as in `fork`; without a stack of its own the child gets a copy of ours.
+    fork_by(|| unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) as libc::pid_t }, what)
+}
+
+fn fork_by(fork: impl FnOnce() -> libc::pid_t, what: impl FnOnce()) -> libc::pid_t {
+    // The child uses the heap, which glibc keeps usable across fork, and prints nothing unless it fails; it ends by _exit,
+    // without running destructors of the test program.
+    match fork() {
         -1 => panic!("fork: {}", std::io::Error::last_os_error()),
         0 => {
             let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
@@ -95,6 +106,73 @@ pub fn handles_dropped_or_closed_in_a_child_do_not_affect_the_parent(backend: Ba
     drop((consumer, pipe));
     let is_nameless = backend == Backend::Memfd;
     assert!(place.is_unused() || is_nameless, "removed by its last handle, which was in the parent");
+}
+
+pub fn a_child_of_a_bare_fork_has_neither_the_mapping_nor_the_role(backend: Backend) {
+    let place = backend.place();
+    let pipe = place.create(&Options::new().capacity(4096)).unwrap();
+    let mut handles = Some((pipe.producer().unwrap(), pipe.consumer().unwrap()));
+    let sent = fork_bare(|| handles.as_mut().unwrap().0.try_send(b"from a child").map(|_| ()).unwrap());
+    assert_eq!(ended(sent), Ended::BySignal(libc::SIGSEGV));
+    let dropped = fork_bare(|| {
+        let (producer, consumer) = handles.take().unwrap();
+        drop(producer);
+        consumer.close().unwrap();
+        assert!(matches!(
+            pipe.producer().unwrap_err(),
+            SetupError::Unsupported(Unsupported::AfterFork { .. })
+        ));
+    });
+    assert_eq!(ended(dropped), Ended::Well);
+    let (mut producer, mut consumer) = handles.unwrap();
+    assert_eq!((producer.peer(), consumer.peer()), (Peer::Open, Peer::Open));
+    producer.send(b"as if nothing had happened").unwrap();
+    assert_eq!(consumer.recv().unwrap().to_vec(), b"as if nothing had happened");
+}
+
+pub fn a_spawned_program_does_not_prolong_the_role_of_its_parent(backend: Backend) {
+    let place = backend.place();
+    for role in ["producer", "consumer"] {
+        let mut holder = if role == "producer" { end::producer(&place) } else { end::consumer(&place) };
+        let spawned = Spawned(holder.ask("spawn 60").parse().unwrap());
+        holder.kill();
+        assert!(spawned.is_alive());
+        let mut successor = end::start();
+        successor.ask(format!("open {place}"));
+        assert_eq!(successor.ask(role), "claimed");
+    }
+}
+
+pub fn a_role_lasts_as_long_as_a_process_shares_the_memory_of_its_holder(backend: Backend) {
+    // CLONE_VM without CLONE_THREAD. Such a process has the holder's handles, and could use them.
+    let place = backend.place();
+    let mut holder = end::producer(&place);
+    let sharing = Spawned(holder.ask("share_memory").parse().unwrap());
+    let pid = holder.pid();
+    holder.kill();
+    let mut successor = end::start();
+    successor.ask(format!("open {place}"));
+    let refused = successor.ask("producer");
+    assert!(refused.starts_with("RoleTaken") && refused.contains(&pid.to_string()), "{refused}");
+    assert!(sharing.is_alive());
+    drop(sharing);
+    until("a free role", || successor.ask("producer") == "claimed");
+}
+
+/// A process that a process with a part has started, killed when dropped.
+struct Spawned(libc::pid_t);
+
+impl Spawned {
+    fn is_alive(&self) -> bool {
+        std::fs::read_to_string(format!("/proc/{}/stat", self.0)).is_ok_and(|stat| !stat.contains(") Z "))
+    }
+}
+
+impl Drop for Spawned {
+    fn drop(&mut self) {
+        // SAFETY: no pointers.
+        unsafe { libc::kill(self.0, libc::SIGKILL) };
+    }
 }
 
 pub fn a_child_can_open_the_pipe(backend: Backend) {

@@ -291,6 +291,11 @@ impl End {
             ["become", uid] => become_user(uid.parse().unwrap()),
             ["exit"] => std::process::exit(0),
             ["fork"] => fork_and_wait(),
+            // As a C library's vfork: the child shares the memory until its exec.
+            ["spawn", seconds] => {
+                std::process::Command::new("sleep").arg(seconds).spawn().unwrap().id().to_string()
+            }
+            ["share_memory"] => share_memory(),
             ["exec", seconds] => {
                 use std::os::unix::process::CommandExt;
                 panic!("{}", std::process::Command::new("sleep").arg(seconds).exec());
@@ -332,6 +337,31 @@ fn become_user(uid: u32) -> String {
 }
 
 /// Forks a child that lives until our parent is gone.
+/// Starts a process that shares our memory (and so keeps all mappings) and waits for a signal.
+fn share_memory() -> String {
+    extern "C" fn wait(_: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: no pointers.
+        unsafe {
+            libc::alarm(60);
+            loop {
+                libc::pause();
+            }
+        }
+    }
+    let stack = Box::leak(vec![0u128; 4096].into_boxed_slice());
+    // SAFETY: the child has the stack for itself, whose end is passed since it grows down, and makes system calls only.
+    let child = unsafe {
+        libc::clone(
+            wait,
+            stack.as_mut_ptr_range().end.cast(),
+            libc::CLONE_VM | libc::SIGCHLD,
+            std::ptr::null_mut(),
+        )
+    };
+    assert!(child > 0, "{}", std::io::Error::last_os_error());
+    child.to_string()
+}
+
 fn fork_and_wait() -> String {
     // SAFETY: the child makes system calls only.
     match unsafe { libc::fork() } {
