@@ -1,5 +1,6 @@
 //! Shell commands with a timeout.
 
+use super::weave::VARIABLE;
 use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -19,12 +20,24 @@ pub enum End {
     Interrupted,
 }
 
-/// Runs `command` in `folder`, in a process group of its own, until it ends, `timeout` passes or `stop` returns true. Its output
-/// goes to `log`.
-pub fn run(command: &str, folder: &Path, log: &Path, timeout: Duration, stop: &dyn Fn() -> bool) -> End {
+/// Runs `command` in `folder`, in a process group of its own, with a mutant's name in the environment, until it ends, `timeout`
+/// passes or `stop` returns true. Its output goes to `log`.
+pub fn run(
+    command: &str,
+    mutant: Option<&str>,
+    folder: &Path,
+    log: &Path,
+    timeout: Duration,
+    stop: &dyn Fn() -> bool,
+) -> End {
     let start = || {
         let output = File::create(log)?;
-        Command::new("sh")
+        let mut shell = Command::new("sh");
+        match mutant {
+            Some(name) => shell.env(VARIABLE, name),
+            None => shell.env_remove(VARIABLE),
+        };
+        shell
             .args(["-c", command])
             .current_dir(folder)
             // The copy has its own target folder, so that its builds do not invalidate ours.
@@ -96,7 +109,7 @@ mod tests {
     fn sh(command: &str, timeout: Duration) -> End {
         let log =
             std::env::temp_dir().join(format!("shmpipe-command-{}-{}", std::process::id(), command.len()));
-        let end = run(command, Path::new("/"), &log, timeout, &|| false);
+        let end = run(command, Some("a/b"), Path::new("/"), &log, timeout, &|| false);
         std::fs::remove_file(log).unwrap();
         end
     }
@@ -106,6 +119,7 @@ mod tests {
     #[test]
     fn exit_codes_and_signals_map_to_ends() {
         assert_eq!(sh("true", LONG), End::Passed);
+        assert_eq!(sh("test $SHMPIPE_MUTANT = a/b", LONG), End::Passed);
         assert_eq!(sh("exit 101", LONG), End::Failed(String::new()));
         assert_eq!(
             sh("echo 'kill: FAILED: lost 3'; exit 1", LONG),

@@ -1,9 +1,11 @@
 //! The files of mutants: edits, and the commands that must catch them.
 
+use super::weave::Texts;
 use serde::Deserialize;
 use std::collections::HashSet;
 use std::fs;
-use std::path::Path;
+use std::hash::{Hash, Hasher};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// One file of mutants.
@@ -69,6 +71,26 @@ impl Mutant {
 
     pub fn timeout(&self) -> Duration {
         Duration::from_secs(self.timeout)
+    }
+
+    /// The files that the edits change, with the edits. `read` returns the text of a file.
+    pub fn apply(&self, read: &dyn Fn(&Path) -> Result<String, String>) -> Result<Texts, String> {
+        let mut texts = Texts::new();
+        for edit in &self.edits {
+            let file = PathBuf::from(&edit.file);
+            let text = match texts.remove(&file) {
+                Some(text) => text,
+                None => read(&file)?,
+            };
+            texts.insert(file, edit.apply(&text)?);
+        }
+        Ok(texts)
+    }
+
+    /// Hashes what the fate of the mutant depends on, besides the sources.
+    pub fn hash(&self, state: &mut impl Hasher) {
+        self.edits.iter().for_each(|edit| (&edit.file, &edit.find, &edit.replace).hash(state));
+        (&self.build, &self.runs, self.timeout, self.hangs, self.survives.is_some()).hash(state);
     }
 
     /// Fills in the defaults of the file, and reports missing fields.

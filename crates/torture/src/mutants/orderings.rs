@@ -1,7 +1,7 @@
 //! `mutants/orderings.toml` is complete: exactly one mutant weakens each ordering of the library that is not Relaxed.
 
 use super::mutant::{self, Mutant};
-use super::repository;
+use super::{MUTANTS, repository};
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -57,7 +57,7 @@ fn weakens(mutant: &Mutant, file: &Path, text: &str, at: &Range<usize>) -> bool 
 
 #[test]
 fn exactly_one_mutant_weakens_each_ordering() {
-    let mut mutants = mutant::read(&repository().join("crates/torture/mutants")).unwrap();
+    let mut mutants = mutant::read(&repository().join(MUTANTS)).unwrap();
     mutants.retain(|mutant| mutant.name.starts_with("orderings/"));
     let mut files = vec![];
     sources(&repository().join("src"), &mut files);

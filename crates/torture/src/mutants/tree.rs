@@ -1,8 +1,9 @@
 //! A copy of the repository to edit.
 
-use super::mutant::Edit;
-use std::collections::{BTreeMap, HashSet};
+use super::weave::Texts;
+use std::collections::BTreeSet;
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,23 +15,27 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Updates the copy at `root` with the files of `repository` that git tracks or does not ignore. Does not write files that
-    /// are unchanged, so that cargo does not build them again.
-    pub fn copy(repository: &Path, root: &Path) -> Result<Self, String> {
-        let files = files(repository)?;
+    /// Updates the copy at `root` with the files of `repository` that git tracks or does not ignore, and with `texts` in place of
+    /// some. Does not write files that are unchanged, so that cargo does not build them again.
+    pub fn copy(repository: &Path, root: &Path, texts: &Texts) -> Result<Self, String> {
+        let mut files = files(repository)?;
+        files.extend(texts.keys().cloned());
         fs::create_dir_all(root).map_err(|e| format!("{}: {e}", root.display()))?;
         let tree = Tree { root: root.to_owned() };
         tree.remove_others(root, &files).map_err(|e| format!("{}: {e}", root.display()))?;
         for file in &files {
             let (from, to) = (repository.join(file), root.join(file));
             let copy = || {
-                let text = fs::read(&from)?;
+                let text = texts.get(file).map_or_else(|| fs::read(&from), |text| Ok(text.clone().into()))?;
                 if fs::read(&to).is_ok_and(|old| old == text) {
                     return Ok(());
                 }
                 fs::create_dir_all(to.parent().expect("in the tree"))?;
                 fs::write(&to, text)?;
-                fs::set_permissions(&to, fs::metadata(&from)?.permissions())
+                match fs::metadata(&from) {
+                    Ok(metadata) => fs::set_permissions(&to, metadata.permissions()),
+                    Err(_) => Ok(()),
+                }
             };
             copy().map_err(|e: io::Error| format!("{}: {e}", from.display()))?;
         }
@@ -38,7 +43,7 @@ impl Tree {
     }
 
     /// Removes files of an earlier copy that are not in `files`, except everything named `target`.
-    fn remove_others(&self, folder: &Path, files: &HashSet<PathBuf>) -> io::Result<()> {
+    fn remove_others(&self, folder: &Path, files: &BTreeSet<PathBuf>) -> io::Result<()> {
         for entry in fs::read_dir(folder)? {
             let path = entry?.path();
             if path.file_name().is_some_and(|name| name == "target") {
@@ -53,43 +58,52 @@ impl Tree {
         Ok(())
     }
 
-    /// Applies the edits until the returned value is dropped.
-    pub fn edit(&self, edits: &[Edit]) -> Result<Edited, String> {
-        let (mut before, mut after) = (BTreeMap::new(), BTreeMap::new());
-        for edit in edits {
-            let path = self.root.join(&edit.file);
-            if !after.contains_key(&path) {
-                let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", edit.file))?;
-                before.insert(path.clone(), text.clone());
-                after.insert(path.clone(), text);
-            }
-            let text = edit.apply(&after[&path])?;
-            after.insert(path, text);
+    /// Replaces files until the returned value is dropped.
+    pub fn replace(&self, texts: &Texts) -> Result<Replaced, String> {
+        let mut replaced = Replaced(vec![]);
+        for (file, text) in texts {
+            let path = self.root.join(file);
+            let swap = || {
+                let before = fs::read(&path)?;
+                fs::write(&path, text)?;
+                Ok(before)
+            };
+            let before = swap().map_err(|e: io::Error| format!("{}: {e}", path.display()))?;
+            replaced.0.push((path, before));
         }
-        let edited = Edited { before };
-        for (path, text) in after {
-            fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display()))?;
-        }
-        Ok(edited)
+        Ok(replaced)
     }
 }
 
-/// Restores the edited files when dropped.
+/// Restores the replaced files when dropped.
 #[derive(Debug)]
-pub struct Edited {
-    before: BTreeMap<PathBuf, String>,
-}
+pub struct Replaced(Vec<(PathBuf, Vec<u8>)>);
 
-impl Drop for Edited {
+impl Drop for Replaced {
     fn drop(&mut self) {
-        for (path, text) in &self.before {
+        for (path, text) in &self.0 {
             fs::write(path, text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         }
     }
 }
 
+/// A number for the files of `repository`, without documents, the mutants and what runs them.
+pub fn fingerprint(repository: &Path) -> Result<u64, String> {
+    let mut hasher = DefaultHasher::new();
+    for file in files(repository)? {
+        let is_document = file.extension().is_some_and(|extension| extension == "md");
+        let is_ours =
+            ["crates/torture/mutants", "crates/torture/src/mutants", "crates/torture/src/mutants.rs"];
+        if !is_document && !is_ours.iter().any(|ours| file.starts_with(ours)) {
+            let text = fs::read(repository.join(&file)).map_err(|e| format!("{}: {e}", file.display()))?;
+            (file, text).hash(&mut hasher);
+        }
+    }
+    Ok(hasher.finish())
+}
+
 /// The files of `repository` that git tracks or does not ignore, and that exist.
-fn files(repository: &Path) -> Result<HashSet<PathBuf>, String> {
+fn files(repository: &Path) -> Result<BTreeSet<PathBuf>, String> {
     let mut git = Command::new("git");
     git.arg("-C").arg(repository).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
     let output = git.output().map_err(|e| format!("git ls-files: {e}"))?;
