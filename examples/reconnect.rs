@@ -20,7 +20,9 @@ fn main() -> Result<(), Box<dyn Error>> {
                 stdout().write_all(&line)?;
             }
             // Every message that this writer sent was received.
-            Err(RecvError::Closed | RecvError::PeerDied) => consumer.wait_for_peer(None)?,
+            Err(RecvError::Closed | RecvError::PeerAborted { .. } | RecvError::PeerDied) => {
+                consumer.wait_for_peer(None)?;
+            }
             Err(error) => return Err(error.into()),
         }
     }

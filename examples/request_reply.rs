@@ -20,8 +20,8 @@ fn serve() -> Result<(), Box<dyn Error>> {
         let (tag, [a, b]) = match requests.recv() {
             Ok(request) => (request.tag(), request.value::<[u64; 2]>()?),
             Err(RecvError::Closed) => break,
-            // The client died. The next call waits for its successor.
-            Err(RecvError::PeerDied) => continue,
+            // The client died or failed. The next call waits for its successor.
+            Err(RecvError::PeerAborted { .. } | RecvError::PeerDied) => continue,
             Err(error) => return Err(error.into()),
         };
         replies.send(Tagged(tag, Value(&a.wrapping_mul(b))))?;

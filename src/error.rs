@@ -9,11 +9,12 @@
 //! | `recv` | [`RecvError`] |
 //! | `recv_timeout`, `recv_deadline`, `wait_for_message` | [`RecvTimeoutError`] |
 //! | `wait_for_peer` | [`WaitError`] |
+//! | `check` | [`CheckError`] |
 //! | `copy_to` and `value` of a message | [`WrongSize`] |
-//! | `free`, `next` of a drain | [`Corruption`](crate::Corruption) |
+//! | `free`, `next` of a drain | [`Corruption`] |
 //! | create, open, claim a role, remove, inspect | [`SetupError`] |
 //! | parse an address | [`AddressError`](crate::AddressError) |
-//! | `close` | [`CloseError`] |
+//! | `close`, `abort` | [`CloseError`] |
 //!
 //! [`SetupError`] names the kind of problem. These types, which only this module has, hold its details:
 //!
@@ -46,6 +47,9 @@ pub use send::{SendError, SendTimeoutError, TrySendError};
 pub use setup::{Damage, Distrust, FileProblem, Mismatch, MissingFeature, SetupError, Shortage, Unsupported};
 pub(crate) use {send::Rejected, setup::failed};
 
+use crate::protocol::corruption::Corruption;
+use crate::protocol::liveness::{End, PANICKED, PeerDied};
+use crate::protocol::reader::RecvEnd;
 use std::fmt;
 use std::io;
 
@@ -108,6 +112,101 @@ impl From<Loss> for Lost {
             Loss::Removed => Lost::Removed,
             Loss::Replaced => Lost::Replaced,
             Loss::Role { .. } => Lost::Role,
+        }
+    }
+}
+
+/// What [`Producer::check`](crate::Producer::check) or [`Consumer::check`](crate::Consumer::check) found.
+///
+/// ```
+/// use shmpipe::{CheckError, TryRecvError};
+///
+/// let pipe = shmpipe::Options::new().create("memfd")?;
+/// let (producer, mut consumer) = (pipe.producer()?, pipe.consumer()?);
+/// assert_eq!(consumer.check(), Ok(()));
+/// producer.abort(7)?;
+/// assert_eq!(consumer.check(), Err(CheckError::PeerAborted { code: 7 }));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CheckError {
+    /// The peer closed. Every call returns this until a new peer attaches.
+    Closed,
+    /// The peer aborted. Returned once.
+    PeerAborted {
+        /// The code that the peer gave; [`PANICKED`] if it was dropped by a panic.
+        code: u32,
+    },
+    /// The peer died. Returned once.
+    PeerDied,
+    /// The pipe or the role is lost.
+    Lost(Lost),
+    /// The segment holds a value that no correct peer writes.
+    Corrupt(Corruption),
+}
+
+impl fmt::Display for CheckError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CheckError::Closed => f.write_str("the peer closed the pipe"),
+            CheckError::PeerAborted { code } => Aborted { who: "peer", code: *code }.fmt(f),
+            CheckError::PeerDied => f.write_str("the peer died and has no successor yet"),
+            CheckError::Lost(lost) => lost.fmt(f),
+            CheckError::Corrupt(corruption) => corruption.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for CheckError {}
+
+impl From<End> for CheckError {
+    fn from(end: End) -> Self {
+        match end {
+            End::Closed => CheckError::Closed,
+            End::Aborted { code } => CheckError::PeerAborted { code },
+        }
+    }
+}
+
+impl From<PeerDied> for CheckError {
+    fn from(PeerDied: PeerDied) -> Self {
+        CheckError::PeerDied
+    }
+}
+
+impl From<Lost> for CheckError {
+    fn from(lost: Lost) -> Self {
+        CheckError::Lost(lost)
+    }
+}
+
+impl From<Corruption> for CheckError {
+    fn from(corruption: Corruption) -> Self {
+        CheckError::Corrupt(corruption)
+    }
+}
+
+impl From<RecvEnd> for CheckError {
+    fn from(end: RecvEnd) -> Self {
+        match end {
+            RecvEnd::Ended(end) => end.into(),
+            RecvEnd::Corrupt(corruption) => corruption.into(),
+        }
+    }
+}
+
+/// The text for an abort.
+struct Aborted {
+    who: &'static str,
+    code: u32,
+}
+
+impl fmt::Display for Aborted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.code {
+            PANICKED => write!(f, "the {} panicked", self.who),
+            code => write!(f, "the {} aborted with code {code}", self.who),
         }
     }
 }

@@ -210,10 +210,11 @@ fn side(view: &View, role: Role, position: &AtomicU64) -> Side {
     let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
     let header: &Header = view.mapping.header();
     let counters = segment::counters(header, role);
-    let state = State::of(segment::side_state(header, role));
+    let words = segment::side_state(header, role);
+    let state = State::of(words);
     let is_free = view.roles.as_ref().and_then(|roles| roles.is_free(role).ok());
     Side {
-        peer: Peer::of(state, is_free),
+        peer: Peer::of(words, state, is_free),
         pid: (is_free == Some(false)).then(|| view.holder(role)).flatten(),
         epoch: state.epoch(),
         position: load(position),

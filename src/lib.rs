@@ -86,7 +86,7 @@ mod sys;
 /// The traits that [`Value`] and [`Record::value`] ask for are this crate's.
 pub use bytemuck;
 pub use protocol::corruption::Corruption;
-pub use protocol::liveness::{Peer, Role};
+pub use protocol::liveness::{PANICKED, Peer, Role};
 pub use protocol::wakeup::WakeMode;
 
 pub use {
@@ -101,8 +101,8 @@ pub use {
     endpoint::reservation::Reservation,
     endpoint::trust::{Trusted, Untrusted},
     error::{
-        CloseError, Lost, RecvError, RecvTimeoutError, SendError, SendTimeoutError, SetupError, TryRecvError,
-        TrySendError, WaitError, WrongSize,
+        CheckError, CloseError, Lost, RecvError, RecvTimeoutError, SendError, SendTimeoutError, SetupError,
+        TryRecvError, TrySendError, WaitError, WrongSize,
     },
     inspect::{Listed, Listing, Location, Side, Snapshot, inspect, list, list_unguarded, sysvipc},
     options::{Difference, Options, Wait},

@@ -160,10 +160,11 @@ impl Segment {
         }
     }
 
-    /// Whether a side has closed and released its role.
-    fn has_closed(&self, role: Role) -> bool {
+    /// Whether a side has closed or aborted, and released its role.
+    fn has_ended(&self, role: Role) -> bool {
         let side = side_state(self.mapping.header(), role);
-        State::of(side).phase() == Some(Phase::Closed) && self.roles.is_free(role).unwrap_or(false)
+        matches!(State::of(side).phase(), Some(Phase::Closed | Phase::Aborted))
+            && self.roles.is_free(role).unwrap_or(false)
     }
 }
 
@@ -173,7 +174,7 @@ impl Drop for Segment {
         let is_ours = self.mapping.is_ours();
         let removes = is_ours && self.identity.remove_on_close();
         if removes {
-            let is_over = || self.has_closed(Role::Producer) && self.has_closed(Role::Consumer);
+            let is_over = || self.has_ended(Role::Producer) && self.has_ended(Role::Consumer);
             self.roles.detach(Some(&is_over));
         }
         // SAFETY: `drop` has the only reference to the segment, runs once, and does not use the mapping afterwards.

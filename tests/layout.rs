@@ -3,7 +3,7 @@
 
 use shmpipe::error::{Damage, Mismatch};
 use shmpipe::os::unix::OptionsExt;
-use shmpipe::{Consumer, Options, Pipe, RecvError, SetupError, Tagged, TryRecvError, WakeMode};
+use shmpipe::{Consumer, Options, PANICKED, Pipe, RecvError, SetupError, Tagged, TryRecvError, WakeMode};
 use std::ffi::c_void;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
@@ -187,7 +187,7 @@ impl ByHand {
     fn claim(name: &Name, role: u16) -> Self {
         let segment = Segment::attach(name.segment()).enter(name.set());
         assert_eq!(segment.word(0).load(Ordering::Acquire), READY);
-        assert_eq!([8, 12, 92].map(|at| segment.half(at).load(Ordering::Relaxed)), [1, 0x0102_0304, 2]);
+        assert_eq!([8, 12, 92].map(|at| segment.half(at).load(Ordering::Relaxed)), [2, 0x0102_0304, 2]);
         let [header_size, capacity, features] =
             [16, 24, 32].map(|at| segment.word(at).load(Ordering::Relaxed));
         assert_eq!((header_size, features), (4096, 0));
@@ -204,8 +204,17 @@ impl ByHand {
     }
 
     fn close(self) {
+        self.end(2);
+    }
+
+    fn abort(self, code: u32) {
+        self.segment.word(self.own() + 32).store(code.into(), Ordering::Release);
+        self.end(3);
+    }
+
+    fn end(self, phase: u64) {
         let state = self.segment.word(self.own());
-        state.store(state.load(Ordering::Relaxed) / 4 * 4 + 2, Ordering::Release);
+        state.store(state.load(Ordering::Relaxed) / 4 * 4 + phase, Ordering::Release);
         self.wake_anyway();
         give_back(self.set, self.role);
     }
@@ -433,7 +442,7 @@ fn a_segment_matches_the_document_byte_by_byte() {
         4096 + 4096,
         &[
             (0, hex("73 68 6d 70 69 70 65 00")),                // ready
-            (8, hex("01 00 00 00  04 03 02 01")),               // layout version, byte order
+            (8, hex("02 00 00 00  04 03 02 01")),               // layout version, byte order
             (16, hex("00 10 00 00 00 00 00 00")),               // header size
             (24, hex("00 10 00 00 00 00 00 00")),               // capacity
             (56, hex("ef be fe ca ce fa ed fe")),               // schema
@@ -469,6 +478,12 @@ fn a_segment_matches_the_document_byte_by_byte() {
     consumer.close().unwrap();
     producer.close().unwrap();
     assert_eq!([640, 1024].map(|at| segment.word(at).load(Ordering::Acquire)), [6, 6], "closed");
+
+    pipe.producer().unwrap().abort(0x89ab_cdef).unwrap();
+    pipe.consumer().unwrap().abort(PANICKED).unwrap();
+    assert_eq!([640, 1024].map(|at| segment.word(at).load(Ordering::Acquire)), [11, 11], "epoch 2, aborted");
+    let codes = [640, 1024].map(|at| segment.word(at + 32).load(Ordering::Relaxed));
+    assert_eq!(codes, [0x89ab_cdef, 0xffff_ffff]);
 }
 
 /// The dump in the document, with its `*` written out.
@@ -639,6 +654,14 @@ fn a_producer_written_from_the_document_is_received() {
         assert_eq!(consumer.recv().unwrap().to_vec(), b"the last one");
         assert_eq!(consumer.recv().unwrap_err(), RecvError::Closed);
     }
+    let mut producer = ByHand::claim(&name, PRODUCER);
+    producer.send(&[(9, b"the last one")]);
+    producer.abort(7);
+    assert_eq!(consumer.recv().unwrap().to_vec(), b"the last one");
+    assert_eq!(consumer.recv().unwrap_err(), RecvError::PeerAborted { code: 7 });
+    // The epoch that was reported.
+    let segment = Segment::attach(name.segment()).enter(name.set());
+    assert_eq!(segment.word(1024 + 24).load(Ordering::Relaxed), 4);
 }
 
 fn receive_some(consumer: &mut Consumer, next: &mut u32, until: u32) {
@@ -716,7 +739,7 @@ fn a_pipe_created_from_the_document_is_opened() {
     let id = unsafe { libc::shmget(name.key(), 4096 + capacity as usize, flags) };
     let segment = Segment::attach(id);
     segment.word(0).store(MAKING, Ordering::Relaxed);
-    for (offset, value) in [(8, 1), (12, 0x0102_0304), (88, set as u32), (92, 2), (96, 0), (100, 22)] {
+    for (offset, value) in [(8, 2), (12, 0x0102_0304), (88, set as u32), (92, 2), (96, 0), (100, 22)] {
         segment.half(offset).store(value, Ordering::Relaxed);
     }
     for (offset, value) in [(16, 4096), (24, capacity), (48, 4711), (56, 42), (64, 1_000_000_000)] {

@@ -2,8 +2,9 @@
 
 use shmpipe::error::{Damage, Shortage, Unsupported};
 use shmpipe::{
-    CancelHandle, Consumer, Lost, Message, Pipe, Producer, Record, RecvTimeoutError, Reservation, Role,
-    SendTimeoutError, SetupError, Trusted, TryRecvError, TrySendError, WaitError, WrongSize,
+    CancelHandle, CheckError, Consumer, Lost, Message, PANICKED, Pipe, Producer, Record, RecvTimeoutError,
+    Reservation, Role, SendTimeoutError, SetupError, Trusted, TryRecvError, TrySendError, WaitError,
+    WrongSize,
 };
 use std::ops::Deref;
 
@@ -68,6 +69,7 @@ fn error_texts_are_lower_case_clauses() {
         SendTimeoutError::TimedOut,
         SendTimeoutError::Cancelled,
         SendTimeoutError::Closed,
+        SendTimeoutError::PeerAborted { code: 7 },
         SendTimeoutError::PeerDied,
         SendTimeoutError::Lost(Lost::Removed),
         SendTimeoutError::Lost(Lost::Replaced),
@@ -77,6 +79,8 @@ fn error_texts_are_lower_case_clauses() {
         RecvTimeoutError::TimedOut,
         RecvTimeoutError::Cancelled,
         RecvTimeoutError::Closed,
+        RecvTimeoutError::PeerAborted { code: 7 },
+        RecvTimeoutError::PeerAborted { code: PANICKED },
         RecvTimeoutError::PeerDied,
         RecvTimeoutError::Lost(Lost::Removed),
     ];
@@ -84,6 +88,9 @@ fn error_texts_are_lower_case_clauses() {
         TrySendError::Full.to_string(),
         TryRecvError::Empty.to_string(),
         WaitError::TimedOut.to_string(),
+        CheckError::Closed.to_string(),
+        CheckError::PeerAborted { code: 7 }.to_string(),
+        CheckError::PeerDied.to_string(),
         WrongSize { message: 11, expected: 10 }.to_string(),
     ];
     let address = || "ticks".parse().unwrap();

@@ -67,8 +67,8 @@ impl Place {
             Place::Identity(n) => n as usize % 64 * 8,
             Place::Tail => layout::TAIL,
             Place::Head => layout::HEAD,
-            Place::Producer(n) => layout::PRODUCER + n as usize % 4 * 8,
-            Place::Consumer(n) => layout::CONSUMER + n as usize % 4 * 8,
+            Place::Producer(n) => layout::PRODUCER + n as usize % 5 * 8,
+            Place::Consumer(n) => layout::CONSUMER + n as usize % 5 * 8,
             Place::Counters(n) => {
                 [layout::PRODUCED, layout::CONSUMED][n as usize / 4 % 2] + n as usize % 4 * 8
             }

@@ -47,7 +47,8 @@ impl<'a, P> Batch<'a, P> {
 
     /// Adds a message if there is space now.
     ///
-    /// Never blocks, so a batch can take what fits:
+    /// Never blocks, and like [`Producer::try_send`] leaves questions to the kernel to [`Producer::check`]. A batch can take what
+    /// fits:
     ///
     /// ```
     /// # let pipe = shmpipe::Options::new().capacity(4096).create("memfd")?;
@@ -60,8 +61,8 @@ impl<'a, P> Batch<'a, P> {
     /// ```
     ///
     /// # Errors
-    /// [`TrySendError::Full`] if there is no space now; [`TooLarge`](TrySendError::TooLarge), [`Closed`](TrySendError::Closed) or
-    /// [`Corrupt`](TrySendError::Corrupt) as from [`Producer::try_send`].
+    /// [`TrySendError::Full`] if there is no space now; [`TooLarge`](TrySendError::TooLarge), [`Closed`](TrySendError::Closed),
+    /// [`PeerAborted`](TrySendError::PeerAborted) or [`Corrupt`](TrySendError::Corrupt) as from [`Producer::try_send`].
     #[inline(always)]
     pub fn try_push(&mut self, message: impl Payload) -> Result<Position, TrySendError> {
         self.push_one(message.outgoing(), Now)

@@ -5,9 +5,10 @@ use crate::endpoint::wait::{Awaited, wait_for};
 use crate::error::{CloseError, Lost, SetupError, WaitError};
 use crate::pipe::Pipe;
 use crate::protocol::half::Half;
-use crate::protocol::liveness::{Peer, Role, State};
+use crate::protocol::liveness::{End, PANICKED, Peer, Role, State};
 use crate::protocol::sync::Futex;
-use crate::segment::RoleLockError;
+use crate::segment::{RoleLockError, side_state};
+use std::thread;
 use std::time::Instant;
 
 /// A claimed role: released when dropped, or by the kernel when we die.
@@ -16,12 +17,14 @@ pub(crate) struct Claim {
     pipe: Pipe,
     role: Role,
     held: bool,
+    /// Whether the thread that claimed it was panicking.
+    claimed_in_panic: bool,
 }
 
 impl Claim {
     pub(crate) fn take(pipe: &Pipe, role: Role) -> Result<Self, SetupError> {
         pipe.segment().claim(role)?;
-        Ok(Claim { pipe: pipe.clone(), role, held: true })
+        Ok(Claim { pipe: pipe.clone(), role, held: true, claimed_in_panic: thread::panicking() })
     }
 
     pub(crate) fn pipe(&self) -> &Pipe {
@@ -69,7 +72,8 @@ impl Claim {
 
     /// The state of the peer, by its state word and by the kernel.
     pub(crate) fn peer(&self, state: State) -> Peer {
-        Peer::of(state, self.pipe.segment().roles.is_free(self.role.peer()).ok())
+        let (segment, role) = (self.pipe.segment(), self.role.peer());
+        Peer::of(side_state(segment.mapping.header(), role), state, segment.roles.is_free(role).ok())
     }
 
     /// Blocks until a peer attaches. Also returns if one has attached and ended meanwhile, and its end is not reported yet.
@@ -83,16 +87,23 @@ impl Claim {
         wait_for(arrival, self.pipe.wait(), deadline, cancel)
     }
 
-    /// Closes, unless it is closed already or another process closes it.
-    pub(crate) fn end(&mut self, half: &mut impl Half) -> Result<(), CloseError> {
+    /// Ends an endpoint that is dropped. One that a panic drops aborts, unless it was claimed during that panic.
+    pub(crate) fn end_dropped(&mut self, half: &mut impl Half) {
+        let by_panic = thread::panicking() && !self.claimed_in_panic;
+        // It fails only if the pipe was removed, and the claim with it.
+        let _ = self.end(half, if by_panic { End::Aborted { code: PANICKED } } else { End::Closed });
+    }
+
+    /// Closes or aborts, unless it has ended already or another process ends it.
+    pub(crate) fn end(&mut self, half: &mut impl Half, end: End) -> Result<(), CloseError> {
         if !self.is_ours() {
             return Ok(());
         }
         if half.is_succeeded() {
-            // The successor closes.
+            // The successor ends it.
             return Err(self.forget());
         }
-        half.close();
+        half.end(end);
         self.release()
     }
 }

@@ -8,13 +8,16 @@ use crate::endpoint::message::Message;
 use crate::endpoint::stream_backoff::StreamBackoff;
 use crate::endpoint::trust::{Trusted, Untrusted};
 use crate::endpoint::wait::{Awaited, SPINS_PER_CLOCK_READ, wait_for};
-use crate::error::{CloseError, Lost, RecvError, RecvTimeoutError, SetupError, TryRecvError, WaitError};
+use crate::error::{
+    CheckError, CloseError, Lost, RecvError, RecvTimeoutError, SetupError, TryRecvError, WaitError,
+};
 use crate::pipe::Pipe;
 use crate::position::Position;
+use crate::protocol::corruption::Corruption;
 use crate::protocol::half::Half;
 use crate::protocol::layout::count_wait;
-use crate::protocol::liveness::{Peer, Role};
-use crate::protocol::reader::{Located, Reader};
+use crate::protocol::liveness::{End, Peer, PeerDied, Role};
+use crate::protocol::reader::{Located, Reader, RecvEnd};
 use crate::protocol::sync::{Futex, spin_loop};
 use std::cell::Cell;
 use std::fmt;
@@ -40,12 +43,12 @@ use std::time::{Duration, Instant};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use shmpipe::{Pipe, RecvError};
 ///
-/// // Receives from one producer after the other, whether they close or die.
+/// // Receives from one producer after the other, however they end.
 /// let mut consumer = Pipe::open_or_create("ticks")?.consumer()?;
 /// loop {
 ///     match consumer.recv().map(|message| message.to_vec()) {
 ///         Ok(message) => process(&message),
-///         Err(RecvError::Closed | RecvError::PeerDied) => consumer.wait_for_peer(None)?,
+///         Err(RecvError::Closed | RecvError::PeerAborted { .. } | RecvError::PeerDied) => consumer.wait_for_peer(None)?,
 ///         Err(error) => return Err(error.into()),
 ///     }
 /// }
@@ -58,9 +61,11 @@ use std::time::{Duration, Instant};
 /// | never attached, or its end was reported to an earlier consumer | blocks |
 /// | is alive and does not send | blocks |
 /// | closed | [`Closed`](RecvError::Closed), every time, until a new producer attaches |
+/// | aborted, or was dropped by a panic | [`PeerAborted`](RecvError::PeerAborted) once, at once; the next call waits for a successor |
 /// | died | [`PeerDied`](RecvError::PeerDied) once, within 200 ms; the next call waits for a successor |
 ///
-/// Every message sent before the end is received first.
+/// Every message sent before the end is received first. A `try_` call reports the same, except a death, which
+/// [`check`](Self::check) reports.
 ///
 /// # Progress
 /// A receive that need not wait is wait-free: a bounded number of steps, whatever the producer does. It makes a system call only to
@@ -151,15 +156,27 @@ struct Next<'a> {
     claim: &'a Claim,
 }
 
+impl Next<'_> {
+    fn poll<E: From<Corruption> + From<RecvEnd>>(&mut self) -> Result<Option<Located>, E> {
+        match self.reader.peek()? {
+            Some(located) => Ok(Some(located)),
+            None => Ok(self.reader.peek_end()?),
+        }
+    }
+
+    fn check<E: From<Lost> + From<PeerDied> + From<RecvEnd>>(&mut self) -> Result<Option<Located>, E> {
+        self.claim.check(self.reader.is_succeeded())?;
+        let is_gone = || self.claim.peer_is_gone().map_err(E::from);
+        Ok(self.reader.check_for_death(is_gone)??)
+    }
+}
+
 impl Awaited for Next<'_> {
     type Output = Located;
     type Error = RecvTimeoutError;
 
     fn poll(&mut self) -> Result<Option<Located>, RecvTimeoutError> {
-        match self.reader.peek()? {
-            Some(located) => Ok(Some(located)),
-            None => Ok(self.reader.peek_end()?),
-        }
+        Next::poll(self)
     }
 
     fn prepare_sleep(&mut self) -> Option<u32> {
@@ -171,16 +188,13 @@ impl Awaited for Next<'_> {
     }
 
     fn check(&mut self) -> Result<Option<Located>, RecvTimeoutError> {
-        self.claim.check(self.reader.is_succeeded())?;
-        let is_gone = || self.claim.peer_is_gone().map_err(Lost::into);
-        Ok(self.reader.check_for_death::<RecvTimeoutError>(is_gone)??)
+        Next::check(self)
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // It fails only if the pipe was removed, and the claim with it.
-        let _ = self.claim.end(&mut self.reader);
+        self.claim.end_dropped(&mut self.reader);
     }
 }
 
@@ -230,7 +244,7 @@ impl Consumer {
 impl<P> Consumer<P> {
     /// Receives the next message if there is one now.
     ///
-    /// Never blocks. Does not notice that the producer died.
+    /// Never blocks. Does not notice that the producer died, nor that the pipe was removed; [`check`](Self::check) does.
     ///
     /// ```
     /// use shmpipe::TryRecvError;
@@ -245,7 +259,8 @@ impl<P> Consumer<P> {
     ///
     /// # Errors
     /// * [`TryRecvError::Empty`] if there is no message now.
-    /// * [`TryRecvError::Closed`] if the producer closed, and every message was received.
+    /// * [`TryRecvError::Closed`] if the producer closed, and [`TryRecvError::PeerAborted`] if it aborted, after every message was
+    ///   received.
     /// * [`TryRecvError::Corrupt`] if the producer broke the protocol.
     #[inline]
     pub fn try_recv(&mut self) -> Result<Message<'_, P>, TryRecvError> {
@@ -266,7 +281,8 @@ impl<P> Consumer<P> {
     /// ```
     ///
     /// # Errors
-    /// * [`RecvError::Closed`] if the producer closed, and [`RecvError::PeerDied`] if it died, after every message was received.
+    /// * [`RecvError::Closed`] if the producer closed, [`RecvError::PeerAborted`] if it aborted, and [`RecvError::PeerDied`] if it
+    ///   died, after every message was received.
     /// * [`RecvError::Cancelled`] or [`Lost`](RecvError::Lost) only if the pipe is empty.
     /// * [`RecvError::Corrupt`] if the producer broke the protocol.
     #[inline]
@@ -342,8 +358,8 @@ impl<P> Consumer<P> {
 
     /// Receives the messages that are there now, up to `limit`, and releases them together.
     ///
-    /// The producer is notified once for all of them. Never blocks, and does not report that the producer closed or died: an
-    /// empty drain says only that there is nothing now.
+    /// The producer is notified once for all of them. Never blocks, and does not report that the producer closed, aborted or died:
+    /// an empty drain says only that there is nothing now, and [`check`](Self::check) says why.
     ///
     /// ```
     /// # let pipe = shmpipe::Options::new().create("memfd")?;
@@ -430,6 +446,41 @@ impl<P> Consumer<P> {
         claim.wait_for_peer(reader, deadline, cancel)
     }
 
+    /// Checks, if there is no message, that this side still has the pipe and its role, and that the producer has not ended.
+    ///
+    /// For a program that only uses calls that do not block: a `try_` call asks the kernel nothing, so it does not notice that the
+    /// producer was killed, nor that the pipe was removed. A blocked call checks the same every 100 ms. Never blocks. Costs two to
+    /// four system calls, and none while there is a message, which is received first: call it now and then, such as every 100 ms
+    /// or after a few thousand [`Empty`](TryRecvError::Empty).
+    ///
+    /// ```
+    /// use shmpipe::{CheckError, Lost, Options, TryRecvError, unlink_force};
+    ///
+    /// let pipe = Options::new().create("sysv:private")?;
+    /// let mut consumer = pipe.consumer()?;
+    /// unlink_force(pipe.address())?;
+    /// // No producer can open the pipe any more, which this does not say.
+    /// assert!(matches!(consumer.try_recv(), Err(TryRecvError::Empty)));
+    /// assert_eq!(consumer.check(), Err(CheckError::Lost(Lost::Removed)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// None while there is a message. Then
+    /// * [`CheckError::Closed`] or [`PeerAborted`](CheckError::PeerAborted) if the producer closed or aborted, as from
+    ///   [`try_recv`](Self::try_recv).
+    /// * [`CheckError::PeerDied`] if the producer died. Returned once, by this or by a call that blocks.
+    /// * [`CheckError::Lost`] if the pipe or the role is lost.
+    /// * [`CheckError::Corrupt`] if the producer broke the protocol.
+    pub fn check(&mut self) -> Result<(), CheckError> {
+        let Inner { reader, claim, .. } = &mut self.inner;
+        let mut next = Next { reader, claim };
+        if next.poll::<CheckError>()?.is_none() {
+            next.check::<CheckError>()?;
+        }
+        Ok(())
+    }
+
     /// Returns the pipe that the role was claimed through.
     #[must_use]
     pub fn pipe(&self) -> &Pipe {
@@ -455,6 +506,29 @@ impl<P> Consumer<P> {
     /// [`CloseError::Lost`] if the pipe or the role was lost before, [`CloseError::Os`] if the system call that gives the role
     /// back failed. The consumer is closed nevertheless.
     pub fn close(mut self) -> Result<(), CloseError> {
-        self.inner.claim.end(&mut self.inner.reader)
+        self.inner.claim.end(&mut self.inner.reader, End::Closed)
+    }
+
+    /// Ends this side with an error: it will not do what it had to do with the messages.
+    ///
+    /// The producer gets [`PeerAborted`](crate::SendError::PeerAborted) once, with `code`, whose meaning the application defines.
+    /// Messages that were not received stay in the pipe, for the next consumer. A consumer that a panic drops aborts with
+    /// [`PANICKED`](crate::PANICKED).
+    ///
+    /// ```
+    /// use shmpipe::SendError;
+    ///
+    /// # let pipe = shmpipe::Options::new().create("memfd")?;
+    /// # let (mut producer, mut consumer) = (pipe.producer()?, pipe.consumer()?);
+    /// const DISK_FULL: u32 = 5;
+    /// consumer.abort(DISK_FULL)?;
+    /// assert_eq!(producer.send(b"too late"), Err(SendError::PeerAborted { code: DISK_FULL }));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As from [`close`](Self::close). The consumer is gone nevertheless.
+    pub fn abort(mut self, code: u32) -> Result<(), CloseError> {
+        self.inner.claim.end(&mut self.inner.reader, End::Aborted { code })
     }
 }

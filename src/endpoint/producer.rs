@@ -11,7 +11,7 @@ use crate::endpoint::stream_backoff::StreamBackoff;
 use crate::endpoint::trust::{Trusted, Untrusted};
 use crate::endpoint::wait::{Awaited, wait_for};
 use crate::error::{
-    CloseError, Lost, Rejected, SendError, SendTimeoutError, SetupError, TrySendError, WaitError,
+    CheckError, CloseError, Lost, Rejected, SendError, SendTimeoutError, SetupError, TrySendError, WaitError,
 };
 use crate::pipe::Pipe;
 use crate::position::Position;
@@ -20,7 +20,7 @@ use crate::protocol::corruption::Corruption;
 use crate::protocol::front::Slot;
 use crate::protocol::half::Half;
 use crate::protocol::layout::{MIN_CAPACITY, count_wait};
-use crate::protocol::liveness::{Peer, Role};
+use crate::protocol::liveness::{End, Peer, Role};
 use crate::protocol::processor::Processor;
 use crate::protocol::record;
 use crate::protocol::sync::Futex;
@@ -55,6 +55,7 @@ use std::time::{Duration, Instant};
 /// | never attached, or died and that was reported, or closed before this producer attached | blocks while the pipe is full |
 /// | is alive and does not receive | blocks while the pipe is full |
 /// | closed while this producer was attached | [`Closed`](SendError::Closed) at once, even if there is space, and at every later call until a new consumer attaches |
+/// | aborted, or was dropped by a panic | [`PeerAborted`](SendError::PeerAborted) once, at once, even if there is space; then as if it had died |
 /// | died | in a full pipe [`PeerDied`](SendError::PeerDied) once, within 200 ms; the next call waits for a successor |
 ///
 /// # Progress
@@ -119,7 +120,7 @@ impl Inner {
         match self.writer.slot(at, length) {
             Ok(slot) => Ok(slot),
             Err(ReserveError::Full) => deadline.for_space(|until| self.wait_for_space(at, length, until)),
-            Err(ReserveError::Closed) => Err(Rejected::Closed.into()),
+            Err(ReserveError::Ended(end)) => Err(Rejected::Ended(end).into()),
             Err(ReserveError::Corrupt(corruption)) => Err(Rejected::Corrupt(corruption).into()),
         }
     }
@@ -155,8 +156,7 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // It fails only if the pipe was removed, and the claim with it.
-        let _ = self.claim.end(&mut self.writer);
+        self.claim.end_dropped(&mut self.writer);
     }
 }
 
@@ -211,7 +211,7 @@ impl Producer {
 impl<P> Producer<P> {
     /// Sends a message if there is space now.
     ///
-    /// Never blocks. Does not notice that the consumer died.
+    /// Never blocks. Does not notice that the consumer died, nor that the pipe was removed; [`check`](Self::check) does.
     ///
     /// ```
     /// use shmpipe::TrySendError;
@@ -226,7 +226,8 @@ impl<P> Producer<P> {
     /// # Errors
     /// * [`TrySendError::Full`] if there is no space now.
     /// * [`TrySendError::TooLarge`] if the message is longer than [`max_len`](Self::max_len).
-    /// * [`TrySendError::Closed`] if the consumer closed while this producer was attached.
+    /// * [`TrySendError::Closed`] if the consumer closed while this producer was attached, [`TrySendError::PeerAborted`] if it
+    ///   aborted.
     /// * [`TrySendError::Corrupt`] if the consumer broke the protocol.
     #[inline(always)]
     pub fn try_send(&mut self, message: impl Payload) -> Result<Position, TrySendError> {
@@ -248,7 +249,7 @@ impl<P> Producer<P> {
     ///
     /// # Errors
     /// * [`SendError::TooLarge`] if the message is longer than [`max_len`](Self::max_len).
-    /// * [`SendError::Closed`] if the consumer closed while this producer was attached.
+    /// * [`SendError::Closed`] if the consumer closed while this producer was attached, [`SendError::PeerAborted`] if it aborted.
     /// * [`SendError::PeerDied`], [`Cancelled`](SendError::Cancelled) or [`Lost`](SendError::Lost) only if the pipe is full.
     /// * [`SendError::Corrupt`] if the consumer broke the protocol.
     #[inline(always)]
@@ -377,7 +378,8 @@ impl<P> Producer<P> {
 
     /// Reserves space for a message of up to `length` bytes, if there is space now.
     ///
-    /// Never blocks. [`reserve`](Self::reserve) has an example.
+    /// Never blocks, and like [`try_send`](Self::try_send) leaves questions to the kernel to [`check`](Self::check).
+    /// [`reserve`](Self::reserve) has an example.
     ///
     /// # Errors
     /// [`TrySendError`], as from [`try_send`](Self::try_send).
@@ -567,6 +569,42 @@ impl<P> Producer<P> {
         claim.wait_for_peer(writer, deadline, cancel)
     }
 
+    /// Checks that this side still has the pipe and its role, and that the consumer has not ended.
+    ///
+    /// For a program that only uses calls that do not block: a `try_` call asks the kernel nothing, so it does not notice that the
+    /// consumer was killed, nor that the pipe was removed. A blocked call checks the same every 100 ms. Never blocks. Costs two to
+    /// four system calls: call it now and then, such as every 100 ms or after a few thousand [`Full`](TrySendError::Full).
+    ///
+    /// ```
+    /// use shmpipe::{CheckError, Lost, Options, unlink_force};
+    ///
+    /// let pipe = Options::new().create("sysv:private")?;
+    /// let mut producer = pipe.producer()?;
+    /// unlink_force(pipe.address())?;
+    /// // There is space, so this goes to a pipe that no consumer can open any more.
+    /// producer.try_send(b"a tick")?;
+    /// assert_eq!(producer.check(), Err(CheckError::Lost(Lost::Removed)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// * [`CheckError::Closed`] or [`PeerAborted`](CheckError::PeerAborted) if the consumer closed or aborted, as from
+    ///   [`try_send`](Self::try_send).
+    /// * [`CheckError::PeerDied`] if the consumer died, whether the pipe is full or not. Returned once, by this or by a call that
+    ///   blocks.
+    /// * [`CheckError::Lost`] if the pipe or the role is lost.
+    /// * [`CheckError::Corrupt`] if the consumer broke the protocol.
+    pub fn check(&mut self) -> Result<(), CheckError> {
+        let Inner { writer, claim, .. } = &mut self.inner;
+        match writer.peek_end() {
+            Ok(()) | Err(ReserveError::Full) => {}
+            Err(ReserveError::Ended(end)) => return Err(end.into()),
+            Err(ReserveError::Corrupt(corruption)) => return Err(corruption.into()),
+        }
+        claim.check(writer.is_succeeded())?;
+        writer.check_for_any_death(|| claim.peer_is_gone().map_err(Lost::into))
+    }
+
     /// Returns the pipe that the role was claimed through.
     #[must_use]
     pub fn pipe(&self) -> &Pipe {
@@ -594,7 +632,32 @@ impl<P> Producer<P> {
     /// [`CloseError::Lost`] if the pipe or the role was lost before, [`CloseError::Os`] if the system call that gives the role
     /// back failed. The producer is closed nevertheless.
     pub fn close(mut self) -> Result<(), CloseError> {
-        self.inner.claim.end(&mut self.inner.writer)
+        self.inner.claim.end(&mut self.inner.writer, End::Closed)
+    }
+
+    /// Ends this side with an error: what it sent is not all that it had to send.
+    ///
+    /// The consumer receives the rest, then [`PeerAborted`](crate::RecvError::PeerAborted) with `code`, whose meaning the
+    /// application defines. Does not wait for the consumer. A producer that a panic drops aborts with
+    /// [`PANICKED`](crate::PANICKED).
+    ///
+    /// ```
+    /// use shmpipe::RecvError;
+    ///
+    /// # let pipe = shmpipe::Options::new().create("memfd")?;
+    /// # let (mut producer, mut consumer) = (pipe.producer()?, pipe.consumer()?);
+    /// const FEED_LOST: u32 = 3;
+    /// producer.send(b"the last one before the feed broke")?;
+    /// producer.abort(FEED_LOST)?;
+    /// assert!(consumer.recv().is_ok());
+    /// assert!(matches!(consumer.recv(), Err(RecvError::PeerAborted { code: FEED_LOST })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As from [`close`](Self::close). The producer is gone nevertheless.
+    pub fn abort(mut self, code: u32) -> Result<(), CloseError> {
+        self.inner.claim.end(&mut self.inner.writer, End::Aborted { code })
     }
 }
 
@@ -633,7 +696,7 @@ fn unless_full(slot: Result<Slot, ReserveError>) -> Result<Option<Slot>, SendTim
     match slot {
         Ok(slot) => Ok(Some(slot)),
         Err(ReserveError::Full) => Ok(None),
-        Err(ReserveError::Closed) => Err(SendTimeoutError::Closed),
+        Err(ReserveError::Ended(end)) => Err(Rejected::Ended(end).into()),
         Err(ReserveError::Corrupt(corruption)) => Err(SendTimeoutError::Corrupt(corruption)),
     }
 }

@@ -1,8 +1,8 @@
 //! Why no message was received.
 
-use super::{Lost, WaitError};
+use super::{Aborted, Lost, WaitError};
 use crate::protocol::corruption::Corruption;
-use crate::protocol::liveness::PeerDied;
+use crate::protocol::liveness::{End, PeerDied};
 use crate::protocol::reader::RecvEnd;
 use std::fmt;
 
@@ -28,6 +28,11 @@ pub enum TryRecvError {
     Empty,
     /// The producer closed, and every message was received. Every call returns this until a new producer attaches.
     Closed,
+    /// The producer aborted, and every message was received. Returned once.
+    PeerAborted {
+        /// The code that the producer gave; [`PANICKED`](crate::PANICKED) if it was dropped by a panic.
+        code: u32,
+    },
     /// The segment holds a value that no correct producer writes.
     Corrupt(Corruption),
 }
@@ -55,6 +60,11 @@ pub enum TryRecvError {
 pub enum RecvError {
     /// The producer closed, and every message was received. Every call returns this until a new producer attaches.
     Closed,
+    /// The producer aborted, and every message was received. Returned once; the next call waits for its successor.
+    PeerAborted {
+        /// The code that the producer gave; [`PANICKED`](crate::PANICKED) if it was dropped by a panic.
+        code: u32,
+    },
     /// The producer died, and every message was received. Returned once; the next call waits for its successor.
     PeerDied,
     /// A [`CancelHandle`](crate::CancelHandle) cancelled the wait.
@@ -84,6 +94,11 @@ pub enum RecvTimeoutError {
     TimedOut,
     /// The producer closed, and every message was received. Every call returns this until a new producer attaches.
     Closed,
+    /// The producer aborted, and every message was received. Returned once; the next call waits for its successor.
+    PeerAborted {
+        /// The code that the producer gave; [`PANICKED`](crate::PANICKED) if it was dropped by a panic.
+        code: u32,
+    },
     /// The producer died, and every message was received. Returned once; the next call waits for its successor.
     PeerDied,
     /// A [`CancelHandle`](crate::CancelHandle) cancelled the wait.
@@ -96,11 +111,17 @@ pub enum RecvTimeoutError {
 
 const CLOSED: &str = "the producer closed the pipe and every message was received";
 
+fn aborted(f: &mut fmt::Formatter<'_>, code: u32) -> fmt::Result {
+    let aborted = Aborted { who: "producer", code };
+    write!(f, "{aborted} and every message was received; receive again to wait for its successor")
+}
+
 impl fmt::Display for TryRecvError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             TryRecvError::Empty => f.write_str("the pipe is empty; retry after the producer sends"),
             TryRecvError::Closed => f.write_str(CLOSED),
+            TryRecvError::PeerAborted { code } => aborted(f, *code),
             TryRecvError::Corrupt(corruption) => corruption.fmt(f),
         }
     }
@@ -110,6 +131,7 @@ impl fmt::Display for RecvError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             RecvError::Closed => f.write_str(CLOSED),
+            RecvError::PeerAborted { code } => aborted(f, *code),
             RecvError::PeerDied => f.write_str(
                 "the producer died and every message was received; receive again to wait for its successor",
             ),
@@ -147,6 +169,7 @@ impl RecvTimeoutError {
         Some(match self {
             RecvTimeoutError::TimedOut => return None,
             RecvTimeoutError::Closed => RecvError::Closed,
+            RecvTimeoutError::PeerAborted { code } => RecvError::PeerAborted { code },
             RecvTimeoutError::PeerDied => RecvError::PeerDied,
             RecvTimeoutError::Cancelled => RecvError::Cancelled,
             RecvTimeoutError::Lost(lost) => RecvError::Lost(lost),
@@ -159,6 +182,7 @@ impl From<RecvError> for RecvTimeoutError {
     fn from(error: RecvError) -> Self {
         match error {
             RecvError::Closed => RecvTimeoutError::Closed,
+            RecvError::PeerAborted { code } => RecvTimeoutError::PeerAborted { code },
             RecvError::PeerDied => RecvTimeoutError::PeerDied,
             RecvError::Cancelled => RecvTimeoutError::Cancelled,
             RecvError::Lost(lost) => RecvTimeoutError::Lost(lost),
@@ -184,7 +208,8 @@ macro_rules! from_end {
         impl From<RecvEnd> for $error {
             fn from(end: RecvEnd) -> Self {
                 match end {
-                    RecvEnd::Closed => $error::Closed,
+                    RecvEnd::Ended(End::Closed) => $error::Closed,
+                    RecvEnd::Ended(End::Aborted { code }) => $error::PeerAborted { code },
                     RecvEnd::Corrupt(corruption) => $error::Corrupt(corruption),
                 }
             }

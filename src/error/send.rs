@@ -1,8 +1,8 @@
 //! Why a message was not sent.
 
-use super::{Lost, WaitError};
+use super::{Aborted, Lost, WaitError};
 use crate::protocol::corruption::Corruption;
-use crate::protocol::liveness::PeerDied;
+use crate::protocol::liveness::{End, PeerDied};
 use std::fmt;
 
 /// Why a message was not sent at once.
@@ -34,6 +34,11 @@ pub enum TrySendError {
     },
     /// The consumer closed while this producer was attached.
     Closed,
+    /// The consumer aborted. Returned once.
+    PeerAborted {
+        /// The code that the consumer gave; [`PANICKED`](crate::PANICKED) if it was dropped by a panic.
+        code: u32,
+    },
     /// The segment holds a value that no correct consumer writes.
     Corrupt(Corruption),
 }
@@ -68,6 +73,11 @@ pub enum SendError {
     },
     /// The consumer closed while this producer was attached.
     Closed,
+    /// The consumer aborted. Returned once; the next call waits for its successor if the pipe is full.
+    PeerAborted {
+        /// The code that the consumer gave; [`PANICKED`](crate::PANICKED) if it was dropped by a panic.
+        code: u32,
+    },
     /// The consumer died, and the pipe is full. Returned once; the next call waits for its successor.
     PeerDied,
     /// A [`CancelHandle`](crate::CancelHandle) cancelled the wait for space.
@@ -107,6 +117,11 @@ pub enum SendTimeoutError {
     },
     /// The consumer closed while this producer was attached.
     Closed,
+    /// The consumer aborted. Returned once; the next call waits for its successor if the pipe is full.
+    PeerAborted {
+        /// The code that the consumer gave; [`PANICKED`](crate::PANICKED) if it was dropped by a panic.
+        code: u32,
+    },
     /// The consumer died, and the pipe is full. Returned once; the next call waits for its successor.
     PeerDied,
     /// A [`CancelHandle`](crate::CancelHandle) cancelled the wait for space.
@@ -121,7 +136,7 @@ pub enum SendTimeoutError {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Rejected {
     TooLarge { length: usize, max: usize },
-    Closed,
+    Ended(End),
     Corrupt(Corruption),
 }
 
@@ -132,7 +147,14 @@ impl fmt::Display for Rejected {
                 f,
                 "{length} bytes do not fit, at most {max} do; send less at a time, or create a pipe of larger capacity"
             ),
-            Rejected::Closed => f.write_str("the consumer closed the pipe"),
+            Rejected::Ended(End::Closed) => f.write_str("the consumer closed the pipe"),
+            Rejected::Ended(End::Aborted { code }) => {
+                write!(
+                    f,
+                    "{}; send again to wait for its successor",
+                    Aborted { who: "consumer", code: *code }
+                )
+            }
             Rejected::Corrupt(corruption) => corruption.fmt(f),
         }
     }
@@ -143,7 +165,8 @@ impl fmt::Display for TrySendError {
         match *self {
             TrySendError::Full => f.write_str("the pipe is full; retry after the consumer releases messages"),
             TrySendError::TooLarge { length, max } => Rejected::TooLarge { length, max }.fmt(f),
-            TrySendError::Closed => Rejected::Closed.fmt(f),
+            TrySendError::Closed => Rejected::Ended(End::Closed).fmt(f),
+            TrySendError::PeerAborted { code } => Rejected::Ended(End::Aborted { code }).fmt(f),
             TrySendError::Corrupt(corruption) => corruption.fmt(f),
         }
     }
@@ -153,7 +176,8 @@ impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             SendError::TooLarge { length, max } => Rejected::TooLarge { length, max }.fmt(f),
-            SendError::Closed => Rejected::Closed.fmt(f),
+            SendError::Closed => Rejected::Ended(End::Closed).fmt(f),
+            SendError::PeerAborted { code } => Rejected::Ended(End::Aborted { code }).fmt(f),
             SendError::PeerDied => f.write_str("the consumer died; send again to wait for its successor"),
             SendError::Cancelled => f.write_str("the wait for space was cancelled"),
             SendError::Lost(lost) => lost.fmt(f),
@@ -190,6 +214,7 @@ impl SendTimeoutError {
             SendTimeoutError::TimedOut => return None,
             SendTimeoutError::TooLarge { length, max } => SendError::TooLarge { length, max },
             SendTimeoutError::Closed => SendError::Closed,
+            SendTimeoutError::PeerAborted { code } => SendError::PeerAborted { code },
             SendTimeoutError::PeerDied => SendError::PeerDied,
             SendTimeoutError::Cancelled => SendError::Cancelled,
             SendTimeoutError::Lost(lost) => SendError::Lost(lost),
@@ -203,6 +228,7 @@ impl From<SendError> for SendTimeoutError {
         match error {
             SendError::TooLarge { length, max } => SendTimeoutError::TooLarge { length, max },
             SendError::Closed => SendTimeoutError::Closed,
+            SendError::PeerAborted { code } => SendTimeoutError::PeerAborted { code },
             SendError::PeerDied => SendTimeoutError::PeerDied,
             SendError::Cancelled => SendTimeoutError::Cancelled,
             SendError::Lost(lost) => SendTimeoutError::Lost(lost),
@@ -217,7 +243,8 @@ macro_rules! from_rejected {
             fn from(rejected: Rejected) -> Self {
                 match rejected {
                     Rejected::TooLarge { length, max } => $error::TooLarge { length, max },
-                    Rejected::Closed => $error::Closed,
+                    Rejected::Ended(End::Closed) => $error::Closed,
+                    Rejected::Ended(End::Aborted { code }) => $error::PeerAborted { code },
                     Rejected::Corrupt(corruption) => $error::Corrupt(corruption),
                 }
             }

@@ -1,6 +1,6 @@
 //! What the two halves of the ring have in common: a peer that attaches and detaches, sleeping, and closing.
 
-use crate::protocol::liveness::State;
+use crate::protocol::liveness::{End, State};
 use crate::protocol::sync::Futex;
 
 /// One side of a pipe: [`Writer`](crate::protocol::writer::Writer) or [`Reader`](crate::protocol::reader::Reader).
@@ -17,10 +17,10 @@ pub(crate) trait Half {
     /// The event count that we sleep on.
     fn event_count(&self) -> &Futex;
 
-    /// Prepares a sleep while the peer's state is `seen`, which ends when the peer attaches or closes. See
+    /// Prepares a sleep while the peer's state is `seen`, which ends when the peer attaches, closes or aborts. See
     /// [`wakeup::prepare`](crate::protocol::wakeup::prepare).
     fn prepare_sleep_for_peer(&self, seen: State) -> Option<u32>;
 
-    /// Closes our side. The role remains claimed.
-    fn close(&mut self);
+    /// Closes or aborts our side. The role remains claimed.
+    fn end(&mut self, end: End);
 }

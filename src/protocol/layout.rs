@@ -3,7 +3,7 @@
 use crate::protocol::sync::{AtomicU32, AtomicU64, Futex, IS_MODEL, Ordering};
 
 /// Version of the layout and of the meaning of its words.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// Bytes from the start of the segment to the ring.
 pub(crate) const HEADER: u64 = 4096;
@@ -36,6 +36,8 @@ pub(crate) struct SideState {
     pub(crate) wake_threshold: AtomicU64,
     /// The epoch of the latest peer whose end this side has reported to its caller.
     pub(crate) reported: AtomicU64,
+    /// The code of this side's latest abort, in the low half. It belongs to the epoch of a state that says aborted.
+    pub(crate) abort_code: AtomicU64,
 }
 
 /// What a side has done so far, for observers. The other side never loads these words.
@@ -123,6 +125,7 @@ const _: () = if !IS_MODEL {
     assert!(offset_of!(SideState, waiter_epoch) == 12);
     assert!(offset_of!(SideState, wake_threshold) == 16);
     assert!(offset_of!(SideState, reported) == 24);
+    assert!(offset_of!(SideState, abort_code) == 32);
 
     assert!(offset_of!(Counters, messages) == 0);
     assert!(offset_of!(Counters, bytes) == 8);

@@ -1,8 +1,8 @@
-//! How one side detects that the other attaches, closes or dies.
+//! How one side detects that the other attaches, closes, aborts or dies.
 //!
 //! A side's state word holds its epoch and its phase. The epoch advances with every claim of the role, which distinguishes a
-//! successor from its predecessor. The phase is never (epoch 0), open or closed. A death leaves the phase open. Only the kernel
-//! knows whether a process still holds the role: see [`PeerMonitor::died`].
+//! successor from its predecessor. The phase is never (epoch 0), open, closed or aborted. A death leaves the phase open. Only the
+//! kernel knows whether a process still holds the role: see [`PeerMonitor::died`].
 
 use crate::protocol::corruption::Corruption;
 use crate::protocol::layout::SideState;
@@ -65,6 +65,11 @@ pub enum Peer {
     Open,
     /// It closed.
     Closed,
+    /// It aborted, and no successor has attached.
+    Aborted {
+        /// The code that it gave.
+        code: u32,
+    },
     /// It died without closing, and no successor has attached.
     Died,
     /// Unknown, because the pipe was removed.
@@ -72,11 +77,33 @@ pub enum Peer {
 }
 
 impl Peer {
-    /// Combines a side's state word with the kernel's answer about its role, `None` if the kernel gave no answer.
-    pub(crate) fn of(state: State, role_is_free: Option<bool>) -> Self {
+    /// Returns the code of a peer that aborted.
+    ///
+    /// ```
+    /// let pipe = shmpipe::Options::new().create("memfd")?;
+    /// let consumer = pipe.consumer()?;
+    /// pipe.producer()?.abort(7)?;
+    /// assert_eq!(consumer.peer().abort_code(), Some(7));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn abort_code(self) -> Option<u32> {
+        match self {
+            Peer::Aborted { code } => Some(code),
+            _ => None,
+        }
+    }
+
+    /// Combines the state of a side, as loaded from its words, with the kernel's answer about its role, `None` if the kernel gave
+    /// no answer.
+    pub(crate) fn of(side: &SideState, state: State, role_is_free: Option<bool>) -> Self {
         match (state.phase(), role_is_free) {
             (Some(Phase::Never), Some(_)) => Peer::NeverCame,
             (Some(Phase::Closed), Some(_)) => Peer::Closed,
+            // Without the code of this state, a successor has come.
+            (Some(Phase::Aborted), Some(_)) => {
+                abort_code(side, state).map_or(Peer::Open, |code| Peer::Aborted { code })
+            }
             (Some(Phase::Open), Some(true)) => Peer::Died,
             (Some(Phase::Open), Some(false)) => Peer::Open,
             (None, _) | (_, None) => Peer::Unknown,
@@ -89,6 +116,32 @@ pub(crate) enum Phase {
     Never,
     Open,
     Closed,
+    Aborted,
+}
+
+/// The code with which a [`Producer`](crate::Producer) or [`Consumer`](crate::Consumer) aborts that a panic drops.
+///
+/// ```
+/// use shmpipe::{PANICKED, RecvError};
+///
+/// let pipe = shmpipe::Options::new().create("memfd")?;
+/// let mut consumer = pipe.consumer()?;
+/// let producer = pipe.producer()?;
+/// let panicked = std::thread::spawn(move || {
+///     let _producer = producer;
+///     panic!("out of ticks");
+/// });
+/// assert!(panicked.join().is_err());
+/// assert!(matches!(consumer.recv(), Err(RecvError::PeerAborted { code: PANICKED })));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub const PANICKED: u32 = u32::MAX;
+
+/// How a side ended of its own accord.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Closed,
+    Aborted { code: u32 },
 }
 
 /// A state word: epoch in the upper 62 bits, phase in the lower two.
@@ -114,13 +167,14 @@ impl State {
             0 if self.epoch() == 0 => Some(Phase::Never),
             1 if self.epoch() != 0 => Some(Phase::Open),
             2 if self.epoch() != 0 => Some(Phase::Closed),
+            3 if self.epoch() != 0 => Some(Phase::Aborted),
             _ => None,
         }
     }
 
     pub(crate) fn of(side: &SideState) -> Self {
-        // ORDERING: Acquire, pairs with the Release stores in `open` and `close` here: a side that sees its peer closed also
-        // sees the last record that the peer committed, or its last release.
+        // ORDERING: Acquire, pairs with the Release stores in `open` and `end` here: a side that sees the end of its peer also
+        // sees the last record that the peer committed, or its last release, and the code of its abort.
         State(side.state.load(Ordering::Acquire))
     }
 }
@@ -155,11 +209,28 @@ pub(crate) fn open(own: &SideState) -> Result<State, TakeoverError> {
     Ok(state)
 }
 
-/// Stores the phase closed in our own state word.
-pub(crate) fn close(own: &SideState, state: State) {
-    // ORDERING: Release, pairs with the Acquire load in `State::of`: a peer that sees the close sees our last commit, or our last
-    // release.
-    own.state.store(State::new(state.epoch(), Phase::Closed).0, Ordering::Release);
+/// Stores how we end in our own words.
+pub(crate) fn end(own: &SideState, state: State, end: End) {
+    let phase = match end {
+        End::Closed => Phase::Closed,
+        End::Aborted { code } => {
+            // ORDERING: Release, pairs with the Acquire load in `abort_code`: a peer that sees our code sees that our predecessor's
+            // state is over.
+            own.abort_code.store(code.into(), Ordering::Release);
+            Phase::Aborted
+        }
+    };
+    // ORDERING: Release, pairs with the Acquire load in `State::of`: a peer that sees the end sees our last commit, or our last
+    // release, and our code.
+    own.state.store(State::new(state.epoch(), phase).0, Ordering::Release);
+}
+
+/// The code of a side that aborted in this state. `None` if a successor has come: the code may be its own.
+fn abort_code(side: &SideState, state: State) -> Option<u32> {
+    // ORDERING: Acquire, pairs with the Release store in `end`: a code of a successor makes the load below see the successor.
+    let code = side.abort_code.load(Ordering::Acquire);
+    // Relaxed: the value is only compared.
+    (side.state.load(Ordering::Relaxed) == state.0).then_some(code as u32)
 }
 
 /// The peer died and left nothing to receive or to reuse: reported once.
@@ -175,10 +246,13 @@ pub(crate) struct PeerMonitor {
     reported: u64,
 }
 
-/// The peer closed in this state, which was not reported yet. Code that reports it to the caller records that with
+/// The peer ended in this state, which was not reported yet. Code that reports it to the caller records that with
 /// [`PeerMonitor::report`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct PeerClosed(pub(crate) State);
+pub(crate) struct PeerEnded {
+    state: State,
+    pub(crate) end: End,
+}
 
 impl PeerMonitor {
     /// For a side that has just claimed its role. An end that a predecessor reported is not reported again. `closed_before` says
@@ -194,13 +268,20 @@ impl PeerMonitor {
     }
 
     /// Checks the peer's state after the hot path found it changed.
-    pub(crate) fn check(&mut self, peer: &SideState) -> Result<Result<(), PeerClosed>, Corruption> {
+    pub(crate) fn check(&mut self, peer: &SideState) -> Result<Result<(), PeerEnded>, Corruption> {
         let state = State::of(peer);
         let went_back = self.seen != State::IMPOSSIBLE && state.epoch() < self.seen.epoch();
         match state.phase() {
             None => Err(Corruption { word: "state", position: 0, found: state.0 }),
             Some(_) if went_back => Err(Corruption { word: "state", position: 0, found: state.0 }),
-            Some(Phase::Closed) if state.epoch() > self.reported => Ok(Err(PeerClosed(state))),
+            Some(Phase::Closed) if state.epoch() > self.reported => {
+                Ok(Err(PeerEnded { state, end: End::Closed }))
+            }
+            Some(Phase::Aborted) if state.epoch() > self.reported => Ok(match abort_code(peer, state) {
+                Some(code) => Err(PeerEnded { state, end: End::Aborted { code } }),
+                // The state has changed, which the next call looks at: so each call does bounded work.
+                None => Ok(()),
+            }),
             Some(_) => {
                 self.seen = state;
                 Ok(Ok(()))
@@ -229,15 +310,22 @@ impl PeerMonitor {
         Ok((State::of(peer) == state).then_some(state))
     }
 
-    /// Records that the death of a peer is reported to the caller, so that neither we nor our successors report it again.
-    pub(crate) fn report_death(&mut self, own: &SideState, state: State) {
-        self.reported = state.epoch();
-        Self::report(own, state);
+    /// Records that the end of a peer is reported to the caller, so that our successors do not report it again. We ourselves report
+    /// a close at every call.
+    pub(crate) fn report(&mut self, own: &SideState, ended: PeerEnded) -> End {
+        match ended.end {
+            // Relaxed: only our successors read it, and the claim orders them after us.
+            End::Closed => own.reported.store(ended.state.epoch(), Ordering::Relaxed),
+            End::Aborted { .. } => self.report_once(own, ended.state),
+        }
+        ended.end
     }
 
-    /// Records for our successors that the end of a peer is reported to the caller.
-    pub(crate) fn report(own: &SideState, state: State) {
-        // Relaxed: only our successors read it, and the claim orders them after us.
+    /// Records that the death or the abort of a peer is reported to the caller, so that neither we nor our successors report it
+    /// again.
+    pub(crate) fn report_once(&mut self, own: &SideState, state: State) {
+        self.reported = state.epoch();
+        // Relaxed: as in `report`.
         own.reported.store(state.epoch(), Ordering::Relaxed);
     }
 }

@@ -28,8 +28,10 @@
 //! | `wake_threshold` not stored, stored after the epoch, or too far; epoch marked as answered before its threshold is reached | `a_producer_that_waited_for_a_peer_...`, `released_space_wakes_...` |
 //! | `clear_waiter` left out, or storing 0 | `a_predecessors_waiter_epoch_...`, `..._wakes_after_its_predecessor_died_asleep` |
 //! | `recover` does not wake the peer | `an_attaching_..._wakes_...`, `a_successor_wakes_...` |
-//! | `close` does not wake the peer, or wakes before it closes, or without fence; sleeper does not check the state | `a_closing_..._wakes_...` |
-//! | `close` Relaxed, `State::of` Relaxed, no second poll before `Closed` | `the_last_message_is_received_...` |
+//! | `end` does not wake the peer, or wakes before it ends, or without fence; sleeper does not check the state | `a_closing_..._wakes_...`, `an_aborting_..._wakes_...` |
+//! | `end` Relaxed, `State::of` Relaxed, no second poll before `Closed` or `PeerAborted` | `the_last_message_is_received_...` |
+//! | an abort stored as a close; its code stored after the state; an abort reported at every check | `the_last_message_is_received_before_the_abort` |
+//! | `abort_code` stored or loaded Relaxed; state not loaded again after it | `the_code_of_an_abort_...` |
 //! | no second poll before `PeerDied`; state not checked again | `a_dead_..._before_its_death_is_reported`, `an_orderly_end_...` |
 //! | tail stored before the commit; recovery without walking, or over one record only | `..._wherever_its_producer_is_killed` |
 //! | `open` Relaxed | `a_dead_producers_message_is_seen_...` |

@@ -3,7 +3,7 @@
 use crate::protocol::corruption::Corruption;
 use crate::protocol::half::Half;
 use crate::protocol::layout::{Counters, SideState, count};
-use crate::protocol::liveness::{self, PeerClosed, PeerDied, PeerMonitor, Phase, State, TakeoverError};
+use crate::protocol::liveness::{self, End, PeerDied, PeerMonitor, Phase, State, TakeoverError};
 use crate::protocol::record::{self, EMPTY, WORD, WRAP};
 use crate::protocol::ring::{Ring, SharedBytes, is_near, is_reached};
 use crate::protocol::sync::{AtomicU64, Futex, Ordering};
@@ -12,7 +12,7 @@ use crate::protocol::wakeup::{self, WaiterCache, WakeMode};
 /// Why the consumer finds no record until a new producer attaches.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum RecvEnd {
-    Closed,
+    Ended(End),
     Corrupt(Corruption),
 }
 
@@ -256,7 +256,7 @@ impl Reader {
         })
     }
 
-    /// After the ring was found empty: fails if the producer has closed. Finds a record that it committed before.
+    /// After the ring was found empty: fails if the producer has closed or aborted. Finds a record that it committed before.
     #[inline]
     pub(crate) fn peek_end(&mut self) -> Result<Option<Located>, RecvEnd> {
         if self.peer_state() == self.monitor.seen { Ok(None) } else { self.check_peer() }
@@ -270,12 +270,9 @@ impl Reader {
         }
         match self.monitor.check(&self.ring.header().producer.0) {
             Ok(Ok(())) => Ok(None),
-            Ok(Err(PeerClosed(state))) => match self.peek().map_err(RecvEnd::Corrupt)? {
+            Ok(Err(ended)) => match self.peek().map_err(RecvEnd::Corrupt)? {
                 Some(found) => Ok(Some(found)),
-                None => {
-                    PeerMonitor::report(self.own(), state);
-                    Err(RecvEnd::Closed)
-                }
+                None => Err(RecvEnd::Ended(self.monitor.report(&self.ring.header().consumer.0, ended))),
             },
             Err(corruption) => Err(RecvEnd::Corrupt(self.poison(corruption))),
         }
@@ -290,7 +287,7 @@ impl Reader {
         let Some(state) = self.monitor.died(self.peer(), role_is_free)? else { return Ok(Ok(None)) };
         match self.peek() {
             Ok(None) => {
-                self.monitor.report_death(&self.ring.header().consumer.0, state);
+                self.monitor.report_once(&self.ring.header().consumer.0, state);
                 Err(PeerDied.into())
             }
             found => Ok(found.map_err(RecvEnd::Corrupt)),
@@ -320,8 +317,8 @@ impl Half for Reader {
         wakeup::prepare(self.own(), self.peer(), self.wake_mode, || self.peer_state() == seen)
     }
 
-    fn close(&mut self) {
-        liveness::close(self.own(), self.state);
+    fn end(&mut self, end: End) {
+        liveness::end(self.own(), self.state, end);
         self.wake_peer();
     }
 }

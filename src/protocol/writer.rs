@@ -5,7 +5,7 @@ use crate::protocol::corruption::Corruption;
 use crate::protocol::front::{FastSlot, Front, Slot, Uncommitted, extend};
 use crate::protocol::half::Half;
 use crate::protocol::layout::{Counters, SideState, count};
-use crate::protocol::liveness::{self, PeerClosed, PeerDied, PeerMonitor, Phase, State, TakeoverError};
+use crate::protocol::liveness::{self, End, PeerDied, PeerMonitor, Phase, State, TakeoverError};
 use crate::protocol::record::{self, EMPTY, WORD, WRAP};
 use crate::protocol::recovery::last_commit;
 use crate::protocol::ring::{Ring, SharedBytes, is_reached};
@@ -16,7 +16,7 @@ use crate::protocol::wakeup::{self, WaiterCache, WakeMode};
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum ReserveError {
     Full,
-    Closed,
+    Ended(End),
     Corrupt(Corruption),
 }
 
@@ -120,10 +120,7 @@ impl Writer {
     #[inline(always)]
     pub(crate) fn slot(&mut self, at: u64, length: usize) -> Result<Slot, ReserveError> {
         debug_assert!(length as u64 <= self.ring.max_length());
-        // Relaxed: the value is only compared; `check_peer` loads it again.
-        if self.peer().state.load(Ordering::Relaxed) != self.monitor.seen.0 {
-            self.check_peer()?;
-        }
+        self.peek_end()?;
         let need = record::size(length as u64);
         let until_end = self.ring.until_end(at);
         let start = if need > until_end { at.wrapping_add(until_end) } else { at };
@@ -182,6 +179,17 @@ impl Writer {
         Ok(self.ring.capacity() - self.front.at.wrapping_sub(self.head))
     }
 
+    /// Fails if the consumer has closed or aborted.
+    #[inline(always)]
+    pub(crate) fn peek_end(&mut self) -> Result<(), ReserveError> {
+        // Relaxed: the value is only compared; `check_peer` loads it again.
+        if self.peer().state.load(Ordering::Relaxed) == self.monitor.seen.0 {
+            Ok(())
+        } else {
+            self.check_peer()
+        }
+    }
+
     #[cold]
     #[inline(never)]
     fn check_peer(&mut self) -> Result<(), ReserveError> {
@@ -191,10 +199,7 @@ impl Writer {
         let header = self.ring.header();
         match self.monitor.check(&header.consumer.0) {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(PeerClosed(state))) => {
-                PeerMonitor::report(&header.producer.0, state);
-                Err(ReserveError::Closed)
-            }
+            Ok(Err(ended)) => Err(ReserveError::Ended(self.monitor.report(&header.producer.0, ended))),
             Err(corruption) => Err(ReserveError::Corrupt(self.poison(corruption))),
         }
     }
@@ -459,12 +464,25 @@ impl Writer {
             return Ok(Err(ReserveError::Full));
         };
         match self.slot(at, length) {
-            Err(ReserveError::Full) => {
-                self.monitor.report_death(&self.ring.header().producer.0, state);
-                Err(PeerDied.into())
-            }
+            Err(ReserveError::Full) => Err(self.report_death(state).into()),
             slot => Ok(slot),
         }
+    }
+
+    /// Fails if the consumer died, whether there is space or not. `role_is_free` asks the kernel.
+    pub(crate) fn check_for_any_death<E: From<PeerDied>>(
+        &mut self,
+        role_is_free: impl FnOnce() -> Result<bool, E>,
+    ) -> Result<(), E> {
+        match self.monitor.died(self.peer(), role_is_free)? {
+            Some(state) => Err(self.report_death(state).into()),
+            None => Ok(()),
+        }
+    }
+
+    fn report_death(&mut self, state: State) -> PeerDied {
+        self.monitor.report_once(&self.ring.header().producer.0, state);
+        PeerDied
     }
 }
 
@@ -492,8 +510,8 @@ impl Half for Writer {
         self.prepare_sleep_until(threshold, || self.peer_state() == seen)
     }
 
-    fn close(&mut self) {
-        liveness::close(self.own(), self.state);
+    fn end(&mut self, end: End) {
+        liveness::end(self.own(), self.state, end);
         self.wake_peer();
     }
 }

@@ -1,6 +1,9 @@
-//! Closed and dead peers, between processes: every row of the table in the documentation of `Producer` and `Consumer`.
+//! Closed, aborted and dead peers, between processes: every row of the table in the documentation of `Producer` and `Consumer`.
 
-use shmpipe::{Options, Pipe, RecvError, RecvTimeoutError, SendError, SendTimeoutError, Wait};
+use shmpipe::{
+    CheckError, Lost, Options, PANICKED, Peer, Pipe, RecvError, RecvTimeoutError, SendError,
+    SendTimeoutError, TryRecvError, Wait, inspect, unlink_force,
+};
 use shmpipe_testing::backend::{Backend, Place};
 use shmpipe_testing::end::Meet;
 use shmpipe_testing::process::Process;
@@ -13,14 +16,19 @@ use std::time::{Duration, Instant};
 enum Ending {
     Close,
     Drop,
+    /// With code 7.
+    Abort,
+    /// A panic drops it.
+    Panic,
     Kill,
     /// It exits without running destructors.
     Exit,
 }
 
-use Ending::{Close, Drop, Exit, Kill};
+use Ending::{Abort, Close, Drop, Exit, Kill, Panic};
 
 const ORDERLY: [Ending; 2] = [Close, Drop];
+const ABORTS: [Ending; 2] = [Abort, Panic];
 const DEATHS: [Ending; 2] = [Kill, Exit];
 
 impl Ending {
@@ -28,6 +36,8 @@ impl Ending {
         match self {
             Close => assert_eq!(process.ask("close"), "closed"),
             Drop => assert_eq!(process.ask("drop"), "dropped"),
+            Abort => assert_eq!(process.ask("abort 7"), "aborted"),
+            Panic => assert_eq!(process.ask("panic"), "panicked"),
             Kill => return process.kill(),
             Exit => {
                 process.say("exit");
@@ -44,7 +54,12 @@ impl Ending {
 
     /// The error that reports it.
     fn report(self) -> &'static str {
-        if self.is_orderly() { "Closed" } else { "PeerDied" }
+        match self {
+            Close | Drop => "Closed",
+            Abort => "PeerAborted { code: 7 }",
+            Panic => "PeerAborted { code: 4294967295 }",
+            Kill | Exit => "PeerDied",
+        }
     }
 }
 
@@ -141,7 +156,7 @@ pub fn after_a_close_recv_delivers_the_rest_and_then_reports_closed_every_time(b
 
 pub fn a_producer_may_end_before_the_consumer_attaches(backend: Backend) {
     let place = backend.place();
-    for ending in ORDERLY.into_iter().chain(DEATHS) {
+    for ending in ORDERLY.into_iter().chain(ABORTS).chain(DEATHS) {
         for round in 0..2 {
             let mut producer = end::producer(&place);
             assert_eq!(producer.ask(format!("send early{round}")), "sent");
@@ -187,9 +202,43 @@ pub fn after_a_death_recv_delivers_what_was_committed_and_then_reports_peer_died
     });
 }
 
-pub fn a_death_repaired_by_a_successor_is_not_reported(backend: Backend) {
+pub fn after_an_abort_recv_delivers_the_rest_and_then_reports_its_code_once(backend: Backend) {
+    at_once(ABORTS, |ending| {
+        let place = backend.place();
+        for (producer_first, round) in ORDERS.into_iter().zip(0..).cycle().take(4) {
+            let (mut producer, mut consumer) = both(&place, producer_first);
+            assert_eq!(producer.ask(format!("send one{round}")), "sent");
+            assert_eq!(producer.ask("send two"), "sent");
+            assert_eq!(producer.ask("reserve 100"), "reserved");
+            ending.of(producer);
+            let state = if ending == Abort { "Aborted { code: 7 }" } else { "Aborted { code: 4294967295 }" };
+            assert_eq!(consumer.ask("peer"), state);
+            assert_eq!(consumer.ask("recv"), format!("\"one{round}\""));
+            assert_eq!(consumer.ask("try_recv"), "\"two\"");
+            // By whichever call comes first.
+            let first = ["recv", "try_recv", "check"][round % 3];
+            assert_eq!(consumer.ask(first), ending.report());
+            assert_eq!(consumer.ask("peer"), state);
+            recv_waits(&mut consumer);
+            assert_eq!(consumer.ask("try_recv"), "Empty");
+            assert_eq!(consumer.ask("check"), "fine");
+            // The next call waits for a successor.
+            consumer.say("recv");
+            let mut successor = end::producer(&place);
+            assert_eq!(successor.ask("send three"), "sent");
+            assert_eq!(consumer.hear(), "\"three\"");
+            recv_waits(&mut consumer);
+            ending.of(successor);
+            assert_eq!(consumer.ask("recv"), ending.report(), "of the successor, once as well");
+            recv_waits(&mut consumer);
+            consumer.end();
+        }
+    });
+}
+
+pub fn a_death_or_an_abort_before_a_successor_is_not_reported(backend: Backend) {
     let place = backend.place();
-    for ending in DEATHS {
+    for ending in DEATHS.into_iter().chain(ABORTS) {
         let (mut producer, mut consumer) = both(&place, true);
         assert_eq!(producer.ask("send one"), "sent");
         ending.of(producer);
@@ -211,8 +260,8 @@ pub fn a_death_repaired_by_a_successor_is_not_reported(backend: Backend) {
 }
 
 pub fn an_end_reported_to_a_consumer_is_not_reported_to_its_successor(backend: Backend) {
-    at_once([Close, Drop, Kill, Exit], |ending| {
-        for own_ending in [Close, Kill] {
+    at_once([Close, Drop, Abort, Kill, Exit], |ending| {
+        for own_ending in [Close, Abort, Kill] {
             let place = backend.place();
             for producer_first in ORDERS {
                 let (producer, mut consumer) = both(&place, producer_first);
@@ -336,9 +385,39 @@ pub fn after_the_consumer_dies_send_reports_peer_died_once_when_full(backend: Ba
     });
 }
 
+pub fn after_the_consumer_aborts_send_reports_its_code_once_even_with_space(backend: Backend) {
+    at_once(ABORTS, |ending| {
+        let place = backend.place();
+        for (producer_first, round) in ORDERS.into_iter().zip(0..).cycle().take(4) {
+            let (mut producer, consumer) = both(&place, producer_first);
+            assert_eq!(producer.ask("send 12345678"), "sent");
+            ending.of(consumer);
+            let first = ["send more", "try_send more", "check"][round % 3];
+            assert_eq!(producer.ask(first), ending.report());
+            assert_eq!(producer.ask("check"), "fine");
+            assert_eq!(producer.ask("fill"), format!("full after {}", FULL - 1));
+            send_waits(&mut producer);
+            assert_eq!(producer.ask("try_send more"), "Full");
+            // The next call waits for a successor.
+            producer.say("send more");
+            let mut successor = end::consumer(&place);
+            assert_eq!(successor.ask("recv"), "\"12345678\"");
+            assert_eq!(producer.hear(), "sent");
+
+            ending.of(successor);
+            assert_eq!(producer.ask("send more"), ending.report(), "of the successor, once as well");
+            send_waits(&mut producer);
+            producer.end();
+            let mut consumer = end::consumer(&place);
+            assert_eq!(consumer.ask("empty"), format!("Closed after {FULL}"));
+            consumer.end();
+        }
+    });
+}
+
 pub fn an_end_reported_to_a_producer_is_not_reported_to_its_successor(backend: Backend) {
-    at_once([Close, Drop, Kill, Exit], |ending| {
-        for own_ending in [Close, Kill] {
+    at_once([Close, Drop, Abort, Kill, Exit], |ending| {
+        for own_ending in [Close, Abort, Kill] {
             let place = backend.place();
             for producer_first in ORDERS {
                 let (mut producer, consumer) = both(&place, producer_first);
@@ -377,6 +456,117 @@ pub fn an_unreported_death_is_reported_once_to_the_next_producer(backend: Backen
     }
 }
 
+pub fn an_unreported_abort_is_reported_once_to_the_next_producer(backend: Backend) {
+    let place = backend.place();
+    for ending in ABORTS {
+        let (producer, consumer) = both(&place, true);
+        Close.of(producer);
+        ending.of(consumer);
+        let mut producer = end::producer(&place);
+        assert_eq!(producer.ask("send more"), ending.report());
+        assert_eq!(producer.ask("send more"), "sent");
+        Kill.of(producer);
+        let mut producer = end::producer(&place);
+        assert_eq!(producer.ask("send more"), "sent", "it was reported to the predecessor");
+        producer.end();
+        let mut consumer = end::consumer(&place);
+        assert_eq!(consumer.ask("empty"), "Closed after 2");
+        consumer.end();
+    }
+}
+
+pub fn check_reports_a_death_once_and_after_every_message(backend: Backend) {
+    at_once(DEATHS, |ending| {
+        let place = backend.place();
+        let (mut producer, mut consumer) = both(&place, true);
+        assert_eq!(producer.ask("check"), "fine");
+        assert_eq!(consumer.ask("check"), "fine");
+        assert_eq!(producer.ask("send last"), "sent");
+        ending.of(producer);
+        assert_eq!(consumer.ask("check"), "fine", "there is a message");
+        assert_eq!(consumer.ask("try_recv"), "\"last\"");
+        assert_eq!(consumer.ask("try_recv"), "Empty", "a try makes no system call");
+        assert_eq!(consumer.ask("check"), "PeerDied");
+        assert_eq!(consumer.ask("check"), "fine");
+        recv_waits(&mut consumer);
+
+        let mut producer = end::producer(&place);
+        assert_eq!(consumer.ask("check"), "fine", "there is a successor");
+        assert_eq!(producer.ask("check"), "fine");
+        ending.of(consumer);
+        assert_eq!(producer.ask("try_send more"), "sent", "a try makes no system call");
+        assert_eq!(producer.ask("check"), "PeerDied", "with space left");
+        assert_eq!(producer.ask("check"), "fine");
+        assert_eq!(producer.ask("fill"), format!("full after {}", FULL - 1));
+        send_waits(&mut producer);
+
+        let mut consumer = end::consumer(&place);
+        assert_eq!(producer.ask("check"), "fine", "there is a successor");
+        assert_eq!(consumer.ask("empty"), format!("empty after {FULL}"));
+        for (ending, times) in [(Close, 2), (Abort, 1)] {
+            ending.of(producer);
+            (0..times).for_each(|_| assert_eq!(consumer.ask("check"), ending.report()));
+            producer = end::producer(&place);
+            assert_eq!(consumer.ask("check"), "fine");
+        }
+        for (ending, times) in [(Close, 2), (Abort, 1)] {
+            ending.of(consumer);
+            (0..times).for_each(|_| assert_eq!(producer.ask("check"), ending.report()));
+            consumer = end::consumer(&place);
+            assert_eq!(producer.ask("check"), "fine");
+        }
+    });
+}
+
+pub fn check_reports_a_removed_pipe(backend: Backend) {
+    let place = backend.place();
+    let pipe = place.create(&Options::new().capacity(4096)).unwrap();
+    let (mut producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
+    unlink_force(&place).unwrap();
+    producer.try_send(b"to nobody").unwrap();
+    assert_eq!(producer.check(), Err(CheckError::Lost(Lost::Removed)));
+    assert_eq!(consumer.check(), Ok(()), "there is a message");
+    consumer.try_recv().unwrap().release();
+    assert_eq!(consumer.try_recv().unwrap_err(), TryRecvError::Empty);
+    assert_eq!(consumer.check(), Err(CheckError::Lost(Lost::Removed)));
+}
+
+pub fn only_an_endpoint_from_before_the_panic_aborts(backend: Backend) {
+    struct OnDrop<F: FnMut()>(F);
+
+    impl<F: FnMut()> std::ops::Drop for OnDrop<F> {
+        fn drop(&mut self) {
+            (self.0)();
+        }
+    }
+
+    let place = backend.place();
+    let pipe = place.create(&Options::new().capacity(4096)).unwrap();
+    let peers = || {
+        let seen = inspect(&place).unwrap();
+        (seen.producer.peer, seen.consumer.peer)
+    };
+    let aborted = Peer::Aborted { code: PANICKED };
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _claims = OnDrop(|| {
+            assert_eq!(peers(), (aborted, Peer::Closed));
+            // Claimed during the panic: a destructor that sends, for instance.
+            let (producer, consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
+            drop((producer, consumer));
+            assert_eq!(peers(), (Peer::Closed, Peer::Closed));
+            pipe.producer().unwrap().abort(8).unwrap();
+        });
+        let producer = pipe.producer().unwrap();
+        // What ends in order, or explicitly, does so also during a panic.
+        let mut consumer = pipe.consumer().ok();
+        let _closes = OnDrop(|| consumer.take().unwrap().close().unwrap());
+        let _producer = producer;
+        std::panic::resume_unwind(Box::new("without a message"));
+    }));
+    assert!(panicked.is_err());
+    assert_eq!(peers(), (Peer::Aborted { code: 8 }, Peer::Closed));
+}
+
 pub fn a_name_is_reusable_after_every_kind_of_end(backend: Backend) {
     let place = backend.place();
     let mut number = 0;
@@ -384,9 +574,12 @@ pub fn a_name_is_reusable_after_every_kind_of_end(backend: Backend) {
         for (producer_first, producer_ends_first) in
             [(true, true), (true, false), (false, true), (false, false)]
         {
-            for (ending, other) in [(Close, Close), (Close, Kill), (Kill, Close), (Kill, Kill)] {
+            let endings = [Close, Abort, Kill];
+            for (ending, other) in endings.into_iter().flat_map(|one| endings.map(|other| (one, other))) {
                 let (mut producer, mut consumer) = both(&place, producer_first);
                 number += 1;
+                // The abort of a predecessor that was not reported comes first.
+                let _ = producer.ask("check");
                 a_message_passes(&mut producer, &mut consumer, number);
                 assert_eq!(producer.ask("send left"), "sent");
                 if producer_ends_first {
@@ -468,11 +661,14 @@ fn asleep(place: &Place, waits: impl Fn(&shmpipe::Snapshot) -> u64, before: u64)
 }
 
 pub fn a_sleeper_notices_the_end_of_its_peer(backend: Backend) {
-    // A close wakes the sleeper. It notices a death when it checks its peer, every 100 ms. Without the wake-up, a close
+    // A close or an abort wakes the sleeper. It notices a death when it checks its peer, every 100 ms. Without the wake-up, a close
     // would take until the end of such an interval, of which 10 ms are over when the peer closes.
-    for (ending, report, bound) in
-        [(Close, "Closed", Duration::from_millis(60)), (Kill, "PeerDied", Duration::from_millis(300))]
-    {
+    for (ending, bound) in [
+        (Close, Duration::from_millis(60)),
+        (Abort, Duration::from_millis(60)),
+        (Kill, Duration::from_millis(300)),
+    ] {
+        let report = ending.report();
         let place = backend.place();
         let receiving = best(|round| {
             let (producer, mut consumer) = both(&place, round % 2 == 0);
@@ -480,8 +676,8 @@ pub fn a_sleeper_notices_the_end_of_its_peer(backend: Backend) {
             consumer.say("recv");
             asleep(&place, |seen| seen.consumer.waits, before);
             delay(&mut consumer, report, || match ending {
-                Close => drop(close_without_waiting(producer)),
-                _ => producer.kill(),
+                Kill => producer.kill(),
+                _ => drop(end_without_waiting(producer, ending)),
             })
         });
         assert!(receiving < bound, "recv: {ending:?} after {receiving:?}");
@@ -495,16 +691,19 @@ pub fn a_sleeper_notices_the_end_of_its_peer(backend: Backend) {
             producer.say("send more");
             asleep(&place, |seen| seen.producer.waits, before);
             delay(&mut producer, report, || match ending {
-                Close => drop(close_without_waiting(consumer)),
-                _ => consumer.kill(),
+                Kill => consumer.kill(),
+                _ => drop(end_without_waiting(consumer, ending)),
             })
         });
         assert!(sending < bound, "send: {ending:?} after {sending:?}");
     }
 }
 
-fn close_without_waiting(mut process: Process) -> Process {
-    assert_eq!(process.ask("close"), "closed");
+fn end_without_waiting(mut process: Process, ending: Ending) -> Process {
+    match ending {
+        Abort => assert_eq!(process.ask("abort 7"), "aborted"),
+        _ => assert_eq!(process.ask("close"), "closed"),
+    }
     process
 }
 
@@ -538,7 +737,7 @@ pub fn every_blocked_call_notices_the_end_of_its_peer_with_each_strategy(backend
     for strategy in [Wait::Spin, Wait::Yield, Wait::Block] {
         let place = backend.place();
         let open = || place.open_or_create(&Options::new().capacity(4096).wait(strategy)).unwrap();
-        for ending in [Close, Kill] {
+        for ending in [Close, Abort, Kill] {
             let mut consumer = open().consumer().unwrap();
             let producer = end::producer(&place);
             let waiting = std::thread::spawn(move || {
@@ -548,7 +747,11 @@ pub fn every_blocked_call_notices_the_end_of_its_peer_with_each_strategy(backend
             std::thread::sleep(Duration::from_millis(20));
             ending.of(producer);
             let (consumer, ended) = waiting.join().unwrap();
-            let expected = if ending == Close { RecvError::Closed } else { RecvError::PeerDied };
+            let expected = match ending {
+                Close => RecvError::Closed,
+                Abort => RecvError::PeerAborted { code: 7 },
+                _ => RecvError::PeerDied,
+            };
             assert_eq!(ended, Err(expected), "{strategy:?}");
             drop(consumer);
 
@@ -565,6 +768,7 @@ pub fn every_blocked_call_notices_the_end_of_its_peer_with_each_strategy(backend
             let (producer, sent, reserved) = waiting.join().unwrap();
             let expected = match ending {
                 Close => (Err(SendError::Closed), Err(SendTimeoutError::Closed)),
+                Abort => (Err(SendError::PeerAborted { code: 7 }), Err(SendTimeoutError::TimedOut)),
                 _ => (Err(SendError::PeerDied), Err(SendTimeoutError::TimedOut)),
             };
             assert_eq!((sent, reserved), expected, "{strategy:?}");

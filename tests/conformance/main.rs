@@ -157,15 +157,20 @@ conformance! {
             after_a_close_recv_delivers_the_rest_and_then_reports_closed_every_time
             a_producer_may_end_before_the_consumer_attaches
             after_a_death_recv_delivers_what_was_committed_and_then_reports_peer_died_once
-            a_death_repaired_by_a_successor_is_not_reported
+            after_an_abort_recv_delivers_the_rest_and_then_reports_its_code_once
+            a_death_or_an_abort_before_a_successor_is_not_reported
             an_end_reported_to_a_consumer_is_not_reported_to_its_successor
             send_waits_for_the_first_consumer
             send_waits_for_an_idle_consumer
             after_the_consumer_closes_send_reports_closed_even_with_space_left
             a_consumer_that_closed_before_the_producer_attached_is_not_reported
             after_the_consumer_dies_send_reports_peer_died_once_when_full
+            after_the_consumer_aborts_send_reports_its_code_once_even_with_space
             an_end_reported_to_a_producer_is_not_reported_to_its_successor
             an_unreported_death_is_reported_once_to_the_next_producer
+            an_unreported_abort_is_reported_once_to_the_next_producer
+            check_reports_a_death_once_and_after_every_message
+            only_an_endpoint_from_before_the_panic_aborts
             a_name_is_reusable_after_every_kind_of_end
             unreleased_messages_are_received_again_with_the_same_positions
             a_second_endpoint_is_refused_with_the_pid_of_the_holder
@@ -175,6 +180,9 @@ conformance! {
             even_an_expired_deadline_reports_a_death
             a_zombie_holds_no_role
             a_role_outlives_the_thread_that_claimed_it
+        }
+        [memfd: "a memfd cannot be removed"] {
+            check_reports_a_removed_pipe
         }
     }
     setup {

@@ -173,7 +173,8 @@ pub fn a_forced_removal_ends_the_waits_of_other_processes(backend: Backend) {
 }
 
 pub fn remove_on_close_removes_the_pipe_with_its_last_handle(backend: Backend) {
-    for (producer_first, ends_first) in [(true, true), (true, false), (false, true), (false, false)] {
+    let orders = [(true, true), (true, false), (false, true), (false, false)];
+    for ((producer_first, ends_first), aborts) in orders.into_iter().zip([false, true, true, false]) {
         let place = backend.place();
         let mut ends = [end::start(), end::start()];
         for i in if producer_first { [0, 1] } else { [1, 0] } {
@@ -183,12 +184,17 @@ pub fn remove_on_close_removes_the_pipe_with_its_last_handle(backend: Backend) {
         }
         assert!(inspect(&place).unwrap().remove_on_close);
         assert_eq!(ends[0].ask("send one"), "sent");
-        let [producer, mut consumer] = ends;
+        let [mut producer, mut consumer] = ends;
+        let ended = if aborts { "PeerAborted { code: 3 }" } else { "Closed" };
+        if aborts {
+            let first = if ends_first { &mut producer } else { &mut consumer };
+            assert_eq!(first.ask("abort 3"), "aborted");
+        }
         if ends_first {
             producer.end();
             assert!(!place.is_unused(), "the consumer has not closed");
             assert_eq!(consumer.ask("recv"), "\"one\"");
-            assert_eq!(consumer.ask("recv"), "Closed");
+            assert_eq!(consumer.ask("recv"), ended);
             consumer.end();
         } else {
             consumer.end();

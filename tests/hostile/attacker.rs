@@ -1,6 +1,8 @@
 //! The access of a hostile process: the segment, mapped for writing.
 
-pub use shmpipe_testing::layout::side::{EVENT_COUNT, REPORTED, STATE, WAITER_EPOCH, WAKE_THRESHOLD};
+pub use shmpipe_testing::layout::side::{
+    ABORT_CODE, EVENT_COUNT, REPORTED, STATE, WAITER_EPOCH, WAKE_THRESHOLD,
+};
 pub use shmpipe_testing::layout::{CONSUMED, CONSUMER, HEAD, PRODUCED, PRODUCER, RING, TAIL, WRAP};
 
 use shmpipe::{Consumer, Listing, Options, Pipe, Producer};

@@ -133,7 +133,11 @@ pub fn holes_punched_under_the_pair(backend: Backend) {
                 assert!(
                     matches!(
                         sent,
-                        Ok(_) | Err(TrySendError::Full | TrySendError::Corrupt(_) | TrySendError::Closed)
+                        Ok(_)
+                            | Err(TrySendError::Full
+                                | TrySendError::Corrupt(_)
+                                | TrySendError::Closed
+                                | TrySendError::PeerAborted { .. })
                     ),
                     "{sent:?}"
                 );
@@ -143,7 +147,10 @@ pub fn holes_punched_under_the_pair(backend: Backend) {
                     Err(error) => assert!(
                         matches!(
                             error,
-                            TryRecvError::Empty | TryRecvError::Corrupt(_) | TryRecvError::Closed
+                            TryRecvError::Empty
+                                | TryRecvError::Corrupt(_)
+                                | TryRecvError::Closed
+                                | TryRecvError::PeerAborted { .. }
                         ),
                         "{error:?}"
                     ),

@@ -1,8 +1,8 @@
 //! Words of the header and of the ring with values that a hostile process wrote.
 
 use crate::attacker::{
-    Attacked, CAPACITY, CONSUMED, CONSUMER, EVENT_COUNT, HEAD, MAX, PRODUCED, PRODUCER, REPORTED, RING,
-    STATE, TAIL, WAITER_EPOCH, WAKE_THRESHOLD, WRAP, edges,
+    ABORT_CODE, Attacked, CAPACITY, CONSUMED, CONSUMER, EVENT_COUNT, HEAD, MAX, PRODUCED, PRODUCER, REPORTED,
+    RING, STATE, TAIL, WAITER_EPOCH, WAKE_THRESHOLD, WRAP, edges,
 };
 use shmpipe::{
     Consumer, Lost, Options, Pipe, Producer, RecvTimeoutError, SendTimeoutError, Tagged, TryRecvError, Wait,
@@ -26,7 +26,7 @@ enum Word {
 fn words() -> Vec<Word> {
     let mut words = vec![Word::Whole(TAIL), Word::Whole(HEAD)];
     for side in [PRODUCER, CONSUMER] {
-        words.extend([STATE, WAKE_THRESHOLD, REPORTED].map(|at| Word::Whole(side + at)));
+        words.extend([STATE, WAKE_THRESHOLD, REPORTED, ABORT_CODE].map(|at| Word::Whole(side + at)));
         words.extend([EVENT_COUNT, WAITER_EPOCH].map(|at| Word::Half(side + at)));
     }
     for counters in [PRODUCED, CONSUMED] {
@@ -68,7 +68,11 @@ fn use_producer(producer: &mut Producer, what: &dyn Fn() -> String) {
                 assert_eq!(*corrupt.get_or_insert(error), error, "{}: the same error each time", what());
             }
             Err(
-                AnySendError::Full | AnySendError::TimedOut | AnySendError::Closed | AnySendError::PeerDied,
+                AnySendError::Full
+                | AnySendError::TimedOut
+                | AnySendError::Closed
+                | AnySendError::PeerAborted { .. }
+                | AnySendError::PeerDied,
             ) => {}
             // Its own state belongs to another claim.
             Err(AnySendError::Lost(Lost::Role)) => {}
@@ -91,6 +95,7 @@ fn use_producer(producer: &mut Producer, what: &dyn Fn() -> String) {
             check_result(pushed.map(drop).map_err(Into::into));
         }
         let _ = producer.peer();
+        let _ = producer.check();
         check_result(producer.send_deadline(&[4; 1000], Instant::now()).map(drop).map_err(Into::into));
     }
 }
@@ -103,8 +108,13 @@ fn use_consumer(consumer: &mut Consumer, what: &dyn Fn() -> String) {
         Err(error @ AnyRecvError::Corrupt(_)) => {
             assert_eq!(*corrupt.get_or_insert(error), error, "{}: the same error each time", what());
         }
-        Err(AnyRecvError::Empty | AnyRecvError::TimedOut | AnyRecvError::Closed | AnyRecvError::PeerDied) => {
-        }
+        Err(
+            AnyRecvError::Empty
+            | AnyRecvError::TimedOut
+            | AnyRecvError::Closed
+            | AnyRecvError::PeerAborted { .. }
+            | AnyRecvError::PeerDied,
+        ) => {}
         Err(AnyRecvError::Lost(Lost::Role)) => {}
         Err(error) => panic!("{}: {error:?}", what()),
     };
@@ -124,6 +134,7 @@ fn use_consumer(consumer: &mut Consumer, what: &dyn Fn() -> String) {
             check_result(drained);
         }
         let _ = consumer.peer();
+        let _ = consumer.check();
         check_result(
             consumer.recv_deadline(Instant::now()).map(|message| check(&message)).map_err(Into::into),
         );

@@ -10,6 +10,7 @@ use shmpipe::os::unix::fd_passing;
 use shmpipe::{Consumer, Options, Pipe, Producer, TryRecvError, TrySendError, Wait, WakeMode};
 use std::fmt::{Debug, Display};
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
 /// Where ends meet.
@@ -174,6 +175,31 @@ impl End {
                 self.pipe = None;
                 answer(closed.map(|()| "closed"))
             }
+            ["abort", code] => {
+                let code = code.parse().unwrap();
+                let aborted = match (self.producer.take(), self.consumer.take()) {
+                    (Some(producer), _) => producer.abort(code),
+                    (_, Some(consumer)) => consumer.abort(code),
+                    _ => panic!("no role"),
+                };
+                self.pipe = None;
+                answer(aborted.map(|()| "aborted"))
+            }
+            // A panic drops everything.
+            ["panic"] => {
+                let held = std::mem::take(self);
+                let panicked = catch_unwind(AssertUnwindSafe(move || {
+                    let _held = held;
+                    resume_unwind(Box::new("without a message on stderr"));
+                }));
+                assert!(panicked.is_err());
+                "panicked".to_owned()
+            }
+            ["check"] => match (&mut self.producer, &mut self.consumer) {
+                (Some(producer), _) => answer(producer.check().map(|()| "fine")),
+                (_, Some(consumer)) => answer(consumer.check().map(|()| "fine")),
+                _ => panic!("no role"),
+            },
             ["drop"] => {
                 *self = End::default();
                 "dropped".to_owned()

@@ -11,6 +11,7 @@ pub enum AnySendError {
     TimedOut,
     TooLarge { length: usize, max: usize },
     Closed,
+    PeerAborted { code: u32 },
     PeerDied,
     Cancelled,
     Lost(Lost),
@@ -23,6 +24,7 @@ impl From<TrySendError> for AnySendError {
             TrySendError::Full => AnySendError::Full,
             TrySendError::TooLarge { length, max } => AnySendError::TooLarge { length, max },
             TrySendError::Closed => AnySendError::Closed,
+            TrySendError::PeerAborted { code } => AnySendError::PeerAborted { code },
             TrySendError::Corrupt(corruption) => AnySendError::Corrupt(corruption),
             error => unreachable!("{error}"),
         }
@@ -35,6 +37,7 @@ impl From<SendTimeoutError> for AnySendError {
             SendTimeoutError::TimedOut => AnySendError::TimedOut,
             SendTimeoutError::TooLarge { length, max } => AnySendError::TooLarge { length, max },
             SendTimeoutError::Closed => AnySendError::Closed,
+            SendTimeoutError::PeerAborted { code } => AnySendError::PeerAborted { code },
             SendTimeoutError::PeerDied => AnySendError::PeerDied,
             SendTimeoutError::Cancelled => AnySendError::Cancelled,
             SendTimeoutError::Lost(lost) => AnySendError::Lost(lost),
@@ -62,6 +65,7 @@ pub enum AnyRecvError {
     Empty,
     TimedOut,
     Closed,
+    PeerAborted { code: u32 },
     PeerDied,
     Cancelled,
     Lost(Lost),
@@ -73,6 +77,7 @@ impl From<TryRecvError> for AnyRecvError {
         match error {
             TryRecvError::Empty => AnyRecvError::Empty,
             TryRecvError::Closed => AnyRecvError::Closed,
+            TryRecvError::PeerAborted { code } => AnyRecvError::PeerAborted { code },
             TryRecvError::Corrupt(corruption) => AnyRecvError::Corrupt(corruption),
             error => unreachable!("{error}"),
         }
@@ -84,6 +89,7 @@ impl From<RecvTimeoutError> for AnyRecvError {
         match error {
             RecvTimeoutError::TimedOut => AnyRecvError::TimedOut,
             RecvTimeoutError::Closed => AnyRecvError::Closed,
+            RecvTimeoutError::PeerAborted { code } => AnyRecvError::PeerAborted { code },
             RecvTimeoutError::PeerDied => AnyRecvError::PeerDied,
             RecvTimeoutError::Cancelled => AnyRecvError::Cancelled,
             RecvTimeoutError::Lost(lost) => AnyRecvError::Lost(lost),

@@ -60,8 +60,9 @@ pub mod side {
     pub const WAITER_EPOCH: usize = 12;
     pub const WAKE_THRESHOLD: usize = 16;
     pub const REPORTED: usize = 24;
+    pub const ABORT_CODE: usize = 32;
     /// Bytes of all of them.
-    pub const SIZE: usize = 32;
+    pub const SIZE: usize = 40;
 }
 
 /// The counters of a side.

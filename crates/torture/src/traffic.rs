@@ -23,6 +23,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 use words::{HOLDER, RELEASED, RETRIES, SENT, STOP, TAKEN};
 
+/// The code of an end that aborts.
+const ABORTED: u32 = 77;
+
 /// The two children of the fork server.
 pub const NAMES: [&str; 2] = ["producer", "consumer"];
 

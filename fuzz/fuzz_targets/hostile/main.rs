@@ -93,6 +93,12 @@ fn images(bench: &Bench, spot: Option<usize>) -> Vec<&Image> {
     [&bench.before].into_iter().chain(changed).collect()
 }
 
+/// Whether a side may seem to have aborted with this code.
+fn has_aborted(side: usize, code: u32, images: &[&Image]) -> bool {
+    let has_code = |image: &&Image| image.word(side + layout::side::ABORT_CODE) as u32 == code;
+    images.iter().any(|image| image.word(side) % 4 == 3) && images.iter().any(has_code)
+}
+
 impl<'a> Run<'a> {
     fn new(bench: &'a mut Bench, input: &Input) -> Self {
         let Bench { bare, before, .. } = bench;

@@ -1,5 +1,6 @@
 //! The valid results of a consumer, by LAYOUT.md.
 
+use crate::has_aborted;
 use shmpipe::{Consumer, Corruption, Lost};
 use shmpipe_fuzz::model::{self, Found, Image};
 use shmpipe_testing::errors::AnyRecvError;
@@ -69,6 +70,9 @@ impl Receiving {
             }
             if *error == AnyRecvError::Closed {
                 assert!(images.iter().any(|image| image.word(layout::PRODUCER) % 4 == 2), "closed");
+            }
+            if let AnyRecvError::PeerAborted { code } = *error {
+                assert!(has_aborted(layout::PRODUCER, code, images), "aborted");
             }
             return;
         };

@@ -1,5 +1,6 @@
 //! The valid results of a producer, by LAYOUT.md.
 
+use crate::has_aborted;
 use shmpipe::{Corruption, Lost, Producer};
 use shmpipe_fuzz::model::{self, Image};
 use shmpipe_testing::errors::AnySendError;
@@ -104,6 +105,9 @@ impl Sending {
             Ok(start) => self.finds(&Room::At(*start), at, length, images),
             Err(AnySendError::Closed) => {
                 assert!(images.iter().any(|image| image.word(layout::CONSUMER) % 4 == 2), "closed");
+            }
+            Err(AnySendError::PeerAborted { code }) => {
+                assert!(has_aborted(layout::CONSUMER, *code, images), "aborted");
             }
             Err(error) => {
                 if *error == AnySendError::Lost(Lost::Role) {

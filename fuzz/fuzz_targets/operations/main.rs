@@ -87,6 +87,7 @@ struct Run<'a> {
     before: Option<(u64, [u64; 2])>,
     /// The number of contents so far.
     made: usize,
+    closes: u32,
 }
 
 /// Offset and size of a side's line, and of its counters.
@@ -101,7 +102,7 @@ impl<'a> Run<'a> {
     fn new(bench: &'a mut Bench, input: &Input) -> Self {
         input.start.prepare(&bench.bare, &mut bench.scratch);
         let queue = Queue::new(bench.bare.pipe.capacity(), input.start.position());
-        let mut run = Run { bench, queue, producer: None, consumer: None, before: None, made: 0 };
+        let mut run = Run { bench, queue, producer: None, consumer: None, before: None, made: 0, closes: 0 };
         run.claim(Side::Producer, false);
         run.claim(Side::Consumer, true);
         run
@@ -195,21 +196,29 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Every fourth explicit close is an abort.
     fn close(&mut self, side: Side, explicit: bool) {
+        self.closes += u32::from(explicit);
+        let aborts = explicit && self.closes % 4 == 0;
         match side {
             Side::Producer => match self.producer.take() {
+                Some(producer) if aborts => producer.abort(self.closes).expect("it is there"),
                 Some(producer) if explicit => producer.close().expect("it is there"),
                 Some(producer) => drop(producer),
                 None => return,
             },
             Side::Consumer => match self.consumer.take() {
+                Some(consumer) if aborts => consumer.abort(self.closes).expect("it is there"),
                 Some(consumer) if explicit => consumer.close().expect("it is there"),
                 Some(consumer) => drop(consumer),
                 None => return,
             },
         }
         let (own, _) = self.queue.ends(side);
-        (own.phase, own.is_held) = (Phase::Closed, false);
+        (own.phase, own.is_held) = (if aborts { Phase::Aborted } else { Phase::Closed }, false);
+        if aborts {
+            own.code = self.closes;
+        }
     }
 
     fn crash(&mut self, side: Side, early: bool) {
@@ -243,8 +252,8 @@ impl<'a> Run<'a> {
         if length > max {
             return Err(AnySendError::TooLarge { length, max });
         }
-        if queue.consumer_has_closed() {
-            return Err(AnySendError::Closed);
+        if let Some(end) = queue.consumer_end() {
+            return Err(end);
         }
         let (start, end) = queue.slot(queue.tail, length);
         if queue.has_room(end) {
@@ -366,8 +375,8 @@ impl<'a> Run<'a> {
                 Err(AnySendError::TooLarge { length, max })
             } else if span > capacity {
                 Err(AnySendError::TooLarge { length: span as usize, max: capacity as usize })
-            } else if queue.consumer_has_closed() {
-                Err(AnySendError::Closed)
+            } else if let Some(end) = queue.consumer_end() {
+                Err(end)
             } else if !queue.has_room(end) {
                 Err(AnySendError::Cancelled)
             } else {
@@ -405,6 +414,7 @@ impl<'a> Run<'a> {
             let asks = when == When::Late && !queue.consumer.is_cancelled;
             let why = match (queue.why(Side::Consumer, asks), when) {
                 (Why::Closed, _) => AnyRecvError::Closed,
+                (Why::Aborted(code), _) => AnyRecvError::PeerAborted { code },
                 (Why::Died, _) => AnyRecvError::PeerDied,
                 (Why::Not, When::Now) => AnyRecvError::Empty,
                 (Why::Not, When::Late) if asks => AnyRecvError::TimedOut,

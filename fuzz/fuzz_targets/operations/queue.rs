@@ -3,6 +3,7 @@
 use crate::input::Side;
 use shmpipe::Peer;
 use shmpipe_fuzz::model;
+use shmpipe_testing::errors::AnySendError;
 use std::collections::VecDeque;
 
 /// A committed message that is not released.
@@ -25,6 +26,7 @@ pub enum Phase {
     Never,
     Open,
     Closed,
+    Aborted,
 }
 
 /// A side, by "Ends and deaths" in LAYOUT.md.
@@ -32,6 +34,8 @@ pub enum Phase {
 pub struct End {
     pub epoch: u64,
     pub phase: Phase,
+    /// The code of its latest abort.
+    pub code: u32,
     /// The role is claimed.
     pub is_held: bool,
     /// The last epoch of the peer whose end needs no report. In private memory, so a death loses it.
@@ -53,6 +57,7 @@ impl End {
 pub enum Why {
     Not,
     Closed,
+    Aborted(u32),
     Died,
 }
 
@@ -107,6 +112,9 @@ impl Queue {
         if peer.phase == Phase::Closed && is_unreported {
             own.reported = peer.epoch;
             Why::Closed
+        } else if peer.phase == Phase::Aborted && is_unreported {
+            (own.seen, own.reported) = (peer.epoch, peer.epoch);
+            Why::Aborted(peer.code)
         } else if asks && peer.phase == Phase::Open && !peer.is_held && is_unreported {
             (own.seen, own.reported) = (peer.epoch, peer.epoch);
             Why::Died
@@ -115,9 +123,13 @@ impl Queue {
         }
     }
 
-    /// Whether the consumer has closed, which a producer reports before anything else.
-    pub fn consumer_has_closed(&mut self) -> bool {
-        self.consumer.phase == Phase::Closed && self.why(Side::Producer, false) == Why::Closed
+    /// How the consumer has ended, which a producer reports before anything else.
+    pub fn consumer_end(&mut self) -> Option<AnySendError> {
+        match self.why(Side::Producer, false) {
+            Why::Closed => Some(AnySendError::Closed),
+            Why::Aborted(code) => Some(AnySendError::PeerAborted { code }),
+            Why::Not | Why::Died => None,
+        }
     }
 
     /// The state of the peer.
@@ -126,6 +138,7 @@ impl Queue {
         match (peer.phase, peer.is_held) {
             (Phase::Never, _) => Peer::NeverCame,
             (Phase::Closed, _) => Peer::Closed,
+            (Phase::Aborted, _) => Peer::Aborted { code: peer.code },
             (Phase::Open, true) => Peer::Open,
             (Phase::Open, false) => Peer::Died,
         }

@@ -1,8 +1,8 @@
-//! Closing and dying: what the peer finds first, and how it learns of the end.
+//! Closing, aborting and dying: what the peer finds first, and how it learns of the end.
 
 use super::pipe::{Nothing, Pipe, Role, explore, explore_deaths, sleep_for_record};
 use crate::protocol::half::Half;
-use crate::protocol::liveness::PeerDied;
+use crate::protocol::liveness::{End, PeerDied};
 use crate::protocol::reader::RecvEnd;
 use crate::protocol::sync::{killed_after, spin_loop};
 use crate::protocol::wakeup::WakeMode::{Fence, Never};
@@ -13,8 +13,8 @@ use loom::thread;
 fn a_closing_producer_wakes_a_sleeping_consumer() {
     explore(4, || {
         let (mut producer, mut consumer) = Pipe::used(Fence, 32, &[]);
-        let closer = thread::spawn(move || producer.writer.close());
-        assert_eq!(consumer.recv_or_sleep(), Err(Nothing::Ever(RecvEnd::Closed)));
+        let closer = thread::spawn(move || producer.writer.end(End::Closed));
+        assert_eq!(consumer.recv_or_sleep(), Err(Nothing::Ever(RecvEnd::Ended(End::Closed))));
         closer.join().unwrap();
     });
 }
@@ -24,8 +24,8 @@ fn a_closing_consumer_wakes_a_sleeping_producer() {
     explore(4, || {
         let (mut producer, mut consumer) = Pipe::used(Fence, 32, &[]);
         producer.send(&[1; 8]);
-        let closer = thread::spawn(move || consumer.reader.close());
-        assert_eq!(producer.send_or_sleep(&[2; 8]), Err(ReserveError::Closed));
+        let closer = thread::spawn(move || consumer.reader.end(End::Closed));
+        assert_eq!(producer.send_or_sleep(&[2; 8]), Err(ReserveError::Ended(End::Closed)));
         closer.join().unwrap();
     });
 }
@@ -36,12 +36,12 @@ fn the_last_message_is_received_before_the_close() {
         let (mut producer, mut consumer) = Pipe::used(Never, 64, &[]);
         let closer = thread::spawn(move || {
             producer.send(&[1; 8]);
-            producer.writer.close();
+            producer.writer.end(End::Closed);
         });
         assert_eq!(consumer.recv_or_end().unwrap(), [1; 8]);
         // Every time.
         for _ in 0..2 {
-            assert_eq!(consumer.recv_or_end(), Err(Nothing::Ever(RecvEnd::Closed)));
+            assert_eq!(consumer.recv_or_end(), Err(Nothing::Ever(RecvEnd::Ended(End::Closed))));
         }
         closer.join().unwrap();
     });
@@ -53,10 +53,10 @@ fn the_last_message_wakes_a_sleeping_consumer_before_the_close() {
         let (mut producer, mut consumer) = Pipe::used(Fence, 64, &[]);
         let closer = thread::spawn(move || {
             producer.send(&[1; 8]);
-            producer.writer.close();
+            producer.writer.end(End::Closed);
         });
         assert_eq!(consumer.recv_or_sleep().unwrap(), [1; 8]);
-        assert_eq!(consumer.recv_or_sleep(), Err(Nothing::Ever(RecvEnd::Closed)));
+        assert_eq!(consumer.recv_or_sleep(), Err(Nothing::Ever(RecvEnd::Ended(End::Closed))));
         closer.join().unwrap();
     });
 }
@@ -68,17 +68,54 @@ fn the_last_release_is_seen_with_the_close() {
         producer.send(&[1; 8]);
         let closer = thread::spawn(move || {
             assert_eq!(consumer.recv(), [1; 8]);
-            consumer.reader.close();
+            consumer.reader.end(End::Closed);
         });
         let mut sent = producer.try_send(&[2; 8]);
         while sent == Err(ReserveError::Full) {
             spin_loop();
             sent = producer.try_send(&[2; 8]);
         }
-        if sent == Err(ReserveError::Closed) {
+        if sent == Err(ReserveError::Ended(End::Closed)) {
             assert_eq!(producer.writer.free(), Ok(32));
         }
         closer.join().unwrap();
+    });
+}
+
+#[test]
+fn an_aborting_producer_wakes_a_sleeping_consumer() {
+    explore(4, || {
+        let (mut producer, mut consumer) = Pipe::used(Fence, 32, &[]);
+        let aborter = thread::spawn(move || producer.writer.end(End::Aborted { code: 7 }));
+        assert_eq!(consumer.recv_or_sleep(), Err(Nothing::Ever(RecvEnd::Ended(End::Aborted { code: 7 }))));
+        aborter.join().unwrap();
+    });
+}
+
+#[test]
+fn an_aborting_consumer_wakes_a_sleeping_producer() {
+    explore(4, || {
+        let (mut producer, mut consumer) = Pipe::used(Fence, 32, &[]);
+        producer.send(&[1; 8]);
+        let aborter = thread::spawn(move || consumer.reader.end(End::Aborted { code: 7 }));
+        assert_eq!(producer.send_or_sleep(&[2; 8]), Err(ReserveError::Ended(End::Aborted { code: 7 })));
+        aborter.join().unwrap();
+    });
+}
+
+#[test]
+fn the_last_message_is_received_before_the_abort() {
+    explore(4, || {
+        let (mut producer, mut consumer) = Pipe::used(Never, 64, &[]);
+        let aborter = thread::spawn(move || {
+            producer.send(&[1; 8]);
+            producer.writer.end(End::Aborted { code: 7 });
+        });
+        assert_eq!(consumer.recv_or_end().unwrap(), [1; 8]);
+        assert_eq!(consumer.recv_or_end(), Err(Nothing::Ever(RecvEnd::Ended(End::Aborted { code: 7 }))));
+        // Once.
+        assert_eq!(consumer.try_recv_or_end(), Err(Nothing::Yet));
+        aborter.join().unwrap();
     });
 }
 
@@ -90,7 +127,7 @@ fn an_orderly_end_of_the_producer_is_not_reported_as_its_death() {
         let role = Role::held();
         let held = role.clone();
         let closer = thread::spawn(move || {
-            producer.writer.close();
+            producer.writer.end(End::Closed);
             held.give_back();
         });
         assert_eq!(consumer.check_for_death(|| role.is_free()), Err(Nothing::Yet));
@@ -106,7 +143,7 @@ fn an_orderly_end_of_the_consumer_is_not_reported_as_its_death() {
         let role = Role::held();
         let held = role.clone();
         let closer = thread::spawn(move || {
-            consumer.reader.close();
+            consumer.reader.end(End::Closed);
             held.give_back();
         });
         assert_eq!(producer.check_for_death(8, || role.is_free()), Ok(Err(ReserveError::Full)));

@@ -92,6 +92,7 @@ fn header() -> Header {
             waiter_epoch: AtomicU32::new(0),
             wake_threshold: zero(),
             reported: zero(),
+            abort_code: zero(),
         })
     };
     let counters = || {

@@ -2,7 +2,7 @@
 
 use super::pipe::{Consumer, Nothing, Pipe, Role, explore, explore_deaths, sleep_for_peer};
 use crate::protocol::half::Half;
-use crate::protocol::liveness::{PeerDied, Phase};
+use crate::protocol::liveness::{End, PeerDied, Phase};
 use crate::protocol::reader::RecvEnd;
 use crate::protocol::sync::{Ordering, killed_after, spin_loop};
 use crate::protocol::wakeup::WakeMode::{Fence, Never};
@@ -114,14 +114,14 @@ fn a_successors_messages_arrive_after_a_close() {
         let (mut producer, mut consumer) = Pipe::used(Never, 64, &[]);
         let sender = thread::spawn(move || {
             producer.send(&[1; 8]);
-            producer.writer.close();
+            producer.writer.end(End::Closed);
             let mut successor = producer.pipe.producer();
             successor.send(&[2; 8]);
-            successor.writer.close();
+            successor.writer.end(End::Closed);
         });
         for n in 1..=2 {
             let mut found = consumer.recv_or_end();
-            while found == Err(Nothing::Ever(RecvEnd::Closed)) {
+            while found == Err(Nothing::Ever(RecvEnd::Ended(End::Closed))) {
                 // Closed by the first producer, whose message was received.
                 assert_eq!(n, 2);
                 spin_loop();
@@ -131,16 +131,47 @@ fn a_successors_messages_arrive_after_a_close() {
         }
         assert_eq!(consumer.reader.peer_state().epoch(), 2, "a consumer that has its message sees its epoch");
         sender.join().unwrap();
-        assert_eq!(consumer.recv_or_end(), Err(Nothing::Ever(RecvEnd::Closed)));
+        assert_eq!(consumer.recv_or_end(), Err(Nothing::Ever(RecvEnd::Ended(End::Closed))));
     });
+}
+
+#[test]
+fn the_code_of_an_abort_is_that_of_its_epoch() {
+    let first_codes = Arc::new(AtomicU32::new(0));
+    let count = first_codes.clone();
+    explore(4, move || {
+        let (mut producer, mut consumer) = Pipe::used(Never, 32, &[]);
+        let aborter = thread::spawn(move || {
+            producer.writer.end(End::Aborted { code: 1 });
+            let mut successor = producer.pipe.producer();
+            successor.writer.end(End::Aborted { code: 2 });
+        });
+        loop {
+            match consumer.try_recv_or_end() {
+                Err(Nothing::Yet) => spin_loop(),
+                Err(Nothing::Ever(RecvEnd::Ended(End::Aborted { code }))) => {
+                    let reported = &consumer.pipe.header().consumer.0.reported;
+                    // Relaxed: this side wrote it.
+                    assert_eq!(reported.load(Ordering::Relaxed), u64::from(code));
+                    if code == 2 {
+                        break;
+                    }
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        aborter.join().unwrap();
+    });
+    assert!(first_codes.load(Ordering::Relaxed) > 0);
 }
 
 #[test]
 fn a_successor_wakes_a_consumer_that_saw_a_close() {
     explore(4, || {
         let (mut producer, mut consumer) = Pipe::used(Fence, 64, &[]);
-        producer.writer.close();
-        assert_eq!(consumer.recv_or_sleep(), Err(Nothing::Ever(RecvEnd::Closed)));
+        producer.writer.end(End::Closed);
+        assert_eq!(consumer.recv_or_sleep(), Err(Nothing::Ever(RecvEnd::Ended(End::Closed))));
         let closed = consumer.reader.peer_state();
         let successor = thread::spawn(move || {
             let mut successor = producer.pipe.producer();
@@ -159,10 +190,10 @@ fn a_consumer_that_closes_as_a_producer_attaches_does_not_leave_it_asleep() {
     explore(3, || {
         let (mut producer, mut consumer) = Pipe::used(Fence, 32, &[]);
         producer.send(&[1; 8]);
-        producer.writer.close();
+        producer.writer.end(End::Closed);
         let pipe = producer.pipe.clone();
         let closer = thread::spawn(move || {
-            consumer.reader.close();
+            consumer.reader.end(End::Closed);
             let mut successor = consumer.pipe.consumer();
             assert_eq!(successor.recv(), [1; 8]);
         });
@@ -171,7 +202,7 @@ fn a_consumer_that_closes_as_a_producer_attaches_does_not_leave_it_asleep() {
         match successor.send_or_sleep(&[2; 8]) {
             Ok(at) => assert_eq!(at, 16),
             Err(refusal) => {
-                assert_eq!(refusal, ReserveError::Closed);
+                assert_eq!(refusal, ReserveError::Ended(End::Closed));
                 assert_ne!(successor.writer.peer_state().phase(), Some(Phase::Never));
             }
         }

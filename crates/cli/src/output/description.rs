@@ -53,6 +53,7 @@ pub struct Description {
     age_seconds: f64,
     producer: &'static str,
     producer_alive: bool,
+    producer_abort_code: Option<u32>,
     producer_pid: Option<u32>,
     producer_claims: u64,
     producer_position_bytes: u64,
@@ -62,6 +63,7 @@ pub struct Description {
     producer_wakeups: u64,
     consumer: &'static str,
     consumer_alive: bool,
+    consumer_abort_code: Option<u32>,
     consumer_pid: Option<u32>,
     consumer_claims: u64,
     consumer_position_bytes: u64,
@@ -148,6 +150,7 @@ fn state(side: &Side) -> &'static str {
         Peer::NeverCame => "never came",
         Peer::Open => "alive",
         Peer::Closed => "closed",
+        Peer::Aborted { .. } => "aborted",
         Peer::Died => "died",
         Peer::Unknown => "unknown",
     }
@@ -210,6 +213,7 @@ impl Description {
             age_seconds: age(snapshot).as_secs_f64(),
             producer: state(producer),
             producer_alive: producer.peer == Peer::Open,
+            producer_abort_code: producer.peer.abort_code(),
             producer_pid: producer.pid,
             producer_claims: producer.epoch,
             producer_position_bytes: producer.position,
@@ -219,6 +223,7 @@ impl Description {
             producer_wakeups: producer.wakeups,
             consumer: state(consumer),
             consumer_alive: consumer.peer == Peer::Open,
+            consumer_abort_code: consumer.peer.abort_code(),
             consumer_pid: consumer.pid,
             consumer_claims: consumer.epoch,
             consumer_position_bytes: consumer.position,
@@ -357,7 +362,8 @@ pub fn details(snapshot: &Snapshot) -> Vec<Vec<String>> {
         ("producer", &snapshot.producer, "sent", "space"),
         ("consumer", &snapshot.consumer, "released", "messages"),
     ] {
-        add(name, format!("{}, claimed {} times", state_and_pid(side), side.epoch));
+        let code = side.peer.abort_code().map_or_else(String::new, |code| format!(" with code {code}"));
+        add(name, format!("{}{code}, claimed {} times", state_and_pid(side), side.epoch));
         add(&format!("  {moved}"), format!("{} messages, {} bytes of payload", side.messages, side.bytes));
         add("  position", format!("{} bytes", side.position));
         add(&format!("  waited for {waited_for}"), format!("{} times", side.waits));

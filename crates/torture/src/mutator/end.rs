@@ -157,9 +157,10 @@ impl Attacked {
                     assert_eq!(after, before, "{error:?}");
                     match error {
                         AnySendError::Full | AnySendError::TimedOut | AnySendError::Cancelled => {}
-                        AnySendError::Closed | AnySendError::PeerDied | AnySendError::Lost(Lost::Role) => {
-                            return Over::Left;
-                        }
+                        AnySendError::Closed
+                        | AnySendError::PeerAborted { .. }
+                        | AnySendError::PeerDied
+                        | AnySendError::Lost(Lost::Role) => return Over::Left,
                         AnySendError::Corrupt(corruption) => {
                             assert_eq!(
                                 producer.try_send(b"once more"),
@@ -232,9 +233,10 @@ impl Attacked {
                     assert_eq!(after, before, "{error:?}");
                     match error {
                         AnyRecvError::Empty | AnyRecvError::TimedOut => {}
-                        AnyRecvError::Closed | AnyRecvError::PeerDied | AnyRecvError::Lost(Lost::Role) => {
-                            return Over::Left;
-                        }
+                        AnyRecvError::Closed
+                        | AnyRecvError::PeerAborted { .. }
+                        | AnyRecvError::PeerDied
+                        | AnyRecvError::Lost(Lost::Role) => return Over::Left,
                         AnyRecvError::Corrupt(corruption) => {
                             assert_eq!(consumer.try_recv().err(), Some(TryRecvError::Corrupt(corruption)));
                             assert_eq!(consumer.drain(1).next().err(), Some(corruption));

@@ -31,9 +31,9 @@ impl Spot {
             12..15 if victim == Role::Producer => HEAD,
             12..15 => TAIL,
             15 => [HEAD, TAIL][rng.below(2) as usize],
-            // The states less often: a peer that seems to have closed ends the round.
-            16 => line[0] + 8 * rng.below(4) as usize,
-            17 => line[1] + 8 + 8 * rng.below(3) as usize,
+            // The states less often: a peer that seems to have ended ends the round.
+            16 => line[0] + 8 * rng.below(5) as usize,
+            17 => line[1] + 8 + 8 * rng.below(4) as usize,
             18 => counters + 8 * rng.below(5) as usize,
             _ => 8 * rng.below(64) as usize,
         };

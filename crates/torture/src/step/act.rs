@@ -8,7 +8,7 @@ use shmpipe_testing::traced::{abort_on_panic, be_traced, mark};
 /// Bytes of a message sent by `send_value`.
 pub const VALUE: usize = 24;
 
-/// The ways to send, receive, claim and close. Each is one call, or one batch, of the public interface.
+/// The ways to send, receive, claim and end. Each is one call, or one batch, of the public interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     TrySend,
@@ -30,6 +30,7 @@ pub enum Way {
     DrainKept,
     Claim,
     Close,
+    Abort,
     Drop,
     Nothing,
 }
@@ -49,7 +50,7 @@ pub const SENDING: [Way; 10] = [
 
 pub const RECEIVING: [Way; 6] = [Way::TryRecv, Way::Recv, Way::Append, Way::Keep, Way::Drain, Way::DrainKept];
 
-const OTHERS: [Way; 4] = [Way::Claim, Way::Close, Way::Drop, Way::Nothing];
+const OTHERS: [Way; 5] = [Way::Claim, Way::Close, Way::Abort, Way::Drop, Way::Nothing];
 
 /// One operation of an end.
 #[derive(Clone, Debug)]
@@ -77,7 +78,7 @@ impl Act {
         Act { way, number, lengths: lengths.into() }
     }
 
-    /// A claim, a close, or nothing.
+    /// A claim, an end, or nothing.
     pub fn of(way: Way) -> Self {
         Act::new(way, 0, [])
     }
@@ -164,6 +165,7 @@ fn send(pipe: &Pipe, producer: &mut Option<Producer>, act: &Act, messages: &[Mes
     match act.way {
         Way::Claim => return *producer = Some(pipe.producer().unwrap()),
         Way::Close => return producer.take().unwrap().close().unwrap(),
+        Way::Abort => return producer.take().unwrap().abort(act.number).unwrap(),
         Way::Drop => return *producer = None,
         Way::Nothing => return,
         _ => {}
@@ -234,6 +236,7 @@ fn receive(pipe: &Pipe, consumer: &mut Option<Consumer>, act: &Act, bytes: &mut 
     match act.way {
         Way::Claim => return *consumer = Some(pipe.consumer().unwrap()),
         Way::Close => return consumer.take().unwrap().close().unwrap(),
+        Way::Abort => return consumer.take().unwrap().abort(act.number).unwrap(),
         Way::Drop => return *consumer = None,
         Way::Nothing => return,
         _ => {}

@@ -25,7 +25,7 @@ fn with_ring(test: impl FnOnce(Setting<'_>, &Judge) -> Result<(), Failure>) {
 }
 
 /// The acts of the producer, with the lengths of its messages.
-const SENDS: [(Way, &[usize]); 17] = [
+const SENDS: [(Way, &[usize]); 20] = [
     (Way::Claim, &[]),
     (Way::SendTagged, &[5]),
     (Way::SendTagged, &[0]),
@@ -46,6 +46,9 @@ const SENDS: [(Way, &[usize]); 17] = [
     (Way::Batch, &[500, 700]),
     (Way::Shorter, &[400, 0]),
     (Way::Close, &[]),
+    (Way::Claim, &[]),
+    (Way::SendTagged, &[7]),
+    (Way::Abort, &[]),
 ];
 
 #[test]
@@ -66,7 +69,7 @@ fn producer_killed_at_any_instruction_has_sent_all_or_nothing() {
 }
 
 /// The acts of the consumer.
-const TAKES: [(Way, usize); 9] = [
+const TAKES: [(Way, usize); 12] = [
     (Way::Claim, 0),
     (Way::Recv, 1),
     (Way::Keep, 0),
@@ -76,6 +79,9 @@ const TAKES: [(Way, usize); 9] = [
     (Way::TryRecv, 1),
     (Way::Drain, 3),
     (Way::Close, 0),
+    (Way::Claim, 0),
+    (Way::Recv, 1),
+    (Way::Abort, 0),
 ];
 
 #[test]

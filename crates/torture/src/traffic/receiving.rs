@@ -1,7 +1,7 @@
 //! The consumer's side.
 
 use super::words::{BEGUN, DUPLICATES, ENDED, LEAVE, RELEASED, STOP, TAKEN};
-use super::{Orders, Tenure, Term, bytes, dawdle, hold, nap, play};
+use super::{ABORTED, Orders, Tenure, Term, bytes, dawdle, hold, nap, play};
 use shmpipe::{Consumer, Record, RecvTimeoutError};
 use shmpipe_testing::journal::Journal;
 use shmpipe_testing::rng::Rng;
@@ -37,7 +37,7 @@ fn take_all<P>(mut consumer: Consumer<P>, orders: &Orders, journal: &Journal) {
             _ => receive(&mut consumer, &mut taker, &mut rng, orders.staying),
         };
         match taken {
-            Ok(()) | Err(RecvTimeoutError::PeerDied) => {}
+            Ok(()) | Err(RecvTimeoutError::PeerDied | RecvTimeoutError::PeerAborted { code: ABORTED }) => {}
             Err(RecvTimeoutError::Closed | RecvTimeoutError::TimedOut) if journal.get(ENDED) != 0 => break,
             // Another producer comes.
             Err(RecvTimeoutError::Closed | RecvTimeoutError::TimedOut) => nap(50),
@@ -47,7 +47,8 @@ fn take_all<P>(mut consumer: Consumer<P>, orders: &Orders, journal: &Journal) {
             dawdle(&mut rng);
         }
     }
-    consumer.close().expect("a pipe that is still there");
+    let ended = if rng.below(2) == 0 { consumer.abort(ABORTED) } else { consumer.close() };
+    ended.expect("a pipe that is still there");
 }
 
 fn drain<P>(

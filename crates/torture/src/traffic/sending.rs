@@ -1,7 +1,7 @@
 //! The producer's side.
 
 use super::words::{ATTEMPT, BEGUN, ENDED, LEAVE, SENT, STOP};
-use super::{Orders, Tenure, Term, bytes, dawdle, hold, message, nap, play};
+use super::{ABORTED, Orders, Tenure, Term, bytes, dawdle, hold, message, nap, play};
 use shmpipe::{Pipe, Producer, SendError, Tagged, Vectored};
 use shmpipe_testing::journal::Journal;
 use shmpipe_testing::rng::Rng;
@@ -45,7 +45,9 @@ fn send_all<P>(mut producer: Producer<P>, orders: &Orders, journal: &Journal, pi
     }
     journal.set_entry(ATTEMPT, [next, 0, producer.position().get()]);
     journal.set(SENT, next);
-    producer.close().expect("a pipe that is still there");
+    // Who stops in the middle of the stream aborts as often as it closes.
+    let ended = if rng.below(2) == 0 { producer.abort(ABORTED) } else { producer.close() };
+    ended.expect("a pipe that is still there");
 }
 
 /// How many of `count` messages fit into the ring as one batch, wherever the tail is.
@@ -58,10 +60,10 @@ fn fitting(first: u64, count: u64, pipe: &Pipe) -> u64 {
     ((first..first + count).take_while(fits).count() as u64).max(1)
 }
 
-/// Handles an error: panics unless the consumer has died or closed, since a successor comes.
+/// Handles an error: panics unless the consumer has ended, since a successor comes.
 fn insist(error: &SendError) {
     match error {
-        SendError::PeerDied => {}
+        SendError::PeerDied | SendError::PeerAborted { code: ABORTED } => {}
         SendError::Closed => nap(50),
         error => panic!("{error}"),
     }

@@ -206,10 +206,12 @@ fn check_side(name: &'static str, address: &Address, side: &Side, other: &Side) 
         Peer::NeverCame => "never_came",
         Peer::Open => "alive",
         Peer::Closed => "closed",
+        Peer::Aborted { .. } => "aborted",
         Peer::Died => "died",
         Peer::Unknown => "unknown",
     };
     check.fact("state", state);
+    check.fact("abort_code", side.peer.abort_code());
     check.fact("pid", side.pid);
     check.fact("command", who.as_ref().map(|who| who.command.clone()));
     check.fact("uid", who.as_ref().map(|who| who.uid));
@@ -226,6 +228,7 @@ fn check_side(name: &'static str, address: &Address, side: &Side, other: &Side) 
         (Peer::Open, Some(pid)) => format!("{}; {claims}", process::describe(pid)),
         (Peer::Open, None) => format!("a process that is not visible here; {claims}"),
         (Peer::Closed, _) => format!("closed; {claims}"),
+        (Peer::Aborted { code }, _) => format!("aborted with code {code}; {claims}"),
         (Peer::Died, _) => format!("died and has no successor; {claims}"),
         (Peer::Unknown, _) => format!("unknown; {claims}"),
     });
