@@ -96,7 +96,7 @@ With --json, one object per line, distinguished by \"kind\", with units in the k
     System V          wrong
     pipe              used_bytes, capacity_bytes, unread_messages, age_seconds, owner_uid, creator_uid, mode, open_in_pids,
                       or error
-    producer, consumer   state, pid, command, uid, process_age_seconds, claims, messages, position_bytes";
+    producer, consumer   state, abort_code, pid, command, uid, process_age_seconds, claims, messages, position_bytes";
 
 fn doctor_and_codes() -> String {
     format!("{ADDRESSES}\n\n{DOCTOR_OBJECTS}\n\n{CODES}")
@@ -117,7 +117,10 @@ pub enum Command {
     /// Send standard input as messages, by default a line each
     ///
     /// A line is sent as soon as it is read, without its newline; text after the last newline is a message too. When the pipe is
-    /// full, send blocks. When the consumer dies, send reports that and waits for the next consumer.
+    /// full, send blocks. When the consumer dies, send reports that and waits for the next consumer. When the consumer closes or
+    /// aborts, send ends.
+    ///
+    /// A receiver learns whether the input ended: at its end send closes the pipe, before its end (a failure, a signal) it aborts.
     #[command(after_help = addresses_and_codes(), mut_args = set_apart)]
     Send(Send),
     /// Write messages to standard output, by default a line each
@@ -257,7 +260,7 @@ pub struct Recv {
     /// Give up when there is no message for this long
     #[arg(long, value_name = "DURATION", value_parser = values::duration)]
     pub timeout: Option<Duration>,
-    /// When the producer closes or dies, wait for the next one
+    /// When the producer closes, aborts or dies, wait for the next one
     #[arg(long, short)]
     pub follow: bool,
     #[command(flatten)]

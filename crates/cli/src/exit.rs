@@ -1,7 +1,9 @@
 //! How a command ends: its exit code, and the one line that says why.
 
 use shmpipe::error::{Distrust, FileProblem, Shortage, Unsupported};
-use shmpipe::{CloseError, Corruption, Lost, RecvTimeoutError, SendTimeoutError, SetupError, TrySendError};
+use shmpipe::{
+    CheckError, CloseError, Corruption, Lost, RecvTimeoutError, SendTimeoutError, SetupError, TrySendError,
+};
 use std::fmt;
 use std::io;
 use std::process::ExitCode;
@@ -16,11 +18,15 @@ Exit codes:
   3    the pipe does not exist, or was removed
   4    the pipe already exists, or another process holds the role
   5    timed out
-  6    the peer died; or the consumer closed while send was sending
+  6    the peer died, or aborted (its code is printed); or the consumer closed
+       while send was sending
   7    the pipe is foreign (not of shmpipe), corrupt or incompatible
   8    permission denied
   10   doctor: there are findings
-  129 SIGHUP, 130 SIGINT (Ctrl-C), 143 SIGTERM: this signal ended it, in order";
+  129 SIGHUP, 130 SIGINT (Ctrl-C), 143 SIGTERM: this signal ended it, in order
+
+A send that ends before its input aborts, with its exit code; so does a recv
+that cannot write its output. Everything else closes.";
 
 /// The exit code of a doctor with findings.
 const FINDINGS: u8 = 10;
@@ -142,7 +148,7 @@ impl From<TrySendError> for Failure {
     fn from(error: TrySendError) -> Self {
         let code = match error {
             TrySendError::Full => Code::TimedOut,
-            TrySendError::Closed => Code::PeerGone,
+            TrySendError::Closed | TrySendError::PeerAborted { .. } => Code::PeerGone,
             TrySendError::Corrupt(_) => Code::Unfit,
             TrySendError::TooLarge { .. } | _ => Code::Failure,
         };
@@ -154,7 +160,9 @@ impl From<SendTimeoutError> for Failure {
     fn from(error: SendTimeoutError) -> Self {
         let code = match error {
             SendTimeoutError::TimedOut => Code::TimedOut,
-            SendTimeoutError::Closed | SendTimeoutError::PeerDied => Code::PeerGone,
+            SendTimeoutError::Closed | SendTimeoutError::PeerAborted { .. } | SendTimeoutError::PeerDied => {
+                Code::PeerGone
+            }
             SendTimeoutError::Lost(lost) => code_of_lost(lost),
             SendTimeoutError::Corrupt(_) => Code::Unfit,
             SendTimeoutError::TooLarge { .. } | SendTimeoutError::Cancelled | _ => Code::Failure,
@@ -167,10 +175,24 @@ impl From<RecvTimeoutError> for Failure {
     fn from(error: RecvTimeoutError) -> Self {
         let code = match error {
             RecvTimeoutError::TimedOut => Code::TimedOut,
-            RecvTimeoutError::Closed | RecvTimeoutError::PeerDied => Code::PeerGone,
+            RecvTimeoutError::Closed | RecvTimeoutError::PeerAborted { .. } | RecvTimeoutError::PeerDied => {
+                Code::PeerGone
+            }
             RecvTimeoutError::Lost(lost) => code_of_lost(lost),
             RecvTimeoutError::Corrupt(_) => Code::Unfit,
             RecvTimeoutError::Cancelled | _ => Code::Failure,
+        };
+        Failure::new(code, error)
+    }
+}
+
+impl From<CheckError> for Failure {
+    fn from(error: CheckError) -> Self {
+        let code = match error {
+            CheckError::Closed | CheckError::PeerAborted { .. } | CheckError::PeerDied => Code::PeerGone,
+            CheckError::Lost(lost) => code_of_lost(lost),
+            CheckError::Corrupt(_) => Code::Unfit,
+            _ => Code::Failure,
         };
         Failure::new(code, error)
     }
@@ -220,10 +242,15 @@ impl Early {
 
 /// The exit code of an outcome.
 pub fn code(outcome: &Outcome) -> ExitCode {
+    number(outcome).into()
+}
+
+/// The same as a number.
+pub fn number(outcome: &Outcome) -> u8 {
     match outcome {
-        Ok(End::Done) => ExitCode::SUCCESS,
-        Ok(End::Findings) => ExitCode::from(FINDINGS),
-        Ok(End::Signal(signal)) => ExitCode::from(128 + *signal as u8),
-        Err(failure) => ExitCode::from(failure.code as u8),
+        Ok(End::Done) => 0,
+        Ok(End::Findings) => FINDINGS,
+        Ok(End::Signal(signal)) => 128 + *signal as u8,
+        Err(failure) => failure.code as u8,
     }
 }

@@ -7,13 +7,14 @@
 mod sink;
 
 use shmpipe::{Consumer, Corruption, Pipe, RecvTimeoutError};
+use std::fmt::Display;
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
 use crate::args;
 use crate::commands::framing::Join;
 use crate::commands::role;
-use crate::exit::{Code, Early, End, Failure, Outcome};
+use crate::exit::{self, Code, Early, End, Failure, Outcome};
 use crate::output::progress::{Data, Progress};
 use crate::output::report::Report;
 use crate::system::signals;
@@ -48,17 +49,13 @@ pub fn run(arguments: &args::Recv, report: Report) -> Outcome {
         left: arguments.count,
         timeout: arguments.timeout,
         follow: arguments.follow,
+        output_failed: false,
         progress,
         report,
     };
     let received = receiver.receive_all();
     receiver.progress.finish(started);
-    match received {
-        Ok(()) => receiver.consumer.close()?,
-        // Dropped, the consumer closes too.
-        Err(early) => return early.outcome(),
-    }
-    Ok(End::Done)
+    receiver.end(received)
 }
 
 struct Receiver {
@@ -73,11 +70,36 @@ struct Receiver {
     left: Option<u64>,
     timeout: Option<Duration>,
     follow: bool,
+    /// The output did not take what was received.
+    output_failed: bool,
     progress: Progress,
     report: Report,
 }
 
 impl Receiver {
+    /// Aborts, with the exit code, if the output failed. Anything else closes: unread messages stay in the pipe.
+    fn end(self, received: Result<(), Early>) -> Outcome {
+        let outcome = match received {
+            Ok(()) => {
+                self.consumer.close()?;
+                return Ok(End::Done);
+            }
+            Err(early) => early.outcome(),
+        };
+        if self.output_failed {
+            // The failure is reported, which matters more than whether the producer hears of it.
+            let _ = self.consumer.abort(exit::number(&outcome).into());
+            return outcome;
+        }
+        let closed = self.consumer.close();
+        if let (Ok(End::Signal(signal)), Ok(())) = (&outcome, closed) {
+            let signal = signals::name(*signal);
+            self.report
+                .note(format_args!("closed: {signal} ended recv; messages not yet written stay in the pipe"));
+        }
+        outcome
+    }
+
     fn receive_all(&mut self) -> Result<(), Early> {
         while self.left != Some(0) {
             if let Some(signal) = signals::received() {
@@ -122,6 +144,7 @@ impl Receiver {
             self.progress.make_room();
             if let Err(Unwritten { written, early }) = self.output.write_parts(&self.batch, &self.parts) {
                 drain.requeue();
+                self.output_failed = matches!(early, Early::Failed(_));
                 // A reader that left may not have read any of this batch, so none of it counts as written.
                 if !matches!(early, Early::ReaderLeft) {
                     self.release_written(written, &early)?;
@@ -189,11 +212,16 @@ impl Receiver {
                     self.progress.clear();
                     self.report.note("the producer died; waiting for the next one");
                 }
-                Err(RecvTimeoutError::PeerDied) => {
-                    let text = "the producer died and every message was received; run recv again, or use --follow, to wait for \
-                                its successor";
-                    return Err(Failure::new(Code::PeerGone, text).into());
+                Err(RecvTimeoutError::PeerAborted { code }) => {
+                    if !self.follow {
+                        return Err(gone(format_args!("aborted with code {code}")));
+                    }
+                    self.progress.clear();
+                    self.report.note(format_args!(
+                        "the producer aborted with code {code}; waiting for the next one"
+                    ));
                 }
+                Err(RecvTimeoutError::PeerDied) => return Err(gone("died")),
                 Err(RecvTimeoutError::TimedOut) if give_up.is_none_or(|moment| Instant::now() < moment) => {}
                 Err(error @ RecvTimeoutError::Cancelled) => {
                     return Err(signals::received().map_or(error.into(), Early::Signal));
@@ -202,4 +230,12 @@ impl Receiver {
             }
         }
     }
+}
+
+/// The producer has ended otherwise than by a close.
+fn gone(how: impl Display) -> Early {
+    let text = format!(
+        "the producer {how} and every message was received; run recv again, or use --follow, to wait for its successor"
+    );
+    Failure::new(Code::PeerGone, text).into()
 }

@@ -1,6 +1,6 @@
 //! `shmpipe send`: sends standard input as messages.
 
-use shmpipe::{Lost, Peer, Pipe, Producer, SendTimeoutError, TrySendError};
+use shmpipe::{CheckError, Peer, Pipe, Producer, SendTimeoutError, TrySendError};
 use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal};
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::args;
 use crate::commands::framing::{Cut, Cutter};
 use crate::commands::role;
-use crate::exit::{Code, Early, End, Failure, Outcome};
+use crate::exit::{self, Code, Early, End, Failure, Outcome};
 use crate::output::progress::{Data, Progress};
 use crate::output::report::Report;
 use crate::system::signals;
@@ -24,19 +24,13 @@ pub fn run(arguments: &args::Send, report: Report) -> Outcome {
     signals::install()?;
     let producer = role::claim(&arguments.pipe, report, Pipe::producer)?;
     signals::cancel_on_signal(producer.cancel_handle());
-    let cut = cut(arguments, producer.max_len())?;
     let data = if io::stdin().is_terminal() { Data::Terminal } else { Data::Elsewhere };
     let progress = Progress::new(producer.pipe().address(), data);
     let started = Instant::now();
-    let mut sender = Sender { producer, progress, report, timeout: arguments.timeout, death_reported: false };
-    let sent = sender.send_all(Cutter::new(cut, sender.producer.max_len()));
+    let mut sender = Sender { producer, progress, report, timeout: arguments.timeout };
+    let sent = sender.run(arguments);
     sender.progress.finish(started);
-    match sent {
-        Ok(()) => sender.producer.close()?,
-        // Dropped, the producer closes too.
-        Err(early) => return early.outcome(),
-    }
-    Ok(End::Done)
+    sender.end(sent)
 }
 
 fn cut(arguments: &args::Send, longest: usize) -> Result<Cut, Failure> {
@@ -60,11 +54,44 @@ struct Sender {
     progress: Progress,
     report: Report,
     timeout: Option<Duration>,
-    /// The last consumer died, and that was reported.
-    death_reported: bool,
 }
 
 impl Sender {
+    fn run(&mut self, arguments: &args::Send) -> Result<(), Early> {
+        let longest = self.producer.max_len();
+        let cut = cut(arguments, longest)?;
+        self.note_earlier_abort();
+        self.send_all(Cutter::new(cut, longest))
+    }
+
+    /// The abort of a consumer that came before does not concern what is sent now.
+    fn note_earlier_abort(&mut self) {
+        if let Peer::Aborted { code } = self.producer.peer() {
+            if self.producer.check() == Err(CheckError::PeerAborted { code }) {
+                self.report.note(format_args!(
+                    "the last consumer aborted with code {code}; sending to the next one"
+                ));
+            }
+        }
+    }
+
+    /// Closes at the end of the input. Before that it aborts, with the exit code: a receiver must not take the cut for the end.
+    fn end(self, sent: Result<(), Early>) -> Outcome {
+        let Err(early) = sent else {
+            self.producer.close()?;
+            return Ok(End::Done);
+        };
+        let outcome = early.outcome();
+        let code = exit::number(&outcome);
+        let aborted = self.producer.abort(code.into());
+        if let (Ok(End::Signal(signal)), Ok(())) = (&outcome, aborted) {
+            let signal = signals::name(*signal);
+            self.report
+                .note(format_args!("aborted with code {code}: {signal} came before the end of the input"));
+        }
+        outcome
+    }
+
     fn send_all(&mut self, mut cutter: Cutter) -> Result<(), Early> {
         let mut input = stdio::standard_input()?;
         loop {
@@ -103,26 +130,22 @@ impl Sender {
 
     /// Notices that the consumer is gone while nothing is sent.
     fn check_consumer(&mut self) -> Result<(), Early> {
-        // A reservation that is dropped without commit sends nothing.
-        if let Err(error) = self.producer.try_reserve(0) {
-            if error != TrySendError::Full {
-                return Err(error.into());
+        let error = match self.producer.check() {
+            Ok(()) => return Ok(()),
+            Err(CheckError::PeerDied) => {
+                self.report_death();
+                return Ok(());
             }
-        }
-        match self.producer.peer() {
-            Peer::Died => self.report_death(),
-            Peer::Open => self.death_reported = false,
-            Peer::Unknown => return Err(SendTimeoutError::Lost(Lost::Removed).into()),
-            Peer::NeverCame | Peer::Closed => {}
-        }
-        Ok(())
+            Err(CheckError::Closed) => SendTimeoutError::Closed,
+            Err(CheckError::PeerAborted { code }) => SendTimeoutError::PeerAborted { code },
+            Err(error) => return Err(error.into()),
+        };
+        Err(error.into())
     }
 
     fn report_death(&mut self) {
-        if !std::mem::replace(&mut self.death_reported, true) {
-            self.progress.clear();
-            self.report.note("the consumer died; waiting for the next one");
-        }
+        self.progress.clear();
+        self.report.note("the consumer died; waiting for the next one");
     }
 
     fn send(&mut self, message: &[u8]) -> Result<(), Early> {
@@ -145,11 +168,7 @@ impl Sender {
                 None => self.producer.send(message).map_err(SendTimeoutError::from),
             };
             match sent {
-                Ok(_) => {
-                    // A consumer made space.
-                    self.death_reported = false;
-                    return Ok(());
-                }
+                Ok(_) => return Ok(()),
                 Err(SendTimeoutError::PeerDied) => self.report_death(),
                 Err(SendTimeoutError::TimedOut) if give_up.is_none_or(|moment| Instant::now() < moment) => {
                     self.progress.update_if_due();

@@ -70,6 +70,11 @@ pub fn cancel_on_signal(handle: CancelHandle) {
     }
 }
 
+/// The name of a signal.
+pub fn name(signal: i32) -> &'static str {
+    Signal::try_from(signal).map_or("a signal", Signal::as_str)
+}
+
 /// The first signal received, if there was one.
 pub fn received() -> Option<i32> {
     match RECEIVED.load(Ordering::Relaxed) {

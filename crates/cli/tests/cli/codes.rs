@@ -9,7 +9,9 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use shmpipe::Role;
 
-use crate::process::{Finished, Name, Running, ask, is_root, numbered, run, shmpipe, start, wait_for_holder};
+use crate::process::{
+    Finished, Name, Running, ask, is_root, numbered, object, run, shmpipe, start, wait_for_holder,
+};
 
 /// A user who owns nothing.
 const NOBODY: u32 = 65534;
@@ -22,7 +24,62 @@ fn a_full_output_is_a_failure_and_releases_nothing() {
     let full = File::options().write(true).open("/dev/full").unwrap();
     let recv = Running::start(shmpipe(&["recv", &name]).stdout(full).stderr(Stdio::piped()));
     recv.finish().code(1).said(&["writing to standard output", "No space left"]);
-    ask(&["recv", &name]).code(0).wrote(&input);
+    let pipe = object(&["stat", &name, "--json"]);
+    assert_eq!((pipe["consumer"].as_str(), pipe["consumer_abort_code"].as_u64()), (Some("aborted"), Some(1)));
+    // The next producer hears of it, and continues.
+    run(&["send", &name], b"last\n").code(0).said(&["the last consumer aborted with code 1"]);
+    ask(&["recv", &name]).code(0).wrote(&[&input[..], b"last\n"].concat());
+}
+
+#[test]
+fn an_aborted_peer_is_6_with_its_code() {
+    let name = Name::new("aborted");
+    let mut send = start(&["send", &name]);
+    wait_for_holder(&name, Role::Producer, send.id());
+    let consumer = shmpipe::Pipe::open(&*name).unwrap().consumer().unwrap();
+    consumer.abort(77).unwrap();
+    let _ = std::io::Write::write_all(send.input(), b"1\n");
+    send.finish().code(6).said(&["the consumer aborted with code 77"]);
+    // And send aborts, since its input did not end.
+    ask(&["recv", &name]).code(6).said(&["the producer aborted with code 6", "run recv again"]);
+    assert!(String::from_utf8(ask(&["stat", &name]).code(0).out).unwrap().contains("aborted with code 6"));
+    let diagnosis = ask(&["doctor", &name, "--json"]);
+    assert!(String::from_utf8_lossy(&diagnosis.out).contains("\"abort_code\":6"));
+
+    let recv = start(&["recv", &name, "--follow", "--count", "2"]);
+    for code in [78, 79] {
+        let mut producer = shmpipe::Pipe::open(&*name).unwrap().producer().unwrap();
+        producer.send(b"one").unwrap();
+        producer.abort(code).unwrap();
+        if code == 78 {
+            recv.wait_for_words("the producer aborted with code 78; waiting for the next one", 1);
+        }
+    }
+    recv.finish().code(0).wrote(b"one\none\n");
+}
+
+#[test]
+fn a_send_that_fails_aborts() {
+    let directory = File::open("/").unwrap();
+    for (words, input, why) in [
+        (&["--length-prefixed"][..], Some(&b"\x01\0\0\0a\x05\0\0\0b"[..]), "the input ends within message 2"),
+        (&[], Some(&[&b"a\n"[..], &[b'x'; 3000]].concat()), "line 2 of the input"),
+        (&[], None, "reading from standard input"),
+        (&["--chunk", "1MiB"], Some(b""), "exceed"),
+    ] {
+        let name = Name::new("send-fails");
+        let words = [&["send", &*name, "--capacity", "4KiB"], words].concat();
+        let failed = match input {
+            Some(input) => run(&words, input),
+            None => {
+                Running::start(shmpipe(&words).stdin(directory.try_clone().unwrap()).stderr(Stdio::piped()))
+                    .finish()
+            }
+        };
+        failed.code(1).said(&[why]);
+        let sent: &[u8] = if input.is_some_and(|input| !input.is_empty()) { b"a\n" } else { b"" };
+        ask(&["recv", &name]).code(6).said(&["the producer aborted with code 1"]).wrote(sent);
+    }
 }
 
 #[test]
@@ -137,7 +194,7 @@ fn no_space_until_the_timeout_is_5() {
     let name = Name::new("send-timeout");
     let input = numbered(0, 10_000);
     run(&["send", &name, "--capacity", "4KiB", "--timeout", "100ms"], &input).code(5).said(&["stayed full"]);
-    let recv = ask(&["recv", &name]).code(0);
+    let recv = ask(&["recv", &name]).code(6).said(&["the producer aborted with code 5"]);
     assert!(
         !recv.out.is_empty() && input.starts_with(&recv.out),
         "messages sent before are whole and in order"
@@ -152,6 +209,8 @@ fn a_closed_consumer_is_6_for_send() {
     ask(&["recv", &name, "--count", "1"]).code(0).wrote(b"1\n");
     std::io::Write::write_all(send.input(), b"2\n").unwrap();
     send.finish().code(6).said(&["the consumer closed"]);
+    // Its input did not end.
+    ask(&["recv", &name]).code(6).said(&["the producer aborted with code 6"]);
     // While there is nothing to send.
     let idle = Name::new("consumer-closed-idle");
     let mut send = start(&["send", &idle]);

@@ -22,7 +22,7 @@ fn a_signal_ends_a_waiting_recv_in_order() {
         send.input().write_all(b"1\n").unwrap();
         recv.wait_for_output(|output| output == b"1\n");
         recv.signal(signal);
-        recv.finish().code(code).quiet().wrote(b"1\n");
+        recv.finish().code(code).said(&["closed: SIG", "messages not yet written stay"]).wrote(b"1\n");
         assert_eq!(shmpipe::inspect(&*name).unwrap().consumer.peer, Peer::Closed);
         // It may have noticed already.
         let _ = send.input().write_all(b"2\n");
@@ -37,7 +37,7 @@ fn a_signal_ends_a_following_recv_in_order() {
     let recv = start(&["recv", &name, "--follow"]);
     recv.wait_for_output(|output| output == b"1\n");
     recv.signal(libc::SIGINT);
-    recv.finish().code(130).quiet();
+    recv.finish().code(130).said(&["closed: SIGINT ended recv"]);
     assert_eq!(shmpipe::inspect(&*name).unwrap().consumer.peer, Peer::Closed);
 }
 
@@ -50,8 +50,11 @@ fn a_signal_ends_a_send_waiting_for_input_in_order() {
         send.input().write_all(b"1\n2").unwrap();
         recv.wait_for_output(|output| output == b"1\n");
         send.signal(signal);
-        send.finish().code(code).quiet();
-        recv.finish().code(0).quiet().wrote(b"1\n");
+        let aborted = format!("aborted with code {code}");
+        send.finish().code(code).said(&[&aborted, "SIG", "before the end of the input"]);
+        recv.finish().code(6).said(&["the producer", &aborted]).wrote(b"1\n");
+        // Reported once.
+        ask(&["recv", &name, "--timeout", "100ms"]).code(5);
     }
 }
 
@@ -61,8 +64,8 @@ fn a_signal_ends_a_send_waiting_for_space_in_order() {
     let send = start(&["send", &name, "--capacity", "4KiB"]).feed(numbered(0, 10_000));
     eventually(|| (shmpipe::inspect(&*name).ok()?.producer.waits > 0).then_some(()));
     send.signal(libc::SIGINT);
-    send.finish().code(130).quiet();
-    let recv = ask(&["recv", &name]).code(0);
+    send.finish().code(130).said(&["aborted with code 130: SIGINT"]);
+    let recv = ask(&["recv", &name]).code(6).said(&["the producer aborted with code 130"]);
     assert!(numbered(0, 10_000).starts_with(&recv.out));
 }
 
@@ -158,7 +161,7 @@ fn a_pipe_is_left_with_whole_messages_however_recv_ends() {
                     0
                 }
                 _ => {
-                    finished.code(128 + signal).quiet();
+                    finished.code(128 + signal).said(&["closed: SIG"]);
                     count
                 }
             };
@@ -181,7 +184,7 @@ fn the_rest_of_a_long_message_is_written_after_a_signal() {
     recv.signal(libc::SIGTERM);
     let mut written = Vec::new();
     output.read_to_end(&mut written).unwrap();
-    recv.finish().code(143).quiet();
+    recv.finish().code(143).said(&["closed: SIGTERM"]);
     let message = long_message();
     let (whole, rest) = message.split_at(6 + 20_001);
     assert_eq!(written, whole);
@@ -197,7 +200,7 @@ fn a_long_message_that_is_not_read_after_a_signal_is_repeated_whole() {
     output.read_exact(&mut first).unwrap();
     wait_until_stuck(&recv, output.as_raw_fd());
     recv.signal(libc::SIGTERM);
-    recv.finish().code(143).quiet();
+    recv.finish().code(143).said(&["closed: SIGTERM"]);
     let mut written = Vec::new();
     output.read_to_end(&mut written).unwrap();
     assert!((1..=4096).contains(&written.len()) && written.iter().all(|&byte| byte == b'x'));
@@ -244,7 +247,7 @@ fn a_signal_ends_a_recv_whose_output_is_full() {
     wait_for_holder(&name, Role::Consumer, recv.id());
     wait_until_stuck(&recv, output.as_raw_fd());
     recv.signal(libc::SIGTERM);
-    recv.finish().code(143).quiet();
+    recv.finish().code(143).said(&["closed: SIGTERM"]);
     drop(output);
     ask(&["recv", &name]).code(0).wrote(b"1\n2\n");
 }
