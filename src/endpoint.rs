@@ -41,8 +41,7 @@ impl Pipe {
     /// # Errors
     /// * [`SetupError::RoleTaken`] while there is a producer, in this process or another.
     /// * [`Damage::Ring`](crate::error::Damage::Ring) if a peer broke the protocol in the ring.
-    /// * [`SetupError::Lost`] if the pipe was removed, [`Unaccounted`](SetupError::Unaccounted) if a process may hold the role
-    ///   without a claim.
+    /// * [`SetupError::Lost`] if the pipe was removed, or this thread left its IPC namespace.
     /// * [`Unsupported::AfterFork`](crate::error::Unsupported::AfterFork) in a forked child, which must [`reopen`](Pipe::reopen)
     ///   the pipe.
     /// * [`PermissionDenied`](SetupError::PermissionDenied) or [`Os`](SetupError::Os).
@@ -67,8 +66,7 @@ impl Pipe {
     /// # Errors
     /// Those of [`producer`](Pipe::producer): [`SetupError::RoleTaken`] while there is a consumer,
     /// [`Damage::Ring`](crate::error::Damage::Ring) if a peer broke the protocol, and
-    /// [`Lost`](SetupError::Lost), [`Unaccounted`](SetupError::Unaccounted), [`Unsupported`](SetupError::Unsupported),
-    /// [`PermissionDenied`](SetupError::PermissionDenied) or [`Os`](SetupError::Os).
+    /// [`Lost`](SetupError::Lost), [`Unsupported`](SetupError::Unsupported), [`PermissionDenied`](SetupError::PermissionDenied) or [`Os`](SetupError::Os).
     pub fn consumer(&self) -> Result<Consumer, SetupError> {
         Consumer::claim(self)
     }

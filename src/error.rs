@@ -73,48 +73,40 @@ pub enum Lost {
     Removed,
     /// The pipe was removed, and its address now leads to another pipe.
     Replaced,
-    /// The pipe exists, but nothing keeps a second process out of this role any more: its semaphore set was removed, our
-    /// claim in it was undone, or another process holds the role too.
+    /// The pipe exists, but our claim of the role does not: another process has overwritten it, or holds the role too.
     Role,
+    /// The kernel refuses to say whether the roles are held, so that the death of the peer would go unnoticed: a seccomp filter
+    /// forbids the call, or a security module does. Returned at the second check in a row that is refused.
+    Refused {
+        /// The call.
+        call: &'static str,
+        /// The error number.
+        errno: i32,
+    },
 }
 
 impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Lost::Refused { call, errno } => {
+                return write!(
+                    f,
+                    "the kernel refuses to say whether the other side lives: {call} failed: {}; permit the call",
+                    io::Error::from_raw_os_error(*errno)
+                );
+            }
             Lost::Removed => "the pipe was removed while open; reopen it",
             Lost::Replaced => {
                 "the pipe was removed while open and a new one now has its name; reopen to use the new one"
             }
             Lost::Role => {
-                "lost the role: its semaphore set was removed (RemoveIPC, ipcrm) or another process took it; stop every \
-                 user of the pipe, then reopen it"
+                "lost the role: another process took it by force; stop every user of the pipe, then reopen it"
             }
         })
     }
 }
 
 impl std::error::Error for Lost {}
-
-/// The same, as the role locks of a segment see it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Loss {
-    Removed,
-    Replaced,
-    /// The segment exists, and this many are attached that its role locks do not count.
-    Role {
-        attached: u64,
-    },
-}
-
-impl From<Loss> for Lost {
-    fn from(loss: Loss) -> Self {
-        match loss {
-            Loss::Removed => Lost::Removed,
-            Loss::Replaced => Lost::Replaced,
-            Loss::Role { .. } => Lost::Role,
-        }
-    }
-}
 
 /// What [`Producer::check`](crate::Producer::check) or [`Consumer::check`](crate::Consumer::check) found.
 ///

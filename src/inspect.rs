@@ -212,7 +212,7 @@ fn side(view: &View, role: Role, position: &AtomicU64) -> Side {
     let counters = segment::counters(header, role);
     let words = segment::side_state(header, role);
     let state = State::of(words);
-    let is_free = view.roles.as_ref().and_then(|roles| roles.is_free(role).ok());
+    let is_free = view.roles.is_free(header, role).ok();
     Side {
         peer: Peer::of(words, state, is_free),
         pid: (is_free == Some(false)).then(|| view.holder(role)).flatten(),

@@ -138,7 +138,7 @@ pub struct Options {
     pub(crate) huge_pages: bool,
     pub(crate) lock_memory: bool,
     pub(crate) prefault: Option<bool>,
-    pub(crate) assume_exclusive: bool,
+    pub(crate) allow_missing_undo: bool,
     pub(crate) allow_rmid_forced: bool,
 }
 
@@ -244,17 +244,16 @@ impl Options {
         self
     }
 
-    /// Allows System V pipes on a kernel that does not undo the claims of a killed process, such as gVisor.
+    /// Allows System V pipes on a kernel that does not undo the semaphore operations of a killed process, such as gVisor.
     ///
     /// Without this option they fail there with [`MissingFeature::Undo`](crate::error::MissingFeature::Undo).
     ///
-    /// The caller guarantees that there is at most one producer and one consumer at a time. So a claim of a role that is held
-    /// takes it over, since the holder must have died. On such a kernel the death of the peer goes unnoticed: no call returns
-    /// [`PeerDied`](crate::RecvError::PeerDied), and a wait for a dead peer ends only at its deadline. On every other kernel this
-    /// option changes nothing: a claim of a role that is held fails.
+    /// Creating, opening and removing a pipe takes a lock for some microseconds. A process killed in between leaves it locked on
+    /// such a kernel, and every later call fails with [`SetupError::Busy`](crate::SetupError::Busy), until the semaphore set is
+    /// removed (`ipcrm -s`). Roles and messages are not affected.
     #[must_use]
-    pub fn assume_exclusive(mut self, assume: bool) -> Self {
-        self.assume_exclusive = assume;
+    pub fn allow_missing_undo(mut self, allow: bool) -> Self {
+        self.allow_missing_undo = allow;
         self
     }
 

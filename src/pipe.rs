@@ -122,7 +122,7 @@ impl Pipe {
     /// ```
     ///
     /// # Errors
-    /// [`SetupError::Lost`] or [`Unaccounted`](SetupError::Unaccounted) if the pipe was removed, and the errors of
+    /// [`SetupError::Lost`] if the pipe was removed, and the errors of
     /// [`Options::open`].
     pub fn reopen(&self) -> Result<Pipe, SetupError> {
         Ok(Pipe::of(self.segment.reopen(&self.options)?, &self.options))
@@ -272,8 +272,7 @@ fn differences(segment: &Segment, options: &Options) -> Vec<Difference> {
 /// # Errors
 /// * [`SetupError::Address`] if the address does not parse.
 /// * [`SetupError::NotFound`] if there is no pipe.
-/// * [`SetupError::RoleTaken`] while the pipe has a producer or consumer; [`Unaccounted`](SetupError::Unaccounted) while it may
-///   have one.
+/// * [`SetupError::RoleTaken`] while the pipe has a producer or consumer.
 /// * [`Unsupported::Remove`](crate::error::Unsupported::Remove) for an address without a name to remove.
 /// * [`Foreign`](SetupError::Foreign), [`Incompatible`](SetupError::Incompatible) or [`Damaged`](SetupError::Damaged) if the
 ///   object there is not a pipe that this version can read; it stays.
@@ -303,7 +302,7 @@ where
 /// ```
 ///
 /// # Errors
-/// Those of [`unlink`], except [`RoleTaken`](SetupError::RoleTaken) and [`Unaccounted`](SetupError::Unaccounted). Of
+/// Those of [`unlink`], except [`RoleTaken`](SetupError::RoleTaken). Of
 /// [`Incompatible`](SetupError::Incompatible) only [`Mismatch::Name`](crate::error::Mismatch::Name) remains, of
 /// [`Damaged`](SetupError::Damaged) only [`Damage::Unbacked`](crate::error::Damage::Unbacked).
 pub fn unlink_force<A>(address: A) -> Result<(), SetupError>
@@ -362,8 +361,6 @@ impl Options {
     /// * [`Untrusted`](SetupError::Untrusted) if an untrusted user could change the pipe.
     /// * [`Foreign`](SetupError::Foreign), [`Incompatible`](SetupError::Incompatible) or [`Damaged`](SetupError::Damaged) if the
     ///   object there is not a pipe that this version and these options can use.
-    /// * [`Unaccounted`](SetupError::Unaccounted) if the semaphore set of a System V pipe was removed while processes were
-    ///   attached.
     /// * [`Limit`](SetupError::Limit) if an option needs more memory or space than there is, [`Kernel`](SetupError::Kernel) if
     ///   the kernel lacks a feature, [`File`](SetupError::File) if the file or its file system cannot hold a pipe.
     /// * [`PermissionDenied`](SetupError::PermissionDenied), [`Busy`](SetupError::Busy) or [`Os`](SetupError::Os).

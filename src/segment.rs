@@ -17,7 +17,7 @@ pub use view::Object;
 pub(crate) use view::View;
 
 use crate::address::Address;
-use crate::error::{CloseError, Loss, Lost, SetupError, Unsupported};
+use crate::error::{CloseError, Lost, SetupError, Unsupported};
 use crate::options::Options;
 use crate::permissions::Permissions;
 use crate::protocol::layout::{Counters, Header, SideState};
@@ -45,6 +45,25 @@ pub(crate) fn may_become_free(header: &Header, role: Role, since: Instant) -> bo
         _ => DEAD_HOLDER_GRACE,
     };
     since.elapsed() < grace && (recorded == 0 || process::is_gone(recorded))
+}
+
+/// Repeats an attempt on a role, which returns `false` while the role is taken, for as long as the role may become free in a
+/// moment.
+pub(crate) fn with_patience<E>(
+    header: &Header,
+    role: Role,
+    mut attempt: impl FnMut() -> Result<bool, E>,
+) -> Result<bool, E> {
+    let start = Instant::now();
+    loop {
+        if attempt()? {
+            return Ok(true);
+        }
+        if !may_become_free(header, role, start) {
+            return Ok(false);
+        }
+        thread::sleep(ROLE_RETRY_PAUSE);
+    }
 }
 
 /// The pause before a role that may become free is tried again.
@@ -86,62 +105,43 @@ impl Segment {
             return Err(SetupError::Unsupported(Unsupported::AfterFork { address: self.address.clone() }));
         }
         let header = self.mapping.header();
-        let start = Instant::now();
-        loop {
-            match self.roles.claim(role) {
-                Ok(()) => {
-                    // Relaxed, here and in `release`: a hint for a process that finds the role taken.
-                    counters(header, role).holder.store(process::hint(), Ordering::Relaxed);
-                    return Ok(());
-                }
-                Err(RoleLockError::Taken) if may_become_free(header, role, start) => {
-                    thread::sleep(ROLE_RETRY_PAUSE);
-                }
-                Err(RoleLockError::Taken) => {
-                    return Err(SetupError::RoleTaken { role, pid: self.holder(role) });
-                }
-                Err(error) => return Err(self.error(error)),
-            }
+        if !claim(&*self.roles, header, role).map_err(|error| self.error(error))? {
+            return Err(SetupError::RoleTaken { role, pid: holder(&*self.roles, header, role) });
         }
+        // Relaxed, here and in `release`: a hint for a process that finds the role taken.
+        counters(header, role).holder.store(process::hint(), Ordering::Relaxed);
+        Ok(())
     }
 
     pub(crate) fn release(&self, role: Role) -> Result<(), CloseError> {
         // Relaxed: a hint.
-        counters(self.mapping.header(), role).holder.store(0, Ordering::Relaxed);
-        self.roles.release(role).map_err(|error| match error {
+        let header = self.mapping.header();
+        counters(header, role).holder.store(0, Ordering::Relaxed);
+        self.roles.release(header, role).map_err(|error| match error {
             // `Taken`: our claim was gone already.
-            RoleLockError::Gone | RoleLockError::Taken => CloseError::Lost(self.roles.loss().into()),
-            RoleLockError::Unaccounted(_) => CloseError::Lost(Lost::Role),
+            RoleLockError::Gone | RoleLockError::Taken => CloseError::Lost(self.roles.loss()),
             RoleLockError::Os { call, source } => CloseError::Os { call, source },
         })
     }
 
     /// Abandons a claim that another process seems to have taken over.
     pub(crate) fn forget(&self, role: Role) -> CloseError {
-        self.roles.forget(role);
+        // Fails if it has; otherwise there is no such process.
+        let _ = self.roles.release(self.mapping.header(), role);
         CloseError::Lost(Lost::Role)
     }
 
     fn error(&self, error: RoleLockError) -> SetupError {
         let address = self.address.clone();
         match error {
-            RoleLockError::Gone => match self.roles.loss() {
-                Loss::Removed => SetupError::Lost { lost: Lost::Removed, address },
-                Loss::Replaced => SetupError::Lost { lost: Lost::Replaced, address },
-                Loss::Role { attached } => SetupError::Unaccounted { address, attached },
-            },
+            RoleLockError::Gone => SetupError::Lost { lost: self.roles.loss(), address },
             RoleLockError::Taken => SetupError::Busy { address, pid: None },
-            RoleLockError::Unaccounted(attached) => SetupError::Unaccounted { address, attached },
             // Permissions or credentials have changed since the segment was opened.
             RoleLockError::Os { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 SetupError::PermissionDenied { address, key: None, permissions: Some(self.permissions) }
             }
             RoleLockError::Os { call, source } => SetupError::Os { call, source },
         }
-    }
-
-    fn holder(&self, role: Role) -> Option<u32> {
-        holder(&*self.roles, self.mapping.header(), role)
     }
 
     /// The descriptor of the segment, if its kind has one.
@@ -164,7 +164,7 @@ impl Segment {
     fn has_ended(&self, role: Role) -> bool {
         let side = side_state(self.mapping.header(), role);
         matches!(State::of(side).phase(), Some(Phase::Closed | Phase::Aborted))
-            && self.roles.is_free(role).unwrap_or(false)
+            && self.roles.is_free(self.mapping.header(), role).unwrap_or(false)
     }
 }
 
@@ -186,9 +186,18 @@ impl Drop for Segment {
     }
 }
 
+/// Claims a role; `false` if another process holds it.
+pub(crate) fn claim(roles: &dyn RoleLock, header: &Header, role: Role) -> Result<bool, RoleLockError> {
+    with_patience(header, role, || match roles.claim(header, role) {
+        Ok(()) => Ok(true),
+        Err(RoleLockError::Taken) => Ok(false),
+        Err(error) => Err(error),
+    })
+}
+
 /// A hint at the holder of a role: the process that the role lock reports, or else the one recorded in the header.
-fn holder(roles: &dyn RoleLock, header: &Header, role: Role) -> Option<u32> {
-    roles.holder(role).or_else(|| recorded_holder(header, role))
+pub(crate) fn holder(roles: &dyn RoleLock, header: &Header, role: Role) -> Option<u32> {
+    roles.holder(header, role).or_else(|| recorded_holder(header, role))
 }
 
 /// The process that last claimed a role, as it recorded itself.

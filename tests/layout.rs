@@ -20,10 +20,12 @@ const READY: u64 = 0x0065_7069_706d_6873;
 const MAKING: u64 = 0x0065_6b61_6d6d_6873;
 
 const INIT: u16 = 0;
-const PRODUCER: u16 = 1;
-const CONSUMER: u16 = 2;
 const STAGE: u16 = 3;
-const GUESTS: u16 = 7;
+const ATTACHMENTS: u16 = 7;
+
+/// The words of a side.
+const PRODUCER: usize = 640;
+const CONSUMER: usize = 1024;
 
 const STAGE_MAKING: i32 = 0x5A4D;
 const STAGE_MADE: i32 = 0x5A52;
@@ -119,7 +121,7 @@ impl Segment {
 
     /// Registers the attachment: the last step of opening and creating.
     fn enter(mut self, set: i32) -> Self {
-        assert!(operate(set, [(GUESTS, 1)]));
+        assert!(operate(set, [(ATTACHMENTS, 1)]));
         self.set = Some(set);
         self
     }
@@ -158,10 +160,70 @@ impl Drop for Segment {
     fn drop(&mut self) {
         if let Some(set) = self.set {
             // The set may no longer exist.
-            operate(set, [(GUESTS, -1)]);
+            operate(set, [(ATTACHMENTS, -1)]);
         }
         // SAFETY: `attach` attached it, and references into it borrow from `self`.
         unsafe { libc::shmdt(self.base.cast::<c_void>()) };
+    }
+}
+
+/// What shows that this process has its memory, from "The roles of a System V pipe".
+struct Presence {
+    id: i32,
+    size: usize,
+    base: *mut c_void,
+}
+
+impl Presence {
+    fn create(set: i32) -> Self {
+        let size = std::process::id() as usize % 4096 + 1;
+        // SAFETY: shmat lets the kernel choose the address, and nothing accesses the page; IPC_RMID takes no pointer.
+        unsafe {
+            assert!(take(set, INIT));
+            set_value(set, 1, 1);
+            let id = libc::shmget(libc::IPC_PRIVATE, size, libc::IPC_CREAT | 0o400);
+            let base = libc::shmat(id, null_mut(), libc::SHM_RDONLY);
+            assert_ne!(base as isize, -1);
+            assert_eq!(libc::madvise(base, size, libc::MADV_DONTFORK), 0);
+            assert_eq!(libc::shmctl(id, libc::IPC_RMID, null_mut()), 0);
+            set_value(set, 1, 0);
+            give_back(set, INIT);
+            Presence { id, size, base }
+        }
+    }
+
+    fn claim_word(&self) -> u64 {
+        7 << 45 | (self.size as u64) << 32 | self.id as u64
+    }
+
+    /// Whether the claim in a role's word stands.
+    fn stands(word: u64) -> bool {
+        let (id, size) = (word as u32 as i32, (word >> 32 & 0x1FFF) as usize);
+        // SAFETY: IPC_STAT writes one structure of integers.
+        unsafe {
+            let mut status: libc::shmid_ds = std::mem::zeroed();
+            libc::shmctl(id, libc::IPC_STAT, &raw mut status) == 0
+                && status.shm_segsz == size
+                && u32::from(status.shm_perm.mode) & 0o1000 != 0
+        }
+    }
+
+    fn claim(&self, word: &AtomicU64) -> bool {
+        let found = word.load(Ordering::Acquire);
+        let free = found == 0 || !Self::stands(found);
+        free && word.compare_exchange(found, self.claim_word(), Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    fn give_up(&self, word: &AtomicU64) {
+        let given = word.compare_exchange(self.claim_word(), 0, Ordering::Release, Ordering::Relaxed);
+        assert!(given.is_ok());
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        // SAFETY: `create` attached it.
+        unsafe { libc::shmdt(self.base) };
     }
 }
 
@@ -171,8 +233,9 @@ impl Drop for Segment {
 /// One side of a pipe, written from the document. The wake mode is 2, fence.
 struct ByHand {
     segment: Segment,
-    set: i32,
-    role: u16,
+    presence: Presence,
+    /// The offset of its words.
+    role: usize,
     capacity: u64,
     /// Its position: the tail, or the read position.
     at: u64,
@@ -184,7 +247,7 @@ fn size(length: u64) -> u64 {
 }
 
 impl ByHand {
-    fn claim(name: &Name, role: u16) -> Self {
+    fn claim(name: &Name, role: usize) -> Self {
         let segment = Segment::attach(name.segment()).enter(name.set());
         assert_eq!(segment.word(0).load(Ordering::Acquire), READY);
         assert_eq!([8, 12, 92].map(|at| segment.half(at).load(Ordering::Relaxed)), [2, 0x0102_0304, 2]);
@@ -192,8 +255,9 @@ impl ByHand {
             [16, 24, 32].map(|at| segment.word(at).load(Ordering::Relaxed));
         assert_eq!((header_size, features), (4096, 0));
         assert_eq!(segment.half(88).load(Ordering::Relaxed) as i32, name.set());
-        assert!(take(name.set(), role));
-        let mut side = ByHand { segment, set: name.set(), role, capacity, at: 0, answered: 0 };
+        let presence = Presence::create(name.set());
+        assert!(presence.claim(segment.word(role + 40)));
+        let mut side = ByHand { segment, presence, role, capacity, at: 0, answered: 0 };
         side.at = side.recover();
         let ticket = side.segment.half(side.own() + 12);
         ticket.store((ticket.load(Ordering::Relaxed) | 1).wrapping_add(1), Ordering::Relaxed);
@@ -216,15 +280,15 @@ impl ByHand {
         let state = self.segment.word(self.own());
         state.store(state.load(Ordering::Relaxed) / 4 * 4 + phase, Ordering::Release);
         self.wake_anyway();
-        give_back(self.set, self.role);
+        self.presence.give_up(self.segment.word(self.role + 40));
     }
 
     fn own(&self) -> usize {
-        if self.role == PRODUCER { 640 } else { 1024 }
+        self.role
     }
 
     fn other(&self) -> usize {
-        if self.role == PRODUCER { 1024 } else { 640 }
+        PRODUCER + CONSUMER - self.role
     }
 
     fn ring(&self, position: u64) -> &AtomicU64 {
@@ -403,8 +467,12 @@ fn replace_what_varies(
         let namespace = std::fs::metadata("/proc/self/ns/pid").unwrap();
         assert_eq!(word(side + 32) >> 32, std::os::unix::fs::MetadataExt::ino(&namespace), "its namespace");
     }
-    image[800..808].fill(0);
-    image[1184..1192].fill(0);
+    for side in [PRODUCER, CONSUMER] {
+        assert!(Presence::stands(word(side + 40)), "the claim");
+    }
+    for at in [680, 800, 1064, 1184] {
+        image[at..at + 8].fill(0);
+    }
     image[48..56].copy_from_slice(&segment_id.to_le_bytes());
     image[64..72].copy_from_slice(&created_ns.to_le_bytes());
     image[72..88].copy_from_slice(boot_id);
@@ -772,6 +840,41 @@ fn a_pipe_created_from_the_document_is_opened() {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
+// The roles.
+
+#[test]
+fn the_words_that_claim_the_roles_match_the_document() {
+    let name = Name::new("roles");
+    let pipe = small(&name);
+    let segment = Segment::attach(name.segment());
+    let words = || [PRODUCER, CONSUMER].map(|side| segment.word(side + 40).load(Ordering::Acquire));
+    assert_eq!(words(), [0, 0]);
+    let (producer, consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
+    let [first, second] = words();
+    assert!(Presence::stands(first) && Presence::stands(second) && first != second);
+    assert_eq!(first & ((1 << 45) - 1), second & ((1 << 45) - 1), "a process has one presence");
+    drop(consumer);
+    assert_eq!(words(), [first, 0]);
+    drop(producer);
+    assert_eq!(words(), [0, 0]);
+
+    // A role claimed without the library is held, until the memory of its holder is gone.
+    let presence = Presence::create(name.set());
+    assert!(presence.claim(segment.word(CONSUMER + 40)));
+    let us = std::process::id();
+    assert!(matches!(pipe.consumer(), Err(SetupError::RoleTaken { pid: Some(pid), .. }) if pid == us));
+    let [_, void] = words();
+    drop(presence);
+    assert_eq!(words(), [0, void]);
+    drop(pipe.consumer().unwrap());
+    // A word that names no presence claims nothing.
+    for void in [void, 1 << 45, u64::MAX, (segment.size as u64) << 32 | name.segment() as u64] {
+        segment.word(PRODUCER + 40).store(void, Ordering::Release);
+        drop(pipe.producer().unwrap());
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
 // The semaphores.
 
 #[test]
@@ -780,42 +883,29 @@ fn the_semaphores_match_the_document_at_each_stage() {
     let pipe = small(&name);
     let id = name.segment() as u32;
     let [low, middle, high] = [0, 15, 30].map(|shift| (id >> shift & 0x7FFF) as u16);
-    let values = |producer, consumer, guests| [0, producer, consumer, 0x5A52, low, middle, high, guests];
+    let values = |attachments| [0, 0, 0, 0x5A52, low, middle, high, attachments];
 
-    assert_eq!(name.values(), values(0, 0, 1));
+    assert_eq!(name.values(), values(1));
     let other = Pipe::open(&name.0).unwrap();
-    assert_eq!(name.values(), values(0, 0, 2));
+    assert_eq!(name.values(), values(2));
     let producer = other.producer().unwrap();
-    assert_eq!(name.values(), values(1, 0, 2));
-    let consumer = pipe.consumer().unwrap();
-    assert_eq!(name.values(), values(1, 1, 2));
-    drop(consumer);
-    assert_eq!(name.values(), values(1, 0, 2));
     drop(other);
-    assert_eq!(name.values(), values(1, 0, 2), "an endpoint keeps its pipe open");
+    assert_eq!(name.values(), values(2), "an endpoint keeps its pipe open");
     producer.close().unwrap();
-    assert_eq!(name.values(), values(0, 0, 1));
+    assert_eq!(name.values(), values(1));
 
-    // A role claimed without the library is held, and INIT held without the library blocks every opener.
-    let segment = Segment::attach(name.segment());
-    assert!(take(name.set(), CONSUMER));
-    let us = std::process::id();
-    assert!(matches!(pipe.consumer(), Err(SetupError::RoleTaken { pid: Some(pid), .. }) if pid == us));
-    // A holder is attached. If only the claimant is attached, the semaphore is a leftover of exec.
-    drop(segment);
-    drop(pipe.consumer().unwrap());
-    assert_eq!(name.values(), values(0, 0, 1));
+    // INIT held without the library blocks every opener.
     assert!(take(name.set(), INIT));
     let address = name.0.clone();
     let opening = thread::spawn(move || Pipe::open(&address).unwrap());
     thread::sleep(Duration::from_millis(50));
     assert!(!opening.is_finished());
-    assert_eq!(name.values()[usize::from(GUESTS)], 1);
+    assert_eq!(name.values()[usize::from(ATTACHMENTS)], 1);
     give_back(name.set(), INIT);
     let other = opening.join().unwrap();
-    assert_eq!(name.values(), values(0, 0, 2));
+    assert_eq!(name.values(), values(2));
     drop((other, pipe));
-    assert_eq!(name.values(), values(0, 0, 0));
+    assert_eq!(name.values(), values(0));
 
     shmpipe::unlink(&name.0).unwrap();
     assert_eq!((name.segment(), name.set()), (-1, -1));

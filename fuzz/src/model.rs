@@ -31,7 +31,7 @@ impl Image {
         let capacity = self.word(identity::CAPACITY);
         let name = self.half(identity::NAME_LENGTH) as usize;
         self.word(READY) == ready::COMPLETE
-            && self.half(identity::LAYOUT_VERSION) == 1
+            && self.half(identity::LAYOUT_VERSION) == 2
             && self.half(identity::BYTE_ORDER) == identity::NATIVE_ORDER
             && self.word(identity::HEADER_SIZE) == RING as u64
             && capacity.is_power_of_two()

@@ -1,12 +1,17 @@
 //! The System V backend: a segment (`shmget`) and a semaphore set (`semget`) under the same key.
 //!
+//! A word of the segment claims a role, and the kernel tells whether the process that wrote it still has its memory: see
+//! `claim_word.rs` and `presence.rs`. The set is the lock of creating, opening and removing.
+//!
 //! Creating, opening and removing a pipe each hold the set's `Init` semaphore throughout, so that any number of processes that
 //! start together get the same complete segment. The order of creation is: `Stage::Creating`, segment, identity, `ready`,
 //! `Stage::Created`. If the creator dies on the way, the next process recognises the segment as incomplete. The order of removal
 //! is: segment, set. A process that waited for the lock finds the set gone and retries.
 
+mod claim_word;
 mod limits;
 mod open;
+mod presence;
 mod rmid_forced;
 mod role_lock;
 mod semaphores;

@@ -8,6 +8,7 @@ use crate::protocol::half::Half;
 use crate::protocol::liveness::{End, PANICKED, Peer, Role, State};
 use crate::protocol::sync::Futex;
 use crate::segment::{RoleLockError, side_state};
+use std::cell::Cell;
 use std::thread;
 use std::time::Instant;
 
@@ -19,12 +20,18 @@ pub(crate) struct Claim {
     held: bool,
     /// Whether the thread that claimed it was panicking.
     claimed_in_panic: bool,
+    /// How many questions in a row the kernel has refused to answer.
+    refusals: Cell<u32>,
 }
+
+/// How many refusals in a row are taken for a passing shortage: those of one check.
+const MAX_REFUSALS: u32 = 2;
 
 impl Claim {
     pub(crate) fn take(pipe: &Pipe, role: Role) -> Result<Self, SetupError> {
         pipe.segment().claim(role)?;
-        Ok(Claim { pipe: pipe.clone(), role, held: true, claimed_in_panic: thread::panicking() })
+        let claimed_in_panic = thread::panicking();
+        Ok(Claim { pipe: pipe.clone(), role, held: true, claimed_in_panic, refusals: Cell::new(0) })
     }
 
     pub(crate) fn pipe(&self) -> &Pipe {
@@ -48,32 +55,44 @@ impl Claim {
         self.pipe.segment().forget(self.role)
     }
 
-    fn is_free(&self, role: Role) -> Result<bool, Lost> {
-        let roles = &self.pipe.segment().roles;
-        match roles.is_free(role) {
-            Ok(free) => Ok(free),
-            Err(RoleLockError::Gone) => Err(roles.loss().into()),
-            // An error does not mean that the role is free.
-            Err(RoleLockError::Taken | RoleLockError::Unaccounted(_) | RoleLockError::Os { .. }) => Ok(false),
+    /// The kernel's answer about a role; `otherwise` if it gave none this time.
+    fn answer(&self, answer: Result<bool, RoleLockError>, otherwise: bool) -> Result<bool, Lost> {
+        let refusals = match answer {
+            Err(RoleLockError::Gone | RoleLockError::Taken) => return Err(self.pipe.segment().roles.loss()),
+            Ok(_) => 0,
+            Err(RoleLockError::Os { .. }) => self.refusals.get() + 1,
+        };
+        self.refusals.set(refusals);
+        match answer {
+            Err(RoleLockError::Os { call, source }) if refusals > MAX_REFUSALS => {
+                Err(Lost::Refused { call, errno: source.raw_os_error().unwrap_or(0) })
+            }
+            answer => Ok(answer.unwrap_or(otherwise)),
         }
     }
 
-    /// Checks that we still hold the role, and that no other process has claimed it since. A process that may write to the
-    /// semaphore set can free a role; the next claim then succeeds too.
+    /// Checks that we still hold the role, and that no other process has claimed it since. Any process that may write to the
+    /// segment can overwrite a claim; the next claim then succeeds too.
     pub(crate) fn check(&self, is_succeeded: bool) -> Result<(), Lost> {
-        let is_lost = self.is_free(self.role)? || is_succeeded;
-        if is_lost { Err(Lost::Role) } else { Ok(()) }
+        let segment = self.pipe.segment();
+        let holds = self.answer(segment.roles.holds(segment.mapping.header(), self.role), true)?;
+        if holds && !is_succeeded { Ok(()) } else { Err(Lost::Role) }
+    }
+
+    fn is_peer_free(&self) -> Result<bool, RoleLockError> {
+        let segment = self.pipe.segment();
+        segment.roles.is_free(segment.mapping.header(), self.role.peer())
     }
 
     /// Whether the kernel says that the peer's role is free.
     pub(crate) fn peer_is_gone(&self) -> Result<bool, Lost> {
-        self.is_free(self.role.peer())
+        self.answer(self.is_peer_free(), false)
     }
 
     /// The state of the peer, by its state word and by the kernel.
     pub(crate) fn peer(&self, state: State) -> Peer {
-        let (segment, role) = (self.pipe.segment(), self.role.peer());
-        Peer::of(side_state(segment.mapping.header(), role), state, segment.roles.is_free(role).ok())
+        let side = side_state(self.pipe.segment().mapping.header(), self.role.peer());
+        Peer::of(side, state, self.is_peer_free().ok())
     }
 
     /// Blocks until a peer attaches. Also returns if one has attached and ended meanwhile, and its end is not reported yet.

@@ -79,15 +79,6 @@ pub enum SetupError {
         /// The process id that the holder recorded, if it is visible from here.
         pid: Option<u32>,
     },
-    /// Processes are attached to the segment that its semaphore set does not count, and one of them may still use a role: the set
-    /// was removed while they were attached, or they left the IPC namespace, which undoes their claims and leaves them the
-    /// segment. Returned after a second, since a process that only inspects a segment is attached for a moment too.
-    Unaccounted {
-        /// The pipe.
-        address: Address,
-        /// How many of the attached the set does not count.
-        attached: u64,
-    },
     /// Another process has been creating or removing this pipe for longer than that should take.
     Busy {
         /// The pipe.
@@ -392,6 +383,11 @@ pub enum Shortage {
         /// How often a role can be claimed.
         most: u64,
     },
+    /// Open handles of one System V pipe: a semaphore counts them.
+    Handles {
+        /// How many may be open.
+        max: u64,
+    },
     /// Huge pages, for a reason that is not a number.
     HugePages {
         /// The reason.
@@ -416,8 +412,8 @@ pub enum Shortage {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum MissingFeature {
-    /// The kernel accepts `SEM_UNDO` and does not undo, so that the role of a killed process would never become free. See
-    /// [`Options::assume_exclusive`](crate::Options::assume_exclusive).
+    /// The kernel accepts `SEM_UNDO` and does not undo, so that a lock of a killed process would never become free. See
+    /// [`Options::allow_missing_undo`](crate::Options::allow_missing_undo).
     Undo {
         /// The pipe.
         address: Address,
@@ -428,6 +424,9 @@ pub enum MissingFeature {
         /// The pipe.
         address: Address,
     },
+    /// The kernel does not show a removed System V segment that is still attached, so that a process could not see whether
+    /// another one lives.
+    RemovedSegments,
     /// This process cannot wake, or be woken, in the segment's wake mode.
     Wake {
         /// The wake mode.
@@ -487,11 +486,6 @@ impl fmt::Display for SetupError {
             SetupError::RoleTaken { role, pid } => {
                 write!(f, "{} is already the {role} of this pipe, which has only one", Who(*pid))
             }
-            SetupError::Unaccounted { address, attached } => write!(
-                f,
-                "{attached} attached to the pipe at {address} without being counted in its semaphore set (removed meanwhile, or \
-                 another IPC namespace), so that one of them may still use a role; stop them, then retry"
-            ),
             SetupError::Busy { address, pid } => write!(
                 f,
                 "{} is still creating or removing the pipe at {address}; stop it, or retry",
@@ -680,6 +674,9 @@ impl fmt::Display for Shortage {
                     "the role of the {role} was claimed {most} times, which is the most that a pipe counts; recreate it"
                 )
             }
+            Shortage::Handles { max } => {
+                write!(f, "{max} handles of the pipe are open, more than the kernel can count; close some")
+            }
             Shortage::HugePages { obstacle, remedy } => {
                 write!(f, "no huge pages: {obstacle}; {remedy}, or do without")
             }
@@ -692,9 +689,12 @@ impl fmt::Display for MissingFeature {
         match self {
             MissingFeature::Undo { address } => write!(
                 f,
-                "this kernel does not undo what a killed process held (SEM_UNDO), as gVisor does not, so that the roles of \
-                 the pipe at {address} could stay taken; use a memfd, posix: or file: address, or guarantee one producer and one \
-                 consumer at a time (assume_exclusive)"
+                "this kernel does not undo what a killed process held (SEM_UNDO), as gVisor does not, so that the pipe at \
+                 {address} could stay locked; use a memfd, posix: or file: address, or accept that (allow_missing_undo)"
+            ),
+            MissingFeature::RemovedSegments => f.write_str(
+                "the kernel does not show removed System V segments that are attached, so the death of the other side would go \
+                 unnoticed; use another kind of pipe",
             ),
             MissingFeature::LastingSegments { address } => write!(
                 f,

@@ -38,6 +38,8 @@ pub(crate) struct SideState {
     pub(crate) reported: AtomicU64,
     /// The code of this side's latest abort, in the low half. It belongs to the epoch of a state that says aborted.
     pub(crate) abort_code: AtomicU64,
+    /// Who holds this role of a System V pipe, 0 if nobody does. Written by every process that claims it; see `sysv/claim_word.rs`.
+    pub(crate) claim: AtomicU64,
 }
 
 /// What a side has done so far, for observers. The other side never loads these words.
@@ -126,6 +128,7 @@ const _: () = if !IS_MODEL {
     assert!(offset_of!(SideState, wake_threshold) == 16);
     assert!(offset_of!(SideState, reported) == 24);
     assert!(offset_of!(SideState, abort_code) == 32);
+    assert!(offset_of!(SideState, claim) == 40);
 
     assert!(offset_of!(Counters, messages) == 0);
     assert!(offset_of!(Counters, bytes) == 8);

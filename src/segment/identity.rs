@@ -125,6 +125,15 @@ impl Identity {
         }
     }
 
+    /// Replaces the semaphore set in a header that other processes use. `false` if it names another set by now.
+    pub(crate) fn replace(&self, header: &Header, new: &Identity) -> bool {
+        const WORD: usize = memoffset::offset_of!(Identity, sem_id) / 8;
+        let [before, after] =
+            [*self, *new].map(|identity| bytemuck::cast::<_, [u64; IDENTITY_WORDS]>(identity)[WORD]);
+        // Relaxed: a set is believed only if it names the segment too.
+        header.identity[WORD].compare_exchange(before, after, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
     /// Rejects a segment that this version of the crate cannot use; `size` is the size of the segment in bytes.
     pub(crate) fn check(&self, size: u64) -> Result<(), SetupError> {
         if self.byte_order != BYTE_ORDER {

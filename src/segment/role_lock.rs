@@ -2,8 +2,9 @@
 
 use super::Segment;
 use crate::address::Address;
-use crate::error::{Loss, SetupError};
+use crate::error::{Lost, SetupError};
 use crate::options::Options;
+use crate::protocol::layout::Header;
 use crate::protocol::liveness::Role;
 use std::fmt::Debug;
 use std::io;
@@ -15,27 +16,23 @@ use std::os::fd::BorrowedFd;
 /// One `RoleLock` belongs to one open handle. Claims and queries cost system calls, so only setup and waits make them.
 pub(crate) trait RoleLock: Debug + Send + Sync {
     /// Claims a role until [`release`](Self::release) or our death. `Taken` if another handle holds it, `Gone` if the pipe was
-    /// removed, `Unaccounted` if a process may use the role without a claim.
-    fn claim(&self, role: Role) -> Result<(), RoleLockError>;
+    /// removed.
+    fn claim(&self, header: &Header, role: Role) -> Result<(), RoleLockError>;
 
-    /// Releases our claim.
-    fn release(&self, role: Role) -> Result<(), RoleLockError>;
+    /// Releases our claim; leaves the claim of a process that has taken it over. `Taken` if there is none of ours.
+    fn release(&self, header: &Header, role: Role) -> Result<(), RoleLockError>;
 
-    /// Abandons a claim that another process seems to have taken over, without releasing that process's claim. A backend in which
-    /// no other process can take over releases it.
-    fn forget(&self, role: Role) {
-        // Fails only if the pipe was removed, and the claim with it.
-        let _ = self.release(role);
-    }
+    /// Whether our claim of a role stands. `Gone` if the pipe was removed.
+    fn holds(&self, header: &Header, role: Role) -> Result<bool, RoleLockError>;
 
     /// Whether a role is free. `Gone` if the pipe was removed.
-    fn is_free(&self, role: Role) -> Result<bool, RoleLockError>;
+    fn is_free(&self, header: &Header, role: Role) -> Result<bool, RoleLockError>;
 
-    /// After `Gone`: what happened to the pipe.
-    fn loss(&self) -> Loss;
+    /// After `Gone` or `Taken`: what happened to the pipe.
+    fn loss(&self) -> Lost;
 
     /// A hint at the holder of a role, if the kernel has one.
-    fn holder(&self, role: Role) -> Option<u32>;
+    fn holder(&self, header: &Header, role: Role) -> Option<u32>;
 
     /// Called once, when the handle is dropped. The last handle removes the pipe if `is_over` is given and returns true. Errors
     /// are ignored: they mean that the pipe was removed already.
@@ -57,8 +54,6 @@ pub(crate) enum RoleLockError {
     Gone,
     /// Another handle holds the lock.
     Taken,
-    /// This many processes have the segment mapped without being counted, so that claims of theirs may have been undone.
-    Unaccounted(u64),
     Os {
         call: &'static str,
         source: io::Error,

@@ -53,8 +53,8 @@ pub(crate) struct View {
     pub(crate) locked: bool,
     /// Whether it dates from before the last boot.
     pub(crate) stale: bool,
-    /// The locks of its roles, unless they were removed.
-    pub(crate) roles: Option<Box<dyn RoleLock>>,
+    /// The locks of its roles.
+    pub(crate) roles: Box<dyn RoleLock>,
 }
 
 impl View {
@@ -80,6 +80,6 @@ impl View {
     }
 
     pub(crate) fn holder(&self, role: Role) -> Option<u32> {
-        self.roles.as_ref().and_then(|roles| holder(&**roles, self.mapping.header(), role))
+        holder(&*self.roles, self.mapping.header(), role)
     }
 }

@@ -157,8 +157,8 @@ pub fn another_layout_version_is_refused_with_both_versions(backend: Backend) {
     refused(
         backend,
         |segment| segment.set_u32(LAYOUT_VERSION, 7),
-        |error| matches!(error, SetupError::Incompatible(Mismatch::LayoutVersion { found: 7, expected: 1 })),
-        &["version 7", "expected 1"],
+        |error| matches!(error, SetupError::Incompatible(Mismatch::LayoutVersion { found: 7, expected: 2 })),
+        &["version 7", "expected 2"],
     );
 }
 

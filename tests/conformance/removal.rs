@@ -271,7 +271,7 @@ pub fn remove_on_close_ignores_a_process_that_inspects(backend: Backend) {
     let place = backend.place();
     let pipe = place.create(&Options::new().remove_on_close(true)).unwrap();
     drop((pipe.producer().unwrap(), pipe.consumer().unwrap()));
-    let watcher = place.watched();
+    let watcher = place.segment();
     drop(pipe);
     drop(watcher);
     assert!(place.is_unused());

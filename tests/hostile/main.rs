@@ -83,6 +83,10 @@ attacks! {
     roles::a_held_role_freed_and_claimed_by_another_process on sysv;
     roles::a_holder_that_moves_to_another_ipc_namespace on sysv;
     roles::a_holder_that_calls_exec;
+    roles::a_holder_that_gives_up_its_rights;
+    roles::a_holder_that_may_not_ask_about_its_peer;
+    roles::a_handle_that_survives_exec_only_in_an_account on sysv;
+    roles::claims_beside_many_watchers;
     roles::a_holder_that_is_stopped;
     roles::a_holder_that_dumps_core;
     inspecting::inspecting_what_a_hostile_process_writes on sysv posix memfd;

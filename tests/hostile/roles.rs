@@ -1,24 +1,28 @@
 //! Holders that lose or keep a role without the other side being notified.
 
 use crate::attacker::{small, soon};
-use shmpipe::{Lost, Peer, Pipe, Producer, SendTimeoutError, SetupError, Wait, inspect};
+use shmpipe::{Lost, Peer, Pipe, Producer, Role, SendTimeoutError, SetupError, Wait, inspect};
 use shmpipe_testing::backend::Backend;
+use shmpipe_testing::end::NOBODY;
+use shmpipe_testing::layout::{CONSUMER, PRODUCER, side};
 use shmpipe_testing::process::{Line, Process};
-use shmpipe_testing::{LONG, end, raw, reaper, until, within};
+use shmpipe_testing::{LONG, end, is_root, reaper, until, within};
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 fn fill(producer: &mut Producer) {
     while producer.try_send(&[0; 100]).is_ok() {}
 }
 
-/// Row 21: a process that may write to the set can free a role. Its holder notices when it waits, even after another process
-/// claimed the role in good faith, so that the semaphore has its old value again.
+/// Row 21: a process that may write to the segment can overwrite a claim. Its holder notices when it waits, also after another
+/// process claimed the role in good faith.
 pub fn a_held_role_freed_and_claimed_by_another_process(backend: Backend) {
     for wait in [Wait::Block, Wait::Spin] {
         let place = backend.place();
         let pipe = place.create(&small().wait(wait)).unwrap();
         let mut first = pipe.producer().unwrap();
-        raw::set_semaphore(place.set().unwrap(), 1, 0);
+        place.segment().set(PRODUCER + side::CLAIM, 0);
         let mut second = end::producer(&place);
         fill(&mut first);
         assert_eq!(first.send_deadline(&[0; 100], soon()), Err(SendTimeoutError::Lost(Lost::Role)));
@@ -33,7 +37,7 @@ pub fn a_held_role_freed_and_claimed_by_another_process(backend: Backend) {
         let place = backend.place();
         let pipe = place.create(&small().wait(wait)).unwrap();
         let mut first = pipe.consumer().unwrap();
-        raw::set_semaphore(place.set().unwrap(), 2, 0);
+        place.segment().set(CONSUMER + side::CLAIM, 0);
         let mut second = end::consumer(&place);
         assert_eq!(first.recv_deadline(soon()).unwrap_err(), shmpipe::RecvTimeoutError::Lost(Lost::Role));
         drop(first);
@@ -45,7 +49,7 @@ pub fn a_held_role_freed_and_claimed_by_another_process(backend: Backend) {
 /// Claims a role, and leaves its IPC namespace on command.
 pub fn move_away(mut line: Line) {
     let [address, role] = line.words.clone().try_into().unwrap();
-    // In a child with a single thread: with a second one, the kernel would free the role when that ends, too.
+    // In a child, whose other threads do not stay behind in the old namespace.
     // SAFETY: the child uses the heap, which glibc keeps usable across fork.
     let child = unsafe { libc::fork() };
     if child != 0 {
@@ -87,7 +91,7 @@ pub fn move_away(mut line: Line) {
     }
 }
 
-/// `unshare(CLONE_NEWIPC)`: the kernel frees the role and leaves the mapping, so the holder could continue beside a successor.
+/// `unshare(CLONE_NEWIPC)` leaves the mapping, so the holder could continue beside a successor.
 pub fn a_holder_that_moves_to_another_ipc_namespace(backend: Backend) {
     for role in ["producer", "consumer"] {
         let place = backend.place();
@@ -98,17 +102,13 @@ pub fn a_holder_that_moves_to_another_ipc_namespace(backend: Backend) {
             eprintln!("a_holder_that_moves_to_another_ipc_namespace: skipped, since it is not allowed");
             return;
         }
-        let semaphore = if role == "producer" { 1 } else { 2 };
-        assert_eq!(raw::semaphore(place.set().unwrap(), semaphore), 0, "the kernel has freed the role");
-        place.attached_by(2);
         let claim = || match role {
             "producer" => pipe.producer().map(drop),
             _ => pipe.consumer().map(drop),
         };
-        // It can still write or read, so both roles are refused.
+        // It can still write or read, so it still holds its role.
         let error = claim().unwrap_err();
-        assert!(matches!(error, SetupError::Unaccounted { attached: 1.., .. }), "{error:?}");
-        assert_eq!(raw::semaphore(place.set().unwrap(), semaphore), 0, "given back");
+        assert!(matches!(error, SetupError::RoleTaken { pid: Some(_), .. }), "{error:?}");
         // It notices when it waits.
         assert_eq!(holder.ask("wait"), "Err(Lost(Removed))");
         holder.kill();
@@ -116,8 +116,7 @@ pub fn a_holder_that_moves_to_another_ipc_namespace(backend: Backend) {
     }
 }
 
-/// `exec` keeps a semaphore and drops the mapping: the kernel reports the role as held until the program ends. The lock on a
-/// byte ends with the mapping.
+/// `exec` drops the mapping, and with it the claim.
 pub fn a_holder_that_calls_exec(backend: Backend) {
     let place = backend.place();
     let pipe = place.create(&small()).unwrap();
@@ -126,16 +125,94 @@ pub fn a_holder_that_calls_exec(backend: Backend) {
     holder.say("exec 60");
     let comm = format!("/proc/{}/comm", holder.pid());
     until("the other program", || fs::read_to_string(&comm).unwrap().trim() == "sleep");
-    if place.set().is_some() {
-        let newcomer = Pipe::open(&place).unwrap();
-        let error = consumer.recv_deadline(within(shmpipe_testing::A_WHILE)).unwrap_err();
-        assert_eq!(error, shmpipe::RecvTimeoutError::TimedOut, "not noticed yet");
-        let error = newcomer.producer().unwrap_err();
-        assert!(matches!(error, SetupError::RoleTaken { pid, .. } if pid == Some(holder.pid())), "{error:?}");
-        holder.kill();
-    }
     assert_eq!(consumer.recv_deadline(within(LONG)).unwrap_err(), shmpipe::RecvTimeoutError::PeerDied);
     drop(pipe.producer().unwrap());
+}
+
+/// A process that claims as root and then becomes another user, as daemons do, may no longer read the pipe's objects. It still
+/// learns of the death of its peer, and gives its role back.
+pub fn a_holder_that_gives_up_its_rights(backend: Backend) {
+    if !is_root("a_holder_that_gives_up_its_rights") {
+        return;
+    }
+    for role in [Role::Producer, Role::Consumer] {
+        let place = backend.place();
+        let (mut producer, mut consumer) = (end::producer(&place), end::consumer(&place));
+        let (peer, holder) = match role {
+            Role::Producer => (consumer, &mut producer),
+            Role::Consumer => (producer, &mut consumer),
+        };
+        assert_eq!(holder.ask(format!("become {NOBODY}")), "done");
+        assert_eq!(holder.ask("peer"), "Open");
+        peer.kill();
+        match role {
+            Role::Producer => {
+                holder.ask("fill");
+                assert_eq!(holder.ask("send more"), "PeerDied");
+            }
+            Role::Consumer => assert_eq!(holder.ask("recv"), "PeerDied"),
+        }
+        assert_eq!(holder.ask("close"), "closed");
+        let pipe = Pipe::open(&place).unwrap();
+        drop((pipe.producer().unwrap(), pipe.consumer().unwrap()));
+    }
+}
+
+/// A seccomp filter forbids the call that asks whether the peer lives: then a wait fails rather than never end.
+pub fn a_holder_that_may_not_ask_about_its_peer(backend: Backend) {
+    let place = backend.place();
+    let pipe = place.create(&small()).unwrap();
+    let (producer, mut consumer) = (end::producer(&place), end::consumer(&place));
+    assert_eq!(consumer.ask("forbid_questions"), "forbidden");
+    producer.kill();
+    let told = consumer.ask("recv");
+    assert!(told.starts_with("Lost(Refused { call: ") && told.ends_with("errno: 1 })"), "{told}");
+    assert_eq!(consumer.ask("close"), "closed");
+    drop(pipe.consumer().unwrap());
+}
+
+/// The holder of a handle calls `exec`, and the producer leaves the IPC namespace: the mappings and the semaphores that count
+/// them agree by chance.
+pub fn a_handle_that_survives_exec_only_in_an_account(backend: Backend) {
+    let place = backend.place();
+    let pipe = place.create(&small()).unwrap();
+    let mut gone = end::start();
+    assert!(gone.ask(format!("open {place}")).starts_with("pipe"));
+    gone.say("exec 60");
+    let mut producer = end::producer(&place);
+    for message in ["one", "two", "three"] {
+        assert_eq!(producer.ask(format!("send {message}")), "sent");
+    }
+    if producer.ask("unshare_ipc") != "moved" {
+        eprintln!("a_handle_that_survives_exec_only_in_an_account: skipped, since it is not allowed");
+        return;
+    }
+    let error = pipe.producer().unwrap_err();
+    assert!(matches!(error, SetupError::RoleTaken { .. }), "{error:?}");
+    let mut consumer = pipe.consumer().unwrap();
+    for message in ["one", "two", "three"] {
+        assert_eq!(consumer.recv().unwrap().to_vec(), message.as_bytes());
+    }
+}
+
+/// Watchers attach a segment for a moment. They do not make a claim fail.
+pub fn claims_beside_many_watchers(backend: Backend) {
+    let place = backend.place();
+    let pipe = place.create(&small()).unwrap();
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    inspect(&place).unwrap();
+                }
+            });
+        }
+        let claimed: Result<Vec<()>, _> =
+            (0..40).map(|_| pipe.producer().map(drop).and_then(|()| pipe.consumer().map(drop))).collect();
+        stop.store(true, Ordering::Relaxed);
+        claimed.unwrap();
+    });
 }
 
 /// A stopped process may continue later, and keeps its role until then.

@@ -66,7 +66,7 @@ fn a_listing_does_not_wait_for_segments_that_are_marked_as_being_created() {
     let _alone = LISTING.lock().unwrap_or_else(PoisonError::into_inner);
     let names = [Name::new(), Name::new(), Name::new()];
     for name in &names {
-        let segment = Attached::unaccounted(raw::make_segment(name.key(), 8192, 0o600));
+        let segment = Attached::new(raw::make_segment(name.key(), 8192, 0o600));
         segment.copy_from(0, b"shmmake\0");
     }
     let start = Instant::now();

@@ -22,59 +22,58 @@ fn remove_on_close_removes_segment_and_set_of_a_private_pipe() {
 
 /// The set of a pipe is removed while the pipe is in use, as systemd-logind does with RemoveIPC.
 #[test]
-fn a_pipe_that_lost_its_set_is_refused_while_attached_and_adopted_afterwards() {
+fn a_pair_that_lost_its_set_keeps_its_roles_and_gets_another_set() {
     let name = Name::new();
     let (mut producer, mut consumer) = (end::producer(&name), end::consumer(&name));
     let id = inspect(&name).unwrap().segment_id;
-    raw::remove_set(name.set().unwrap());
-    // The pair continues.
+    let lost = name.set().unwrap();
+    raw::remove_set(lost);
     assert_eq!(producer.ask("send one"), "sent");
     assert_eq!(consumer.ask("recv"), "\"one\"");
-    assert_eq!(producer.ask("send two"), "sent");
-    assert_eq!(consumer.ask("peer"), "Unknown");
-    // A new process cannot know whether they hold roles.
-    for open in [Pipe::open::<&Name>, Pipe::open_or_create] {
-        let error = open(&name).unwrap_err();
-        assert!(matches!(error, SetupError::Unaccounted { attached: 2, .. }), "{error:?}");
-        assert!(error.to_string().contains(name.as_str()) && error.to_string().contains('2'), "{error}");
-    }
-    let error = unlink(&name).unwrap_err();
-    assert!(matches!(error, SetupError::Unaccounted { attached: 2, .. }), "{error:?}");
-    // They notice when they wait.
-    assert_eq!(consumer.ask("recv"), "\"two\"");
-    assert_eq!(consumer.ask("recv"), "Lost(Role)");
-    assert_eq!(producer.ask("send three"), "sent");
-    assert!(producer.ask("close").starts_with("Lost(Role)"));
-    producer.end();
-    let error = Pipe::open(&name).unwrap_err();
-    assert!(matches!(error, SetupError::Unaccounted { attached: 1, .. }), "{error:?}");
-    consumer.kill();
+    assert_eq!((producer.ask("peer"), consumer.ask("peer")), ("Open".into(), "Open".into()));
+    let seen = inspect(&name).unwrap();
+    assert_eq!((seen.producer.pid, seen.consumer.pid), (Some(producer.pid()), Some(consumer.pid())));
+    assert!(
+        matches!(unlink(&name).unwrap_err(), SetupError::RoleTaken { pid, .. } if pid == Some(producer.pid()))
+    );
+    assert_eq!(name.set(), None);
 
     let pipe = Pipe::open(&name).unwrap();
     assert_eq!((pipe.id(), pipe.created()), (id, false));
-    let (_producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
-    assert_eq!(consumer.recv().unwrap().to_vec(), b"three", "the messages left are still there");
-    let seen = inspect(&name).unwrap();
-    assert_eq!((Some(raw::ids(&seen).sem_id), seen.producer.pid), (name.set(), Some(std::process::id())));
-    assert_eq!(raw::semaphore(name.set().unwrap(), 1), 1);
+    assert!(name.set().is_some_and(|set| set != lost));
+    assert_eq!(Some(raw::ids(&inspect(&name).unwrap()).sem_id), name.set());
+    for (claimed, holder) in
+        [(pipe.producer().map(drop), producer.pid()), (pipe.consumer().map(drop), consumer.pid())]
+    {
+        assert!(matches!(claimed.unwrap_err(), SetupError::RoleTaken { pid, .. } if pid == Some(holder)));
+    }
+    // The death of one is noticed, and its successor continues.
+    producer.kill();
+    assert_eq!(consumer.ask("recv"), "PeerDied");
+    let mut successor = pipe.producer().unwrap();
+    successor.send(b"two").unwrap();
+    assert_eq!(consumer.ask("recv"), "\"two\"");
+    assert_eq!(consumer.ask("close"), "closed");
+    successor.close().unwrap();
 }
 
 #[test]
-fn a_private_pipe_that_lost_its_set_gets_another_when_unattached() {
+fn a_private_pipe_that_lost_its_set_gets_another() {
     let pipe = Options::new().capacity(4096).create("sysv:private").unwrap();
     let _objects = Objects::of(&pipe);
     let address = pipe.address().clone();
     let seen = inspect(&address).unwrap();
+    let consumer = pipe.consumer().unwrap();
     raw::remove_set(raw::ids(&seen).sem_id);
-    let error = Pipe::open(&address).unwrap_err();
-    assert!(matches!(error, SetupError::Unaccounted { attached: 1, .. }), "{error:?}");
-    drop(pipe);
     let adopted = Pipe::open(&address).unwrap();
     let _new_objects = Objects::of(&adopted);
     let second = Pipe::open(&address).unwrap();
+    let named = raw::ids(&inspect(&address).unwrap()).sem_id;
+    assert!(named != raw::ids(&seen).sem_id && raw::semaphore(named, 7) == 2, "both use the same new set");
+    assert!(matches!(second.consumer().unwrap_err(), SetupError::RoleTaken { .. }));
     let producer = adopted.producer().unwrap();
     assert!(matches!(second.producer().unwrap_err(), SetupError::RoleTaken { .. }));
-    drop((producer, adopted, second));
+    drop((producer, consumer, adopted, second, pipe));
     unlink(&address).unwrap();
     assert!(raw::status(raw::ids(&seen).shm_id).is_none());
 }
@@ -94,12 +93,13 @@ fn a_pipe_that_lost_its_set_can_be_removed_by_force() {
 fn a_set_recreated_under_a_live_pair_does_not_give_its_roles_away() {
     // Another program created a new set beside a segment in use.
     let name = Name::new();
-    let _consumer = end::consumer(&name);
+    let consumer = end::consumer(&name);
     raw::remove_set(name.set().unwrap());
-    let set = raw::make_set(name.key(), 8);
-    let error = Pipe::open(&name).unwrap_err();
-    assert!(matches!(error, SetupError::Unaccounted { attached: 1, .. }), "{error:?}");
-    assert_eq!(raw::semaphore(set, 2), 0);
+    raw::make_set(name.key(), 8);
+    let pipe = Pipe::open(&name).unwrap();
+    let error = pipe.consumer().unwrap_err();
+    assert!(matches!(error, SetupError::RoleTaken { pid, .. } if pid == Some(consumer.pid())), "{error:?}");
+    drop(pipe.producer().unwrap());
 }
 
 #[test]

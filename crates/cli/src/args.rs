@@ -278,10 +278,10 @@ pub struct PipeArgs {
     /// Also accept a pipe created or owned by this user; may be repeated
     #[arg(long, value_name = "UID")]
     pub trust_uid: Vec<u32>,
-    /// Use System V pipes even where the kernel does not free the role of a killed process (gVisor); you guarantee that there is
-    /// one sender and one receiver at a time
+    /// Use System V pipes even where the kernel does not undo semaphores (gVisor): a process killed while it creates, opens or
+    /// removes the pipe then leaves it locked, until `ipcrm -s`
     #[arg(long)]
-    pub assume_exclusive: bool,
+    pub allow_missing_undo: bool,
     /// Use System V pipes even where the kernel removes them with the last process that has them open (kernel.shm_rmid_forced=1);
     /// you guarantee that one has, such as "shmpipe keep"
     #[arg(long)]
@@ -297,7 +297,7 @@ impl PipeArgs {
         let mut options = self
             .lifetime
             .apply(self.creation.options())
-            .assume_exclusive(self.assume_exclusive)
+            .allow_missing_undo(self.allow_missing_undo)
             .allow_rmid_forced(self.allow_rmid_forced);
         if let Some(wait) = self.wait {
             options = options.wait(wait.into());
@@ -421,9 +421,8 @@ pub struct Keep {
 
 impl Keep {
     pub fn options(&self) -> Options {
-        // A keeper is what makes the first safe, and the second concerns roles, of which it takes none.
-        let options =
-            self.lifetime.apply(self.creation.options()).allow_rmid_forced(true).assume_exclusive(true);
+        // A keeper is what makes that safe.
+        let options = self.lifetime.apply(self.creation.options()).allow_rmid_forced(true);
         self.trust_uid.iter().fold(options, |options, &uid| options.trust_uid(uid))
     }
 }

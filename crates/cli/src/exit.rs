@@ -122,7 +122,6 @@ pub fn code_of(error: &SetupError) -> Code {
         | SetupError::Incompatible(_)
         | SetupError::Damaged(_)
         | SetupError::File(FileProblem::NotRegular { .. } | FileProblem::FileSystem { .. })
-        | SetupError::Unaccounted { .. }
         | SetupError::Kernel(_)
         | SetupError::Unsupported(Unsupported::Block) => Code::Unfit,
         SetupError::Busy { .. } => Code::TimedOut,

@@ -231,14 +231,6 @@ impl Place {
         }
     }
 
-    /// Maps the segment without counting as a guest.
-    pub fn watched(&self) -> Attached {
-        match &self.at {
-            At::Key(name) => Attached::unaccounted(name.segment().expect("a segment")),
-            _ => self.segment(),
-        }
-    }
-
     /// The metadata of the object, to compare.
     pub fn status(&self) -> impl fmt::Debug + PartialEq + use<> {
         let of_file = |status: &fs::Metadata| {

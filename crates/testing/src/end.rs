@@ -129,7 +129,7 @@ impl End {
             ["schema", id] => self.set(options.schema(id.parse().unwrap())),
             ["remove_on_close"] => self.set(options.remove_on_close(true)),
             ["trust", uid] => self.set(options.trust_uid(uid.parse().unwrap())),
-            ["assume_exclusive"] => self.set(options.assume_exclusive(true)),
+            ["allow_missing_undo"] => self.set(options.allow_missing_undo(true)),
             ["prefault", value] => self.set(options.prefault(*value == "on")),
             ["recreate_stale"] => self.set(options.recreate_stale(true)),
             ["wait", strategy] => self.set(options.wait(strategy_of(strategy))),
@@ -315,6 +315,17 @@ impl End {
                 }))
             }
             ["become", uid] => become_user(uid.parse().unwrap()),
+            ["unshare_ipc"] => {
+                // SAFETY: no pointers.
+                let moved = unsafe { libc::unshare(libc::CLONE_NEWIPC) } == 0;
+                if moved { "moved" } else { "not allowed" }.to_owned()
+            }
+            // From now on the kernel does not say whether a role is held.
+            ["forbid_questions"] => {
+                super::seccomp::forbid(libc::SYS_shmctl, None, libc::EPERM);
+                super::seccomp::forbid(libc::SYS_fcntl, None, libc::EPERM);
+                "forbidden".to_owned()
+            }
             ["exit"] => std::process::exit(0),
             ["fork"] => fork_and_wait(),
             // As a C library's vfork: the child shares the memory until its exec.

@@ -61,8 +61,9 @@ pub mod side {
     pub const WAKE_THRESHOLD: usize = 16;
     pub const REPORTED: usize = 24;
     pub const ABORT_CODE: usize = 32;
+    pub const CLAIM: usize = 40;
     /// Bytes of all of them.
-    pub const SIZE: usize = 40;
+    pub const SIZE: usize = 48;
 }
 
 /// The counters of a side.
@@ -77,12 +78,11 @@ pub mod counters {
 /// Numbers of the semaphores of a set.
 pub mod semaphore {
     pub const INIT: u16 = 0;
-    pub const PRODUCER: u16 = 1;
-    pub const CONSUMER: u16 = 2;
+    pub const PRESENCE: u16 = 1;
     pub const STAGE: u16 = 3;
     /// The first of the three that hold the identifier of the segment.
     pub const SEGMENT: u16 = 4;
-    pub const GUESTS: u16 = 7;
+    pub const ATTACHMENTS: u16 = 7;
     /// How many there are.
     pub const COUNT: usize = 8;
 }

@@ -1,6 +1,5 @@
 //! Raw access to shared memory and semaphores, without the library.
 
-use super::layout::{self, identity, ready, semaphore};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd};
@@ -22,8 +21,6 @@ pub fn change(set: i32, semaphore: u16, by: i16) -> io::Result<()> {
 pub struct Attached {
     base: *mut u8,
     size: usize,
-    /// The set in which it counts as a guest.
-    set: Option<i32>,
     /// Maps a file, not a System V segment.
     is_mapped: bool,
 }
@@ -35,23 +32,13 @@ unsafe impl Send for Attached {}
 unsafe impl Sync for Attached {}
 
 impl Attached {
-    /// Attaches a segment, and counts as a guest if it is a pipe: an attachment that is no guest makes claims fail.
+    /// Attaches a segment.
     pub fn new(id: i32) -> Self {
-        let mut attached = Self::unaccounted(id);
-        if attached.size >= layout::RING && attached.get(layout::READY) == ready::COMPLETE {
-            let set = attached.get(identity::SEM_ID) as i32;
-            attached.set = change(set, semaphore::GUESTS, 1).is_ok().then_some(set);
-        }
-        attached
-    }
-
-    /// Attaches a segment without counting as a guest.
-    pub fn unaccounted(id: i32) -> Self {
         let size = status(id).expect("a segment to attach").shm_segsz;
         // SAFETY: the kernel chooses the address.
         let base = unsafe { libc::shmat(id, std::ptr::null(), 0) };
         assert_ne!(base as isize, -1, "shmat: {}", io::Error::last_os_error());
-        Attached { base: base.cast(), size, set: None, is_mapped: false }
+        Attached { base: base.cast(), size, is_mapped: false }
     }
 
     /// Maps a whole file.
@@ -61,7 +48,7 @@ impl Attached {
         // SAFETY: the kernel chooses the address.
         let base = unsafe { libc::mmap(none, size, protection, libc::MAP_SHARED, file.as_raw_fd(), 0) };
         assert_ne!(base, libc::MAP_FAILED, "mmap: {}", io::Error::last_os_error());
-        Attached { base: base.cast(), size, set: None, is_mapped: true }
+        Attached { base: base.cast(), size, is_mapped: true }
     }
 
     pub fn size(&self) -> usize {
@@ -143,10 +130,6 @@ impl Attached {
 
 impl Drop for Attached {
     fn drop(&mut self) {
-        if let Some(set) = self.set {
-            // Fails if the set was removed.
-            let _ = change(set, semaphore::GUESTS, -1);
-        }
         // SAFETY: the mapping has no other users: references into it have ended.
         unsafe {
             match self.is_mapped {
@@ -219,6 +202,12 @@ pub fn status(id: i32) -> Option<libc::shmid_ds> {
     // SAFETY: IPC_STAT writes one shmid_ds.
     let done = unsafe { libc::shmctl(id, libc::IPC_STAT, &raw mut status) };
     (done != -1).then_some(status)
+}
+
+/// Whether a word that claims a role of a System V pipe names a process that still has its memory.
+pub fn claim_stands(word: u64) -> bool {
+    let (id, size) = (word as u32 as i32, (word >> 32) as usize & 0x1fff);
+    status(id).is_some_and(|status| status.shm_segsz == size && u32::from(status.shm_perm.mode) & 0o1000 != 0)
 }
 
 /// The number of attachments of a segment.

@@ -7,7 +7,7 @@ use clap::Args;
 use shmpipe::os::unix::PipeExt;
 use shmpipe::{Consumer, Options, Pipe, RecvTimeoutError};
 use shmpipe_testing::backend::{Backend, Place};
-use shmpipe_testing::layout::{lock, semaphore};
+use shmpipe_testing::layout::{self, lock, side};
 use shmpipe_testing::process::{Line, Part, Process};
 use shmpipe_testing::{LONG, raw, reaper, within};
 use std::fs;
@@ -129,7 +129,7 @@ impl Scene {
 
     fn is_held(&self) -> bool {
         match self.place.set() {
-            Some(set) => raw::semaphore(set, semaphore::PRODUCER) == 1,
+            Some(_) => raw::claim_stands(self.place.segment().get(layout::PRODUCER + side::CLAIM)),
             None => raw::is_locked(self.pipe.fd().expect("a file"), lock::PRODUCER),
         }
     }

@@ -131,9 +131,7 @@ impl Orders {
                 Err(SetupError::RoleTaken { .. }) if self.rival => nap(50),
                 // A process is in the middle of a claim for longer than the library waits: it was killed or stopped, or waits for a
                 // processor. Or it is dead but its memory is not freed yet, as a reader of its /proc files still holds it.
-                Err(
-                    SetupError::Busy { .. } | SetupError::Unaccounted { .. } | SetupError::RoleTaken { .. },
-                ) if since.elapsed() < GONE => {
+                Err(SetupError::Busy { .. } | SetupError::RoleTaken { .. }) if since.elapsed() < GONE => {
                     journal.word(RETRIES).fetch_add(1, Ordering::Relaxed);
                     nap(1000);
                 }

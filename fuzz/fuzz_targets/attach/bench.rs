@@ -14,7 +14,7 @@ const CAPACITY: u64 = 8192;
 pub type Values = [u16; semaphore::COUNT];
 
 /// The semaphores with the identifier of the segment.
-const SEGMENT: std::ops::Range<usize> = semaphore::SEGMENT as usize..semaphore::GUESTS as usize;
+const SEGMENT: std::ops::Range<usize> = semaphore::SEGMENT as usize..semaphore::ATTACHMENTS as usize;
 
 /// The largest value of a semaphore.
 pub const LARGEST: u16 = 32767;
@@ -149,7 +149,7 @@ impl Bench {
 
     /// Attaches the segment, if it exists.
     pub fn attach(&mut self) -> bool {
-        self.memory = raw::status(self.id).map(|_| Attached::unaccounted(self.id));
+        self.memory = raw::status(self.id).map(|_| Attached::new(self.id));
         self.memory.is_some()
     }
 

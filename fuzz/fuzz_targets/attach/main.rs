@@ -230,7 +230,7 @@ impl<'a> Run<'a> {
         }
         let is_good = self.before.is_pipe()
             && self.before.word(identity::SCHEMA) == u64::from(schema)
-            && guards.is_none_or(|values| values[usize::from(semaphore::GUESTS)] < bench::LARGEST);
+            && guards.is_none_or(|values| values[usize::from(semaphore::ATTACHMENTS)] < bench::LARGEST);
         assert_eq!(opened.is_ok(), is_good, "{opened:?}");
         match &opened {
             Ok(pipe) => {
@@ -260,10 +260,10 @@ impl<'a> Run<'a> {
     fn claim<T>(&mut self, claim: impl FnOnce(&Pipe) -> T) -> Option<T> {
         let pipe = self.pipe.as_ref()?;
         let guests = bench::values(self.before.half(identity::SEM_ID) as i32)
-            .map(|values| values[usize::from(semaphore::GUESTS)]);
+            .map(|values| values[usize::from(semaphore::ATTACHMENTS)]);
         // An open pipe uses the set with which it was opened.
         let guests = if self.adopted.is_empty() {
-            bench::values(self.bench.set).map(|values| values[usize::from(semaphore::GUESTS)])
+            bench::values(self.bench.set).map(|values| values[usize::from(semaphore::ATTACHMENTS)])
         } else {
             guests
         };

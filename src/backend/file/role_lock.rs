@@ -3,8 +3,9 @@
 use super::descriptor::{compare_at, is_at};
 use super::lock::{Byte, Held, LockMode, is_locked_by_other, lock, unlock};
 use crate::address::Address;
-use crate::error::{Loss, SetupError};
+use crate::error::{Lost, SetupError};
 use crate::options::Options;
+use crate::protocol::layout::Header;
 use crate::protocol::liveness::Role;
 use crate::segment::{RoleLock, RoleLockError, Segment};
 use crate::sys::fork::NoFork;
@@ -106,7 +107,7 @@ impl Drop for UnlockOnDrop<'_> {
 }
 
 impl RoleLock for FileRoleLock {
-    fn claim(&self, role: Role) -> Result<(), RoleLockError> {
+    fn claim(&self, _: &Header, role: Role) -> Result<(), RoleLockError> {
         let mut ours = self.role(role);
         let held = Held::take(&self.file, self.page, role.into(), LockMode::Exclusive)
             .map_err(failed("locking a byte of the file"))?
@@ -117,12 +118,16 @@ impl RoleLock for FileRoleLock {
         Ok(())
     }
 
-    fn release(&self, role: Role) -> Result<(), RoleLockError> {
+    fn release(&self, _: &Header, role: Role) -> Result<(), RoleLockError> {
         *self.role(role) = None;
         self.check_file()
     }
 
-    fn is_free(&self, role: Role) -> Result<bool, RoleLockError> {
+    fn holds(&self, header: &Header, role: Role) -> Result<bool, RoleLockError> {
+        Ok(!self.is_free(header, role)?)
+    }
+
+    fn is_free(&self, _: &Header, role: Role) -> Result<bool, RoleLockError> {
         self.check_file()?;
         // Querying with a shared lock sees only exclusive locks, which need write permission: a process that may only read the
         // file can keep others from claiming a role, but cannot make a dead holder look alive.
@@ -131,14 +136,14 @@ impl RoleLock for FileRoleLock {
         Ok(!held)
     }
 
-    fn loss(&self) -> Loss {
+    fn loss(&self) -> Lost {
         match self.path.as_ref().map(|path| compare_at(&self.file, path)) {
-            Some(Ok(Some(false))) => Loss::Replaced,
-            _ => Loss::Removed,
+            Some(Ok(Some(false))) => Lost::Replaced,
+            _ => Lost::Removed,
         }
     }
 
-    fn holder(&self, _: Role) -> Option<u32> {
+    fn holder(&self, _: &Header, _: Role) -> Option<u32> {
         None
     }
 

@@ -57,6 +57,6 @@ pub(super) fn of_candidate(request: &Request<'_>, candidate: Candidate) -> Resul
         creator: metadata.uid(),
         locked: false,
         stale,
-        roles: Some(Box::new(FileRoleLock::new(file, path, mapped, filesystem.page, None))),
+        roles: Box::new(FileRoleLock::new(file, path, mapped, filesystem.page, None)),
     })
 }

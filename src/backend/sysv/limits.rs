@@ -43,6 +43,14 @@ pub(super) fn of_sets(source: io::Error) -> SetupError {
     limit(exceeded, "semget", source)
 }
 
+/// The error for one handle more than a set can count.
+pub(super) fn of_handles() -> SetupError {
+    SetupError::Limit(Shortage::Handles { max: HANDLES })
+}
+
+/// The largest value of a semaphore (SEMVMX).
+const HANDLES: u64 = 32767;
+
 fn limit(
     exceeded: Option<(&'static str, u64, u64, &'static str)>,
     call: &'static str,

@@ -1,6 +1,7 @@
 //! Opening and creating.
 
-use super::role_lock::SemaphoreRoleLock;
+use super::presence::Presence;
+use super::role_lock::SysvRoleLock;
 use super::semaphores::{Attachment, COUNT, InitLock, Semaphores, Stage};
 use super::sysv_request::SysvRequest;
 use super::sysv_segment::{Status, SysvSegment};
@@ -49,7 +50,7 @@ fn create_private(request: &SysvRequest<'_>, options: &Options) -> Result<Segmen
     let set = Semaphores::create(None, mode)
         .map_err(|error| request.set_error(None, error))?
         .expect("IPC_PRIVATE never finds one that exists");
-    with_lock(request, options, set, true, |_| create(request, options, None, set))
+    with_lock(request, options, set, true, |lock| create(request, options, None, set, lock))
 }
 
 /// Runs `work` under the set's lock. If that fails, removes a set that we have just created, unless a segment was created beside
@@ -78,9 +79,9 @@ fn with_lock<T>(
     done
 }
 
-/// Fails on a kernel that does not undo claims, unless the options assume exclusive roles.
+/// Fails on a kernel that does not unlock what a killed process has locked, unless the options allow it.
 fn check_undo(request: &SysvRequest<'_>, options: &Options, lock: &InitLock) -> Result<(), AttemptError> {
-    if undo::is_supported(lock) || options.assume_exclusive {
+    if undo::is_supported(lock) || options.allow_missing_undo {
         return Ok(());
     }
     Err(SetupError::Kernel(MissingFeature::Undo { address: request.address().clone() }).into())
@@ -189,7 +190,7 @@ fn open_by_key(
     with_lock(request, options, set, created, |lock| match find()? {
         Some(segment) => open_locked(request, options, existing, segment, set, lock),
         None if existing == Existing::Required => Err(request.common.not_found().into()),
-        None => create(request, options, Some(key), set),
+        None => create(request, options, Some(key), set, lock),
     })
 }
 
@@ -207,12 +208,15 @@ fn open_locked(
     existing: Existing,
     segment: SysvSegment,
     set: Semaphores,
-    _lock: &InitLock,
+    lock: &InitLock,
 ) -> Result<Segment, AttemptError> {
     let status = request.status(segment)?;
     let key = status.key;
     let set_failed = |error| request.set_error(Some(set), error);
     request.common.check_trust(status.uid, status.creator)?;
+    if status.attached == 0 {
+        set.clear_attachments().map_err(set_failed)?;
+    }
     let attachment = Attachment::register(set).map_err(set_failed)?;
     let (ready, seen) = request.peek(segment, &status)?;
     if ready != Ready::Yes {
@@ -223,7 +227,7 @@ fn open_locked(
             Some(_) if !ours => Err(request.common.foreign("the first word", 0, READY).into()),
             Some(key) if existing != Existing::Required && other_attachments(segment, 0) == 0 => {
                 segment.remove().map_err(|source| request.segment_error("shmctl(IPC_RMID)", source))?;
-                create(request, options, Some(key), set)
+                create(request, options, Some(key), set, lock)
             }
             _ => Err(request.incomplete(&status).into()),
         };
@@ -233,8 +237,8 @@ fn open_locked(
     request.common.check_mode(options, "segment", status.permissions())?;
     request.common.check_mode(options, "semaphore set", set.status().map_err(set_failed)?.permissions)?;
     request.common.check_existing(&identity, options, existing)?;
-    // The set names this segment, and the segment names this set. Anything else means that the set, or both, were removed and
-    // recreated. Then only a segment without attachments has no holder of a lost claim.
+    // The set names this segment, and the segment names this set. Anything else means that the set was removed, and another
+    // created: roles do not depend on it.
     let guards = set.guards(segment.id()).map_err(set_failed)? && identity.sem_id == set.id();
     let align = pages::alignment(options);
     let mapping = Mapping::of_segment(segment.id(), status.size, Access::ReadWrite, align)
@@ -243,36 +247,28 @@ fn open_locked(
         // The segment was removed, and a new one has its identifier.
         return Err(AttemptError::Retry);
     }
-    if !guards {
-        // We are attached before we count. So if two processes adopt the segment at the same time, each under its own set, one of
-        // them sees the other.
-        let attached = other_attachments(segment, 1);
-        if attached > 0 {
-            return Err(request.unaccounted(attached).into());
-        }
-        if Identity::read(mapping.header()) != identity {
-            // Another process adopted it meanwhile and has detached.
-            return Err(AttemptError::Retry);
-        }
-    }
-    let identity =
-        if guards { identity } else { adopt(&mapping, identity, set, segment).map_err(set_failed)? };
+    let identity = if guards { identity } else { adopt(request, &mapping, identity, set, segment)? };
     pages::apply_options(&mapping, options, true, status.is_locked())?;
-    finish(request, options, (attachment, mapping), identity, set, segment, false)
+    finish(request, options, (attachment, mapping), identity, segment, lock, false)
 }
 
-/// Assigns a new set to a segment whose own was removed.
+/// Assigns a new set to a segment whose own was removed. Two processes may do so at the same time, each with a set of its own: a
+/// segment without a key names the one that is written first, and the other process tries again.
 fn adopt(
+    request: &SysvRequest<'_>,
     mapping: &Mapping,
     identity: Identity,
     set: Semaphores,
     segment: SysvSegment,
-) -> Result<Identity, RoleLockError> {
-    let identity = Identity { sem_id: set.id(), ..identity };
-    set.set_segment(segment.id())?;
-    identity.write(mapping.header());
-    set.set_stage(Stage::Created)?;
-    Ok(identity)
+) -> Result<Identity, AttemptError> {
+    let adopted = Identity { sem_id: set.id(), ..identity };
+    let failed = |error| request.set_error(Some(set), error);
+    set.set_segment(segment.id()).map_err(failed)?;
+    if !identity.replace(mapping.header(), &adopted) {
+        return Err(AttemptError::Retry);
+    }
+    set.set_stage(Stage::Created).map_err(failed)?;
+    Ok(adopted)
 }
 
 /// Creates the segment, under the set's lock.
@@ -281,6 +277,7 @@ fn create(
     options: &Options,
     key: Option<Key>,
     set: Semaphores,
+    lock: &InitLock,
 ) -> Result<Segment, AttemptError> {
     let set_failed = |error| request.set_error(Some(set), error);
     let parameters = parameters(options)?;
@@ -327,7 +324,7 @@ fn create(
         // ORDERING: Release, pairs with the Acquire load in `Ready::of`: a process that sees READY sees the identity.
         header.ready.store(READY, Ordering::Release);
         set.set_stage(Stage::Created).map_err(set_failed)?;
-        finish(request, options, (attachment, mapping), identity, set, segment, true)
+        finish(request, options, (attachment, mapping), identity, segment, lock, true)
     };
     let opened = initialize();
     if opened.is_err() {
@@ -343,8 +340,8 @@ fn finish(
     options: &Options,
     (attachment, mapping): (Attachment, Mapping),
     identity: Identity,
-    set: Semaphores,
     segment: SysvSegment,
+    lock: &InitLock,
     created: bool,
 ) -> Result<Segment, AttemptError> {
     prepare_wake_mode(&identity, options)?;
@@ -354,8 +351,8 @@ fn finish(
         _ => request.address().clone(),
     };
     let permissions = status.permissions();
-    let takes_over = options.assume_exclusive && undo::is_known_unsupported();
-    let roles = Box::new(SemaphoreRoleLock::new(set, segment, Key::new(status.key), takes_over));
+    let presence = Presence::of_this_process(Some(lock))?;
+    let roles = Box::new(SysvRoleLock::new(segment, Key::new(status.key), Some(lock.set()), presence));
     attachment.disarm();
     Ok(Segment {
         mapping: ManuallyDrop::new(mapping),

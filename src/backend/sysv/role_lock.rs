@@ -1,169 +1,164 @@
-//! The roles of a System V pipe: claims in the semaphore set.
+//! The roles of a System V pipe, as claimed through one open handle.
 
-use super::INSPECTION_TIME;
+use super::claim_word::ClaimWord;
+use super::presence::Presence;
 use super::semaphores::Semaphores;
 use super::sysv_segment::{Status, SysvSegment};
 use super::unlink::remove;
 use crate::address::{Address, AddressForm, Key};
-use crate::error::{Loss, Lost, SetupError};
+use crate::error::{Lost, SetupError};
 use crate::options::{Existing, Options};
+use crate::protocol::layout::Header;
 use crate::protocol::liveness::Role;
-use crate::segment::{RoleLock, RoleLockError, Segment};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use crate::protocol::sync::AtomicU64;
+use crate::segment::{RoleLock, RoleLockError, Segment, side_state};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-/// How often a claim checks, at least, whether every attachment is counted before it fails with `Unaccounted`.
-const MIN_CHECKS: u32 = 150;
-
-/// The roles of a segment, as claimed through one open handle.
+/// The roles of a segment.
 #[derive(Debug)]
-pub(super) struct SemaphoreRoleLock {
-    set: Semaphores,
+pub(super) struct SysvRoleLock {
     segment: SysvSegment,
-    /// The key of both.
+    /// The key of the segment and of its set.
     key: Option<Key>,
-    /// Whether to take over a role that is held, since the kernel does not free it when its holder dies.
-    takes_over: bool,
-    /// Whether a thread of this process holds the producer and the consumer role through this handle, or is claiming it.
-    claimed: [AtomicBool; 2],
+    handle: Option<Handle>,
 }
 
-impl SemaphoreRoleLock {
-    pub(super) fn new(set: Semaphores, segment: SysvSegment, key: Option<Key>, takes_over: bool) -> Self {
-        SemaphoreRoleLock { set, segment, key, takes_over, claimed: Default::default() }
+/// What a participant has and a watcher does not.
+#[derive(Debug)]
+struct Handle {
+    set: Option<Semaphores>,
+    presence: Arc<Presence>,
+    /// The claims made through this handle.
+    claims: [Mutex<Option<ClaimWord>>; 2],
+}
+
+fn failed(source: io::Error) -> RoleLockError {
+    RoleLockError::Os { call: "shmctl(IPC_STAT)", source }
+}
+
+fn word(header: &Header, role: Role) -> &AtomicU64 {
+    &side_state(header, role).claim
+}
+
+impl Handle {
+    fn claim(&self, role: Role) -> MutexGuard<'_, Option<ClaimWord>> {
+        // Every change under the lock is a single assignment, so a panic cannot leave it half done.
+        self.claims[role as usize].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn claimed(&self, role: Role) -> &AtomicBool {
-        &self.claimed[role as usize]
+    /// Fails with `Gone` if this thread cannot see whether the holders of claims exist, since it is in another IPC namespace.
+    fn check_namespace(&self) -> Result<(), RoleLockError> {
+        if self.presence.is_visible().map_err(failed)? { Ok(()) } else { Err(RoleLockError::Gone) }
+    }
+}
+
+impl SysvRoleLock {
+    /// The roles of an open handle.
+    pub(super) fn new(
+        segment: SysvSegment,
+        key: Option<Key>,
+        set: Option<Semaphores>,
+        presence: Arc<Presence>,
+    ) -> Self {
+        let handle = Handle { set, presence, claims: Default::default() };
+        SysvRoleLock { segment, key, handle: Some(handle) }
     }
 
-    fn clear_claimed(&self, role: Role) {
-        // ORDERING: Release, pairs with the Acquire swap in `claim`.
-        self.claimed(role).store(false, Ordering::Release);
+    /// The roles as a watcher sees them, which cannot claim one.
+    pub(super) fn watch(segment: SysvSegment, key: Option<Key>) -> Self {
+        SysvRoleLock { segment, key, handle: None }
     }
 
-    /// Claims a role that is held, if that claim is void. A holder is attached for as long as it can use its role. So if only we
-    /// are attached, the holder has called `exec`, which unmaps the segment but does not undo the claim.
-    fn claim_stale(&self, role: Role) -> Result<(), RoleLockError> {
-        // Held until we have claimed, so that no other process can attach and claim meanwhile.
-        let _lock = self.set.lock()?;
-        if self.takes_over || self.segment.status().is_ok_and(|status| status.attached == 1) {
-            self.set.force_free(role)?;
-        }
-        self.set.claim(role)
+    fn handle(&self) -> &Handle {
+        self.handle.as_ref().expect("a watcher claims nothing")
     }
 
     /// The status of the segment; `Gone` if it was removed.
     fn status(&self) -> Result<Status, RoleLockError> {
-        match self.segment.status() {
+        match self.segment.public_status() {
             Ok(status) if status.is_removed() => Err(RoleLockError::Gone),
             Ok(status) => Ok(status),
             Err(source) => match source.raw_os_error() {
                 Some(libc::EIDRM | libc::EINVAL) => Err(RoleLockError::Gone),
-                _ => Err(RoleLockError::Os { call: "shmctl(IPC_STAT)", source }),
+                _ => Err(failed(source)),
             },
-        }
-    }
-
-    /// Checks that this set counts every process that has the segment mapped. One that it does not count may use a role whose
-    /// claim the kernel has undone, as it does when the holder leaves the IPC namespace. Waits a moment for processes that only
-    /// inspect the segment to detach.
-    fn check_accounted(&self) -> Result<(), RoleLockError> {
-        let deadline = Instant::now() + INSPECTION_TIME;
-        let mut pause = Duration::from_micros(20);
-        let mut checks = 0;
-        loop {
-            checks += 1;
-            let attachments = self.set.attachments()?;
-            let others = self.status()?.attached.saturating_sub(attachments as u64);
-            // No process attached or detached between the two readings.
-            if others == 0 && self.set.attachments()? == attachments {
-                return Ok(());
-            }
-            // Time alone is not enough: a busy machine may have let us check only a few times.
-            if checks >= MIN_CHECKS && Instant::now() >= deadline {
-                return Err(RoleLockError::Unaccounted(others.max(1)));
-            }
-            thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(5));
         }
     }
 }
 
-impl RoleLock for SemaphoreRoleLock {
-    fn claim(&self, role: Role) -> Result<(), RoleLockError> {
-        // Threads that share this handle exclude each other here: `claim_stale` cannot tell them apart.
-        // ORDERING: Acquire, pairs with the Release store in `clear_claimed`: the last claim was released before.
-        if self.claimed(role).swap(true, Ordering::Acquire) {
+impl RoleLock for SysvRoleLock {
+    fn claim(&self, header: &Header, role: Role) -> Result<(), RoleLockError> {
+        let handle = self.handle();
+        // In the same thread as the questions about other claims, which mean nothing in another namespace.
+        handle.check_namespace()?;
+        let claim = ClaimWord::new(&handle.presence);
+        if !claim.take(word(header, role), ClaimWord::stands).map_err(failed)? {
             return Err(RoleLockError::Taken);
         }
-        let claimed = match self.set.claim(role) {
-            Err(RoleLockError::Taken) => self.claim_stale(role),
-            claimed => claimed,
-        };
-        let accounted = claimed.and_then(|()| {
-            self.check_accounted().inspect_err(|_| {
-                // Fails only if the set was removed, and the claim with it.
-                let _ = self.set.release(role);
-            })
-        });
-        if accounted.is_err() {
-            self.clear_claimed(role);
+        // A process that removes the pipe holds both roles. So a claim that passes this check is on a pipe that still exists.
+        self.status().inspect_err(|_| {
+            claim.release(word(header, role));
+        })?;
+        *handle.claim(role) = Some(claim);
+        Ok(())
+    }
+
+    fn release(&self, header: &Header, role: Role) -> Result<(), RoleLockError> {
+        let claim = self.handle().claim(role).take();
+        let released = claim.is_some_and(|claim| claim.release(word(header, role)));
+        if let Err(error @ RoleLockError::Gone) = self.status() {
+            return Err(error);
         }
-        accounted
+        if released { Ok(()) } else { Err(RoleLockError::Taken) }
     }
 
-    fn release(&self, role: Role) -> Result<(), RoleLockError> {
-        let released = self.set.release(role);
-        self.clear_claimed(role);
-        released
+    fn holds(&self, header: &Header, role: Role) -> Result<bool, RoleLockError> {
+        let handle = self.handle();
+        handle.check_namespace()?;
+        self.status()?;
+        Ok(*handle.claim(role) == ClaimWord::of(word(header, role)))
     }
 
-    fn forget(&self, role: Role) {
-        if self.set.holder(role) == Some(std::process::id()) {
-            // No process has claimed it since, so the successor recorded in the header does not exist.
-            let _ = self.set.release(role);
+    fn is_free(&self, header: &Header, role: Role) -> Result<bool, RoleLockError> {
+        if let Some(handle) = &self.handle {
+            handle.check_namespace()?;
         }
-        self.clear_claimed(role);
+        let Some(claim) = ClaimWord::of(word(header, role)) else { return Ok(true) };
+        Ok(!claim.stands().map_err(failed)?)
     }
 
-    fn is_free(&self, role: Role) -> Result<bool, RoleLockError> {
-        let free = self.set.is_free(role)?;
-        match self.status() {
-            Err(RoleLockError::Gone) => Err(RoleLockError::Gone),
-            // If we may no longer read the segment's status, we still have it mapped.
-            _ => Ok(free),
-        }
-    }
-
-    fn loss(&self) -> Loss {
-        if let Ok(status) = self.status() {
-            return Loss::Role { attached: status.attached.saturating_sub(1) };
+    fn loss(&self) -> Lost {
+        let visible = self.handle.as_ref().is_none_or(|handle| handle.check_namespace().is_ok());
+        if visible && self.status().is_ok() {
+            return Lost::Role;
         }
         match self.key.map(SysvSegment::find) {
-            Some(Ok(Some(found))) if found != self.segment => Loss::Replaced,
-            _ => Loss::Removed,
+            Some(Ok(Some(found))) if found != self.segment => Lost::Replaced,
+            _ => Lost::Removed,
         }
     }
 
-    fn holder(&self, role: Role) -> Option<u32> {
-        self.set.holder(role)
+    fn holder(&self, header: &Header, role: Role) -> Option<u32> {
+        let status = ClaimWord::of(word(header, role))?.presence().status().ok()??;
+        Some(status.creator_pid).filter(|&pid| pid > 0)
     }
 
     fn detach(&self, is_over: Option<&dyn Fn() -> bool>) {
+        let Some(set) = self.handle().set else { return };
         if let Some(is_over) = is_over {
             // Under the lock: of two processes that detach at the same moment, neither may still count the other.
-            if let Ok(_lock) = self.set.lock_within(Duration::from_millis(100)) {
-                if self.set.attachments().is_ok_and(|attachments| attachments == 1) && is_over() {
-                    remove(self.segment, self.set);
+            if let Ok(_lock) = set.lock_within(Duration::from_millis(100)) {
+                if set.attachments().is_ok_and(|attachments| attachments == 1) && is_over() {
+                    remove(self.segment, set);
                 }
                 // The set still exists if we were not allowed to remove it.
-                let _ = self.set.remove_attachment();
+                let _ = set.remove_attachment();
                 return;
             }
         }
-        let _ = self.set.remove_attachment();
+        let _ = set.remove_attachment();
     }
 
     fn reopen(&self, address: &Address, options: &Options) -> Result<Segment, SetupError> {

@@ -1,12 +1,11 @@
-//! The semaphore set of a segment: which roles are held, how many handles are attached, how far creation has come.
+//! The semaphore set of a segment: a lock, how far creation has come, and how many handles are open.
 //!
-//! Every claim uses `SEM_UNDO`, so the kernel undoes it when its holder dies, whatever the cause and whatever its pid namespace.
-//! This needs no process ids and no heartbeats. On Linux a new set is zero, and zero means free.
+//! The lock uses `SEM_UNDO`, so the kernel unlocks it when its holder dies, whatever the cause and whatever its pid namespace. On
+//! Linux a new set is zero, and zero means unlocked. The set says nothing about the roles: see `claim.rs`.
 
 use super::structs::{SemidDs, mode_of};
 use crate::address::Key;
 use crate::permissions::Permissions;
-use crate::protocol::liveness::Role;
 use crate::segment::RoleLockError;
 use std::io;
 use std::thread;
@@ -18,10 +17,9 @@ use std::time::{Duration, Instant};
 enum Semaphore {
     /// The lock: 1 while a process creates, opens or removes the pipe.
     Init = 0,
-    /// 1 while there is a producer.
-    Producer = 1,
-    /// 1 while there is a consumer.
-    Consumer = 2,
+    /// 1 while a process creates its presence; the kernel records which process.
+    Presence = 1,
+    // 2 is not used.
     /// [`Stage`] of the segment.
     Stage = 3,
     /// The identifier of the segment, 15 bits in each of three semaphores.
@@ -35,8 +33,8 @@ enum Semaphore {
 /// The number of semaphores in a set.
 pub(crate) const COUNT: u64 = 8;
 
-/// The most operations of one call: removing a pipe claims both roles at once.
-pub(crate) const OPERATIONS: u64 = 4;
+/// The most operations of one call.
+pub(crate) const OPERATIONS: u64 = 2;
 
 const SEGMENT: [Semaphore; 3] = [Semaphore::Segment0, Semaphore::Segment1, Semaphore::Segment2];
 
@@ -112,13 +110,6 @@ fn operation(semaphore: Semaphore, change: i16, undo: bool) -> libc::sembuf {
 /// The operations that acquire a semaphore: require 0 and add 1, atomically.
 fn acquire(semaphore: Semaphore) -> [libc::sembuf; 2] {
     [operation(semaphore, 0, false), operation(semaphore, 1, true)]
-}
-
-fn semaphore_of(role: Role) -> Semaphore {
-    match role {
-        Role::Producer => Semaphore::Producer,
-        Role::Consumer => Semaphore::Consumer,
-    }
 }
 
 impl Semaphores {
@@ -275,39 +266,6 @@ impl Semaphores {
         SEGMENT.iter().zip(0..).try_for_each(|(&semaphore, i)| self.set(semaphore, id >> (i * BITS) & mask))
     }
 
-    /// Claims a role until [`release`](Self::release) or our death. `Taken` if another handle holds it.
-    pub(crate) fn claim(self, role: Role) -> Result<(), RoleLockError> {
-        self.operate(&mut acquire(semaphore_of(role)))
-    }
-
-    /// Claims both roles atomically.
-    pub(super) fn claim_both(self) -> Result<(), RoleLockError> {
-        let [a, b] = acquire(Semaphore::Producer);
-        let [c, d] = acquire(Semaphore::Consumer);
-        let mut operations: [_; OPERATIONS as usize] = [a, b, c, d];
-        self.operate(&mut operations)
-    }
-
-    /// Releases our claim.
-    pub(crate) fn release(self, role: Role) -> Result<(), RoleLockError> {
-        self.operate(&mut [operation(semaphore_of(role), -1, true)])
-    }
-
-    /// Frees a role whose holder cannot use it any more. Setting the value is the only safe way: it also clears the holder's undo
-    /// entry. A decrement would leave that entry, and the old holder's death would free the role of the next holder.
-    pub(super) fn force_free(self, role: Role) -> Result<(), RoleLockError> {
-        self.set(semaphore_of(role), 0)
-    }
-
-    pub(crate) fn is_free(self, role: Role) -> Result<bool, RoleLockError> {
-        self.get(semaphore_of(role)).map(|value| value == 0)
-    }
-
-    /// A hint at the holder of a role: the process that last claimed or released it, if it is visible from here.
-    pub(crate) fn holder(self, role: Role) -> Option<u32> {
-        self.pid(semaphore_of(role))
-    }
-
     fn pid(self, semaphore: Semaphore) -> Option<u32> {
         self.query(semaphore, libc::GETPID, "semctl(GETPID)")
             .ok()
@@ -333,10 +291,15 @@ impl Semaphores {
     pub(super) fn attachments(self) -> Result<i32, RoleLockError> {
         self.get(Semaphore::Attachments)
     }
+
+    /// Forgets all handles. The caller holds the lock and knows that there are none: their processes have called `exec`, which
+    /// unmaps the segment and keeps the count.
+    pub(super) fn clear_attachments(self) -> Result<(), RoleLockError> {
+        self.set(Semaphore::Attachments, 0)
+    }
 }
 
-/// The count of an open handle that is being created. Counted before it maps the segment, so that a process that claims a role
-/// meanwhile sees every mapping counted. Dropping it removes the count.
+/// The count of an open handle that is being created. Dropping it removes the count.
 #[derive(Debug)]
 pub(super) struct Attachment {
     set: Semaphores,
@@ -368,6 +331,10 @@ pub(super) struct InitLock {
 }
 
 impl InitLock {
+    pub(super) fn set(&self) -> Semaphores {
+        self.set
+    }
+
     /// The value of the semaphore: 1, for our lock.
     pub(super) fn count(&self) -> Result<i32, RoleLockError> {
         self.set.get(Semaphore::Init)
@@ -381,6 +348,17 @@ impl InitLock {
     /// Subtracts 1 that a process which has ended left behind.
     pub(super) fn decrement(&self) -> Result<(), RoleLockError> {
         self.set.operate(&mut [operation(Semaphore::Init, -1, false)])
+    }
+
+    /// Says whether we are about to create our presence.
+    pub(super) fn announce_presence(&self, creating: bool) -> Result<(), RoleLockError> {
+        self.set.set(Semaphore::Presence, creating.into())
+    }
+
+    /// The process that died while it created its presence, 0 if it is not visible from here. `None` if there is none.
+    pub(super) fn died_creating_presence(&self) -> Result<Option<u32>, RoleLockError> {
+        let announced = self.set.get(Semaphore::Presence)? != 0;
+        Ok(announced.then(|| self.set.pid(Semaphore::Presence).unwrap_or(0)))
     }
 }
 

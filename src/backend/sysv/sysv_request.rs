@@ -67,9 +67,10 @@ impl<'a> SysvRequest<'a> {
                 address: self.address().clone(),
                 pid: set.and_then(Semaphores::lock_pid),
             }),
-            RoleLockError::Unaccounted(attached) => AttemptError::Failed(self.unaccounted(attached)),
             RoleLockError::Os { call, source } => match source.raw_os_error() {
                 Some(libc::EACCES | libc::EPERM) => AttemptError::Failed(self.denied()),
+                // The semaphore that counts the handles is at its largest value.
+                Some(libc::ERANGE) if call == "semop" => AttemptError::Failed(limits::of_handles()),
                 Some(libc::ENOSPC | libc::EINVAL) if call == "semget" => {
                     AttemptError::Failed(limits::of_sets(source))
                 }
@@ -132,9 +133,5 @@ impl<'a> SysvRequest<'a> {
     /// The error for an incomplete segment whose creator died.
     pub(super) fn incomplete(&self, status: &Status) -> SetupError {
         SetupError::Damaged(Damage::Incomplete { address: self.address().clone(), pid: status.creator_pid })
-    }
-
-    pub(super) fn unaccounted(&self, attached: u64) -> SetupError {
-        SetupError::Unaccounted { address: self.address().clone(), attached }
     }
 }

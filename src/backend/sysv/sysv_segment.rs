@@ -6,6 +6,9 @@ use crate::permissions::Permissions;
 use crate::sys::sysvipc::{LOCKED, REMOVED};
 use std::io;
 
+/// `IPC_STAT` for any user, by the place in the kernel's table (linux/shm.h). The libc crate lacks it.
+const SHM_STAT_ANY: i32 = 15;
+
 /// A segment, by its identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SysvSegment {
@@ -26,6 +29,19 @@ pub(super) struct Status {
 }
 
 impl Status {
+    fn of(status: libc::shmid_ds) -> Self {
+        Status {
+            key: key_of(&status.shm_perm),
+            size: status.shm_segsz as u64,
+            attached: status.shm_nattch,
+            creator_pid: status.shm_cpid as u32,
+            uid: status.shm_perm.uid,
+            gid: status.shm_perm.gid,
+            creator: status.shm_perm.cuid,
+            mode: mode_of(&status.shm_perm),
+        }
+    }
+
     /// Whether it was removed. It exists until the last attached process detaches.
     pub(super) fn is_removed(&self) -> bool {
         self.mode & REMOVED != 0
@@ -78,33 +94,41 @@ impl SysvSegment {
         }
     }
 
-    fn read(self) -> io::Result<libc::shmid_ds> {
+    fn read(self, command: i32) -> io::Result<libc::shmid_ds> {
         let mut status = core::mem::MaybeUninit::<libc::shmid_ds>::zeroed();
-        // SAFETY: IPC_STAT writes one shmid_ds to the pointer.
-        if unsafe { libc::shmctl(self.id, libc::IPC_STAT, status.as_mut_ptr()) } == -1 {
-            return Err(io::Error::last_os_error());
+        // SAFETY: IPC_STAT and SHM_STAT_ANY write one shmid_ds to the pointer.
+        match unsafe { libc::shmctl(self.id, command, status.as_mut_ptr()) } {
+            -1 => return Err(io::Error::last_os_error()),
+            // SHM_STAT_ANY takes the place in the kernel's table, which is the lower part of an identifier, and returns the whole
+            // identifier of what is there.
+            found if command == SHM_STAT_ANY && found != self.id => {
+                return Err(io::Error::from_raw_os_error(libc::EINVAL));
+            }
+            _ => {}
         }
         // SAFETY: zeroed, and then written by the kernel; all fields are integers.
         Ok(unsafe { status.assume_init() })
     }
 
+    /// The status; fails with EACCES without read permission.
     pub(super) fn status(self) -> io::Result<Status> {
-        let status = self.read()?;
-        Ok(Status {
-            key: key_of(&status.shm_perm),
-            size: status.shm_segsz as u64,
-            attached: status.shm_nattch,
-            creator_pid: status.shm_cpid as u32,
-            uid: status.shm_perm.uid,
-            gid: status.shm_perm.gid,
-            creator: status.shm_perm.cuid,
-            mode: mode_of(&status.shm_perm),
-        })
+        self.read(libc::IPC_STAT).map(Status::of)
+    }
+
+    /// The status, which every user may know, as in `/proc/sysvipc/shm`.
+    pub(super) fn public_status(self) -> io::Result<Status> {
+        match self.status() {
+            // Linux 4.17.
+            Err(error) if error.raw_os_error() == Some(libc::EACCES) => {
+                self.read(SHM_STAT_ANY).map(Status::of)
+            }
+            status => status,
+        }
     }
 
     /// Changes the owner or group of the segment.
     pub(super) fn chown(self, uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
-        let mut status = self.read()?;
+        let mut status = self.read(libc::IPC_STAT)?;
         status.shm_perm.uid = uid.unwrap_or(status.shm_perm.uid);
         status.shm_perm.gid = gid.unwrap_or(status.shm_perm.gid);
         // SAFETY: IPC_SET reads one shmid_ds from the pointer.

@@ -1,4 +1,4 @@
-//! Whether the kernel undoes the semaphore operations of a process when it ends (`SEM_UNDO`), which roles depend on. Sandboxes
+//! Whether the kernel undoes the semaphore operations of a process when it ends (`SEM_UNDO`), which the lock of a set depends on. Sandboxes
 //! that implement system calls themselves may accept the flag and ignore it, as gVisor does.
 
 use super::INSPECTION_TIME;
@@ -24,11 +24,6 @@ pub(super) fn is_supported(lock: &InitLock) -> bool {
     }
     // A second thread may run the test at the same time.
     probe(lock).is_none_or(|supported| *SUPPORTED.get_or_init(|| supported))
-}
-
-/// Whether the test has run and failed.
-pub(super) fn is_known_unsupported() -> bool {
-    SUPPORTED.get() == Some(&false)
 }
 
 /// Lets a child increment the lock's semaphore with undo, and exit.

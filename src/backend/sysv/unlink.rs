@@ -1,14 +1,15 @@
 //! Removing.
 
-use super::other_attachments;
-use super::semaphores::{COUNT, Semaphores, SetStatus, Stage};
+use super::presence::Presence;
+use super::role_lock::SysvRoleLock;
+use super::semaphores::{COUNT, InitLock, Semaphores, SetStatus, Stage};
 use super::sysv_request::SysvRequest;
 use super::sysv_segment::{Status, SysvSegment};
 use crate::address::{Address, AddressForm, Key};
 use crate::error::{Mismatch, SetupError};
 use crate::protocol::liveness::Role;
 use crate::segment::identity::{Identity, READY, Ready};
-use crate::segment::{AttemptError, RoleLockError, retry};
+use crate::segment::{self, Access, AttemptError, Mapping, RoleLock, retry};
 
 /// Removes the pipe at `address`; with `force` also while a role is held.
 pub(crate) fn unlink(address: &Address, force: bool) -> Result<(), SetupError> {
@@ -45,44 +46,72 @@ fn unlink_key(request: &SysvRequest<'_>, key: Key, force: bool) -> Result<(), At
 fn unlink_segment(request: &SysvRequest<'_>, segment: SysvSegment, force: bool) -> Result<(), AttemptError> {
     let status = request.status(segment)?;
     let set = set_of(request, segment, &status)?;
-    let _lock = match set {
+    let lock = match set {
         Some(set) => Some(set.lock().map_err(|error| request.set_error(Some(set), error))?),
         None => None,
     };
     // From here on no process that uses the lock creates or removes it.
     let status = request.status(segment)?;
-    check(request, segment, &status, set, force)?;
-    // A set that does not belong to the segment says nothing about its roles.
-    let guard = set.filter(|set| set.guards(segment.id()).unwrap_or(false) && !force);
-    match guard {
-        _ if force => {}
-        Some(set) => match set.claim_both() {
-            Ok(()) => {}
-            Err(RoleLockError::Taken) => {
-                let role = match set.is_free(Role::Producer) {
-                    Ok(true) => Role::Consumer,
-                    _ => Role::Producer,
-                };
-                return Err(SetupError::RoleTaken { role, pid: set.holder(role) }.into());
-            }
-            Err(error) => return Err(request.set_error(Some(set), error)),
-        },
-        None => {
-            let attached = other_attachments(segment, 0);
-            if attached > 0 {
-                return Err(request.unaccounted(attached).into());
-            }
-        }
-    }
+    let is_complete = check(request, segment, &status, set, force)?;
+    let roles = match (is_complete, force) {
+        (true, false) => Some(BothRoles::claim(request, segment, &status, set, lock.as_ref())?),
+        _ => None,
+    };
     let removed = segment.remove().map_err(|source| request.segment_error("shmctl(IPC_RMID)", source));
-    if removed.is_err() || set.is_some_and(|set| set.remove().is_err()) {
+    if let (Ok(()), Some(set)) = (&removed, set) {
         // A set that we may not remove stays, for the process that recreates the pipe.
-        if let Some(set) = guard {
-            let _ = set.release(Role::Producer);
-            let _ = set.release(Role::Consumer);
+        let _ = set.remove();
+    }
+    drop(roles);
+    Ok(removed?)
+}
+
+/// Both roles of a pipe, so that no process can claim one while we remove it. A later claim finds the segment removed.
+struct BothRoles {
+    mapping: Mapping,
+    roles: SysvRoleLock,
+}
+
+impl BothRoles {
+    fn claim(
+        request: &SysvRequest<'_>,
+        segment: SysvSegment,
+        status: &Status,
+        set: Option<Semaphores>,
+        lock: Option<&InitLock>,
+    ) -> Result<Self, AttemptError> {
+        let mapping = Mapping::of_segment(segment.id(), status.size, Access::ReadWrite, None)
+            .map_err(|source| request.segment_error("shmat", source))?;
+        let presence = Presence::of_this_process(lock)?;
+        let roles = SysvRoleLock::new(segment, Key::new(status.key), set, presence);
+        let both = BothRoles { mapping, roles };
+        let header = both.mapping.header();
+        let check = |role, is_free: Result<bool, _>| match is_free {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                Err(SetupError::RoleTaken { role, pid: segment::holder(&both.roles, header, role) }.into())
+            }
+            Err(error) => Err(request.set_error(set, error)),
+        };
+        // Query both before claiming either: a process that claims the free role must not fail because of a removal that fails
+        // anyway.
+        for role in [Role::Producer, Role::Consumer] {
+            check(role, segment::with_patience(header, role, || both.roles.is_free(header, role)))?;
+        }
+        for role in [Role::Producer, Role::Consumer] {
+            check(role, segment::claim(&both.roles, header, role))?;
+        }
+        Ok(both)
+    }
+}
+
+impl Drop for BothRoles {
+    fn drop(&mut self) {
+        for role in [Role::Producer, Role::Consumer] {
+            // Fails if we did not claim it, or if the pipe is removed by now.
+            let _ = self.roles.release(self.mapping.header(), role);
         }
     }
-    Ok(removed?)
 }
 
 /// The set that belongs to a segment, if that set is trusted.
@@ -100,27 +129,28 @@ fn set_of(
     Ok(identity.and_then(|identity| request.named_set(&identity, status, segment)))
 }
 
-/// Checks that a segment is a pipe. With `force`, a damaged one or one of another version passes too.
+/// Checks that a segment is a pipe, and returns whether it is complete. With `force`, a damaged one or one of another version
+/// passes too.
 fn check(
     request: &SysvRequest<'_>,
     segment: SysvSegment,
     status: &Status,
     set: Option<Semaphores>,
     force: bool,
-) -> Result<(), AttemptError> {
+) -> Result<bool, AttemptError> {
     let (ready, seen) = match request.peek(segment, status) {
-        Err(SetupError::Incompatible(Mismatch::ByteOrder)) if force => return Ok(()),
+        Err(SetupError::Incompatible(Mismatch::ByteOrder)) if force => return Ok(true),
         peeked => peeked?,
     };
     if ready == Ready::Yes {
         return match request.common.identify(&seen, status.size) {
             Err(error @ SetupError::Incompatible(Mismatch::Name { .. })) => Err(error.into()),
             Err(error) if !force => Err(error.into()),
-            _ => Ok(()),
+            _ => Ok(true),
         };
     }
     if request.is_incomplete(&ready, status, set) {
-        return Ok(());
+        return Ok(false);
     }
     Err(request.common.foreign("the first word", 0, READY).into())
 }

@@ -1,13 +1,13 @@
 //! Inspecting: attaching a segment read-only, and finding the segments that are pipes.
 
-use super::role_lock::SemaphoreRoleLock;
+use super::role_lock::SysvRoleLock;
 use super::semaphores::{COUNT, Semaphores, Stage};
 use super::sysv_request::SysvRequest;
 use super::sysv_segment::SysvSegment;
 use crate::address::{Address, AddressForm, Key};
 use crate::error::SetupError;
 use crate::segment::identity::{READY, Ready};
-use crate::segment::{Object, RoleLock, RoleLockError, View};
+use crate::segment::{Object, RoleLockError, View};
 use crate::sys::sysvipc::Row;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -56,9 +56,7 @@ pub(crate) fn view(address: &Address, timeout: Duration) -> Result<View, SetupEr
         creator: status.creator,
         locked: status.is_locked(),
         stale: false,
-        roles: set.map(|set| {
-            Box::new(SemaphoreRoleLock::new(set, segment, Key::new(status.key), false)) as Box<dyn RoleLock>
-        }),
+        roles: Box::new(SysvRoleLock::watch(segment, Key::new(status.key))),
         mapping,
     })
 }

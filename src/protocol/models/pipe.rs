@@ -93,6 +93,7 @@ fn header() -> Header {
             wake_threshold: zero(),
             reported: zero(),
             abort_code: zero(),
+            claim: zero(),
         })
     };
     let counters = || {

@@ -64,6 +64,18 @@ macro_rules! atomic {
                     self.0.store(value, order);
                 }
             }
+
+            /// Of a dead process, it succeeds and has no effect, so that the victim's code comes to its end.
+            #[allow(dead_code, reason = "no model needs it for every type")]
+            pub(crate) fn compare_exchange(
+                &self,
+                current: $value,
+                new: $value,
+                success: Ordering,
+                failure: Ordering,
+            ) -> Result<$value, $value> {
+                if step() { self.0.compare_exchange(current, new, success, failure) } else { Ok(current) }
+            }
         }
     };
 }

@@ -11,6 +11,8 @@ pub(crate) struct Row {
     pub(crate) id: i32,
     pub(crate) permissions: Permissions,
     pub(crate) creator: u32,
+    /// The process that created a segment, 0 if it is not visible from here; 0 for a set.
+    pub(crate) creator_pid: u32,
     /// Bytes of a segment, semaphores of a set.
     pub(crate) size: u64,
     /// How often a segment is attached; 0 for a set.
@@ -51,6 +53,7 @@ fn parse(text: &str) -> Vec<Row> {
             id: cell("shmid").or_else(|| cell("semid"))?.parse().ok()?,
             permissions: Permissions { uid: number("uid")?, gid: number("gid")?, mode: mode & 0o777 },
             creator: number("cuid")?,
+            creator_pid: cell("cpid").map_or(Some(0), |cell| cell.parse().ok())?,
             size: cell("size").or_else(|| cell("nsems"))?.parse().ok()?,
             attached: cell("nattch").map_or(Some(0), |cell| cell.parse().ok())?,
             locked: mode & LOCKED != 0,
@@ -77,6 +80,7 @@ mod tests {
             id: 42,
             permissions,
             creator: 0,
+            creator_pid: 11,
             size: 8192,
             attached: 2,
             locked: true,
@@ -92,6 +96,7 @@ mod tests {
             id: 3,
             permissions,
             creator: 1,
+            creator_pid: 0,
             size: 8,
             attached: 0,
             locked: false,

@@ -97,12 +97,8 @@ fn unusable(check: &mut Check, address: &Address, error: &SetupError) {
             format!("shmpipe rm {address}   # then recreate it; or, if intended: shmpipe recv {address} --mode {:o}", permissions.mode),
         ),
         SetupError::Kernel(MissingFeature::Undo { .. }) => (
-            "the role of a killed side would stay taken",
+            "a process killed while it creates, opens or removes the pipe would leave it locked",
             "shmpipe doctor   # has details; use a memfd:, posix: or file: address".to_owned(),
-        ),
-        SetupError::Unaccounted { .. } => (
-            "one of them may still send or receive, and a second one would corrupt the stream",
-            format!("shmpipe ls   # stop the processes that have it open; then shmpipe rm {address}"),
         ),
         SetupError::Damaged(Damage::Incomplete { .. }) => ("its creator died", format!("shmpipe rm {address}")),
         SetupError::Foreign { .. } | SetupError::File(FileProblem::NotRegular { .. }) => (

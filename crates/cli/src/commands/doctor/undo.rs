@@ -1,4 +1,4 @@
-//! Whether the kernel undoes the semaphore operations of a process that ends: the roles of System V pipes rely on it. Sandboxes
+//! Whether the kernel undoes the semaphore operations of a process that ends: the locks of System V pipes rely on it. Sandboxes
 //! that implement system calls themselves (gVisor) accept the flag and do nothing.
 
 use super::check::Check;
@@ -31,8 +31,8 @@ fn judge(undone: bool) -> Check {
             check.summary("the kernel does not undo the semaphore operations of a process that ends");
             check.find(
                 "semaphores keep the operations of a process that ended (SEM_UNDO has no effect)",
-                "the role of a killed producer or consumer would stay taken, so System V pipes are refused here",
-                "use memfd:, posix: or file: addresses here, or another container runtime than gVisor (runsc)",
+                "a process killed while it creates, opens or removes a System V pipe would leave it locked, so they are refused here",
+                "use memfd:, posix: or file: addresses here, accept that (--allow-missing-undo), or use another container runtime than gVisor (runsc)",
             );
         }
     }
