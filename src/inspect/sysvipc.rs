@@ -2,7 +2,7 @@
 //!
 //! For tools that look for what stands in the way of pipes, as `shmpipe doctor` does. Programs that send and receive do not need
 //! it. [`objects`] returns all [`Segment`]s and semaphore [`Set`]s; a set that guards a pipe says so in a [`PipeSet`].
-//! [`SEMAPHORES`] and [`OPERATIONS`] are what a pipe needs of the kernel's limits.
+//! [`SEMAPHORES`], [`OPERATIONS`] and [`SEGMENTS`] are what a pipe needs of the kernel's limits.
 //!
 //! ```
 //! let objects = shmpipe::sysvipc::objects()?;
@@ -28,6 +28,9 @@ pub const SEMAPHORES: u64 = sysv::COUNT;
 
 /// The most operations that one call makes on the set of a pipe: the kernel's limit SEMOPM must allow it.
 pub const OPERATIONS: u64 = sysv::OPERATIONS;
+
+/// The number of segments that a pipe and its first user need: the pipe's, and one that shows that the process lives.
+pub const SEGMENTS: u64 = 2;
 
 /// The segments and the semaphore sets of this IPC namespace at one moment, from [`objects`].
 ///

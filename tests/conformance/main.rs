@@ -216,6 +216,7 @@ conformance! {
             a_forced_removal_ends_the_waits_of_other_processes
             remove_on_close_removes_the_pipe_with_its_last_handle
             remove_on_close_waits_for_both_roles_and_all_handles
+            remove_on_close_does_not_wait_for_a_handle_that_ended_with_exec
             remove_on_close_keeps_the_pipe_when_a_side_died
             remove_on_close_works_when_both_sides_close_at_once
             remove_on_close_ignores_a_process_that_inspects

@@ -232,6 +232,19 @@ pub fn remove_on_close_waits_for_both_roles_and_all_handles(backend: Backend) {
     assert!(place.is_unused());
 }
 
+pub fn remove_on_close_does_not_wait_for_a_handle_that_ended_with_exec(backend: Backend) {
+    let place = backend.place();
+    let pipe = place.create(&Options::new().capacity(4096).remove_on_close(true)).unwrap();
+    let mut gone = end::start();
+    gone.ask(place.opening());
+    gone.say("exec 60");
+    let comm = format!("/proc/{}/comm", gone.pid());
+    until("the other program", || std::fs::read_to_string(&comm).unwrap().trim() == "sleep");
+    drop((pipe.producer().unwrap(), pipe.consumer().unwrap()));
+    drop(pipe);
+    assert!(place.is_unused());
+}
+
 pub fn remove_on_close_keeps_the_pipe_when_a_side_died(backend: Backend) {
     for died in ["producer", "consumer"] {
         let place = backend.place();

@@ -4,7 +4,7 @@ use crate::check;
 use shmpipe::error::{Damage, MissingFeature, Shortage};
 use shmpipe::{Options, Pipe, SetupError, inspect, unlink};
 use shmpipe_testing::end;
-use shmpipe_testing::layout::semaphore::STAGE;
+use shmpipe_testing::layout::semaphore::{PRESENCE, STAGE};
 use shmpipe_testing::layout::stage::CREATING;
 use shmpipe_testing::layout::{READY, ready};
 use shmpipe_testing::name::Name;
@@ -30,6 +30,39 @@ fn leave_incomplete(name: &Name, steps: i32) {
         segment.set(8, 0x0102_0304_0000_0001);
         segment.set(24, 8192);
     }
+}
+
+/// Leaves what a process leaves that dies while it creates its presence, and lives on with the other things that a process may
+/// have.
+pub fn leave_presence(mut line: Line) {
+    let set: i32 = line.words[0].parse().unwrap();
+    raw::set_semaphore(set, PRESENCE, 1);
+    let orphan = raw::make_segment(libc::IPC_PRIVATE, 100, 0o400);
+    let larger = raw::make_segment(libc::IPC_PRIVATE, 4097, 0o400);
+    let writable = raw::make_segment(libc::IPC_PRIVATE, 100, 0o600);
+    line.say(format!("{orphan} {larger} {writable}"));
+    line.hear();
+}
+
+#[test]
+fn a_presence_whose_creator_died_is_removed_by_the_next_process() {
+    let name = Name::new();
+    Options::new().capacity(4096).create(&name).unwrap();
+    let set = name.set().unwrap();
+    let mut dead = Process::start("leave presence", &[&set.to_string()]);
+    let said = dead.hear();
+    let ids: Vec<i32> = said.split(' ').map(|id| id.parse().unwrap()).collect();
+    let ours = raw::make_segment(libc::IPC_PRIVATE, 100, 0o400);
+    // It has no presence yet.
+    let mut next = end::start();
+    assert!(next.ask(format!("open {name}")).starts_with("pipe"));
+    let left: Vec<bool> = ids.iter().map(|&id| raw::status(id).is_some()).collect();
+    ids[1..].iter().for_each(|&id| raw::remove_segment(id));
+    assert_eq!(left, [false, true, true], "only what can be a presence goes");
+    assert_eq!(raw::semaphore(set, PRESENCE), 0);
+    assert!(raw::status(ours).is_some(), "nothing of another process goes");
+    raw::remove_segment(ours);
+    dead.kill();
 }
 
 #[test]

@@ -20,6 +20,7 @@ fn part() {
         ("rmid forced", creating::rmid_forced),
         ("key 0", creating::name_of_key_0),
         ("lock", creating::lock),
+        ("leave presence", creating::leave_presence),
     ]);
 }
 

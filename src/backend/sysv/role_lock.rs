@@ -75,6 +75,13 @@ impl SysvRoleLock {
         self.handle.as_ref().expect("a watcher claims nothing")
     }
 
+    /// Whether ours is the only handle. The set still counts those of a process that has called `exec`, and the segment counts
+    /// watchers.
+    fn is_last(&self, set: Semaphores) -> bool {
+        set.attachments().is_ok_and(|handles| handles == 1)
+            || self.status().is_ok_and(|status| status.attached == 1)
+    }
+
     /// The status of the segment; `Gone` if it was removed.
     fn status(&self) -> Result<Status, RoleLockError> {
         match self.segment.public_status() {
@@ -150,7 +157,7 @@ impl RoleLock for SysvRoleLock {
         if let Some(is_over) = is_over {
             // Under the lock: of two processes that detach at the same moment, neither may still count the other.
             if let Ok(_lock) = set.lock_within(Duration::from_millis(100)) {
-                if set.attachments().is_ok_and(|attachments| attachments == 1) && is_over() {
+                if self.is_last(set) && is_over() {
                     remove(self.segment, set);
                 }
                 // The set still exists if we were not allowed to remove it.

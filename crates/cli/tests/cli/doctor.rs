@@ -170,7 +170,7 @@ fn a_machine_without_problems_is_0_even_with_pipes_in_use() {
 #[test]
 fn exhausted_limits_are_found_and_raised() {
     let Some(doctor) = script_apart(
-        "sysctl -qw kernel.shmmni=1; sysctl -qw kernel.sem='250 8 32 1'; shmpipe create one > /dev/null; \
+        "sysctl -qw kernel.shmmni=2; sysctl -qw kernel.sem='250 8 32 1'; shmpipe create one > /dev/null; \
          shmpipe doctor --json || [ $? = 10 ]",
     ) else {
         return;
@@ -178,7 +178,7 @@ fn exhausted_limits_are_found_and_raised() {
     let diagnosis = Diagnosis::parse(&doctor.finish().code(0).quiet());
     let fixes = ["SHMMNI", "SEMMNI", "SEMMNS"].map(|limit| diagnosis.fix("limits", &[limit]));
     let text = format!(
-        "sysctl -qw kernel.shmmni=1; sysctl -qw kernel.sem='250 8 32 1'; {}; shmpipe create one; shmpipe create two; shmpipe doctor",
+        "sysctl -qw kernel.shmmni=2; sysctl -qw kernel.sem='250 8 32 1'; {}; shmpipe create one; shmpipe create two; shmpipe doctor",
         fixes.join("; ")
     );
     script_apart(&text).unwrap().finish().code(0);

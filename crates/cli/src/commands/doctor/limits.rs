@@ -1,7 +1,7 @@
 //! The limits on System V objects, and how close they are.
 
 use shmpipe::SetupError;
-use shmpipe::sysvipc::{OPERATIONS, Objects, SEMAPHORES};
+use shmpipe::sysvipc::{OPERATIONS, Objects, SEGMENTS, SEMAPHORES};
 
 use super::check::Check;
 use super::sizes::{PIPE, page_size};
@@ -118,7 +118,7 @@ fn judge(limits: &Limits, used: &Used) -> Check {
             format!("sysctl -w kernel.shmall={}", (2 * shmall).max(64 * pages)),
         );
     }
-    if let Some(nearly) = nearly(used.segments, shmmni, 1) {
+    if let Some(nearly) = nearly(used.segments, shmmni, SEGMENTS) {
         check.find(
             format!("{nearly} of at most {shmmni} segments (SHMMNI)"),
             "when they are used up, no pipe can be created",
@@ -223,10 +223,10 @@ mod tests {
         assert_eq!(found(Limits { shmmax: PIPE - 1, ..USUAL }), ["sysctl -w kernel.shmmax=67371008"]);
         assert_eq!(found(Limits { shmall: 256, ..USUAL }), ["sysctl -w kernel.shmall=16448"]);
         assert_eq!(found(Limits { shmmni: 0, ..USUAL }), ["sysctl -w kernel.shmmni=128"]);
-        let few = [Limits { semmsl: 7, ..USUAL }, Limits { semopm: 3, ..USUAL }];
+        let few = [Limits { semmsl: 7, ..USUAL }, Limits { semopm: 1, ..USUAL }];
         assert!(few.iter().all(|limits| found(*limits).len() == 1));
         assert_eq!(found(Limits { semmns: 7, ..USUAL }), ["sysctl -w kernel.sem=\"32000 256000 500 32000\""]);
-        let small = Limits { semmns: 8, semmni: 1, semopm: 3, ..USUAL };
+        let small = Limits { semmns: 8, semmni: 1, semopm: 1, ..USUAL };
         let fixes = fixes(small, Used { sets: 1, semaphores: 8, ..Used::default() });
         assert_eq!(fixes, ["sysctl -w kernel.sem=\"32000 1024 32 128\""; 3], "one command fixes all");
     }
