@@ -40,18 +40,20 @@ pub fn padding_shows_nothing_of_the_senders_memory(backend: Backend) {
         }
         assert!(!shown(&attacked), "{length} bytes");
     }
-    // Short messages over the bytes of long ones.
-    for (length, is_reserved) in (1..40usize).flat_map(|length| [(length, false), (length, true)]) {
+    // Short messages over the bytes of long ones: sent, reserved, and shorter than reserved.
+    let spares = [None, Some(0), Some(20)];
+    for (length, spare) in (1..40usize).flat_map(|length| spares.map(|spare| (length, spare))) {
         for _ in 0..10 {
             producer.send(&[2; 1000]).unwrap();
             consumer.recv().unwrap().release();
         }
-        let position = if is_reserved {
-            let mut space = producer.reserve(length).unwrap();
-            space.write(0, &vec![1; length]);
-            space.commit()
-        } else {
-            producer.send(&vec![1; length]).unwrap()
+        let position = match spare {
+            Some(spare) => {
+                let mut space = producer.reserve(length + spare).unwrap();
+                space.write(0, &vec![1; length]);
+                space.commit_len(length)
+            }
+            None => producer.send(&vec![1; length]).unwrap(),
         };
         let index = RING + (position.get() % CAPACITY) as usize;
         let record = &attacked.image()[index + 8..index + 8 + length.next_multiple_of(8)];
