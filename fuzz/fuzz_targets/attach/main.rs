@@ -1,25 +1,26 @@
-//! Arbitrary bytes as a segment.
+//! Arbitrary bytes as a segment: the same bytes in a System V segment, in a file and in a memfd.
 //!
-//! All runs use one real pipe. Each run writes a good segment to it and corrupts it in some places. Then it makes the library open,
-//! inspect, list and remove the pipe, and claim its roles. Bytes and semaphores may change again between two steps. The target
-//! `hostile` tests the ends on a hostile segment. Checked at every step:
+//! All runs use one real pipe of each kind. Each run writes a good segment to it and corrupts it in some places. Then it makes the
+//! library open, inspect, list and remove the pipe, and claim its roles. Bytes and semaphores may change again between two steps.
+//! The target `hostile` tests the ends on a hostile segment. Checked at every step:
 //!
 //! * nothing panics, reads or writes outside the segment, or loops without end (the compiler's assertions, the address sanitizer, and
 //!   the fuzzer's timeout);
 //! * results and messages match a second implementation of LAYOUT.md (`model.rs`), to the byte;
 //! * each call writes only to the words that LAYOUT.md gives to its side, and a producer only to the free part of the ring;
-//! * nothing is left over: semaphores, segments and sets are as before, and so is another pipe, which a header may name.
+//! * nothing is left over: semaphores, segments, sets, locks of files and descriptors are as before, and so is another pipe, which
+//!   a header may name.
 
 #![no_main]
 
 mod bench;
 mod input;
 
-use bench::{Bench, Others, Values};
+use bench::{Bench, Others, Set, Values};
 use input::{Input, Setting, Step};
 use libfuzzer_sys::fuzz_target;
 use shmpipe::error::Damage;
-use shmpipe::{Consumer, Object, Options, Pipe, Producer, SetupError};
+use shmpipe::{Consumer, Location, Options, Pipe, Producer, SetupError};
 use shmpipe_fuzz::model::{self, Found, Image};
 use shmpipe_testing::layout::{self, READY, counters, identity, ready, semaphore, stage};
 use shmpipe_testing::raw;
@@ -34,21 +35,25 @@ const STEPS: usize = 25;
 static ALONE: OnceLock<bool> = OnceLock::new();
 
 thread_local! {
-    static BENCHES: RefCell<Option<(Bench, Others)>> = const { RefCell::new(None) };
+    static BENCHES: RefCell<Option<([Bench; 3], Others)>> = const { RefCell::new(None) };
 }
 
 fuzz_target!(init: { ALONE.get_or_init(bench::confine); }, |input: Input| {
     BENCHES.with_borrow_mut(|benches| {
-        let (bench, others) = benches.get_or_insert_with(|| (Bench::make(0), Others::make()));
-        if !run(bench, others, &input) {
-            *bench = Bench::make(0);
+        let make = [|| Bench::sysv(0), Bench::file, Bench::memfd];
+        let (benches, others) = benches.get_or_insert_with(|| (make.map(|make| make()), Others::make()));
+        for (bench, make) in benches.iter_mut().zip(make) {
+            if !run(bench, others, &input) {
+                *bench = make();
+            }
         }
     });
 });
 
-/// Runs one input. Returns whether segment and set still exist.
+/// Runs one input. Returns whether the pipe still exists.
 fn run(bench: &mut Bench, others: &Others, input: &Input) -> bool {
     let before = ALONE.get().is_some_and(|alone| *alone).then(bench::census);
+    let descriptors = descriptors();
     let mut run = Run::new(bench, others, input);
     for step in input.steps.iter().take(STEPS) {
         run.step(step);
@@ -58,16 +63,22 @@ fn run(bench: &mut Bench, others: &Others, input: &Input) -> bool {
     }
     run.end().into_iter().for_each(raw::remove_set);
     others.check();
+    assert_eq!(self::descriptors(), descriptors, "descriptors");
     if !bench.is_there() {
         bench.remove();
         return false;
     }
-    assert_eq!(bench::values(bench.set).ok(), Some(bench.resting), "the semaphores");
+    bench.check_resting();
     if let Some(before) = before {
-        assert_eq!(bench.attached(), 1, "attachments");
+        assert!(bench.set().is_none() || bench.attached() == 1, "attachments");
         assert_eq!(bench::census(), before, "segments and sets");
     }
     true
+}
+
+/// The number of open descriptors.
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").expect("proc").count()
 }
 
 /// A consumer and its position.
@@ -127,6 +138,7 @@ impl<'a> Run<'a> {
                 self.bench.write(&self.before);
             }
             Step::Semaphore { number, value } => {
+                let Some(Set { id: set, .. }) = self.bench.set() else { return };
                 self.meddled = true;
                 let value = match value {
                     Setting::Zero => 0,
@@ -134,7 +146,7 @@ impl<'a> Run<'a> {
                     Setting::Creating => stage::CREATING,
                     Setting::Any(value) => value % 32768,
                 };
-                self.bench.set_value(1 + number % 7, value);
+                raw::set_semaphore(set, (1 + number % 7).into(), value.into());
                 // Without a holder in the header, a claim of a taken role retries for a tenth of a second.
                 for holder in [layout::PRODUCED, layout::CONSUMED].map(|line| line + counters::HOLDER) {
                     self.before.write(holder, &[1; 8]);
@@ -142,7 +154,7 @@ impl<'a> Run<'a> {
                 self.bench.write(&self.before);
             }
             Step::OtherSet { foreign } => {
-                let id = if *foreign { self.others.foreign } else { self.others.pipe.set };
+                let id = if *foreign { self.others.foreign } else { self.others.set };
                 self.before.write(identity::SEM_ID, &id.to_ne_bytes());
                 self.bench.write(&self.before);
             }
@@ -177,14 +189,10 @@ impl<'a> Run<'a> {
             self.step(&step);
         }
         if self.meddled {
-            self.bench.set_values(&self.bench.resting);
+            self.bench.reset();
         }
         self.bench.scratch = [self.before, self.after];
         self.adopted
-    }
-
-    fn address(&self) -> String {
-        format!("sysv:id:{}", self.bench.id)
     }
 
     /// Reads what the last call wrote to the segment, which must be within `allowed`.
@@ -204,9 +212,15 @@ impl<'a> Run<'a> {
 
     /// The values of the set in the header, if it guards the segment.
     fn guards(&self) -> Option<Values> {
+        let (id, set) = (self.bench.id()?, self.bench.set()?);
         let named = self.before.half(identity::SEM_ID) as i32;
-        let values = (named == self.bench.set || self.adopted.contains(&named)).then(|| bench::values(named));
-        values.and_then(Result::ok).filter(|values| bench::guards(values, self.bench.id))
+        let values = (named == set.id || self.adopted.contains(&named)).then(|| bench::values(named));
+        values.and_then(Result::ok).filter(|values| bench::guards(values, id))
+    }
+
+    /// Whether the pipe has no set that guards it, although it needs one.
+    fn is_unguarded(&self) -> bool {
+        self.bench.set().is_some() && self.guards().is_none()
     }
 
     /// Opens the pipe, unless it is open.
@@ -214,22 +228,24 @@ impl<'a> Run<'a> {
         if self.pipe.is_some() {
             return;
         }
-        let guards = self.guards();
+        let (guards, is_unguarded) = (self.guards(), self.is_unguarded());
         // The library waits a second for other attachments to end before it takes a set for lost.
-        let alone = alone || guards.is_none();
+        let alone = alone || is_unguarded;
         if alone {
             self.bench.detach();
         }
-        if guards.is_none() && self.bench.attached() > 0 {
+        if is_unguarded && self.bench.attached() > 0 {
             self.bench.attach();
             return;
         }
-        let opened = Options::new().schema(schema.into()).open(self.address().as_str());
+        let is_held = self.producer.is_some() || self.consumer.is_some();
+        let opened = Options::new().schema(schema.into()).open(self.bench.address().as_str());
         if alone {
             assert!(self.bench.attach(), "opening removed the segment");
         }
         let is_good = self.before.is_pipe()
             && self.before.word(identity::SCHEMA) == u64::from(schema)
+            && (is_held || !self.bench.is_stale(&self.before))
             && guards.is_none_or(|values| values[usize::from(semaphore::ATTACHMENTS)] < bench::LARGEST);
         assert_eq!(opened.is_ok(), is_good, "{opened:?}");
         match &opened {
@@ -240,13 +256,13 @@ impl<'a> Run<'a> {
             }
             Err(error) => says(error),
         }
-        if guards.is_some() {
-            self.wrote(&[]);
-        } else {
+        if is_unguarded {
             self.wrote(&[ADOPTERS]);
             if opened.is_ok() {
                 self.adopted.push(self.before.half(identity::SEM_ID) as i32);
             }
+        } else {
+            self.wrote(&[]);
         }
         self.pipe = opened.ok();
     }
@@ -259,11 +275,12 @@ impl<'a> Run<'a> {
     /// of guests to 0.
     fn claim<T>(&mut self, claim: impl FnOnce(&Pipe) -> T) -> Option<T> {
         let pipe = self.pipe.as_ref()?;
+        let Some(set) = self.bench.set() else { return Some(claim(pipe)) };
         let guests = bench::values(self.before.half(identity::SEM_ID) as i32)
             .map(|values| values[usize::from(semaphore::ATTACHMENTS)]);
         // An open pipe uses the set with which it was opened.
         let guests = if self.adopted.is_empty() {
-            bench::values(self.bench.set).map(|values| values[usize::from(semaphore::ATTACHMENTS)])
+            bench::values(set.id).map(|values| values[usize::from(semaphore::ATTACHMENTS)])
         } else {
             guests
         };
@@ -376,16 +393,16 @@ impl<'a> Run<'a> {
         self.wrote(&[CONSUMERS]);
     }
 
-    /// Whether the segment seems incomplete. A call then gives its creator a second to complete it.
+    /// Whether the segment seems incomplete. A call then gives its creator a second to complete it. A file is never incomplete.
     fn is_incomplete(&self) -> bool {
-        [0, ready::INCOMPLETE].contains(&self.before.word(READY))
+        self.bench.set().is_some() && [0, ready::INCOMPLETE].contains(&self.before.word(READY))
     }
 
     fn inspect(&mut self) {
         if self.is_incomplete() || std::mem::replace(&mut self.inspected, true) {
             return;
         }
-        let seen = shmpipe::inspect(self.address().as_str());
+        let seen = shmpipe::inspect(self.bench.address().as_str());
         assert_eq!(seen.is_ok(), self.before.is_pipe(), "{seen:?}");
         match seen {
             Ok(seen) => {
@@ -405,25 +422,24 @@ impl<'a> Run<'a> {
         let listing = shmpipe::list();
         assert!(listing.sysv_error.is_none(), "{:?}", listing.sysv_error);
         for listed in listing.pipes {
-            let Object::SysV { shm_id: id, .. } = listed.object else { continue };
-            let ours = [self.bench.id, self.others.pipe.id].contains(&id);
-            let Some(seen) = listed.snapshot.ok().filter(|_| ours) else { continue };
-            let found = shmpipe::inspect(&seen.address).ok().and_then(|found| match found.object {
-                Object::SysV { shm_id, .. } => Some(shm_id),
-                _ => None,
-            });
-            assert_eq!(found, Some(id), "{}", seen.address);
+            // A memfd has no address.
+            let Location::Address(address) = listed.location else { continue };
+            let number = bench::number(listed.object);
+            if listed.snapshot.is_ok() && [self.bench.number, self.others.pipe.number].contains(&number) {
+                let found = shmpipe::inspect(&address).ok().map(|found| bench::number(found.object));
+                assert_eq!(found, Some(number), "{address}");
+            }
         }
         self.wrote(&[]);
     }
 
     fn unlink(&mut self, force: bool) {
         let is_guarded = self.before.is_pipe() && self.guards().is_some();
-        if !is_guarded && !force {
+        if self.bench.set().is_some() && !is_guarded && !force {
             // It would wait a second for us to detach.
             return;
         }
-        let address = self.address();
+        let address = self.bench.address();
         let unlinked = if force { shmpipe::unlink_force(&address) } else { shmpipe::unlink(&address) };
         assert_eq!(unlinked.is_ok(), !self.bench.is_there(), "{unlinked:?}");
         if let Err(error) = unlinked {
