@@ -42,6 +42,8 @@ pub fn run(
             .current_dir(folder)
             // The copy has its own target folder, so that its builds do not invalidate ours.
             .env_remove("CARGO_TARGET_DIR")
+            // To a harness that runs one instruction at a time, a panic that prints a backtrace seems to hang.
+            .env("RUST_BACKTRACE", "0")
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
