@@ -19,6 +19,7 @@ use crate::protocol::layout::count_wait;
 use crate::protocol::liveness::{End, Peer, PeerDied, Role};
 use crate::protocol::reader::{Located, Reader, RecvEnd};
 use crate::protocol::sync::{Futex, spin_loop};
+use crate::sys::process::Process;
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
@@ -79,12 +80,26 @@ pub struct Consumer<P = Untrusted> {
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) reader: Reader,
+    /// The process that has the ring mapped.
+    process: Process,
     backoff: StreamBackoff,
     cancel: CancelHandle,
     claim: Claim,
 }
 
 impl Inner {
+    /// Whether a guard that is dropped may release its messages. In a forked child the ring is not mapped: something else may be.
+    #[inline(always)]
+    pub(super) fn may_release(&self) -> bool {
+        self.process.is_surely_current() || self.may_release_slow()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn may_release_slow(&self) -> bool {
+        self.process.is_current()
+    }
+
     /// The next record, in the usual case.
     #[inline(always)]
     fn peek_fast(&self) -> Option<Located> {
@@ -214,7 +229,8 @@ impl Consumer {
             .map_err(SetupError::of_takeover(Role::Consumer))?;
         let backoff =
             StreamBackoff::new(reader.ring().capacity(), reader.counters().messages(), reader.head());
-        let inner = Inner { reader, backoff, cancel: CancelHandle::new(), claim };
+        let process = pipe.segment().mapping.process();
+        let inner = Inner { reader, process, backoff, cancel: CancelHandle::new(), claim };
         Ok(Consumer { inner, promise: PhantomData })
     }
 

@@ -112,7 +112,7 @@ impl<'a, P> Drain<'a, P> {
 impl<P> Drop for Drain<'_, P> {
     #[inline(always)]
     fn drop(&mut self) {
-        if self.messages > 0 {
+        if self.messages > 0 && self.consumer.inner.may_release() {
             self.consumer.inner.reader.release(self.end, self.end_limit, self.messages, self.bytes);
         }
     }

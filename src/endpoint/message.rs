@@ -246,6 +246,9 @@ impl<P> Drop for Message<'_, P> {
     // Always in line, also where a panic unwinds: a call there would need the message in memory.
     #[inline(always)]
     fn drop(&mut self) {
+        if !self.consumer.inner.may_release() {
+            return;
+        }
         let located = self.record.located;
         self.consumer.inner.reader.release(located.end, located.limit, 1, located.length() as u64);
     }

@@ -141,9 +141,14 @@ impl Mapping {
         unsafe { self.base.cast::<Header>().as_ref() }
     }
 
-    /// Whether this process created the mapping. In a forked child the range is not mapped.
+    /// The process that created the mapping. In its forked children the range is not mapped.
+    pub(crate) fn process(&self) -> Process {
+        self.process
+    }
+
+    /// Whether this process created the mapping.
     pub(crate) fn is_ours(&self) -> bool {
-        Process::current() == self.process
+        self.process.is_current()
     }
 }
 

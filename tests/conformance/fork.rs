@@ -3,8 +3,8 @@
 
 use shmpipe::error::Unsupported;
 use shmpipe::{
-    Lost, Options, Peer, Pipe, RecvError, RecvTimeoutError, SendError, SetupError, TryRecvError,
-    TrySendError, inspect, unlink,
+    Consumer, Lost, Object, Options, Peer, Pipe, Producer, RecvError, RecvTimeoutError, SendError,
+    SetupError, TryRecvError, TrySendError, inspect, unlink,
 };
 use shmpipe_testing::backend::Backend;
 use shmpipe_testing::{LONG, end, until, within};
@@ -173,6 +173,137 @@ impl Drop for Spawned {
         // SAFETY: no pointers.
         unsafe { libc::kill(self.0, libc::SIGKILL) };
     }
+}
+
+/// The address range of the pipe's mapping in this process.
+fn range_of(pipe: &Pipe) -> (*mut u8, usize) {
+    let size = inspect(pipe.address()).unwrap().size as usize;
+    let inode = match inspect(pipe.address()).unwrap().object {
+        Object::SysV { shm_id, .. } => shm_id as u64,
+        Object::File { inode, .. } => inode,
+        object => panic!("{object:?}"),
+    };
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    // The ring is mapped for writing; the pages that hold locks are not.
+    let line = maps.lines().find(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        fields[1] == "rw-s" && fields[4].parse() == Ok(inode)
+    });
+    let start = line.expect("the mapping").split('-').next().unwrap();
+    (usize::from_str_radix(start, 16).unwrap() as *mut u8, size)
+}
+
+/// Maps other memory where the ring was in the parent, and checks that `what` does not change it.
+fn leaves_what_is_there_now((base, size): (*mut u8, usize), what: impl FnOnce()) {
+    let (access, flags) = (
+        libc::PROT_READ | libc::PROT_WRITE,
+        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE,
+    );
+    // SAFETY: a new mapping, over nothing that exists.
+    let mapped = unsafe { libc::mmap(base.cast(), size, access, flags, -1, 0) };
+    assert_eq!(mapped, base.cast(), "the ring is not mapped in a child");
+    // SAFETY: the new mapping has this many bytes, and nothing else uses it.
+    unsafe { base.write_bytes(0xA5, size) };
+    what();
+    // SAFETY: as above; `what` is over.
+    let after = unsafe { std::slice::from_raw_parts(base, size) };
+    let changed = after.iter().filter(|byte| **byte != 0xA5).count();
+    assert_eq!(changed, 0, "bytes were changed");
+}
+
+/// Each kind of guard, dropped in a child.
+fn a_guard_dropped_in_a_child_writes_nothing(
+    backend: Backend,
+    options: Options,
+    drop_guard: impl Fn(&mut Producer, &mut Consumer, &dyn Fn(&mut dyn FnMut())),
+) {
+    let place = backend.place();
+    let pipe = place.create(&options.capacity(4096)).unwrap();
+    let (mut producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
+    for message in ["one", "two"] {
+        producer.send(message).unwrap();
+    }
+    let range = range_of(&pipe);
+    // In the child, which may use the pipe itself.
+    for reopens in [false, true] {
+        drop_guard(&mut producer, &mut consumer, &|drop_it| {
+            let dropped = in_child(|| {
+                leaves_what_is_there_now(range, || {
+                    let own = reopens.then(|| pipe.reopen().unwrap());
+                    drop_it();
+                    drop(own);
+                });
+            });
+            assert_eq!(dropped, Ended::Well, "reopened: {reopens}");
+        });
+    }
+    assert_eq!(consumer.recv().unwrap().to_vec(), b"one");
+    assert_eq!(consumer.recv().unwrap().to_vec(), b"two");
+    producer.send(b"three").unwrap();
+    assert_eq!(consumer.recv().unwrap().to_vec(), b"three");
+}
+
+pub fn a_message_dropped_in_a_child_writes_nothing(backend: Backend) {
+    a_guard_dropped_in_a_child_writes_nothing(backend, Options::new(), |_, consumer, in_child| {
+        let mut message = Some(consumer.recv().unwrap());
+        in_child(&mut || drop(message.take()));
+        message.unwrap().requeue();
+        let mut message = Some(consumer.recv().unwrap());
+        in_child(&mut || message.take().unwrap().release());
+        message.unwrap().requeue();
+    });
+}
+
+pub fn a_drain_dropped_in_a_child_writes_nothing(backend: Backend) {
+    a_guard_dropped_in_a_child_writes_nothing(backend, Options::new(), |_, consumer, in_child| {
+        for releases in [false, true] {
+            let mut drain = consumer.drain(2);
+            while drain.next().unwrap().is_some() {}
+            let mut drain = Some(drain);
+            in_child(&mut || match drain.take().unwrap() {
+                drain if releases => drain.release(),
+                drain => drop(drain),
+            });
+            drain.unwrap().requeue();
+        }
+    });
+}
+
+pub fn a_batch_dropped_in_a_child_writes_nothing(backend: Backend) {
+    a_guard_dropped_in_a_child_writes_nothing(backend, Options::new(), |producer, _, in_child| {
+        let mut batch = producer.batch();
+        batch.push(b"never sent").unwrap();
+        let mut batch = Some(batch);
+        in_child(&mut || batch = None);
+    });
+}
+
+pub fn a_reservation_dropped_in_a_child_writes_nothing(backend: Backend) {
+    a_guard_dropped_in_a_child_writes_nothing(backend, Options::new(), |producer, _, in_child| {
+        let mut space = producer.reserve(100).unwrap();
+        space.write(0, b"never sent");
+        let mut space = Some(space);
+        in_child(&mut || space = None);
+    });
+}
+
+pub fn an_end_dropped_in_a_child_writes_nothing(backend: Backend) {
+    let place = backend.place();
+    let pipe = place.create(&Options::new().capacity(4096)).unwrap();
+    let mut ends = Some((pipe.producer().unwrap(), pipe.consumer().unwrap()));
+    let range = range_of(&pipe);
+    let dropped = in_child(|| leaves_what_is_there_now(range, || drop(ends.take())));
+    assert_eq!(dropped, Ended::Well);
+    let aborted = in_child(|| {
+        leaves_what_is_there_now(range, || {
+            let (producer, consumer) = ends.take().unwrap();
+            producer.abort(7).unwrap();
+            consumer.close().unwrap();
+        });
+    });
+    assert_eq!(aborted, Ended::Well);
+    let (producer, consumer) = ends.unwrap();
+    assert_eq!((producer.peer(), consumer.peer()), (Peer::Open, Peer::Open));
 }
 
 pub fn a_child_can_open_the_pipe(backend: Backend) {

@@ -226,6 +226,11 @@ conformance! {
         [] {
             a_child_does_not_inherit_the_mapping
             handles_dropped_or_closed_in_a_child_do_not_affect_the_parent
+            a_message_dropped_in_a_child_writes_nothing
+            a_drain_dropped_in_a_child_writes_nothing
+            a_batch_dropped_in_a_child_writes_nothing
+            a_reservation_dropped_in_a_child_writes_nothing
+            an_end_dropped_in_a_child_writes_nothing
             a_child_can_open_the_pipe
             a_child_can_reopen_the_pipe
             a_role_of_a_child_ends_with_the_child

@@ -287,7 +287,7 @@ impl AsFd for Server {
 impl Drop for Server {
     fn drop(&mut self) {
         // In a forked child, the socket is the parent's.
-        if self.process == Process::current() && inode_at(&self.path).is_ok_and(|found| found == self.inode) {
+        if self.process.is_current() && inode_at(&self.path).is_ok_and(|found| found == self.inode) {
             let _ = fs::remove_file(&self.path);
         }
     }

@@ -10,29 +10,43 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-/// A number that identifies this process and none of its children.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Process(u64);
+/// A process, distinct from all of its children.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Process {
+    number: u64,
+    /// Holds the number while this process runs, where the kernel wipes it on fork.
+    word: &'static AtomicU64,
+}
 
 impl Process {
     pub(crate) fn current() -> Self {
-        let Wiped { number, wiped, .. } = wiped_on_fork();
+        let Wiped { number: word, wiped, .. } = wiped_on_fork();
         if !wiped {
-            return Process(std::process::id().into());
+            return Process { number: std::process::id().into(), word };
         }
         // Relaxed, here and below: only this process uses the number, and nothing is read through it.
-        match number.load(Ordering::Relaxed) {
+        let number = match word.load(Ordering::Relaxed) {
             0 => {
                 // The time alone would be enough: a child is created after its parent's first call.
                 let since = SystemTime::UNIX_EPOCH.elapsed().map_or(1, |since| since.as_nanos() as u64);
                 let new = since ^ u64::from(std::process::id()).rotate_left(40) | 1;
-                match number.compare_exchange(0, new, Ordering::Relaxed, Ordering::Relaxed) {
-                    Ok(_) => Process(new),
-                    Err(other) => Process(other),
-                }
+                word.compare_exchange(0, new, Ordering::Relaxed, Ordering::Relaxed).err().unwrap_or(new)
             }
-            number => Process(number),
-        }
+            number => number,
+        };
+        Process { number, word }
+    }
+
+    /// Whether it is this process.
+    pub(crate) fn is_current(&self) -> bool {
+        self.is_surely_current() || self.number == Self::current().number
+    }
+
+    /// The same for the hot path: `false` also where the kernel does not wipe the word.
+    #[inline(always)]
+    pub(crate) fn is_surely_current(&self) -> bool {
+        // Relaxed: as in `current`.
+        self.word.load(Ordering::Relaxed) == self.number
     }
 }
 
