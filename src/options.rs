@@ -140,6 +140,7 @@ pub struct Options {
     pub(crate) prefault: Option<bool>,
     pub(crate) allow_missing_undo: bool,
     pub(crate) allow_rmid_forced: bool,
+    pub(crate) keep_unread_on_panic: bool,
 }
 
 /// Whether a call accepts an existing segment.
@@ -218,6 +219,36 @@ impl Options {
     #[must_use]
     pub fn remove_on_close(mut self, remove: bool) -> Self {
         self.remove_on_close = Some(remove);
+        self
+    }
+
+    /// Sets whether a message that a panic drops stays unread.
+    ///
+    /// Default: it does not. A [`Message`](crate::Message) or [`Drain`](crate::Drain) that is dropped while its thread unwinds from a
+    /// panic releases its messages like any other, and no successor receives them. With this option it leaves them in the pipe: this
+    /// consumer, if it survives the panic, or its successor receives them again, at the same positions. A message that always panics
+    /// then comes again and again, and a destructor that receives during the unwinding must
+    /// [`release`](crate::Message::release) what it is done with.
+    ///
+    /// Applies to consumers claimed through this handle. Costs a call per release.
+    ///
+    /// ```
+    /// use std::panic::{AssertUnwindSafe, catch_unwind};
+    ///
+    /// let pipe = shmpipe::Options::new().keep_unread_on_panic(true).create("memfd")?;
+    /// let (mut producer, mut consumer) = (pipe.producer()?, pipe.consumer()?);
+    /// producer.send(b"not a number")?;
+    /// let parsed = catch_unwind(AssertUnwindSafe(|| {
+    ///     let message = consumer.recv().unwrap();
+    ///     String::from_utf8(message.to_vec()).unwrap().parse::<u32>().unwrap()
+    /// }));
+    /// assert!(parsed.is_err());
+    /// assert_eq!(consumer.recv()?.to_vec(), b"not a number");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn keep_unread_on_panic(mut self, keep: bool) -> Self {
+        self.keep_unread_on_panic = keep;
         self
     }
 

@@ -27,8 +27,8 @@ use std::sync::Arc;
 /// ```
 ///
 /// # After a fork
-/// A forked child does not inherit the mapping. There, dropping a handle, producer or consumer does nothing, and claiming a role
-/// fails. Nothing else may be done with them: it would access memory that is not mapped, or that has another use by then. To use
+/// A forked child does not inherit the mapping. There, dropping a handle, producer, consumer, message, drain, batch or reservation
+/// does nothing, and claiming a role fails. Nothing else may be done with them: it would access memory that is not mapped, or that has another use by then. To use
 /// the pipe, the child calls [`reopen`](Pipe::reopen).
 #[derive(Clone, Debug)]
 pub struct Pipe {
@@ -199,6 +199,10 @@ impl Pipe {
 
     pub(crate) fn wait(&self) -> Wait {
         self.wait
+    }
+
+    pub(crate) fn keeps_unread_on_panic(&self) -> bool {
+        self.options.keep_unread_on_panic
     }
 
     pub(crate) fn segment(&self) -> &Segment {

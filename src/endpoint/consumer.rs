@@ -23,6 +23,7 @@ use crate::sys::process::Process;
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// The receiving end of a pipe.
@@ -71,6 +72,8 @@ use std::time::{Duration, Instant};
 /// # Progress
 /// A receive that need not wait is wait-free: a bounded number of steps, whatever the producer does. It makes a system call only to
 /// wake a sleeping producer.
+///
+/// `pthread_cancel` of a thread in a blocked call aborts the process, as of any thread that runs Rust code: use a [`CancelHandle`].
 pub struct Consumer<P = Untrusted> {
     pub(super) inner: Inner,
     /// The promise; and a `Cell`, which keeps two threads from using a reference at the same time.
@@ -80,24 +83,38 @@ pub struct Consumer<P = Untrusted> {
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) reader: Reader,
-    /// The process that has the ring mapped.
+    /// The process that has the ring mapped. With `keeps_unread` its quick answer is never yes.
     process: Process,
+    /// Whether messages that a panic drops stay unread.
+    keeps_unread: bool,
     backoff: StreamBackoff,
     cancel: CancelHandle,
     claim: Claim,
 }
 
 impl Inner {
-    /// Whether a guard that is dropped may release its messages. In a forked child the ring is not mapped: something else may be.
+    /// Whether a guard may release its messages. In a forked child the ring is not mapped: something else may be.
     #[inline(always)]
     pub(super) fn may_release(&self) -> bool {
-        self.process.is_surely_current() || self.may_release_slow()
+        self.process.is_surely_current() || self.is_ours()
+    }
+
+    /// The same for a guard that is dropped, perhaps by a panic.
+    #[inline(always)]
+    pub(super) fn may_release_dropped(&self) -> bool {
+        self.process.is_surely_current() || self.is_ours_and_takes_dropped()
     }
 
     #[cold]
     #[inline(never)]
-    fn may_release_slow(&self) -> bool {
+    fn is_ours(&self) -> bool {
         self.process.is_current()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn is_ours_and_takes_dropped(&self) -> bool {
+        self.process.is_current() && !(self.keeps_unread && thread::panicking())
     }
 
     /// The next record, in the usual case.
@@ -229,8 +246,9 @@ impl Consumer {
             .map_err(SetupError::of_takeover(Role::Consumer))?;
         let backoff =
             StreamBackoff::new(reader.ring().capacity(), reader.counters().messages(), reader.head());
-        let process = pipe.segment().mapping.process();
-        let inner = Inner { reader, process, backoff, cancel: CancelHandle::new(), claim };
+        let (process, keeps_unread) = (pipe.segment().mapping.process(), pipe.keeps_unread_on_panic());
+        let process = if keeps_unread { process.never_surely_current() } else { process };
+        let inner = Inner { reader, process, keeps_unread, backoff, cancel: CancelHandle::new(), claim };
         Ok(Consumer { inner, promise: PhantomData })
     }
 

@@ -5,10 +5,12 @@ use crate::endpoint::message::Record;
 use crate::endpoint::trust::Untrusted;
 use crate::protocol::corruption::Corruption;
 use std::fmt;
+use std::mem::ManuallyDrop;
 
 /// Several messages received together, by [`Consumer::drain`].
 ///
-/// Dropping it releases them all, with one store.
+/// Dropping it releases them all, with one store, also if a panic drops it, unless
+/// [`Options::keep_unread_on_panic`](crate::Options::keep_unread_on_panic) is set.
 ///
 /// ```
 /// # let pipe = shmpipe::Options::new().create("memfd")?;
@@ -88,8 +90,20 @@ impl<'a, P> Drain<'a, P> {
 
     /// Returns the space of all messages taken to the producer.
     ///
-    /// Dropping does the same.
-    pub fn release(self) {}
+    /// Dropping does the same, except for a drop by a panic with
+    /// [`Options::keep_unread_on_panic`](crate::Options::keep_unread_on_panic).
+    #[inline(always)]
+    pub fn release(self) {
+        let mut drain = ManuallyDrop::new(self);
+        if drain.messages > 0 && drain.consumer.inner.may_release() {
+            drain.release_now();
+        }
+    }
+
+    #[inline(always)]
+    fn release_now(&mut self) {
+        self.consumer.inner.reader.release(self.end, self.end_limit, self.messages, self.bytes);
+    }
 
     /// Leaves the messages in the pipe: they are received again.
     ///
@@ -112,8 +126,8 @@ impl<'a, P> Drain<'a, P> {
 impl<P> Drop for Drain<'_, P> {
     #[inline(always)]
     fn drop(&mut self) {
-        if self.messages > 0 && self.consumer.inner.may_release() {
-            self.consumer.inner.reader.release(self.end, self.end_limit, self.messages, self.bytes);
+        if self.messages > 0 && self.consumer.inner.may_release_dropped() {
+            self.release_now();
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::protocol::reader::Located;
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
-use std::mem::MaybeUninit;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ops::Deref;
 
 /// A record in the ring, received and not released yet.
@@ -181,7 +181,8 @@ impl Deref for Record<'_, Trusted> {
 
 /// A message received.
 ///
-/// Dropping it releases its space to the producer.
+/// Dropping it releases its space to the producer, also if a panic drops it, unless
+/// [`Options::keep_unread_on_panic`](crate::Options::keep_unread_on_panic) is set.
 ///
 /// It dereferences to a [`Record`], which has the bytes, the tag and the position.
 ///
@@ -214,8 +215,21 @@ impl<'a, P> Message<'a, P> {
 
     /// Returns the space to the producer.
     ///
-    /// Dropping does the same.
-    pub fn release(self) {}
+    /// Dropping does the same, except for a drop by a panic with
+    /// [`Options::keep_unread_on_panic`](crate::Options::keep_unread_on_panic).
+    #[inline(always)]
+    pub fn release(self) {
+        let mut message = ManuallyDrop::new(self);
+        if message.consumer.inner.may_release() {
+            message.release_now();
+        }
+    }
+
+    #[inline(always)]
+    fn release_now(&mut self) {
+        let located = self.record.located;
+        self.consumer.inner.reader.release(located.end, located.limit, 1, located.length() as u64);
+    }
 
     /// Leaves the message in the pipe: the next call receives it again.
     ///
@@ -246,10 +260,8 @@ impl<P> Drop for Message<'_, P> {
     // Always in line, also where a panic unwinds: a call there would need the message in memory.
     #[inline(always)]
     fn drop(&mut self) {
-        if !self.consumer.inner.may_release() {
-            return;
+        if self.consumer.inner.may_release_dropped() {
+            self.release_now();
         }
-        let located = self.record.located;
-        self.consumer.inner.reader.release(located.end, located.limit, 1, located.length() as u64);
     }
 }

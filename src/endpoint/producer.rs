@@ -61,6 +61,8 @@ use std::time::{Duration, Instant};
 /// # Progress
 /// A send that need not wait is wait-free: a bounded number of steps, whatever the consumer does. It makes one pass over the payload,
 /// and a system call only to wake a sleeping consumer. A message of 4 KiB or more may also read the clock.
+///
+/// `pthread_cancel` of a thread in a blocked call aborts the process, as of any thread that runs Rust code: use a [`CancelHandle`].
 pub struct Producer<P = Untrusted> {
     pub(super) inner: Inner,
     /// The promise; and a `Cell`, which keeps two threads from using a reference at the same time.

@@ -214,11 +214,20 @@ fn leaves_what_is_there_now((base, size): (*mut u8, usize), what: impl FnOnce())
 /// Each kind of guard, dropped in a child.
 fn a_guard_dropped_in_a_child_writes_nothing(
     backend: Backend,
-    options: Options,
     drop_guard: impl Fn(&mut Producer, &mut Consumer, &dyn Fn(&mut dyn FnMut())),
 ) {
+    for keeps in [false, true] {
+        guard_dropped_in_a_child(backend, keeps, &drop_guard);
+    }
+}
+
+fn guard_dropped_in_a_child(
+    backend: Backend,
+    keeps: bool,
+    drop_guard: &impl Fn(&mut Producer, &mut Consumer, &dyn Fn(&mut dyn FnMut())),
+) {
     let place = backend.place();
-    let pipe = place.create(&options.capacity(4096)).unwrap();
+    let pipe = place.create(&Options::new().capacity(4096).keep_unread_on_panic(keeps)).unwrap();
     let (mut producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
     for message in ["one", "two"] {
         producer.send(message).unwrap();
@@ -234,7 +243,7 @@ fn a_guard_dropped_in_a_child_writes_nothing(
                     drop(own);
                 });
             });
-            assert_eq!(dropped, Ended::Well, "reopened: {reopens}");
+            assert_eq!(dropped, Ended::Well, "reopened: {reopens}, kept: {keeps}");
         });
     }
     assert_eq!(consumer.recv().unwrap().to_vec(), b"one");
@@ -244,7 +253,7 @@ fn a_guard_dropped_in_a_child_writes_nothing(
 }
 
 pub fn a_message_dropped_in_a_child_writes_nothing(backend: Backend) {
-    a_guard_dropped_in_a_child_writes_nothing(backend, Options::new(), |_, consumer, in_child| {
+    a_guard_dropped_in_a_child_writes_nothing(backend, |_, consumer, in_child| {
         let mut message = Some(consumer.recv().unwrap());
         in_child(&mut || drop(message.take()));
         message.unwrap().requeue();
@@ -255,7 +264,7 @@ pub fn a_message_dropped_in_a_child_writes_nothing(backend: Backend) {
 }
 
 pub fn a_drain_dropped_in_a_child_writes_nothing(backend: Backend) {
-    a_guard_dropped_in_a_child_writes_nothing(backend, Options::new(), |_, consumer, in_child| {
+    a_guard_dropped_in_a_child_writes_nothing(backend, |_, consumer, in_child| {
         for releases in [false, true] {
             let mut drain = consumer.drain(2);
             while drain.next().unwrap().is_some() {}
@@ -270,7 +279,7 @@ pub fn a_drain_dropped_in_a_child_writes_nothing(backend: Backend) {
 }
 
 pub fn a_batch_dropped_in_a_child_writes_nothing(backend: Backend) {
-    a_guard_dropped_in_a_child_writes_nothing(backend, Options::new(), |producer, _, in_child| {
+    a_guard_dropped_in_a_child_writes_nothing(backend, |producer, _, in_child| {
         let mut batch = producer.batch();
         batch.push(b"never sent").unwrap();
         let mut batch = Some(batch);
@@ -279,7 +288,7 @@ pub fn a_batch_dropped_in_a_child_writes_nothing(backend: Backend) {
 }
 
 pub fn a_reservation_dropped_in_a_child_writes_nothing(backend: Backend) {
-    a_guard_dropped_in_a_child_writes_nothing(backend, Options::new(), |producer, _, in_child| {
+    a_guard_dropped_in_a_child_writes_nothing(backend, |producer, _, in_child| {
         let mut space = producer.reserve(100).unwrap();
         space.write(0, b"never sent");
         let mut space = Some(space);

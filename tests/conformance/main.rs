@@ -98,6 +98,7 @@ conformance! {
             bytes_that_were_never_sent_are_never_received
             unread_messages_stay_intact_however_full_the_pipe_is
             writing_beyond_a_reservation_panics_and_writes_nothing
+            a_message_that_a_panic_drops_is_released_or_kept_as_chosen
             a_vectored_send_is_one_message
             every_tag_arrives_with_its_message
             a_value_is_received_only_from_a_message_of_its_size

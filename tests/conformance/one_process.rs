@@ -3,13 +3,14 @@
 use shmpipe::error::{Mismatch, Shortage, Unsupported};
 use shmpipe::os::unix::{OptionsExt, PipeExt};
 use shmpipe::{
-    CancelHandle, Consumer, Difference, Options, Peer, Pipe, Producer, RecvError, RecvTimeoutError, Role,
-    SendError, SendTimeoutError, SetupError, Tagged, TryRecvError, TrySendError, Value, Vectored, Wait,
-    WaitError, WakeMode, WrongSize, inspect,
+    CancelHandle, Consumer, Difference, Message, Options, PANICKED, Peer, Pipe, Producer, RecvError,
+    RecvTimeoutError, Role, SendError, SendTimeoutError, SetupError, Tagged, TryRecvError, TrySendError,
+    Value, Vectored, Wait, WaitError, WakeMode, WrongSize, inspect,
 };
 use shmpipe_testing::backend::{Backend, Place};
 use shmpipe_testing::{A_WHILE, LONG, until, within};
 use std::cell::{Cell, OnceCell};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -1154,4 +1155,73 @@ pub fn endpoints_can_move_between_threads(backend: Backend) {
         .unwrap();
     }
     assert_eq!(producer.free().unwrap(), CAPACITY);
+}
+
+/// Runs `what` in a thread that panics then, and drops what is left in the course.
+fn in_a_panic(what: impl FnOnce()) {
+    let panicked = catch_unwind(AssertUnwindSafe(what));
+    assert!(panicked.is_err());
+}
+
+fn panics() {
+    resume_unwind(Box::new("without a message on stderr"));
+}
+
+pub fn a_message_that_a_panic_drops_is_released_or_kept_as_chosen(backend: Backend) {
+    struct ReleaseOnDrop<'a>(Option<Message<'a>>);
+
+    impl Drop for ReleaseOnDrop<'_> {
+        fn drop(&mut self) {
+            assert!(std::thread::panicking());
+            self.0.take().unwrap().release();
+        }
+    }
+
+    for keeps in [false, true] {
+        let place = backend.place();
+        let pipe = place.create(&Options::new().capacity(4096).keep_unread_on_panic(keeps)).unwrap();
+        let (mut producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
+        for number in 0..6u8 {
+            producer.send(&[number]).unwrap();
+        }
+        let mut expected = 0u8;
+        let lost = u8::from(!keeps);
+
+        in_a_panic(|| {
+            let message = consumer.recv().unwrap();
+            assert_eq!(message.to_vec(), [expected]);
+            panics();
+        });
+        expected += lost;
+        in_a_panic(|| {
+            let mut drain = consumer.drain(2);
+            while drain.next().unwrap().is_some() {}
+            assert_eq!(drain.taken(), 2);
+            panics();
+        });
+        expected += 2 * lost;
+        // The default, which a normal drop and an explicit release follow in any case.
+        assert_eq!(consumer.recv().unwrap().to_vec(), [expected]);
+        expected += 1;
+        in_a_panic(|| {
+            let _message = ReleaseOnDrop(Some(consumer.recv().unwrap()));
+            panics();
+        });
+        expected += 1;
+        // With its consumer.
+        in_a_panic(move || {
+            let mut consumer = consumer;
+            let message = consumer.recv().unwrap();
+            assert_eq!(message.to_vec(), [expected]);
+            panics();
+        });
+        expected += lost;
+        assert_eq!(producer.peer(), Peer::Aborted { code: PANICKED });
+        let mut successor = pipe.consumer().unwrap();
+        producer.send(b"last").unwrap();
+        for number in expected..6 {
+            assert_eq!(successor.recv().unwrap().to_vec(), [number]);
+        }
+        assert_eq!(successor.recv().unwrap().to_vec(), b"last");
+    }
 }

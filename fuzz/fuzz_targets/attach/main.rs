@@ -229,14 +229,8 @@ impl<'a> Run<'a> {
             return;
         }
         let (guards, is_unguarded) = (self.guards(), self.is_unguarded());
-        // The library waits a second for other attachments to end before it takes a set for lost.
-        let alone = alone || is_unguarded;
         if alone {
             self.bench.detach();
-        }
-        if is_unguarded && self.bench.attached() > 0 {
-            self.bench.attach();
-            return;
         }
         let is_held = self.producer.is_some() || self.consumer.is_some();
         let opened = Options::new().schema(schema.into()).open(self.bench.address().as_str());
@@ -271,34 +265,12 @@ impl<'a> Run<'a> {
         &self.before.ring()[..capacity as usize]
     }
 
-    /// Calls `claim` while we are detached, since a claim waits for attachments that are no guests. None if a step has set the number
-    /// of guests to 0.
-    fn claim<T>(&mut self, claim: impl FnOnce(&Pipe) -> T) -> Option<T> {
-        let pipe = self.pipe.as_ref()?;
-        let Some(set) = self.bench.set() else { return Some(claim(pipe)) };
-        let guests = bench::values(self.before.half(identity::SEM_ID) as i32)
-            .map(|values| values[usize::from(semaphore::ATTACHMENTS)]);
-        // An open pipe uses the set with which it was opened.
-        let guests = if self.adopted.is_empty() {
-            bench::values(set.id).map(|values| values[usize::from(semaphore::ATTACHMENTS)])
-        } else {
-            guests
-        };
-        if guests.ok()? == 0 {
-            return None;
-        }
-        self.bench.detach();
-        let claimed = claim(pipe);
-        self.bench.attach();
-        Some(claimed)
-    }
-
     fn claim_producer(&mut self) {
         if self.producer.is_some() {
             return;
         }
         let (head, tail) = (self.before.word(layout::HEAD), self.before.word(layout::TAIL));
-        let Some(claimed) = self.claim(Pipe::producer) else { return };
+        let Some(claimed) = self.pipe.as_ref().map(Pipe::producer) else { return };
         let capacity = self.pipe.as_ref().expect("it is open").capacity();
         let expected = model::last_commit(self.ring(capacity), head, tail);
         match claimed {
@@ -319,7 +291,7 @@ impl<'a> Run<'a> {
             return;
         }
         let (head, tail) = (self.before.word(layout::HEAD), self.before.word(layout::TAIL));
-        let Some(claimed) = self.claim(Pipe::consumer) else { return };
+        let Some(claimed) = self.pipe.as_ref().map(Pipe::consumer) else { return };
         let capacity = self.pipe.as_ref().expect("it is open").capacity();
         let is_good = head % 8 == 0 && tail % 8 == 0 && model::are_near(head, tail, capacity);
         match claimed {
