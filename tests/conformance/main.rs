@@ -241,8 +241,6 @@ conformance! {
             a_process_holds_no_role_after_exec
             a_child_of_a_bare_fork_has_neither_the_mapping_nor_the_role
             a_spawned_program_does_not_prolong_the_role_of_its_parent
-        }
-        [sysv: "the kernel undoes the claim of the holder itself; the process that shares its memory counts as an attachment"] {
             a_role_lasts_as_long_as_a_process_shares_the_memory_of_its_holder
         }
         [memfd: "a memfd has no name to remove"] {
