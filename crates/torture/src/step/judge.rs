@@ -30,7 +30,9 @@ pub fn take_all(consumer: &mut Consumer) -> Result<Vec<Message>, String> {
     loop {
         match consumer.try_recv() {
             Ok(message) => messages.push((message.tag(), message.to_vec())),
-            Err(TryRecvError::Empty | TryRecvError::Closed) => return Ok(messages),
+            Err(TryRecvError::Empty | TryRecvError::Closed | TryRecvError::PeerAborted { .. }) => {
+                return Ok(messages);
+            }
             Err(error) => return Err(format!("after {} messages: {error}", messages.len())),
         }
     }
