@@ -201,9 +201,9 @@ pub fn says(errno: i32, error: &str) -> bool {
         ENOENT | ENOTDIR => &["NotFound", "Removed"],
         EEXIST => &["Exists", "Busy"],
         EAGAIN => &["RoleTaken", "Busy"],
-        EIDRM => &["NotFound", "Removed", "Replaced", "Role"],
+        EIDRM => &["NotFound", "Removed", "Replaced", "Role", "RemovedSegments"],
         // Also for a descriptor without seals.
-        EINVAL => &["NotFound", "Removed", "Replaced", "Role", "System", "Unsealed"],
+        EINVAL => &["NotFound", "Removed", "Replaced", "Role", "RemovedSegments", "System", "Unsealed"],
         ENOSPC => &["Space", "System"],
         ENOMEM => &["System", "Unbacked"],
         EFAULT => &["Unbacked"],

@@ -2,7 +2,7 @@
 
 use super::act::{Message, content};
 use shmpipe::{Consumer, Options, Pipe, Producer, TryRecvError, WakeMode};
-use shmpipe_testing::layout;
+use shmpipe_testing::layout::{self, side};
 use shmpipe_testing::name::Objects;
 use shmpipe_testing::raw::Attached;
 
@@ -58,8 +58,16 @@ impl Judge {
         Ok(found)
     }
 
-    fn producer_first(&self, state: &[u8]) -> Result<Vec<Message>, String> {
+    /// Copies a state. Its process lives on, and would hold its roles; the kernel gives back those of a dead one.
+    fn restore(&self, state: &[u8]) {
         self.memory.copy_from(CHANGING, state);
+        for words in [layout::PRODUCER, layout::CONSUMER] {
+            self.memory.set(words + side::CLAIM, 0);
+        }
+    }
+
+    fn producer_first(&self, state: &[u8]) -> Result<Vec<Message>, String> {
+        self.restore(state);
         let mut producer = self.pipe.producer().map_err(|error| format!("no producer: {error}"))?;
         let mut consumer = self.pipe.consumer().map_err(|error| format!("no consumer: {error}"))?;
         // Sends one more message right after those in the ring, if there is space.
@@ -78,7 +86,7 @@ impl Judge {
 
     /// The consumer takes all messages before the producer's successor claims, so the tail may lag behind the head.
     fn consumer_first(&self, state: &[u8], found: &[Message]) -> Result<(), String> {
-        self.memory.copy_from(CHANGING, state);
+        self.restore(state);
         let mut consumer = self.pipe.consumer().map_err(|error| format!("no consumer: {error}"))?;
         if take_all(&mut consumer)? != found {
             return Err("it finds other messages".to_owned());
