@@ -25,6 +25,8 @@ PLANTS = {
     "claim-takes-by-force": ("sysv.py", "if not other or not presence_exists(other):", "if True:"),
     "claim-never-asks": ("sysv.py", "if not other or not presence_exists(other):", "if not other:"),
     "presence-leftover-kept": ("sysv.py", "if kernel.semaphore(set.semid, PRESENCE):", "if False:"),
+    "failed-creation-leaves-set": ("sysv.py", "if created and set.stage() == 0:", "if False:"),
+    "failed-creation-leaves-stage": ("sysv.py", "        set.set(STAGE, 0)\n", ""),
     "adopts-without-sem-id": ("sysv.py", "if not memory.swap(SEM_ID, seen,", "if not memory.swap(SEM_ID, seen, seen if True else"),
 }
 

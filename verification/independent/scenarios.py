@@ -1,5 +1,7 @@
 """One situation each, between this implementation and the command line."""
 
+import contextlib
+import errno
 import os
 import random
 import signal
@@ -414,6 +416,31 @@ def tail_left_behind(name):
     pipe.leave()
 
 
+def creation_that_fails(name):
+    """Whoever fails to create a pipe leaves nothing."""
+    with failure_of(sysv, "create_segment"):
+        expect_end(OSError, open_new, name)
+    require(sysv.Set.find(sysv.key_of(name)) is None, "a set stays")
+    with failure_of(kernel, "membarrier"):
+        expect_end(OSError, open_new, name, "membarrier")
+    require(sysv.find_segment(sysv.key_of(name)) is None, "a segment stays")
+    require(sysv.Set.find(sysv.key_of(name)) is None, "a set stays")
+    CommandLine("create", name).expect(OK)
+
+
+@contextlib.contextmanager
+def failure_of(module, function):
+    def fail(*_arguments):
+        raise OSError(errno.ENOSPC, function)
+
+    working = getattr(module, function)
+    setattr(module, function, fail)
+    try:
+        yield
+    finally:
+        setattr(module, function, working)
+
+
 def open_and_die(name):
     """Dies when it has created its presence, before it removes it."""
     kernel.remove_segment = lambda _: os.kill(os.getpid(), signal.SIGKILL)
@@ -455,6 +482,7 @@ SCENARIOS = (
     wakes,
     space_is_exact,
     neither_sleeps,
+    creation_that_fails,
     presences_left,
     creators_killed,
 )

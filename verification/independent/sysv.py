@@ -307,7 +307,7 @@ class Pipe:
         except Again:
             pass
         except OSError as error:
-            if error.errno not in GONE:
+            if error.errno not in (errno.EAGAIN, *GONE):
                 raise
         memory.detach()
 
@@ -385,29 +385,40 @@ def open_pipe(name, parameters=None):
 def try_open(name, parameters):
     key = key_of(name)
     found = find_segment(key)
-    complete = found is not None and examine(found[0], name)[0] == COMPLETE
     if found is None and parameters is None:
         raise NotFound
+    complete = found is not None and examine(found[0], name)[0] == COMPLETE
     set = Set.find(key)
-    if set is None:
+    created = set is None
+    if created:
         if found and not complete:
             raise Foreign("an incomplete segment without a set")
         set = Set.create(key, found[1].mode if found else parameters.mode)
     with Init(set):
-        found = find_segment(key)
-        if found is None:
-            if parameters is None:
-                raise NotFound
-            return create(name, key, set, parameters)
-        shmid, stat = found
-        ready, identity = examine(shmid, name)
-        if ready == COMPLETE:
-            return join(name, set, shmid, stat, identity)
-        require_incomplete(ready, set, stat)
+        try:
+            return open_locked(name, key, set, parameters)
+        except BaseException:
+            if created and set.stage() == 0:
+                kernel.remove_set(set.semid)
+            raise
+
+
+def open_locked(name, key, set, parameters):
+    """INIT is held."""
+    found = find_segment(key)
+    if found is None:
         if parameters is None:
-            raise Incomplete
-        remove_incomplete(shmid)
+            raise NotFound
         return create(name, key, set, parameters)
+    shmid, stat = found
+    ready, identity = examine(shmid, name)
+    if ready == COMPLETE:
+        return join(name, set, shmid, stat, identity)
+    require_incomplete(ready, set, stat)
+    if parameters is None:
+        raise Incomplete
+    remove_incomplete(shmid)
+    return create(name, key, set, parameters)
 
 
 def require_incomplete(ready, set, stat):
@@ -428,21 +439,32 @@ def remove_incomplete(shmid):
 
 def create(name, key, set, parameters):
     """Steps 3 to 10. INIT is held."""
-    set.set(STAGE, STAGE_CREATING)
+    shmid = None
     try:
-        shmid = kernel.shmget(key, HEADER_SIZE + parameters.capacity, IPC_CREAT | IPC_EXCL | parameters.mode)
+        set.set(STAGE, STAGE_CREATING)
+        shmid = create_segment(key, parameters)
+        memory = Memory(shmid)
+        identity = Identity(name, parameters.capacity, parameters.wake_mode, parameters.flags, set.semid)
+        memory.store(READY, CREATING)
+        memory.fill(Identity.OFFSET, identity.pack())
+        set.set_segment(shmid)
+        memory.store(READY, COMPLETE, RELEASE)
+        set.set(STAGE, STAGE_CREATED)
+        return enter(Pipe(name, set, memory, identity))
+    except BaseException:
+        if shmid is not None:
+            kernel.remove_segment(shmid)
+        set.set(STAGE, 0)
+        raise
+
+
+def create_segment(key, parameters):
+    try:
+        return kernel.shmget(key, HEADER_SIZE + parameters.capacity, IPC_CREAT | IPC_EXCL | parameters.mode)
     except OSError as error:
         if error.errno == errno.EEXIST:
             raise Again from error
         raise
-    memory = Memory(shmid)
-    identity = Identity(name, parameters.capacity, parameters.wake_mode, parameters.flags, set.semid)
-    memory.store(READY, CREATING)
-    memory.fill(Identity.OFFSET, identity.pack())
-    set.set_segment(shmid)
-    memory.store(READY, COMPLETE, RELEASE)
-    set.set(STAGE, STAGE_CREATED)
-    return enter(Pipe(name, set, memory, identity))
 
 
 def join(name, set, shmid, stat, identity):
