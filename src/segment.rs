@@ -26,7 +26,6 @@ use crate::protocol::sync::Ordering;
 use crate::sys::process;
 use identity::Identity;
 use std::io;
-use std::mem::ManuallyDrop;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 use std::thread;
@@ -78,8 +77,7 @@ const DEAD_HOLDER_GRACE: Duration = Duration::from_secs(1);
 /// An open segment: its mapping, its identity and the locks of its roles.
 #[derive(Debug)]
 pub(crate) struct Segment {
-    /// `ManuallyDrop`, since the order of unmapping and detaching matters: see [`Drop`].
-    pub(crate) mapping: ManuallyDrop<Mapping>,
+    pub(crate) mapping: Mapping,
     pub(crate) identity: Identity,
     pub(crate) address: Address,
     pub(crate) created: bool,
@@ -169,20 +167,16 @@ impl Segment {
 }
 
 impl Drop for Segment {
-    /// Unmaps and detaches. With `remove_on_close`, the last handle also removes the pipe.
+    /// Detaches, then unmaps. With `remove_on_close`, the last handle also removes the pipe.
+    ///
+    /// In this order, a handle is counted only while it is mapped: a process that finds the segment mapped by none may forget all
+    /// counts.
     fn drop(&mut self) {
-        let is_ours = self.mapping.is_ours();
-        let removes = is_ours && self.identity.remove_on_close();
-        if removes {
-            let is_over = || self.has_ended(Role::Producer) && self.has_ended(Role::Consumer);
-            self.roles.detach(Some(&is_over));
+        if !self.mapping.is_ours() {
+            return;
         }
-        // SAFETY: `drop` has the only reference to the segment, runs once, and does not use the mapping afterwards.
-        unsafe { ManuallyDrop::drop(&mut self.mapping) };
-        // After unmapping: a process that claims a role must see every attachment of a process that has the segment mapped.
-        if is_ours && !removes {
-            self.roles.detach(None);
-        }
+        let is_over = || self.has_ended(Role::Producer) && self.has_ended(Role::Consumer);
+        self.roles.detach(if self.identity.remove_on_close() { Some(&is_over) } else { None });
     }
 }
 

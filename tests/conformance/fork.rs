@@ -7,6 +7,7 @@ use shmpipe::{
     SetupError, TryRecvError, TrySendError, inspect, unlink,
 };
 use shmpipe_testing::backend::Backend;
+use shmpipe_testing::process::{Line, Process};
 use shmpipe_testing::{LONG, end, until, within};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -108,9 +109,10 @@ pub fn handles_dropped_or_closed_in_a_child_do_not_affect_the_parent(backend: Ba
     assert!(place.is_unused() || is_nameless, "removed by its last handle, which was in the parent");
 }
 
-pub fn a_child_of_a_bare_fork_has_neither_the_mapping_nor_the_role(backend: Backend) {
-    let place = backend.place();
-    let pipe = place.create(&Options::new().capacity(4096)).unwrap();
+/// Claims both roles and forks by the bare system call, in a process with one busy thread: a lock of the heap that another thread
+/// holds would stay locked in the child.
+pub fn fork_barely(mut line: Line) {
+    let pipe = Pipe::open(line.words[0].as_str()).unwrap();
     let mut handles = Some((pipe.producer().unwrap(), pipe.consumer().unwrap()));
     let sent = fork_bare(|| handles.as_mut().unwrap().0.try_send(b"from a child").map(|_| ()).unwrap());
     assert_eq!(ended(sent), Ended::BySignal(libc::SIGSEGV));
@@ -128,6 +130,13 @@ pub fn a_child_of_a_bare_fork_has_neither_the_mapping_nor_the_role(backend: Back
     assert_eq!((producer.peer(), consumer.peer()), (Peer::Open, Peer::Open));
     producer.send(b"as if nothing had happened").unwrap();
     assert_eq!(consumer.recv().unwrap().to_vec(), b"as if nothing had happened");
+    line.say("as it should be");
+}
+
+pub fn a_child_of_a_bare_fork_has_neither_the_mapping_nor_the_role(backend: Backend) {
+    let place = backend.place();
+    place.create(&Options::new().capacity(4096)).unwrap();
+    assert_eq!(Process::start("fork barely", &[place.as_str()]).hear(), "as it should be");
 }
 
 pub fn a_spawned_program_does_not_prolong_the_role_of_its_parent(backend: Backend) {

@@ -30,6 +30,7 @@ fn part() {
         ("random", stream::send_at_random),
         ("steered", stream::send_steered),
         ("create and remove", setup::create_and_remove),
+        ("fork barely", fork::fork_barely),
         ("asked", shmpipe_testing::traced::be_asked),
         ("hold with much memory", removal::hold_with_much_memory),
         ("life", killed_at_syscalls::live),

@@ -16,7 +16,6 @@ use crate::segment::{Access, AttemptError, Mapping, Request, Segment, parameters
 use crate::sys::memfd;
 use std::fs::{self, File, Permissions as FileMode};
 use std::io;
-use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::Path;
@@ -135,7 +134,7 @@ fn initialize(
     let permissions = permissions(&metadata);
     let guard = FileRoleLock::new(file, path.map(Path::to_owned), size, filesystem.page, Some(attachment));
     Ok(Segment {
-        mapping: ManuallyDrop::new(mapping),
+        mapping,
         identity,
         address,
         created: true,

@@ -12,7 +12,6 @@ use crate::options::{Existing, Options};
 use crate::segment::pages;
 use crate::segment::{Access, AttemptError, Mapping, Request, Segment, prepare_wake_mode, retry};
 use std::fs::{File, Metadata};
-use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -137,15 +136,7 @@ fn open(
     let eager = !matches!(candidate.filesystem.magic, TMPFS | HUGETLBFS);
     let guard =
         FileRoleLock::new(candidate.file, candidate.path, size, candidate.filesystem.page, Some(attachment));
-    Ok(Segment {
-        mapping: ManuallyDrop::new(mapping),
-        identity,
-        address,
-        created: false,
-        permissions,
-        eager,
-        roles: Box::new(guard),
-    })
+    Ok(Segment { mapping, identity, address, created: false, permissions, eager, roles: Box::new(guard) })
 }
 
 /// Locks the attachment byte of a file. Waits while a process that removes the unused pipe holds it exclusively.

@@ -1,6 +1,6 @@
 //! Opening and creating.
 
-use super::presence::Presence;
+use super::presence::{self, Presence};
 use super::role_lock::SysvRoleLock;
 use super::semaphores::{Attachment, COUNT, InitLock, Semaphores, Stage};
 use super::sysv_request::SysvRequest;
@@ -16,7 +16,6 @@ use crate::segment::pages;
 use crate::segment::{
     Access, AttemptError, Mapping, RoleLockError, Segment, parameters, prepare_wake_mode, retry,
 };
-use std::mem::ManuallyDrop;
 
 /// Opens or creates the pipe at `address`.
 pub(crate) fn attach(
@@ -68,6 +67,7 @@ fn with_lock<T>(
         Err(error @ (RoleLockError::Taken | RoleLockError::Gone)) => return Err(failed(error)),
         Err(error) => (None, Err(failed(error))),
         Ok(lock) => {
+            presence::clear_up(&lock);
             let done = check_undo(request, options, &lock).and_then(|()| work(&lock));
             (Some(lock), done)
         }
@@ -354,13 +354,5 @@ fn finish(
     let presence = Presence::of_this_process(Some(lock))?;
     let roles = Box::new(SysvRoleLock::new(segment, Key::new(status.key), Some(lock.set()), presence));
     attachment.disarm();
-    Ok(Segment {
-        mapping: ManuallyDrop::new(mapping),
-        identity,
-        address,
-        created,
-        permissions,
-        eager: created,
-        roles,
-    })
+    Ok(Segment { mapping, identity, address, created, permissions, eager: created, roles })
 }

@@ -82,12 +82,9 @@ impl Presence {
     }
 
     /// Creates a presence. If we are killed between the calls, the segment stays; so the lock's set says that we are about to,
-    /// and the next process that creates one removes what we left.
+    /// and the next process that takes the lock [clears up](clear_up).
     fn create(lock: Option<&InitLock>) -> Result<Self, SetupError> {
         if let Some(lock) = lock {
-            if let Some(pid) = lock.died_creating_presence().ok().flatten() {
-                remove_leftovers(pid);
-            }
             // Fails only if the set was removed. Then a kill in the next microseconds leaves a segment behind.
             let _ = lock.announce_presence(true);
         }
@@ -146,7 +143,8 @@ impl Presence {
 
 /// Removes what a process left that died while it created its presence. A living process that is just creating its own, and has
 /// the same process id by now, loses it and tries again.
-fn remove_leftovers(pid: u32) {
+pub(super) fn clear_up(lock: &InitLock) {
+    let Ok(Some(pid)) = lock.died_creating_presence() else { return };
     for row in segments().into_iter().flatten() {
         let is_presence = row.key == libc::IPC_PRIVATE
             && row.permissions.mode == MODE
@@ -157,4 +155,6 @@ fn remove_leftovers(pid: u32) {
             let _ = SysvSegment::from_id(row.id).remove();
         }
     }
+    // Fails only if the set was removed.
+    let _ = lock.announce_presence(false);
 }

@@ -1,7 +1,7 @@
 //! The roles of a System V pipe, as claimed through one open handle.
 
 use super::claim_word::ClaimWord;
-use super::presence::Presence;
+use super::presence::{self, Presence};
 use super::semaphores::Semaphores;
 use super::sysv_segment::{Status, SysvSegment};
 use super::unlink::remove;
@@ -156,8 +156,9 @@ impl RoleLock for SysvRoleLock {
         let Some(set) = self.handle().set else { return };
         if let Some(is_over) = is_over {
             // Under the lock: of two processes that detach at the same moment, neither may still count the other.
-            if let Ok(_lock) = set.lock_within(Duration::from_millis(100)) {
+            if let Ok(lock) = set.lock_within(Duration::from_millis(100)) {
                 if self.is_last(set) && is_over() {
+                    presence::clear_up(&lock);
                     remove(self.segment, set);
                 }
                 // The set still exists if we were not allowed to remove it.

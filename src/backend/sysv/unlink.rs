@@ -1,6 +1,6 @@
 //! Removing.
 
-use super::presence::Presence;
+use super::presence::{self, Presence};
 use super::role_lock::SysvRoleLock;
 use super::semaphores::{COUNT, InitLock, Semaphores, SetStatus, Stage};
 use super::sysv_request::SysvRequest;
@@ -36,7 +36,8 @@ fn unlink_key(request: &SysvRequest<'_>, key: Key, force: bool) -> Result<(), At
     if count != COUNT || !matches!(set.stage().map_err(failed)?, Stage::Creating | Stage::Created) {
         return Err(request.common.not_found().into());
     }
-    let _lock = set.lock().map_err(|error| request.set_error(Some(set), error))?;
+    let lock = set.lock().map_err(|error| request.set_error(Some(set), error))?;
+    presence::clear_up(&lock);
     match SysvSegment::find(key) {
         Ok(None) => set.remove().map_err(failed),
         _ => Err(AttemptError::Retry),
@@ -50,6 +51,7 @@ fn unlink_segment(request: &SysvRequest<'_>, segment: SysvSegment, force: bool) 
         Some(set) => Some(set.lock().map_err(|error| request.set_error(Some(set), error))?),
         None => None,
     };
+    lock.as_ref().into_iter().for_each(presence::clear_up);
     // From here on no process that uses the lock creates or removes it.
     let status = request.status(segment)?;
     let is_complete = check(request, segment, &status, set, force)?;
