@@ -19,6 +19,12 @@ def remove_by(kind, name):
         peers.CommandLine("rm", name).expect(peers.OK)
 
 
+def remove_remains(name):
+    """After a fault, nothing is to remain of the pipe, whatever is wrong with it."""
+    if sysv.find_segment(sysv.key_of(name)) or sysv.Set.find(sysv.key_of(name)):
+        peers.CommandLine("rm", "--force", name).wait()
+
+
 WAKE_MODES = {"membarrier": layout.MEMBARRIER, "fence": layout.FENCE, "never": layout.NO_SLEEP}
 
 
@@ -64,12 +70,13 @@ class Round:
         self.memory, _ = sysv.watch(self.name)
         try:
             self.pump()
+            remove_by(self.kind(), self.name)
         finally:
             for process in (self.producer, self.consumer):
                 if process is not None:
                     process.kill()
             self.memory.detach()
-        remove_by(self.kind(), self.name)
+            remove_remains(self.name)
         self.totals.rounds += 1
         self.totals.messages += self.total
 

@@ -168,8 +168,10 @@ def our_ends(name):
 
     for end in (lambda end: end.close(), lambda end: end.abort(5)):
         consumer = peers.Consumer(pipe)
+        while consumer.try_receive():
+            consumer.release()
         sender = Sender(name, Count(), 0, 1 << 40)
-        until(lambda: is_open(pipe, layout.PRODUCER), "send claims")
+        until(lambda: pipe.memory.load(layout.TAIL) != consumer.head, "send sends")  # so it does not find us closed at its claim
         end(consumer)
         sender.expect(ENDED)
     pipe.leave()
@@ -451,10 +453,11 @@ def presences_left(name):
     """What a process leaves that dies while it creates its presence, the next one removes."""
     pipe = open_new(name)
     for successor in (lambda: CommandLine("send", name), lambda: PythonProcess(open_and_leave, name)):
-        PythonProcess(open_and_die, name).expect(-signal.SIGKILL)
-        require(leftovers(), "no presence was left")
+        dead = PythonProcess(open_and_die, name)
+        dead.expect(-signal.SIGKILL)
+        require(leftovers(dead.pid), "no presence was left")
         successor().expect(OK)
-        require(not leftovers(), "a presence of a dead process stays")
+        require(not leftovers(dead.pid), "a presence of a dead process stays")
     pipe.leave()
 
 
@@ -462,10 +465,10 @@ def open_and_leave(name):
     sysv.open_pipe(name).leave()
 
 
-def leftovers():
-    """Presences that are not removed yet."""
+def leftovers(pid):
+    """The segments without key that a process created."""
     with open("/proc/sysvipc/shm") as file:
-        return [line for line in file if line.split()[0] == "0" and line.split()[2] == "400"]  # 1400 once removed
+        return [line for line in file if line.split()[0] == "0" and line.split()[4] == str(pid)]
 
 
 SCENARIOS = (
@@ -500,8 +503,10 @@ def in_a_process(scenario, name):
 def run_all(seed):
     for scenario in SCENARIOS:
         name = f"independent-{seed}-{scenario.__name__}"
-        process = PythonProcess(in_a_process, scenario, name)
-        if process.wait(120) != OK:
-            raise Fault(f"{scenario.__name__} failed")
-        if sysv.find_segment(sysv.key_of(name)):
-            rounds.remove_by("shmpipe", name)
+        try:
+            if PythonProcess(in_a_process, scenario, name).wait(120) != OK:
+                raise Fault(f"{scenario.__name__} failed")
+            if sysv.find_segment(sysv.key_of(name)):
+                rounds.remove_by("shmpipe", name)
+        finally:
+            rounds.remove_remains(name)
