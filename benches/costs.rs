@@ -424,7 +424,7 @@ fn memory(extent: &Extent) -> Result<String, Box<dyn Error>> {
     for capacity in capacities(extent) {
         let mut pipe = Loop::new(capacity)?;
         pipe.pass(2 * pipe.lap());
-        let taken = segment()?;
+        let taken = segments()?;
         let above = taken.map(|bytes| bytes.saturating_sub(capacity));
         writeln!(report, "{:>10} {:>9} {:>9}", bytes(capacity), above[0], above[1])?;
         if above.iter().any(|&above| above > BAR) {
@@ -437,17 +437,16 @@ fn memory(extent: &Extent) -> Result<String, Box<dyn Error>> {
     Ok(report)
 }
 
-/// Bytes of the only segment that this process has mapped, and its resident bytes.
-fn segment() -> Result<[u64; 2], Box<dyn Error>> {
+/// Bytes of the segments that this process has mapped, which are those of one pipe, and how many of them are resident.
+fn segments() -> Result<[u64; 2], Box<dyn Error>> {
     let maps = fs::read_to_string("/proc/self/smaps")?;
-    let (_, segment) = maps.split_once(" /SYSV").ok_or("no segment is mapped")?;
-    if segment.contains(" /SYSV") {
-        return Err("more than one segment is mapped".into());
+    let mut bytes = [0, 0];
+    for segment in maps.split(" /SYSV").skip(1) {
+        for (bytes, name) in bytes.iter_mut().zip(["Size:", "Rss:"]) {
+            let figure = segment.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix("kB"));
+            let figure = figure.ok_or_else(|| format!("smaps does not tell {name}"))?;
+            *bytes += figure.trim().parse::<u64>()? * KIB;
+        }
     }
-    let figure = |name: &str| -> Result<u64, Box<dyn Error>> {
-        let figure = segment.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix("kB"));
-        let figure = figure.ok_or_else(|| format!("smaps does not tell {name}"))?;
-        Ok(figure.trim().parse::<u64>()? * KIB)
-    };
-    Ok([figure("Size:")?, figure("Rss:")?])
+    if bytes[0] == 0 { Err("no segment is mapped".into()) } else { Ok(bytes) }
 }
