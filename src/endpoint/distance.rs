@@ -63,6 +63,8 @@ impl Distance {
     }
 
     /// Times the load of a word that the other side writes. `last` is the value that other code loaded last.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn read(&mut self, last: u64, load: impl FnOnce() -> u64) {
         let start = Instant::now();
         let between = Instant::now();
