@@ -26,6 +26,11 @@ impl Image {
         &self.0[RING..]
     }
 
+    /// Whether the state of a side has the last epoch, so that no claim can follow.
+    pub fn is_out_of_epochs(&self, side: usize) -> bool {
+        self.word(side) >> 2 == u64::MAX >> 2
+    }
+
     /// Whether the header is that of a complete pipe of this version.
     pub fn is_pipe(&self) -> bool {
         let capacity = self.word(identity::CAPACITY);

@@ -19,7 +19,7 @@ mod input;
 use bench::{Bench, Others, Set, Values};
 use input::{Input, Setting, Step};
 use libfuzzer_sys::fuzz_target;
-use shmpipe::error::Damage;
+use shmpipe::error::{Damage, Shortage};
 use shmpipe::{Consumer, Location, Options, Pipe, Producer, SetupError};
 use shmpipe_fuzz::model::{self, Found, Image};
 use shmpipe_testing::layout::{self, READY, counters, identity, ready, semaphore, stage};
@@ -281,6 +281,9 @@ impl<'a> Run<'a> {
             Err(SetupError::Damaged(Damage::Ring(corruption))) => {
                 assert!(corruption.word() == "state" || expected.is_none(), "{corruption}");
             }
+            Err(SetupError::Limit(Shortage::Claims { .. })) => {
+                assert!(self.before.is_out_of_epochs(layout::PRODUCER));
+            }
             Err(error) => self.refused(&error),
         }
         self.wrote(&[PRODUCERS]);
@@ -303,6 +306,9 @@ impl<'a> Run<'a> {
             }
             Err(SetupError::Damaged(Damage::Ring(corruption))) => {
                 assert!(corruption.word() == "state" || !is_good, "{corruption}");
+            }
+            Err(SetupError::Limit(Shortage::Claims { .. })) => {
+                assert!(self.before.is_out_of_epochs(layout::CONSUMER));
             }
             Err(error) => self.refused(&error),
         }

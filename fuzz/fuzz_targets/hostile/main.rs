@@ -21,7 +21,7 @@ use input::{During, Input, Side, Spot, Step, When};
 use libfuzzer_sys::fuzz_target;
 use receiving::{Received, Receiving};
 use sending::{Room, Sending};
-use shmpipe::error::Damage;
+use shmpipe::error::{Damage, Shortage};
 use shmpipe::{CloseError, Corruption, Lost, SetupError};
 use shmpipe_fuzz::bare::Bare;
 use shmpipe_fuzz::model::{self, Found, Image};
@@ -213,6 +213,9 @@ impl<'a> Run<'a> {
                 assert!(corruption.word() == "state" || is_corrupt, "{corruption}");
                 names(&corruption, layout::PRODUCER, &images);
             }
+            Err(SetupError::Limit(Shortage::Claims { .. })) => {
+                assert!(self.images().iter().any(|image| image.is_out_of_epochs(layout::PRODUCER)));
+            }
             Err(error) => panic!("{error}"),
         }
         self.wrote(&[PRODUCERS]);
@@ -239,6 +242,9 @@ impl<'a> Run<'a> {
                     !images.iter().all(|image| is_good(&image) && image.word(layout::TAIL) % 8 == 0);
                 assert!(corruption.word() == "state" || is_corrupt, "{corruption}");
                 names(&corruption, layout::CONSUMER, &images);
+            }
+            Err(SetupError::Limit(Shortage::Claims { .. })) => {
+                assert!(self.images().iter().any(|image| image.is_out_of_epochs(layout::CONSUMER)));
             }
             Err(error) => panic!("{error}"),
         }

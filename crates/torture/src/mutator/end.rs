@@ -1,6 +1,6 @@
 //! An end under attack.
 
-use shmpipe::error::Damage;
+use shmpipe::error::{Damage, Shortage};
 use shmpipe::{
     Consumer, Corruption, Lost, Options, Pipe, Producer, Record, Role, SetupError, TryRecvError,
     TrySendError, Wait,
@@ -89,6 +89,8 @@ impl Attacked {
             Ok(Over::Left) => {}
             Ok(Over::Corrupt(corruption)) => self.poisoned(corruption),
             Err(SetupError::Damaged(Damage::Ring(corruption))) => self.poisoned(corruption),
+            // A state word with the largest epoch.
+            Err(SetupError::Limit(Shortage::Claims { .. })) => self.count(POISONS[self.role as usize]),
             Err(error) => panic!("{error}"),
         }
     }
