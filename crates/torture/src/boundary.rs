@@ -4,6 +4,7 @@
 
 mod scenario;
 
+use crate::objects;
 use crate::run::{Harness, Run};
 use crate::verdict::{Failure, Outcome};
 use crate::workers;
@@ -47,6 +48,7 @@ impl Harness for Boundary {
 
     fn run(&self, run: &Run) -> Outcome {
         run.goal(self.kills, "kills");
+        objects::isolate(run);
         let mut scenarios = vec![];
         for &scenario in self.only.as_ref().map_or(Scenario::value_variants(), slice::from_ref) {
             for &backend in scenario.backends() {
@@ -69,7 +71,8 @@ impl Harness for Boundary {
                 run.advance(1);
             }
             Ok(())
-        })
+        })?;
+        objects::must_be_none()
     }
 }
 

@@ -5,6 +5,7 @@
 mod scenario;
 mod table;
 
+use crate::objects;
 use crate::run::{Harness, Run};
 use crate::verdict::{Failure, Outcome};
 use crate::workers;
@@ -53,6 +54,7 @@ impl Harness for Errno {
     const PARTS: &'static [(&'static str, Part)] = &[("errno: scenario", scenario::play)];
 
     fn run(&self, run: &Run) -> Outcome {
+        objects::isolate(run);
         let mut cases = vec![];
         for &scenario in self.only.as_ref().map_or(Scenario::value_variants(), slice::from_ref) {
             for backend in BACKENDS.into_iter().filter(|&backend| is_meant(scenario, backend)) {
@@ -79,7 +81,7 @@ impl Harness for Errno {
             Ok(())
         })?;
         match failures.into_inner().expect("nothing fails under the lock") {
-            0 => Ok(()),
+            0 => objects::must_be_none(),
             failures => Err(Failure::Failed(format!("{failures} of them were wrong"))),
         }
     }

@@ -69,6 +69,9 @@ fn with_lock<T>(
         Ok(lock) => {
             presence::clear_up(&lock);
             let done = check_undo(request, options, &lock).and_then(|()| work(&lock));
+            if done.is_err() {
+                presence::clear_up(&lock);
+            }
             (Some(lock), done)
         }
     };

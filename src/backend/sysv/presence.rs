@@ -89,7 +89,8 @@ impl Presence {
             let _ = lock.announce_presence(true);
         }
         let created = Self::create_announced();
-        if let Some(lock) = lock {
+        // After a failure something may be left to clear up, as after a kill.
+        if let (Ok(_), Some(lock)) = (&created, lock) {
             let _ = lock.announce_presence(false);
         }
         created
@@ -141,15 +142,14 @@ impl Presence {
     }
 }
 
-/// Removes what a process left that died while it created its presence. A living process that is just creating its own, and has
-/// the same process id by now, loses it and tries again.
+/// Removes what a process left that died while it created its presence. It may still be attached, if another process reads the
+/// memory of the dead one. A living process that is just creating its own, and has the same process id by now, loses it and tries
+/// again, or has it removed as it was about to.
 pub(super) fn clear_up(lock: &InitLock) {
     let Ok(Some(pid)) = lock.died_creating_presence() else { return };
     for row in segments().into_iter().flatten() {
-        let is_presence = row.key == libc::IPC_PRIVATE
-            && row.permissions.mode == MODE
-            && row.size <= u64::from(MAX_SIZE)
-            && row.attached == 0;
+        let is_presence =
+            row.key == libc::IPC_PRIVATE && row.permissions.mode == MODE && row.size <= u64::from(MAX_SIZE);
         if is_presence && row.creator_pid == pid {
             // Fails if it belongs to another user, or is gone.
             let _ = SysvSegment::from_id(row.id).remove();
