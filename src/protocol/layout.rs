@@ -38,7 +38,7 @@ pub(crate) struct SideState {
     pub(crate) reported: AtomicU64,
     /// The code of this side's latest abort, in the low half. It belongs to the epoch of a state that says aborted.
     pub(crate) abort_code: AtomicU64,
-    /// Who holds this role of a System V pipe, 0 if nobody does. Written by every process that claims it; see `sysv/claim_word.rs`.
+    /// Who holds this role of a System V pipe; 0 if it is free. Written by every process that claims it; see `sysv/claim_word.rs`.
     pub(crate) claim: AtomicU64,
 }
 

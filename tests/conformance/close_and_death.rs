@@ -523,7 +523,7 @@ pub fn check_reports_a_removed_pipe(backend: Backend) {
     let pipe = place.create(&Options::new().capacity(4096)).unwrap();
     let (mut producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
     unlink_force(&place).unwrap();
-    producer.try_send(b"to nobody").unwrap();
+    producer.try_send(b"to no consumer").unwrap();
     assert_eq!(producer.check(), Err(CheckError::Lost(Lost::Removed)));
     assert_eq!(consumer.check(), Ok(()), "there is a message");
     consumer.try_recv().unwrap().release();

@@ -81,7 +81,7 @@ impl World {
         (i as u8) << 4 | self.processes[i].claims | 8
     }
 
-    /// What process `asker` is told about a claim.
+    /// What the kernel answers process `asker` about a claim.
     fn stands(&self, asker: usize, word: u8) -> bool {
         self.presences[usize::from(word >> 4)] && !self.processes[asker].moved
     }
