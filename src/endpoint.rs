@@ -1,4 +1,4 @@
-//! The two ends of a pipe: what a program sends and receives with, and how it waits.
+//! The two ends of a pipe, and both directions of a duplex pipe in one: what a program sends and receives with, and how it waits.
 
 pub(crate) mod batch;
 pub(crate) mod cancel;
@@ -7,6 +7,7 @@ pub(crate) mod consumer;
 mod deadline;
 mod distance;
 pub(crate) mod drain;
+pub(crate) mod duplex;
 pub(crate) mod message;
 pub(crate) mod payload;
 pub(crate) mod producer;
@@ -15,7 +16,7 @@ mod stream_backoff;
 pub(crate) mod trust;
 mod wait;
 
-use crate::error::SetupError;
+use crate::error::{SetupError, Unsupported};
 use crate::pipe::Pipe;
 use consumer::Consumer;
 use producer::Producer;
@@ -43,9 +44,10 @@ impl Pipe {
     /// * [`Damage::Ring`](crate::error::Damage::Ring) if a peer broke the protocol in the ring.
     /// * [`SetupError::Lost`] if the pipe was removed, or this thread left its IPC namespace.
     /// * [`Unsupported::AfterFork`](crate::error::Unsupported::AfterFork) in a forked child, which must [`reopen`](Pipe::reopen)
-    ///   the pipe.
+    ///   the pipe, and [`Unsupported::TwoWay`](crate::error::Unsupported::TwoWay) if the pipe has two directions.
     /// * [`PermissionDenied`](SetupError::PermissionDenied) or [`Os`](SetupError::Os).
     pub fn producer(&self) -> Result<Producer, SetupError> {
+        check_directions(self, false)?;
         Producer::claim(self)
     }
 
@@ -68,6 +70,17 @@ impl Pipe {
     /// [`Damage::Ring`](crate::error::Damage::Ring) if a peer broke the protocol, and
     /// [`Lost`](SetupError::Lost), [`Unsupported`](SetupError::Unsupported), [`PermissionDenied`](SetupError::PermissionDenied) or [`Os`](SetupError::Os).
     pub fn consumer(&self) -> Result<Consumer, SetupError> {
+        check_directions(self, false)?;
         Consumer::claim(self)
+    }
+}
+
+/// Fails if the pipe has two directions and one is needed, or the other way round.
+fn check_directions(pipe: &Pipe, duplex: bool) -> Result<(), SetupError> {
+    let address = || pipe.address().clone();
+    match (pipe.is_duplex(), duplex) {
+        (true, false) => Err(SetupError::Unsupported(Unsupported::TwoWay { address: address() })),
+        (false, true) => Err(SetupError::Unsupported(Unsupported::OneWay { address: address() })),
+        _ => Ok(()),
     }
 }

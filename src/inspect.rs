@@ -18,7 +18,7 @@ use crate::protocol::record;
 use crate::protocol::recovery;
 use crate::protocol::sync::{AtomicU64, Ordering};
 use crate::protocol::wakeup::WakeMode;
-use crate::segment::identity::Identity;
+use crate::segment::identity::{Identity, Way};
 use crate::segment::pages::{self, Memory};
 use crate::segment::{self, Object, View};
 use std::time::{Duration, SystemTime};
@@ -44,7 +44,7 @@ pub struct Snapshot {
     pub segment_id: SegmentId,
     /// What the kernel knows the segment as.
     pub object: Object,
-    /// Bytes of ring data.
+    /// Bytes of ring data, in each direction.
     pub capacity: u64,
     /// Bytes of the segment.
     pub size: u64,
@@ -70,14 +70,59 @@ pub struct Snapshot {
     /// The pages of the segment. `None` if `/proc` does not show them, and of a file of another user, who could truncate it
     /// meanwhile.
     pub memory: Option<Memory>,
-    /// Bytes of the ring between the read and the write position.
+    /// Bytes of the ring between the read and the write position; in a duplex pipe of the ring from side A to side B.
     pub used: u64,
     /// Bytes of payload that the longest message may have.
     pub max_len: u64,
-    /// The producer's side.
+    /// The producer's side; in a duplex pipe side A, as it sends.
     pub producer: Side,
-    /// The consumer's side.
+    /// The consumer's side; in a duplex pipe side B, as it receives.
     pub consumer: Side,
+    /// The direction from side B to side A of a duplex pipe. `None` if the pipe has one direction, and of a file of another user.
+    pub back: Option<Direction>,
+    /// Whether the pipe has two directions.
+    pub duplex: bool,
+}
+
+/// A direction of a pipe at one moment, in a [`Snapshot`].
+///
+/// ```
+/// let pipe = shmpipe::Options::new().duplex(true).create("memfd")?;
+/// let (mut a, mut b) = (pipe.duplex()?, pipe.duplex()?);
+/// a.send(b"from A to B")?;
+/// b.send(b"from B to A")?;
+/// let snapshot = shmpipe::inspect(pipe.address())?;
+/// let back = snapshot.back.as_ref().expect("a duplex pipe");
+/// assert_eq!((snapshot.producer.messages, back.producer.messages), (1, 1));
+/// assert_eq!((back.unread(), snapshot.unread()), (1, 2));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Direction {
+    /// Bytes of its ring between the read and the write position.
+    pub used: u64,
+    /// The side that sends.
+    pub producer: Side,
+    /// The side that receives.
+    pub consumer: Side,
+}
+
+impl Direction {
+    /// Returns the number of messages that were sent and not yet released.
+    ///
+    /// Counted as [`Snapshot::unread`] counts.
+    #[must_use]
+    pub fn unread(&self) -> u64 {
+        unread(self.used, &self.producer, &self.consumer)
+    }
+}
+
+fn unread(used: u64, producer: &Side, consumer: &Side) -> u64 {
+    match used {
+        0 => 0,
+        _ => producer.messages.saturating_sub(consumer.messages).max(1),
+    }
 }
 
 /// One side of a pipe at one moment, in a [`Snapshot`].
@@ -112,7 +157,7 @@ pub struct Side {
 }
 
 impl Snapshot {
-    /// Returns the number of messages that were sent and not yet released.
+    /// Returns the number of messages that were sent and not yet released, in both directions of a duplex pipe together.
     ///
     /// The two sides count separately, so that after a crash the number may be off by the messages of one call.
     ///
@@ -126,10 +171,8 @@ impl Snapshot {
     /// ```
     #[must_use]
     pub fn unread(&self) -> u64 {
-        match self.used {
-            0 => 0,
-            _ => self.producer.messages.saturating_sub(self.consumer.messages).max(1),
-        }
+        let forth = unread(self.used, &self.producer, &self.consumer);
+        forth + self.back.as_ref().map_or(0, Direction::unread)
     }
 }
 
@@ -165,22 +208,16 @@ where
 }
 
 fn snapshot(view: &View, address: Address) -> Snapshot {
-    let header = view.mapping.header();
     let Identity { capacity, segment_id, schema, created_ns, .. } = view.identity;
-    let producer = side(view, Role::Producer, &header.tail.0);
-    let consumer = side(view, Role::Consumer, &header.head.0);
+    let Direction { used, producer, consumer } =
+        direction(view, Way::Forth).expect("the first header is always mapped");
+    let back = if view.identity.is_duplex() { direction(view, Way::Back) } else { None };
     let ends: Vec<u32> = [&producer, &consumer].into_iter().filter_map(|side| side.pid).collect();
     let state = || pages::state(view.mapping.base(), view.mapping.size(), &ends).ok();
     let mut memory = view.is_whole().then(state).flatten();
     if let Some(memory) = &mut memory {
         memory.locked |= view.locked;
     }
-    // The write position may lag behind a commit in progress, and then even behind the read position.
-    let lagging = producer.position.wrapping_sub(consumer.position);
-    // It stays behind if the producer was killed at that moment; without a producer the records themselves can be read.
-    let there = producer.peer == Peer::Open;
-    let unread = || view.ring().and_then(|ring| recovery::unread(&ring).ok());
-    let used = if there { None } else { unread() }.unwrap_or(lagging);
     Snapshot {
         address,
         name: view.identity.name().filter(|name| !name.is_empty()).map(str::to_owned),
@@ -198,24 +235,43 @@ fn snapshot(view: &View, address: Address) -> Snapshot {
         attached: view.attached,
         is_open: view.is_open,
         memory,
-        used: if used > capacity { 0 } else { used },
+        used,
         max_len: record::max_length(capacity),
         producer,
         consumer,
+        back,
+        duplex: view.identity.is_duplex(),
     }
 }
 
-fn side(view: &View, role: Role, position: &AtomicU64) -> Side {
+/// A direction, unless its header is not mapped.
+fn direction(view: &View, way: Way) -> Option<Direction> {
+    let header = view.header(way)?;
+    let producer = side(view, way, Role::Producer, &header.tail.0);
+    let consumer = side(view, way, Role::Consumer, &header.head.0);
+    // The write position may lag behind a commit in progress, and then even behind the read position.
+    let lagging = producer.position.wrapping_sub(consumer.position);
+    // It stays behind if the producer was killed at that moment; without a producer the records themselves can be read.
+    let there = producer.peer == Peer::Open;
+    let unread = || view.ring(way).and_then(|ring| recovery::unread(&ring).ok());
+    let used = if there { None } else { unread() }.unwrap_or(lagging);
+    let used = if used > view.identity.capacity { 0 } else { used };
+    Some(Direction { used, producer, consumer })
+}
+
+fn side(view: &View, way: Way, role: Role, position: &AtomicU64) -> Side {
     // Relaxed: numbers to look at; nothing is read through them.
     let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
-    let header: &Header = view.mapping.header();
+    let header: &Header = view.header(way).expect("the caller has read from it");
+    // The role that is claimed: the one in the first direction.
+    let claimed = if way == Way::Forth { role } else { role.peer() };
     let counters = segment::counters(header, role);
     let words = segment::side_state(header, role);
     let state = State::of(words);
-    let is_free = view.roles.is_free(header, role).ok();
+    let is_free = view.roles.is_free(view.mapping.header(), claimed).ok();
     Side {
         peer: Peer::of(words, state, is_free),
-        pid: (is_free == Some(false)).then(|| view.holder(role)).flatten(),
+        pid: (is_free == Some(false)).then(|| view.holder(claimed)).flatten(),
         epoch: state.epoch(),
         position: load(position),
         messages: load(&counters.messages),

@@ -30,6 +30,7 @@
 //! # Concepts
 //! * An [`Address`] names a pipe and the kind of shared memory it lies in: `ticks`, `sysv:0x4d2`, `posix:/ticks`, `file:PATH`, ...
 //! * [`Options`] create or open a [`Pipe`]: a mapped *segment*, without a role yet.
+//! * Messages both ways through one address: [`Options::duplex`] and [`Duplex`].
 //! * A process claims the *role* of [`Producer`] or [`Consumer`]. Each role has one holder at a time. When a holder dies, the
 //!   kernel frees its role.
 //! * A *record* is a message in the ring: a header word, the payload, padding to 8 bytes. Its [`Position`], the number of bytes
@@ -57,7 +58,7 @@
 //! [`Consumer::trust_peer`] and [`Producer::trust_peer`] are the `unsafe` promise that allows reading and writing in place.
 //!
 //! # What it is not
-//! No broadcast and no second producer; no network; no protection of the data against power loss; 64-bit Linux only.
+//! No broadcast and no second producer in a direction; no network; no protection of the data against power loss; 64-bit Linux only.
 //!
 //! DESIGN.md has the protocol, the proofs and the memory orderings, LAYOUT.md the segment byte for byte.
 
@@ -86,7 +87,7 @@ mod sys;
 /// The traits that [`Value`] and [`Record::value`] ask for are this crate's.
 pub use bytemuck;
 pub use protocol::corruption::Corruption;
-pub use protocol::liveness::{PANICKED, Peer, Role};
+pub use protocol::liveness::{DuplexSide, PANICKED, Peer, Role};
 pub use protocol::wakeup::WakeMode;
 
 pub use {
@@ -95,6 +96,7 @@ pub use {
     endpoint::cancel::CancelHandle,
     endpoint::consumer::Consumer,
     endpoint::drain::Drain,
+    endpoint::duplex::Duplex,
     endpoint::message::{Message, Record},
     endpoint::payload::{Payload, Tagged, Value, Vectored},
     endpoint::producer::Producer,
@@ -104,7 +106,7 @@ pub use {
         CheckError, CloseError, Lost, RecvError, RecvTimeoutError, SendError, SendTimeoutError, SetupError,
         TryRecvError, TrySendError, WaitError, WrongSize,
     },
-    inspect::{Listed, Listing, Location, Side, Snapshot, inspect, list, list_unguarded, sysvipc},
+    inspect::{Direction, Listed, Listing, Location, Side, Snapshot, inspect, list, list_unguarded, sysvipc},
     options::{Difference, Options, Wait},
     permissions::Permissions,
     pipe::{Pipe, unlink, unlink_force},

@@ -126,6 +126,7 @@ impl fmt::Display for Difference {
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     pub(crate) capacity: Option<u64>,
+    pub(crate) duplex: bool,
     pub(crate) mode: Option<u32>,
     pub(crate) uid: Option<u32>,
     pub(crate) gid: Option<u32>,
@@ -160,7 +161,7 @@ impl Options {
 
     /// Sets the bytes of ring data, rounded up to a power of two and to at least 4096.
     ///
-    /// The longest message has half of that, less 8 bytes. Default: 1 MiB.
+    /// The longest message has half of that, less 8 bytes. A duplex pipe has a ring of this size in each direction. Default: 1 MiB.
     ///
     /// ```
     /// let pipe = shmpipe::Options::new().capacity(5000).create("memfd")?;
@@ -170,6 +171,26 @@ impl Options {
     #[must_use]
     pub fn capacity(mut self, bytes: u64) -> Self {
         self.capacity = Some(bytes);
+        self
+    }
+
+    /// Sets whether the pipe has two directions: messages both ways through one address.
+    ///
+    /// Default: one direction. An existing pipe must match: one of the other kind fails with
+    /// [`Mismatch::Directions`](crate::error::Mismatch::Directions). [`Pipe::duplex`](crate::Pipe::duplex) claims a side of a pipe
+    /// with two directions. It takes twice the memory of a pipe with one.
+    ///
+    /// ```
+    /// use shmpipe::{Options, SetupError, error::Mismatch};
+    ///
+    /// let pipe = Options::new().duplex(true).create("memfd")?;
+    /// let opened = Options::new().open(pipe.address());
+    /// assert!(matches!(opened, Err(SetupError::Incompatible(Mismatch::Directions { duplex: true }))));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn duplex(mut self, duplex: bool) -> Self {
+        self.duplex = duplex;
         self
     }
 

@@ -5,14 +5,17 @@ use crate::backend;
 use crate::error::SetupError;
 use crate::options::{Difference, Existing, Options, Wait};
 use crate::position::SegmentId;
-use crate::protocol::layout::HEADER;
 use crate::protocol::record;
 use crate::protocol::ring::Ring;
 use crate::protocol::wakeup::WakeMode;
-use crate::segment::Segment;
+use crate::segment::identity::Way;
+use crate::segment::{Segment, ring};
 use std::sync::Arc;
 
 /// An open pipe: a handle of the segment, without a role yet.
+///
+/// A pipe has one direction, from its [`Producer`](crate::Producer) to its [`Consumer`](crate::Consumer), or two, if it was created
+/// with [`Options::duplex`]; then a process claims a side of it: see [`Duplex`](crate::Duplex).
 ///
 /// It is cheap to clone and can be shared between threads. The segment stays mapped until the last clone and the last producer or
 /// consumer are dropped.
@@ -149,7 +152,7 @@ impl Pipe {
         SegmentId(self.segment.identity.segment_id)
     }
 
-    /// Returns the bytes of ring data.
+    /// Returns the bytes of ring data, in each direction.
     #[must_use]
     pub fn capacity(&self) -> u64 {
         self.segment.identity.capacity
@@ -159,6 +162,12 @@ impl Pipe {
     #[must_use]
     pub fn max_len(&self) -> usize {
         record::max_length(self.capacity()) as usize
+    }
+
+    /// Returns whether the pipe has two directions: see [`Options::duplex`].
+    #[must_use]
+    pub fn is_duplex(&self) -> bool {
+        self.segment.identity.is_duplex()
     }
 
     /// Returns the schema id that the creator set.
@@ -209,15 +218,11 @@ impl Pipe {
         &self.segment
     }
 
-    pub(crate) fn ring(&self) -> Ring {
-        let base = self.segment.mapping.base();
-        // SAFETY: the header is at the start of the mapping and the ring HEADER bytes behind it. `Identity::check` has checked
-        // that both fit, and shmat and mmap align to pages. The mapping lives as long as the segment, of which every user of the
-        // ring holds a clone. No other reference to the ring is created.
-        unsafe {
-            let words = base.add(HEADER as usize).cast();
-            Ring::new(self.segment.header(), words, self.capacity())
-        }
+    /// The ring of a direction that the pipe has.
+    pub(crate) fn ring(&self, way: Way) -> Ring {
+        let Segment { mapping, identity, .. } = &*self.segment;
+        // SAFETY: the mapping lives as long as the segment, of which every user of the ring holds a clone. It is writable.
+        unsafe { ring(mapping, identity, way) }
     }
 }
 

@@ -28,6 +28,7 @@
 
 pub(crate) mod copy;
 pub(crate) mod corruption;
+pub(crate) mod duplex;
 pub(crate) mod front;
 pub(crate) mod half;
 pub(crate) mod layout;

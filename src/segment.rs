@@ -20,14 +20,14 @@ use crate::address::Address;
 use crate::error::{CloseError, Lost, SetupError, Unsupported};
 use crate::options::Options;
 use crate::permissions::Permissions;
-use crate::protocol::layout::{Counters, Header, SideState};
-use crate::protocol::liveness::{Phase, Role, State};
+use crate::protocol::layout::{Counters, HEADER, Header, SideState};
+use crate::protocol::liveness::{DuplexSide, Phase, Role, State};
+use crate::protocol::ring::Ring;
 use crate::protocol::sync::Ordering;
 use crate::sys::process;
-use identity::Identity;
+use identity::{Identity, Way};
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::ptr::NonNull;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -93,10 +93,6 @@ impl Segment {
         pages::prefault(&self.mapping, options, self.eager)
     }
 
-    pub(crate) fn header(&self) -> NonNull<Header> {
-        self.mapping.base().cast()
-    }
-
     /// Claims a role.
     pub(crate) fn claim(&self, role: Role) -> Result<(), SetupError> {
         if !self.mapping.is_ours() {
@@ -104,7 +100,7 @@ impl Segment {
         }
         let header = self.mapping.header();
         if !claim(&*self.roles, header, role).map_err(|error| self.error(error))? {
-            return Err(SetupError::RoleTaken { role, pid: holder(&*self.roles, header, role) });
+            return Err(role_taken(&self.identity, role, holder(&*self.roles, header, role)));
         }
         // Relaxed, here and in `release`: a hint for a process that finds the role taken.
         counters(header, role).holder.store(process::hint(), Ordering::Relaxed);
@@ -158,10 +154,14 @@ impl Segment {
         }
     }
 
-    /// Whether a side has closed or aborted, and released its role.
+    /// Whether a side has closed or aborted, in both directions if there are two, and released its role.
     fn has_ended(&self, role: Role) -> bool {
-        let side = side_state(self.mapping.header(), role);
-        matches!(State::of(side).phase(), Some(Phase::Closed | Phase::Aborted))
+        let has_ended = |way, role| {
+            let side = side_state(self.mapping.header_at(self.identity.start(way)), role);
+            matches!(State::of(side).phase(), Some(Phase::Closed | Phase::Aborted))
+        };
+        has_ended(Way::Forth, role)
+            && (!self.identity.is_duplex() || has_ended(Way::Back, role.peer()))
             && self.roles.is_free(self.mapping.header(), role).unwrap_or(false)
     }
 }
@@ -177,6 +177,30 @@ impl Drop for Segment {
         }
         let is_over = || self.has_ended(Role::Producer) && self.has_ended(Role::Consumer);
         self.roles.detach(if self.identity.remove_on_close() { Some(&is_over) } else { None });
+    }
+}
+
+/// The ring of a direction that the pipe has, of which all is mapped.
+///
+/// # Safety
+/// The mapping stays for as long as any copy of the ring is in use. What is mapped read-only is only read.
+pub(crate) unsafe fn ring(mapping: &Mapping, identity: &Identity, way: Way) -> Ring {
+    let start = identity.start(way);
+    assert!(start + HEADER + identity.capacity <= mapping.size());
+    // SAFETY: the header and the ring behind it lie within the mapping (the assertion above). The mapping is aligned to pages, and
+    // `Identity::check` has checked that the capacity, and so the start, is a multiple of one. The caller keeps the mapping. No
+    // other reference to the ring is created.
+    unsafe {
+        let header = mapping.base().add(start as usize);
+        Ring::new(header.cast(), header.add(HEADER as usize).cast(), identity.capacity)
+    }
+}
+
+/// The error for a role that another process holds.
+pub(crate) fn role_taken(identity: &Identity, role: Role, pid: Option<u32>) -> SetupError {
+    match identity.is_duplex() {
+        true => SetupError::SideTaken { side: DuplexSide::of(role), pid },
+        false => SetupError::RoleTaken { role, pid },
     }
 }
 

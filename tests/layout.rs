@@ -3,7 +3,10 @@
 
 use shmpipe::error::{Damage, Mismatch};
 use shmpipe::os::unix::OptionsExt;
-use shmpipe::{Consumer, Options, PANICKED, Pipe, RecvError, SetupError, Tagged, TryRecvError, WakeMode};
+use shmpipe::{
+    Consumer, DuplexSide, Options, PANICKED, Pipe, RecvError, SendError, SetupError, Tagged, TryRecvError,
+    WakeMode,
+};
 use std::ffi::c_void;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
@@ -230,10 +233,13 @@ impl Drop for Presence {
 // ---------------------------------------------------------------------------------------------------------------------
 // Both sides, from the chapters "The producer", "The consumer", "Sleeping and waking".
 
-/// One side of a pipe, written from the document. The wake mode is 2, fence.
+/// One side of a pipe, or of one direction of a duplex pipe, written from the document. The wake mode is 2, fence.
 struct ByHand {
     segment: Segment,
-    presence: Presence,
+    /// The claim to give up at the end, and the offset of its word.
+    claim: Option<(Presence, usize)>,
+    /// The offset of the header.
+    start: usize,
     /// The offset of its words.
     role: usize,
     capacity: u64,
@@ -248,23 +254,60 @@ fn size(length: u64) -> u64 {
 
 impl ByHand {
     fn claim(name: &Name, role: usize) -> Self {
+        let (segment, capacity) = Self::open(name, 0);
+        let presence = Presence::create(name.set());
+        assert!(presence.claim(segment.word(role + 40)));
+        let mut side = Self::take_over(segment, 0, capacity, role);
+        side.claim = Some((presence, role + 40));
+        side.begin(side.epoch() + 1);
+        side
+    }
+
+    /// A side of a duplex pipe: what sends and what receives. The latter holds the role, and must end last.
+    fn claim_side(name: &Name, side: char) -> (Self, Self) {
+        let role = if side == 'A' { PRODUCER } else { CONSUMER };
+        let (segment, capacity) = Self::open(name, 1);
+        let presence = Presence::create(name.set());
+        assert!(presence.claim(segment.word(role + 40)));
+        let back = 4096 + capacity as usize;
+        let (out, to_us) = if side == 'A' { (0, back) } else { (back, 0) };
+        let mut receiver = Self::take_over(segment, to_us, capacity, CONSUMER);
+        let segment = Segment::attach(name.segment());
+        let sender = Self::take_over(segment, out, capacity, PRODUCER);
+        receiver.claim = Some((presence, role + 40));
+        let epoch = receiver.epoch().max(sender.epoch()) + 1;
+        receiver.begin(epoch);
+        sender.begin(epoch);
+        (sender, receiver)
+    }
+
+    /// A pipe with these features, and its capacity.
+    fn open(name: &Name, expected: u64) -> (Segment, u64) {
         let segment = Segment::attach(name.segment()).enter(name.set());
         assert_eq!(segment.word(0).load(Ordering::Acquire), READY);
         assert_eq!([8, 12, 92].map(|at| segment.half(at).load(Ordering::Relaxed)), [2, 0x0102_0304, 2]);
         let [header_size, capacity, features] =
             [16, 24, 32].map(|at| segment.word(at).load(Ordering::Relaxed));
-        assert_eq!((header_size, features), (4096, 0));
+        assert_eq!((header_size, features), (4096, expected));
         assert_eq!(segment.half(88).load(Ordering::Relaxed) as i32, name.set());
-        let presence = Presence::create(name.set());
-        assert!(presence.claim(segment.word(role + 40)));
-        let mut side = ByHand { segment, presence, role, capacity, at: 0, answered: 0 };
+        (segment, capacity)
+    }
+
+    fn take_over(segment: Segment, start: usize, capacity: u64, role: usize) -> Self {
+        let mut side = ByHand { segment, claim: None, start, role, capacity, at: 0, answered: 0 };
         side.at = side.recover();
         let ticket = side.segment.half(side.own() + 12);
         ticket.store((ticket.load(Ordering::Relaxed) | 1).wrapping_add(1), Ordering::Relaxed);
-        let state = side.segment.word(side.own());
-        state.store((state.load(Ordering::Relaxed) / 4 + 1) * 4 + 1, Ordering::Release);
-        side.wake_anyway();
         side
+    }
+
+    fn epoch(&self) -> u64 {
+        self.segment.word(self.own()).load(Ordering::Relaxed) / 4
+    }
+
+    fn begin(&self, epoch: u64) {
+        self.segment.word(self.own()).store(epoch * 4 + 1, Ordering::Release);
+        self.wake_anyway();
     }
 
     fn close(self) {
@@ -280,19 +323,33 @@ impl ByHand {
         let state = self.segment.word(self.own());
         state.store(state.load(Ordering::Relaxed) / 4 * 4 + phase, Ordering::Release);
         self.wake_anyway();
-        self.presence.give_up(self.segment.word(self.role + 40));
+        if let Some((presence, word)) = &self.claim {
+            presence.give_up(self.segment.word(*word));
+        }
     }
 
     fn own(&self) -> usize {
-        self.role
+        self.start + self.role
     }
 
     fn other(&self) -> usize {
-        PRODUCER + CONSUMER - self.role
+        self.start + PRODUCER + CONSUMER - self.role
+    }
+
+    fn head(&self) -> &AtomicU64 {
+        self.segment.word(self.start + 896)
+    }
+
+    fn tail(&self) -> &AtomicU64 {
+        self.segment.word(self.start + 512)
+    }
+
+    fn payload(&self, start: u64) -> usize {
+        self.start + 4096 + (start % self.capacity) as usize + 8
     }
 
     fn ring(&self, position: u64) -> &AtomicU64 {
-        self.segment.word(4096 + (position % self.capacity) as usize)
+        self.segment.word(self.payload(position) - 8)
     }
 
     fn to_end(&self, position: u64) -> u64 {
@@ -300,8 +357,8 @@ impl ByHand {
     }
 
     fn recover(&self) -> u64 {
-        let head = self.segment.word(896).load(Ordering::Acquire);
-        let tail = self.segment.word(512).load(Ordering::Acquire);
+        let head = self.head().load(Ordering::Acquire);
+        let tail = self.tail().load(Ordering::Acquire);
         if self.role == CONSUMER {
             return head;
         }
@@ -309,7 +366,7 @@ impl ByHand {
         while let Some((_, _, _, end)) = self.look(at) {
             at = end;
         }
-        self.segment.word(512).store(at, Ordering::Release);
+        self.tail().store(at, Ordering::Release);
         at
     }
 
@@ -332,16 +389,16 @@ impl ByHand {
     /// Receives and releases the next message, with its position and its tag.
     fn receive(&mut self) -> Option<(u64, u32, Vec<u8>)> {
         let (start, tag, length, end) = self.look(self.at)?;
-        let message = self.segment.bytes(4096 + (start % self.capacity) as usize + 8, length as usize);
+        let message = self.segment.bytes(self.payload(start), length as usize);
         self.at = end;
-        self.segment.word(896).store(end, Ordering::Release);
+        self.head().store(end, Ordering::Release);
         self.wake();
         Some((start, tag, message))
     }
 
     /// Sends messages as one batch if there is space for them.
     fn send(&mut self, messages: &[(u32, &[u8])]) -> bool {
-        let head = self.segment.word(896).load(Ordering::Acquire);
+        let head = self.head().load(Ordering::Acquire);
         let (tail, mut end, mut commit) = (self.at, self.at, None);
         for (tag, message) in messages {
             let (at, need) = (end, size(message.len() as u64));
@@ -350,7 +407,7 @@ impl ByHand {
             if end.wrapping_add(8).wrapping_sub(head) > self.capacity {
                 return false;
             }
-            self.segment.write(4096 + (start % self.capacity) as usize + 8, message);
+            self.segment.write(self.payload(start), message);
             let mut word = u64::from(*tag) << 32 | (message.len() as u64 + 1);
             if start != at {
                 self.ring(start).store(word, Ordering::Relaxed);
@@ -363,7 +420,7 @@ impl ByHand {
         }
         self.ring(end).store(0, Ordering::Relaxed);
         self.ring(tail).store(commit.expect("there is a message"), Ordering::Release);
-        self.segment.word(512).store(end, Ordering::Release);
+        self.tail().store(end, Ordering::Release);
         self.at = end;
         self.wake();
         true
@@ -738,6 +795,59 @@ fn receive_some(consumer: &mut Consumer, next: &mut u32, until: u32) {
         let (tag, bytes) = message(*next % 3);
         assert_eq!((received.tag(), received.to_vec()), (tag, bytes), "message {next}");
         *next += 1;
+    }
+}
+
+#[test]
+fn a_side_written_from_the_document_talks_to_the_other() {
+    for (side, ours) in [('A', DuplexSide::B), ('B', DuplexSide::A)] {
+        let name = Name::new("side");
+        let options = Options::new().duplex(true).capacity(4096).wake_mode(WakeMode::Fence);
+        let pipe = options.create(&name.0).unwrap();
+        let mut duplex = pipe.duplex_as(ours).unwrap();
+        let segment = Segment::attach(name.segment()).enter(name.set());
+        assert_eq!(segment.bytes(4096 + 4096, 512), [0; 512], "of the second header");
+        for epoch in 1..=3u64 {
+            let (mut sender, mut receiver) = ByHand::claim_side(&name, side);
+            // Every length, and every kind of wrap, in both directions.
+            for number in 0..2000 {
+                let (tag, bytes) = message(number);
+                assert!(sender.send(&[(tag, &bytes)]));
+                let received = duplex.recv().unwrap();
+                assert_eq!((received.tag(), received.to_vec()), (tag, bytes));
+                drop(received);
+                let (tag, bytes) = message(number + 7);
+                let position = duplex.send(Tagged(tag, &bytes)).unwrap().get();
+                assert_eq!(receiver.receive(), Some((position, tag, bytes)));
+            }
+            // The library's side has one epoch, the one by hand another, each in both directions.
+            for (start, by_hand) in [(sender.start, PRODUCER), (receiver.start, CONSUMER)] {
+                let words = [by_hand, PRODUCER + CONSUMER - by_hand];
+                let states = words.map(|line| segment.word(start + line).load(Ordering::Relaxed));
+                assert_eq!(states, [epoch * 4 + 1, 5]);
+            }
+            // The claims and the holders are in the first header.
+            let claims = [PRODUCER, CONSUMER].map(|line| segment.word(line + 40).load(Ordering::Relaxed));
+            assert!(claims.iter().all(|&claim| claim != 0));
+            for offset in [PRODUCER + 40, CONSUMER + 40, 768 + 32, 1152 + 32] {
+                assert_eq!(segment.word(8192 + offset).load(Ordering::Relaxed), 0, "{offset}");
+            }
+            if epoch < 3 {
+                sender.close();
+                receiver.close();
+                assert_eq!(duplex.recv().unwrap_err(), RecvError::Closed);
+                assert_eq!(duplex.send(b"too late"), Err(SendError::Closed));
+            } else {
+                // An abort in both directions is reported once, and recorded in both.
+                let (receives, sends) = (sender.start, receiver.start);
+                sender.abort(7);
+                receiver.abort(7);
+                assert_eq!(duplex.recv().unwrap_err(), RecvError::PeerAborted { code: 7 });
+                assert_eq!(duplex.send(b"for a successor").map(drop), Ok(()));
+                let reported = [receives + CONSUMER + 24, sends + PRODUCER + 24];
+                assert_eq!(reported.map(|at| segment.word(at).load(Ordering::Relaxed)), [3, 3]);
+            }
+        }
     }
 }
 

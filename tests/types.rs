@@ -1,10 +1,10 @@
 //! What the types promise: `Send` and `Sync`, no references to shared bytes, and the texts of errors.
 
-use shmpipe::error::{Damage, Shortage, Unsupported};
+use shmpipe::error::{Damage, Mismatch, Shortage, Unsupported};
 use shmpipe::{
-    CancelHandle, CheckError, Consumer, Lost, Message, PANICKED, Pipe, Producer, Record, RecvTimeoutError,
-    Reservation, Role, SendTimeoutError, SetupError, Trusted, TryRecvError, TrySendError, WaitError,
-    WrongSize,
+    CancelHandle, CheckError, Consumer, Duplex, DuplexSide, Lost, Message, PANICKED, Pipe, Producer, Record,
+    RecvTimeoutError, Reservation, Role, SendTimeoutError, SetupError, Trusted, TryRecvError, TrySendError,
+    WaitError, WrongSize,
 };
 use std::ops::Deref;
 
@@ -15,6 +15,8 @@ fn an_endpoint_is_send_and_not_sync() {
     is_send::<Consumer>();
     is_send::<Producer<shmpipe::Trusted>>();
     is_send::<Consumer<shmpipe::Trusted>>();
+    is_send::<Duplex>();
+    is_send::<Duplex<shmpipe::Trusted>>();
     fn is_shared<T: Send + Sync + Clone>() {}
     is_shared::<CancelHandle>();
     is_shared::<Pipe>();
@@ -29,6 +31,8 @@ fn an_endpoint_is_send_and_not_sync() {
     <Consumer as IsNotSync<_>>::checked();
     <Producer<shmpipe::Trusted> as IsNotSync<_>>::checked();
     <Consumer<shmpipe::Trusted> as IsNotSync<_>>::checked();
+    <Duplex as IsNotSync<_>>::checked();
+    <Duplex<shmpipe::Trusted> as IsNotSync<_>>::checked();
     trait IsNotClone<A> {
         fn checked() {}
     }
@@ -38,6 +42,8 @@ fn an_endpoint_is_send_and_not_sync() {
     <Consumer as IsNotClone<_>>::checked();
     <Producer<shmpipe::Trusted> as IsNotClone<_>>::checked();
     <Consumer<shmpipe::Trusted> as IsNotClone<_>>::checked();
+    <Duplex as IsNotClone<_>>::checked();
+    <Duplex<shmpipe::Trusted> as IsNotClone<_>>::checked();
 }
 
 #[test]
@@ -105,7 +111,12 @@ fn error_texts_are_lower_case_clauses() {
             raise_in: "/proc/sys/kernel/shmmni",
         }),
         SetupError::RoleTaken { role: Role::Producer, pid: None },
+        SetupError::SideTaken { side: DuplexSide::A, pid: Some(4711) },
         SetupError::Unsupported(Unsupported::AfterFork { address: address() }),
+        SetupError::Unsupported(Unsupported::OneWay { address: address() }),
+        SetupError::Unsupported(Unsupported::TwoWay { address: address() }),
+        SetupError::Incompatible(Mismatch::Directions { duplex: true }),
+        SetupError::Incompatible(Mismatch::Directions { duplex: false }),
     ];
     let texts = send.iter().map(ToString::to_string).chain(recv.iter().map(ToString::to_string));
     for text in texts.chain(others).chain(setup.iter().map(ToString::to_string)) {

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::time::Duration;
 
-/// Cancels the blocked calls of one endpoint, from another thread or from a signal handler.
+/// Cancels the blocked calls of one endpoint, from another thread or from a signal handler. That of a
+/// [`Duplex`](crate::Duplex) cancels both directions.
 ///
 /// After [`cancel`](CancelHandle::cancel), every call of the endpoint that has to wait returns
 /// [`Cancelled`](crate::WaitError::Cancelled), now and later; a call that need not wait works as before. A sleeping thread wakes
@@ -24,7 +25,11 @@ use std::time::Duration;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct CancelHandle(Arc<CachePadded<Shared>>);
+pub struct CancelHandle {
+    shared: Arc<CachePadded<Shared>>,
+    /// The other half of a duplex endpoint.
+    other: Option<Arc<CachePadded<Shared>>>,
+}
 
 /// Private to the process, on cache lines of its own: the blocked thread polls it.
 #[derive(Debug, Default)]
@@ -36,18 +41,50 @@ struct Shared {
 
 impl CancelHandle {
     pub(crate) fn new() -> Self {
-        CancelHandle(Arc::default())
+        CancelHandle { shared: Arc::default(), other: None }
+    }
+
+    /// A handle that cancels the calls of both.
+    pub(crate) fn and(&self, other: &CancelHandle) -> Self {
+        CancelHandle { shared: self.shared.clone(), other: Some(other.shared.clone()) }
     }
 
     /// Cancels the endpoint's blocked calls, now and later.
     ///
-    /// Wait-free, at most one system call, no allocation: safe in a signal handler.
+    /// Wait-free, at most one system call for each direction, no allocation: safe in a signal handler.
     pub fn cancel(&self) {
+        self.shared.cancel();
+        if let Some(other) = &self.other {
+            other.cancel();
+        }
+    }
+
+    /// Returns whether [`cancel`](CancelHandle::cancel) was called, on this handle or a clone.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.shared.is_cancelled() && self.other.as_ref().is_none_or(|other| other.is_cancelled())
+    }
+
+    /// Sleeps on `event_count` while it is `seen`, for `timeout` at most, so that [`cancel`](CancelHandle::cancel) can end it.
+    pub(crate) fn sleep(&self, event_count: &Futex, seen: u32, timeout: Duration) {
+        // ORDERING: SeqCst, partner of `cancel`.
+        self.shared.sleeping_on.store(event_count.address(), Ordering::SeqCst);
+        // ORDERING: SeqCst, partner of `cancel`.
+        if !self.shared.cancelled.load(Ordering::SeqCst) {
+            event_count.wait(seen, timeout);
+        }
+        // Relaxed: a cancel that still sees the word wakes a thread that does not sleep.
+        self.shared.sleeping_on.store(null_mut(), Ordering::Relaxed);
+    }
+}
+
+impl Shared {
+    fn cancel(&self) {
         // ORDERING: SeqCst, with the load below the mirror image of `sleep`: if a cancel and a sleep meet, at least one sees
         // the other.
-        self.0.cancelled.store(true, Ordering::SeqCst);
+        self.cancelled.store(true, Ordering::SeqCst);
         // ORDERING: SeqCst, as above.
-        let word = self.0.sleeping_on.load(Ordering::SeqCst);
+        let word = self.sleeping_on.load(Ordering::SeqCst);
         if !word.is_null() {
             // SAFETY: the call returns the address of this thread's errno, which a signal handler must preserve.
             let errno = unsafe { *libc::__errno_location() };
@@ -57,22 +94,8 @@ impl CancelHandle {
         }
     }
 
-    /// Returns whether [`cancel`](CancelHandle::cancel) was called, on this handle or a clone.
-    #[must_use]
-    pub fn is_cancelled(&self) -> bool {
+    fn is_cancelled(&self) -> bool {
         // Relaxed: it is polled, and nothing is read through it.
-        self.0.cancelled.load(Ordering::Relaxed)
-    }
-
-    /// Sleeps on `event_count` while it is `seen`, for `timeout` at most, so that [`cancel`](CancelHandle::cancel) can end it.
-    pub(crate) fn sleep(&self, event_count: &Futex, seen: u32, timeout: Duration) {
-        // ORDERING: SeqCst, partner of `cancel`.
-        self.0.sleeping_on.store(event_count.address(), Ordering::SeqCst);
-        // ORDERING: SeqCst, partner of `cancel`.
-        if !self.0.cancelled.load(Ordering::SeqCst) {
-            event_count.wait(seen, timeout);
-        }
-        // Relaxed: a cancel that still sees the word wakes a thread that does not sleep.
-        self.0.sleeping_on.store(null_mut(), Ordering::Relaxed);
+        self.cancelled.load(Ordering::Relaxed)
     }
 }

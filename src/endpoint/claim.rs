@@ -1,4 +1,6 @@
 //! A claimed role: whether we still hold it, and whether the peer is attached.
+//!
+//! The two halves of a duplex endpoint share the role of their side, which is given back with the second of them.
 
 use crate::endpoint::cancel::CancelHandle;
 use crate::endpoint::wait::{Awaited, wait_for};
@@ -7,17 +9,20 @@ use crate::pipe::Pipe;
 use crate::protocol::half::Half;
 use crate::protocol::liveness::{End, PANICKED, Peer, Role, State};
 use crate::protocol::sync::Futex;
-use crate::segment::{RoleLockError, side_state};
+use crate::segment::RoleLockError;
 use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
 
-/// A claimed role: released when dropped, or by the kernel when we die.
+/// A claimed role, or a share in it: released when all shares are dropped, or by the kernel when we die.
 #[derive(Debug)]
 pub(crate) struct Claim {
     pipe: Pipe,
     role: Role,
-    held: bool,
+    /// Our share in the role, until we give it back. False once the role was found to be another process's.
+    share: Option<Arc<AtomicBool>>,
     /// Whether the thread that claimed it was panicking.
     claimed_in_panic: bool,
     /// How many questions in a row the kernel has refused to answer.
@@ -30,8 +35,16 @@ const MAX_REFUSALS: u32 = 2;
 impl Claim {
     pub(crate) fn take(pipe: &Pipe, role: Role) -> Result<Self, SetupError> {
         pipe.segment().claim(role)?;
+        let share = Some(Arc::new(AtomicBool::new(true)));
         let claimed_in_panic = thread::panicking();
-        Ok(Claim { pipe: pipe.clone(), role, held: true, claimed_in_panic, refusals: Cell::new(0) })
+        Ok(Claim { pipe: pipe.clone(), role, share, claimed_in_panic, refusals: Cell::new(0) })
+    }
+
+    /// A share in the role, for the other half of a duplex endpoint.
+    pub(crate) fn share(&self) -> Self {
+        let Claim { role, claimed_in_panic, .. } = *self;
+        let (pipe, share) = (self.pipe.clone(), self.share.clone());
+        Claim { pipe, role, share, claimed_in_panic, refusals: Cell::new(0) }
     }
 
     pub(crate) fn pipe(&self) -> &Pipe {
@@ -40,19 +53,26 @@ impl Claim {
 
     /// Whether this process holds the claim; a forked child does not, nor does it have the mapping.
     pub(crate) fn is_ours(&self) -> bool {
-        self.held && self.pipe.segment().mapping.is_ours()
+        self.share.is_some() && self.pipe.segment().mapping.is_ours()
     }
 
-    /// Releases the role.
+    /// Gives our share back, and releases the role if it is the last.
     pub(crate) fn release(&mut self) -> Result<(), CloseError> {
-        self.held = false;
-        self.pipe.segment().release(self.role)
+        // The last share is dropped after all that was done with the others.
+        match self.share.take().and_then(Arc::into_inner).map(AtomicBool::into_inner) {
+            None => Ok(()),
+            Some(true) => self.pipe.segment().release(self.role),
+            Some(false) => Err(CloseError::Lost(Lost::Role)),
+        }
     }
 
     /// Abandons the role to a process that has claimed it too. Releasing it would release that process's claim.
     pub(crate) fn forget(&mut self) -> CloseError {
-        self.held = false;
-        self.pipe.segment().forget(self.role)
+        // Relaxed: nothing is read through it.
+        match self.share.take().is_some_and(|share| share.swap(false, Ordering::Relaxed)) {
+            true => self.pipe.segment().forget(self.role),
+            false => CloseError::Lost(Lost::Role),
+        }
     }
 
     /// The kernel's answer about a role; `otherwise` if it gave none this time.
@@ -90,9 +110,8 @@ impl Claim {
     }
 
     /// The state of the peer, by its state word and by the kernel.
-    pub(crate) fn peer(&self, state: State) -> Peer {
-        let side = side_state(self.pipe.segment().mapping.header(), self.role.peer());
-        Peer::of(side, state, self.is_peer_free().ok())
+    pub(crate) fn peer(&self, half: &impl Half, state: State) -> Peer {
+        Peer::of(half.peer_side(), state, self.is_peer_free().ok())
     }
 
     /// Blocks until a peer attaches. Also returns if one has attached and ended meanwhile, and its end is not reported yet.
@@ -146,7 +165,8 @@ impl<H: Half> Awaited for Arrival<'_, H> {
         if self.kernel_queried_for.replace(self.seen) == Some(self.seen) {
             return Ok(None);
         }
-        let is_there = self.half.is_unreported(self.seen) || self.claim.peer(self.seen) == Peer::Open;
+        let is_there =
+            self.half.is_unreported(self.seen) || self.claim.peer(self.half, self.seen) == Peer::Open;
         Ok(is_there.then_some(()))
     }
 

@@ -9,7 +9,7 @@ use crate::endpoint::stream_backoff::StreamBackoff;
 use crate::endpoint::trust::{Trusted, Untrusted};
 use crate::endpoint::wait::{Awaited, SPINS_PER_CLOCK_READ, wait_for};
 use crate::error::{
-    CheckError, CloseError, Lost, RecvError, RecvTimeoutError, SetupError, TryRecvError, WaitError,
+    CheckError, CloseError, Damage, Lost, RecvError, RecvTimeoutError, SetupError, TryRecvError, WaitError,
 };
 use crate::pipe::Pipe;
 use crate::position::Position;
@@ -19,6 +19,7 @@ use crate::protocol::layout::count_wait;
 use crate::protocol::liveness::{End, Peer, PeerDied, Role};
 use crate::protocol::reader::{Located, Reader, RecvEnd};
 use crate::protocol::sync::{Futex, spin_loop};
+use crate::segment::identity::Way;
 use crate::sys::process::Process;
 use std::cell::Cell;
 use std::fmt;
@@ -242,14 +243,27 @@ impl<P> fmt::Debug for Consumer<P> {
 impl Consumer {
     pub(crate) fn claim(pipe: &Pipe) -> Result<Self, SetupError> {
         let claim = Claim::take(pipe, Role::Consumer)?;
-        let reader = Reader::recover(pipe.ring(), pipe.wake_mode())
-            .map_err(SetupError::of_takeover(Role::Consumer))?;
+        let mut reader = Self::take_over(pipe, Way::Forth)?;
+        let epoch = reader.next_epoch().map_err(SetupError::of_takeover(Role::Consumer))?;
+        reader.open(epoch);
+        Ok(Consumer::new(claim, reader))
+    }
+
+    /// Takes over the consumer's half of a ring, whose role is claimed. It is not open yet.
+    pub(super) fn take_over(pipe: &Pipe, way: Way) -> Result<Reader, SetupError> {
+        Reader::recover(pipe.ring(way), pipe.wake_mode())
+            .map_err(|corruption| SetupError::Damaged(Damage::Ring(corruption)))
+    }
+
+    /// The end of a half that is open.
+    pub(super) fn new(claim: Claim, reader: Reader) -> Self {
+        let pipe = claim.pipe();
         let backoff =
             StreamBackoff::new(reader.ring().capacity(), reader.counters().messages(), reader.head());
         let (process, keeps_unread) = (pipe.segment().mapping.process(), pipe.keeps_unread_on_panic());
         let process = if keeps_unread { process.never_surely_current() } else { process };
         let inner = Inner { reader, process, keeps_unread, backoff, cancel: CancelHandle::new(), claim };
-        Ok(Consumer { inner, promise: PhantomData })
+        Consumer { inner, promise: PhantomData }
     }
 
     /// Promises that the producer obeys the protocol, for the right to read messages in place.
@@ -455,7 +469,7 @@ impl<P> Consumer<P> {
     /// ```
     #[must_use]
     pub fn peer(&self) -> Peer {
-        self.inner.claim.peer(self.inner.reader.peer_state())
+        self.inner.claim.peer(&self.inner.reader, self.inner.reader.peer_state())
     }
 
     /// Blocks until there is something to receive or may be soon, or `deadline` passes.

@@ -11,7 +11,8 @@ use crate::endpoint::stream_backoff::StreamBackoff;
 use crate::endpoint::trust::{Trusted, Untrusted};
 use crate::endpoint::wait::{Awaited, wait_for};
 use crate::error::{
-    CheckError, CloseError, Lost, Rejected, SendError, SendTimeoutError, SetupError, TrySendError, WaitError,
+    CheckError, CloseError, Damage, Lost, Rejected, SendError, SendTimeoutError, SetupError, TrySendError,
+    WaitError,
 };
 use crate::pipe::Pipe;
 use crate::position::Position;
@@ -25,6 +26,7 @@ use crate::protocol::processor::Processor;
 use crate::protocol::record;
 use crate::protocol::sync::Futex;
 use crate::protocol::writer::{ReserveError, Writer};
+use crate::segment::identity::Way;
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
@@ -174,16 +176,26 @@ impl<P> fmt::Debug for Producer<P> {
 impl Producer {
     pub(crate) fn claim(pipe: &Pipe) -> Result<Self, SetupError> {
         let claim = Claim::take(pipe, Role::Producer)?;
-        let processor = Processor::this();
-        let longest_acquired = processor.longest_acquired();
-        let writer = Writer::recover(pipe.ring(), pipe.wake_mode(), longest_acquired)
-            .map_err(SetupError::of_takeover(Role::Producer))?;
+        let mut writer = Self::take_over(pipe, Way::Forth)?;
+        let epoch = writer.next_epoch().map_err(SetupError::of_takeover(Role::Producer))?;
+        writer.open(epoch);
+        Ok(Producer::new(claim, writer))
+    }
+
+    /// Takes over the producer's half of a ring, whose role is claimed. It is not open yet.
+    pub(super) fn take_over(pipe: &Pipe, way: Way) -> Result<Writer, SetupError> {
+        let longest_acquired = Processor::this().longest_acquired();
+        Writer::recover(pipe.ring(way), pipe.wake_mode(), longest_acquired)
+            .map_err(|corruption| SetupError::Damaged(Damage::Ring(corruption)))
+    }
+
+    /// The end of a half that is open.
+    pub(super) fn new(claim: Claim, writer: Writer) -> Self {
         let backoff =
             StreamBackoff::new(writer.ring().capacity(), writer.counters().messages(), writer.tail());
-        let distance = Distance::new(processor.has_use_for_streaming_stores());
-        let cancel = CancelHandle::new();
-        let inner = Inner { writer, max: pipe.max_len(), backoff, distance, cancel, claim };
-        Ok(Producer { inner, promise: PhantomData })
+        let distance = Distance::new(Processor::this().has_use_for_streaming_stores());
+        let (max, cancel) = (claim.pipe().max_len(), CancelHandle::new());
+        Producer { inner: Inner { writer, max, backoff, distance, cancel, claim }, promise: PhantomData }
     }
 
     /// Promises that the consumer obeys the protocol, for the right to write messages in place.
@@ -545,7 +557,7 @@ impl<P> Producer<P> {
     /// ```
     #[must_use]
     pub fn peer(&self) -> Peer {
-        self.inner.claim.peer(self.inner.writer.peer_state())
+        self.inner.claim.peer(&self.inner.writer, self.inner.writer.peer_state())
     }
 
     /// Blocks until a consumer attaches or `deadline` passes.

@@ -4,7 +4,7 @@ use super::Lost;
 use crate::address::{Address, AddressError};
 use crate::permissions::Permissions;
 use crate::protocol::corruption::Corruption;
-use crate::protocol::liveness::{Role, State, TakeoverError};
+use crate::protocol::liveness::{DuplexSide, Role, State, TakeoverError};
 use crate::protocol::wakeup::WakeMode;
 use std::fmt;
 use std::io;
@@ -79,6 +79,13 @@ pub enum SetupError {
         /// The process id that the holder recorded, if it is visible from here.
         pid: Option<u32>,
     },
+    /// Another process, or another handle in this one, holds the side of a duplex pipe.
+    SideTaken {
+        /// The side.
+        side: DuplexSide,
+        /// The process id that the holder recorded, if it is visible from here.
+        pid: Option<u32>,
+    },
     /// Another process has been creating or removing this pipe for longer than that should take.
     Busy {
         /// The pipe.
@@ -139,6 +146,16 @@ pub enum Unsupported {
     },
     /// [`Wait::Block`](crate::Wait::Block) on a segment whose wake mode is [`WakeMode::Never`].
     Block,
+    /// The pipe has two directions, and so no producer and no consumer but two sides: see [`Pipe::duplex`](crate::Pipe::duplex).
+    TwoWay {
+        /// The pipe.
+        address: Address,
+    },
+    /// The pipe has one direction, and so no sides: see [`Options::duplex`](crate::Options::duplex).
+    OneWay {
+        /// The pipe.
+        address: Address,
+    },
     /// The handle was opened before a `fork`, by the parent. A child does not inherit the mapping.
     AfterFork {
         /// The pipe.
@@ -275,6 +292,11 @@ pub enum Mismatch {
     Features {
         /// The unknown bits.
         unknown: u64,
+    },
+    /// The pipe has two directions and the caller expects one, or the other way round: see [`Options::duplex`](crate::Options::duplex).
+    Directions {
+        /// Whether the pipe has two.
+        duplex: bool,
     },
     /// The segment has another schema id.
     Schema {
@@ -486,6 +508,9 @@ impl fmt::Display for SetupError {
             SetupError::RoleTaken { role, pid } => {
                 write!(f, "{} is already the {role} of this pipe, which has only one", Who(*pid))
             }
+            SetupError::SideTaken { side, pid } => {
+                write!(f, "{} already holds {side} of this pipe; take the other side", Who(*pid))
+            }
             SetupError::Busy { address, pid } => write!(
                 f,
                 "{} is still creating or removing the pipe at {address}; stop it, or retry",
@@ -523,6 +548,15 @@ impl fmt::Display for Unsupported {
             Unsupported::Block => {
                 f.write_str("cannot block on a pipe with wake mode never; wait by spin or yield")
             }
+            Unsupported::TwoWay { address } => write!(
+                f,
+                "the pipe at {address} has two directions, so it has no producer and no consumer; claim a side of it (duplex)"
+            ),
+            Unsupported::OneWay { address } => write!(
+                f,
+                "the pipe at {address} has one direction, so it has no sides; claim its producer or its consumer, or create it with \
+                 two (duplex)"
+            ),
             Unsupported::AfterFork { address } => {
                 write!(f, "the pipe at {address} was opened before a fork; reopen it in the child")
             }
@@ -616,6 +650,12 @@ impl fmt::Display for Mismatch {
             Mismatch::Features { unknown } => {
                 write!(f, "the segment requires unknown features (bits {unknown:#x}); use a newer version")
             }
+            Mismatch::Directions { duplex: true } => {
+                f.write_str("the pipe has two directions, expected one; open it as a duplex pipe (duplex)")
+            }
+            Mismatch::Directions { duplex: false } => f.write_str(
+                "the pipe has one direction, expected two; open it as a one-way pipe, or recreate it",
+            ),
             Mismatch::Schema { found, expected } => {
                 write!(
                     f,

@@ -18,7 +18,8 @@ use super::list::failed;
 use crate::backend::sysv::{self, SetState};
 use crate::error::SetupError;
 use crate::permissions::Permissions;
-use crate::protocol::layout::{HEADER, MIN_CAPACITY};
+use crate::protocol::layout::{HEADER, MAX_CAPACITY, MIN_CAPACITY};
+use crate::segment::identity;
 use crate::segment::pages;
 use crate::sys::maps::SharedMappings;
 use crate::sys::sysvipc::{self, Row};
@@ -185,11 +186,14 @@ pub(super) fn unguarded() -> Result<Vec<Row>, SetupError> {
 
 /// Whether a segment of `size` bytes may hold a pipe. In the pool of huge pages its size is a multiple of theirs.
 fn has_size_of_pipe(size: u64, huge_page: Option<u64>) -> bool {
-    let Some(capacity) = size.checked_sub(HEADER).and_then(u64::checked_ilog2).map(|log| 1 << log) else {
-        return false;
-    };
-    let has_size = |page: u64| (HEADER + capacity).next_multiple_of(page) == size;
-    capacity >= MIN_CAPACITY && (has_size(1) || huge_page.is_some_and(has_size))
+    [false, true].into_iter().any(|duplex| {
+        let part = if duplex { size / 2 } else { size };
+        let Some(capacity) = part.checked_sub(HEADER).and_then(u64::checked_ilog2).map(|log| 1 << log) else {
+            return false;
+        };
+        let has_size = |page: u64| identity::size(capacity, duplex).next_multiple_of(page) == size;
+        (MIN_CAPACITY..=MAX_CAPACITY).contains(&capacity) && (has_size(1) || huge_page.is_some_and(has_size))
+    })
 }
 
 fn segments() -> Result<Vec<Row>, SetupError> {
@@ -217,16 +221,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pipe_has_a_power_of_two_and_a_header_or_whole_huge_pages() {
+    fn a_pipe_has_a_power_of_two_and_a_header_or_both_twice_or_whole_huge_pages() {
         let huge = Some(2 << 20);
-        for size in [HEADER + MIN_CAPACITY, HEADER + (1 << 30)] {
+        let duplex = [2 * (HEADER + MIN_CAPACITY), 2 * (HEADER + (1 << 30))];
+        for size in [HEADER + MIN_CAPACITY, HEADER + (1 << 30)].into_iter().chain(duplex) {
             assert!(has_size_of_pipe(size, huge) && has_size_of_pipe(size, None), "{size}");
         }
         for size in [2 << 20, 4 << 20, 6 << 20, 10 << 20, (1 << 30) + (2 << 20)] {
             assert!(has_size_of_pipe(size, huge) && !has_size_of_pipe(size, None), "{size}");
         }
         let others =
-            [0, 1, HEADER, HEADER + 1, HEADER + MIN_CAPACITY / 2, HEADER + 3 * MIN_CAPACITY, u64::MAX];
+            [0, 1, HEADER, HEADER + 1, HEADER + MIN_CAPACITY / 2, HEADER + 7 * MIN_CAPACITY, u64::MAX];
         for size in others.into_iter().chain([8 << 20, 12 << 20]) {
             assert!(!has_size_of_pipe(size, huge), "{size}");
         }

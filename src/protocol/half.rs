@@ -1,10 +1,20 @@
 //! What the two halves of the ring have in common: a peer that attaches and detaches, sleeping, and closing.
 
-use crate::protocol::liveness::{End, State};
+use crate::protocol::layout::SideState;
+use crate::protocol::liveness::{End, State, TakeoverError};
 use crate::protocol::sync::Futex;
 
 /// One side of a pipe: [`Writer`](crate::protocol::writer::Writer) or [`Reader`](crate::protocol::reader::Reader).
 pub(crate) trait Half {
+    /// The epoch of the claim after the last one.
+    fn next_epoch(&self) -> Result<u64, TakeoverError>;
+
+    /// Opens our side, with the epoch of our claim, and wakes the peer.
+    fn open(&mut self, epoch: u64);
+
+    /// The peer's words.
+    fn peer_side(&self) -> &SideState;
+
     /// The peer's state.
     fn peer_state(&self) -> State;
 

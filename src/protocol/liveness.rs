@@ -45,6 +45,61 @@ impl fmt::Display for Role {
     }
 }
 
+/// One of the two sides of a [`Duplex`](crate::Duplex) pipe, which are equals.
+///
+/// A program that may be restarted asks for its side by [`Pipe::duplex_as`](crate::Pipe::duplex_as), such as A for the server
+/// and B for its client, so that it receives what was sent to its predecessor.
+///
+/// ```
+/// use shmpipe::DuplexSide;
+///
+/// assert_eq!(DuplexSide::A.peer(), DuplexSide::B);
+/// assert_eq!(DuplexSide::A.to_string(), "side A");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DuplexSide {
+    /// The side that [`Pipe::duplex`](crate::Pipe::duplex) takes if it is free.
+    A,
+    /// The other side.
+    B,
+}
+
+impl DuplexSide {
+    /// Returns the other side.
+    #[must_use]
+    pub const fn peer(self) -> DuplexSide {
+        match self {
+            DuplexSide::A => DuplexSide::B,
+            DuplexSide::B => DuplexSide::A,
+        }
+    }
+
+    /// The role that is claimed for this side: its role in the first direction, which leads from A to B.
+    pub(crate) const fn role(self) -> Role {
+        match self {
+            DuplexSide::A => Role::Producer,
+            DuplexSide::B => Role::Consumer,
+        }
+    }
+
+    /// The side for which this role is claimed.
+    pub(crate) const fn of(role: Role) -> Self {
+        match role {
+            Role::Producer => DuplexSide::A,
+            Role::Consumer => DuplexSide::B,
+        }
+    }
+}
+
+impl fmt::Display for DuplexSide {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DuplexSide::A => "side A",
+            DuplexSide::B => "side B",
+        })
+    }
+}
+
 /// The state of the other end of a pipe, as far as known.
 ///
 /// ```
@@ -193,8 +248,8 @@ impl From<Corruption> for TakeoverError {
     }
 }
 
-/// Stores the phase open, with a new epoch, in our own state word. Returns the state.
-pub(crate) fn open(own: &SideState) -> Result<State, TakeoverError> {
+/// The epoch of a claim that follows the one in our own state word.
+pub(crate) fn next_epoch(own: &SideState) -> Result<u64, TakeoverError> {
     // Relaxed: only this side writes the word, and the claim orders us after our predecessor.
     let before = State(own.state.load(Ordering::Relaxed));
     if before.phase().is_none() {
@@ -203,10 +258,15 @@ pub(crate) fn open(own: &SideState) -> Result<State, TakeoverError> {
     if before.epoch() == State::LAST_EPOCH {
         return Err(TakeoverError::OutOfEpochs);
     }
-    let state = State::new(before.epoch() + 1, Phase::Open);
+    Ok(before.epoch() + 1)
+}
+
+/// Stores the phase open, with a new epoch, in our own state word. Returns the state.
+pub(crate) fn open(own: &SideState, epoch: u64) -> State {
+    let state = State::new(epoch, Phase::Open);
     // ORDERING: Release, pairs with the Acquire load in `State::of`: a peer that sees the new state sees what our recovery repaired.
     own.state.store(state.0, Ordering::Release);
-    Ok(state)
+    state
 }
 
 /// Stores how we end in our own words.
@@ -250,7 +310,7 @@ pub(crate) struct PeerMonitor {
 /// [`PeerMonitor::report`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PeerEnded {
-    state: State,
+    pub(crate) state: State,
     pub(crate) end: End,
 }
 
@@ -268,7 +328,11 @@ impl PeerMonitor {
     }
 
     /// Checks the peer's state after the hot path found it changed.
-    pub(crate) fn check(&mut self, peer: &SideState) -> Result<Result<(), PeerEnded>, Corruption> {
+    pub(crate) fn check(
+        &mut self,
+        own: &SideState,
+        peer: &SideState,
+    ) -> Result<Result<(), PeerEnded>, Corruption> {
         let state = State::of(peer);
         let went_back = self.seen != State::IMPOSSIBLE && state.epoch() < self.seen.epoch();
         match state.phase() {
@@ -277,11 +341,13 @@ impl PeerMonitor {
             Some(Phase::Closed) if state.epoch() > self.reported => {
                 Ok(Err(PeerEnded { state, end: End::Closed }))
             }
-            Some(Phase::Aborted) if state.epoch() > self.reported => Ok(match abort_code(peer, state) {
-                Some(code) => Err(PeerEnded { state, end: End::Aborted { code } }),
-                // The state has changed, which the next call looks at: so each call does bounded work.
-                None => Ok(()),
-            }),
+            Some(Phase::Aborted) if !self.is_failure_reported(own, state) => {
+                Ok(match abort_code(peer, state) {
+                    Some(code) => Err(PeerEnded { state, end: End::Aborted { code } }),
+                    // The state has changed, which the next call looks at: so each call does bounded work.
+                    None => Ok(()),
+                })
+            }
             Some(_) => {
                 self.seen = state;
                 Ok(Ok(()))
@@ -291,20 +357,26 @@ impl PeerMonitor {
 
     /// Whether there is or was a peer in this state whose end was not reported to the caller.
     pub(crate) fn is_unreported(&self, own: &SideState, state: State) -> bool {
+        state.phase() != Some(Phase::Never) && !self.is_failure_reported(own, state)
+    }
+
+    /// Whether the abort or the death of a peer with this epoch counts as reported. In a duplex pipe it may have been reported in
+    /// the other direction, which the word says: see [`report_both_ways`].
+    fn is_failure_reported(&self, own: &SideState, state: State) -> bool {
         // Relaxed: only this side writes the word.
-        state.phase() != Some(Phase::Never)
-            && state.epoch() > self.reported.max(own.reported.load(Ordering::Relaxed))
+        state.epoch() <= self.reported.max(own.reported.load(Ordering::Relaxed))
     }
 
     /// Whether the peer died and has no successor: its state is open, with the same epoch, before and after its role is seen free.
     /// `role_is_free` asks the kernel. `None` for an end that was already reported.
     pub(crate) fn died<E>(
         &self,
+        own: &SideState,
         peer: &SideState,
         role_is_free: impl FnOnce() -> Result<bool, E>,
     ) -> Result<Option<State>, E> {
         let state = State::of(peer);
-        if state.phase() != Some(Phase::Open) || state.epoch() <= self.reported || !role_is_free()? {
+        if state.phase() != Some(Phase::Open) || self.is_failure_reported(own, state) || !role_is_free()? {
             return Ok(None);
         }
         Ok((State::of(peer) == state).then_some(state))
@@ -328,4 +400,16 @@ impl PeerMonitor {
         // Relaxed: as in `report`.
         own.reported.store(state.epoch(), Ordering::Relaxed);
     }
+}
+
+/// Records, in the words of one direction of a duplex pipe, that the abort or the death of a peer with this epoch was reported in
+/// the other direction. A claim gives a side the same epoch in both.
+pub(crate) fn report_both_ways(own: &SideState, peer: &SideState, failed: State) {
+    // A direction that the peer closed before has an end of its own, for our successors too.
+    if State::of(peer).phase() == Some(Phase::Closed) {
+        return;
+    }
+    // Relaxed: as in `PeerMonitor::report`.
+    let reported = own.reported.load(Ordering::Relaxed).max(failed.epoch());
+    own.reported.store(reported, Ordering::Relaxed);
 }

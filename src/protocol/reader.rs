@@ -60,27 +60,29 @@ pub(crate) struct Reader {
     wake_mode: WakeMode,
     monitor: PeerMonitor,
     state: State,
+    /// The ring of the other half of a duplex endpoint, while the two are used together.
+    other: Option<Ring>,
     poison: Option<Corruption>,
 }
 
 impl Reader {
-    /// Takes over the ring where the last consumer left it. The caller holds the consumer's role.
-    pub(crate) fn recover(ring: Ring, wake_mode: WakeMode) -> Result<Self, TakeoverError> {
+    /// Takes over the ring where the last consumer left it. The caller holds the consumer's role, and [opens](Half::open) the result.
+    pub(crate) fn recover(ring: Ring, wake_mode: WakeMode) -> Result<Self, Corruption> {
         let header = ring.header();
         let own = &header.consumer.0;
         // Relaxed: only consumers write it, and the claim orders us after the last one.
         let head = header.head.0.load(Ordering::Relaxed);
         if head % WORD != 0 {
-            return Err(Corruption { word: "head", position: head, found: head }.into());
+            return Err(Corruption { word: "head", position: head, found: head });
         }
         // ORDERING: Acquire, pairs with the Release store in `Writer::publish`.
         let tail = header.tail.0.load(Ordering::Acquire);
         if !is_near(head, tail, ring.capacity()) {
-            return Err(Corruption { word: "tail", position: head, found: tail }.into());
+            return Err(Corruption { word: "tail", position: head, found: tail });
         }
         wakeup::clear_waiter(own);
         let monitor = PeerMonitor::new(own, &header.producer.0, false);
-        let mut reader = Reader {
+        Ok(Reader {
             ring,
             head,
             limit: limit(&ring, head),
@@ -88,15 +90,19 @@ impl Reader {
             wake_mode,
             monitor,
             state: State::new(0, Phase::Never),
+            other: None,
             poison: None,
-        };
-        reader.state = liveness::open(own)?;
-        reader.wake_peer();
-        Ok(reader)
+        })
     }
 
     pub(crate) fn ring(&self) -> &Ring {
         &self.ring
+    }
+
+    /// Makes this the half of a duplex endpoint whose other half uses the ring `other`: only one of the two reports an abort or a
+    /// death of the peer. `None` parts them again.
+    pub(crate) fn join(&mut self, other: Option<Ring>) {
+        self.other = other;
     }
 
     #[inline(always)]
@@ -268,12 +274,18 @@ impl Reader {
         if let Some(corruption) = self.poison {
             return Err(RecvEnd::Corrupt(corruption));
         }
-        match self.monitor.check(&self.ring.header().producer.0) {
+        let header = self.ring.header();
+        match self.monitor.check(&header.consumer.0, &header.producer.0) {
             Ok(Ok(())) => Ok(None),
-            Ok(Err(ended)) => match self.peek().map_err(RecvEnd::Corrupt)? {
-                Some(found) => Ok(Some(found)),
-                None => Err(RecvEnd::Ended(self.monitor.report(&self.ring.header().consumer.0, ended))),
-            },
+            Ok(Err(ended)) => {
+                if let Some(found) = self.peek().map_err(RecvEnd::Corrupt)? {
+                    return Ok(Some(found));
+                }
+                if matches!(ended.end, End::Aborted { .. }) {
+                    self.report_both_ways(ended.state);
+                }
+                Err(RecvEnd::Ended(self.monitor.report(&self.ring.header().consumer.0, ended)))
+            }
             Err(corruption) => Err(RecvEnd::Corrupt(self.poison(corruption))),
         }
     }
@@ -284,18 +296,42 @@ impl Reader {
         &mut self,
         role_is_free: impl FnOnce() -> Result<bool, E>,
     ) -> Result<Result<Option<Located>, RecvEnd>, E> {
-        let Some(state) = self.monitor.died(self.peer(), role_is_free)? else { return Ok(Ok(None)) };
+        let Some(state) = self.monitor.died(self.own(), self.peer(), role_is_free)? else {
+            return Ok(Ok(None));
+        };
         match self.peek() {
             Ok(None) => {
+                self.report_both_ways(state);
                 self.monitor.report_once(&self.ring.header().consumer.0, state);
                 Err(PeerDied.into())
             }
             found => Ok(found.map_err(RecvEnd::Corrupt)),
         }
     }
+
+    /// Keeps the other half of a duplex endpoint from reporting an abort or a death that we report.
+    fn report_both_ways(&self, failed: State) {
+        if let Some(other) = &self.other {
+            let header = other.header();
+            liveness::report_both_ways(&header.producer.0, &header.consumer.0, failed);
+        }
+    }
 }
 
 impl Half for Reader {
+    fn next_epoch(&self) -> Result<u64, TakeoverError> {
+        liveness::next_epoch(self.own())
+    }
+
+    fn open(&mut self, epoch: u64) {
+        self.state = liveness::open(self.own(), epoch);
+        self.wake_peer();
+    }
+
+    fn peer_side(&self) -> &SideState {
+        self.peer()
+    }
+
     fn peer_state(&self) -> State {
         State::of(self.peer())
     }

@@ -34,17 +34,19 @@ pub(crate) struct Writer {
     wake_mode: WakeMode,
     monitor: PeerMonitor,
     state: State,
+    /// The ring of the other half of a duplex endpoint, while the two are used together.
+    other: Option<Ring>,
     poison: Option<Corruption>,
 }
 
 impl Writer {
-    /// Takes over the ring where the last producer left it. The caller holds the producer's role. After a message of at most
-    /// `longest_acquired` bytes, the writer acquires all cache lines for another message of that length.
+    /// Takes over the ring where the last producer left it. The caller holds the producer's role, and [opens](Half::open) the result.
+    /// After a message of at most `longest_acquired` bytes, the writer acquires all cache lines for another message of that length.
     pub(crate) fn recover(
         ring: Ring,
         wake_mode: WakeMode,
         longest_acquired: u64,
-    ) -> Result<Self, TakeoverError> {
+    ) -> Result<Self, Corruption> {
         let header = ring.header();
         let own = &header.producer.0;
         // ORDERING: Acquire, pairs with the Release store in `Reader::release`: the consumer no longer reads what it has
@@ -55,7 +57,7 @@ impl Writer {
         header.tail.0.store(tail, Ordering::Release);
         wakeup::clear_waiter(own);
         let monitor = PeerMonitor::new(own, &header.consumer.0, true);
-        let mut writer = Writer {
+        Ok(Writer {
             ring,
             front: Front::unknown(tail),
             head,
@@ -64,15 +66,19 @@ impl Writer {
             wake_mode,
             monitor,
             state: State::new(0, Phase::Never),
+            other: None,
             poison: None,
-        };
-        writer.state = liveness::open(own)?;
-        writer.wake_peer();
-        Ok(writer)
+        })
     }
 
     pub(crate) fn ring(&self) -> &Ring {
         &self.ring
+    }
+
+    /// Makes this the half of a duplex endpoint whose other half uses the ring `other`: only one of the two reports an abort or a
+    /// death of the peer. `None` parts them again.
+    pub(crate) fn join(&mut self, other: Option<Ring>) {
+        self.other = other;
     }
 
     #[inline(always)]
@@ -197,9 +203,14 @@ impl Writer {
             return Err(ReserveError::Corrupt(corruption));
         }
         let header = self.ring.header();
-        match self.monitor.check(&header.consumer.0) {
+        match self.monitor.check(&header.producer.0, &header.consumer.0) {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(ended)) => Err(ReserveError::Ended(self.monitor.report(&header.producer.0, ended))),
+            Ok(Err(ended)) => {
+                if matches!(ended.end, End::Aborted { .. }) {
+                    self.report_both_ways(ended.state);
+                }
+                Err(ReserveError::Ended(self.monitor.report(&header.producer.0, ended)))
+            }
             Err(corruption) => Err(ReserveError::Corrupt(self.poison(corruption))),
         }
     }
@@ -460,7 +471,7 @@ impl Writer {
         length: usize,
         role_is_free: impl FnOnce() -> Result<bool, E>,
     ) -> Result<Result<Slot, ReserveError>, E> {
-        let Some(state) = self.monitor.died(self.peer(), role_is_free)? else {
+        let Some(state) = self.monitor.died(self.own(), self.peer(), role_is_free)? else {
             return Ok(Err(ReserveError::Full));
         };
         match self.slot(at, length) {
@@ -474,19 +485,41 @@ impl Writer {
         &mut self,
         role_is_free: impl FnOnce() -> Result<bool, E>,
     ) -> Result<(), E> {
-        match self.monitor.died(self.peer(), role_is_free)? {
+        match self.monitor.died(self.own(), self.peer(), role_is_free)? {
             Some(state) => Err(self.report_death(state).into()),
             None => Ok(()),
         }
     }
 
     fn report_death(&mut self, state: State) -> PeerDied {
+        self.report_both_ways(state);
         self.monitor.report_once(&self.ring.header().producer.0, state);
         PeerDied
+    }
+
+    /// Keeps the other half of a duplex endpoint from reporting an abort or a death that we report.
+    fn report_both_ways(&self, failed: State) {
+        if let Some(other) = &self.other {
+            let header = other.header();
+            liveness::report_both_ways(&header.consumer.0, &header.producer.0, failed);
+        }
     }
 }
 
 impl Half for Writer {
+    fn next_epoch(&self) -> Result<u64, TakeoverError> {
+        liveness::next_epoch(self.own())
+    }
+
+    fn open(&mut self, epoch: u64) {
+        self.state = liveness::open(self.own(), epoch);
+        self.wake_peer();
+    }
+
+    fn peer_side(&self) -> &SideState {
+        self.peer()
+    }
+
     fn peer_state(&self) -> State {
         State::of(self.peer())
     }

@@ -20,6 +20,9 @@ pub(crate) const BYTE_ORDER: u32 = 0x0102_0304;
 /// `sem_id` of a segment without a semaphore set.
 pub(crate) const NO_SET: i32 = -1;
 
+/// Bit of `features`: a duplex pipe, with a second header and ring for the way back.
+const DUPLEX: u64 = 1;
+
 /// Bit of `flags`: the last handle removes the segment after both sides have closed.
 const REMOVE_ON_CLOSE: u32 = 1;
 
@@ -31,7 +34,7 @@ pub(crate) struct Identity {
     pub(crate) byte_order: u32,
     pub(crate) header_size: u64,
     pub(crate) capacity: u64,
-    /// Features that a process must support to use the segment. None is defined yet.
+    /// Features that a process must support to use the segment.
     pub(crate) features: u64,
     /// Features that a process may ignore. None is defined yet.
     pub(crate) hints: u64,
@@ -74,13 +77,35 @@ const _: () = {
     assert!(offset_of!(Identity, reserved) == 160);
 };
 
+/// One of the two directions of a duplex pipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// From side A to side B: the first header and ring, and the only ones of a one-way pipe.
+    Forth,
+    /// From side B to side A.
+    Back,
+}
+
 /// The properties of a segment that its creator chooses.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Parameters {
     pub(crate) capacity: u64,
+    pub(crate) duplex: bool,
     pub(crate) schema: u64,
     pub(crate) wake_mode: WakeMode,
     pub(crate) remove_on_close: bool,
+}
+
+impl Parameters {
+    /// Bytes that the segment needs.
+    pub(crate) fn size(&self) -> u64 {
+        size(self.capacity, self.duplex)
+    }
+}
+
+/// Bytes of a segment: a header and a ring for each direction.
+pub(crate) fn size(capacity: u64, duplex: bool) -> u64 {
+    (HEADER + capacity) * if duplex { 2 } else { 1 }
 }
 
 impl Identity {
@@ -92,6 +117,7 @@ impl Identity {
             byte_order: BYTE_ORDER,
             header_size: HEADER,
             capacity: parameters.capacity,
+            features: if parameters.duplex { DUPLEX } else { 0 },
             segment_id: random().map_err(|source| SetupError::Os { call: "getrandom", source })?,
             schema: parameters.schema,
             created_ns: std::time::SystemTime::now()
@@ -145,8 +171,9 @@ impl Identity {
                 expected: VERSION,
             }));
         }
-        if self.features != 0 {
-            return Err(SetupError::Incompatible(Mismatch::Features { unknown: self.features }));
+        let unknown = self.features & !DUPLEX;
+        if unknown != 0 {
+            return Err(SetupError::Incompatible(Mismatch::Features { unknown }));
         }
         let bad = |word, found| Err(SetupError::Damaged(Damage::Header { word, found }));
         if self.header_size != HEADER {
@@ -155,8 +182,8 @@ impl Identity {
         if !self.capacity.is_power_of_two() || !(MIN_CAPACITY..=MAX_CAPACITY).contains(&self.capacity) {
             return bad("capacity", self.capacity);
         }
-        if size < HEADER + self.capacity {
-            return Err(SetupError::Damaged(Damage::TooSmall { size, needed: HEADER + self.capacity }));
+        if size < self.size() {
+            return Err(SetupError::Damaged(Damage::TooSmall { size, needed: self.size() }));
         }
         if self.wake_mode().is_none() {
             return bad("wake mode", self.wake_mode.into());
@@ -183,6 +210,24 @@ impl Identity {
     pub(crate) fn has_other_boot_id(&self) -> bool {
         let now = boot_id();
         self.boot_id != now && self.boot_id != [0; 16] && now != [0; 16]
+    }
+
+    /// Whether the pipe has two directions.
+    pub(crate) fn is_duplex(&self) -> bool {
+        self.features & DUPLEX != 0
+    }
+
+    /// Bytes that the pipe takes of its segment.
+    pub(crate) fn size(&self) -> u64 {
+        size(self.capacity, self.is_duplex())
+    }
+
+    /// The offset of a direction's header, which its ring follows.
+    pub(crate) fn start(&self, way: Way) -> u64 {
+        match way {
+            Way::Forth => 0,
+            Way::Back => HEADER + self.capacity,
+        }
     }
 
     pub(crate) fn remove_on_close(&self) -> bool {

@@ -135,10 +135,17 @@ impl Mapping {
 
     /// The header at the start of the segment. Panics if the mapping is too small or not readable.
     pub(crate) fn header(&self) -> &Header {
-        assert!(self.size >= HEADER && self.access != Access::None);
-        // SAFETY: the mapping is readable, large enough and aligned to pages, and a header consists of atomics. The reference
-        // borrows the mapping. Code that maps a segment read-only does not store to its header.
-        unsafe { self.base.cast::<Header>().as_ref() }
+        self.header_at(0)
+    }
+
+    /// The header at an offset, a multiple of the header's size. Panics if the mapping does not reach its end or is not readable.
+    pub(crate) fn header_at(&self, offset: u64) -> &Header {
+        assert!(offset % HEADER == 0 && self.size.checked_sub(HEADER).is_some_and(|last| offset <= last));
+        assert!(self.access != Access::None);
+        // SAFETY: the mapping is readable, reaches the end of the header (the assertion above) and is aligned to pages, as is the
+        // offset; a header consists of atomics. The reference borrows the mapping. Code that maps a segment read-only does not store
+        // to its headers.
+        unsafe { self.base.add(offset as usize).cast::<Header>().as_ref() }
     }
 
     /// The process that created the mapping. In its forked children the range is not mapped.

@@ -160,6 +160,9 @@ impl<'a> Request<'a> {
         if existing == Existing::Refused {
             return Err(SetupError::Exists { address: self.address.clone() });
         }
+        if identity.is_duplex() != options.duplex {
+            return Err(SetupError::Incompatible(Mismatch::Directions { duplex: identity.is_duplex() }));
+        }
         if identity.schema != options.schema {
             return Err(SetupError::Incompatible(Mismatch::Schema {
                 found: identity.schema,
@@ -175,6 +178,7 @@ pub(crate) fn parameters(options: &Options) -> Result<Parameters, SetupError> {
     let default = || if membarrier::is_available() { WakeMode::Membarrier } else { WakeMode::Fence };
     Ok(Parameters {
         capacity: options.rounded_capacity().unwrap_or(Ok(1 << 20))?,
+        duplex: options.duplex,
         schema: options.schema,
         wake_mode: options.wake_mode.unwrap_or_else(default),
         remove_on_close: options.remove_on_close.unwrap_or(false),

@@ -1,11 +1,11 @@
 //! A segment opened read-only, to inspect it.
 
-use super::{Mapping, RoleLock, holder};
+use super::{Mapping, RoleLock, holder, ring};
 use crate::permissions::Permissions;
-use crate::protocol::layout::HEADER;
+use crate::protocol::layout::Header;
 use crate::protocol::liveness::Role;
 use crate::protocol::ring::Ring;
-use crate::segment::identity::Identity;
+use crate::segment::identity::{Identity, Way};
 
 /// The kernel object that a segment is.
 ///
@@ -60,23 +60,19 @@ pub(crate) struct View {
 impl View {
     /// Whether all of it is mapped, rather than a copy of its header.
     pub(crate) fn is_whole(&self) -> bool {
-        self.mapping.size() >= HEADER + self.identity.capacity
+        self.mapping.size() >= self.identity.size()
     }
 
-    /// Its ring, to read.
-    pub(crate) fn ring(&self) -> Option<Ring> {
-        if !self.is_whole() {
-            return None;
-        }
-        let base = self.mapping.base();
-        // SAFETY: the header is at the start of the mapping and the ring HEADER bytes behind it, mappings are aligned to pages,
-        // and the caller, who borrows the view, keeps this one for as long as it uses the ring. Code that inspects a pipe never
+    /// The header of a direction, if it is mapped.
+    pub(crate) fn header(&self, way: Way) -> Option<&Header> {
+        (way == Way::Forth || self.is_whole()).then(|| self.mapping.header_at(self.identity.start(way)))
+    }
+
+    /// The ring of a direction, to read.
+    pub(crate) fn ring(&self, way: Way) -> Option<Ring> {
+        // SAFETY: the caller, who borrows the view, keeps its mapping for as long as it uses the ring. Code that inspects a pipe never
         // stores to the ring, which is mapped read-only.
-        let ring = unsafe {
-            let words = base.add(HEADER as usize).cast();
-            Ring::new(base.cast(), words, self.identity.capacity)
-        };
-        Some(ring)
+        self.is_whole().then(|| unsafe { ring(&self.mapping, &self.identity, way) })
     }
 
     pub(crate) fn holder(&self, role: Role) -> Option<u32> {

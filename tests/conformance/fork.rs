@@ -15,13 +15,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// How a forked child ended.
 #[derive(Debug, PartialEq, Eq)]
-enum Ended {
+pub enum Ended {
     Well,
     Badly(i32),
     BySignal(i32),
 }
 
-fn in_child(what: impl FnOnce()) -> Ended {
+pub fn in_child(what: impl FnOnce()) -> Ended {
     ended(fork(what))
 }
 

@@ -9,6 +9,7 @@
 
 mod close_and_death;
 mod corrupt;
+mod duplex;
 mod foreign;
 mod fork;
 mod killed_at_syscalls;
@@ -185,6 +186,36 @@ conformance! {
         }
         [memfd: "a memfd cannot be removed"] {
             check_reports_a_removed_pipe
+        }
+    }
+    duplex {
+        [] {
+            messages_pass_both_ways_in_order_and_whole
+            both_sides_wait_with_each_strategy_and_wake_mode
+            the_first_free_side_is_taken_or_the_one_asked_for
+            a_pipe_of_the_other_kind_is_refused
+            both_directions_are_inspected
+            a_death_or_an_abort_is_reported_once_for_both_directions
+            an_unreported_failure_is_reported_once_to_the_next_holder
+            after_a_split_each_half_reports_a_failure
+            a_failure_reported_before_a_split_is_not_reported_by_its_halves
+            a_close_is_reported_in_both_directions_until_a_successor_attaches
+            a_half_that_ends_closes_its_direction_and_leaves_the_other
+            a_death_after_a_half_close_is_reported_in_the_other_direction
+            a_peer_that_was_waited_for_can_be_sent_to_at_once
+            what_a_killed_side_left_is_received_in_both_directions
+            a_side_killed_within_its_claim_is_reported_once
+            a_claim_fails_if_either_ring_is_corrupt_and_changes_nothing
+            corruption_poisons_one_direction
+            a_cancel_handle_ends_the_waits_of_both_halves
+            an_endpoint_that_a_panic_drops_aborts_both_directions
+            a_forked_child_has_no_side_and_changes_none
+            exec_gives_a_side_back
+            a_sleeping_side_notices_a_peer_that_attaches
+        }
+        [memfd: "a memfd cannot be removed"] {
+            unlink_refuses_while_a_side_is_held
+            remove_on_close_removes_a_duplex_pipe_when_both_directions_are_closed
         }
     }
     setup {

@@ -7,7 +7,9 @@ use super::name::Name;
 use super::process::{Line, Process};
 use shmpipe::os::unix::OptionsExt;
 use shmpipe::os::unix::fd_passing;
-use shmpipe::{Consumer, Options, Pipe, Producer, TryRecvError, TrySendError, Wait, WakeMode};
+use shmpipe::{
+    Consumer, Duplex, DuplexSide, Options, Pipe, Producer, TryRecvError, TrySendError, Wait, WakeMode,
+};
 use std::fmt::{Debug, Display};
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -62,8 +64,18 @@ pub fn consumer(at: &impl Meet) -> Process {
     claim(at, "consumer")
 }
 
-fn claim(at: &impl Meet, role: &str) -> Process {
+/// Starts a side of the duplex pipe at a place, which exists if it is a memfd.
+pub fn side(at: &impl Meet, side: DuplexSide) -> Process {
     let mut end = start();
+    end.ask("duplex");
+    claim_by(end, at, &side.to_string())
+}
+
+fn claim(at: &impl Meet, role: &str) -> Process {
+    claim_by(start(), at, role)
+}
+
+fn claim_by(mut end: Process, at: &impl Meet, role: &str) -> Process {
     end.ask("capacity 4096");
     let opened = end.ask(at.opening());
     assert!(opened.starts_with("pipe "), "{opened}");
@@ -78,6 +90,7 @@ struct End {
     pipe: Option<Pipe>,
     producer: Option<Producer>,
     consumer: Option<Consumer>,
+    duplex: Option<Duplex>,
 }
 
 /// The main function of the process.
@@ -105,11 +118,11 @@ fn deadline(milliseconds: Option<&&str>) -> Instant {
 
 impl End {
     fn producer(&mut self) -> &mut Producer {
-        self.producer.as_mut().expect("a producer")
+        self.duplex.as_mut().map(Duplex::producer).or(self.producer.as_mut()).expect("a producer")
     }
 
     fn consumer(&mut self) -> &mut Consumer {
-        self.consumer.as_mut().expect("a consumer")
+        self.duplex.as_mut().map(Duplex::consumer).or(self.consumer.as_mut()).expect("a consumer")
     }
 
     fn opened(&mut self, result: Result<Pipe, shmpipe::SetupError>) -> String {
@@ -125,6 +138,7 @@ impl End {
         match words {
             // Options, and the objects.
             ["capacity", bytes] => self.set(options.capacity(bytes.parse().unwrap())),
+            ["duplex"] => self.set(options.duplex(true)),
             ["mode", mode] => self.set(options.mode(u32::from_str_radix(mode, 8).unwrap())),
             ["schema", id] => self.set(options.schema(id.parse().unwrap())),
             ["remove_on_close"] => self.set(options.remove_on_close(true)),
@@ -154,22 +168,44 @@ impl End {
                 self.consumer = Some(consumer);
                 "claimed"
             })),
-            ["peer"] => match (&self.producer, &self.consumer) {
-                (Some(producer), _) => format!("{:?}", producer.peer()),
-                (_, Some(consumer)) => format!("{:?}", consumer.peer()),
+            ["side", side] => {
+                let side = if *side == "A" { DuplexSide::A } else { DuplexSide::B };
+                answer(self.pipe.as_ref().expect("a pipe").duplex_as(side).map(|duplex| {
+                    self.duplex = Some(duplex);
+                    "claimed"
+                }))
+            }
+            // From here on both halves are there, and the commands for both roles go to the producer.
+            ["split"] => {
+                let (producer, consumer) = self.duplex.take().expect("a side").split();
+                (self.producer, self.consumer) = (Some(producer), Some(consumer));
+                "split".to_owned()
+            }
+            ["close", "producer"] => {
+                answer(self.producer.take().expect("a producer").close().map(|()| "closed"))
+            }
+            ["close", "consumer"] => {
+                answer(self.consumer.take().expect("a consumer").close().map(|()| "closed"))
+            }
+            ["peer"] => match (&self.duplex, &self.producer, &self.consumer) {
+                (Some(duplex), ..) => format!("{:?}", duplex.peer()),
+                (_, Some(producer), _) => format!("{:?}", producer.peer()),
+                (.., Some(consumer)) => format!("{:?}", consumer.peer()),
                 _ => panic!("no role"),
             },
             ["wait_for_peer", rest @ ..] => {
                 let deadline = Some(deadline(rest.first()));
-                match &mut self.producer {
-                    Some(producer) => answer(producer.wait_for_peer(deadline).map(|()| "there")),
-                    None => answer(self.consumer().wait_for_peer(deadline).map(|()| "there")),
+                match (&mut self.duplex, &mut self.producer) {
+                    (Some(duplex), _) => answer(duplex.wait_for_peer(deadline).map(|()| "there")),
+                    (_, Some(producer)) => answer(producer.wait_for_peer(deadline).map(|()| "there")),
+                    _ => answer(self.consumer().wait_for_peer(deadline).map(|()| "there")),
                 }
             }
             ["close"] => {
-                let closed = match (self.producer.take(), self.consumer.take()) {
-                    (Some(producer), _) => producer.close(),
-                    (_, Some(consumer)) => consumer.close(),
+                let closed = match (self.duplex.take(), self.producer.take(), self.consumer.take()) {
+                    (Some(duplex), ..) => duplex.close(),
+                    (_, Some(producer), _) => producer.close(),
+                    (.., Some(consumer)) => consumer.close(),
                     _ => panic!("no role"),
                 };
                 self.pipe = None;
@@ -177,9 +213,10 @@ impl End {
             }
             ["abort", code] => {
                 let code = code.parse().unwrap();
-                let aborted = match (self.producer.take(), self.consumer.take()) {
-                    (Some(producer), _) => producer.abort(code),
-                    (_, Some(consumer)) => consumer.abort(code),
+                let aborted = match (self.duplex.take(), self.producer.take(), self.consumer.take()) {
+                    (Some(duplex), ..) => duplex.abort(code),
+                    (_, Some(producer), _) => producer.abort(code),
+                    (.., Some(consumer)) => consumer.abort(code),
                     _ => panic!("no role"),
                 };
                 self.pipe = None;
@@ -195,9 +232,10 @@ impl End {
                 assert!(panicked.is_err());
                 "panicked".to_owned()
             }
-            ["check"] => match (&mut self.producer, &mut self.consumer) {
-                (Some(producer), _) => answer(producer.check().map(|()| "fine")),
-                (_, Some(consumer)) => answer(consumer.check().map(|()| "fine")),
+            ["check"] => match (&mut self.duplex, &mut self.producer, &mut self.consumer) {
+                (Some(duplex), ..) => answer(duplex.check().map(|()| "fine")),
+                (_, Some(producer), _) => answer(producer.check().map(|()| "fine")),
+                (.., Some(consumer)) => answer(consumer.check().map(|()| "fine")),
                 _ => panic!("no role"),
             },
             ["drop"] => {

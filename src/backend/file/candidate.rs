@@ -147,7 +147,7 @@ impl Candidate {
 
     /// How many bytes of the file to map for this pipe.
     pub(super) fn size(&self, identity: &Identity) -> u64 {
-        (HEADER + identity.capacity).next_multiple_of(self.filesystem.page)
+        identity.size().next_multiple_of(self.filesystem.page)
     }
 }
 

@@ -95,7 +95,7 @@ fn initialize(
     let parameters = parameters(options)?;
     // Pages of the pool are huge already. For collapsed pages, round the size up to whole huge ones.
     let align = pages::alignment(options).filter(|_| filesystem.magic != HUGETLBFS);
-    let size = (HEADER + parameters.capacity).next_multiple_of(align.unwrap_or(filesystem.page));
+    let size = parameters.size().next_multiple_of(align.unwrap_or(filesystem.page));
     check_size_limit(size)?;
     // Where nothing is allocated yet, the kernel allocates huge pages at once. Small pages it would have to copy.
     let huge_of_holes = options.huge_pages && filesystem.magic == TMPFS;

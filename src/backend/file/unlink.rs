@@ -8,8 +8,9 @@ use super::open::LOCK_TIMEOUT;
 use crate::address::Address;
 use crate::error::{Mismatch, SetupError, failed};
 use crate::protocol::liveness::Role;
+use crate::segment::identity::Identity;
 use crate::segment::{
-    Access, AttemptError, ROLE_RETRY_PAUSE, Request, may_become_free, recorded_holder, retry,
+    Access, AttemptError, ROLE_RETRY_PAUSE, Request, may_become_free, recorded_holder, retry, role_taken,
 };
 use crate::sys::fork::NoFork;
 use std::fs::{self, File};
@@ -71,7 +72,8 @@ fn lock_roles_for_removal(
         // Read again each time: another process may have claimed the role meanwhile.
         let header = locked.peek(request)?;
         if !may_become_free(header.header(), role, *found_taken.get_or_insert_with(Instant::now)) {
-            return Err(SetupError::RoleTaken { role, pid: recorded_holder(header.header(), role) });
+            let header = header.header();
+            return Err(role_taken(&Identity::read(header), role, recorded_holder(header, role)));
         }
         // Nothing stays locked, and forks are allowed, while we wait.
         for byte in [Byte::Producer, Byte::Consumer, Byte::Remover] {

@@ -9,7 +9,6 @@ use super::{limits, other_attachments, rmid_forced, undo};
 use crate::address::{Address, AddressForm, Key};
 use crate::error::{MissingFeature, SetupError};
 use crate::options::{Existing, Options};
-use crate::protocol::layout::HEADER;
 use crate::protocol::sync::Ordering;
 use crate::segment::identity::{CREATING, Identity, READY, Ready};
 use crate::segment::pages;
@@ -284,7 +283,7 @@ fn create(
 ) -> Result<Segment, AttemptError> {
     let set_failed = |error| request.set_error(Some(set), error);
     let parameters = parameters(options)?;
-    let size = HEADER + parameters.capacity;
+    let size = parameters.size();
     // Segments in the pool are created, mapped and unmapped in whole huge pages.
     let huge = pages::huge_page_size().filter(|_| options.huge_pages);
     let size = huge.map_or(size, |page| size.next_multiple_of(page));

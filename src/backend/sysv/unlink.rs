@@ -88,10 +88,11 @@ impl BothRoles {
         let roles = SysvRoleLock::new(segment, Key::new(status.key), set, presence);
         let both = BothRoles { mapping, roles };
         let header = both.mapping.header();
+        let identity = Identity::read(header);
         let check = |role, is_free: Result<bool, _>| match is_free {
             Ok(true) => Ok(()),
             Ok(false) => {
-                Err(SetupError::RoleTaken { role, pid: segment::holder(&both.roles, header, role) }.into())
+                Err(segment::role_taken(&identity, role, segment::holder(&both.roles, header, role)).into())
             }
             Err(error) => Err(request.set_error(set, error)),
         };

@@ -1,6 +1,7 @@
 //! A minimal pipe in private memory, with its two ends. They have the loops of `endpoint/producer.rs` and `endpoint/consumer.rs` around
 //! the same `Writer` and `Reader`, without clock, kernel and cancel handle.
 
+use crate::protocol::duplex;
 use crate::protocol::front::{Slot, Uncommitted};
 use crate::protocol::half::Half;
 use crate::protocol::layout::{Counters, Header, Padded, SideState};
@@ -140,13 +141,23 @@ impl Pipe {
     /// The caller ensures that there is one producer at a time, and that everything its predecessor did happens before. Outside the
     /// models, the kernel ensures this.
     pub(super) fn producer(&self) -> Producer {
-        let writer = Writer::recover(self.ring(), self.0.wake_mode, 2048).expect("a correct pipe");
+        let mut writer = self.recovered_writer();
+        writer.open(writer.next_epoch().expect("a correct pipe"));
         Producer { pipe: self.clone(), writer }
+    }
+
+    fn recovered_writer(&self) -> Writer {
+        Writer::recover(self.ring(), self.0.wake_mode, 2048).expect("a correct pipe")
+    }
+
+    fn recovered_reader(&self) -> Reader {
+        Reader::recover(self.ring(), self.0.wake_mode).expect("a correct pipe")
     }
 
     /// As [`producer`](Self::producer).
     pub(super) fn consumer(&self) -> Consumer {
-        let reader = Reader::recover(self.ring(), self.0.wake_mode).expect("a correct pipe");
+        let mut reader = self.recovered_reader();
+        reader.open(reader.next_epoch().expect("a correct pipe"));
         Consumer { pipe: self.clone(), reader, sleeps: 0 }
     }
 
@@ -178,6 +189,13 @@ impl Pipe {
     fn read_in_place(&self, start: u64, length: usize) {
         self.touch(start, length, |cell| cell.with(|_| ()));
     }
+}
+
+/// A side of a duplex pipe, which sends into `out`. The caller ensures the same as for [`Pipe::producer`].
+pub(super) fn side(out: &Pipe, to_us: &Pipe) -> (Producer, Consumer) {
+    let (mut writer, mut reader) = (out.recovered_writer(), to_us.recovered_reader());
+    duplex::open(&mut reader, &mut writer).expect("a correct pipe");
+    (Producer { pipe: out.clone(), writer }, Consumer { pipe: to_us.clone(), reader, sleeps: 0 })
 }
 
 pub(super) struct Producer {
