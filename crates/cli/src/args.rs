@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use shmpipe::{Address, Options, Wait, WakeMode};
+use shmpipe::{Address, DuplexSide, Options, Wait, WakeMode};
 use shmpipe_measure::NEAR_BELOW_NS;
 
 use crate::exit::CODES;
@@ -96,7 +96,8 @@ With --json, one object per line, distinguished by \"kind\", with units in the k
     System V          wrong
     pipe              used_bytes, capacity_bytes, unread_messages, age_seconds, owner_uid, creator_uid, mode, open_in_pids,
                       or error
-    producer, consumer   state, abort_code, pid, command, uid, process_age_seconds, claims, messages, position_bytes";
+    producer, consumer (of a duplex pipe: side A, side B)
+                      state, abort_code, pid, command, uid, process_age_seconds, claims, messages, position_bytes";
 
 fn doctor_and_codes() -> String {
     format!("{ADDRESSES}\n\n{DOCTOR_OBJECTS}\n\n{CODES}")
@@ -136,6 +137,16 @@ pub enum Command {
     /// in a file too.
     #[command(after_help = addresses_and_codes(), mut_args = set_apart)]
     Recv(Recv),
+    /// Send standard input to the other side of a duplex pipe, and write what it sends to standard output
+    ///
+    /// Two of these talk to each other, as two "nc" do through a Unix socket. At the end of its input duplex closes its direction and
+    /// goes on receiving; it ends when the other side has closed its own, too. When the other side dies or aborts, or stops
+    /// receiving, duplex ends at once.
+    ///
+    /// By default each line is a message, both ways. The options for binary input cut it as in send, and messages are then written
+    /// as by recv with the same option (--chunk: --raw). Messages are released, and a signal ends duplex in order, as in send and recv.
+    #[command(after_help = addresses_and_codes(), mut_args = set_apart)]
+    Duplex(Duplex),
     /// Create a pipe and print its address
     #[command(after_help = addresses_and_codes())]
     Create(Create),
@@ -228,8 +239,9 @@ pub enum Command {
     },
 }
 
+/// How the input is cut into messages.
 #[derive(Debug, Args)]
-pub struct Send {
+pub struct Input {
     /// Binary input: send messages of this size; the last may be shorter
     #[arg(long, value_name = "BYTES", value_parser = values::nonzero_size)]
     pub chunk: Option<u64>,
@@ -239,6 +251,12 @@ pub struct Send {
     /// Binary input: each message follows its length (32 bits, little-endian)
     #[arg(long, group = "framing", conflicts_with = "chunk")]
     pub length_prefixed: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Send {
+    #[command(flatten)]
+    pub input: Input,
     /// Give up when there is no space for this long
     #[arg(long, value_name = "DURATION", value_parser = values::duration)]
     pub timeout: Option<Duration>,
@@ -267,7 +285,34 @@ pub struct Recv {
     pub pipe: PipeArgs,
 }
 
-/// The pipe of `send` or `recv`, created if it does not exist.
+#[derive(Debug, Args)]
+pub struct Duplex {
+    #[command(flatten)]
+    pub input: Input,
+    /// The side to take [default: the first free one, a or else b]
+    #[arg(long)]
+    pub side: Option<SideName>,
+    #[command(flatten)]
+    pub pipe: PipeArgs,
+}
+
+/// A side of a duplex pipe.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum SideName {
+    A,
+    B,
+}
+
+impl From<SideName> for DuplexSide {
+    fn from(side: SideName) -> DuplexSide {
+        match side {
+            SideName::A => DuplexSide::A,
+            SideName::B => DuplexSide::B,
+        }
+    }
+}
+
+/// The pipe of `send`, `recv` or `duplex`, created if it does not exist.
 #[derive(Debug, Args)]
 pub struct PipeArgs {
     /// The pipe; created if it does not exist
@@ -359,6 +404,14 @@ impl Creation {
     }
 }
 
+/// How many directions a pipe has.
+#[derive(Debug, Args)]
+pub struct Directions {
+    /// With two directions, for "shmpipe duplex"; an existing pipe must match
+    #[arg(long)]
+    pub duplex: bool,
+}
+
 /// How long a pipe with a name lives.
 #[derive(Debug, Args)]
 pub struct Lifetime {
@@ -382,6 +435,8 @@ pub struct Create {
     /// The pipe
     pub address: Address,
     #[command(flatten)]
+    pub directions: Directions,
+    #[command(flatten)]
     pub creation: Creation,
     #[command(flatten)]
     pub lifetime: Lifetime,
@@ -395,7 +450,7 @@ pub struct Create {
 
 impl Create {
     pub fn options(&self) -> Options {
-        let mut options = self.lifetime.apply(self.creation.options());
+        let mut options = self.lifetime.apply(self.creation.options()).duplex(self.directions.duplex);
         if let Some(uid) = self.uid {
             options = options.uid(uid);
         }
@@ -414,6 +469,8 @@ pub struct Keep {
     #[arg(long, value_name = "UID")]
     pub trust_uid: Vec<u32>,
     #[command(flatten)]
+    pub directions: Directions,
+    #[command(flatten)]
     pub creation: Creation,
     #[command(flatten)]
     pub lifetime: Lifetime,
@@ -423,6 +480,7 @@ impl Keep {
     pub fn options(&self) -> Options {
         // A keeper is what makes that safe.
         let options = self.lifetime.apply(self.creation.options()).allow_rmid_forced(true);
+        let options = options.duplex(self.directions.duplex);
         self.trust_uid.iter().fold(options, |options, &uid| options.trust_uid(uid))
     }
 }
@@ -432,6 +490,8 @@ pub struct Serve {
     /// The socket; one left by a dead server is replaced
     pub path: PathBuf,
     #[command(flatten)]
+    pub directions: Directions,
+    #[command(flatten)]
     pub creation: Creation,
     /// Also hand the pipe to processes of this user; the default mode is then 0666; may be repeated
     #[arg(long, value_name = "UID")]
@@ -440,7 +500,7 @@ pub struct Serve {
 
 impl Serve {
     pub fn options(&self) -> Options {
-        let options = self.creation.options();
+        let options = self.creation.options().duplex(self.directions.duplex);
         // Only processes that receive the memfd can reach it, and they must be able to write to it.
         match self.creation.mode {
             None if !self.trust_uid.is_empty() => options.mode(0o666),
@@ -546,7 +606,7 @@ mod tests {
             .filter(|command| command.get_name() != "help")
             .map(|command| command.render_help().to_string())
             .collect();
-        assert_eq!(helps.len(), 13);
+        assert_eq!(helps.len(), 14);
         assert!(helps.iter().all(|help| help.contains(CODES)));
         assert!(command.render_help().to_string().contains(CODES));
         assert!(command.render_long_help().to_string().contains(CODES));
@@ -555,9 +615,14 @@ mod tests {
     #[test]
     fn what_an_existing_pipe_ignores_is_set_apart() {
         let mut command = Arguments::command();
-        for (name, expected) in
-            [("send", true), ("recv", true), ("keep", true), ("create", false), ("serve", false)]
-        {
+        for (name, expected) in [
+            ("send", true),
+            ("recv", true),
+            ("duplex", true),
+            ("keep", true),
+            ("create", false),
+            ("serve", false),
+        ] {
             let help = command.find_subcommand_mut(name).unwrap().render_help().to_string();
             let (_, apart) = help.split_once("\nOnly when this call creates the pipe:\n").unwrap_or_default();
             for option in ["--capacity", "--wake", "--remove-on-close"] {
@@ -576,6 +641,8 @@ mod tests {
             "shmpipe send x --chunk 0",
             "shmpipe recv x --raw --length-prefixed",
             "shmpipe recv x --chunk 9",
+            "shmpipe duplex x --raw --length-prefixed",
+            "shmpipe duplex x --side c",
             "shmpipe recv tcp:x",
             "shmpipe recv",
             "shmpipe",

@@ -4,6 +4,7 @@ mod bench;
 mod create;
 mod demo;
 mod doctor;
+mod duplex;
 mod framing;
 mod help;
 mod keep;
@@ -24,6 +25,7 @@ pub fn run(command: &Command, report: Report) -> Outcome {
     match command {
         Command::Send(arguments) => send::run(arguments, report),
         Command::Recv(arguments) => recv::run(arguments, report),
+        Command::Duplex(arguments) => duplex::run(arguments, report),
         Command::Create(arguments) => create::run(arguments, report),
         Command::Keep(arguments) => keep::run(arguments, report),
         Command::Serve(arguments) => serve::run(arguments, report),

@@ -12,21 +12,22 @@ use std::process::ExitCode;
 pub const CODES: &str = "\
 Exit codes:
   0    success (recv: the producer closed and every message was written; or
-       N messages were written; or the reader of the output left)
+       N messages were written; or the reader of the output left; duplex: both
+       sides closed and every message was written)
   1    failure
   2    wrong usage
   3    the pipe does not exist, or was removed
   4    the pipe already exists, or another process holds the role
   5    timed out
   6    the peer died, or aborted (its code is printed); or the consumer closed
-       while send was sending
+       before the input of send or duplex ended
   7    the pipe is foreign (not of shmpipe), corrupt or incompatible
   8    permission denied
   10   doctor: there are findings
   129 SIGHUP, 130 SIGINT (Ctrl-C), 143 SIGTERM: this signal ended it, in order
 
-A send that ends before its input aborts, with its exit code; so does a recv
-that cannot write its output. Everything else closes.";
+A send or duplex that ends before its input aborts, with its exit code; so
+does a recv or duplex that cannot write its output. Everything else closes.";
 
 /// The exit code of a doctor with findings.
 const FINDINGS: u8 = 10;
@@ -115,7 +116,9 @@ pub fn code_of(error: &SetupError) -> Code {
         | SetupError::Limit(Shortage::Capacity { .. }) => Code::Usage,
         SetupError::NotFound { .. } => Code::NotFound,
         SetupError::Lost { lost, .. } => code_of_lost(*lost),
-        SetupError::Exists { .. } | SetupError::RoleTaken { .. } => Code::Taken,
+        SetupError::Exists { .. } | SetupError::RoleTaken { .. } | SetupError::SideTaken { .. } => {
+            Code::Taken
+        }
         SetupError::Untrusted(Distrust::Unsealed { .. }) => Code::Unfit,
         SetupError::PermissionDenied { .. } | SetupError::Untrusted(_) => Code::Denied,
         SetupError::Foreign { .. }
@@ -221,6 +224,8 @@ pub enum Early {
     Signal(i32),
     /// The reader of the output left.
     ReaderLeft,
+    /// The other direction of a duplex pipe ended before.
+    Stopped,
 }
 
 impl<E: Into<Failure>> From<E> for Early {
@@ -234,7 +239,7 @@ impl Early {
         match self {
             Early::Failed(failure) => Err(failure),
             Early::Signal(signal) => Ok(End::Signal(signal)),
-            Early::ReaderLeft => Ok(End::Done),
+            Early::ReaderLeft | Early::Stopped => Ok(End::Done),
         }
     }
 }

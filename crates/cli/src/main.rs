@@ -1,4 +1,4 @@
-//! The command line of shmpipe: `send` and `recv` move data; `create`, `serve`, `keep`, `ls`, `stat` and `rm` manage pipes;
+//! The command line of shmpipe: `send`, `recv` and `duplex` move data; `create`, `serve`, `keep`, `ls`, `stat` and `rm` manage pipes;
 //! `doctor` finds problems; `demo` and `bench` measure; `completions` and `man` print shell completions and man pages.
 
 mod args;

@@ -6,7 +6,7 @@
 
 mod sink;
 
-use shmpipe::{Consumer, Corruption, Pipe, RecvTimeoutError};
+use shmpipe::{CancelHandle, Consumer, Corruption, Pipe, RecvTimeoutError};
 use std::fmt::Display;
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
@@ -26,7 +26,8 @@ const BATCH: usize = 60 << 10;
 
 pub fn run(arguments: &args::Recv, report: Report) -> Outcome {
     signals::install()?;
-    let consumer = role::claim(&arguments.pipe, report, Pipe::consumer)?;
+    let args::PipeArgs { address, .. } = &arguments.pipe;
+    let consumer = role::claim(address, &arguments.pipe.options(), report, Pipe::consumer)?;
     signals::cancel_on_signal(consumer.cancel_handle());
     let join = match (arguments.raw, arguments.length_prefixed) {
         (true, _) => Join::Raw,
@@ -41,25 +42,20 @@ pub fn run(arguments: &args::Recv, report: Report) -> Outcome {
     let progress = Progress::new(consumer.pipe().address(), data);
     let started = Instant::now();
     let mut receiver = Receiver {
-        consumer,
-        output: Sink::standard_output()?,
-        join,
-        batch: Vec::with_capacity(BATCH),
-        parts: Vec::new(),
         left: arguments.count,
         timeout: arguments.timeout,
         follow: arguments.follow,
-        output_failed: false,
-        progress,
-        report,
+        ..Receiver::new(consumer, join, progress, report)?
     };
     let received = receiver.receive_all();
     receiver.progress.finish(started);
     receiver.end(received)
 }
 
-struct Receiver {
+/// Writes messages to standard output.
+pub struct Receiver {
     consumer: Consumer,
+    cancel: CancelHandle,
     output: Sink,
     join: Join,
     /// The bytes of a batch of messages, as they are written.
@@ -72,38 +68,76 @@ struct Receiver {
     follow: bool,
     /// The output did not take what was received.
     output_failed: bool,
+    /// The command, and what it calls its peer.
+    words: [&'static str; 2],
     progress: Progress,
     report: Report,
 }
 
 impl Receiver {
-    /// Aborts, with the exit code, if the output failed. Anything else closes: unread messages stay in the pipe.
-    fn end(self, received: Result<(), Early>) -> Outcome {
-        let outcome = match received {
-            Ok(()) => {
-                self.consumer.close()?;
-                return Ok(End::Done);
-            }
-            Err(early) => early.outcome(),
-        };
-        if self.output_failed {
-            // The failure is reported, which matters more than whether the producer hears of it.
-            let _ = self.consumer.abort(exit::number(&outcome).into());
-            return outcome;
-        }
-        let closed = self.consumer.close();
-        if let (Ok(End::Signal(signal)), Ok(())) = (&outcome, closed) {
-            let signal = signals::name(*signal);
-            self.report
-                .note(format_args!("closed: {signal} ended recv; messages not yet written stay in the pipe"));
-        }
-        outcome
+    /// One that receives until its producer ends.
+    pub fn new(consumer: Consumer, join: Join, progress: Progress, report: Report) -> Result<Self, Failure> {
+        Ok(Receiver {
+            cancel: consumer.cancel_handle(),
+            consumer,
+            output: Sink::standard_output()?,
+            join,
+            batch: Vec::with_capacity(BATCH),
+            parts: Vec::new(),
+            left: None,
+            timeout: None,
+            follow: false,
+            output_failed: false,
+            words: ["recv", "producer"],
+            progress,
+            report,
+        })
     }
 
-    fn receive_all(&mut self) -> Result<(), Early> {
+    /// The same for a duplex pipe.
+    pub fn of_duplex(consumer: Consumer, join: Join, report: Report) -> Result<Self, Failure> {
+        let progress = Progress::new(consumer.pipe().address(), Data::Terminal);
+        let words = ["duplex", "other side"];
+        Ok(Receiver { words, ..Receiver::new(consumer, join, progress, report)? })
+    }
+
+    fn end(self, received: Result<(), Early>) -> Outcome {
+        match received {
+            Ok(()) => self.close().map(|()| End::Done),
+            Err(early) => {
+                let outcome = early.outcome();
+                self.end_early(&outcome);
+                outcome
+            }
+        }
+    }
+
+    /// After the last message.
+    pub fn close(self) -> Result<(), Failure> {
+        Ok(self.consumer.close()?)
+    }
+
+    /// Aborts, with the exit code, if the output failed. Anything else closes: unread messages stay in the pipe.
+    pub fn end_early(self, outcome: &Outcome) {
+        if self.output_failed {
+            // The failure is reported, which matters more than whether the producer hears of it.
+            let _ = self.consumer.abort(exit::number(outcome).into());
+            return;
+        }
+        let closed = self.consumer.close();
+        if let (Ok(End::Signal(signal)), Ok(())) = (outcome, closed) {
+            let (signal, [command, _]) = (signals::name(*signal), self.words);
+            self.report.note(format_args!(
+                "closed: {signal} ended {command}; messages not yet written stay in the pipe"
+            ));
+        }
+    }
+
+    /// Writes messages until there are no more.
+    pub fn receive_all(&mut self) -> Result<(), Early> {
         while self.left != Some(0) {
-            if let Some(signal) = signals::received() {
-                return Err(Early::Signal(signal));
+            if self.cancel.is_cancelled() {
+                return Err(signals::why_cancelled());
             }
             if !self.write_batch()? && !self.wait()? {
                 break;
@@ -214,28 +248,28 @@ impl Receiver {
                 }
                 Err(RecvTimeoutError::PeerAborted { code }) => {
                     if !self.follow {
-                        return Err(gone(format_args!("aborted with code {code}")));
+                        return Err(self.gone(format_args!("aborted with code {code}")));
                     }
                     self.progress.clear();
                     self.report.note(format_args!(
                         "the producer aborted with code {code}; waiting for the next one"
                     ));
                 }
-                Err(RecvTimeoutError::PeerDied) => return Err(gone("died")),
+                Err(RecvTimeoutError::PeerDied) => return Err(self.gone("died")),
                 Err(RecvTimeoutError::TimedOut) if give_up.is_none_or(|moment| Instant::now() < moment) => {}
-                Err(error @ RecvTimeoutError::Cancelled) => {
-                    return Err(signals::received().map_or(error.into(), Early::Signal));
-                }
+                Err(RecvTimeoutError::Cancelled) => return Err(signals::why_cancelled()),
                 Err(error) => return Err(error.into()),
             }
         }
     }
-}
 
-/// The producer has ended otherwise than by a close.
-fn gone(how: impl Display) -> Early {
-    let text = format!(
-        "the producer {how} and every message was received; run recv again, or use --follow, to wait for its successor"
-    );
-    Failure::new(Code::PeerGone, text).into()
+    /// The producer has ended otherwise than by a close.
+    fn gone(&self, how: impl Display) -> Early {
+        let [command, peer] = self.words;
+        let or = if command == "recv" { ", or use --follow," } else { "" };
+        let text = format!(
+            "the {peer} {how} and every message was received; run {command} again{or} to wait for its successor"
+        );
+        Failure::new(Code::PeerGone, text).into()
+    }
 }

@@ -3,9 +3,10 @@
 pub mod stale;
 
 use serde::Serialize;
-use shmpipe::{Address, Peer, SetupError, Side};
+use shmpipe::{Address, Peer, SetupError};
 
 use crate::exit::{Code, End, Failure, Outcome};
+use crate::output::description::sides;
 use crate::output::report::{self, Report, SCHEMA};
 
 /// A removed pipe, as a JSON object.
@@ -61,7 +62,7 @@ pub fn run(addresses: &[Address], force: bool, report: Report) -> Outcome {
 fn remove_one(address: &Address, force: bool, report: Report) -> Result<(), Failure> {
     if !force {
         return shmpipe::unlink(address).map_err(|error| {
-            let held = matches!(error, SetupError::RoleTaken { .. });
+            let held = matches!(error, SetupError::RoleTaken { .. } | SetupError::SideTaken { .. });
             let failure = Failure::from(error).about(address);
             match held {
                 true => Failure { message: failure.message + " (--force removes it anyway)", ..failure },
@@ -71,12 +72,13 @@ fn remove_one(address: &Address, force: bool, report: Report) -> Result<(), Fail
     }
     // A hint: they may change while we remove it.
     let holders = shmpipe::inspect(address).map(|snapshot| {
-        let holder = |role, side: &Side| match (side.peer, side.pid) {
-            (Peer::Open, Some(pid)) => Some(format!("process {pid} was its {role}")),
-            (Peer::Open, None) => Some(format!("it had a {role}")),
+        sides(&snapshot).map(|(name, side)| match (side.peer, side.pid) {
+            (Peer::Open, Some(pid)) if snapshot.duplex => Some(format!("process {pid} held {name}")),
+            (Peer::Open, None) if snapshot.duplex => Some(format!("a process held {name}")),
+            (Peer::Open, Some(pid)) => Some(format!("process {pid} was its {name}")),
+            (Peer::Open, None) => Some(format!("it had a {name}")),
             _ => None,
-        };
-        [holder("producer", &snapshot.producer), holder("consumer", &snapshot.consumer)]
+        })
     });
     shmpipe::unlink_force(address).map_err(|error| Failure::from(error).about(address))?;
     let holders: Vec<String> = holders.into_iter().flatten().flatten().collect();

@@ -1,8 +1,7 @@
-//! Opens a pipe and claims one of its roles, for `send` and `recv`.
+//! Opens a pipe and claims one of its roles, for `send`, `recv` and `duplex`.
 
-use shmpipe::{Address, Lost, Pipe, SetupError};
+use shmpipe::{Address, Lost, Options, Pipe, SetupError};
 
-use crate::args::PipeArgs;
 use crate::exit::Failure;
 use crate::output::report::Report;
 
@@ -11,18 +10,18 @@ const ATTEMPTS: u32 = 20;
 
 /// Opens or creates the pipe and claims a role. Reports the requested options that an existing pipe does not have.
 pub fn claim<E>(
-    arguments: &PipeArgs,
+    address: &Address,
+    options: &Options,
     report: Report,
     role: impl Fn(&Pipe) -> Result<E, SetupError>,
 ) -> Result<E, Failure> {
-    let options = arguments.options();
     let mut attempts = 0;
     loop {
         attempts += 1;
-        let pipe = options.open_or_create(&arguments.address)?;
+        let pipe = options.open_or_create(address)?;
         match role(&pipe) {
             Ok(endpoint) => {
-                report_differences(&pipe, &arguments.address, report);
+                report_differences(&pipe, address, report);
                 return Ok(endpoint);
             }
             Err(

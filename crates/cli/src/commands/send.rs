@@ -1,6 +1,6 @@
 //! `shmpipe send`: sends standard input as messages.
 
-use shmpipe::{CheckError, Peer, Pipe, Producer, SendTimeoutError, TrySendError};
+use shmpipe::{CancelHandle, CheckError, Peer, Pipe, Producer, SendTimeoutError, TrySendError};
 use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal};
 use std::time::{Duration, Instant};
@@ -22,19 +22,22 @@ const RAW_MAX: usize = 64 << 10;
 
 pub fn run(arguments: &args::Send, report: Report) -> Outcome {
     signals::install()?;
-    let producer = role::claim(&arguments.pipe, report, Pipe::producer)?;
+    let args::PipeArgs { address, .. } = &arguments.pipe;
+    let producer = role::claim(address, &arguments.pipe.options(), report, Pipe::producer)?;
     signals::cancel_on_signal(producer.cancel_handle());
     let data = if io::stdin().is_terminal() { Data::Terminal } else { Data::Elsewhere };
     let progress = Progress::new(producer.pipe().address(), data);
     let started = Instant::now();
-    let mut sender = Sender { producer, progress, report, timeout: arguments.timeout };
-    let sent = sender.run(arguments);
+    let timeout = arguments.timeout;
+    let mut sender = Sender { timeout, follows: true, ..Sender::new(producer, progress, report) };
+    sender.note_earlier_abort();
+    let sent = sender.send_input(&arguments.input);
     sender.progress.finish(started);
     sender.end(sent)
 }
 
-fn cut(arguments: &args::Send, longest: usize) -> Result<Cut, Failure> {
-    Ok(match arguments.chunk {
+fn cut(input: &args::Input, longest: usize) -> Result<Cut, Failure> {
+    Ok(match input.chunk {
         Some(chunk) if chunk > longest as u64 => {
             let text = format!(
                 "chunks of {chunk} bytes exceed the {longest} bytes of the longest message of this pipe; create a pipe \
@@ -43,24 +46,34 @@ fn cut(arguments: &args::Send, longest: usize) -> Result<Cut, Failure> {
             return Err(Failure::new(Code::Failure, text));
         }
         Some(chunk) => Cut::Chunks(chunk as usize),
-        None if arguments.raw => Cut::Reads(RAW_MAX.min(longest)),
-        None if arguments.length_prefixed => Cut::Prefixed,
+        None if input.raw => Cut::Reads(RAW_MAX.min(longest)),
+        None if input.length_prefixed => Cut::Prefixed,
         None => Cut::Lines,
     })
 }
 
-struct Sender {
+/// Sends standard input.
+pub struct Sender {
     producer: Producer,
+    cancel: CancelHandle,
     progress: Progress,
     report: Report,
     timeout: Option<Duration>,
+    /// Waits for the next consumer when one dies.
+    follows: bool,
 }
 
 impl Sender {
-    fn run(&mut self, arguments: &args::Send) -> Result<(), Early> {
+    /// One that waits for space as long as it takes, and ends when the consumer dies.
+    pub fn new(producer: Producer, progress: Progress, report: Report) -> Self {
+        let cancel = producer.cancel_handle();
+        Sender { producer, cancel, progress, report, timeout: None, follows: false }
+    }
+
+    /// Sends all of standard input.
+    pub fn send_input(&mut self, input: &args::Input) -> Result<(), Early> {
         let longest = self.producer.max_len();
-        let cut = cut(arguments, longest)?;
-        self.note_earlier_abort();
+        let cut = cut(input, longest)?;
         self.send_all(Cutter::new(cut, longest))
     }
 
@@ -78,25 +91,35 @@ impl Sender {
     /// Closes at the end of the input. Before that it aborts, with the exit code: a receiver must not take the cut for the end.
     fn end(self, sent: Result<(), Early>) -> Outcome {
         let Err(early) = sent else {
-            self.producer.close()?;
+            self.close()?;
             return Ok(End::Done);
         };
         let outcome = early.outcome();
-        let code = exit::number(&outcome);
+        self.abort(&outcome);
+        outcome
+    }
+
+    /// At the end of the input.
+    pub fn close(self) -> Result<(), Failure> {
+        Ok(self.producer.close()?)
+    }
+
+    /// Before the end of the input.
+    pub fn abort(self, outcome: &Outcome) {
+        let code = exit::number(outcome);
         let aborted = self.producer.abort(code.into());
-        if let (Ok(End::Signal(signal)), Ok(())) = (&outcome, aborted) {
+        if let (Ok(End::Signal(signal)), Ok(())) = (outcome, aborted) {
             let signal = signals::name(*signal);
             self.report
                 .note(format_args!("aborted with code {code}: {signal} came before the end of the input"));
         }
-        outcome
     }
 
     fn send_all(&mut self, mut cutter: Cutter) -> Result<(), Early> {
         let mut input = stdio::standard_input()?;
         loop {
             // Checked before the end of the input counts: the same signal may have ended its writer midway.
-            check_for_signal()?;
+            self.check_for_end()?;
             while let Some(message) = cutter.next_message()? {
                 self.send(message)?;
             }
@@ -115,7 +138,7 @@ impl Sender {
     /// Returns when there is input, or when only a read can tell.
     fn wait_for_input(&mut self, input: &File) -> Result<(), Early> {
         loop {
-            check_for_signal()?;
+            self.check_for_end()?;
             self.progress.update_if_due();
             let next_check = Instant::now() + CHECK_INTERVAL;
             let until = self.progress.next_update().map_or(next_check, |next| next.min(next_check));
@@ -132,7 +155,7 @@ impl Sender {
     fn check_consumer(&mut self) -> Result<(), Early> {
         let error = match self.producer.check() {
             Ok(()) => return Ok(()),
-            Err(CheckError::PeerDied) => {
+            Err(CheckError::PeerDied) if self.follows => {
                 self.report_death();
                 return Ok(());
             }
@@ -141,6 +164,10 @@ impl Sender {
             Err(error) => return Err(error.into()),
         };
         Err(error.into())
+    }
+
+    fn check_for_end(&self) -> Result<(), Early> {
+        if self.cancel.is_cancelled() { Err(signals::why_cancelled()) } else { Ok(()) }
     }
 
     fn report_death(&mut self) {
@@ -169,22 +196,13 @@ impl Sender {
             };
             match sent {
                 Ok(_) => return Ok(()),
-                Err(SendTimeoutError::PeerDied) => self.report_death(),
+                Err(SendTimeoutError::PeerDied) if self.follows => self.report_death(),
                 Err(SendTimeoutError::TimedOut) if give_up.is_none_or(|moment| Instant::now() < moment) => {
                     self.progress.update_if_due();
                 }
-                Err(SendTimeoutError::Cancelled) => return Err(stopped()),
+                Err(SendTimeoutError::Cancelled) => return Err(signals::why_cancelled()),
                 Err(error) => return Err(error.into()),
             }
         }
     }
-}
-
-fn check_for_signal() -> Result<(), Early> {
-    signals::received().map_or(Ok(()), |signal| Err(Early::Signal(signal)))
-}
-
-/// Only a signal cancels an endpoint here.
-fn stopped() -> Early {
-    signals::received().map_or(Early::Failed(SendTimeoutError::Cancelled.into()), Early::Signal)
 }

@@ -4,7 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 use shmpipe::{
-    Address, AddressKind, Listed, Location, Memory, Object, Peer, Permissions, SetupError, Side, Snapshot,
+    Address, AddressKind, Direction, Listed, Location, Memory, Object, Peer, Permissions, SetupError, Side,
+    Snapshot,
 };
 
 use crate::exit::Failure;
@@ -30,9 +31,6 @@ pub struct Description {
     shm_id: Option<i32>,
     sem_id: Option<i32>,
     capacity_bytes: u64,
-    used_bytes: u64,
-    unread_messages: u64,
-    fill_percent: f64,
     max_message_bytes: u64,
     segment_bytes: u64,
     user_schema: u64,
@@ -51,6 +49,19 @@ pub struct Description {
     locked: Option<bool>,
     created_unix_seconds: f64,
     age_seconds: f64,
+    #[serde(flatten)]
+    forth: Flow,
+    duplex: bool,
+    /// The direction from side B to side A of a duplex pipe; the fields of the first direction are the pipe's own.
+    back: Option<Flow>,
+}
+
+/// A direction of a pipe.
+#[derive(Debug, Serialize)]
+struct Flow {
+    used_bytes: u64,
+    unread_messages: u64,
+    fill_percent: f64,
     producer: &'static str,
     producer_alive: bool,
     producer_abort_code: Option<u32>,
@@ -163,6 +174,39 @@ fn state_and_pid(side: &Side) -> String {
     }
 }
 
+/// A direction of a pipe.
+struct Way<'a> {
+    used: u64,
+    unread: u64,
+    producer: &'a Side,
+    consumer: &'a Side,
+}
+
+/// The only direction of a pipe, or that from side A to side B.
+fn forth(snapshot: &Snapshot) -> Way<'_> {
+    let Snapshot { used, producer, consumer, .. } = snapshot;
+    let unread = snapshot.unread() - snapshot.back.as_ref().map_or(0, Direction::unread);
+    Way { used: *used, unread, producer, consumer }
+}
+
+fn way(back: &Direction) -> Way<'_> {
+    Way { used: back.used, unread: back.unread(), producer: &back.producer, consumer: &back.consumer }
+}
+
+/// The two sides of a pipe, with what they are called. Of a side of a duplex pipe, the direction that it has not closed.
+pub fn sides(snapshot: &Snapshot) -> [(&'static str, &Side); 2] {
+    let Snapshot { producer, consumer, .. } = snapshot;
+    let Some(back) = &snapshot.back else { return [("producer", producer), ("consumer", consumer)] };
+    let open = |one: &'_ Side| matches!(one.peer, Peer::Open | Peer::Died);
+    let of = |first, second| if !open(first) && open(second) { second } else { first };
+    [("side A", of(producer, &back.consumer)), ("side B", of(consumer, &back.producer))]
+}
+
+/// "the producer", "side A".
+pub fn the(side: &str) -> String {
+    if side.starts_with("side ") { side.to_owned() } else { format!("the {side}") }
+}
+
 fn age(snapshot: &Snapshot) -> Duration {
     SystemTime::now().duration_since(snapshot.created).unwrap_or_default()
 }
@@ -175,7 +219,7 @@ impl Description {
 
     /// A pipe that a listing found.
     pub fn found(location: &Location, snapshot: &Snapshot) -> Self {
-        let Snapshot { permissions, producer, consumer, .. } = snapshot;
+        let Snapshot { permissions, .. } = snapshot;
         let since_epoch = snapshot.created.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Description {
             schema: SCHEMA,
@@ -190,9 +234,6 @@ impl Description {
             shm_id: ids(snapshot).map(|(_, shm_id, _)| shm_id),
             sem_id: ids(snapshot).and_then(|(_, _, sem_id)| sem_id),
             capacity_bytes: snapshot.capacity,
-            used_bytes: snapshot.used,
-            unread_messages: snapshot.unread(),
-            fill_percent: snapshot.used as f64 / snapshot.capacity as f64 * 100.0,
             max_message_bytes: snapshot.max_len,
             segment_bytes: snapshot.size,
             user_schema: snapshot.schema,
@@ -211,6 +252,19 @@ impl Description {
             locked: snapshot.memory.map(|memory| memory.locked),
             created_unix_seconds: since_epoch.as_secs_f64(),
             age_seconds: age(snapshot).as_secs_f64(),
+            forth: Flow::of(snapshot.capacity, &forth(snapshot)),
+            duplex: snapshot.duplex,
+            back: snapshot.back.as_ref().map(|back| Flow::of(snapshot.capacity, &way(back))),
+        }
+    }
+}
+
+impl Flow {
+    fn of(capacity: u64, &Way { used, unread, producer, consumer }: &Way<'_>) -> Self {
+        Flow {
+            used_bytes: used,
+            unread_messages: unread,
+            fill_percent: used as f64 / capacity as f64 * 100.0,
             producer: state(producer),
             producer_alive: producer.peer == Peer::Open,
             producer_abort_code: producer.peer.abort_code(),
@@ -286,18 +340,31 @@ fn name(snapshot: &Snapshot) -> String {
 
 /// A pipe as a row of a listing.
 pub fn row(location: &Location, snapshot: &Snapshot) -> Vec<String> {
+    let side = |which: usize| {
+        let (name, side) = sides(snapshot)[which];
+        let name =
+            if snapshot.duplex { format!("{}: ", name.trim_start_matches("side ")) } else { String::new() };
+        name + &state_and_pid(side)
+    };
     vec![
         name(snapshot),
         address(location, snapshot),
         units::show_size(snapshot.capacity),
-        units::show_fill(snapshot.used, snapshot.capacity),
+        fill(snapshot),
         snapshot.unread().to_string(),
-        state_and_pid(&snapshot.producer),
-        state_and_pid(&snapshot.consumer),
+        side(0),
+        side(1),
         users::name(snapshot.permissions.uid),
         mode(&snapshot.permissions),
         units::show_age(age(snapshot)),
     ]
+}
+
+/// How full a pipe is: of a duplex pipe, the ring from A to B and the ring from B to A.
+fn fill(snapshot: &Snapshot) -> String {
+    let show = |used| units::show_fill(used, snapshot.capacity);
+    let back = snapshot.back.as_ref().map_or_else(String::new, |back| format!("/{}", show(back.used)));
+    show(snapshot.used) + &back
 }
 
 /// The pages of a pipe.
@@ -321,7 +388,7 @@ pub fn details(snapshot: &Snapshot) -> Vec<Vec<String>> {
     add("name", name(snapshot));
     let location = Location::Address(snapshot.address.clone());
     add("address", address(&location, snapshot));
-    add("kind", kind(&location).to_owned());
+    add("kind", kind(&location).to_owned() + if snapshot.duplex { ", duplex" } else { "" });
     match ids(snapshot) {
         Some((_, shm_id, sem_id)) => {
             add("segment", format!("{} bytes, shmid {shm_id}, id {}", snapshot.size, snapshot.segment_id));
@@ -340,9 +407,20 @@ pub fn details(snapshot: &Snapshot) -> Vec<Vec<String>> {
         }
     }
     add("memory", snapshot.memory.map_or("unknown".to_owned(), memory));
-    add("capacity", format!("{} ({} bytes)", units::show_size(snapshot.capacity), snapshot.capacity));
-    let fill = units::show_fill(snapshot.used, snapshot.capacity);
-    add("fill", format!("{} bytes ({fill}), {} messages unread", snapshot.used, snapshot.unread()));
+    let each = if snapshot.duplex { ", in each direction" } else { "" };
+    let capacity = units::show_size(snapshot.capacity);
+    add("capacity", format!("{capacity} ({} bytes){each}", snapshot.capacity));
+    let ways: Vec<_> = [forth(snapshot)].into_iter().chain(snapshot.back.as_ref().map(way)).collect();
+    let of_ways: &[[&str; 3]] = match snapshot.duplex {
+        false => &[["fill", "producer", "consumer"]],
+        true => {
+            &[["fill, A to B", "A, sending", "B, receiving"], ["fill, B to A", "B, sending", "A, receiving"]]
+        }
+    };
+    for ([name, ..], &Way { used, unread, .. }) in of_ways.iter().zip(&ways) {
+        let fill = units::show_fill(used, snapshot.capacity);
+        add(name, format!("{used} bytes ({fill}), {unread} messages unread"));
+    }
     add("longest message", format!("{} bytes", snapshot.max_len));
     add("schema", format!("{:#x}", snapshot.schema));
     add("wake mode", snapshot.wake_mode.to_string());
@@ -358,16 +436,20 @@ pub fn details(snapshot: &Snapshot) -> Vec<Vec<String>> {
     }
     let stale = if snapshot.stale { ", from before the last boot" } else { "" };
     add("age", units::show_age(age(snapshot)) + stale);
-    for (name, side, moved, waited_for) in [
-        ("producer", &snapshot.producer, "sent", "space"),
-        ("consumer", &snapshot.consumer, "released", "messages"),
-    ] {
-        let code = side.peer.abort_code().map_or_else(String::new, |code| format!(" with code {code}"));
-        add(name, format!("{}{code}, claimed {} times", state_and_pid(side), side.epoch));
-        add(&format!("  {moved}"), format!("{} messages, {} bytes of payload", side.messages, side.bytes));
-        add("  position", format!("{} bytes", side.position));
-        add(&format!("  waited for {waited_for}"), format!("{} times", side.waits));
-        add("  woke the other side", format!("{} times", side.wakeups));
+    for ([_, sending, receiving], way) in of_ways.iter().zip(&ways) {
+        for (name, side, moved, waited_for) in
+            [(sending, way.producer, "sent", "space"), (receiving, way.consumer, "released", "messages")]
+        {
+            let code = side.peer.abort_code().map_or_else(String::new, |code| format!(" with code {code}"));
+            add(name, format!("{}{code}, claimed {} times", state_and_pid(side), side.epoch));
+            add(
+                &format!("  {moved}"),
+                format!("{} messages, {} bytes of payload", side.messages, side.bytes),
+            );
+            add("  position", format!("{} bytes", side.position));
+            add(&format!("  waited for {waited_for}"), format!("{} times", side.waits));
+            add("  woke the other side", format!("{} times", side.wakeups));
+        }
     }
     rows.into_iter().map(|(what, text)| vec![what, text]).collect()
 }

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use shmpipe::CancelHandle;
 
-use crate::exit::Failure;
+use crate::exit::{Early, Failure};
 
 /// The signals that end a process by default, sent by a terminal or by `kill`.
 const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
@@ -25,6 +25,9 @@ static RECEIVED: AtomicI32 = AtomicI32::new(0);
 
 static CANCEL_HANDLE: OnceLock<CancelHandle> = OnceLock::new();
 
+/// A second thread, whose blocked reads and writes a signal ends, too; 0 if there is none. Relaxed, as above.
+static SECOND_THREAD: AtomicI32 = AtomicI32::new(0);
+
 extern "C" fn on_signal(signal: i32) {
     // The interrupted code must find errno unchanged.
     let errno = Errno::last_raw();
@@ -34,8 +37,15 @@ extern "C" fn on_signal(signal: i32) {
             handle.cancel();
         }
     }
-    // SAFETY: takes a number, and is async-signal-safe.
-    unsafe { libc::alarm(ALARM_INTERVAL) };
+    let second = SECOND_THREAD.load(Ordering::Relaxed);
+    // SAFETY: all of these take numbers, and are async-signal-safe. A thread that has ended is not found; its number may by now be
+    // that of another thread of ours, which the signal does no harm.
+    unsafe {
+        if second != 0 && second != libc::gettid() {
+            libc::syscall(libc::SYS_tgkill, libc::getpid(), second, libc::SIGALRM);
+        }
+        libc::alarm(ALARM_INTERVAL);
+    }
     Errno::set_raw(errno);
 }
 
@@ -56,7 +66,7 @@ pub fn install() -> Result<(), Failure> {
 /// Installs the handler; returns what was installed before.
 fn handle(signal: Signal) -> nix::Result<SigAction> {
     let action = SigAction::new(SigHandler::Handler(on_signal), SaFlags::empty(), SigSet::empty());
-    // SAFETY: the handler makes nothing but atomic accesses, a futex call and a call of alarm, all of which are
+    // SAFETY: the handler makes nothing but atomic accesses and calls of futex, gettid, getpid, tgkill and alarm, all of which are
     // async-signal-safe, and leaves errno as it was.
     unsafe { sigaction(signal, &action) }
 }
@@ -70,9 +80,26 @@ pub fn cancel_on_signal(handle: CancelHandle) {
     }
 }
 
+/// From now on a signal also ends the blocked reads and writes of the calling thread, besides those of the first one.
+pub fn interrupt_this_thread_too() {
+    // SAFETY: takes nothing.
+    SECOND_THREAD.store(unsafe { libc::gettid() }, Ordering::Relaxed);
+}
+
+/// Ends blocked reads and writes, as a signal does.
+pub fn interrupt() {
+    // SAFETY: takes numbers. The handler is installed.
+    unsafe { libc::kill(libc::getpid(), libc::SIGALRM) };
+}
+
 /// The name of a signal.
 pub fn name(signal: i32) -> &'static str {
     Signal::try_from(signal).map_or("a signal", Signal::as_str)
+}
+
+/// Why an endpoint was cancelled: by a signal, or else by the other direction of a duplex pipe.
+pub fn why_cancelled() -> Early {
+    received().map_or(Early::Stopped, Early::Signal)
 }
 
 /// The first signal received, if there was one.

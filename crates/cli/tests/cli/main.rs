@@ -6,6 +6,7 @@ mod codes;
 mod deaths;
 mod demo;
 mod doctor;
+mod duplex;
 mod foreign;
 mod help;
 mod interrupts;

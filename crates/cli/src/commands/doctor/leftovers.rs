@@ -3,6 +3,7 @@
 use shmpipe::{Address, Listed, Location, Peer, SetupError, Snapshot};
 
 use super::check::Check;
+use crate::output::description::{sides, the};
 use crate::output::process;
 use crate::output::units;
 use crate::system::pipes;
@@ -25,14 +26,17 @@ pub fn check(pipes: &[Listed], asked: Option<(&Address, &Snapshot)>, trouble: Op
     let (mut empty, mut waiting) = (Vec::new(), 0);
     for &(address, snapshot) in &left {
         match (snapshot.unread(), who_died(snapshot)) {
-            (0, _) => empty.push((address, snapshot.capacity)),
+            (0, _) => empty.push((address, snapshot.capacity * if snapshot.duplex { 2 } else { 1 })),
             (messages, Some(died)) => check.find(
                 format!(
                     "{address}: {died} died, the pipe is open in no process, and {} unread",
                     count(messages)
                 ),
                 "the next user of the pipe continues in the middle of an old stream",
-                format!("shmpipe recv {address}   # or, to drop the messages: shmpipe rm {address}"),
+                format!(
+                    "shmpipe {} {address}   # or, to drop the messages: shmpipe rm {address}",
+                    receiving(snapshot)
+                ),
             ),
             // The producer closed before a consumer came: intended.
             (_, None) => waiting += 1,
@@ -104,13 +108,17 @@ fn has_been_used(snapshot: &Snapshot) -> bool {
     snapshot.producer.epoch > 0 || snapshot.consumer.epoch > 0
 }
 
-fn who_died(snapshot: &Snapshot) -> Option<&'static str> {
-    match (snapshot.producer.peer, snapshot.consumer.peer) {
-        (Peer::Died, Peer::Died) => Some("both sides"),
-        (Peer::Died, _) => Some("the producer"),
-        (_, Peer::Died) => Some("the consumer"),
+fn who_died(snapshot: &Snapshot) -> Option<String> {
+    match sides(snapshot).map(|(name, side)| (name, side.peer)) {
+        [(_, Peer::Died), (_, Peer::Died)] => Some("both sides".to_owned()),
+        [(name, Peer::Died), _] | [_, (name, Peer::Died)] => Some(the(name)),
         _ => None,
     }
+}
+
+/// The command that receives from a pipe.
+pub fn receiving(snapshot: &Snapshot) -> &'static str {
+    if snapshot.duplex { "duplex" } else { "recv" }
 }
 
 fn count(messages: u64) -> String {

@@ -10,6 +10,7 @@ use shmpipe::sysvipc::Segment;
 use super::check::Check;
 use super::{leftovers, namespaces};
 use crate::exit;
+use crate::output::description::{sides, the};
 use crate::output::process;
 use crate::output::units;
 use crate::system::pipes;
@@ -32,10 +33,9 @@ pub fn check(
         }
         Ok(snapshot) => {
             check_pipe(&mut pipe, address, &snapshot, pids);
-            let side = |name, side, other| check_side(name, address, side, other);
-            let producer = side("producer", &snapshot.producer, &snapshot.consumer);
-            let consumer = side("consumer", &snapshot.consumer, &snapshot.producer);
-            vec![pipe, producer, consumer]
+            let [(first_name, first), (second_name, second)] = sides(&snapshot);
+            let first_check = check_side(first_name, address, first, second);
+            vec![pipe, first_check, check_side(second_name, address, second, first)]
         }
     }
 }
@@ -126,11 +126,14 @@ fn unusable(check: &mut Check, address: &Address, error: &SetupError) {
 
 /// Checks the pipe without its sides.
 fn check_pipe(check: &mut Check, address: &Address, snapshot: &Snapshot, pids: &[u32]) {
-    let Snapshot { permissions, used, capacity, is_open, .. } = snapshot;
+    let Snapshot { permissions, capacity, is_open, .. } = snapshot;
+    let used = snapshot.used + snapshot.back.as_ref().map_or(0, |back| back.used);
+    let capacity = if snapshot.duplex { 2 * capacity } else { *capacity };
+    let receiving = leftovers::receiving(snapshot);
     let age = SystemTime::now().duration_since(snapshot.created).unwrap_or_default();
     let unread = snapshot.unread();
-    check.fact("used_bytes", *used);
-    check.fact("capacity_bytes", *capacity);
+    check.fact("used_bytes", used);
+    check.fact("capacity_bytes", capacity);
     check.fact("unread_messages", unread);
     check.fact("age_seconds", age.as_secs());
     check.fact("owner_uid", permissions.uid);
@@ -139,8 +142,8 @@ fn check_pipe(check: &mut Check, address: &Address, snapshot: &Snapshot, pids: &
     check.fact("open_in_pids", pids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
     check.summary(format!(
         "{} of {} used, {unread} unread; {} old, of {}, mode {:04o}; open in {}",
-        units::show_size(*used),
-        units::show_size(*capacity),
+        units::show_size(used),
+        units::show_size(capacity),
         units::show_age(age),
         users::name(permissions.uid),
         permissions.mode,
@@ -175,7 +178,7 @@ fn check_pipe(check: &mut Check, address: &Address, snapshot: &Snapshot, pids: &
         check.find(
             "it is from before the last boot",
             "the file system may have kept only parts of it, so it is refused",
-            format!("shmpipe recv {address} --recreate-stale   # or: shmpipe rm {address}; its messages are lost either way"),
+            format!("shmpipe {receiving} {address} --recreate-stale   # or: shmpipe rm {address}; its messages are lost either way"),
         );
     }
     if pipes::has_lost_set(snapshot) {
@@ -189,7 +192,7 @@ fn check_pipe(check: &mut Check, address: &Address, snapshot: &Snapshot, pids: &
             "its semaphore set is gone",
             "without the set no process can tell which roles are taken, so the pipe is refused while it is open; \
              systemd-logind removes sets when their user logs out (RemoveIPC)",
-            format!("{kill}shmpipe recv {address}   # or, messages included: shmpipe rm --force {address}"),
+            format!("{kill}shmpipe {receiving} {address}   # or, messages included: shmpipe rm --force {address}"),
         );
     }
 }
@@ -230,18 +233,20 @@ fn check_side(name: &'static str, address: &Address, side: &Side, other: &Side) 
     });
     let (command, waits) = match name {
         "producer" => ("send", "the consumer waits for messages that do not come"),
+        "side A" => ("duplex --side a", "the other side waits for messages that do not come"),
+        "side B" => ("duplex --side b", "the other side waits for messages that do not come"),
         _ => ("recv", "the producer blocks as soon as the pipe is full"),
     };
     if side.peer == Peer::Died && other.peer == Peer::Open {
         check.find(
-            format!("the {name} died, and the other side is still attached"),
+            format!("{} died, and the other side is still attached", the(name)),
             format!("{waits}; a successor continues where it stopped"),
             format!("shmpipe {command} {address}   # or restart its program"),
         );
     }
     if let Some(who) = who.filter(|who| who.stopped && side.peer == Peer::Open) {
         check.find(
-            format!("the {name}, {}, is stopped", process::Shown(&who)),
+            format!("{}, {}, is stopped", the(name), process::Shown(&who)),
             format!("it holds its role and does nothing, and {waits}"),
             format!("kill -CONT {}", who.pid),
         );

@@ -2,7 +2,10 @@
 
 use shmpipe::error::Damage;
 use shmpipe::os::unix::OptionsExt;
-use shmpipe::{Address, Listed, Location, Lost, Object, Options, SetupError, Snapshot, TryRecvError};
+use shmpipe::{
+    Address, Consumer, DuplexSide, Listed, Location, Lost, Object, Options, Pipe, Producer, SetupError,
+    Snapshot, TryRecvError,
+};
 use std::fmt;
 
 use serde::Serialize;
@@ -132,7 +135,7 @@ fn remove_if_stale(address: &Address, snapshot: &Snapshot, force: bool) -> Resul
             Ok(Fate::Difference(Reason::Unused))
         }
         _ => match remove_one(address, snapshot, force) {
-            Err(SetupError::RoleTaken { .. } | SetupError::Busy { .. }) => {
+            Err(SetupError::RoleTaken { .. } | SetupError::SideTaken { .. } | SetupError::Busy { .. }) => {
                 Ok(Fate::Difference(Reason::InUse))
             }
             // Another process was faster.
@@ -153,6 +156,7 @@ fn remove_one(address: &Address, snapshot: &Snapshot, force: bool) -> Result<Fat
     }
     let options = Options::new()
         .schema(snapshot.schema)
+        .duplex(snapshot.duplex)
         .allow_rmid_forced(true)
         .trust_uid(snapshot.permissions.uid)
         .trust_uid(snapshot.creator);
@@ -161,8 +165,8 @@ fn remove_one(address: &Address, snapshot: &Snapshot, force: bool) -> Result<Fat
     if pipe.id() != snapshot.segment_id {
         return Ok(Fate::Difference(Reason::InUse));
     }
-    let (_producer, mut consumer) = (pipe.producer()?, pipe.consumer()?);
-    if !force {
+    let (_producers, mut consumers) = claim_all(&pipe)?;
+    for consumer in consumers.iter_mut().filter(|_| !force) {
         match consumer.try_recv() {
             Ok(message) => {
                 message.requeue();
@@ -180,6 +184,18 @@ fn remove_one(address: &Address, snapshot: &Snapshot, force: bool) -> Result<Fat
         return Ok(Fate::Difference(Reason::InUse));
     }
     shmpipe::unlink_force(&address).map(|()| Fate::Removed)
+}
+
+/// All ends of a pipe: those of each direction.
+fn claim_all(pipe: &Pipe) -> Result<(Vec<Producer>, Vec<Consumer>), SetupError> {
+    let ends = match pipe.is_duplex() {
+        false => vec![(pipe.producer()?, pipe.consumer()?)],
+        true => {
+            let (a, b) = (pipe.duplex_as(DuplexSide::A)?, pipe.duplex_as(DuplexSide::B)?);
+            vec![a.split(), b.split()]
+        }
+    };
+    Ok(ends.into_iter().unzip())
 }
 
 /// An address that leads to this very pipe, whatever is created under its name meanwhile, if there is one.

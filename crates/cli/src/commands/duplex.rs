@@ -1,0 +1,85 @@
+//! `shmpipe duplex`: sends standard input to the other side of a duplex pipe and writes what it sends to standard output.
+//!
+//! Each direction is a `send` or a `recv`, the latter in a thread of its own. A direction that ends in order leaves the other alone;
+//! one that fails ends both.
+
+use std::thread;
+
+use shmpipe::{CheckError, Duplex};
+
+use crate::args;
+use crate::commands::framing::Join;
+use crate::commands::recv::Receiver;
+use crate::commands::role;
+use crate::commands::send::Sender;
+use crate::exit::{Early, End, Outcome};
+use crate::output::progress::{Data, Progress};
+use crate::output::report::Report;
+use crate::system::signals;
+
+pub fn run(arguments: &args::Duplex, report: Report) -> Outcome {
+    signals::install()?;
+    let args::Duplex { input, side, pipe } = arguments;
+    let mut duplex = role::claim(&pipe.address, &pipe.options().duplex(true), report, |pipe| match side {
+        Some(side) => pipe.duplex_as((*side).into()),
+        None => pipe.duplex(),
+    })?;
+    let cancel = duplex.cancel_handle();
+    signals::cancel_on_signal(cancel.clone());
+    note_earlier_failure(&mut duplex, report);
+
+    let progress = Progress::new(duplex.pipe().address(), Data::Terminal);
+    let (producer, consumer) = duplex.split();
+    let mut sender = Sender::new(producer, progress, report);
+    let mut receiver = Receiver::of_duplex(consumer, join(input), report)?;
+    let stop = cancel.clone();
+    let receiving = thread::spawn(move || {
+        signals::interrupt_this_thread_too();
+        match receiver.receive_all() {
+            Ok(()) => (None, receiver.close().map_err(Early::from)),
+            Err(early) => {
+                stop.cancel();
+                signals::interrupt();
+                (Some(receiver), Err(early))
+            }
+        }
+    });
+    let (sender, sent) = match sender.send_input(input) {
+        Ok(()) => (None, sender.close().map_err(Early::from)),
+        Err(early) => {
+            cancel.cancel();
+            (Some(sender), Err(early))
+        }
+    };
+    let (receiver, received) = receiving.join().expect("the thread does not panic");
+
+    // A direction that the other one stopped has nothing to say.
+    let mut earlies = [received, sent].into_iter().filter_map(Result::err);
+    let early = earlies.find(|early| !matches!(early, Early::Stopped));
+    let outcome = early.map_or(Ok(End::Done), Early::outcome);
+    if let Some(receiver) = receiver {
+        receiver.end_early(&outcome);
+    }
+    if let Some(sender) = sender {
+        sender.abort(&outcome);
+    }
+    outcome
+}
+
+fn join(input: &args::Input) -> Join {
+    match input {
+        args::Input { length_prefixed: true, .. } => Join::Prefixed,
+        args::Input { raw: true, .. } | args::Input { chunk: Some(_), .. } => Join::Raw,
+        _ => Join::Lines,
+    }
+}
+
+/// The failure of a process that had the other side before does not concern this one.
+fn note_earlier_failure(duplex: &mut Duplex, report: Report) {
+    let how = match duplex.check() {
+        Err(CheckError::PeerAborted { code }) => format!("aborted with code {code}"),
+        Err(CheckError::PeerDied) => "died".to_owned(),
+        _ => return,
+    };
+    report.note(format_args!("the last process at the other side {how}; waiting for the next one"));
+}
