@@ -32,13 +32,15 @@ fn take_all<P>(mut consumer: Consumer<P>, orders: &Orders, journal: &Journal) {
     let term = Term::new(orders, &mut rng);
     while journal.get(LEAVE[1]) != orders.ordinal && (!term.is_over() || journal.get(STOP) != 0) {
         tenure.renew();
+        // Before the receive: a last message may be sent after that has timed out.
+        let is_last = journal.get(ENDED) != 0;
         let taken = match rng.below(8) {
             0 => drain(&mut consumer, &mut taker, &mut rng),
             _ => receive(&mut consumer, &mut taker, &mut rng, orders.staying),
         };
         match taken {
             Ok(()) | Err(RecvTimeoutError::PeerDied | RecvTimeoutError::PeerAborted { code: ABORTED }) => {}
-            Err(RecvTimeoutError::Closed | RecvTimeoutError::TimedOut) if journal.get(ENDED) != 0 => break,
+            Err(RecvTimeoutError::Closed | RecvTimeoutError::TimedOut) if is_last => break,
             // Another producer comes.
             Err(RecvTimeoutError::Closed | RecvTimeoutError::TimedOut) => nap(50),
             Err(error) => panic!("{error}"),
