@@ -1,5 +1,6 @@
 //! Kills both ends of pipes at random instants, again and again. Each time a successor takes over. No committed message is lost or
 //! torn. Only messages that were taken and not released repeat. No role has two holders, no end hangs, and nothing is left over.
+//! Some of the pipes are duplex: then all this holds in both directions, and a process has one thread for each.
 
 mod pair;
 
@@ -27,6 +28,9 @@ pub struct Kill {
     /// Only this kind of shared memory [default: all, System V most]
     #[arg(long, value_parser = crate::backend)]
     backend: Option<Backend>,
+    /// Only duplex pipes [default: three laps of ten]
+    #[arg(long)]
+    duplex: bool,
     /// Pairs of processes at the same time [default: three for each processor]
     #[arg(long, value_name = "N", default_value_t = 3 * workers::processors(), hide_default_value = true)]
     pairs: usize,
@@ -39,7 +43,8 @@ impl Harness for Kill {
         run.goal(self.rounds, "rounds");
         objects::isolate(run);
         workers::run(run, self.pairs, LAP, |mut pieces| {
-            let mut lap = Lap { run, backend: self.backend, fork_server: ForkServer::start("kill") };
+            let Kill { backend, duplex, .. } = *self;
+            let mut lap = Lap { run, backend, duplex, fork_server: ForkServer::start("kill") };
             pieces.try_for_each(|piece| lap.run(run.rng(piece.first), piece.count))
         })?;
         objects::must_be_none()
@@ -90,6 +95,7 @@ fn one_of_ten<'a, T>(rng: &mut Rng, choices: &'a [(T, u64)]) -> &'a T {
 struct Lap<'a> {
     run: &'a Run,
     backend: Option<Backend>,
+    duplex: bool,
     fork_server: ForkServer,
 }
 
@@ -98,10 +104,12 @@ impl Lap<'_> {
     fn run(&mut self, mut rng: Rng, rounds: u64) -> Outcome {
         let Kind { capacity, mode, waits } = one_of_ten(&mut rng, &KINDS);
         let backend = self.backend.unwrap_or(*one_of_ten(&mut rng, &BACKENDS));
-        let (place, journal) = (backend.place(), Journal::new());
-        let options = Options::new().capacity(*capacity).wake_mode(*mode);
+        let duplex = *one_of_ten(&mut rng, &[(true, 3), (false, 7)]) || self.duplex;
+        let place = backend.place();
+        let journals: Vec<Journal> = (0..if duplex { 2 } else { 1 }).map(|_| Journal::new()).collect();
+        let options = Options::new().capacity(*capacity).wake_mode(*mode).duplex(duplex);
         drop(place.create(&options)?);
-        let mut pair = Pair::new(&place, &journal, &mut self.fork_server, Rng(rng.word()), waits);
+        let mut pair = Pair::new(&place, &journals, &mut self.fork_server, Rng(rng.word()), waits);
         for round in 1..=rounds {
             if self.run.is_over() {
                 return Ok(());
@@ -112,13 +120,15 @@ impl Lap<'_> {
             }
         }
         pair.end();
-        let taken = all_taken(&journal)?;
+        for journal in &journals {
+            self.run.count("messages", all_taken(journal)?);
+            self.run.count("repeated", journal.get(DUPLICATES));
+            self.run.count("retries", journal.get(RETRIES));
+        }
         must_be_empty(&place)?;
         remove(&place)?;
-        self.run.count("messages", taken);
-        self.run.count("repeated", journal.get(DUPLICATES));
         self.run.count("rivals rejected", pair.rivals());
-        self.run.count("retries", journal.get(RETRIES));
+        self.run.count("rounds of duplex pipes", if duplex { rounds } else { 0 });
         self.run.advance(rounds);
         Ok(())
     }
@@ -126,7 +136,7 @@ impl Lap<'_> {
 
 fn must_be_empty(place: &Place) -> Outcome {
     let seen = shmpipe::inspect(place)?;
-    match seen.used {
+    match seen.used + seen.back.as_ref().map_or(0, |back| back.used) {
         0 => Ok(()),
         used => Err(Failure::Failed(format!("{used} bytes are left in the pipe: {seen:?}"))),
     }

@@ -4,11 +4,13 @@
 mod receiving;
 mod report;
 mod sending;
+mod talking;
 pub mod words;
 
 pub use receiving::consume;
 pub use report::describe;
 pub use sending::produce;
+pub use talking::{talk_as_a, talk_as_b};
 
 use crate::fork_server::{self, Child};
 use crate::verdict::{Failure, Outcome};
@@ -26,12 +28,17 @@ use words::{HOLDER, RELEASED, RETRIES, SENT, STOP, TAKEN};
 /// The code of an end that aborts.
 const ABORTED: u32 = 77;
 
-/// The two children of the fork server.
+/// The children of the fork server for a one-way pipe.
 pub const NAMES: [&str; 2] = ["producer", "consumer"];
+
+/// Its children for a duplex pipe.
+pub const SIDES: [&str; 2] = ["side A", "side B"];
 
 /// The part of the fork server.
 pub fn serve_forks(line: Line) {
-    fork_server::play(line, &[(NAMES[0], produce as Child), (NAMES[1], consume)]);
+    let children: [(&str, Child); 4] =
+        [(NAMES[0], produce), (NAMES[1], consume), (SIDES[0], talk_as_a), (SIDES[1], talk_as_b)];
+    fork_server::play(line, &children);
 }
 
 /// The number of messages, all of which must be taken and released when both ends have ended.
@@ -60,7 +67,6 @@ pub fn remove(place: &Place) -> Outcome {
 #[derive(Clone, Debug)]
 pub struct Orders {
     pub address: String,
-    pub journal: String,
     pub seed: u64,
     /// Its number among the holders of its role.
     pub ordinal: u64,
@@ -73,6 +79,8 @@ pub struct Orders {
     pub dawdling: bool,
     /// It closes now and then, opens the pipe again and continues as its own successor, with the next ordinal.
     pub staying: bool,
+    /// The journal of each direction.
+    pub journals: Vec<String>,
 }
 
 /// How long a killed process may block others: as long as a process on a busy machine can wait for a processor.
@@ -81,11 +89,10 @@ const GONE: Duration = Duration::from_secs(20);
 const WAITS: [(&str, Wait); 3] = [("spin", Wait::Spin), ("yield", Wait::Yield), ("block", Wait::Block)];
 
 impl Orders {
-    pub fn to_words(&self) -> [String; 9] {
+    pub fn to_words(&self) -> Vec<String> {
         let (wait, _) = WAITS.into_iter().find(|(_, wait)| *wait == self.wait).expect("one of three");
-        [
+        let words = [
             self.address.clone(),
-            self.journal.clone(),
             self.seed.to_string(),
             self.ordinal.to_string(),
             wait.to_owned(),
@@ -93,20 +100,20 @@ impl Orders {
             self.trusting.to_string(),
             self.dawdling.to_string(),
             self.staying.to_string(),
-        ]
+        ];
+        words.into_iter().chain(self.journals.iter().cloned()).collect()
     }
 
     fn from_words(words: &[String]) -> Self {
         fn parsed<T: FromStr>(word: &str) -> T {
             word.parse().unwrap_or_else(|_| panic!("{word:?} is no order"))
         }
-        let [address, journal, seed, ordinal, wait, rival, trusting, dawdling, staying] = words else {
+        let [address, seed, ordinal, wait, rival, trusting, dawdling, staying, journals @ ..] = words else {
             panic!("{words:?} are no orders")
         };
         let (_, wait) = WAITS.into_iter().find(|(name, _)| name == wait).expect("one of three");
         Orders {
             address: address.clone(),
-            journal: journal.clone(),
             seed: parsed(seed),
             ordinal: parsed(ordinal),
             wait,
@@ -114,11 +121,12 @@ impl Orders {
             trusting: parsed(trusting),
             dawdling: parsed(dawdling),
             staying: parsed(staying),
+            journals: journals.to_vec(),
         }
     }
 
     fn open(&self, journal: &Journal) -> Pipe {
-        let options = Options::new().wait(self.wait);
+        let options = Options::new().wait(self.wait).duplex(self.journals.len() == 2);
         self.insist(journal, || options.open(self.address.as_str()))
     }
 
@@ -128,10 +136,12 @@ impl Orders {
         loop {
             match act() {
                 Ok(done) => return done,
-                Err(SetupError::RoleTaken { .. }) if self.rival => nap(50),
+                Err(SetupError::RoleTaken { .. } | SetupError::SideTaken { .. }) if self.rival => nap(50),
                 // A process is in the middle of a claim for longer than the library waits: it was killed or stopped, or waits for a
                 // processor. Or it is dead but its memory is not freed yet, as a reader of its /proc files still holds it.
-                Err(SetupError::Busy { .. } | SetupError::RoleTaken { .. }) if since.elapsed() < GONE => {
+                Err(
+                    SetupError::Busy { .. } | SetupError::RoleTaken { .. } | SetupError::SideTaken { .. },
+                ) if since.elapsed() < GONE => {
                     journal.word(RETRIES).fetch_add(1, Ordering::Relaxed);
                     nap(1000);
                 }
@@ -144,7 +154,7 @@ impl Orders {
 /// Plays a holder of a role, and its own successors if it is staying.
 fn play(words: &[String], hold: impl Fn(&Orders, &Journal)) {
     let mut orders = Orders::from_words(words);
-    let journal = Journal::open(&orders.journal);
+    let journal = Journal::open(&orders.journals[0]);
     loop {
         hold(&orders, &journal);
         if !orders.staying || journal.get(STOP) != 0 {

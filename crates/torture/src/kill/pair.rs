@@ -1,8 +1,8 @@
-//! A producer and a consumer, to kill, stop and replace.
+//! A producer and a consumer, or the two sides of a duplex pipe, to kill, stop and replace.
 
 use crate::fork_server::{ForkServer, Forked};
 use crate::traffic::words::{ATTEMPT, BEGUN, LEAVE, STOP, TAKEN};
-use crate::traffic::{NAMES, Orders, describe};
+use crate::traffic::{NAMES, Orders, SIDES, describe};
 use shmpipe::Wait;
 use shmpipe_testing::backend::Place;
 use shmpipe_testing::journal::Journal;
@@ -18,7 +18,9 @@ const FIRST_STEPS: u64 = 1500;
 
 pub struct Pair<'a> {
     place: &'a Place,
-    journal: &'a Journal,
+    /// The journal of each direction. What is the producer of the first is the consumer of the second.
+    journals: &'a [Journal],
+    names: [&'static str; 2],
     fork_server: &'a mut ForkServer,
     rng: Rng,
     waits: &'a [Wait],
@@ -31,14 +33,15 @@ pub struct Pair<'a> {
 impl<'a> Pair<'a> {
     pub fn new(
         place: &'a Place,
-        journal: &'a Journal,
+        journals: &'a [Journal],
         fork_server: &'a mut ForkServer,
         rng: Rng,
         waits: &'a [Wait],
     ) -> Self {
         let mut pair = Pair {
             place,
-            journal,
+            journals,
+            names: if journals.len() == 2 { SIDES } else { NAMES },
             fork_server,
             rng,
             waits,
@@ -64,7 +67,6 @@ impl<'a> Pair<'a> {
         self.started[which] += 1;
         let orders = Orders {
             address: self.place.as_str().to_owned(),
-            journal: self.journal.path(),
             seed: self.rng.word(),
             ordinal: self.started[which],
             wait: self.waits[self.rng.below(self.waits.len() as u64) as usize],
@@ -72,8 +74,9 @@ impl<'a> Pair<'a> {
             trusting: self.chance(2),
             dawdling: self.chance(3),
             staying: false,
+            journals: self.journals.iter().map(Journal::path).collect(),
         };
-        self.fork_server.spawn(NAMES[which], &orders.to_words())
+        self.fork_server.spawn(self.names[which], &orders.to_words())
     }
 
     fn start(&mut self, which: usize) {
@@ -93,7 +96,7 @@ impl<'a> Pair<'a> {
         if let Some(status) = self.processes[which].as_mut().and_then(Forked::has_ended) {
             let why = self.fork_server.why(status);
             self.describe();
-            panic!("the {} ended by itself: {why}", NAMES[which]);
+            panic!("the {} ended by itself: {why}", self.names[which]);
         }
     }
 
@@ -113,12 +116,23 @@ impl<'a> Pair<'a> {
         thread::sleep(Duration::from_micros(self.rng.log_uniform(micros)));
     }
 
+    /// The journals, each with the number of the role that a process has there.
+    fn roles(&self, which: usize) -> impl Iterator<Item = (&'a Journal, usize)> {
+        self.journals.iter().enumerate().map(move |(way, journal)| (journal, which ^ way))
+    }
+
     fn has_begun(&self, which: usize) -> bool {
-        self.journal.get(BEGUN[which]) == self.started[which]
+        self.roles(which).all(|(journal, role)| journal.get(BEGUN[role]) == self.started[which])
+    }
+
+    /// Whether the successor that was started last has begun with anything.
+    fn has_begun_anything(&self, which: usize) -> bool {
+        self.roles(which).any(|(journal, role)| journal.get(BEGUN[role]) == self.started[which])
     }
 
     fn must_begin(&mut self, which: usize) {
-        self.wait_until(&format!("the {} has not begun", NAMES[which]), |pair| pair.has_begun(which));
+        let what = format!("the {} has not begun", self.names[which]);
+        self.wait_until(&what, |pair| pair.has_begun(which));
     }
 
     /// Kills or replaces one or both.
@@ -170,10 +184,9 @@ impl<'a> Pair<'a> {
         let rival = self.spawn(which, true);
         self.pause(FIRST_STEPS);
         self.must_live(which);
-        let begun = self.journal.get(BEGUN[which]);
-        if begun == self.started[which] {
+        if self.has_begun_anything(which) {
             self.describe();
-            panic!("two hold the role: a second {} has begun while the first lives", NAMES[which]);
+            panic!("two hold the role: a second {} has begun while the first lives", self.names[which]);
         }
         self.kill(which);
         self.processes[which] = Some(rival);
@@ -183,7 +196,9 @@ impl<'a> Pair<'a> {
     /// Makes one close and end, and starts a successor.
     fn take_turns(&mut self, which: usize) {
         (0..2).for_each(|which| self.must_begin(which));
-        self.journal.set(LEAVE[which], self.started[which]);
+        for (journal, role) in self.roles(which) {
+            journal.set(LEAVE[role], self.started[which]);
+        }
         self.must_end(which, "has not closed");
         self.start(which);
     }
@@ -192,7 +207,7 @@ impl<'a> Pair<'a> {
         let Some(status) = self.process(which).ends_within(STUCK) else {
             self.must_live(1 - which);
             self.describe();
-            panic!("stuck for {STUCK:?}: the {} {what}", NAMES[which]);
+            panic!("stuck for {STUCK:?}: the {} {what}", self.names[which]);
         };
         if !status.success() {
             self.must_live(which);
@@ -202,20 +217,27 @@ impl<'a> Pair<'a> {
     /// Waits until both make progress.
     pub fn must_progress(&mut self) {
         (0..2).for_each(|which| self.must_begin(which));
-        let [before, ..] = self.journal.entry::<3>(ATTEMPT);
-        self.wait_until("the producer sends nothing", |pair| pair.journal.entry::<3>(ATTEMPT)[0] > before);
-        self.wait_until("the consumer takes nothing", |pair| pair.journal.entry::<2>(TAKEN)[0] > before);
+        for journal in self.journals {
+            let [before, ..] = journal.entry::<3>(ATTEMPT);
+            self.wait_until("no message is sent", |_| journal.entry::<3>(ATTEMPT)[0] > before);
+            self.wait_until("no message is taken", |_| journal.entry::<2>(TAKEN)[0] > before);
+        }
     }
 
-    /// Makes both end normally, the consumer after the last message.
+    /// Makes both end normally, a consumer after the last message.
     pub fn end(&mut self) {
-        self.journal.set(STOP, 1);
-        self.must_end(0, "has not closed");
-        self.must_end(1, "has not taken the last message");
+        self.journals.iter().for_each(|journal| journal.set(STOP, 1));
+        self.must_end(0, "has not ended");
+        self.must_end(1, "has not ended");
     }
 
     fn describe(&self) {
-        let pids = self.processes.each_ref().map(|process| process.as_ref().map(Forked::pid));
-        describe(self.place, self.journal, self.started, pids);
+        for (way, journal) in self.journals.iter().enumerate() {
+            let process = |role: usize| {
+                let which = role ^ way;
+                (self.names[which], self.started[which], self.processes[which].as_ref().map(Forked::pid))
+            };
+            describe(self.place, journal, [0, 1].map(process));
+        }
     }
 }

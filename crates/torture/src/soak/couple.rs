@@ -88,10 +88,11 @@ impl Couple {
     }
 
     fn fail(&self, what: &str) -> ! {
-        let pids = self.processes.each_ref().map(|process| Some(process.pid()));
-        let mut started = [1; 2];
-        started[self.which] = self.kills + 1;
-        describe(&self.place, &self.journal, started, pids);
+        let process = |side: usize| {
+            let started = if side == self.which { self.kills + 1 } else { 1 };
+            (NAMES[side], started, Some(self.processes[side].pid()))
+        };
+        describe(&self.place, &self.journal, [0, 1].map(process));
         panic!("{:?}: {what}", self.place.backend())
     }
 
@@ -125,7 +126,6 @@ fn spawn(
 ) -> Forked {
     let orders = Orders {
         address: place.as_str().to_owned(),
-        journal: journal.path(),
         seed: rng.word(),
         ordinal,
         wait: Wait::Block,
@@ -133,6 +133,7 @@ fn spawn(
         trusting: rng.below(2) == 0,
         dawdling: rng.below(4) == 0,
         staying,
+        journals: vec![journal.path()],
     };
     fork_server.spawn(NAMES[side], &orders.to_words())
 }

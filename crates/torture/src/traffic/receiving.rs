@@ -23,7 +23,7 @@ pub fn consume(words: &[String]) {
     });
 }
 
-fn take_all<P>(mut consumer: Consumer<P>, orders: &Orders, journal: &Journal) {
+pub(super) fn take_all<P>(mut consumer: Consumer<P>, orders: &Orders, journal: &Journal) {
     let mut rng = Rng(orders.seed);
     let tenure = Tenure::new(journal, 1, orders.ordinal);
     let [next, last] = journal.entry(TAKEN);

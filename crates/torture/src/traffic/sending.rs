@@ -21,7 +21,7 @@ pub fn produce(words: &[String]) {
     });
 }
 
-fn send_all<P>(mut producer: Producer<P>, orders: &Orders, journal: &Journal, pipe: &Pipe) {
+pub(super) fn send_all<P>(mut producer: Producer<P>, orders: &Orders, journal: &Journal, pipe: &Pipe) {
     let mut rng = Rng(orders.seed);
     let tenure = Tenure::new(journal, 0, orders.ordinal);
     // Our predecessor's last attempt is in the pipe as a whole, or not at all. The position of the tail tells which.
