@@ -3,6 +3,7 @@
 mod backends;
 mod bytestream;
 mod classic;
+mod duplex;
 mod eventfd;
 mod fifo;
 mod flag;
@@ -26,6 +27,7 @@ use crate::invitation::{Invitation, Invited};
 
 pub use self::backends::{BACKENDS, FIRST_LAPS, Kind, LARGE, LargeRing};
 pub use self::classic::CLASSIC;
+pub use self::duplex::SHMPIPE_DUPLEX;
 pub use self::eventfd::EVENTFD;
 pub use self::fifo::FIFO;
 pub use self::flag::{FLAG_SLEEP, FLAG_SPIN};
@@ -48,6 +50,7 @@ pub const ALL: &[&dyn Transport] = &[
     SHMPIPE_TRUSTED,
     SHMPIPE_RESERVE,
     SHMPIPE_BATCH,
+    SHMPIPE_DUPLEX,
     FLAG_SPIN,
     FLAG_SLEEP,
     FUTEX,
@@ -96,6 +99,7 @@ pub const BLOCKING: &[&dyn Transport] = &[
     SHMPIPE_TRUSTED,
     SHMPIPE_RESERVE,
     SHMPIPE_BATCH,
+    SHMPIPE_DUPLEX,
     FLAG_SLEEP,
     FUTEX,
     EVENTFD,

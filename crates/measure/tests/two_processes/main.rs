@@ -158,7 +158,7 @@ fn take_slices(session: &mut Session) {
 fn checked_stream_reports_its_totals() {
     let mut session = session();
     let shmpipes = ["shmpipe", "shmpipe-spin", "shmpipe-trusted", "shmpipe-reserve", "shmpipe-batch"];
-    for name in shmpipes.into_iter().chain(["classic", "pipe"]) {
+    for name in shmpipes.into_iter().chain(["shmpipe-duplex", "classic", "pipe"]) {
         let transport = session.transport(name).unwrap();
         let checked = session.checked_stream(transport, 20_000, 4000, 7).unwrap();
         assert_eq!((checked.transport.as_str(), checked.messages), (name, 20_000));
