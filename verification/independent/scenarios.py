@@ -471,6 +471,19 @@ def leftovers(pid):
         return [line for line in file if line.split()[0] == "0" and line.split()[4] == str(pid)]
 
 
+def duplex_pipes_refused(name):
+    """A pipe with a feature that this implementation does not know is refused, and left as it is."""
+    CommandLine("create", "--duplex", name).expect(OK)
+    shmid, _ = sysv.find_segment(sysv.key_of(name))
+    for refused in (sysv.open_pipe, open_new, sysv.remove_pipe):
+        foreign = expect_end(layout.Foreign, refused, name)
+        require(str(foreign) == "features", f"refused for its {foreign}")
+    now, stat = sysv.find_segment(sysv.key_of(name))
+    require(now == shmid, "it was replaced")
+    require(stat.nattch == 0, "it is still attached")
+    CommandLine("stat", name).expect(OK)
+
+
 SCENARIOS = (
     roles_are_exclusive,
     ends_of_a_sender,
@@ -487,6 +500,7 @@ SCENARIOS = (
     neither_sleeps,
     creation_that_fails,
     presences_left,
+    duplex_pipes_refused,
     creators_killed,
 )
 
