@@ -31,6 +31,11 @@ impl Image {
         self.word(side) >> 2 == u64::MAX >> 2
     }
 
+    /// Whether a pipe with this header has two directions: a second header and ring behind the first.
+    pub fn is_duplex(&self) -> bool {
+        self.word(identity::FEATURES) == 1
+    }
+
     /// Whether the header is that of a complete pipe of this version.
     pub fn is_pipe(&self) -> bool {
         let capacity = self.word(identity::CAPACITY);
@@ -41,8 +46,8 @@ impl Image {
             && self.word(identity::HEADER_SIZE) == RING as u64
             && capacity.is_power_of_two()
             && (4096..=1 << 40).contains(&capacity)
-            && capacity <= self.ring().len() as u64
-            && self.word(identity::FEATURES) == 0
+            && self.word(identity::FEATURES) <= 1
+            && (RING as u64 + capacity) * if self.is_duplex() { 2 } else { 1 } <= self.0.len() as u64
             && (1..=3).contains(&self.half(identity::WAKE_MODE))
             && name <= 64
             && is_name(&self.0[identity::NAME..identity::NAME + name])

@@ -238,6 +238,7 @@ impl<'a> Run<'a> {
             assert!(self.bench.attach(), "opening removed the segment");
         }
         let is_good = self.before.is_pipe()
+            && !self.before.is_duplex()
             && self.before.word(identity::SCHEMA) == u64::from(schema)
             && (is_held || !self.bench.is_stale(&self.before))
             && guards.is_none_or(|values| values[usize::from(semaphore::ATTACHMENTS)] < bench::LARGEST);
@@ -386,6 +387,8 @@ impl<'a> Run<'a> {
             Ok(seen) => {
                 assert!(seen.used <= seen.capacity && seen.capacity == self.before.word(identity::CAPACITY));
                 assert_eq!(seen.segment_id.get(), self.before.word(identity::SEGMENT_ID));
+                assert_eq!(seen.back.is_some(), self.before.is_duplex());
+                assert!(seen.back.is_none_or(|back| back.used <= seen.capacity));
             }
             Err(error) => says(&error),
         }
