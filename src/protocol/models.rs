@@ -42,7 +42,7 @@
 //! | runway up to the line that is not cleared | `stale_bytes_after_the_runway_...` |
 //! | runway across the end of the ring | `a_shorter_commit_after_a_wrap_...` |
 //! | runway before a wrap used after the wrap | `a_shorter_commit_after_a_wrap_...` |
-//! | a side of a duplex pipe opens its writer first; its reader's state stored Relaxed | `a_side_that_sees_its_peer_attach_...` |
+//! | a side of a duplex pipe opens its writer first | `a_side_that_sees_its_peer_attach_...` |
 //! | consumer starts at the tail | `messages_that_a_killed_consumer_did_not_release_...` |
 //!
 //! Loom does not cover:

@@ -1,14 +1,14 @@
 //! Duplex pipes: two directions, one address, one role for each side.
 
 use crate::fork::{Ended, in_child};
-use shmpipe::error::{Damage, Mismatch, Unsupported};
+use shmpipe::error::{Damage, Mismatch, Shortage, Unsupported};
 use shmpipe::{
     CheckError, Duplex, DuplexSide, Lost, Options, PANICKED, Peer, Pipe, RecvError, RecvTimeoutError,
     SendError, SendTimeoutError, SetupError, TryRecvError, TrySendError, Wait, WaitError, WakeMode, inspect,
     unlink, unlink_force,
 };
 use shmpipe_testing::backend::{Backend, Place};
-use shmpipe_testing::layout::{CONSUMER, HEAD, PRODUCER, RING, identity, side};
+use shmpipe_testing::layout::{CONSUMER, HEAD, PRODUCER, RING, TAIL, identity, side};
 use shmpipe_testing::process::Process;
 use shmpipe_testing::{A_WHILE, LONG, at_once, end, until, within};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -455,26 +455,55 @@ pub fn a_side_killed_within_its_claim_is_reported_once(backend: Backend) {
     }
 }
 
-pub fn a_claim_fails_if_either_ring_is_corrupt_and_changes_nothing(backend: Backend) {
-    for offset in [0, BACK] {
-        for side in [A, B] {
+pub fn a_claim_fails_if_either_direction_is_corrupt_and_changes_nothing(backend: Backend) {
+    const LAST: u64 = (1 << 62) - 1;
+    for (offset, claimed) in [(0, A), (0, B), (BACK, A), (BACK, B)] {
+        let own = if (offset == 0) == (claimed == A) { PRODUCER } else { CONSUMER };
+        // A read position inside a word, a phase without an epoch, the last epoch.
+        for (at, value) in [(HEAD, 4), (own + side::STATE, 2), (own + side::STATE, LAST << 2 | 2)] {
             let place = backend.place();
             let pipe = pipe(&place);
             drop(pair(&pipe));
-            place.segment().set(offset + HEAD, 4);
-            let words = || {
-                let segment = place.segment();
-                let states = [PRODUCER, CONSUMER, BACK + PRODUCER, BACK + CONSUMER];
-                states.map(|line| segment.get(line + side::STATE))
-            };
-            use shmpipe_testing::layout::side;
+            let segment = place.segment();
+            let good = segment.get(offset + at);
+            segment.set(offset + at, value);
+            let states = [PRODUCER, CONSUMER, BACK + PRODUCER, BACK + CONSUMER];
+            let words = || states.map(|line| segment.get(line + side::STATE));
             let before = words();
-            let error = pipe.duplex_as(side).unwrap_err();
-            assert!(matches!(error, SetupError::Damaged(Damage::Ring(_))), "{error:?}");
+            match pipe.duplex_as(claimed).unwrap_err() {
+                SetupError::Damaged(Damage::Ring(_)) => assert_ne!(value >> 2, LAST),
+                SetupError::Limit(Shortage::Claims { most, .. }) => {
+                    assert_eq!((most, value >> 2), (LAST, LAST))
+                }
+                error => panic!("{error:?}"),
+            }
             assert_eq!(words(), before);
-            // It does not hold the side.
-            place.segment().set(offset + HEAD, 0);
-            drop(pipe.duplex_as(side).unwrap());
+            // Whatever is there, it can be looked at.
+            assert!(inspect(&place).unwrap().back.is_some());
+            // The failed claim does not hold the side.
+            segment.set(offset + at, good);
+            drop(pipe.duplex_as(claimed).unwrap());
+        }
+    }
+}
+
+pub fn inspecting_reports_no_nonsense_from_either_direction(backend: Backend) {
+    let place = backend.place();
+    let pipe = pipe(&place);
+    let _held = pair(&pipe);
+    let segment = place.segment();
+    for offset in [0, BACK] {
+        for at in [TAIL, HEAD, PRODUCER + side::STATE, CONSUMER + side::STATE] {
+            let good = segment.get(offset + at);
+            for value in [u64::MAX, 1 << 63, 5, CAPACITY * 3] {
+                segment.set(offset + at, value);
+                let seen = inspect(&place).unwrap();
+                assert!(
+                    seen.used <= CAPACITY && seen.back.unwrap().used <= CAPACITY,
+                    "{offset} {at} {value}"
+                );
+            }
+            segment.set(offset + at, good);
         }
     }
 }

@@ -205,7 +205,8 @@ conformance! {
             a_peer_that_was_waited_for_can_be_sent_to_at_once
             what_a_killed_side_left_is_received_in_both_directions
             a_side_killed_within_its_claim_is_reported_once
-            a_claim_fails_if_either_ring_is_corrupt_and_changes_nothing
+            a_claim_fails_if_either_direction_is_corrupt_and_changes_nothing
+            inspecting_reports_no_nonsense_from_either_direction
             corruption_poisons_one_direction
             a_cancel_handle_ends_the_waits_of_both_halves
             an_endpoint_that_a_panic_drops_aborts_both_directions
