@@ -321,6 +321,8 @@ impl PeerMonitor {
         let state = State::of(peer);
         // Relaxed: only this side writes the word, and the claim orders us after our predecessor.
         let mut reported = own.reported.load(Ordering::Relaxed).min(state.epoch());
+        // What another process may have forged must not hide ends to come: see `is_failure_reported`. Relaxed: as above.
+        own.reported.store(reported, Ordering::Relaxed);
         if closed_before && state.phase() == Some(Phase::Closed) {
             reported = state.epoch();
         }

@@ -508,6 +508,29 @@ pub fn inspecting_reports_no_nonsense_from_either_direction(backend: Backend) {
     }
 }
 
+pub fn a_forged_report_hides_no_later_failure_from_the_next_holder(backend: Backend) {
+    let place = backend.place();
+    let pipe = pipe(&place);
+    let forge = || {
+        for line in [PRODUCER, BACK + CONSUMER] {
+            place.segment().set(line + side::REPORTED, u64::MAX);
+        }
+    };
+    // The end of this one is forged away.
+    b_elsewhere(&place).kill();
+    forge();
+    let mut a = pipe.duplex_as(A).unwrap();
+    let b = b_elsewhere(&place);
+    fill(&mut a);
+    b.kill();
+    assert_eq!(a.send_deadline(&[0; 100], within(LONG)), Err(SendTimeoutError::PeerDied));
+    forge();
+    drop(a);
+    let mut a = pipe.duplex_as(A).unwrap();
+    b_elsewhere(&place).kill();
+    assert_eq!(a.recv_deadline(within(LONG)).unwrap_err(), RecvTimeoutError::PeerDied);
+}
+
 pub fn corruption_poisons_one_direction(backend: Backend) {
     let place = backend.place();
     let pipe = pipe(&place);

@@ -207,6 +207,7 @@ conformance! {
             a_side_killed_within_its_claim_is_reported_once
             a_claim_fails_if_either_direction_is_corrupt_and_changes_nothing
             inspecting_reports_no_nonsense_from_either_direction
+            a_forged_report_hides_no_later_failure_from_the_next_holder
             corruption_poisons_one_direction
             a_cancel_handle_ends_the_waits_of_both_halves
             an_endpoint_that_a_panic_drops_aborts_both_directions
