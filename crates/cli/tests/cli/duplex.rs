@@ -114,6 +114,23 @@ fn a_death_of_the_other_side_ends_both_directions_at_once() {
 }
 
 #[test]
+fn a_death_after_the_end_of_the_other_input_ends_duplex_too() {
+    let name = Name::new("duplex-half-death");
+    let (mut a, b) = pair(&name);
+    let b = b.feed(b"all\n".to_vec());
+    a.wait_for_output(|output| output == b"all\n");
+    eventually(|| {
+        let back = shmpipe::inspect(&*name).ok()?.back?;
+        (back.producer.peer == Peer::Closed && back.consumer.peer == Peer::Closed).then_some(())
+    });
+    b.signal(libc::SIGKILL);
+    b.finish().killed();
+    let status = eventually(|| a.child.try_wait().unwrap());
+    assert_eq!(status.code(), Some(6));
+    a.finish().said(&["the peer died"]);
+}
+
+#[test]
 fn a_signal_ends_duplex_in_order_and_the_other_side_with_it() {
     for (signal, code) in [(libc::SIGINT, 130), (libc::SIGTERM, 143), (libc::SIGHUP, 129)] {
         let name = Name::new("duplex-signal");
