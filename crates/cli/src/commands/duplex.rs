@@ -5,7 +5,7 @@
 
 use std::thread;
 
-use shmpipe::{CheckError, Duplex};
+use shmpipe::{CheckError, Duplex, Peer};
 
 use crate::args;
 use crate::commands::framing::Join;
@@ -26,12 +26,12 @@ pub fn run(arguments: &args::Duplex, report: Report) -> Outcome {
     })?;
     let cancel = duplex.cancel_handle();
     signals::cancel_on_signal(cancel.clone());
-    note_earlier_failure(&mut duplex, report);
+    let has_closed = note_earlier_end(&mut duplex, report);
 
     let progress = Progress::new(duplex.pipe().address(), Data::Terminal);
     let (producer, consumer) = duplex.split();
     let mut sender = Sender::new(producer, progress, report);
-    let mut receiver = Receiver::of_duplex(consumer, join(input), report)?;
+    let mut receiver = Receiver::of_duplex(consumer, join(input), has_closed, report)?;
     let stop = cancel.clone();
     let receiving = thread::spawn(move || {
         signals::interrupt_this_thread_too();
@@ -74,12 +74,16 @@ fn join(input: &args::Input) -> Join {
     }
 }
 
-/// The failure of a process that had the other side before does not concern this one.
-fn note_earlier_failure(duplex: &mut Duplex, report: Report) {
-    let how = match duplex.check() {
+/// The end of a process that had the other side before, and left nothing to receive, does not concern this one. Returns whether that
+/// process closed, which is reported again until the next one comes.
+fn note_earlier_end(duplex: &mut Duplex, report: Report) -> bool {
+    let how = match duplex.consumer().check() {
         Err(CheckError::PeerAborted { code }) => format!("aborted with code {code}"),
         Err(CheckError::PeerDied) => "died".to_owned(),
-        _ => return,
+        // One that has closed only its direction still receives.
+        Err(CheckError::Closed) if duplex.peer() == Peer::Closed => "closed".to_owned(),
+        _ => return false,
     };
     report.note(format_args!("the last process at the other side {how}; waiting for the next one"));
+    how == "closed"
 }

@@ -66,6 +66,8 @@ pub struct Receiver {
     left: Option<u64>,
     timeout: Option<Duration>,
     follow: bool,
+    /// The producer had closed before, and the next one is awaited.
+    closed: bool,
     /// The output did not take what was received.
     output_failed: bool,
     /// The command, and what it calls its peer.
@@ -87,6 +89,7 @@ impl Receiver {
             left: None,
             timeout: None,
             follow: false,
+            closed: false,
             output_failed: false,
             words: ["recv", "producer"],
             progress,
@@ -94,11 +97,11 @@ impl Receiver {
         })
     }
 
-    /// The same for a duplex pipe.
-    pub fn of_duplex(consumer: Consumer, join: Join, report: Report) -> Result<Self, Failure> {
+    /// The same for a duplex pipe, whose other side had `closed` before.
+    pub fn of_duplex(consumer: Consumer, join: Join, closed: bool, report: Report) -> Result<Self, Failure> {
         let progress = Progress::new(consumer.pipe().address(), Data::Terminal);
         let words = ["duplex", "other side"];
-        Ok(Receiver { words, ..Receiver::new(consumer, join, progress, report)? })
+        Ok(Receiver { words, closed, ..Receiver::new(consumer, join, progress, report)? })
     }
 
     fn end(self, received: Result<(), Early>) -> Outcome {
@@ -228,7 +231,7 @@ impl Receiver {
     fn wait(&mut self) -> Result<bool, Early> {
         let give_up = self.timeout.map(|timeout| Instant::now() + timeout);
         // The producer closed, and we wait for the next one.
-        let mut closed = false;
+        let mut closed = std::mem::take(&mut self.closed);
         loop {
             self.progress.update_if_due();
             let deadline = [give_up, self.progress.next_update()].into_iter().flatten().min();

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
+use serde_json::{Map, Value};
 use shmpipe::{
     Address, AddressKind, Direction, Listed, Location, Memory, Object, Peer, Permissions, SetupError, Side,
     Snapshot,
@@ -52,8 +53,9 @@ pub struct Description {
     #[serde(flatten)]
     forth: Flow,
     duplex: bool,
-    /// The direction from side B to side A of a duplex pipe; the fields of the first direction are the pipe's own.
-    back: Option<Flow>,
+    /// The direction from side B to side A of a duplex pipe, with `back_` before each name.
+    #[serde(flatten)]
+    back: Map<String, Value>,
 }
 
 /// A direction of a pipe.
@@ -254,7 +256,7 @@ impl Description {
             age_seconds: age(snapshot).as_secs_f64(),
             forth: Flow::of(snapshot.capacity, &forth(snapshot)),
             duplex: snapshot.duplex,
-            back: snapshot.back.as_ref().map(|back| Flow::of(snapshot.capacity, &way(back))),
+            back: back(snapshot),
         }
     }
 }
@@ -287,6 +289,19 @@ impl Flow {
             consumer_wakeups: consumer.wakeups,
         }
     }
+}
+
+/// The fields of the direction back; null in a pipe with one direction, so that every pipe has the same.
+fn back(snapshot: &Snapshot) -> Map<String, Value> {
+    let back = snapshot.back.as_ref().map(way);
+    let shown = Flow::of(snapshot.capacity, back.as_ref().unwrap_or(&forth(snapshot)));
+    let Ok(Value::Object(fields)) = serde_json::to_value(shown) else {
+        unreachable!("a struct is an object")
+    };
+    let named = fields
+        .into_iter()
+        .map(|(name, value)| (format!("back_{name}"), if back.is_some() { value } else { Value::Null }));
+    named.collect()
 }
 
 impl Unreadable {
