@@ -4,7 +4,7 @@ pub(crate) mod batch;
 pub(crate) mod cancel;
 mod claim;
 pub(crate) mod consumer;
-mod deadline;
+pub(crate) mod deadline;
 mod distance;
 pub(crate) mod drain;
 pub(crate) mod duplex;
@@ -14,7 +14,8 @@ pub(crate) mod producer;
 pub(crate) mod reservation;
 mod stream_backoff;
 pub(crate) mod trust;
-mod wait;
+pub(crate) mod wait;
+pub(crate) mod watched;
 
 use crate::error::{SetupError, Unsupported};
 use crate::pipe::Pipe;

@@ -10,6 +10,8 @@
 //! | `recv_timeout`, `recv_deadline`, `wait_for_message` | [`RecvTimeoutError`] |
 //! | `wait_for_peer` | [`WaitError`] |
 //! | `check` | [`CheckError`] |
+//! | `wait` of a [`WaitSet`](crate::WaitSet) | [`WaitSetError`] |
+//! | `add` and `set_interest` of one | [`AddError`] |
 //! | `copy_to` and `value` of a message | [`WrongSize`] |
 //! | `free`, `next` of a drain | [`Corruption`] |
 //! | create, open, claim a role, remove, inspect | [`SetupError`] |
@@ -41,10 +43,12 @@
 mod recv;
 mod send;
 mod setup;
+mod wait_set;
 
 pub use recv::{RecvError, RecvTimeoutError, TryRecvError, WrongSize};
 pub use send::{SendError, SendTimeoutError, TrySendError};
 pub use setup::{Damage, Distrust, FileProblem, Mismatch, MissingFeature, SetupError, Shortage, Unsupported};
+pub use wait_set::{AddError, NotAdded, WaitSetError};
 pub(crate) use {send::Rejected, setup::failed};
 
 use crate::protocol::corruption::Corruption;

@@ -266,7 +266,7 @@ fn side(view: &View, way: Way, role: Role, position: &AtomicU64) -> Side {
     // The role that is claimed: the one in the first direction.
     let claimed = if way == Way::Forth { role } else { role.peer() };
     let counters = segment::counters(header, role);
-    let words = segment::side_state(header, role);
+    let words = header.side(role);
     let state = State::of(words);
     let is_free = view.roles.is_free(view.mapping.header(), claimed).ok();
     Side {

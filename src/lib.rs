@@ -83,12 +83,17 @@ mod position;
 mod protocol;
 mod segment;
 mod sys;
+mod waiting;
 
 /// The traits that [`Value`] and [`Record::value`] ask for are this crate's.
 pub use bytemuck;
 pub use protocol::corruption::Corruption;
 pub use protocol::liveness::{DuplexSide, PANICKED, Peer, Role};
+pub use protocol::sleep::Interest;
 pub use protocol::wakeup::WakeMode;
+
+#[cfg(feature = "async")]
+pub use waiting::asynchronous::{AsyncConsumer, AsyncProducer};
 
 pub use {
     address::{Address, AddressError, AddressKind},
@@ -103,8 +108,8 @@ pub use {
     endpoint::reservation::Reservation,
     endpoint::trust::{Trusted, Untrusted},
     error::{
-        CheckError, CloseError, Lost, RecvError, RecvTimeoutError, SendError, SendTimeoutError, SetupError,
-        TryRecvError, TrySendError, WaitError, WrongSize,
+        AddError, CheckError, CloseError, Lost, NotAdded, RecvError, RecvTimeoutError, SendError,
+        SendTimeoutError, SetupError, TryRecvError, TrySendError, WaitError, WaitSetError, WrongSize,
     },
     inspect::{Direction, Listed, Listing, Location, Side, Snapshot, inspect, list, list_unguarded, sysvipc},
     options::{Difference, Options, Wait},
@@ -113,6 +118,10 @@ pub use {
     position::{Position, SegmentId},
     segment::Object,
     segment::pages::Memory,
+    waiting::descriptor::WithDescriptor,
+    waiting::member::{Endpoint, Member},
+    waiting::ready::{Event, Readiness, Ready},
+    waiting::set::{Key, WaitSet},
 };
 
 /// The README's code, compiled.

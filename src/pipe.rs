@@ -214,7 +214,7 @@ impl Pipe {
         self.options.keep_unread_on_panic
     }
 
-    pub(crate) fn segment(&self) -> &Segment {
+    pub(crate) fn segment(&self) -> &Arc<Segment> {
         &self.segment
     }
 

@@ -38,9 +38,10 @@ pub(crate) mod reader;
 pub(crate) mod record;
 pub(crate) mod recovery;
 pub(crate) mod ring;
+pub(crate) mod sleep;
 pub(crate) mod sync;
 pub(crate) mod wakeup;
 pub(crate) mod writer;
 
 #[cfg(all(test, shmpipe_loom))]
-mod models;
+pub(crate) mod models;

@@ -20,7 +20,7 @@ use crate::address::Address;
 use crate::error::{CloseError, Lost, SetupError, Unsupported};
 use crate::options::Options;
 use crate::permissions::Permissions;
-use crate::protocol::layout::{Counters, HEADER, Header, SideState};
+use crate::protocol::layout::{Counters, HEADER, Header};
 use crate::protocol::liveness::{DuplexSide, Phase, Role, State};
 use crate::protocol::ring::Ring;
 use crate::protocol::sync::Ordering;
@@ -157,7 +157,7 @@ impl Segment {
     /// Whether a side has closed or aborted, in both directions if there are two, and released its role.
     fn has_ended(&self, role: Role) -> bool {
         let has_ended = |way, role| {
-            let side = side_state(self.mapping.header_at(self.identity.start(way)), role);
+            let side = self.mapping.header_at(self.identity.start(way)).side(role);
             matches!(State::of(side).phase(), Some(Phase::Closed | Phase::Aborted))
         };
         has_ended(Way::Forth, role)
@@ -222,13 +222,6 @@ pub(crate) fn holder(roles: &dyn RoleLock, header: &Header, role: Role) -> Optio
 pub(crate) fn recorded_holder(header: &Header, role: Role) -> Option<u32> {
     // Relaxed: a hint.
     process::pid_of(counters(header, role).holder.load(Ordering::Relaxed))
-}
-
-pub(crate) fn side_state(header: &Header, role: Role) -> &SideState {
-    match role {
-        Role::Producer => &header.producer.0,
-        Role::Consumer => &header.consumer.0,
-    }
 }
 
 pub(crate) fn counters(header: &Header, role: Role) -> &Counters {

@@ -7,9 +7,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # From the ground up. Comments do not count.
-library="permissions position sys protocol address error options segment backend pipe inspect os endpoint"
+library="permissions position sys protocol address error options segment backend pipe inspect os endpoint waiting"
 cli="exit args system output commands main"
-protocol="sync record corruption layout processor copy wakeup liveness half ring front reader recovery writer duplex models"
+protocol="sync record corruption layout processor copy wakeup liveness ring sleep half front reader recovery writer duplex models"
 
 # Prints the arrows between the modules of a folder.
 arrows() { # FOLDER PREFIX

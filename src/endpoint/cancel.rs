@@ -67,11 +67,16 @@ impl CancelHandle {
 
     /// Sleeps on `event_count` while it is `seen`, for `timeout` at most, so that [`cancel`](CancelHandle::cancel) can end it.
     pub(crate) fn sleep(&self, event_count: &Futex, seen: u32, timeout: Duration) {
+        self.sleep_on(event_count, || event_count.wait(seen, timeout));
+    }
+
+    /// Runs `sleep`, which sleeps on `word`, perhaps among others, so that [`cancel`](CancelHandle::cancel) can end it.
+    pub(crate) fn sleep_on(&self, word: &Futex, sleep: impl FnOnce()) {
         // ORDERING: SeqCst, partner of `cancel`.
-        self.shared.sleeping_on.store(event_count.address(), Ordering::SeqCst);
+        self.shared.sleeping_on.store(word.address(), Ordering::SeqCst);
         // ORDERING: SeqCst, partner of `cancel`.
         if !self.shared.cancelled.load(Ordering::SeqCst) {
-            event_count.wait(seen, timeout);
+            sleep();
         }
         // Relaxed: a cancel that still sees the word wakes a thread that does not sleep.
         self.shared.sleeping_on.store(null_mut(), Ordering::Relaxed);

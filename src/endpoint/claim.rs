@@ -8,13 +8,12 @@ use crate::error::{CloseError, Lost, SetupError, WaitError};
 use crate::pipe::Pipe;
 use crate::protocol::half::Half;
 use crate::protocol::liveness::{End, PANICKED, Peer, Role, State};
-use crate::protocol::sync::Futex;
 use crate::segment::RoleLockError;
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A claimed role, or a share in it: released when all shares are dropped, or by the kernel when we die.
 #[derive(Debug)]
@@ -114,6 +113,11 @@ impl Claim {
         Peer::of(half.peer_side(), state, self.is_peer_free().ok())
     }
 
+    /// Whether a peer in this state is there, or has attached and ended, and its end is not reported yet.
+    pub(crate) fn has_peer(&self, half: &impl Half, state: State) -> bool {
+        half.is_unreported(state) || self.peer(half, state) == Peer::Open
+    }
+
     /// Blocks until a peer attaches. Also returns if one has attached and ended meanwhile, and its end is not reported yet.
     pub(crate) fn wait_for_peer(
         &self,
@@ -165,17 +169,13 @@ impl<H: Half> Awaited for Arrival<'_, H> {
         if self.kernel_queried_for.replace(self.seen) == Some(self.seen) {
             return Ok(None);
         }
-        let is_there =
-            self.half.is_unreported(self.seen) || self.claim.peer(self.half, self.seen) == Peer::Open;
-        Ok(is_there.then_some(()))
+        Ok(self.claim.has_peer(self.half, self.seen).then_some(()))
     }
 
-    fn prepare_sleep(&mut self) -> Option<u32> {
-        self.half.prepare_sleep_for_peer(self.seen)
-    }
-
-    fn event_count(&self) -> &Futex {
-        self.half.event_count()
+    fn sleep(&mut self, slice: Duration, cancel: &CancelHandle) {
+        if let Some(seen) = self.half.prepare_sleep_for_peer(self.seen) {
+            cancel.sleep(self.half.event_count(), seen, slice);
+        }
     }
 
     fn check(&mut self) -> Result<Option<()>, WaitError> {

@@ -8,6 +8,7 @@ use crate::endpoint::message::Message;
 use crate::endpoint::stream_backoff::StreamBackoff;
 use crate::endpoint::trust::{Trusted, Untrusted};
 use crate::endpoint::wait::{Awaited, SPINS_PER_CLOCK_READ, wait_for};
+use crate::endpoint::watched::Watched;
 use crate::error::{
     CheckError, CloseError, Damage, Lost, RecvError, RecvTimeoutError, SetupError, TryRecvError, WaitError,
 };
@@ -16,9 +17,10 @@ use crate::position::Position;
 use crate::protocol::corruption::Corruption;
 use crate::protocol::half::Half;
 use crate::protocol::layout::count_wait;
-use crate::protocol::liveness::{End, Peer, PeerDied, Role};
+use crate::protocol::liveness::{End, Peer, PeerDied, Role, State};
 use crate::protocol::reader::{Located, Reader, RecvEnd};
-use crate::protocol::sync::{Futex, spin_loop};
+use crate::protocol::sleep::{Interest, Sleep, Until};
+use crate::protocol::sync::spin_loop;
 use crate::segment::identity::Way;
 use crate::sys::process::Process;
 use std::cell::Cell;
@@ -76,14 +78,14 @@ use std::time::{Duration, Instant};
 ///
 /// `pthread_cancel` of a thread in a blocked call aborts the process, as of any thread that runs Rust code: use a [`CancelHandle`].
 pub struct Consumer<P = Untrusted> {
-    pub(super) inner: Inner,
+    pub(crate) inner: Inner,
     /// The promise; and a `Cell`, which keeps two threads from using a reference at the same time.
     promise: PhantomData<(P, Cell<()>)>,
 }
 
 #[derive(Debug)]
-pub(super) struct Inner {
-    pub(super) reader: Reader,
+pub(crate) struct Inner {
+    pub(crate) reader: Reader,
     /// The process that has the ring mapped. With `keeps_unread` its quick answer is never yes.
     process: Process,
     /// Whether messages that a panic drops stay unread.
@@ -120,7 +122,7 @@ impl Inner {
 
     /// The next record, in the usual case.
     #[inline(always)]
-    fn peek_fast(&self) -> Option<Located> {
+    pub(crate) fn peek_fast(&self) -> Option<Located> {
         self.reader.peek_fast(self.reader.head(), self.reader.limit())
     }
 
@@ -181,6 +183,10 @@ impl Inner {
         let Inner { reader, cancel, claim, .. } = self;
         wait_for(Next { reader, claim }, claim.pipe().wait(), deadline, cancel)
     }
+
+    fn next(&mut self) -> Next<'_> {
+        Next { reader: &mut self.reader, claim: &self.claim }
+    }
 }
 
 /// The next record.
@@ -202,6 +208,14 @@ impl Next<'_> {
         let is_gone = || self.claim.peer_is_gone().map_err(E::from);
         Ok(self.reader.check_for_death(is_gone)??)
     }
+
+    /// Asks the kernel only if there is no record.
+    fn poll_and_check(&mut self) -> Result<Option<Located>, CheckError> {
+        match self.poll::<CheckError>()? {
+            Some(located) => Ok(Some(located)),
+            None => self.check::<CheckError>(),
+        }
+    }
 }
 
 impl Awaited for Next<'_> {
@@ -212,16 +226,67 @@ impl Awaited for Next<'_> {
         Next::poll(self)
     }
 
-    fn prepare_sleep(&mut self) -> Option<u32> {
-        self.reader.prepare_sleep()
-    }
-
-    fn event_count(&self) -> &Futex {
-        self.reader.event_count()
+    fn sleep(&mut self, slice: Duration, cancel: &CancelHandle) {
+        if let Some(seen) = self.reader.prepare_sleep() {
+            cancel.sleep(self.reader.event_count(), seen, slice);
+        }
     }
 
     fn check(&mut self) -> Result<Option<Located>, RecvTimeoutError> {
         Next::check(self)
+    }
+}
+
+impl Watched for Inner {
+    fn pipe(&self) -> &Pipe {
+        self.claim.pipe()
+    }
+
+    fn role(&self) -> Role {
+        Role::Consumer
+    }
+
+    fn peer_state(&self) -> State {
+        self.reader.peer_state()
+    }
+
+    fn may_die(&self, state: State) -> bool {
+        self.reader.may_die(state)
+    }
+
+    fn peer(&self, state: State) -> Peer {
+        self.claim.peer(&self.reader, state)
+    }
+
+    fn has_peer(&self, state: State) -> bool {
+        self.claim.has_peer(&self.reader, state)
+    }
+
+    fn poll(&mut self, interest: Interest) -> Result<bool, CheckError> {
+        let found = self.next().poll::<CheckError>()?;
+        Ok(found.is_some() && interest == Interest::Message)
+    }
+
+    fn announce(&self, interest: Interest, state: State) -> Sleep {
+        count_wait(self.reader.counters());
+        let until = match interest {
+            Interest::Message => Until::Record(self.reader.head()),
+            Interest::Space(_) | Interest::End => Until::Change,
+        };
+        self.reader.announce(until, state)
+    }
+
+    fn withdraw(&self) {
+        self.reader.withdraw();
+    }
+
+    fn check_role(&self) -> Result<(), Lost> {
+        self.claim.check(self.reader.is_succeeded())
+    }
+
+    fn check(&mut self, interest: Interest) -> Result<bool, CheckError> {
+        let found = self.next().poll_and_check()?;
+        Ok(found.is_some() && interest == Interest::Message)
     }
 }
 
@@ -521,12 +586,7 @@ impl<P> Consumer<P> {
     /// * [`CheckError::Lost`] if the pipe or the role is lost.
     /// * [`CheckError::Corrupt`] if the producer broke the protocol.
     pub fn check(&mut self) -> Result<(), CheckError> {
-        let Inner { reader, claim, .. } = &mut self.inner;
-        let mut next = Next { reader, claim };
-        if next.poll::<CheckError>()?.is_none() {
-            next.check::<CheckError>()?;
-        }
-        Ok(())
+        self.inner.next().poll_and_check().map(drop)
     }
 
     /// Returns the pipe that the role was claimed through.

@@ -209,7 +209,7 @@ impl<P> fmt::Debug for Message<'_, P> {
 
 impl<'a, P> Message<'a, P> {
     #[inline(always)]
-    pub(super) fn new(consumer: &'a mut Consumer<P>, located: Located) -> Self {
+    pub(crate) fn new(consumer: &'a mut Consumer<P>, located: Located) -> Self {
         Message { record: Record::new(located), consumer }
     }
 

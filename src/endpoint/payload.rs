@@ -91,6 +91,16 @@ pub enum Bytes<'a> {
     Parts(&'a [&'a [u8]]),
 }
 
+impl Outgoing<'_> {
+    /// Bytes of the message.
+    pub(crate) fn length(&self) -> usize {
+        match self.bytes {
+            Bytes::Whole(message) => message.len(),
+            Bytes::Parts(parts) => total_length(parts),
+        }
+    }
+}
+
 /// Bytes of all parts. Saturated, it is too large for any ring.
 pub(super) fn total_length(parts: &[&[u8]]) -> usize {
     parts.iter().fold(0, |sum, part| sum.saturating_add(part.len()))

@@ -10,6 +10,7 @@ use crate::endpoint::reservation::Reservation;
 use crate::endpoint::stream_backoff::StreamBackoff;
 use crate::endpoint::trust::{Trusted, Untrusted};
 use crate::endpoint::wait::{Awaited, wait_for};
+use crate::endpoint::watched::Watched;
 use crate::error::{
     CheckError, CloseError, Damage, Lost, Rejected, SendError, SendTimeoutError, SetupError, TrySendError,
     WaitError,
@@ -21,10 +22,10 @@ use crate::protocol::corruption::Corruption;
 use crate::protocol::front::Slot;
 use crate::protocol::half::Half;
 use crate::protocol::layout::{MIN_CAPACITY, count_wait};
-use crate::protocol::liveness::{End, Peer, Role};
+use crate::protocol::liveness::{End, Peer, Role, State};
 use crate::protocol::processor::Processor;
 use crate::protocol::record;
-use crate::protocol::sync::Futex;
+use crate::protocol::sleep::{Interest, Sleep, Until};
 use crate::protocol::writer::{ReserveError, Writer};
 use crate::segment::identity::Way;
 use std::cell::Cell;
@@ -66,7 +67,7 @@ use std::time::{Duration, Instant};
 ///
 /// `pthread_cancel` of a thread in a blocked call aborts the process, as of any thread that runs Rust code: use a [`CancelHandle`].
 pub struct Producer<P = Untrusted> {
-    pub(super) inner: Inner,
+    pub(crate) inner: Inner,
     /// The promise; and a `Cell`, which keeps two threads from using a reference at the same time.
     promise: PhantomData<(P, Cell<()>)>,
 }
@@ -76,7 +77,7 @@ pub struct Producer<P = Untrusted> {
 pub(super) const SHORT: usize = record::max_length(MIN_CAPACITY) as usize;
 
 #[derive(Debug)]
-pub(super) struct Inner {
+pub(crate) struct Inner {
     pub(super) writer: Writer,
     max: usize,
     backoff: StreamBackoff,
@@ -108,7 +109,7 @@ impl Inner {
         self.slot_at(self.writer.tail(), length, deadline)
     }
 
-    pub(super) fn check_length(&self, length: usize) -> Result<(), Rejected> {
+    pub(crate) fn check_length(&self, length: usize) -> Result<(), Rejected> {
         let max = self.max;
         if length > max { Err(Rejected::TooLarge { length, max }) } else { Ok(()) }
     }
@@ -144,6 +145,21 @@ impl Inner {
         wait_for(Space { writer, claim, at, length }, strategy, deadline, cancel)
     }
 
+    fn check_for_end(&mut self) -> Result<(), CheckError> {
+        match self.writer.peek_end() {
+            Ok(()) | Err(ReserveError::Full) => Ok(()),
+            Err(ReserveError::Ended(end)) => Err(end.into()),
+            Err(ReserveError::Corrupt(corruption)) => Err(corruption.into()),
+        }
+    }
+
+    fn check_peer_and_role(&mut self) -> Result<(), CheckError> {
+        self.check_for_end()?;
+        let Inner { writer, claim, .. } = self;
+        claim.check(writer.is_succeeded())?;
+        writer.check_for_any_death(|| claim.peer_is_gone().map_err(Lost::into))
+    }
+
     /// Writes a message in parts into its slot, all but the word that commits it.
     pub(super) fn fill_parts(&mut self, slot: Slot, parts: &[&[u8]], length: usize) {
         self.writer.clear_next(slot);
@@ -155,6 +171,67 @@ impl Inner {
             unsafe { payload.write(offset, part, self.is_streaming(part.len())) };
             offset += part.len();
         }
+    }
+}
+
+impl Watched for Inner {
+    fn pipe(&self) -> &Pipe {
+        self.claim.pipe()
+    }
+
+    fn role(&self) -> Role {
+        Role::Producer
+    }
+
+    fn peer_state(&self) -> State {
+        self.writer.peer_state()
+    }
+
+    fn may_die(&self, state: State) -> bool {
+        self.writer.may_die(state)
+    }
+
+    fn peer(&self, state: State) -> Peer {
+        self.claim.peer(&self.writer, state)
+    }
+
+    fn has_peer(&self, state: State) -> bool {
+        self.claim.has_peer(&self.writer, state)
+    }
+
+    fn poll(&mut self, interest: Interest) -> Result<bool, CheckError> {
+        let Interest::Space(length) = interest else {
+            self.check_for_end()?;
+            return Ok(false);
+        };
+        match self.writer.slot(self.writer.tail(), length) {
+            Ok(_) => Ok(true),
+            Err(ReserveError::Full) => Ok(false),
+            Err(ReserveError::Ended(end)) => Err(end.into()),
+            Err(ReserveError::Corrupt(corruption)) => Err(corruption.into()),
+        }
+    }
+
+    fn announce(&self, interest: Interest, state: State) -> Sleep {
+        count_wait(self.writer.counters());
+        let until = match interest {
+            Interest::Space(length) => self.writer.until_room(self.writer.tail(), length),
+            Interest::Message | Interest::End => Until::Change,
+        };
+        self.writer.announce(until, state)
+    }
+
+    fn withdraw(&self) {
+        self.writer.withdraw();
+    }
+
+    fn check_role(&self) -> Result<(), Lost> {
+        self.claim.check(self.writer.is_succeeded())
+    }
+
+    fn check(&mut self, interest: Interest) -> Result<bool, CheckError> {
+        self.check_peer_and_role()?;
+        self.poll(interest)
     }
 }
 
@@ -327,7 +404,7 @@ impl<P> Producer<P> {
     }
 
     #[inline(always)]
-    fn send_one<D: Deadline>(
+    pub(crate) fn send_one<D: Deadline>(
         &mut self,
         Outgoing { tag, bytes }: Outgoing<'_>,
         deadline: D,
@@ -609,14 +686,7 @@ impl<P> Producer<P> {
     /// * [`CheckError::Lost`] if the pipe or the role is lost.
     /// * [`CheckError::Corrupt`] if the consumer broke the protocol.
     pub fn check(&mut self) -> Result<(), CheckError> {
-        let Inner { writer, claim, .. } = &mut self.inner;
-        match writer.peek_end() {
-            Ok(()) | Err(ReserveError::Full) => {}
-            Err(ReserveError::Ended(end)) => return Err(end.into()),
-            Err(ReserveError::Corrupt(corruption)) => return Err(corruption.into()),
-        }
-        claim.check(writer.is_succeeded())?;
-        writer.check_for_any_death(|| claim.peer_is_gone().map_err(Lost::into))
+        self.inner.check_peer_and_role()
     }
 
     /// Returns the pipe that the role was claimed through.
@@ -691,12 +761,10 @@ impl Awaited for Space<'_> {
         unless_full(self.writer.slot(self.at, self.length))
     }
 
-    fn prepare_sleep(&mut self) -> Option<u32> {
-        self.writer.prepare_sleep(self.at, self.length)
-    }
-
-    fn event_count(&self) -> &Futex {
-        self.writer.event_count()
+    fn sleep(&mut self, slice: Duration, cancel: &CancelHandle) {
+        if let Some(seen) = self.writer.prepare_sleep(self.at, self.length) {
+            cancel.sleep(self.writer.event_count(), seen, slice);
+        }
     }
 
     fn check(&mut self) -> Result<Option<Slot>, SendTimeoutError> {

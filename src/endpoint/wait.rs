@@ -1,14 +1,14 @@
 //! How a blocked call waits: it spins, yields, sleeps, and now and then asks the kernel whether its peer lives.
 
 use crate::endpoint::cancel::CancelHandle;
-use crate::error::WaitError;
+use crate::error::{RecvTimeoutError, SendTimeoutError, WaitError};
 use crate::options::Wait;
-use crate::protocol::sync::{Futex, spin_loop};
+use crate::protocol::sync::spin_loop;
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// The longest sleep, and the interval at which every blocked call asks the kernel whether the peer still holds its role.
-const SLICE: Duration = Duration::from_millis(100);
+pub(crate) const SLICE: Duration = Duration::from_millis(100);
 
 /// Polls between two readings of the clock, and so before each yield: most messages arrive while we poll, and not inside a
 /// `sched_yield` that finds no other thread to run.
@@ -31,6 +31,28 @@ enum Step {
     Check,
 }
 
+/// Why a wait ends without what it waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stopped {
+    TimedOut,
+    Cancelled,
+}
+
+macro_rules! from_stopped {
+    ($($error:ident)*) => {$(
+        impl From<Stopped> for $error {
+            fn from(stopped: Stopped) -> Self {
+                match stopped {
+                    Stopped::TimedOut => $error::TimedOut,
+                    Stopped::Cancelled => $error::Cancelled,
+                }
+            }
+        }
+    )*};
+}
+
+from_stopped!(WaitError RecvTimeoutError SendTimeoutError);
+
 /// The state of one wait.
 #[derive(Debug)]
 struct Backoff<'a> {
@@ -49,20 +71,21 @@ impl<'a> Backoff<'a> {
         Backoff { strategy, deadline, cancel, spins: 0, since: None, check: None }
     }
 
-    /// The step after a poll that found nothing.
+    /// The step after a poll that found nothing, and that cost as much as this many of one pipe.
     #[inline]
-    fn next(&mut self) -> Result<Step, WaitError> {
-        self.spins = self.spins.wrapping_add(1);
-        if self.spins % SPINS_PER_CLOCK_READ != 0 {
+    fn next(&mut self, cost: u32) -> Result<Step, Stopped> {
+        self.spins = self.spins.saturating_add(cost);
+        if self.spins < SPINS_PER_CLOCK_READ {
             return Ok(Step::Spin);
         }
+        self.spins = 0;
         self.read_the_clock()
     }
 
     #[cold]
-    fn read_the_clock(&mut self) -> Result<Step, WaitError> {
+    fn read_the_clock(&mut self) -> Result<Step, Stopped> {
         if self.cancel.is_cancelled() {
-            return Err(WaitError::Cancelled);
+            return Err(Stopped::Cancelled);
         }
         let now = Instant::now();
         if self.deadline.is_some_and(|deadline| now >= deadline) {
@@ -71,7 +94,7 @@ impl<'a> Backoff<'a> {
                 self.check = Some(now + SLICE);
                 return Ok(Step::Check);
             }
-            return Err(WaitError::TimedOut);
+            return Err(Stopped::TimedOut);
         }
         let waited = now - *self.since.get_or_insert(now);
         if waited >= AWAKE && self.check.is_none_or(|check| now >= check) {
@@ -93,17 +116,18 @@ impl<'a> Backoff<'a> {
 /// What a call waits for.
 pub(crate) trait Awaited {
     type Output;
-    type Error: From<WaitError>;
+    type Error: From<Stopped>;
 
     /// What is awaited, if it is there.
     fn poll(&mut self) -> Result<Option<Self::Output>, Self::Error>;
 
-    /// Announces a sleep, then polls once more: see [`wakeup::prepare`](crate::protocol::wakeup::prepare). Returns the event count to
-    /// sleep on. How to sleep is a step of its own, since not every waiter sleeps on a futex.
-    fn prepare_sleep(&mut self) -> Option<u32>;
+    /// How many polls of one pipe the latest [`poll`](Self::poll) cost as much as.
+    fn cost(&self) -> u32 {
+        1
+    }
 
-    /// The word to sleep on.
-    fn event_count(&self) -> &Futex;
+    /// Announces a sleep, polls once more, and sleeps for `slice` at most if there is still nothing.
+    fn sleep(&mut self, slice: Duration, cancel: &CancelHandle);
 
     /// Asks the kernel whether our role still stands and whether the peer lives, then looks at what a dead peer left.
     fn check(&mut self) -> Result<Option<Self::Output>, Self::Error>;
@@ -121,14 +145,10 @@ pub(crate) fn wait_for<A: Awaited>(
         if let Some(output) = awaited.poll()? {
             return Ok(output);
         }
-        match backoff.next()? {
+        match backoff.next(awaited.cost())? {
             Step::Spin => spin_loop(),
             Step::Yield => thread::yield_now(),
-            Step::Sleep(slice) => {
-                if let Some(seen) = awaited.prepare_sleep() {
-                    cancel.sleep(awaited.event_count(), seen, slice);
-                }
-            }
+            Step::Sleep(slice) => awaited.sleep(slice, cancel),
             Step::Check => {
                 if let Some(output) = awaited.check()? {
                     return Ok(output);
@@ -147,12 +167,12 @@ mod tests {
         strategy: Wait,
         deadline: Option<Instant>,
         cancel: &CancelHandle,
-    ) -> (Vec<&'static str>, Option<WaitError>) {
+    ) -> (Vec<&'static str>, Option<Stopped>) {
         let mut backoff = Backoff::new(strategy, deadline, cancel);
         let mut seen = vec![];
         let start = Instant::now();
         while start.elapsed() < Duration::from_millis(20) {
-            let step = match backoff.next() {
+            let step = match backoff.next(1) {
                 Ok(Step::Spin) => "spin",
                 Ok(Step::Yield) => "yield",
                 Ok(Step::Check) => "check",
@@ -193,10 +213,10 @@ mod tests {
     fn a_passed_deadline_and_a_cancel_end_every_strategy() {
         for strategy in [Wait::Spin, Wait::Yield, Wait::Block] {
             let (_, ended) = course(strategy, Some(Instant::now()), &CancelHandle::new());
-            assert_eq!(ended, Some(WaitError::TimedOut));
+            assert_eq!(ended, Some(Stopped::TimedOut));
             let cancel = CancelHandle::new();
             cancel.cancel();
-            assert_eq!(course(strategy, None, &cancel).1, Some(WaitError::Cancelled));
+            assert_eq!(course(strategy, None, &cancel).1, Some(Stopped::Cancelled));
         }
     }
 }

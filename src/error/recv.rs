@@ -1,6 +1,6 @@
 //! Why no message was received.
 
-use super::{Aborted, Lost, WaitError};
+use super::{Aborted, CheckError, Lost, WaitError};
 use crate::protocol::corruption::Corruption;
 use crate::protocol::liveness::{End, PeerDied};
 use crate::protocol::reader::RecvEnd;
@@ -152,6 +152,18 @@ impl fmt::Display for RecvTimeoutError {
 }
 
 impl std::error::Error for TryRecvError {}
+impl From<CheckError> for RecvError {
+    fn from(error: CheckError) -> Self {
+        match error {
+            CheckError::Closed => RecvError::Closed,
+            CheckError::PeerAborted { code } => RecvError::PeerAborted { code },
+            CheckError::PeerDied => RecvError::PeerDied,
+            CheckError::Lost(lost) => RecvError::Lost(lost),
+            CheckError::Corrupt(corruption) => RecvError::Corrupt(corruption),
+        }
+    }
+}
+
 impl std::error::Error for RecvError {}
 impl std::error::Error for RecvTimeoutError {}
 

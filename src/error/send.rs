@@ -1,6 +1,6 @@
 //! Why a message was not sent.
 
-use super::{Aborted, Lost, WaitError};
+use super::{Aborted, CheckError, Lost, WaitError};
 use crate::protocol::corruption::Corruption;
 use crate::protocol::liveness::{End, PeerDied};
 use std::fmt;
@@ -195,7 +195,40 @@ impl fmt::Display for SendTimeoutError {
     }
 }
 
+impl TrySendError {
+    /// Returns the same error of a call that waits; `None` for [`Full`](Self::Full).
+    ///
+    /// ```
+    /// use shmpipe::{SendError, TrySendError};
+    ///
+    /// assert_eq!(TrySendError::Closed.without_full(), Some(SendError::Closed));
+    /// assert_eq!(TrySendError::Full.without_full(), None);
+    /// ```
+    #[must_use]
+    pub fn without_full(self) -> Option<SendError> {
+        Some(match self {
+            TrySendError::Full => return None,
+            TrySendError::TooLarge { length, max } => SendError::TooLarge { length, max },
+            TrySendError::Closed => SendError::Closed,
+            TrySendError::PeerAborted { code } => SendError::PeerAborted { code },
+            TrySendError::Corrupt(corruption) => SendError::Corrupt(corruption),
+        })
+    }
+}
+
 impl std::error::Error for TrySendError {}
+impl From<CheckError> for SendError {
+    fn from(error: CheckError) -> Self {
+        match error {
+            CheckError::Closed => SendError::Closed,
+            CheckError::PeerAborted { code } => SendError::PeerAborted { code },
+            CheckError::PeerDied => SendError::PeerDied,
+            CheckError::Lost(lost) => SendError::Lost(lost),
+            CheckError::Corrupt(corruption) => SendError::Corrupt(corruption),
+        }
+    }
+}
+
 impl std::error::Error for SendError {}
 impl std::error::Error for SendTimeoutError {}
 

@@ -8,7 +8,27 @@ pub mod fd_passing;
 
 use crate::options::Options;
 use crate::pipe::Pipe;
+use crate::sys::futex;
+use std::io;
 use std::os::fd::BorrowedFd;
+
+/// Returns whether this process can sleep on many pipes at once, or else why not.
+///
+/// A [`WaitSet`](crate::WaitSet) does, where it can, with `futex_waitv`: Linux has it since 5.16, and a seccomp filter may refuse it
+/// (`ENOSYS`, `EPERM`). Otherwise the set looks at its members every millisecond. Asks by a call that does not sleep.
+///
+/// ```
+/// match shmpipe::os::unix::can_sleep_on_many() {
+///     Ok(()) => {}
+///     Err(error) => eprintln!("sets of pipes wait by a timer: futex_waitv: {error}"),
+/// }
+/// ```
+///
+/// # Errors
+/// The error of the call.
+pub fn can_sleep_on_many() -> io::Result<()> {
+    futex::can_wait_for_any()
+}
 
 /// Options that only Unix systems have.
 ///

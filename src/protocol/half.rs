@@ -2,7 +2,9 @@
 
 use crate::protocol::layout::SideState;
 use crate::protocol::liveness::{End, State, TakeoverError};
+use crate::protocol::sleep::{Sleep, Until};
 use crate::protocol::sync::Futex;
+use crate::protocol::wakeup::WakeMode;
 
 /// One side of a pipe: [`Writer`](crate::protocol::writer::Writer) or [`Reader`](crate::protocol::reader::Reader).
 pub(crate) trait Half {
@@ -21,15 +23,27 @@ pub(crate) trait Half {
     /// Whether a peer in this state may have left something to receive, at least its end, even if it is gone now.
     fn is_unreported(&self, state: State) -> bool;
 
+    /// Whether a peer in this state may die, which would be reported.
+    fn may_die(&self, state: State) -> bool;
+
     /// Whether another process has claimed our role since: our state word changed, which only the holder of the role writes.
     fn is_succeeded(&self) -> bool;
 
     /// The event count that we sleep on.
     fn event_count(&self) -> &Futex;
 
-    /// Prepares a sleep while the peer's state is `seen`, which ends when the peer attaches, closes or aborts. See
-    /// [`wakeup::prepare`](crate::protocol::wakeup::prepare).
-    fn prepare_sleep_for_peer(&self, seen: State) -> Option<u32>;
+    fn wake_mode(&self) -> WakeMode;
+
+    /// Announces a sleep until what it waits for is there, or the peer's state is no longer `state`: see [`Sleep`].
+    fn announce(&self, until: Until, state: State) -> Sleep;
+
+    /// Withdraws an announcement. The peer may still answer it.
+    fn withdraw(&self);
+
+    /// Prepares a sleep while the peer's state is `seen`, which ends when the peer attaches, closes or aborts: see [`Sleep::of_one`].
+    fn prepare_sleep_for_peer(&self, seen: State) -> Option<u32> {
+        self.announce(Until::Change, seen).of_one(self.wake_mode())
+    }
 
     /// Closes or aborts our side. The role remains claimed.
     fn end(&mut self, end: End);

@@ -5,7 +5,7 @@
 //! kernel knows whether a process still holds the role: see [`PeerMonitor::died`].
 
 use crate::protocol::corruption::Corruption;
-use crate::protocol::layout::SideState;
+use crate::protocol::layout::{Header, SideState};
 use crate::protocol::sync::Ordering;
 use std::fmt;
 
@@ -97,6 +97,17 @@ impl fmt::Display for DuplexSide {
             DuplexSide::A => "side A",
             DuplexSide::B => "side B",
         })
+    }
+}
+
+impl Header {
+    /// The words of the side with this role.
+    #[inline(always)]
+    pub(crate) fn side(&self, role: Role) -> &SideState {
+        match role {
+            Role::Producer => &self.producer.0,
+            Role::Consumer => &self.consumer.0,
+        }
     }
 }
 
@@ -369,6 +380,11 @@ impl PeerMonitor {
         state.epoch() <= self.reported.max(own.reported.load(Ordering::Relaxed))
     }
 
+    /// Whether a peer in this state may die, or has died, and that is not reported yet.
+    pub(crate) fn may_die(&self, own: &SideState, state: State) -> bool {
+        state.phase() == Some(Phase::Open) && !self.is_failure_reported(own, state)
+    }
+
     /// Whether the peer died and has no successor: its state is open, with the same epoch, before and after its role is seen free.
     /// `role_is_free` asks the kernel. `None` for an end that was already reported.
     pub(crate) fn died<E>(
@@ -378,7 +394,7 @@ impl PeerMonitor {
         role_is_free: impl FnOnce() -> Result<bool, E>,
     ) -> Result<Option<State>, E> {
         let state = State::of(peer);
-        if state.phase() != Some(Phase::Open) || self.is_failure_reported(own, state) || !role_is_free()? {
+        if !self.may_die(own, state) || !role_is_free()? {
             return Ok(None);
         }
         Ok((State::of(peer) == state).then_some(state))

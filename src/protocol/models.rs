@@ -57,8 +57,9 @@
 
 mod duplex;
 mod ends;
-mod pipe;
+pub(crate) mod pipe;
 mod publishing;
 mod recovery;
+mod sets;
 mod sleeping;
 mod succession;

@@ -3,9 +3,10 @@
 use crate::protocol::corruption::Corruption;
 use crate::protocol::half::Half;
 use crate::protocol::layout::{Counters, SideState, count};
-use crate::protocol::liveness::{self, End, PeerDied, PeerMonitor, Phase, State, TakeoverError};
+use crate::protocol::liveness::{self, End, PeerDied, PeerMonitor, Phase, Role, State, TakeoverError};
 use crate::protocol::record::{self, EMPTY, WORD, WRAP};
 use crate::protocol::ring::{Ring, SharedBytes, is_near, is_reached};
+use crate::protocol::sleep::{Sleep, Until};
 use crate::protocol::sync::{AtomicU64, Futex, Ordering};
 use crate::protocol::wakeup::{self, WaiterCache, WakeMode};
 
@@ -253,13 +254,14 @@ impl Reader {
         wakeup::wake_up(self.own(), self.peer(), self.wake_mode);
     }
 
-    /// Prepares a sleep until there is a record, or the producer's state changes. See [`wakeup::prepare`].
+    /// Prepares a sleep until there is a record, or the producer's state changes: see [`Sleep::of_one`].
     pub(crate) fn prepare_sleep(&self) -> Option<u32> {
-        wakeup::prepare(self.own(), self.peer(), self.wake_mode, || {
-            // ORDERING: Acquire, as in `peek_fast`, which loads the word again; here it only decides whether to sleep.
-            let word = self.ring.word(self.head).load(Ordering::Acquire);
-            word == EMPTY && self.peer_state() == self.monitor.seen
-        })
+        self.announce_for_record().of_one(self.wake_mode)
+    }
+
+    /// Announces a sleep until there is a record, or the producer's state changes.
+    pub(crate) fn announce_for_record(&self) -> Sleep {
+        self.announce(Until::Record(self.head), self.monitor.seen)
     }
 
     /// After the ring was found empty: fails if the producer has closed or aborted. Finds a record that it committed before.
@@ -340,6 +342,10 @@ impl Half for Reader {
         self.monitor.is_unreported(self.own(), state)
     }
 
+    fn may_die(&self, state: State) -> bool {
+        self.monitor.may_die(self.own(), state)
+    }
+
     fn is_succeeded(&self) -> bool {
         // Relaxed: the value is only compared.
         self.own().state.load(Ordering::Relaxed) != self.state.0
@@ -349,8 +355,16 @@ impl Half for Reader {
         &self.peer().event_count
     }
 
-    fn prepare_sleep_for_peer(&self, seen: State) -> Option<u32> {
-        wakeup::prepare(self.own(), self.peer(), self.wake_mode, || self.peer_state() == seen)
+    fn wake_mode(&self) -> WakeMode {
+        self.wake_mode
+    }
+
+    fn announce(&self, until: Until, state: State) -> Sleep {
+        Sleep::announce(&self.ring, Role::Consumer, until, state)
+    }
+
+    fn withdraw(&self) {
+        wakeup::clear_waiter(self.own());
     }
 
     fn end(&mut self, end: End) {

@@ -154,8 +154,8 @@ pub(crate) fn wake_up(own: &SideState, peer: &SideState, mode: WakeMode) {
     }
 }
 
-/// The sleeper's side of the barrier, between its announcement and its last poll.
-fn before_sleeping(mode: WakeMode) {
+/// The sleeper's side of the barrier, between its announcement, or several, and its last poll.
+pub(crate) fn before_sleeping(mode: WakeMode) {
     match mode {
         WakeMode::Membarrier => fence_everywhere(),
         // ORDERING: SeqCst fence, pairs with the one in `after_publishing`.
@@ -163,27 +163,14 @@ fn before_sleeping(mode: WakeMode) {
     }
 }
 
-/// The first step of a sleep: announces it. Returns the peer's event count, to sleep on.
-fn announce(own: &SideState, peer: &SideState) -> u32 {
+/// Announces a sleep. Returns the peer's event count, to sleep on.
+pub(super) fn announce(own: &SideState, peer: &SideState) -> u32 {
     let seen = peer.event_count.count();
     // Relaxed: only this side writes the word.
     let epoch = own.waiter_epoch.load(Ordering::Relaxed).wrapping_add(1) | 1;
     // ORDERING: Release, pairs with the Acquire fence in `wake_threshold`: a publisher that sees the epoch sees what we wait for.
     own.waiter_epoch.store(epoch, Ordering::Release);
     seen
-}
-
-/// The first two steps of a sleep: announces it, then polls once more. The third step is the caller's: to sleep while
-/// `peer.event_count` is the returned count, which misses no notification. `None` if there is something to do.
-pub(crate) fn prepare(
-    own: &SideState,
-    peer: &SideState,
-    mode: WakeMode,
-    is_pending: impl FnOnce() -> bool,
-) -> Option<u32> {
-    let seen = announce(own, peer);
-    before_sleeping(mode);
-    is_pending().then_some(seen)
 }
 
 /// The read position that a sleeping producer waits for.
@@ -201,7 +188,7 @@ pub(crate) fn notify(own: &SideState) {
     own.event_count.wake();
 }
 
-/// Voids the announcement that a predecessor in our role left behind.
+/// Voids an announcement: ours, or one that a predecessor in our role left behind.
 pub(crate) fn clear_waiter(own: &SideState) {
     // Relaxed: only this side writes the word, and an outdated odd epoch costs one needless wake-up.
     let last = own.waiter_epoch.load(Ordering::Relaxed);

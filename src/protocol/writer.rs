@@ -5,10 +5,11 @@ use crate::protocol::corruption::Corruption;
 use crate::protocol::front::{FastSlot, Front, Slot, Uncommitted, extend};
 use crate::protocol::half::Half;
 use crate::protocol::layout::{Counters, SideState, count};
-use crate::protocol::liveness::{self, End, PeerDied, PeerMonitor, Phase, State, TakeoverError};
+use crate::protocol::liveness::{self, End, PeerDied, PeerMonitor, Phase, Role, State, TakeoverError};
 use crate::protocol::record::{self, EMPTY, WORD, WRAP};
 use crate::protocol::recovery::last_commit;
-use crate::protocol::ring::{Ring, SharedBytes, is_reached};
+use crate::protocol::ring::{Ring, SharedBytes};
+use crate::protocol::sleep::{Sleep, Until};
 use crate::protocol::sync::{AtomicU64, Futex, Ordering};
 use crate::protocol::wakeup::{self, WaiterCache, WakeMode};
 
@@ -446,21 +447,15 @@ impl Writer {
         wakeup::wake_up(self.own(), self.peer(), self.wake_mode);
     }
 
-    /// Prepares a sleep until the consumer has released enough for a record of `length` bytes from `at` on, or its state changes. See
-    /// [`wakeup::prepare`].
+    /// Prepares a sleep until the consumer has released enough for a record of `length` bytes from `at` on, or its state changes: see
+    /// [`Sleep::of_one`].
     pub(crate) fn prepare_sleep(&self, at: u64, length: usize) -> Option<u32> {
-        let threshold = self.front.at.wrapping_add(self.span(at, length)).wrapping_sub(self.ring.capacity());
-        self.prepare_sleep_until(threshold, || {
-            // ORDERING: Acquire, as in `refresh_head`, which checks the value; here it only decides whether to sleep.
-            let head = self.ring.header().head.0.load(Ordering::Acquire);
-            !is_reached(head, threshold) && self.peer_state() == self.monitor.seen
-        })
+        self.announce(self.until_room(at, length), self.monitor.seen).of_one(self.wake_mode)
     }
 
-    fn prepare_sleep_until(&self, threshold: u64, is_pending: impl FnOnce() -> bool) -> Option<u32> {
-        // Relaxed: the epoch's Release store in `wakeup::announce` publishes it.
-        self.own().wake_threshold.store(threshold, Ordering::Relaxed);
-        wakeup::prepare(self.own(), self.peer(), self.wake_mode, is_pending)
+    /// What a record of `length` bytes from `at` on waits for.
+    pub(crate) fn until_room(&self, at: u64, length: usize) -> Until {
+        Until::Head(self.front.at.wrapping_add(self.span(at, length)).wrapping_sub(self.ring.capacity()))
     }
 
     /// After the ring was found full: fails if the consumer died. `role_is_free` asks the kernel. Finds space that the consumer released
@@ -528,6 +523,10 @@ impl Half for Writer {
         false
     }
 
+    fn may_die(&self, state: State) -> bool {
+        self.monitor.may_die(self.own(), state)
+    }
+
     fn is_succeeded(&self) -> bool {
         // Relaxed: the value is only compared.
         self.own().state.load(Ordering::Relaxed) != self.state.0
@@ -537,10 +536,23 @@ impl Half for Writer {
         &self.peer().event_count
     }
 
-    fn prepare_sleep_for_peer(&self, seen: State) -> Option<u32> {
-        // A threshold that the head cannot reach, since it is beyond the tail.
-        let threshold = self.front.at.wrapping_add(self.ring.capacity());
-        self.prepare_sleep_until(threshold, || self.peer_state() == seen)
+    fn wake_mode(&self) -> WakeMode {
+        self.wake_mode
+    }
+
+    fn announce(&self, until: Until, state: State) -> Sleep {
+        let threshold = match until {
+            Until::Head(at) => at,
+            // The head cannot reach it, since it is beyond the tail.
+            Until::Record(_) | Until::Change => self.front.at.wrapping_add(self.ring.capacity()),
+        };
+        // Relaxed: the epoch's Release store in `wakeup::announce` publishes it.
+        self.own().wake_threshold.store(threshold, Ordering::Relaxed);
+        Sleep::announce(&self.ring, Role::Producer, until, state)
+    }
+
+    fn withdraw(&self) {
+        wakeup::clear_waiter(self.own());
     }
 
     fn end(&mut self, end: End) {

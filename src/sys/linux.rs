@@ -1,5 +1,6 @@
 //! Linux.
 
+pub(crate) mod event_fd;
 pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod maps;
@@ -8,3 +9,4 @@ pub(crate) mod memfd;
 pub(crate) mod mounts;
 pub(crate) mod process;
 pub(crate) mod sysvipc;
+pub(crate) mod thread;

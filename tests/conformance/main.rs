@@ -20,6 +20,7 @@ mod removal;
 mod setup;
 mod stream;
 mod users;
+mod wait_set;
 
 use shmpipe_testing::end;
 use shmpipe_testing::process::part as play;
@@ -40,6 +41,7 @@ fn part() {
         ("sealed consumer", no_syscalls::sealed_consumer),
         ("stream", no_syscalls::stream),
         ("sink", no_syscalls::sink),
+        ("wait without waitv", wait_set::wait_without_waitv),
     ]);
 }
 
@@ -334,6 +336,24 @@ conformance! {
         }
         [sysv: "the size of a System V segment cannot change"] {
             a_truncated_pipe_is_refused_with_both_sizes
+        }
+    }
+    wait_set {
+        [] {
+            a_set_finds_messages_space_and_nothing_else
+            a_sleeping_set_is_woken_by_each_of_its_pipes
+            a_sleeping_set_is_woken_by_space
+            a_set_uses_every_wake_mode_and_strategy
+            a_set_reports_every_end_once
+            an_end_that_was_not_looked_at_comes_again
+            messages_come_before_the_end_and_a_successor_is_heard
+            a_flood_in_one_pipe_starves_no_other
+            a_flood_hides_no_death
+            members_join_and_leave_at_any_time
+            an_interest_that_does_not_fit_is_refused_and_the_member_returned
+            a_cancel_handle_ends_the_wait_of_a_set
+            a_sleeping_set_uses_no_cpu_time
+            a_set_waits_by_a_timer_where_the_kernel_refuses_the_call
         }
     }
     no_syscalls {

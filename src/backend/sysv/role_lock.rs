@@ -11,7 +11,7 @@ use crate::options::{Existing, Options};
 use crate::protocol::layout::Header;
 use crate::protocol::liveness::Role;
 use crate::protocol::sync::AtomicU64;
-use crate::segment::{RoleLock, RoleLockError, Segment, side_state};
+use crate::segment::{RoleLock, RoleLockError, Segment};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -39,7 +39,7 @@ fn failed(source: io::Error) -> RoleLockError {
 }
 
 fn word(header: &Header, role: Role) -> &AtomicU64 {
-    &side_state(header, role).claim
+    &header.side(role).claim
 }
 
 impl Handle {

@@ -9,8 +9,9 @@ use crate::protocol::liveness::{PeerDied, State};
 use crate::protocol::reader::{Located, Reader, RecvEnd};
 use crate::protocol::record::{self, WORD};
 use crate::protocol::ring::Ring;
-use crate::protocol::sync::{AtomicU32, AtomicU64, Futex, Ordering, spin_loop};
-use crate::protocol::wakeup::WakeMode;
+use crate::protocol::sleep::Sleep;
+use crate::protocol::sync::{AtomicU32, AtomicU64, Bucket, Futex, Ordering, spin_loop, wait_any};
+use crate::protocol::wakeup::{WakeMode, before_sleeping};
 use crate::protocol::writer::{ReserveError, Writer};
 use loom::cell::UnsafeCell;
 use std::ptr::NonNull;
@@ -20,7 +21,7 @@ use std::time::Duration;
 
 /// Explores every order in which the two threads of `model` can take their steps, with at most `preemptions` switches away from a
 /// thread that could continue. LOOM_MAX_PREEMPTIONS overrides the bound.
-pub(super) fn explore(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
+pub(crate) fn explore(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     let bound = *builder.preemption_bound.get_or_insert(preemptions);
     let orders = Arc::new(std::sync::atomic::AtomicU64::new(0));
@@ -35,7 +36,7 @@ pub(super) fn explore(preemptions: usize, model: impl Fn() + Send + Sync + 'stat
 
 /// Explores a model whose victim is killed after no step, one, two, ..., until the victim reaches its end first in every order. The
 /// model takes the number of steps, and returns whether its victim was killed.
-pub(super) fn explore_deaths(preemptions: usize, model: impl Fn(u32) -> bool + Send + Sync + 'static) {
+pub(crate) fn explore_deaths(preemptions: usize, model: impl Fn(u32) -> bool + Send + Sync + 'static) {
     let model = Arc::new(model);
     for steps in 0.. {
         let killed = Arc::new(AtomicBool::new(false));
@@ -54,20 +55,20 @@ pub(super) fn explore_deaths(preemptions: usize, model: impl Fn(u32) -> bool + S
 /// Sleeps have no timeout in a model.
 const FOREVER: Duration = Duration::MAX;
 
-pub(super) fn sleep_for_space(writer: &Writer, at: u64, length: usize) {
+pub(crate) fn sleep_for_space(writer: &Writer, at: u64, length: usize) {
     if let Some(seen) = writer.prepare_sleep(at, length) {
         writer.event_count().wait(seen, FOREVER);
     }
 }
 
-pub(super) fn sleep_for_record(reader: &Reader) {
+pub(crate) fn sleep_for_record(reader: &Reader) {
     if let Some(seen) = reader.prepare_sleep() {
         reader.event_count().wait(seen, FOREVER);
     }
 }
 
 /// Sleeps until the peer's state is no longer `state`.
-pub(super) fn sleep_for_peer(half: &impl Half, state: State) {
+pub(crate) fn sleep_for_peer(half: &impl Half, state: State) {
     if let Some(seen) = half.prepare_sleep_for_peer(state) {
         half.event_count().wait(seen, FOREVER);
     }
@@ -83,13 +84,22 @@ struct Segment {
     in_place: Vec<UnsafeCell<()>>,
 }
 
+/// Sleeps until one of several pipes has a record, or its producer's state changes.
+pub(crate) fn sleep_for_any(readers: &[&Reader]) {
+    let sleeps: Vec<Sleep> = readers.iter().map(|reader| reader.announce_for_record()).collect();
+    before_sleeping(WakeMode::Fence);
+    if sleeps.iter().all(Sleep::is_pending) {
+        wait_any(&sleeps.iter().map(Sleep::word).collect::<Vec<_>>(), FOREVER);
+    }
+}
+
 /// The header of a new segment.
-fn header() -> Header {
+fn header(bucket: Option<&Arc<Bucket>>) -> Header {
     let zero = || AtomicU64::new(0);
     let side = || {
         Padded(SideState {
             state: zero(),
-            event_count: Futex::new(),
+            event_count: bucket.map_or_else(Futex::new, Futex::in_bucket),
             waiter_epoch: AtomicU32::new(0),
             wake_threshold: zero(),
             reported: zero(),
@@ -114,17 +124,22 @@ fn header() -> Header {
 
 /// A pipe whose roles are not claimed yet.
 #[derive(Clone)]
-pub(super) struct Pipe(Arc<Segment>);
+pub(crate) struct Pipe(Arc<Segment>);
 
 impl Pipe {
     /// Models in which no thread sleeps use [`WakeMode::Never`]: without the fences, only the orderings of the words themselves
     /// synchronize the two sides.
+    pub(crate) fn new(wake_mode: WakeMode, capacity: u64) -> Self {
+        Self::in_bucket(wake_mode, capacity, None)
+    }
+
+    /// A pipe whose sleepers share a bucket with those of others, so that a thread can sleep on several pipes.
     #[allow(clippy::arc_with_non_send_sync, reason = "loom's threads take turns on one")]
-    pub(super) fn new(wake_mode: WakeMode, capacity: u64) -> Self {
+    pub(crate) fn in_bucket(wake_mode: WakeMode, capacity: u64, bucket: Option<&Arc<Bucket>>) -> Self {
         let words = capacity / WORD;
         Pipe(Arc::new(Segment {
             wake_mode,
-            header: header(),
+            header: header(bucket),
             words: (0..words).map(|_| AtomicU64::new(0)).collect(),
             in_place: (0..words).map(|_| UnsafeCell::new(())).collect(),
         }))
@@ -140,7 +155,7 @@ impl Pipe {
 
     /// The caller ensures that there is one producer at a time, and that everything its predecessor did happens before. Outside the
     /// models, the kernel ensures this.
-    pub(super) fn producer(&self) -> Producer {
+    pub(crate) fn producer(&self) -> Producer {
         let mut writer = self.recovered_writer();
         writer.open(writer.next_epoch().expect("a correct pipe"));
         Producer { pipe: self.clone(), writer }
@@ -155,14 +170,14 @@ impl Pipe {
     }
 
     /// As [`producer`](Self::producer).
-    pub(super) fn consumer(&self) -> Consumer {
+    pub(crate) fn consumer(&self) -> Consumer {
         let mut reader = self.recovered_reader();
         reader.open(reader.next_epoch().expect("a correct pipe"));
         Consumer { pipe: self.clone(), reader, sleeps: 0 }
     }
 
     /// Both ends of a pipe through which `messages` have passed. The ring still holds their bytes.
-    pub(super) fn used(wake_mode: WakeMode, capacity: u64, messages: &[&[u8]]) -> (Producer, Consumer) {
+    pub(crate) fn used(wake_mode: WakeMode, capacity: u64, messages: &[&[u8]]) -> (Producer, Consumer) {
         let pipe = Pipe::new(wake_mode, capacity);
         let (mut producer, mut consumer) = (pipe.producer(), pipe.consumer());
         for message in messages {
@@ -172,7 +187,7 @@ impl Pipe {
         (producer, consumer)
     }
 
-    pub(super) fn header(&self) -> &Header {
+    pub(crate) fn header(&self) -> &Header {
         &self.0.header
     }
 
@@ -192,19 +207,19 @@ impl Pipe {
 }
 
 /// A side of a duplex pipe, which sends into `out`. The caller ensures the same as for [`Pipe::producer`].
-pub(super) fn side(out: &Pipe, to_us: &Pipe) -> (Producer, Consumer) {
+pub(crate) fn side(out: &Pipe, to_us: &Pipe) -> (Producer, Consumer) {
     let (mut writer, mut reader) = (out.recovered_writer(), to_us.recovered_reader());
     duplex::open(&mut reader, &mut writer).expect("a correct pipe");
     (Producer { pipe: out.clone(), writer }, Consumer { pipe: to_us.clone(), reader, sleeps: 0 })
 }
 
-pub(super) struct Producer {
-    pub(super) pipe: Pipe,
-    pub(super) writer: Writer,
+pub(crate) struct Producer {
+    pub(crate) pipe: Pipe,
+    pub(crate) writer: Writer,
 }
 
 impl Producer {
-    pub(super) fn try_send(&mut self, message: &[u8]) -> Result<u64, ReserveError> {
+    pub(crate) fn try_send(&mut self, message: &[u8]) -> Result<u64, ReserveError> {
         if let Some(here) = self.writer.slot_fast(self.writer.front(), message.len()) {
             self.pipe.write_in_place(here.start, message.len());
             here.fill(message);
@@ -218,7 +233,7 @@ impl Producer {
     }
 
     /// Polls while the ring is full.
-    pub(super) fn send(&mut self, message: &[u8]) {
+    pub(crate) fn send(&mut self, message: &[u8]) {
         loop {
             match self.try_send(message) {
                 Ok(_) => return,
@@ -229,7 +244,7 @@ impl Producer {
     }
 
     /// Sleeps while the ring is full.
-    pub(super) fn send_or_sleep(&mut self, message: &[u8]) -> Result<u64, ReserveError> {
+    pub(crate) fn send_or_sleep(&mut self, message: &[u8]) -> Result<u64, ReserveError> {
         loop {
             match self.try_send(message) {
                 Err(ReserveError::Full) => sleep_for_space(&self.writer, self.writer.tail(), message.len()),
@@ -239,7 +254,7 @@ impl Producer {
     }
 
     /// After the ring was found full: fails if the consumer died. Finds space that the consumer released before.
-    pub(super) fn check_for_death(
+    pub(crate) fn check_for_death(
         &mut self,
         length: usize,
         role_is_free: impl FnOnce() -> bool,
@@ -248,7 +263,7 @@ impl Producer {
     }
 
     /// Reserves `reserved` bytes, fills them with `filler`, writes a shorter message over their start and commits it.
-    pub(super) fn send_shorter(&mut self, reserved: usize, filler: u8, message: &[u8]) {
+    pub(crate) fn send_shorter(&mut self, reserved: usize, filler: u8, message: &[u8]) {
         let (slot, runway) = self.reserve(reserved);
         self.fill(slot, &vec![filler; reserved]);
         // SAFETY: the ring is mapped; the message is not longer than the payload.
@@ -257,7 +272,7 @@ impl Producer {
     }
 
     /// Reserves `reserved` bytes, writes only a shorter message there, and commits it.
-    pub(super) fn send_part(&mut self, reserved: usize, message: &[u8]) {
+    pub(crate) fn send_part(&mut self, reserved: usize, message: &[u8]) {
         let (slot, runway) = self.reserve(reserved);
         self.pipe.write_in_place(slot.start, message.len());
         // SAFETY: the ring is mapped; the message is not longer than the payload.
@@ -266,7 +281,7 @@ impl Producer {
     }
 
     /// Reserves `reserved` bytes, fills them with `filler`, and commits nothing.
-    pub(super) fn give_up_reservation(&mut self, reserved: usize, filler: u8) {
+    pub(crate) fn give_up_reservation(&mut self, reserved: usize, filler: u8) {
         let (slot, _) = self.reserve(reserved);
         self.pipe.write_in_place(slot.start, reserved);
         // SAFETY: the ring is mapped; the payload has `reserved` bytes.
@@ -282,19 +297,19 @@ impl Producer {
     }
 
     /// Sends a batch. Polls while there is no space for its next message.
-    pub(super) fn send_batch(&mut self, messages: &[&[u8]]) {
+    pub(crate) fn send_batch(&mut self, messages: &[&[u8]]) {
         let batch = self.batch(messages, |_, _, _| spin_loop());
         self.writer.commit_batch(&batch);
     }
 
     /// Sends a batch. Sleeps while there is no space for its next message.
-    pub(super) fn send_batch_or_sleep(&mut self, messages: &[&[u8]]) {
+    pub(crate) fn send_batch_or_sleep(&mut self, messages: &[&[u8]]) {
         let batch = self.batch(messages, sleep_for_space);
         self.writer.commit_batch(&batch);
     }
 
     /// Writes a batch and does not commit it.
-    pub(super) fn give_up_batch(&mut self, messages: &[&[u8]]) {
+    pub(crate) fn give_up_batch(&mut self, messages: &[&[u8]]) {
         self.batch(messages, |_, _, _| panic!("no space"));
     }
 
@@ -326,15 +341,15 @@ impl Producer {
     }
 }
 
-pub(super) struct Consumer {
-    pub(super) pipe: Pipe,
-    pub(super) reader: Reader,
-    pub(super) sleeps: u64,
+pub(crate) struct Consumer {
+    pub(crate) pipe: Pipe,
+    pub(crate) reader: Reader,
+    pub(crate) sleeps: u64,
 }
 
 /// Why there is no message.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Nothing {
+pub(crate) enum Nothing {
     Yet,
     Ever(RecvEnd),
     PeerDied,
@@ -342,7 +357,7 @@ pub(super) enum Nothing {
 
 impl Consumer {
     /// Looks for a record at `at` and takes its message, without releasing it.
-    pub(super) fn peek(&mut self, at: u64) -> Result<(Located, Vec<u8>), Nothing> {
+    pub(crate) fn peek(&mut self, at: u64) -> Result<(Located, Vec<u8>), Nothing> {
         let found = self.look(at)?;
         Ok((found, self.read(found)))
     }
@@ -368,13 +383,13 @@ impl Consumer {
         message
     }
 
-    pub(super) fn try_recv(&mut self) -> Result<Vec<u8>, Nothing> {
+    pub(crate) fn try_recv(&mut self) -> Result<Vec<u8>, Nothing> {
         let found = self.look(self.reader.head())?;
         Ok(self.take(found))
     }
 
     /// Takes the messages that are there, up to `limit`, and releases them together.
-    pub(super) fn drain(&mut self, limit: usize) -> Vec<Vec<u8>> {
+    pub(crate) fn drain(&mut self, limit: usize) -> Vec<Vec<u8>> {
         let (mut end, mut messages, mut bytes) = (self.reader.head(), vec![], 0);
         let mut end_limit = self.reader.limit();
         while messages.len() < limit {
@@ -391,7 +406,7 @@ impl Consumer {
     }
 
     /// As [`drain`](Self::drain), and sleeps while the ring is empty.
-    pub(super) fn drain_or_sleep(&mut self, limit: usize) -> Vec<Vec<u8>> {
+    pub(crate) fn drain_or_sleep(&mut self, limit: usize) -> Vec<Vec<u8>> {
         loop {
             let taken = self.drain(limit);
             if !taken.is_empty() {
@@ -403,7 +418,7 @@ impl Consumer {
     }
 
     /// Polls while the ring is empty.
-    pub(super) fn recv(&mut self) -> Vec<u8> {
+    pub(crate) fn recv(&mut self) -> Vec<u8> {
         loop {
             match self.try_recv() {
                 Ok(message) => return message,
@@ -414,7 +429,7 @@ impl Consumer {
     }
 
     /// Takes the next message. Fails if the producer has closed.
-    pub(super) fn try_recv_or_end(&mut self) -> Result<Vec<u8>, Nothing> {
+    pub(crate) fn try_recv_or_end(&mut self) -> Result<Vec<u8>, Nothing> {
         match self.try_recv() {
             Err(Nothing::Yet) => {
                 let found = self.reader.peek_end().map_err(Nothing::Ever)?.ok_or(Nothing::Yet)?;
@@ -425,7 +440,7 @@ impl Consumer {
     }
 
     /// After the ring was found empty: fails if the producer died. Takes a message that it committed before.
-    pub(super) fn check_for_death(
+    pub(crate) fn check_for_death(
         &mut self,
         role_is_free: impl FnOnce() -> bool,
     ) -> Result<Vec<u8>, Nothing> {
@@ -436,7 +451,7 @@ impl Consumer {
     }
 
     /// Polls while the ring is empty and the producer has not closed.
-    pub(super) fn recv_or_end(&mut self) -> Result<Vec<u8>, Nothing> {
+    pub(crate) fn recv_or_end(&mut self) -> Result<Vec<u8>, Nothing> {
         loop {
             match self.try_recv_or_end() {
                 Err(Nothing::Yet) => spin_loop(),
@@ -446,7 +461,7 @@ impl Consumer {
     }
 
     /// Sleeps while the ring is empty and the producer has not closed.
-    pub(super) fn recv_or_sleep(&mut self) -> Result<Vec<u8>, Nothing> {
+    pub(crate) fn recv_or_sleep(&mut self) -> Result<Vec<u8>, Nothing> {
         loop {
             match self.try_recv_or_end() {
                 Err(Nothing::Yet) => {
@@ -459,7 +474,7 @@ impl Consumer {
     }
 
     /// The word of the ring at `position`.
-    pub(super) fn word(&self, position: u64) -> u64 {
+    pub(crate) fn word(&self, position: u64) -> u64 {
         // Relaxed: the models call this only for words that their reader has already acquired.
         self.pipe.0.words[(position / WORD) as usize % self.pipe.0.words.len()].load(Ordering::Relaxed)
     }
@@ -467,27 +482,27 @@ impl Consumer {
 
 /// A role as the kernel provides it: held until its holder releases it or dies.
 #[derive(Clone)]
-pub(super) struct Role(Arc<loom::sync::atomic::AtomicBool>);
+pub(crate) struct Role(Arc<loom::sync::atomic::AtomicBool>);
 
 impl Role {
     /// A role that is held.
-    pub(super) fn held() -> Self {
+    pub(crate) fn held() -> Self {
         Role(Arc::new(loom::sync::atomic::AtomicBool::new(true)))
     }
 
     // The kernel orders a process that finds a role free, or claims it, after the previous holder.
 
-    pub(super) fn give_back(&self) {
+    pub(crate) fn give_back(&self) {
         // ORDERING: Release, pairs with the Acquire loads in `claim` and `is_free`.
         self.0.store(false, Ordering::Release);
     }
 
-    pub(super) fn claim(&self) {
+    pub(crate) fn claim(&self) {
         // ORDERING: Acquire, pairs with the Release store in `give_back`.
         assert!(!self.0.swap(true, Ordering::Acquire), "two holders");
     }
 
-    pub(super) fn is_free(&self) -> bool {
+    pub(crate) fn is_free(&self) -> bool {
         // ORDERING: Acquire, pairs with the Release store in `give_back`.
         !self.0.load(Ordering::Acquire)
     }

@@ -65,6 +65,13 @@ macro_rules! atomic {
                 }
             }
 
+            #[allow(dead_code, reason = "no model needs it for every type")]
+            pub(crate) fn fetch_add(&self, more: $value, order: Ordering) {
+                if step() {
+                    self.0.fetch_add(more, order);
+                }
+            }
+
             /// Of a dead process, it succeeds and has no effect, so that the victim's code comes to its end.
             #[allow(dead_code, reason = "no model needs it for every type")]
             pub(crate) fn compare_exchange(

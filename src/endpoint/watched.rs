@@ -1,0 +1,42 @@
+//! An endpoint as one of several that a thread waits for: the same steps as those of a call that blocks, taken one by one.
+
+use crate::error::{CheckError, Lost};
+use crate::pipe::Pipe;
+use crate::protocol::liveness::{Peer, Role, State};
+use crate::protocol::sleep::{Interest, Sleep};
+
+/// An endpoint that another loop than its own waits for.
+#[cfg_attr(not(feature = "async"), allow(dead_code, reason = "only futures wait for a peer"))]
+pub(crate) trait Watched: Send {
+    fn pipe(&self) -> &Pipe;
+
+    fn role(&self) -> Role;
+
+    /// The state of the peer, to be loaded before [`poll`](Self::poll).
+    fn peer_state(&self) -> State;
+
+    /// Whether a peer in this state may die, which would be reported.
+    fn may_die(&self, state: State) -> bool;
+
+    /// What is known of a peer in this state. Costs a system call.
+    fn peer(&self, state: State) -> Peer;
+
+    /// Whether a peer in this state is there, or has left something to receive. Costs a system call.
+    fn has_peer(&self, state: State) -> bool;
+
+    /// Whether what is awaited is there; or the end of the peer. For a consumer, messages come before ends.
+    fn poll(&mut self, interest: Interest) -> Result<bool, CheckError>;
+
+    /// Announces a sleep until what is awaited is there, or the peer's state is no longer `state`. The caller runs the barrier, then
+    /// looks again.
+    fn announce(&self, interest: Interest, state: State) -> Sleep;
+
+    /// Withdraws an announcement. The peer may still answer it.
+    fn withdraw(&self);
+
+    /// Asks the kernel whether our role still stands.
+    fn check_role(&self) -> Result<(), Lost>;
+
+    /// Asks the kernel whether our role still stands and whether the peer lives; otherwise as [`poll`](Self::poll).
+    fn check(&mut self, interest: Interest) -> Result<bool, CheckError>;
+}

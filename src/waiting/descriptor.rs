@@ -1,0 +1,222 @@
+//! Endpoints with a descriptor, for event loops that wait for descriptors.
+
+use crate::endpoint::consumer::Consumer;
+use crate::endpoint::deadline::Now;
+use crate::endpoint::message::Message;
+use crate::endpoint::payload::Payload;
+use crate::endpoint::producer::Producer;
+use crate::endpoint::watched::Watched;
+use crate::error::{CheckError, RecvError, SendError, SetupError};
+use crate::position::Position;
+use crate::protocol::sleep::Interest;
+use crate::sys::event_fd::EventFd;
+use crate::waiting::driver::Registered;
+use std::fmt;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Poll, Wake, Waker};
+
+/// An endpoint with a descriptor that becomes readable when the endpoint may be ready, for `epoll` and every loop like it.
+///
+/// Made by [`Consumer::with_descriptor`] and [`Producer::with_descriptor`]. Whenever the descriptor is readable, call
+/// [`try_recv`](WithDescriptor::try_recv) or [`try_send`](WithDescriptor::try_send) until it says that there is nothing to do now. That
+/// makes the descriptor unreadable until there is something to do again: never read it yourself. It is readable at first, and works
+/// with level-triggered and edge-triggered loops.
+///
+/// ```
+/// # fn handle(_: Vec<u8>) {}
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::os::fd::AsRawFd;
+///
+/// let pipe = shmpipe::Options::new().create("memfd")?;
+/// let mut consumer = pipe.consumer()?.with_descriptor()?;
+/// pipe.producer()?.send(b"hello")?; // usually in another process
+///
+/// let mut readable = libc::pollfd { fd: consumer.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+/// // SAFETY: the pointer is to one pollfd.
+/// assert_eq!(unsafe { libc::poll(&raw mut readable, 1, -1) }, 1);
+/// let mut received = 0;
+/// loop {
+///     match consumer.try_recv() {
+///         Ok(Some(message)) => handle(message.to_vec()),
+///         Ok(None) => break, // back to the loop
+///         Err(shmpipe::RecvError::Closed) => break, // nothing more
+///         Err(error) => return Err(error.into()),
+///     }
+///     # received += 1;
+/// }
+/// # assert_eq!(received, 1);
+/// # Ok(()) }
+/// ```
+///
+/// # Cost
+/// While there are messages, or space, nothing beyond the endpoint's own. Saying that there is nothing to do costs a memory barrier,
+/// and a `read` if the descriptor was readable. A thread of this process waits for all such endpoints, and for futures: it is what the
+/// peer wakes, and it writes to the descriptor. It asks the kernel about each peer every 100 ms.
+pub struct WithDescriptor<E> {
+    // In this order: the driver forgets the endpoint before its pipe is closed.
+    registered: Registered,
+    endpoint: E,
+    ready: Arc<Signal>,
+    waker: Waker,
+}
+
+/// A descriptor that is readable from a wake to the next clear.
+struct Signal {
+    descriptor: EventFd,
+    is_readable: AtomicBool,
+}
+
+impl Wake for Signal {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.descriptor.write();
+        // ORDERING: Release, pairs with the Acquire swap in `clear`: the read there finds what was written.
+        self.is_readable.store(true, Ordering::Release);
+    }
+}
+
+impl Signal {
+    fn clear(&self) {
+        // ORDERING: Acquire, pairs with the Release store in `wake_by_ref`.
+        if self.is_readable.swap(false, Ordering::Acquire) {
+            self.descriptor.clear();
+        }
+    }
+}
+
+impl<E> fmt::Debug for WithDescriptor<E>
+where
+    E: fmt::Debug,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WithDescriptor")
+            .field("endpoint", &self.endpoint)
+            .field("descriptor", &self.as_raw_fd())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<E> AsFd for WithDescriptor<E> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ready.descriptor.as_fd()
+    }
+}
+
+impl<E> AsRawFd for WithDescriptor<E> {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
+impl<E> WithDescriptor<E> {
+    fn new(endpoint: E, watched: impl Fn(&E) -> &dyn Watched) -> Result<Self, SetupError> {
+        let descriptor = EventFd::new().map_err(|source| SetupError::Os { call: "eventfd", source })?;
+        let registered = Registered::new(watched(&endpoint))?;
+        let ready = Arc::new(Signal { descriptor, is_readable: AtomicBool::new(false) });
+        // The first look is the caller's.
+        ready.wake_by_ref();
+        let waker = Waker::from(ready.clone());
+        Ok(WithDescriptor { registered, endpoint, ready, waker })
+    }
+
+    /// Returns the endpoint. Its own calls leave the descriptor as it is.
+    pub fn get_ref(&self) -> &E {
+        &self.endpoint
+    }
+}
+
+/// Whether an endpoint is ready. If not, its descriptor is unreadable until it may be.
+fn is_ready(
+    registered: &mut Registered,
+    endpoint: &mut dyn Watched,
+    ready: &Signal,
+    waker: &Waker,
+    interest: Interest,
+) -> Result<bool, CheckError> {
+    // Before the look: what comes after it makes the descriptor readable again.
+    ready.clear();
+    match registered.poll_ready(endpoint, interest, waker) {
+        Poll::Ready(Ok(())) => {
+            // The caller comes back for the rest.
+            waker.wake_by_ref();
+            Ok(true)
+        }
+        Poll::Ready(Err(end)) => {
+            waker.wake_by_ref();
+            Err(end)
+        }
+        Poll::Pending => Ok(false),
+    }
+}
+
+impl<P> WithDescriptor<Consumer<P>> {
+    /// Receives the next message. `None` if there is none now: the descriptor is then unreadable until there is one, or the producer
+    /// ends.
+    ///
+    /// # Errors
+    /// [`RecvError`], as from [`Consumer::recv`], but never [`Cancelled`](RecvError::Cancelled).
+    pub fn try_recv(&mut self) -> Result<Option<Message<'_, P>>, RecvError> {
+        let WithDescriptor { registered, endpoint, ready, waker } = self;
+        let located = match endpoint.inner.peek_fast() {
+            Some(located) => Some(located),
+            None if is_ready(registered, &mut endpoint.inner, ready, waker, Interest::Message)? => {
+                endpoint.inner.reader.peek()?
+            }
+            None => None,
+        };
+        Ok(located.map(|located| Message::new(endpoint, located)))
+    }
+}
+
+impl<P> WithDescriptor<Producer<P>> {
+    /// Sends a message. `None` if there is no space for it now: the descriptor is then unreadable until there is, or the consumer ends.
+    ///
+    /// # Errors
+    /// [`SendError`], as from [`Producer::send`], but never [`Cancelled`](SendError::Cancelled).
+    pub fn try_send(&mut self, message: impl Payload) -> Result<Option<Position>, SendError> {
+        let WithDescriptor { registered, endpoint, ready, waker } = self;
+        let message = message.outgoing();
+        let interest = Interest::Space(message.length());
+        loop {
+            match endpoint.send_one(message, Now) {
+                Ok(position) => return Ok(Some(position)),
+                Err(error) => match error.without_full() {
+                    Some(error) => return Err(error),
+                    None if is_ready(registered, &mut endpoint.inner, ready, waker, interest)? => {}
+                    None => return Ok(None),
+                },
+            }
+        }
+    }
+}
+
+impl<P> Consumer<P> {
+    /// Gives this consumer a descriptor, for an event loop.
+    ///
+    /// [`WithDescriptor`] has an example.
+    ///
+    /// # Errors
+    /// * [`Unsupported::Block`](crate::error::Unsupported::Block) if the pipe has [`WakeMode::Never`](crate::WakeMode::Never).
+    /// * [`SetupError::Os`] if there are too many descriptors or threads.
+    pub fn with_descriptor(self) -> Result<WithDescriptor<Self>, SetupError> {
+        WithDescriptor::new(self, |consumer| &consumer.inner)
+    }
+}
+
+impl<P> Producer<P> {
+    /// Gives this producer a descriptor, for an event loop.
+    ///
+    /// [`WithDescriptor`] has an example with a consumer.
+    ///
+    /// # Errors
+    /// * [`Unsupported::Block`](crate::error::Unsupported::Block) if the pipe has [`WakeMode::Never`](crate::WakeMode::Never).
+    /// * [`SetupError::Os`] if there are too many descriptors or threads.
+    pub fn with_descriptor(self) -> Result<WithDescriptor<Self>, SetupError> {
+        WithDescriptor::new(self, |producer| &producer.inner)
+    }
+}
