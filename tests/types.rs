@@ -17,6 +17,10 @@ fn an_endpoint_is_send_and_not_sync() {
     is_send::<Consumer<shmpipe::Trusted>>();
     is_send::<Duplex>();
     is_send::<Duplex<shmpipe::Trusted>>();
+    is_send::<Message<'_>>();
+    is_send::<Reservation<'_>>();
+    is_send::<shmpipe::WaitSet<Consumer>>();
+    is_send::<shmpipe::WithDescriptor<Producer>>();
     fn is_shared<T: Send + Sync + Clone>() {}
     is_shared::<CancelHandle>();
     is_shared::<Pipe>();

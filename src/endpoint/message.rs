@@ -201,6 +201,10 @@ pub struct Message<'a, P = Untrusted> {
     consumer: &'a mut Consumer<P>,
 }
 
+// SAFETY: a message borrows its consumer, which may move to another thread, for itself alone. Its pointer is into the ring, which the
+// consumer keeps mapped for the whole process.
+unsafe impl<P: Send> Send for Message<'_, P> {}
+
 impl<P> fmt::Debug for Message<'_, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.record.fmt(f)

@@ -34,6 +34,10 @@ pub struct Reservation<'a, P = Untrusted> {
     tag: u32,
 }
 
+// SAFETY: a reservation borrows its producer, which may move to another thread, for itself alone. Its pointer is into the ring, which
+// the producer keeps mapped for the whole process.
+unsafe impl<P: Send> Send for Reservation<'_, P> {}
+
 impl<P> fmt::Debug for Reservation<'_, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reservation")

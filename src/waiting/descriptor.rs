@@ -14,7 +14,6 @@ use crate::waiting::driver::Registered;
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, Wake, Waker};
 
 /// An endpoint with a descriptor that becomes readable when the endpoint may be ready, for `epoll` and every loop like it.
@@ -51,41 +50,27 @@ use std::task::{Poll, Wake, Waker};
 /// ```
 ///
 /// # Cost
-/// While there are messages, or space, nothing beyond the endpoint's own. Saying that there is nothing to do costs a memory barrier,
-/// and a `read` if the descriptor was readable. A thread of this process waits for all such endpoints, and for futures: it is what the
+/// While there are messages, or space, nothing beyond the endpoint's own. Saying that there is nothing to do costs a memory barrier
+/// and a `read` of the descriptor. A thread of this process waits for all such endpoints, and for futures: it is what the
 /// peer wakes, and it writes to the descriptor. It asks the kernel about each peer every 100 ms.
 pub struct WithDescriptor<E> {
     // In this order: the driver forgets the endpoint before its pipe is closed.
     registered: Registered,
     endpoint: E,
-    ready: Arc<Signal>,
+    signal: Arc<Signal>,
     waker: Waker,
 }
 
-/// A descriptor that is readable from a wake to the next clear.
-struct Signal {
-    descriptor: EventFd,
-    is_readable: AtomicBool,
-}
+/// A descriptor that a wake makes readable.
+struct Signal(EventFd);
 
 impl Wake for Signal {
     fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
+        self.0.write();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.descriptor.write();
-        // ORDERING: Release, pairs with the Acquire swap in `clear`: the read there finds what was written.
-        self.is_readable.store(true, Ordering::Release);
-    }
-}
-
-impl Signal {
-    fn clear(&self) {
-        // ORDERING: Acquire, pairs with the Release store in `wake_by_ref`.
-        if self.is_readable.swap(false, Ordering::Acquire) {
-            self.descriptor.clear();
-        }
+        self.0.write();
     }
 }
 
@@ -103,7 +88,7 @@ where
 
 impl<E> AsFd for WithDescriptor<E> {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.ready.descriptor.as_fd()
+        self.signal.0.as_fd()
     }
 }
 
@@ -117,11 +102,11 @@ impl<E> WithDescriptor<E> {
     fn new(endpoint: E, watched: impl Fn(&E) -> &dyn Watched) -> Result<Self, SetupError> {
         let descriptor = EventFd::new().map_err(|source| SetupError::Os { call: "eventfd", source })?;
         let registered = Registered::new(watched(&endpoint))?;
-        let ready = Arc::new(Signal { descriptor, is_readable: AtomicBool::new(false) });
         // The first look is the caller's.
-        ready.wake_by_ref();
-        let waker = Waker::from(ready.clone());
-        Ok(WithDescriptor { registered, endpoint, ready, waker })
+        descriptor.write();
+        let signal = Arc::new(Signal(descriptor));
+        let waker = Waker::from(signal.clone());
+        Ok(WithDescriptor { registered, endpoint, signal, waker })
     }
 
     /// Returns the endpoint. Its own calls leave the descriptor as it is.
@@ -134,12 +119,12 @@ impl<E> WithDescriptor<E> {
 fn is_ready(
     registered: &mut Registered,
     endpoint: &mut dyn Watched,
-    ready: &Signal,
+    signal: &Signal,
     waker: &Waker,
     interest: Interest,
 ) -> Result<bool, CheckError> {
     // Before the look: what comes after it makes the descriptor readable again.
-    ready.clear();
+    signal.0.clear();
     match registered.poll_ready(endpoint, interest, waker) {
         Poll::Ready(Ok(())) => {
             // The caller comes back for the rest.
@@ -161,10 +146,10 @@ impl<P> WithDescriptor<Consumer<P>> {
     /// # Errors
     /// [`RecvError`], as from [`Consumer::recv`], but never [`Cancelled`](RecvError::Cancelled).
     pub fn try_recv(&mut self) -> Result<Option<Message<'_, P>>, RecvError> {
-        let WithDescriptor { registered, endpoint, ready, waker } = self;
+        let WithDescriptor { registered, endpoint, signal, waker } = self;
         let located = match endpoint.inner.peek_fast() {
             Some(located) => Some(located),
-            None if is_ready(registered, &mut endpoint.inner, ready, waker, Interest::Message)? => {
+            None if is_ready(registered, &mut endpoint.inner, signal, waker, Interest::Message)? => {
                 endpoint.inner.reader.peek()?
             }
             None => None,
@@ -179,7 +164,7 @@ impl<P> WithDescriptor<Producer<P>> {
     /// # Errors
     /// [`SendError`], as from [`Producer::send`], but never [`Cancelled`](SendError::Cancelled).
     pub fn try_send(&mut self, message: impl Payload) -> Result<Option<Position>, SendError> {
-        let WithDescriptor { registered, endpoint, ready, waker } = self;
+        let WithDescriptor { registered, endpoint, signal, waker } = self;
         let message = message.outgoing();
         let interest = Interest::Space(message.length());
         loop {
@@ -187,7 +172,7 @@ impl<P> WithDescriptor<Producer<P>> {
                 Ok(position) => return Ok(Some(position)),
                 Err(error) => match error.without_full() {
                     Some(error) => return Err(error),
-                    None if is_ready(registered, &mut endpoint.inner, ready, waker, interest)? => {}
+                    None if is_ready(registered, &mut endpoint.inner, signal, waker, interest)? => {}
                     None => return Ok(None),
                 },
             }

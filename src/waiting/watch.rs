@@ -163,4 +163,4 @@ const FOREVER: Duration = Duration::from_secs(1 << 32);
 const NO_PANIC: &str = "no thread panics while it holds the list";
 
 #[cfg(all(test, shmpipe_loom))]
-mod model;
+mod models;

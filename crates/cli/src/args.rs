@@ -90,6 +90,7 @@ With --json, one object per line, distinguished by \"kind\", with units in the k
     shm_rmid_forced   forced
     locks             held_while_mapped, freed_by_munmap
     membarrier        global_expedited
+    futex_waitv       futex_waitv
     locked memory     memlock_bytes, may_lock_all
     huge pages        huge_page_bytes, reserved, free, shm_group_gid, transparent_for_shared_memory
     leftovers         pipes, open, left_empty, left_with_messages, waiting_for_a_consumer

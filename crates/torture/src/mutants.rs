@@ -356,7 +356,8 @@ mod tests {
                 let words: Vec<_> = run.split_whitespace().collect();
                 let tests = words.iter().position(|word| *word == "--test").map(|at| words[at + 1]);
                 let tests = tests.map_or("src".to_owned(), |name| format!("tests/{name}"));
-                let tests = text(&repository().join(tests));
+                let path = repository().join(tests);
+                let tests = text(&if path.exists() { path } else { path.with_extension("rs") });
                 let filter = words.last().filter(|word| !word.starts_with('-')).copied().unwrap_or_default();
                 let missing = filter.split("::").find(|part| !tests.contains(part));
                 assert_eq!(missing, None, "{}: {run}", mutant.name);

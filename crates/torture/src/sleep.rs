@@ -3,15 +3,17 @@
 //! # Method
 //! Over and over, one side, the sleeper, announces that it starts to wait, and waits. The other, the waker, publishes after a delay.
 //! The delay converges to the moment at which the sleeper goes to sleep: it shrinks a little after each wait that slept, grows after
-//! each that did not, and always varies at random. Either the consumer sleeps on an empty ring, or the producer on a full one. The
-//! sides are two threads or two processes, and use `membarrier` or fences.
+//! each that did not, and always varies at random. Either the consumer sleeps on an empty ring, or the producer on a full one, in a
+//! call that blocks, in a set of pipes, in one so large that another thread sleeps on its words, or in `poll`. The sides are two
+//! threads or two processes, and use `membarrier` or fences.
 //!
 //! # Detection
 //! A sleeping call checks its peer every 100 ms. So a lost wake-up does not hang, but takes too long, and on a busy machine a long
 //! wait alone proves nothing. For each wait of more than 50 ms the harness combines three times: when the waker's call returned, after
 //! publishing *and* waking; when the sleeper's call returned; and how long in between the sleeper was ready to run and waited for a
 //! processor (`/proc/thread-self/schedstat`). The rest is the time asleep although the wake-up was complete: some microseconds if it
-//! arrived, close to 100 ms if not. More than 50 ms are a lost wake-up.
+//! arrived, close to 100 ms if not. More than 50 ms are a lost wake-up. (A set checks at fixed times, and so hides half of those that it
+//! loses. A descriptor hides none: its sleeper is stuck.)
 //!
 //! Voluntary context switches (`getrusage`) show whether a wait did sleep. They do not count yields.
 
@@ -30,7 +32,7 @@ use shmpipe_testing::backend::Backend;
 use shmpipe_testing::journal::Journal;
 use shmpipe_testing::process::{Line, Part};
 use shmpipe_testing::rng::Rng;
-use sides::{Order, RACES, SLEEPS, STOP, Side, WAITS};
+use sides::{Order, RACES, SLEEPS, STOP, Side, WAITS, WAYS};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::thread;
 use std::time::Duration;
@@ -75,6 +77,7 @@ fn lap(run: &Run, fork_server: &mut ForkServer, piece: workers::Piece) -> Outcom
     let kind = |one_in: u64| number / one_in % 2 == 0;
     let (consumer_sleeps, processes) = (kind(1), kind(2));
     let mode = if kind(4) { WakeMode::Membarrier } else { WakeMode::Fence };
+    let way = WAYS[(number / 8) as usize % WAYS.len()];
     let mut rng = run.rng(number);
     let (place, journal) = (Backend::SysV.place(), Journal::new());
     match place.create(&Options::new().capacity(sides::CAPACITY).wake_mode(mode)) {
@@ -88,12 +91,14 @@ fn lap(run: &Run, fork_server: &mut ForkServer, piece: workers::Piece) -> Outcom
         journal: journal.path(),
         side,
         is_consumer: (side == Side::Sleeper) == consumer_sleeps,
+        way,
         sleeps: piece.count,
         seed: rng.word(),
     };
     let orders = [Side::Sleeper, Side::Waker].map(&mut order);
     let who = if consumer_sleeps { "consumer" } else { "producer" };
-    let what = format!("a {who} that sleeps, {mode}, {}", if processes { "processes" } else { "threads" });
+    let what =
+        format!("a {who} that sleeps ({way:?}), {mode}, {}", if processes { "processes" } else { "threads" });
     let outcome = match processes {
         true => in_processes(fork_server, &orders),
         false => in_threads(&journal, &orders),

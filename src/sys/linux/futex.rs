@@ -82,6 +82,9 @@ pub(crate) struct SeenWord {
     count: u32,
 }
 
+// SAFETY: nothing is accessed through the address here, and the kernel looks it up for any thread of the process.
+unsafe impl Send for SeenWord {}
+
 impl SeenWord {
     pub(crate) fn new(word: &Futex, count: u32) -> Self {
         SeenWord { address: word.address(), count }

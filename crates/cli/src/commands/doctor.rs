@@ -14,6 +14,7 @@ mod pipe;
 mod rmid_forced;
 mod sizes;
 mod undo;
+mod waiting;
 
 use shmpipe::{Address, sysvipc};
 
@@ -36,6 +37,7 @@ pub fn run(address: Option<&Address>, report: Report) -> Outcome {
         rmid_forced::check(),
         locks::check(),
         barrier::check(),
+        waiting::check(),
         memory::locking(),
         memory::huge_pages(),
         leftovers::check(&pipes, address.zip(snapshot), trouble),

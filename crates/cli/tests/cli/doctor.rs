@@ -113,6 +113,7 @@ fn every_check_is_printed_as_text_and_as_json() {
         "shm_rmid_forced",
         "locks",
         "membarrier",
+        "futex_waitv",
         "locked memory",
         "huge pages",
         "leftovers",

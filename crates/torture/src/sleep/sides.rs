@@ -2,10 +2,11 @@
 
 use super::Delay;
 use super::clock::{self, Queue, now};
-use shmpipe::{Options, Producer, Wait};
+use shmpipe::{Consumer, Endpoint, Interest, Key, Member, Options, Producer, Wait, WaitSet};
 use shmpipe_testing::LONG;
 use shmpipe_testing::journal::Journal;
 use std::hint::spin_loop;
+use std::os::fd::AsRawFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -42,6 +43,117 @@ pub enum Side {
     Waker,
 }
 
+/// How the sleeper waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// In a call that blocks.
+    Alone,
+    /// In a set with others.
+    Set,
+    /// In a set that is so large that another thread sleeps on its word.
+    LargeSet,
+    /// In `poll`, on its descriptor.
+    Descriptor,
+}
+
+pub const WAYS: [Way; 4] = [Way::Alone, Way::Set, Way::LargeSet, Way::Descriptor];
+
+impl Way {
+    /// Members of the set beside the sleeper.
+    fn others(self) -> usize {
+        if self == Way::LargeSet { 127 } else { 2 }
+    }
+
+    /// The wait of a consumer.
+    fn of_consumer(self, mut consumer: Consumer) -> Box<dyn FnMut()> {
+        match self {
+            Way::Alone => Box::new(move || drop(consumer.recv().expect("a message"))),
+            Way::Set | Way::LargeSet => {
+                let mut set = set_of_others(self.others());
+                let key = set.add(End::Consumer(consumer), Interest::Message).expect("a thread");
+                Box::new(move || match ready(&mut set, key) {
+                    End::Consumer(consumer) => drop(consumer.try_recv().expect("a message")),
+                    End::Producer(_) => unreachable!("a consumer was added"),
+                })
+            }
+            Way::Descriptor => {
+                let mut consumer = consumer.with_descriptor().expect("a descriptor");
+                Box::new(move || {
+                    while consumer.try_recv().expect("no end").is_none() {
+                        poll(&consumer);
+                    }
+                })
+            }
+        }
+    }
+
+    /// The wait of a producer whose pipe is full.
+    fn of_producer(self, mut producer: Producer) -> Box<dyn FnMut()> {
+        match self {
+            Way::Alone => Box::new(move || {
+                producer.send(&MESSAGE).expect("space");
+            }),
+            Way::Set | Way::LargeSet => {
+                let mut set = set_of_others(self.others());
+                let key = set.add(End::Producer(producer), Interest::Space(MESSAGE.len())).expect("a thread");
+                Box::new(move || match ready(&mut set, key) {
+                    End::Producer(producer) => {
+                        producer.try_send(&MESSAGE).expect("space");
+                    }
+                    End::Consumer(_) => unreachable!("a producer was added"),
+                })
+            }
+            Way::Descriptor => {
+                let mut producer = producer.with_descriptor().expect("a descriptor");
+                Box::new(move || {
+                    while producer.try_send(&MESSAGE).expect("no end").is_none() {
+                        poll(&producer);
+                    }
+                })
+            }
+        }
+    }
+}
+
+/// A member of a set.
+enum End {
+    Producer(Producer),
+    Consumer(Consumer),
+}
+
+impl Member for End {
+    fn endpoint(&mut self) -> Endpoint<'_> {
+        match self {
+            End::Producer(producer) => producer.into(),
+            End::Consumer(consumer) => consumer.into(),
+        }
+    }
+}
+
+/// A set of consumers whose pipes stay empty.
+fn set_of_others(count: usize) -> WaitSet<End> {
+    let mut set = WaitSet::new();
+    for _ in 0..count {
+        let pipe = Options::new().capacity(CAPACITY).create("memfd").expect("a pipe");
+        set.add(End::Consumer(pipe.consumer().expect("a free role")), Interest::Message).expect("a member");
+    }
+    set
+}
+
+/// Waits until the member is ready, which is the only one.
+fn ready(set: &mut WaitSet<End>, key: Key) -> &mut End {
+    let mut ready = set.wait(None).expect("a member");
+    let found = ready.next().map(|event| event.key());
+    assert!(found == Some(key) && ready.is_empty(), "another member is ready");
+    set.get_mut(key).expect("a member")
+}
+
+fn poll(descriptor: &impl AsRawFd) {
+    let mut readable = libc::pollfd { fd: descriptor.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: the pointer is to one pollfd.
+    assert_eq!(unsafe { libc::poll(&raw mut readable, 1, -1) }, 1, "poll");
+}
+
 /// The arguments of a side.
 #[derive(Clone, Debug)]
 pub struct Order {
@@ -49,6 +161,8 @@ pub struct Order {
     pub journal: String,
     pub side: Side,
     pub is_consumer: bool,
+    /// The sleeper's.
+    pub way: Way,
     pub sleeps: u64,
     pub seed: u64,
 }
@@ -59,20 +173,21 @@ pub fn play(words: &[String]) {
 }
 
 impl Order {
-    pub fn to_words(&self) -> [String; 6] {
+    pub fn to_words(&self) -> [String; 7] {
         let is_sleeper = self.side == Side::Sleeper;
         [
             self.address.clone(),
             self.journal.clone(),
             is_sleeper.to_string(),
             self.is_consumer.to_string(),
+            (self.way as usize).to_string(),
             self.sleeps.to_string(),
             self.seed.to_string(),
         ]
     }
 
     fn from_words(words: &[String]) -> Self {
-        let [address, journal, is_sleeper, is_consumer, sleeps, seed] = words else {
+        let [address, journal, is_sleeper, is_consumer, way, sleeps, seed] = words else {
             panic!("{words:?} are no order")
         };
         Order {
@@ -80,6 +195,7 @@ impl Order {
             journal: journal.clone(),
             side: if is_sleeper == "true" { Side::Sleeper } else { Side::Waker },
             is_consumer: is_consumer == "true",
+            way: WAYS[way.parse::<usize>().expect("a number")],
             sleeps: sleeps.parse().expect("a number"),
             seed: seed.parse().expect("a number"),
         }
@@ -91,15 +207,13 @@ impl Order {
         let pipe = Options::new().wait(Wait::Block).open(self.address.as_str()).expect("a pipe");
         match (self.side, self.is_consumer) {
             (Side::Sleeper, true) => {
-                let mut consumer = pipe.consumer().expect("a free role");
-                self.sleep(&journal, || drop(consumer.recv().expect("a message")));
+                let consumer = pipe.consumer().expect("a free role");
+                self.sleep(&journal, self.way.of_consumer(consumer));
             }
             (Side::Sleeper, false) => {
                 let mut producer = pipe.producer().expect("a free role");
                 fill(&mut producer);
-                self.sleep(&journal, || {
-                    producer.send(&MESSAGE).expect("space");
-                });
+                self.sleep(&journal, self.way.of_producer(producer));
             }
             (Side::Waker, false) => {
                 let mut producer = pipe.producer().expect("a free role");
