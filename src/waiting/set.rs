@@ -313,7 +313,7 @@ impl<M: Member> WaitSet<M> {
     /// [`max_len`](crate::Pipe::max_len), or a thread that the set needs could not be started.
     pub fn add(&mut self, mut member: M, interest: Interest) -> Result<Key, NotAdded<M>> {
         let index = self.free.peek().map_or(self.slots.len(), |Reverse(index)| *index);
-        if let Err(reason) = self.accept(&mut member, interest).and_then(|()| self.prepare_watch(index)) {
+        if let Err(reason) = Self::accept(&mut member, interest).and_then(|()| self.prepare_watch(index)) {
             return Err(NotAdded { member, reason });
         }
         match self.free.pop() {
@@ -348,17 +348,14 @@ impl<M: Member> WaitSet<M> {
     /// [`AddError`], as from [`add`](Self::add). The member then waits for what it waited for before.
     pub fn set_interest(&mut self, key: Key, interest: Interest) -> Result<bool, AddError> {
         let Some(index) = self.find(key) else { return Ok(false) };
-        let mut used = self.slots[index].used.take().expect("a slot in use");
-        let accepted = self.accept(&mut used.member, interest);
-        if accepted.is_ok() {
-            used.interest = interest;
-        }
-        self.slots[index].used = Some(used);
+        let used = self.used(index);
+        Self::accept(&mut used.member, interest)?;
+        used.interest = interest;
         self.awaken(index);
-        accepted.map(|()| true)
+        Ok(true)
     }
 
-    fn accept(&self, member: &mut M, interest: Interest) -> Result<(), AddError> {
+    fn accept(member: &mut M, interest: Interest) -> Result<(), AddError> {
         let endpoint = member.endpoint().0;
         let (role, max) = (endpoint.role(), endpoint.pipe().max_len());
         match (role, interest) {
