@@ -50,6 +50,10 @@ impl Claim {
         &self.pipe
     }
 
+    pub(crate) fn role(&self) -> Role {
+        self.role
+    }
+
     /// Whether this process holds the claim; a forked child does not, nor does it have the mapping.
     pub(crate) fn is_ours(&self) -> bool {
         self.share.is_some() && self.pipe.segment().mapping.is_ours()

@@ -19,6 +19,7 @@ use crate::protocol::half::Half;
 use crate::protocol::layout::count_wait;
 use crate::protocol::liveness::{End, Peer, PeerDied, Role, State};
 use crate::protocol::reader::{Located, Reader, RecvEnd};
+use crate::protocol::ring::Ring;
 use crate::protocol::sleep::{Interest, Sleep, Until};
 use crate::protocol::sync::spin_loop;
 use crate::segment::identity::Way;
@@ -244,6 +245,14 @@ impl Watched for Inner {
 
     fn role(&self) -> Role {
         Role::Consumer
+    }
+
+    fn ring(&self) -> &Ring {
+        self.reader.ring()
+    }
+
+    fn claimed_role(&self) -> Role {
+        self.claim.role()
     }
 
     fn peer_state(&self) -> State {

@@ -25,6 +25,7 @@ use crate::protocol::layout::{MIN_CAPACITY, count_wait};
 use crate::protocol::liveness::{End, Peer, Role, State};
 use crate::protocol::processor::Processor;
 use crate::protocol::record;
+use crate::protocol::ring::Ring;
 use crate::protocol::sleep::{Interest, Sleep, Until};
 use crate::protocol::writer::{ReserveError, Writer};
 use crate::segment::identity::Way;
@@ -181,6 +182,14 @@ impl Watched for Inner {
 
     fn role(&self) -> Role {
         Role::Producer
+    }
+
+    fn ring(&self) -> &Ring {
+        self.writer.ring()
+    }
+
+    fn claimed_role(&self) -> Role {
+        self.claim.role()
     }
 
     fn peer_state(&self) -> State {

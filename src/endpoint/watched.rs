@@ -3,6 +3,7 @@
 use crate::error::{CheckError, Lost};
 use crate::pipe::Pipe;
 use crate::protocol::liveness::{Peer, Role, State};
+use crate::protocol::ring::Ring;
 use crate::protocol::sleep::{Interest, Sleep};
 
 /// An endpoint that another loop than its own waits for.
@@ -11,6 +12,12 @@ pub(crate) trait Watched: Send {
     fn pipe(&self) -> &Pipe;
 
     fn role(&self) -> Role;
+
+    /// The ring of its direction.
+    fn ring(&self) -> &Ring;
+
+    /// The role that it has claimed: that of its side, in a duplex pipe.
+    fn claimed_role(&self) -> Role;
 
     /// The state of the peer, to be loaded before [`poll`](Self::poll).
     fn peer_state(&self) -> State;

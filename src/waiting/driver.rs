@@ -15,6 +15,7 @@ use crate::segment::Segment;
 use crate::sys::fork::NoFork;
 use crate::sys::process::Process;
 use crate::waiting::watch::{self, Subject, Watch};
+use crate::waiting::words::EndpointWord;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
@@ -42,8 +43,8 @@ impl Slot {
 
 /// A registered endpoint, as the driver sees it.
 struct Subscriber {
-    segment: Arc<Segment>,
-    role: Role,
+    word: EndpointWord,
+    claimed_role: Role,
     slot: Arc<Slot>,
 }
 
@@ -53,7 +54,7 @@ impl Subject for Subscriber {
     const TICK: Option<Duration> = Some(SLICE);
 
     fn word(&self) -> &Futex {
-        &self.segment.mapping.header().side(self.role.peer()).event_count
+        self.word.word()
     }
 
     fn notice(&self) -> Arc<Slot> {
@@ -73,9 +74,10 @@ impl Subject for Subscriber {
         else {
             return false;
         };
-        let Segment { roles, mapping, .. } = &*self.segment;
-        let holds = roles.holds(mapping.header(), self.role);
-        let peer_is_there = || roles.is_free(mapping.header(), self.role.peer()).map(|is_free| !is_free);
+        let Segment { roles, mapping, .. } = &*self.word.segment;
+        let (header, role) = (mapping.header(), self.claimed_role);
+        let holds = roles.holds(header, role);
+        let peer_is_there = || roles.is_free(header, role.peer()).map(|is_free| !is_free);
         let is_fine = matches!(holds, Ok(true)) && (!asks_about_peer || matches!(peer_is_there(), Ok(true)));
         if !is_fine {
             self.slot.with(|waiting| waiting.is_suspect = true);
@@ -121,8 +123,8 @@ impl Registered {
             return Err(SetupError::Unsupported(Unsupported::Block));
         }
         let slot = Arc::new(Slot::default());
-        let (segment, role) = (endpoint.pipe().segment().clone(), endpoint.role());
-        let subscriber = Subscriber { segment, role, slot: slot.clone() };
+        let word = EndpointWord::of(endpoint);
+        let subscriber = Subscriber { word, claimed_role: endpoint.claimed_role(), slot: slot.clone() };
         with_driver(|driver| {
             let Driver { process, threads } = driver;
             let thread = match threads.iter().position(|(_, free)| !free.is_empty()) {

@@ -1,6 +1,7 @@
 //! What a set waits for.
 
 use crate::endpoint::consumer::Consumer;
+use crate::endpoint::duplex::Duplex;
 use crate::endpoint::producer::Producer;
 use crate::endpoint::watched::Watched;
 use std::fmt;
@@ -68,6 +69,13 @@ impl<P> Member for Consumer<P> {
 impl<P> Member for Producer<P> {
     fn endpoint(&mut self) -> Endpoint<'_> {
         self.into()
+    }
+}
+
+/// Waits for what the other side sends. To wait for space too, [`split`](Duplex::split) it and add both halves.
+impl<P> Member for Duplex<P> {
+    fn endpoint(&mut self) -> Endpoint<'_> {
+        self.consumer().into()
     }
 }
 

@@ -13,7 +13,7 @@ use crate::waiting::bell::Bell;
 use crate::waiting::member::Member;
 use crate::waiting::ready::{Readiness, Ready};
 use crate::waiting::watch::{self, Subject, Watch};
-use crate::waiting::words::{TIMER, can_sleep_on_many, wait_for_words};
+use crate::waiting::words::{EndpointWord, TIMER, can_sleep_on_many, wait_for_words};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::fmt;
@@ -129,8 +129,7 @@ struct Asleep {
 
 /// The member in a slot that a thread watches for the one that waits at the bell.
 struct Far {
-    segment: Arc<Segment>,
-    role: Role,
+    word: EndpointWord,
     bell: Arc<Bell>,
     index: usize,
 }
@@ -139,7 +138,7 @@ impl Subject for Far {
     type Notice = (Arc<Bell>, usize);
 
     fn word(&self) -> &Futex {
-        &self.segment.mapping.header().side(self.role.peer()).event_count
+        self.word.word()
     }
 
     fn notice(&self) -> Self::Notice {
@@ -321,9 +320,8 @@ impl<M: Member> WaitSet<M> {
             None => self.slots.push(Slot { generation: 0, used: None }),
         }
         if let Some((watch, place)) = self.watch_of(index) {
-            let endpoint = member.endpoint().0;
-            let (segment, role) = (endpoint.pipe().segment().clone(), endpoint.role());
-            watch.insert(place, Far { segment, role, bell: self.bell.clone(), index });
+            let word = EndpointWord::of(member.endpoint().0);
+            watch.insert(place, Far { word, bell: self.bell.clone(), index });
         }
         let used = Used { member, interest, state: State::IMPOSSIBLE, told: None, asleep: None };
         self.slots[index].used = Some(used);

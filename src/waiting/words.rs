@@ -1,8 +1,33 @@
-//! Sleeping on many words, where the kernel can.
+//! The words that others sleep on for an endpoint, and sleeping on many, where the kernel can.
 
-use crate::protocol::sync::{SeenWord, can_wait_for_any, wait_any};
-use std::sync::OnceLock;
+use crate::endpoint::watched::Watched;
+use crate::protocol::liveness::Role;
+use crate::protocol::ring::Ring;
+use crate::protocol::sync::{Futex, SeenWord, can_wait_for_any, wait_any};
+use crate::segment::Segment;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+
+/// The event count that an endpoint sleeps on. It stays mapped.
+pub(super) struct EndpointWord {
+    pub(super) segment: Arc<Segment>,
+    ring: Ring,
+    role: Role,
+}
+
+impl EndpointWord {
+    pub(super) fn of(endpoint: &dyn Watched) -> Self {
+        EndpointWord {
+            segment: endpoint.pipe().segment().clone(),
+            ring: *endpoint.ring(),
+            role: endpoint.role(),
+        }
+    }
+
+    pub(super) fn word(&self) -> &Futex {
+        &self.ring.header().side(self.role.peer()).event_count
+    }
+}
 
 /// How often to look at words on which this process cannot sleep.
 pub(super) const TIMER: Duration = Duration::from_millis(1);

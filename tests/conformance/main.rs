@@ -353,6 +353,7 @@ conformance! {
             an_interest_that_does_not_fit_is_refused_and_the_member_returned
             a_cancel_handle_ends_the_wait_of_a_set
             a_sleeping_set_uses_no_cpu_time
+            sides_of_duplex_pipes_are_members
             a_set_waits_by_a_timer_where_the_kernel_refuses_the_call
         }
     }
