@@ -6,7 +6,7 @@ use shmpipe::{
 };
 use shmpipe_testing::backend::Backend;
 use shmpipe_testing::end;
-use shmpipe_testing::process::part as play;
+use shmpipe_testing::process::{Line, Process, part as play};
 use shmpipe_testing::{A_WHILE, LONG};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::thread;
@@ -14,7 +14,32 @@ use std::time::Duration;
 
 #[test]
 fn part() {
-    play(&[("end", end::play)]);
+    play(&[("end", end::play), ("no descriptors", no_descriptors)]);
+}
+
+/// Asks for a descriptor where there can be no more.
+fn no_descriptors(mut line: Line) {
+    let consumer = Pipe::open(line.words[0].as_str()).unwrap().consumer().unwrap();
+    const MOST: u64 = 64;
+    let limit = libc::rlimit { rlim_cur: MOST, rlim_max: MOST };
+    // SAFETY: the pointer is to one rlimit.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);
+    let open: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+    let error = consumer.with_descriptor().unwrap_err();
+    drop(open);
+    let SetupError::Limit(error::Shortage::System { name: "RLIMIT_NOFILE", value, .. }) = &error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(*value, MOST);
+    line.say(error);
+}
+
+#[test]
+fn a_process_that_may_have_no_more_descriptors_gets_the_limit() {
+    let place = Backend::SysV.place();
+    let _pipe = place.create(&small()).unwrap();
+    let said = Process::start("no descriptors", &[place.as_str()]).hear();
+    assert!(said.contains("RLIMIT_NOFILE") && said.contains("ulimit -n"), "{said}");
 }
 
 fn small() -> Options {
