@@ -113,14 +113,13 @@ fn now() -> u64 {
 impl Way {
     fn new(
         name: &'static str,
-        mut wait: impl FnMut() + Send + 'static,
+        mut wait: impl FnMut() -> bool + Send + 'static,
         wake: impl FnMut(usize) + 'static,
     ) -> Self {
         let returned = Arc::new(AtomicU64::new(0));
         let theirs = returned.clone();
         thread::spawn(move || {
-            loop {
-                wait();
+            while wait() {
                 // ORDERING: Release, pairs with the Acquire load in `measure`.
                 theirs.store(now(), Ordering::Release);
             }
@@ -159,6 +158,7 @@ fn futex_way() -> Way {
             };
         }
         seen += 1;
+        seen < u32::MAX
     };
     let wake = move |_| {
         word.fetch_add(1, Ordering::Release);
@@ -170,7 +170,7 @@ fn futex_way() -> Way {
 
 fn blocking_way() -> Way {
     let (mut producers, mut consumers) = pipes(1, 4096);
-    let wait = move || drop(consumers[0].recv().expect("a message"));
+    let wait = move || consumers[0].recv().is_ok();
     Way::new("shmpipe, a call that blocks", wait, move |_| {
         producers[0].send(&[1; 8]).expect("space");
     })
@@ -181,9 +181,11 @@ fn set_way(count: usize) -> Way {
     let mut set = set(consumers);
     let wait = move || {
         let mut ready = set.wait(None).expect("a message");
+        let mut is_open = true;
         while let Some(mut event) = ready.next() {
-            drop(event.member().try_recv().expect("a message"));
+            is_open &= event.member().try_recv().is_ok();
         }
+        is_open
     };
     Way::new("shmpipe, WaitSet", wait, move |index| {
         producers[index].send(&[1; 8]).expect("space");
@@ -209,12 +211,16 @@ fn descriptor_way(count: usize) -> Way {
             let mut received = 0;
             let found = epoll_wait(&epoll, &mut events);
             for event in &events[..found] {
-                while consumers[event.u64 as usize].try_recv().expect("no end").is_some() {
-                    received += 1;
+                loop {
+                    match consumers[event.u64 as usize].try_recv() {
+                        Ok(Some(_)) => received += 1,
+                        Ok(None) => break,
+                        Err(_) => return false,
+                    }
                 }
             }
             if received > 0 {
-                return;
+                return true;
             }
         }
     };
@@ -223,16 +229,34 @@ fn descriptor_way(count: usize) -> Way {
     })
 }
 
+/// The number that ends a sleeper at an eventfd.
+const END: u64 = 1 << 40;
+
+/// What wakes a sleeper, and ends it when dropped.
+struct Ends(Vec<OwnedFd>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        for end in &self.0 {
+            write(end, &END.to_ne_bytes());
+        }
+    }
+}
+
 fn epoll_way(name: &'static str, written: Vec<OwnedFd>, watched: Vec<OwnedFd>) -> Way {
     let epoll = epoll(&watched);
     let wait = move || {
         let mut events = [NO_EVENT; 64];
         let found = epoll_wait(&epoll, &mut events);
-        for event in &events[..found] {
-            read(&watched[event.u64 as usize], &mut [0; 8]);
-        }
+        // Of a pipe whose writer is gone, nothing; of an eventfd, the last number.
+        let read = |event: &libc::epoll_event| {
+            let mut word = [0; 8];
+            read(&watched[event.u64 as usize], &mut word) == 8 && u64::from_ne_bytes(word) != END
+        };
+        events[..found].iter().all(read)
     };
-    Way::new(name, wait, move |index| write(&written[index], &1u64.to_ne_bytes()))
+    let ends = Ends(written);
+    Way::new(name, wait, move |index| write(&ends.0[index], &1u64.to_ne_bytes()))
 }
 
 fn eventfd_way(count: usize) -> Way {
