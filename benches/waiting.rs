@@ -230,7 +230,7 @@ fn descriptor_way(count: usize) -> Way {
 }
 
 /// The number that ends a sleeper at an eventfd.
-const END: u64 = 1 << 40;
+static END: u64 = 1 << 40;
 
 /// What wakes a sleeper, and ends it when dropped.
 struct Ends(Vec<OwnedFd>);
@@ -238,7 +238,9 @@ struct Ends(Vec<OwnedFd>);
 impl Drop for Ends {
     fn drop(&mut self) {
         for end in &self.0 {
-            write(end, &END.to_ne_bytes());
+            // The first one ends the sleeper, which may close the others' reading ends.
+            // SAFETY: the pointer is to 8 bytes.
+            unsafe { libc::write(end.as_raw_fd(), (&raw const END).cast(), 8) };
         }
     }
 }

@@ -271,6 +271,10 @@ impl Watched for Inner {
         self.claim.has_peer(&self.reader, state)
     }
 
+    fn has(&self, interest: Interest) -> bool {
+        interest == Interest::Message && !self.reader.is_empty()
+    }
+
     fn poll(&mut self, interest: Interest) -> Result<bool, CheckError> {
         let found = self.next().poll::<CheckError>()?;
         Ok(found.is_some() && interest == Interest::Message)

@@ -208,6 +208,10 @@ impl Watched for Inner {
         self.claim.has_peer(&self.writer, state)
     }
 
+    fn has(&self, interest: Interest) -> bool {
+        matches!(interest, Interest::Space(length) if self.writer.has_room_for(length))
+    }
+
     fn poll(&mut self, interest: Interest) -> Result<bool, CheckError> {
         let Interest::Space(length) = interest else {
             self.check_for_end()?;

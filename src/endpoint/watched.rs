@@ -31,6 +31,9 @@ pub(crate) trait Watched: Send {
     /// Whether a peer in this state is there, or has left something to receive. Costs a system call.
     fn has_peer(&self, state: State) -> bool;
 
+    /// Whether what is awaited seems to be there. A few loads.
+    fn has(&self, interest: Interest) -> bool;
+
     /// Whether what is awaited is there; or the end of the peer. For a consumer, messages come before ends.
     fn poll(&mut self, interest: Interest) -> Result<bool, CheckError>;
 

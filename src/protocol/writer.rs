@@ -453,6 +453,14 @@ impl Writer {
         self.announce(self.until_room(at, length), self.monitor.seen).of_one(self.wake_mode)
     }
 
+    /// Whether there seems to be space for a record of `length` bytes at the tail. One load of the read position.
+    pub(crate) fn has_room_for(&self, length: usize) -> bool {
+        // Relaxed: it is loaded again, and checked, before anything is written.
+        let head = self.ring.header().head.0.load(Ordering::Relaxed);
+        self.span(self.front.at, length)
+            <= self.ring.capacity().wrapping_sub(self.front.at.wrapping_sub(head))
+    }
+
     /// What a record of `length` bytes from `at` on waits for.
     pub(crate) fn until_room(&self, at: u64, length: usize) -> Until {
         Until::Head(self.front.at.wrapping_add(self.span(at, length)).wrapping_sub(self.ring.capacity()))

@@ -123,8 +123,9 @@ fn has_ended(endpoint: &dyn Watched) -> bool {
 /// is woken. A [`CancelHandle`](crate::CancelHandle) does not affect awaited calls.
 ///
 /// # Cost
-/// A call that finds what it needs makes no system call and no future is ever pending. One that does not runs a memory barrier. The
-/// message that then comes wakes the thread that waits for all endpoints, which wakes the task. That thread asks the kernel about
+/// A call that finds what it needs makes no system call. One that does not looks for up to 10 microseconds more if such looks have
+/// succeeded of late, then runs a memory barrier. The message that comes later wakes the thread that waits for all endpoints, which
+/// wakes the task. That thread asks the kernel about
 /// each awaited peer every 100 ms, so a death and the loss of the pipe or role are noticed within 200 ms.
 pub struct AsyncConsumer<P = crate::endpoint::trust::Untrusted>(Awaiting<Consumer<P>>);
 

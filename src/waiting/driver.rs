@@ -4,12 +4,12 @@
 //! as a thread does that goes to sleep itself. The driver watches the words of all registered endpoints. When one changes it wakes the
 //! waker, and every 100 ms it asks the kernel about the peers of those that wait. Only the thread that has the endpoint acts on it.
 
-use crate::endpoint::wait::SLICE;
+use crate::endpoint::wait::{SLICE, SPINS_PER_CLOCK_READ};
 use crate::endpoint::watched::Watched;
 use crate::error::{CheckError, SetupError, Unsupported};
 use crate::protocol::liveness::{Role, State};
 use crate::protocol::sleep::{Interest, Sleep};
-use crate::protocol::sync::{Futex, Mutex};
+use crate::protocol::sync::{Futex, Mutex, spin_loop};
 use crate::protocol::wakeup::{self, WakeMode};
 use crate::segment::Segment;
 use crate::sys::fork::NoFork;
@@ -20,7 +20,7 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::task::{Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What the driver and the thread that has an endpoint share.
 #[derive(Default)]
@@ -114,6 +114,59 @@ pub(crate) struct Registered {
     slot: Arc<Slot>,
     /// What was announced, and is not answered yet as far as known.
     asleep: Option<(Interest, Sleep)>,
+    patience: Patience,
+}
+
+/// Whether a poll that finds nothing looks again for a moment before it leaves the rest to the driver, which takes two wake-ups.
+///
+/// It does so only while that pays: a look of up to [`MOMENT`](Self::MOMENT) that finds nothing costs a credit, and a wait that was over
+/// within [`SOON`](Self::SOON) earns one. So a conversation is as quick as between threads, and a thread that has other tasks is not
+/// held up by pipes in which nothing happens.
+#[derive(Debug, Default)]
+struct Patience {
+    credit: u32,
+    /// When the latest wait began.
+    since: Option<Instant>,
+}
+
+impl Patience {
+    const MOMENT: Duration = Duration::from_micros(10);
+    /// Two wake-ups and a moment.
+    const SOON: Duration = Duration::from_micros(60);
+    const MOST: u32 = 4;
+
+    /// Looks for a moment, if that pays. Returns whether `is_there` was true.
+    fn look(&mut self, mut is_there: impl FnMut() -> bool) -> bool {
+        if self.credit == 0 {
+            return false;
+        }
+        let since = Instant::now();
+        loop {
+            for _ in 0..SPINS_PER_CLOCK_READ {
+                if is_there() {
+                    self.credit = Self::MOST;
+                    return true;
+                }
+                spin_loop();
+            }
+            if since.elapsed() >= Self::MOMENT {
+                self.credit -= 1;
+                return false;
+            }
+        }
+    }
+
+    /// A poll has found nothing.
+    fn begin(&mut self) {
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    /// A poll has found something.
+    fn end(&mut self) {
+        if self.since.take().is_some_and(|since| since.elapsed() < Self::SOON) {
+            self.credit = Self::MOST.min(self.credit + 1);
+        }
+    }
 }
 
 impl Registered {
@@ -140,7 +193,14 @@ impl Registered {
             let (watch, free) = &mut threads[thread];
             let place = free.pop().expect("a thread with a free place");
             watch.insert(place, subscriber);
-            Ok(Registered { thread, place, process: *process, slot, asleep: None })
+            Ok(Registered {
+                thread,
+                place,
+                process: *process,
+                slot,
+                asleep: None,
+                patience: Patience::default(),
+            })
         })
     }
 
@@ -170,10 +230,15 @@ impl Registered {
             match is_ready(endpoint, is_suspect) {
                 Ok(false) => {}
                 done => {
+                    self.patience.end();
                     self.forget_waker(endpoint);
                     return Poll::Ready(done.map(drop));
                 }
             }
+            if self.asleep.is_none() && self.patience.look(|| endpoint.has(interest)) {
+                continue;
+            }
+            self.patience.begin();
             // Before the last look: whoever answers the sleep from now on finds the waker.
             let replaced = self.slot.with(|waiting| {
                 waiting.asks_about_peer = endpoint.may_die(state);
@@ -235,3 +300,32 @@ impl Drop for Registered {
 const MOST_LOOKS: u32 = 16;
 
 const NO_PANIC: &str = "no thread panics while it holds a slot";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_poll_looks_for_a_moment_only_while_that_pays() {
+        let mut patience = Patience::default();
+        assert!(!patience.look(|| unreachable!("it has not paid yet")));
+        // A wait that was soon over.
+        patience.begin();
+        patience.end();
+        assert_eq!(patience.credit, 1);
+        let mut looks = 0;
+        let found = patience.look(|| {
+            looks += 1;
+            looks == 3
+        });
+        assert!(found && patience.credit == Patience::MOST);
+        for _ in 0..Patience::MOST {
+            assert!(!patience.look(|| false));
+        }
+        assert!(!patience.look(|| unreachable!("it has stopped paying")));
+        // A wait that was long earns nothing.
+        patience.since = Instant::now().checked_sub(Patience::SOON);
+        patience.end();
+        assert_eq!((patience.credit, patience.since), (0, None));
+    }
+}
