@@ -9,6 +9,7 @@ mod distance;
 pub(crate) mod drain;
 pub(crate) mod duplex;
 pub(crate) mod message;
+pub(crate) mod pace;
 pub(crate) mod payload;
 pub(crate) mod producer;
 pub(crate) mod reservation;

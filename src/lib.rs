@@ -40,8 +40,8 @@
 //!
 //! # Cost
 //! A message costs one pass over its payload on each side and, if it is small, one cache line that moves between the cores. No
-//! system call, no full fence, no locked instruction, no allocation. A side that waits spins for 20 microseconds, yields for 80
-//! more and then sleeps on a futex ([`Wait::Block`]); waking it costs the other side one system call. The kind of shared memory
+//! system call, no full fence, no locked instruction, no allocation. A side that waits spins for 20 microseconds, yields for 30
+//! more and then sleeps on a futex ([`Wait::Block`]), at once if its waits are long; waking it costs the other side one system call. The kind of shared memory
 //! makes no difference, except that a file on a disk file system is slower. Memory: the capacity and one page in the segment, a few
 //! hundred bytes in each process.
 //!

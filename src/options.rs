@@ -4,6 +4,7 @@ use crate::error::{SetupError, Shortage};
 use crate::protocol::layout::{MAX_CAPACITY, MIN_CAPACITY};
 use crate::protocol::wakeup::WakeMode;
 use std::fmt;
+use std::time::Duration;
 
 /// How a call waits.
 ///
@@ -23,8 +24,28 @@ pub enum Wait {
     Spin,
     /// Polls for 20 microseconds, then yields the core between polls.
     Yield,
-    /// Polls for 20 microseconds, yields for 80 more, then sleeps until the peer wakes this side.
+    /// Polls for 20 microseconds, yields for 30 more, then sleeps until the peer wakes this side. Sleeps at once while polling does
+    /// not pay: after three waits in a row that slept, or in which the peer needed this processor. Waking this side costs the peer
+    /// a system call.
     Block,
+    /// Looks at its own pace: sleeps for this long between two polls, and the peer never has to wake it.
+    ///
+    /// For the consumer of a logger, whose producer must not pay for a wake-up. A message is received up to this much later; the
+    /// kernel adds some 50 microseconds. A deadline and a [`CancelHandle`](crate::CancelHandle) end the sleep, and a sleep of more
+    /// than 100 ms is cut into such of 100 ms, so that a death is noticed as soon as otherwise. Needs no
+    /// [`WakeMode`]: works with [`WakeMode::Never`].
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// use shmpipe::{Options, Wait};
+    ///
+    /// let pipe = Options::new().wait(Wait::Sleep(Duration::from_millis(1))).create("memfd")?;
+    /// let (mut producer, mut consumer) = (pipe.producer()?, pipe.consumer()?);
+    /// std::thread::spawn(move || producer.send(b"a line"));
+    /// assert_eq!(consumer.recv()?.to_vec(), b"a line");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    Sleep(Duration),
 }
 
 /// An option that differs from the property of an existing segment, which does not change.

@@ -70,6 +70,11 @@ impl CancelHandle {
         self.sleep_on(event_count, || event_count.wait(seen, timeout));
     }
 
+    /// Sleeps for this long. The peer does not know of it and leaves the event count alone; a cancel ends it.
+    pub(crate) fn nap(&self, event_count: &Futex, nap: Duration) {
+        self.sleep(event_count, event_count.count(), nap);
+    }
+
     /// Runs `sleep`, which sleeps on `word`, perhaps among others, so that [`cancel`](CancelHandle::cancel) can end it.
     pub(crate) fn sleep_on(&self, word: &Futex, sleep: impl FnOnce()) {
         // ORDERING: SeqCst, partner of `cancel`.

@@ -3,6 +3,7 @@
 //! The two halves of a duplex endpoint share the role of their side, which is given back with the second of them.
 
 use crate::endpoint::cancel::CancelHandle;
+use crate::endpoint::pace::Pace;
 use crate::endpoint::wait::{Awaited, wait_for};
 use crate::error::{CloseError, Lost, SetupError, WaitError};
 use crate::pipe::Pipe;
@@ -130,7 +131,7 @@ impl Claim {
         cancel: &CancelHandle,
     ) -> Result<(), WaitError> {
         let arrival = Arrival { claim: self, half, seen: half.peer_state(), kernel_queried_for: None };
-        wait_for(arrival, self.pipe.wait(), deadline, cancel)
+        wait_for(arrival, self.pipe.wait(), deadline, cancel, &mut Pace::of_waits())
     }
 
     /// Ends an endpoint that is dropped. One that a panic drops aborts, unless it was claimed during that panic.
@@ -180,6 +181,10 @@ impl<H: Half> Awaited for Arrival<'_, H> {
         if let Some(seen) = self.half.prepare_sleep_for_peer(self.seen) {
             cancel.sleep(self.half.event_count(), seen, slice);
         }
+    }
+
+    fn nap(&mut self, nap: Duration, cancel: &CancelHandle) {
+        cancel.nap(self.half.event_count(), nap);
     }
 
     fn check(&mut self) -> Result<Option<()>, WaitError> {

@@ -5,6 +5,7 @@ use crate::endpoint::claim::Claim;
 use crate::endpoint::deadline::{At, Deadline, Never, Now};
 use crate::endpoint::drain::Drain;
 use crate::endpoint::message::Message;
+use crate::endpoint::pace::Pace;
 use crate::endpoint::stream_backoff::StreamBackoff;
 use crate::endpoint::trust::{Trusted, Untrusted};
 use crate::endpoint::wait::{Awaited, SPINS_PER_CLOCK_READ, wait_for};
@@ -12,6 +13,7 @@ use crate::endpoint::watched::Watched;
 use crate::error::{
     CheckError, CloseError, Damage, Lost, RecvError, RecvTimeoutError, SetupError, TryRecvError, WaitError,
 };
+use crate::options::Wait;
 use crate::pipe::Pipe;
 use crate::position::Position;
 use crate::protocol::corruption::Corruption;
@@ -92,6 +94,7 @@ pub(crate) struct Inner {
     /// Whether messages that a panic drops stay unread.
     keeps_unread: bool,
     backoff: StreamBackoff,
+    pace: Pace,
     cancel: CancelHandle,
     claim: Claim,
 }
@@ -146,17 +149,18 @@ impl Inner {
     }
 
     /// Begins a wait if the ring is empty: leaves the lines to a streaming producer for a while. Anything else needs a closer look,
-    /// not a wait.
+    /// not a wait. Returns whether to poll.
     #[cold]
     #[inline(never)]
     fn begins_to_wait(&mut self) -> bool {
-        let Inner { reader, backoff, .. } = self;
+        let Inner { reader, backoff, pace, claim, .. } = self;
         if !reader.is_empty() {
             return false;
         }
         count_wait(reader.counters());
-        backoff.pause(reader.counters().messages(), reader.head());
-        true
+        let polls = pace.begin(true) && !matches!(claim.pipe().wait(), Wait::Sleep(_));
+        backoff.end_run(reader.counters().messages(), reader.head(), polls);
+        polls
     }
 
     /// Finds the next record in the unusual cases: a wrap, an end, a wait.
@@ -174,15 +178,15 @@ impl Inner {
             return Ok(located);
         }
         // The run ends here, but a call that does not wait does not pause.
-        backoff.spins_after(reader.counters().messages(), reader.head());
+        backoff.end_run(reader.counters().messages(), reader.head(), false);
         reader.peek_end()?.ok_or(TryRecvError::Empty)
     }
 
     #[cold]
     #[inline(never)]
     fn wait(&mut self, deadline: Option<Instant>) -> Result<Located, RecvTimeoutError> {
-        let Inner { reader, cancel, claim, .. } = self;
-        wait_for(Next { reader, claim }, claim.pipe().wait(), deadline, cancel)
+        let Inner { reader, cancel, claim, pace, .. } = self;
+        wait_for(Next { reader, claim }, claim.pipe().wait(), deadline, cancel, pace)
     }
 
     fn next(&mut self) -> Next<'_> {
@@ -231,6 +235,10 @@ impl Awaited for Next<'_> {
         if let Some(seen) = self.reader.prepare_sleep() {
             cancel.sleep(self.reader.event_count(), seen, slice);
         }
+    }
+
+    fn nap(&mut self, nap: Duration, cancel: &CancelHandle) {
+        cancel.nap(self.reader.event_count(), nap);
     }
 
     fn check(&mut self) -> Result<Option<Located>, RecvTimeoutError> {
@@ -340,7 +348,8 @@ impl Consumer {
             StreamBackoff::new(reader.ring().capacity(), reader.counters().messages(), reader.head());
         let (process, keeps_unread) = (pipe.segment().mapping.process(), pipe.keeps_unread_on_panic());
         let process = if keeps_unread { process.never_surely_current() } else { process };
-        let inner = Inner { reader, process, keeps_unread, backoff, cancel: CancelHandle::new(), claim };
+        let (pace, cancel) = (Pace::of_waits(), CancelHandle::new());
+        let inner = Inner { reader, process, keeps_unread, backoff, pace, cancel, claim };
         Consumer { inner, promise: PhantomData }
     }
 

@@ -5,11 +5,12 @@ use crate::endpoint::cancel::CancelHandle;
 use crate::endpoint::claim::Claim;
 use crate::endpoint::deadline::{At, Deadline, Never, Now};
 use crate::endpoint::distance::Distance;
+use crate::endpoint::pace::Pace;
 use crate::endpoint::payload::{Bytes, Outgoing, Payload, total_length};
 use crate::endpoint::reservation::Reservation;
 use crate::endpoint::stream_backoff::StreamBackoff;
 use crate::endpoint::trust::{Trusted, Untrusted};
-use crate::endpoint::wait::{Awaited, wait_for};
+use crate::endpoint::wait::{Awaited, SLICE, wait_for};
 use crate::endpoint::watched::Watched;
 use crate::error::{
     CheckError, CloseError, Damage, Lost, Rejected, SendError, SendTimeoutError, SetupError, TrySendError,
@@ -27,7 +28,7 @@ use crate::protocol::processor::Processor;
 use crate::protocol::record;
 use crate::protocol::ring::Ring;
 use crate::protocol::sleep::{Interest, Sleep, Until};
-use crate::protocol::writer::{ReserveError, Writer};
+use crate::protocol::writer::{ReserveError, Room, Writer};
 use crate::segment::identity::Way;
 use std::cell::Cell;
 use std::fmt;
@@ -82,6 +83,9 @@ pub(crate) struct Inner {
     pub(super) writer: Writer,
     max: usize,
     backoff: StreamBackoff,
+    pace: Pace,
+    /// Where the current run of `pace` began.
+    run: u64,
     distance: Distance,
     cancel: CancelHandle,
     claim: Claim,
@@ -139,11 +143,17 @@ impl Inner {
         length: usize,
         deadline: Option<Instant>,
     ) -> Result<Slot, SendTimeoutError> {
-        let Inner { writer, cancel, claim, backoff, .. } = self;
-        backoff.pause(writer.counters().messages(), writer.tail());
+        let Inner { writer, cancel, claim, backoff, pace, run, .. } = self;
+        let tail = writer.tail();
         count_wait(writer.counters());
-        let strategy = claim.pipe().wait();
-        wait_for(Space { writer, claim, at, length }, strategy, deadline, cancel)
+        let is_new_run = tail.wrapping_sub(*run) >= writer.share();
+        if is_new_run {
+            *run = tail;
+        }
+        let polls = pace.begin(is_new_run);
+        backoff.end_run(writer.counters().messages(), tail, polls);
+        let space = Space { writer, claim, at, length, room: Room::Share };
+        wait_for(space, claim.pipe().wait(), deadline, cancel, pace)
     }
 
     fn check_for_end(&mut self) -> Result<(), CheckError> {
@@ -228,7 +238,7 @@ impl Watched for Inner {
     fn announce(&self, interest: Interest, state: State) -> Sleep {
         count_wait(self.writer.counters());
         let until = match interest {
-            Interest::Space(length) => self.writer.until_room(self.writer.tail(), length),
+            Interest::Space(length) => self.writer.until_room(self.writer.tail(), length, Room::Record),
             Interest::Message | Interest::End => Until::Change,
         };
         self.writer.announce(until, state)
@@ -285,7 +295,9 @@ impl Producer {
             StreamBackoff::new(writer.ring().capacity(), writer.counters().messages(), writer.tail());
         let distance = Distance::new(Processor::this().has_use_for_streaming_stores());
         let (max, cancel) = (claim.pipe().max_len(), CancelHandle::new());
-        Producer { inner: Inner { writer, max, backoff, distance, cancel, claim }, promise: PhantomData }
+        let (pace, run) = (Pace::of_shares(writer.share()), writer.tail());
+        let inner = Inner { writer, max, backoff, pace, run, distance, cancel, claim };
+        Producer { inner, promise: PhantomData }
     }
 
     /// Promises that the consumer obeys the protocol, for the right to write messages in place.
@@ -758,12 +770,18 @@ impl<P> Producer<P> {
     }
 }
 
+/// The longest sleep for a share of the ring, while the record may have had its space for long. A consumer that keeps what it has not
+/// yet received until this producer has done something else delays it by no more than this.
+const LONGEST_FOR_SHARE: Duration = Duration::from_millis(20);
+
 /// Space for a record of `length` bytes behind `at`.
 struct Space<'a> {
     writer: &'a mut Writer,
     claim: &'a Claim,
     at: u64,
     length: usize,
+    /// What the next sleep asks for.
+    room: Room,
 }
 
 impl Awaited for Space<'_> {
@@ -774,10 +792,19 @@ impl Awaited for Space<'_> {
         unless_full(self.writer.slot(self.at, self.length))
     }
 
-    fn sleep(&mut self, slice: Duration, cancel: &CancelHandle) {
-        if let Some(seen) = self.writer.prepare_sleep(self.at, self.length) {
-            cancel.sleep(self.writer.event_count(), seen, slice);
+    fn sleep(&mut self, left: Duration, cancel: &CancelHandle) {
+        // For a share at first, then for as long as it takes.
+        let (room, longest) = match std::mem::replace(&mut self.room, Room::Record) {
+            Room::Record => (Room::Record, SLICE),
+            Room::Share => (Room::Share, LONGEST_FOR_SHARE),
+        };
+        if let Some(seen) = self.writer.prepare_sleep(self.at, self.length, room) {
+            cancel.sleep(self.writer.event_count(), seen, left.min(longest));
         }
+    }
+
+    fn nap(&mut self, nap: Duration, cancel: &CancelHandle) {
+        cancel.nap(self.writer.event_count(), nap);
     }
 
     fn check(&mut self) -> Result<Option<Slot>, SendTimeoutError> {

@@ -37,13 +37,16 @@ impl StreamBackoff {
         }
     }
 
-    /// Pauses after a run that ended at this number of messages and this position.
-    pub(crate) fn pause(&mut self, messages: u64, position: u64) {
-        (0..self.spins_after(messages, position)).for_each(|_| spin_loop());
+    /// Notes that a run ended at this number of messages and this position. Then pauses, for a side that is going to poll.
+    pub(crate) fn end_run(&mut self, messages: u64, position: u64, polls: bool) {
+        let spins = self.spins_after(messages, position);
+        if polls {
+            (0..spins).for_each(|_| spin_loop());
+        }
     }
 
-    /// Notes the end of a run. Returns the length of its pause, in calls of `spin_loop`.
-    pub(crate) fn spins_after(&mut self, messages: u64, position: u64) -> u64 {
+    /// The length of the pause after a run, in calls of `spin_loop`.
+    fn spins_after(&mut self, messages: u64, position: u64) -> u64 {
         let count = messages.wrapping_sub(self.messages);
         let run = position.wrapping_sub(self.position);
         *self = StreamBackoff { messages, position, ..*self };

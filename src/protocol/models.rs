@@ -26,6 +26,7 @@
 //! | either fence; the last poll before the sleep, or its place after the announcement; event count not advanced, or not woken; event count read after the last poll | every model that sleeps |
 //! | waiter epoch not new; publisher notifies for the first epoch only, or loads the epoch before it publishes | `messages_wake_...`, `released_space_wakes_...` |
 //! | `wake_threshold` not stored, stored after the epoch, or too far; epoch marked as answered before its threshold is reached | `a_producer_that_waited_for_a_peer_...`, `released_space_wakes_...` |
+//! | a share of the ring asked for beyond what can become free | `a_batch_asks_for_no_more_...` |
 //! | `clear_waiter` left out, or storing 0 | `a_predecessors_waiter_epoch_...`, `..._wakes_after_its_predecessor_died_asleep` |
 //! | `recover` does not wake the peer | `an_attaching_..._wakes_...`, `a_successor_wakes_...` |
 //! | `end` does not wake the peer, or wakes before it ends, or without fence; sleeper does not check the state | `a_closing_..._wakes_...`, `an_aborting_..._wakes_...` |

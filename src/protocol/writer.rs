@@ -21,6 +21,16 @@ pub(crate) enum ReserveError {
     Corrupt(Corruption),
 }
 
+/// How much space ends a sleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// Enough for the record.
+    Record,
+    /// Enough for the record, and a share of the ring, or all of it that can become free. So a producer that is ahead of its consumer
+    /// sleeps once per share and not once per record.
+    Share,
+}
+
 /// The producer's half of the ring.
 #[derive(Debug)]
 pub(crate) struct Writer {
@@ -447,10 +457,15 @@ impl Writer {
         wakeup::wake_up(self.own(), self.peer(), self.wake_mode);
     }
 
-    /// Prepares a sleep until the consumer has released enough for a record of `length` bytes from `at` on, or its state changes: see
-    /// [`Sleep::of_one`].
-    pub(crate) fn prepare_sleep(&self, at: u64, length: usize) -> Option<u32> {
-        self.announce(self.until_room(at, length), self.monitor.seen).of_one(self.wake_mode)
+    /// The share of the ring in bytes for which a producer sleeps: see [`Room::Share`].
+    pub(crate) fn share(&self) -> u64 {
+        self.ring.capacity() / 4
+    }
+
+    /// Prepares a sleep until the consumer has released enough for a record of `length` bytes from `at` on, or for `room`, or its state
+    /// changes: see [`Sleep::of_one`].
+    pub(crate) fn prepare_sleep(&self, at: u64, length: usize, room: Room) -> Option<u32> {
+        self.announce(self.until_room(at, length, room), self.monitor.seen).of_one(self.wake_mode)
     }
 
     /// Whether there seems to be space for a record of `length` bytes at the tail. One load of the read position.
@@ -461,9 +476,19 @@ impl Writer {
             <= self.ring.capacity().wrapping_sub(self.front.at.wrapping_sub(head))
     }
 
-    /// What a record of `length` bytes from `at` on waits for.
-    pub(crate) fn until_room(&self, at: u64, length: usize) -> Until {
-        Until::Head(self.front.at.wrapping_add(self.span(at, length)).wrapping_sub(self.ring.capacity()))
+    /// What a record of `length` bytes from `at` on waits for, if it waits for `room`.
+    pub(crate) fn until_room(&self, at: u64, length: usize, room: Room) -> Until {
+        let span = self.span(at, length);
+        let free = match room {
+            Room::Record => span,
+            // From the tail on, so a share beside what a batch has written. No more than is free once the consumer has released all
+            // records before the tail, which it does whatever we do.
+            Room::Share => {
+                let uncommitted = at.wrapping_sub(self.front.at);
+                span.max((uncommitted + self.share()).min(self.ring.capacity()))
+            }
+        };
+        Until::Head(self.front.at.wrapping_add(free).wrapping_sub(self.ring.capacity()))
     }
 
     /// After the ring was found full: fails if the consumer died. `role_is_free` asks the kernel. Finds space that the consumer released

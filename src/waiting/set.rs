@@ -1,6 +1,7 @@
 //! A set of endpoints that one thread waits for.
 
 use crate::endpoint::cancel::CancelHandle;
+use crate::endpoint::pace::Pace;
 use crate::endpoint::wait::{Awaited, SLICE, Stopped, wait_for};
 use crate::error::{AddError, CheckError, NotAdded, WaitSetError};
 use crate::options::Wait;
@@ -89,6 +90,7 @@ pub struct WaitSet<M> {
     ready: VecDeque<(usize, Readiness)>,
     strategy: Wait,
     cancel: CancelHandle,
+    pace: Pace,
     /// When to ask the kernel about the peers.
     check_at: Instant,
     bell: Arc<Bell>,
@@ -226,6 +228,7 @@ impl<M> WaitSet<M> {
             ready: VecDeque::new(),
             strategy,
             cancel: CancelHandle::new(),
+            pace: Pace::default(),
             check_at: Instant::now() + SLICE,
             bell: Arc::new(Bell::new()),
             watches: vec![],
@@ -419,7 +422,11 @@ impl<M: Member> WaitSet<M> {
         }
         if self.ready.is_empty() && !self.poll() {
             let (strategy, cancel) = (self.strategy, self.cancel.clone());
-            wait_for(AnyMember(self), strategy, deadline, &cancel)?;
+            let mut pace = mem::take(&mut self.pace);
+            pace.begin(true);
+            let waited = wait_for(AnyMember(self), strategy, deadline, &cancel, &mut pace);
+            self.pace = pace;
+            waited?;
         }
         Ok(Ready::new(self))
     }
@@ -550,6 +557,10 @@ impl<M: Member> Awaited for AnyMember<'_, M> {
             None | Some(Duration::ZERO) => self.0.check(now),
             Some(until_check) => self.0.sleep(slice.min(until_check), cancel),
         }
+    }
+
+    fn nap(&mut self, nap: Duration, cancel: &CancelHandle) {
+        cancel.nap(self.0.bell.word(), nap);
     }
 
     fn check(&mut self) -> Result<Option<()>, WaitSetError> {

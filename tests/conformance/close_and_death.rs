@@ -11,6 +11,9 @@ use shmpipe_testing::{A_WHILE, at_once, end, until, within};
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
+/// Longer than the interval at which a wait checks its peer.
+const NAP: Wait = Wait::Sleep(Duration::from_secs(1));
+
 /// How a process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
@@ -734,7 +737,7 @@ pub fn a_sleeper_notices_a_peer_that_attaches(backend: Backend) {
 }
 
 pub fn every_blocked_call_notices_the_end_of_its_peer_with_each_strategy(backend: Backend) {
-    for strategy in [Wait::Spin, Wait::Yield, Wait::Block] {
+    for strategy in [Wait::Spin, Wait::Yield, Wait::Block, NAP] {
         let place = backend.place();
         let open = || place.open_or_create(&Options::new().capacity(4096).wait(strategy)).unwrap();
         for ending in [Close, Abort, Kill] {

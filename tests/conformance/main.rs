@@ -18,6 +18,7 @@ mod no_syscalls;
 mod one_process;
 mod removal;
 mod setup;
+mod slow;
 mod stream;
 mod users;
 mod wait_set;
@@ -355,6 +356,12 @@ conformance! {
             a_sleeping_set_uses_no_cpu_time
             sides_of_duplex_pipes_are_members
             a_set_waits_by_a_timer_where_the_kernel_refuses_the_call
+        }
+    }
+    slow {
+        [] {
+            a_producer_ahead_of_its_consumer_sleeps_once_per_share
+            a_napping_consumer_is_never_woken
         }
     }
     no_syscalls {

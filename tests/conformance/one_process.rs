@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 const CAPACITY: u64 = 4096;
 const MAX: usize = 2040;
 
+const NAP: Wait = Wait::Sleep(Duration::from_micros(200));
+
 /// Both ends of a new pipe of 4096 bytes, whose longest message has 2040 bytes, and the place that removes it.
 fn pair(backend: Backend) -> (Producer, Consumer, Place) {
     pair_with(backend, &Options::new())
@@ -587,7 +589,7 @@ pub fn deadlines_and_timeouts_end_waits_and_only_waits(backend: Backend) {
         assert!(start.elapsed() >= SHORT, "too early");
         error
     }
-    for strategy in [Wait::Spin, Wait::Yield, Wait::Block] {
+    for strategy in [Wait::Spin, Wait::Yield, Wait::Block, NAP] {
         let (mut producer, mut consumer, _place) = pair_with(backend, &Options::new().wait(strategy));
         let empty = RecvTimeoutError::TimedOut;
         assert_eq!(lasts(|| consumer.recv_deadline(within(SHORT)).unwrap_err()), empty, "{strategy:?}");
@@ -670,9 +672,9 @@ pub fn waiting_for_a_message_leaves_it_in_the_pipe(backend: Backend) {
 pub fn both_ends_wait_with_each_strategy_and_wake_mode(backend: Backend) {
     const MESSAGES: u32 = 20_000;
     let modes = [
-        (WakeMode::Membarrier, [Wait::Spin, Wait::Yield, Wait::Block].as_slice()),
-        (WakeMode::Fence, &[Wait::Spin, Wait::Yield, Wait::Block]),
-        (WakeMode::Never, &[Wait::Spin, Wait::Yield]),
+        (WakeMode::Membarrier, [Wait::Spin, Wait::Yield, Wait::Block, NAP].as_slice()),
+        (WakeMode::Fence, &[Wait::Spin, Wait::Yield, Wait::Block, NAP]),
+        (WakeMode::Never, &[Wait::Spin, Wait::Yield, NAP]),
     ];
     for (mode, strategies) in modes {
         for &strategy in strategies {
@@ -771,7 +773,7 @@ pub fn a_sleeper_uses_no_cpu_time(backend: Backend) {
 }
 
 pub fn a_cancel_handle_ends_every_wait_from_another_thread(backend: Backend) {
-    for strategy in [Wait::Spin, Wait::Yield, Wait::Block] {
+    for strategy in [Wait::Spin, Wait::Yield, Wait::Block, NAP] {
         let (mut producer, mut consumer, _place) = pair_with(backend, &Options::new().wait(strategy));
         let cancel_soon = |handle: CancelHandle| {
             thread::spawn(move || {

@@ -119,8 +119,11 @@ fn losses(backend: Backend) -> impl Iterator<Item = Loss> {
     all.into_iter().take(if matches!(backend, Backend::Posix | Backend::File) { 3 } else { 1 })
 }
 
+/// Longer than the interval at which a wait checks its pipe.
+const NAP: Wait = Wait::Sleep(Duration::from_secs(1));
+
 pub fn a_removed_or_replaced_pipe_works_until_a_call_waits(backend: Backend) {
-    at_once([Wait::Spin, Wait::Yield, Wait::Block], |wait| {
+    at_once([Wait::Spin, Wait::Yield, Wait::Block, NAP], |wait| {
         for (way, lose) in losses(backend) {
             let place = backend.place();
             let pipe = place.create(&Options::new().capacity(4096).wait(wait)).unwrap();

@@ -557,6 +557,8 @@ pub enum WaitStrategy {
     Yield,
     /// Poll briefly, then sleep until woken
     Block,
+    /// Look every millisecond: the other side never has to wake this one
+    Sleep,
 }
 
 impl From<WaitStrategy> for Wait {
@@ -565,6 +567,7 @@ impl From<WaitStrategy> for Wait {
             WaitStrategy::Spin => Wait::Spin,
             WaitStrategy::Yield => Wait::Yield,
             WaitStrategy::Block => Wait::Block,
+            WaitStrategy::Sleep => Wait::Sleep(Duration::from_millis(1)),
         }
     }
 }

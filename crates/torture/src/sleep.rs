@@ -8,12 +8,13 @@
 //! threads or two processes, and use `membarrier` or fences.
 //!
 //! # Detection
-//! A sleeping call checks its peer every 100 ms. So a lost wake-up does not hang, but takes too long, and on a busy machine a long
-//! wait alone proves nothing. For each wait of more than 50 ms the harness combines three times: when the waker's call returned, after
-//! publishing *and* waking; when the sleeper's call returned; and how long in between the sleeper was ready to run and waited for a
-//! processor (`/proc/thread-self/schedstat`). The rest is the time asleep although the wake-up was complete: some microseconds if it
-//! arrived, close to 100 ms if not. More than 50 ms are a lost wake-up. (A set checks at fixed times, and so hides half of those that it
-//! loses. A descriptor hides none: its sleeper is stuck.)
+//! A sleeping consumer looks again every 100 ms, and a producer that sleeps for a share of the ring after 20 ms. So a lost wake-up does
+//! not hang, but takes too long, and on a busy machine a long wait alone proves nothing. For each wait of more than 50 ms, or 16 ms of
+//! a producer, the harness combines three times: when the waker's call returned, after publishing *and* waking; when the sleeper's
+//! call returned; and how long in between the sleeper was ready to run and waited for a processor (`/proc/thread-self/schedstat`).
+//! The rest is the time asleep although the wake-up was complete: some microseconds if it arrived, close to 100 or 20 ms if not. More
+//! than 50 or 16 ms are a lost wake-up. (A set checks at fixed times, and so hides half of those that it loses. A descriptor hides none: its
+//! sleeper is stuck.)
 //!
 //! Voluntary context switches (`getrusage`) show whether a wait did sleep. They do not count yields.
 
@@ -176,7 +177,7 @@ impl Delay {
     /// machine, where a yield before the sleep takes long, that delay is large.
     fn learn(&mut self, slept: bool) {
         let next = if slept { self.nanos - self.nanos / 256 } else { self.nanos + 3 * self.nanos / 256 };
-        self.nanos = next.clamp(20_000, 20_000_000);
+        self.nanos = next.clamp(500, 20_000_000);
     }
 }
 

@@ -12,7 +12,7 @@ use crate::protocol::ring::Ring;
 use crate::protocol::sleep::Sleep;
 use crate::protocol::sync::{AtomicU32, AtomicU64, Bucket, Futex, Ordering, spin_loop, wait_any};
 use crate::protocol::wakeup::{WakeMode, before_sleeping};
-use crate::protocol::writer::{ReserveError, Writer};
+use crate::protocol::writer::{ReserveError, Room, Writer};
 use loom::cell::UnsafeCell;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -55,8 +55,18 @@ pub(crate) fn explore_deaths(preemptions: usize, model: impl Fn(u32) -> bool + S
 /// Sleeps have no timeout in a model.
 const FOREVER: Duration = Duration::MAX;
 
+/// Sleeps until there is room for a record of `length` bytes.
 pub(crate) fn sleep_for_space(writer: &Writer, at: u64, length: usize) {
-    if let Some(seen) = writer.prepare_sleep(at, length) {
+    sleep_for(Room::Record, writer, at, length);
+}
+
+/// Sleeps until there is room for a share of the ring.
+pub(crate) fn sleep_for_share(writer: &Writer, at: u64, length: usize) {
+    sleep_for(Room::Share, writer, at, length);
+}
+
+fn sleep_for(room: Room, writer: &Writer, at: u64, length: usize) {
+    if let Some(seen) = writer.prepare_sleep(at, length, room) {
         writer.event_count().wait(seen, FOREVER);
     }
 }
@@ -245,9 +255,18 @@ impl Producer {
 
     /// Sleeps while the ring is full.
     pub(crate) fn send_or_sleep(&mut self, message: &[u8]) -> Result<u64, ReserveError> {
+        self.send_or(message, sleep_for_space)
+    }
+
+    /// Sleeps until there is room for a share of the ring while it is full.
+    pub(crate) fn send_or_sleep_for_share(&mut self, message: &[u8]) -> Result<u64, ReserveError> {
+        self.send_or(message, sleep_for_share)
+    }
+
+    fn send_or(&mut self, message: &[u8], sleep: impl Fn(&Writer, u64, usize)) -> Result<u64, ReserveError> {
         loop {
             match self.try_send(message) {
-                Err(ReserveError::Full) => sleep_for_space(&self.writer, self.writer.tail(), message.len()),
+                Err(ReserveError::Full) => sleep(&self.writer, self.writer.tail(), message.len()),
                 done => return done,
             }
         }
@@ -305,6 +324,12 @@ impl Producer {
     /// Sends a batch. Sleeps while there is no space for its next message.
     pub(crate) fn send_batch_or_sleep(&mut self, messages: &[&[u8]]) {
         let batch = self.batch(messages, sleep_for_space);
+        self.writer.commit_batch(&batch);
+    }
+
+    /// Sends a batch. Sleeps until there is room for a share of the ring while there is no space for its next message.
+    pub(crate) fn send_batch_or_sleep_for_share(&mut self, messages: &[&[u8]]) {
+        let batch = self.batch(messages, sleep_for_share);
         self.writer.commit_batch(&batch);
     }
 

@@ -45,6 +45,46 @@ fn released_space_wakes_a_sleeping_producer() {
 }
 
 #[test]
+fn a_producer_sleeps_once_for_a_share_of_the_ring() {
+    explore(3, || {
+        // These fill the ring. A share is there once the three short ones are released.
+        let lengths = [8, 8, 8, 120, 56];
+        let (mut producer, mut consumer) = Pipe::used(Fence, 256, &[]);
+        for length in lengths {
+            producer.send(&vec![1; length]);
+        }
+        let sender = thread::spawn(move || {
+            for _ in 0..3 {
+                producer.send_or_sleep_for_share(&[2; 8]).unwrap();
+            }
+        });
+        for length in lengths.into_iter().chain([8; 3]) {
+            assert_eq!(consumer.recv().len(), length);
+        }
+        sender.join().unwrap();
+        let wakeups = consumer.pipe.header().consumed.0.wakeups.load(Ordering::Relaxed);
+        // One of them may come too late for a sleep that did not happen.
+        assert!(wakeups <= 2, "woken before there was a share");
+    });
+}
+
+#[test]
+fn a_batch_asks_for_no_more_than_can_become_free() {
+    explore(3, || {
+        // The batch takes all but the last three words: a share on top of it is more than the ring.
+        let (mut producer, mut consumer) = Pipe::used(Fence, 128, &[]);
+        producer.send(&[1; 8]);
+        let sender = thread::spawn(move || {
+            producer.send_batch_or_sleep_for_share(&[&[2; 56], &[3; 24], &[], &[]]);
+        });
+        for length in [8, 56, 24, 0, 0] {
+            assert_eq!(consumer.recv().len(), length);
+        }
+        sender.join().unwrap();
+    });
+}
+
+#[test]
 fn both_sides_sleep_and_wake_each_other() {
     explore(3, || {
         // There is space for one message at a time.

@@ -72,7 +72,7 @@ fn bash_completes_every_command_and_option() {
             assert!(completed.contains(&option), "{name}: {option} is not among {completed:?}");
         }
     }
-    assert_eq!(in_bash(&script, &["shmpipe", "send", "--wait", "s"]), ["spin"]);
+    assert_eq!(in_bash(&script, &["shmpipe", "send", "--wait", "s"]), ["spin", "sleep"]);
 }
 
 #[test]

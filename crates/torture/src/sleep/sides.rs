@@ -29,13 +29,19 @@ pub const LATEST: usize = 27;
 
 const OVER: u64 = u64::MAX;
 
-/// The limit in nanoseconds, half a slice: for a wait before it is checked, and for its sleep after a complete wake-up.
-const TOO_LONG: u64 = 50_000_000;
+/// The limit in nanoseconds for a wait before it is checked, and for its sleep after a complete wake-up. A consumer looks again after
+/// 100 ms, a set too, and a producer that sleeps for a share of the ring after 20.
+const fn too_long(takes_a_slice: bool) -> u64 {
+    if takes_a_slice { 50_000_000 } else { 16_000_000 }
+}
 
 pub const CAPACITY: u64 = 4096;
 
 /// The ring holds fifteen such records. A sixteenth would leave no space for the next header word.
 const MESSAGE: [u8; 248] = [7; 248];
+
+/// With the bytes that are free in a full ring, these make the share of the ring for which a producer sleeps.
+const SHARE: usize = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -64,21 +70,21 @@ impl Way {
         if self == Way::LargeSet { 127 } else { 2 }
     }
 
-    /// The wait of a consumer.
-    fn of_consumer(self, mut consumer: Consumer) -> Box<dyn FnMut()> {
+    /// A consumer, which waits whenever its pipe is empty.
+    fn of_consumer(self, mut consumer: Consumer) -> Box<dyn FnMut(Step)> {
         match self {
-            Way::Alone => Box::new(move || drop(consumer.recv().expect("a message"))),
+            Way::Alone => waiting(move || drop(consumer.recv().expect("a message"))),
             Way::Set | Way::LargeSet => {
                 let mut set = set_of_others(self.others());
                 let key = set.add(End::Consumer(consumer), Interest::Message).expect("a thread");
-                Box::new(move || match ready(&mut set, key) {
+                waiting(move || match ready(&mut set, key) {
                     End::Consumer(consumer) => drop(consumer.try_recv().expect("a message")),
                     End::Producer(_) => unreachable!("a consumer was added"),
                 })
             }
             Way::Descriptor => {
                 let mut consumer = consumer.with_descriptor().expect("a descriptor");
-                Box::new(move || {
+                waiting(move || {
                     while consumer.try_recv().expect("no end").is_none() {
                         poll(&consumer);
                     }
@@ -87,32 +93,62 @@ impl Way {
         }
     }
 
-    /// The wait of a producer whose pipe is full.
-    fn of_producer(self, mut producer: Producer) -> Box<dyn FnMut()> {
+    /// A producer, which fills its pipe before it waits.
+    fn of_producer(self, mut producer: Producer) -> Box<dyn FnMut(Step)> {
         match self {
-            Way::Alone => Box::new(move || {
-                producer.send(&MESSAGE).expect("space");
+            Way::Alone => Box::new(move |step| match step {
+                Step::Prepare => fill(&mut producer),
+                Step::Wait => {
+                    producer.send(&MESSAGE).expect("space");
+                }
             }),
             Way::Set | Way::LargeSet => {
                 let mut set = set_of_others(self.others());
                 let key = set.add(End::Producer(producer), Interest::Space(MESSAGE.len())).expect("a thread");
-                Box::new(move || match ready(&mut set, key) {
-                    End::Producer(producer) => {
-                        producer.try_send(&MESSAGE).expect("space");
+                Box::new(move |step| {
+                    let end = match step {
+                        Step::Prepare => set.get_mut(key).expect("a member"),
+                        Step::Wait => ready(&mut set, key),
+                    };
+                    match (end, step) {
+                        (End::Producer(producer), Step::Prepare) => fill(producer),
+                        (End::Producer(producer), Step::Wait) => {
+                            producer.try_send(&MESSAGE).expect("space");
+                        }
+                        (End::Consumer(_), _) => unreachable!("a producer was added"),
                     }
-                    End::Consumer(_) => unreachable!("a producer was added"),
                 })
             }
             Way::Descriptor => {
                 let mut producer = producer.with_descriptor().expect("a descriptor");
-                Box::new(move || {
-                    while producer.try_send(&MESSAGE).expect("no end").is_none() {
-                        poll(&producer);
+                Box::new(move |step| match step {
+                    Step::Prepare => while producer.try_send(&MESSAGE).expect("no end").is_some() {},
+                    Step::Wait => {
+                        while producer.try_send(&MESSAGE).expect("no end").is_none() {
+                            poll(&producer);
+                        }
                     }
                 })
             }
         }
     }
+}
+
+/// What a sleeper is to do.
+#[derive(Clone, Copy)]
+enum Step {
+    /// See to it that the next wait has something to wait for.
+    Prepare,
+    Wait,
+}
+
+/// A sleeper that need not prepare.
+fn waiting(mut wait: impl FnMut() + 'static) -> Box<dyn FnMut(Step)> {
+    Box::new(move |step| {
+        if let Step::Wait = step {
+            wait();
+        }
+    })
 }
 
 /// A member of a set.
@@ -211,8 +247,7 @@ impl Order {
                 self.sleep(&journal, self.way.of_consumer(consumer));
             }
             (Side::Sleeper, false) => {
-                let mut producer = pipe.producer().expect("a free role");
-                fill(&mut producer);
+                let producer = pipe.producer().expect("a free role");
                 self.sleep(&journal, self.way.of_producer(producer));
             }
             (Side::Waker, false) => {
@@ -225,47 +260,52 @@ impl Order {
             (Side::Waker, true) => {
                 let mut consumer = pipe.consumer().expect("a free role");
                 self.wake(&journal, |at| {
-                    let message = consumer.try_recv().expect("a full ring");
+                    let mut drain = consumer.drain(SHARE);
+                    while drain.next().expect("correct records").is_some() {}
+                    assert_eq!(drain.taken(), SHARE, "a full ring");
                     spin_until(at);
-                    drop(message);
+                    drop(drain);
                 });
             }
         }
     }
 
     /// Waits until it has slept often enough.
-    fn sleep(&self, journal: &Journal, mut wait: impl FnMut()) {
+    fn sleep(&self, journal: &Journal, mut sleeper: impl FnMut(Step)) {
+        let too_long = too_long(self.is_consumer || self.way != Way::Alone);
         let queue = Queue::new();
         let in_queue = || queue.waited().expect("what the kernel knows of a thread");
         let (mut sleeps, mut waits, mut races, mut latest) = (0, 0, 0, 0);
         while sleeps < self.sleeps {
             waits += 1;
+            sleeper(Step::Prepare);
             let (queued, slept) = (in_queue(), clock::sleeps());
             let since = now();
             journal.set(SINCE, since);
             journal.set(BEGUN, waits);
-            wait();
-            let end = now();
+            sleeper(Step::Wait);
+            let over = now();
             let has_slept = clock::sleeps() != slept;
             journal.set(SLEPT, has_slept.into());
-            if end - since > TOO_LONG {
+            if over - since > too_long {
                 // The waker may have been late itself.
                 wait_for(journal, WOKEN, |number| number == waits);
                 let ready = in_queue() - queued;
-                let asleep = end.saturating_sub(journal.get(WHEN)).saturating_sub(ready);
+                let asleep = over.saturating_sub(journal.get(WHEN)).saturating_sub(ready);
                 let [asleep, ready] = [asleep, ready].map(Duration::from_nanos);
                 assert!(
-                    asleep < Duration::from_nanos(TOO_LONG),
+                    asleep < Duration::from_nanos(too_long),
                     "a lost wake-up: wait {waits} slept for {asleep:?} after a complete wake-up, \
                      and waited {ready:?} for a processor"
                 );
             }
             if journal.get(WOKEN) == waits {
-                latest = latest.max(end.saturating_sub(journal.get(WHEN)));
+                latest = latest.max(over.saturating_sub(journal.get(WHEN)));
             }
             sleeps += u64::from(has_slept);
-            // The spin before the sleep takes a tenth of a millisecond. A longer wait without sleep was woken on the way to it.
-            races += u64::from(!has_slept && end - since > 100_000);
+            // A side that sleeps at once still takes a microsecond to do so. A longer wait without sleep was woken on the way to it, or
+            // polled.
+            races += u64::from(!has_slept && over - since > 1_000);
         }
         let results = [(SLEEPS, sleeps), (WAITS, waits), (RACES, races), (LATEST, latest)];
         results.into_iter().for_each(|(word, number)| journal.set(word, number));
