@@ -4,6 +4,7 @@ pub mod against;
 mod hardware;
 mod options;
 mod sleeping;
+mod slow;
 
 use std::env;
 use std::io;
@@ -35,6 +36,8 @@ pub enum Bench {
     Limits,
     /// Sleeping consumers: see [`sleeping`](crate::sleeping).
     Sleeping,
+    /// Slow partners: see [`slow`](crate::slow).
+    Slow,
 }
 
 /// The main function of a bench over the given transports. The command line can name others of this crate.
@@ -103,6 +106,7 @@ fn run(
         Bench::Paced => measure_paced(&chosen, options)?,
         Bench::Limits => hardware::measure(&chosen, options)?,
         Bench::Sleeping => sleeping::measure(&chosen, options)?,
+        Bench::Slow => slow::measure(&chosen, options)?,
     }
     for transport in chosen {
         println!("{}: {}.", transport.name(), transport.about());
@@ -239,6 +243,7 @@ fn smoke(session: &mut Session, bench: Bench, options: &Options) -> io::Result<(
         Bench::Streaming => Experiment::Streaming,
         Bench::Limits => return hardware::smoke(session, options),
         Bench::Sleeping => return sleeping::smoke(session, options),
+        Bench::Slow => return slow::smoke(session, options),
         Bench::Paced => {
             let paced = paced::collect(session, sizes, &options.rates[..1], Duration::ZERO)?;
             let messages: u64 = paced.iter().map(|paced| paced.histogram.len()).sum();

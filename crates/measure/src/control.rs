@@ -75,6 +75,8 @@ pub(crate) enum Verb {
     Answer,
     /// Send the messages one after another.
     StreamOut,
+    /// Receive the messages one after another.
+    StreamIn,
     /// Answer with the ball, to time each round trip of the floor.
     AnswerFloor,
     /// Send generated messages.
@@ -89,10 +91,11 @@ pub(crate) enum Verb {
     Limit,
 }
 
-const VERBS: [Verb; 9] = [
+const VERBS: [Verb; 10] = [
     Verb::Quit,
     Verb::Answer,
     Verb::StreamOut,
+    Verb::StreamIn,
     Verb::AnswerFloor,
     Verb::SendChecked,
     Verb::ReceiveChecked,

@@ -2,12 +2,13 @@
 
 use std::hint::black_box;
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::channel::{Channel, Incoming, Outgoing};
 use crate::checked::{Generated, Messages};
 use crate::clock;
 use crate::paced::{Arrivals, Schedule, Stamp};
+use crate::slow::Slow;
 
 /// One process's end of a transport, with its type erased.
 pub struct Endpoint(pub(crate) Box<dyn Work>);
@@ -37,6 +38,8 @@ pub(crate) trait Work {
     fn stream_in(&mut self, size: usize, count: u64) -> io::Result<()>;
     /// Sends a message at each time of `schedule`, or as soon as possible after it.
     fn pace_out(&mut self, size: usize, schedule: Schedule) -> io::Result<()>;
+    /// Receives or sends a message at each time of `schedule`, or as soon as possible after it. Returns the time spent in the calls.
+    fn at_times(&mut self, size: usize, slow: Slow, schedule: Schedule) -> io::Result<Duration>;
     /// Compares the time at which each message was due with its arrival.
     fn pace_in(&mut self, size: usize, count: u64, arrivals: &mut Arrivals) -> io::Result<()>;
     /// Both return the bytes of the messages.
@@ -131,6 +134,21 @@ impl<C: Channel> Work for Loops<C> {
             channel.send(buffer)?;
         }
         Ok(())
+    }
+
+    fn at_times(&mut self, size: usize, slow: Slow, schedule: Schedule) -> io::Result<Duration> {
+        let (channel, buffer) = self.parts(size);
+        let mut spent = Duration::ZERO;
+        for stamp in schedule.stamps() {
+            stamp.wait();
+            let start = Instant::now();
+            match slow {
+                Slow::Consumer => receive(channel, buffer)?,
+                Slow::Producer => channel.send(buffer)?,
+            }
+            spent += start.elapsed();
+        }
+        Ok(spent)
     }
 
     fn pace_in(&mut self, size: usize, count: u64, arrivals: &mut Arrivals) -> io::Result<()> {

@@ -48,7 +48,7 @@ impl Session {
 }
 
 /// The CPU time of all threads of the process so far.
-fn processor_time(process: u32) -> io::Result<Duration> {
+pub(crate) fn processor_time(process: u32) -> io::Result<Duration> {
     let mut clock: libc::clockid_t = 0;
     // SAFETY: `clock` is live; the system writes it.
     let found = unsafe { libc::clock_getcpuclockid(process as libc::pid_t, &mut clock) };

@@ -45,7 +45,7 @@
 //! # What is measured
 //! [`collect`]: medians of round trips and of streams. [`latency`]: each round trip, for the tail. [`first_lap`]: the same
 //! in a new ring. [`paced`]: one-way delays at a given rate, from the time at which a message was due. [`sleeping`]: the wake-up
-//! of a sleeping consumer, and the cost of an idle one. [`limits`]: the limits of hardware and kernel, without a transport.
+//! of a sleeping consumer, and the cost of an idle one. [`slow`]: the processor time of a side whose partner is slow. [`limits`]: the limits of hardware and kernel, without a transport.
 #![cfg(target_os = "linux")]
 
 // `transports/shmpipe.rs` uses this name of the crate, because it is also compiled as a crate of its own.
@@ -84,6 +84,7 @@ mod session;
 mod settings;
 pub mod sleeping;
 mod slices;
+pub mod slow;
 mod splitmix;
 mod statistics;
 mod table;

@@ -201,6 +201,7 @@ fn carry_out(order: &Order, floor: &mut Floor, endpoints: &mut [Endpoint]) -> io
         }
         Verb::Answer => end?.0.answer(size, count),
         Verb::StreamOut => end?.0.stream_out(size, count),
+        Verb::StreamIn => end?.0.stream_in(size, count),
         Verb::PaceOut => end?.0.pace_out(size, Schedule::soon(count, interval)),
         Verb::SendChecked => end?.0.send_checked(messages(order), size, count).map(drop),
         Verb::ReceiveChecked => end?.0.receive_checked(messages(order), size, count).map(drop),

@@ -36,7 +36,8 @@ pub use self::packets::{DATAGRAM, SEQPACKET};
 pub use self::pipe::{PIPE, PIPE_SPIN};
 pub use self::posixqueue::POSIX_QUEUE;
 pub use self::shmpipe::{
-    SHMPIPE, SHMPIPE_BATCH, SHMPIPE_RESERVE, SHMPIPE_SPIN, SHMPIPE_TRUSTED, TRANSPORTS as SHMPIPES,
+    SHMPIPE, SHMPIPE_BATCH, SHMPIPE_NAP, SHMPIPE_RESERVE, SHMPIPE_SPIN, SHMPIPE_TRUSTED,
+    TRANSPORTS as SHMPIPES,
 };
 pub use self::sysvqueue::SYSV_QUEUE;
 pub use self::tcp::{TCP, TCP_SPIN};
@@ -47,6 +48,7 @@ pub const ALL: &[&dyn Transport] = &[
     CLASSIC,
     SHMPIPE,
     SHMPIPE_SPIN,
+    SHMPIPE_NAP,
     SHMPIPE_TRUSTED,
     SHMPIPE_RESERVE,
     SHMPIPE_BATCH,
@@ -96,6 +98,7 @@ pub const POLLING: &[&dyn Transport] = &[CLASSIC, SHMPIPE_SPIN, FLAG_SPIN, PIPE_
 /// Transports whose receiver sleeps in the kernel when it has to wait, at once or after a moment.
 pub const BLOCKING: &[&dyn Transport] = &[
     SHMPIPE,
+    SHMPIPE_NAP,
     SHMPIPE_TRUSTED,
     SHMPIPE_RESERVE,
     SHMPIPE_BATCH,

@@ -78,7 +78,9 @@ impl What {
             Bench::RoundTrip => Ok(What::Slices(Experiment::RoundTrip)),
             Bench::Streaming => Ok(What::Slices(Experiment::Streaming)),
             Bench::Paced => Ok(What::Paced),
-            Bench::Limits | Bench::Sleeping => Err(unfit("--against: this bench does not compare")),
+            Bench::Limits | Bench::Sleeping | Bench::Slow => {
+                Err(unfit("--against: this bench does not compare"))
+            }
         }
     }
 }

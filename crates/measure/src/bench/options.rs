@@ -44,6 +44,9 @@ const HGRM_USAGE: &str =
 const PACED_USAGE: &str = "  --rate A,B           messages per second (default 10000,100000,1000000)
 ";
 
+const SLOW_USAGE: &str = "  --rate A,B           messages per second (default 1000,10000,100000,1000000)
+";
+
 const AGAINST_USAGE: &str =
     "  --against A,B        measure other revisions or working copies as well; NAME=A names one in the tables
   --placements N       with --against: N builds that differ in code placement (default 1)
@@ -90,16 +93,24 @@ impl Options {
                 Bench::Paced => PACED_SIZES.to_vec(),
                 Bench::Limits => limits::SIZES.to_vec(),
                 Bench::Sleeping => vec![paced::SHORTEST],
+                Bench::Slow => vec![64],
             },
             transports: Vec::new(),
             baseline: None,
-            rates: vec![1e4, 1e5, 1e6],
+            rates: match bench {
+                Bench::Slow => vec![1e3, 1e4, 1e5, 1e6],
+                _ => vec![1e4, 1e5, 1e6],
+            },
             pause: sleeping::PAUSE,
             idle: Duration::from_secs(2),
             hgrm: None,
             against: Vec::new(),
             placements: 1,
-            settings: Settings::default(),
+            settings: match bench {
+                // As many bytes as a Unix pipe holds.
+                Bench::Slow => Settings { capacity: 1 << 16, ..Settings::default() },
+                _ => Settings::default(),
+            },
         };
         let paced = bench == Bench::Paced;
         let slices = matches!(bench, Bench::RoundTrip | Bench::Streaming);
@@ -133,7 +144,7 @@ impl Options {
                 }
                 "--against" if compares => options.against.extend(value()?.split(',').map(str::to_owned)),
                 "--placements" if compares => options.placements = number(&word, &value()?)?,
-                "--rate" if paced => options.rates = numbers(&word, &value()?)?,
+                "--rate" if paced || bench == Bench::Slow => options.rates = numbers(&word, &value()?)?,
                 "--pause" if sleeping => options.pause = Duration::from_micros(number(&word, &value()?)?),
                 "--idle" if sleeping => options.idle = seconds(number(&word, &value()?)?)?,
                 _ => refused = refused.or(Some(word)),
@@ -158,7 +169,9 @@ impl Options {
         for &rate in &options.rates {
             paced::interval(rate)?;
         }
-        if let (true, Some(size)) = (paced, options.sizes.iter().find(|&&size| size < paced::SHORTEST)) {
+        if let (true, Some(size)) =
+            (paced || bench == Bench::Slow, options.sizes.iter().find(|&&size| size < paced::SHORTEST))
+        {
             return Err(paced::too_short(*size));
         }
         Ok(options)
@@ -182,6 +195,7 @@ pub(super) fn usage(bench: Bench) -> String {
         Bench::Paced => usage += &[PACED_USAGE, HGRM_USAGE].concat(),
         Bench::Limits => {}
         Bench::Sleeping => usage += SLEEPING_USAGE,
+        Bench::Slow => usage += SLOW_USAGE,
     }
     if matches!(bench, Bench::RoundTrip | Bench::Streaming | Bench::Paced) {
         usage += AGAINST_USAGE;

@@ -14,6 +14,7 @@
 
 use std::error::Error;
 use std::io;
+use std::time::Duration;
 
 use shmpipe::{Consumer, Object, Options, Producer, Trusted, Wait};
 use shmpipe_measure::{
@@ -25,6 +26,9 @@ pub const SHMPIPE: &dyn Transport = &Shmpipe { name: "shmpipe", wait: Wait::Bloc
 /// The safe API. Both sides poll without pause.
 pub const SHMPIPE_SPIN: &dyn Transport =
     &Shmpipe { name: "shmpipe-spin", wait: Wait::Spin, api: Api::Copying };
+/// The safe API. Each side looks again after 50 us, and neither wakes the other.
+pub const SHMPIPE_NAP: &dyn Transport =
+    &Shmpipe { name: "shmpipe-nap", wait: Wait::Sleep(Duration::from_micros(50)), api: Api::Copying };
 /// The safe API, with a reservation for each message: two calls instead of one `send`.
 pub const SHMPIPE_RESERVE: &dyn Transport =
     &Shmpipe { name: "shmpipe-reserve", wait: Wait::Block, api: Api::Reserving };
@@ -38,7 +42,7 @@ pub const SHMPIPE_TRUSTED: &dyn Transport =
 
 /// All of them.
 pub const TRANSPORTS: &[&dyn Transport] =
-    &[SHMPIPE, SHMPIPE_SPIN, SHMPIPE_TRUSTED, SHMPIPE_RESERVE, SHMPIPE_BATCH];
+    &[SHMPIPE, SHMPIPE_SPIN, SHMPIPE_NAP, SHMPIPE_TRUSTED, SHMPIPE_RESERVE, SHMPIPE_BATCH];
 
 struct Shmpipe {
     name: &'static str,
@@ -96,6 +100,7 @@ impl Transport for Shmpipe {
     fn mode(&self) -> Mode {
         match self.wait {
             Wait::Spin | Wait::Yield => Mode::Polls,
+            Wait::Sleep(_) => Mode::Sleeps,
             _ => Mode::PollsThenSleeps,
         }
     }
@@ -108,6 +113,7 @@ impl Transport for Shmpipe {
                 "the safe API, batches of 32 when streaming, taken as many at a time as are there"
             }
             (Api::Copying, Wait::Spin) => "the safe API, Wait::Spin",
+            (Api::Copying, Wait::Sleep(_)) => "the safe API, Wait::Sleep of 50 us",
             (Api::Copying, _) => "the safe API, default options",
         }
     }
