@@ -12,11 +12,12 @@
 //! | `check` | [`CheckError`] |
 //! | `wait` of a [`WaitSet`](crate::WaitSet) | [`WaitSetError`] |
 //! | `add` and `set_interest` of one | [`AddError`] |
+//! | `flush` | [`FlushError`] |
 //! | `copy_to` and `value` of a message | [`WrongSize`] |
-//! | `free`, `next` of a drain | [`Corruption`] |
+//! | `free`, `is_drained`, `next` of a drain | [`Corruption`] |
 //! | create, open, claim a role, remove, inspect | [`SetupError`] |
 //! | parse an address | [`AddressError`](crate::AddressError) |
-//! | `close`, `abort` | [`CloseError`] |
+//! | `close`, `finish`, `abort` | [`CloseError`] |
 //!
 //! [`SetupError`] names the kind of problem. These types, which only this module has, hold its details:
 //!
@@ -189,6 +190,95 @@ impl From<RecvEnd> for CheckError {
             RecvEnd::Ended(end) => end.into(),
             RecvEnd::Corrupt(corruption) => corruption.into(),
         }
+    }
+}
+
+/// Why a producer does not know that everything it sent was released.
+///
+/// What was not released stays in the pipe, for the consumer or its successor.
+///
+/// ```
+/// use shmpipe::FlushError;
+///
+/// let pipe = shmpipe::Options::new().create("memfd")?;
+/// let (mut producer, consumer) = (pipe.producer()?, pipe.consumer()?);
+/// producer.send(b"a line")?;
+/// consumer.close()?;
+/// assert_eq!(producer.flush(None), Err(FlushError::Closed));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FlushError {
+    /// The deadline passed.
+    TimedOut,
+    /// A [`CancelHandle`](crate::CancelHandle) cancelled the wait.
+    Cancelled,
+    /// The consumer closed while this producer was attached, or this producer has [finished](crate::Producer::finish).
+    Closed,
+    /// The consumer aborted. Returned once; the next call waits for its successor.
+    PeerAborted {
+        /// The code that the consumer gave; [`PANICKED`] if it was dropped by a panic.
+        code: u32,
+    },
+    /// The consumer died. Returned once; the next call waits for its successor.
+    PeerDied,
+    /// The pipe or the producer role is lost.
+    Lost(Lost),
+    /// The segment holds a value that no correct consumer writes.
+    Corrupt(Corruption),
+}
+
+impl fmt::Display for FlushError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FlushError::TimedOut => f.write_str("not everything was received before the deadline"),
+            FlushError::Cancelled => f.write_str("the wait for the consumer was cancelled"),
+            FlushError::Closed => f.write_str(
+                "not everything was received: the consumer closed the pipe, or this producer has finished",
+            ),
+            FlushError::PeerAborted { code } => {
+                write!(
+                    f,
+                    "not everything was received: {}; flush again to wait for its successor",
+                    Aborted { who: "consumer", code: *code }
+                )
+            }
+            FlushError::PeerDied => f.write_str(
+                "not everything was received: the consumer died; flush again to wait for its successor",
+            ),
+            FlushError::Lost(lost) => lost.fmt(f),
+            FlushError::Corrupt(corruption) => corruption.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for FlushError {}
+
+impl From<End> for FlushError {
+    fn from(end: End) -> Self {
+        match end {
+            End::Closed => FlushError::Closed,
+            End::Aborted { code } => FlushError::PeerAborted { code },
+        }
+    }
+}
+
+impl From<PeerDied> for FlushError {
+    fn from(PeerDied: PeerDied) -> Self {
+        FlushError::PeerDied
+    }
+}
+
+impl From<Lost> for FlushError {
+    fn from(lost: Lost) -> Self {
+        FlushError::Lost(lost)
+    }
+}
+
+impl From<Corruption> for FlushError {
+    fn from(corruption: Corruption) -> Self {
+        FlushError::Corrupt(corruption)
     }
 }
 

@@ -74,6 +74,8 @@ pub struct Snapshot {
     pub used: u64,
     /// Bytes of payload that the longest message may have.
     pub max_len: u64,
+    /// Messages that producers did not send and [counted as dropped](crate::Producer::count_dropped), since the pipe was created.
+    pub dropped: u64,
     /// The producer's side; in a duplex pipe side A, as it sends.
     pub producer: Side,
     /// The consumer's side; in a duplex pipe side B, as it receives.
@@ -102,6 +104,8 @@ pub struct Snapshot {
 pub struct Direction {
     /// Bytes of its ring between the read and the write position.
     pub used: u64,
+    /// Messages that were not sent and [counted as dropped](crate::Producer::count_dropped).
+    pub dropped: u64,
     /// The side that sends.
     pub producer: Side,
     /// The side that receives.
@@ -209,7 +213,7 @@ where
 
 fn snapshot(view: &View, address: Address) -> Snapshot {
     let Identity { capacity, segment_id, schema, created_ns, .. } = view.identity;
-    let Direction { used, producer, consumer } =
+    let Direction { used, dropped, producer, consumer } =
         direction(view, Way::Forth).expect("the first header is always mapped");
     let back = if view.identity.is_duplex() { direction(view, Way::Back) } else { None };
     let ends: Vec<u32> = [&producer, &consumer].into_iter().filter_map(|side| side.pid).collect();
@@ -237,6 +241,7 @@ fn snapshot(view: &View, address: Address) -> Snapshot {
         memory,
         used,
         max_len: record::max_length(capacity),
+        dropped,
         producer,
         consumer,
         back,
@@ -256,7 +261,10 @@ fn direction(view: &View, way: Way) -> Option<Direction> {
     let unread = || view.ring(way).and_then(|ring| recovery::unread(&ring).ok());
     let used = if there { None } else { unread() }.unwrap_or(lagging);
     let used = if used > view.identity.capacity { 0 } else { used };
-    Some(Direction { used, producer, consumer })
+    // Relaxed: a number to look at; nothing is read through it.
+    let dropped =
+        if view.identity.counts_dropped() { header.produced.0.dropped.load(Ordering::Relaxed) } else { 0 };
+    Some(Direction { used, dropped, producer, consumer })
 }
 
 fn side(view: &View, way: Way, role: Role, position: &AtomicU64) -> Side {

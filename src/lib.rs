@@ -108,7 +108,7 @@ pub use {
     endpoint::reservation::Reservation,
     endpoint::trust::{Trusted, Untrusted},
     error::{
-        AddError, CheckError, CloseError, Lost, NotAdded, RecvError, RecvTimeoutError, SendError,
+        AddError, CheckError, CloseError, FlushError, Lost, NotAdded, RecvError, RecvTimeoutError, SendError,
         SendTimeoutError, SetupError, TryRecvError, TrySendError, WaitError, WaitSetError, WrongSize,
     },
     inspect::{Direction, Listed, Listing, Location, Side, Snapshot, inspect, list, list_unguarded, sysvipc},

@@ -90,6 +90,11 @@ impl Pipe {
         Ok(Self::of(backend::attach(&address, options, existing)?, options))
     }
 
+    /// Whether the segment has a word for the messages that the producer drops.
+    pub(crate) fn counts_dropped(&self) -> bool {
+        self.segment.identity.counts_dropped()
+    }
+
     pub(crate) fn of(segment: Segment, options: &Options) -> Pipe {
         let default = match wake_mode(&segment) {
             WakeMode::Never => Wait::Yield,

@@ -560,6 +560,7 @@ fn a_segment_matches_the_document_byte_by_byte() {
     batch.push(Tagged(5, b"batch")).unwrap();
     batch.push(Tagged(6, b"")).unwrap();
     batch.commit();
+    producer.count_dropped(0x0102);
 
     let mut found = segment.bytes(0, segment.size);
     replace_what_varies(&mut found, &name, 0, 0, &[0; 16], 0);
@@ -570,6 +571,7 @@ fn a_segment_matches_the_document_byte_by_byte() {
             (8, hex("02 00 00 00  04 03 02 01")),               // layout version, byte order
             (16, hex("00 10 00 00 00 00 00 00")),               // header size
             (24, hex("00 10 00 00 00 00 00 00")),               // capacity
+            (40, hex("01 00 00 00 00 00 00 00")),               // hints: dropped messages are counted
             (56, hex("ef be fe ca ce fa ed fe")),               // schema
             (92, hex("02 00 00 00  01 00 00 00  16 00 00 00")), // wake mode, flags, length of the name
             (104, name.0.clone().into_bytes()),
@@ -578,6 +580,7 @@ fn a_segment_matches_the_document_byte_by_byte() {
             (648, hex("00 00 00 00  02 00 00 00")),  // event count, waiter epoch
             (768, hex("07 00 00 00 00 00 00 00")),   // messages
             (776, hex("d1 0f 00 00 00 00 00 00")),   // bytes: 4049
+            (808, hex("02 01 00 00 00 00 00 00")),   // dropped
             (896, hex("f0 07 00 00 00 00 00 00")),   // head: 2032
             (1024, hex("05 00 00 00 00 00 00 00")),  // consumer: epoch 1, open
             (1032, hex("00 00 00 00  02 00 00 00")), // event count, waiter epoch

@@ -154,7 +154,7 @@ impl Inner {
     #[inline(never)]
     fn begins_to_wait(&mut self) -> bool {
         let Inner { reader, backoff, pace, claim, .. } = self;
-        if !reader.is_empty() {
+        if reader.is_finished() || !reader.is_empty() {
             return false;
         }
         count_wait(reader.counters());
@@ -637,6 +637,32 @@ impl<P> Consumer<P> {
     /// back failed. The consumer is closed nevertheless.
     pub fn close(mut self) -> Result<(), CloseError> {
         self.inner.claim.end(&mut self.inner.reader, End::Closed)
+    }
+
+    /// Closes the pipe for this side, as [`close`](Self::close) does, and stays: for a consumer that cannot be moved, in a global or
+    /// a struct.
+    ///
+    /// From now on every call of this consumer behaves as if the pipe were empty and the producer closed. Another consumer may
+    /// claim the role at once. Finishing again does nothing.
+    ///
+    /// ```
+    /// use shmpipe::{RecvError, SendError};
+    ///
+    /// # let pipe = shmpipe::Options::new().create("memfd")?;
+    /// # let (mut producer, mut consumer) = (pipe.producer()?, pipe.consumer()?);
+    /// consumer.finish()?;
+    /// assert_eq!(producer.send(b"too late"), Err(SendError::Closed));
+    /// assert!(matches!(consumer.recv(), Err(RecvError::Closed)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As from [`close`](Self::close). The consumer is closed nevertheless.
+    pub fn finish(&mut self) -> Result<(), CloseError> {
+        let Inner { reader, claim, .. } = &mut self.inner;
+        let ended = claim.end(reader, End::Closed);
+        reader.finish();
+        ended
     }
 
     /// Ends this side with an error: it will not do what it had to do with the messages.

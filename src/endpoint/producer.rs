@@ -13,8 +13,8 @@ use crate::endpoint::trust::{Trusted, Untrusted};
 use crate::endpoint::wait::{Awaited, SLICE, wait_for};
 use crate::endpoint::watched::Watched;
 use crate::error::{
-    CheckError, CloseError, Damage, Lost, Rejected, SendError, SendTimeoutError, SetupError, TrySendError,
-    WaitError,
+    CheckError, CloseError, Damage, FlushError, Lost, Rejected, SendError, SendTimeoutError, SetupError,
+    TrySendError, WaitError,
 };
 use crate::pipe::Pipe;
 use crate::position::Position;
@@ -22,7 +22,7 @@ use crate::protocol::copy;
 use crate::protocol::corruption::Corruption;
 use crate::protocol::front::Slot;
 use crate::protocol::half::Half;
-use crate::protocol::layout::{MIN_CAPACITY, count_wait};
+use crate::protocol::layout::{MIN_CAPACITY, count_dropped, count_wait};
 use crate::protocol::liveness::{End, Peer, Role, State};
 use crate::protocol::processor::Processor;
 use crate::protocol::record;
@@ -608,16 +608,18 @@ impl<P> Producer<P> {
         self.inner.writer.ring().capacity()
     }
 
-    /// Returns the bytes of the ring that hold no record now.
+    /// Returns the bytes of the ring that records can take now.
     ///
-    /// A message takes 8 bytes of header and its length rounded up to 8. A record that does not fit before the end of the ring
-    /// wastes the bytes there, fewer than its own. 8 bytes always stay free.
+    /// A message takes 8 bytes of header and its length rounded up to 8. It fits if that is no more than what is free. But a record
+    /// that does not fit before the end of the ring wastes the bytes there, fewer than its own. In an empty ring all is free but 8
+    /// bytes, which are never used.
     ///
     /// ```
     /// let pipe = shmpipe::Options::new().capacity(4096).create("memfd")?;
     /// let mut producer = pipe.producer()?;
+    /// assert_eq!(producer.free()?, 4096 - 8);
     /// producer.send(b"13 bytes long")?;
-    /// assert_eq!(producer.free()?, 4096 - (8 + 16));
+    /// assert_eq!(producer.free()?, 4096 - 8 - (8 + 16));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
@@ -625,6 +627,88 @@ impl<P> Producer<P> {
     /// [`Corruption`] if the consumer's read position is impossible.
     pub fn free(&mut self) -> Result<u64, Corruption> {
         self.inner.writer.free()
+    }
+
+    /// Returns whether the consumer has released everything that was sent.
+    ///
+    /// One load. [`flush`](Self::flush) waits for it.
+    ///
+    /// ```
+    /// # let pipe = shmpipe::Options::new().create("memfd")?;
+    /// # let (mut producer, mut consumer) = (pipe.producer()?, pipe.consumer()?);
+    /// producer.send(b"a line")?;
+    /// assert!(!producer.is_drained()?);
+    /// consumer.recv()?.release();
+    /// assert!(producer.is_drained()?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Corruption`] if the consumer's read position is impossible.
+    pub fn is_drained(&mut self) -> Result<bool, Corruption> {
+        self.inner.writer.is_drained()
+    }
+
+    /// Blocks until the consumer has released everything that was sent, or `deadline` passes.
+    ///
+    /// A message is in the pipe as soon as it is sent, and stays there when this process ends: what this waits for is that the
+    /// consumer has put it to use. Costs no message, and the consumer one wake-up.
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// use shmpipe::FlushError;
+    ///
+    /// # let pipe = shmpipe::Options::new().create("memfd")?;
+    /// # let mut producer = pipe.producer()?;
+    /// producer.send(b"the last line")?;
+    /// match producer.flush(Some(Instant::now() + Duration::from_millis(5))) {
+    ///     Ok(()) => {}
+    ///     Err(FlushError::TimedOut) => eprintln!("the consumer has not received everything yet"),
+    ///     Err(error) => return Err(error.into()),
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// None if everything is released. Otherwise
+    /// * [`FlushError::TimedOut`] at the deadline, and [`FlushError::Cancelled`].
+    /// * [`FlushError::Closed`] if the consumer closed, [`FlushError::PeerAborted`] if it aborted, and [`FlushError::PeerDied`] once if
+    ///   it died; the next call waits for its successor.
+    /// * [`FlushError::Lost`] if the pipe or the role is lost.
+    /// * [`FlushError::Corrupt`] if the consumer broke the protocol.
+    pub fn flush(&mut self, deadline: Option<Instant>) -> Result<(), FlushError> {
+        let Inner { writer, cancel, claim, .. } = &mut self.inner;
+        let strategy = claim.pipe().wait();
+        wait_for(Drained { writer, claim }, strategy, deadline, cancel, &mut Pace::of_waits())
+    }
+
+    /// Counts messages that this producer has not sent and will not send, for those who watch the pipe.
+    ///
+    /// The count lies in the segment: [`inspect`](crate::inspect) and `shmpipe stat` show it as [`Snapshot::dropped`], of all producers
+    /// since the pipe was created. No system call, no fence. Does nothing on a pipe whose creator does not know the count
+    /// (LAYOUT.md, `hints`).
+    ///
+    /// [`Snapshot::dropped`]: crate::Snapshot::dropped
+    ///
+    /// ```
+    /// use shmpipe::TrySendError;
+    ///
+    /// let pipe = shmpipe::Options::new().capacity(4096).create("memfd")?;
+    /// let mut producer = pipe.producer()?;
+    /// for _ in 0..1000 {
+    ///     match producer.try_send(&[0; 56]) {
+    ///         Err(TrySendError::Full) => producer.count_dropped(1),
+    ///         sent => drop(sent?),
+    ///     }
+    /// }
+    /// assert_eq!(shmpipe::inspect(pipe.address())?.dropped, 1000 - 4096 / 64 + 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn count_dropped(&mut self, messages: u64) {
+        let Inner { writer, claim, .. } = &self.inner;
+        if claim.is_ours() && claim.pipe().counts_dropped() {
+            count_dropped(writer.counters(), messages);
+        }
     }
 
     /// Returns the position of the next record, if it fits before the end of the ring.
@@ -744,6 +828,38 @@ impl<P> Producer<P> {
         self.inner.claim.end(&mut self.inner.writer, End::Closed)
     }
 
+    /// Closes the pipe for this side, as [`close`](Self::close) does, and stays: for a producer that cannot be moved, in a global or
+    /// a struct.
+    ///
+    /// From now on every call that sends, reserves or waits fails with [`Closed`](SendError::Closed). Another producer may claim the
+    /// role at once. [`is_drained`](Self::is_drained) still answers. Finishing again does nothing.
+    ///
+    /// ```
+    /// use shmpipe::{Producer, SendError};
+    /// use std::sync::Mutex;
+    ///
+    /// static LOG: Mutex<Option<Producer>> = Mutex::new(None);
+    ///
+    /// let pipe = shmpipe::Options::new().create("memfd")?;
+    /// *LOG.lock().unwrap() = Some(pipe.producer()?);
+    /// // In any thread, at the end of the program:
+    /// if let Some(log) = LOG.lock().unwrap().as_mut() {
+    ///     log.send(b"the last line")?;
+    ///     log.finish()?;
+    ///     assert_eq!(log.send(b"too late"), Err(SendError::Closed));
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As from [`close`](Self::close). The producer is closed nevertheless.
+    pub fn finish(&mut self) -> Result<(), CloseError> {
+        let Inner { writer, claim, .. } = &mut self.inner;
+        let ended = claim.end(writer, End::Closed);
+        writer.finish();
+        ended
+    }
+
     /// Ends this side with an error: what it sent is not all that it had to send.
     ///
     /// The consumer receives the rest, then [`PeerAborted`](crate::RecvError::PeerAborted) with `code`, whose meaning the
@@ -811,6 +927,46 @@ impl Awaited for Space<'_> {
         self.claim.check(self.writer.is_succeeded())?;
         let is_gone = || self.claim.peer_is_gone().map_err(Lost::into);
         unless_full(self.writer.check_for_death::<SendTimeoutError>(self.at, self.length, is_gone)?)
+    }
+}
+
+/// The release of everything that was sent.
+struct Drained<'a> {
+    writer: &'a mut Writer,
+    claim: &'a Claim,
+}
+
+impl Awaited for Drained<'_> {
+    type Output = ();
+    type Error = FlushError;
+
+    fn poll(&mut self) -> Result<Option<()>, FlushError> {
+        if self.writer.is_drained()? {
+            return Ok(Some(()));
+        }
+        match self.writer.peek_end() {
+            Ok(()) | Err(ReserveError::Full) => Ok(None),
+            // It may have released the rest before it closed. An abort is reported whatever it released, since that happens once.
+            Err(ReserveError::Ended(End::Closed)) if self.writer.is_drained()? => Ok(Some(())),
+            Err(ReserveError::Ended(end)) => Err(end.into()),
+            Err(ReserveError::Corrupt(corruption)) => Err(corruption.into()),
+        }
+    }
+
+    fn sleep(&mut self, left: Duration, cancel: &CancelHandle) {
+        if let Some(seen) = self.writer.prepare_sleep_until_drained() {
+            cancel.sleep(self.writer.event_count(), seen, left);
+        }
+    }
+
+    fn nap(&mut self, nap: Duration, cancel: &CancelHandle) {
+        cancel.nap(self.writer.event_count(), nap);
+    }
+
+    fn check(&mut self) -> Result<Option<()>, FlushError> {
+        self.claim.check(self.writer.is_succeeded())?;
+        self.writer.check_for_any_death::<FlushError>(|| self.claim.peer_is_gone().map_err(Lost::into))?;
+        Ok(None)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::endpoint::cancel::CancelHandle;
 use crate::endpoint::pace::{AWAKE, Pace};
-use crate::error::{RecvTimeoutError, SendTimeoutError, WaitError};
+use crate::error::{FlushError, RecvTimeoutError, SendTimeoutError, WaitError};
 use crate::options::Wait;
 use crate::protocol::sync::spin_loop;
 use std::thread;
@@ -54,7 +54,7 @@ macro_rules! from_stopped {
     )*};
 }
 
-from_stopped!(WaitError RecvTimeoutError SendTimeoutError);
+from_stopped!(FlushError WaitError RecvTimeoutError SendTimeoutError);
 
 /// The state of one wait.
 #[derive(Debug)]

@@ -26,7 +26,8 @@ use std::fmt;
 pub enum TryRecvError {
     /// There is no message now.
     Empty,
-    /// The producer closed, and every message was received. Every call returns this until a new producer attaches.
+    /// The producer closed, and every message was received. Every call returns this until a new producer attaches. Or this consumer
+    /// has [finished](crate::Consumer::finish).
     Closed,
     /// The producer aborted, and every message was received. Returned once.
     PeerAborted {
@@ -58,7 +59,8 @@ pub enum TryRecvError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RecvError {
-    /// The producer closed, and every message was received. Every call returns this until a new producer attaches.
+    /// The producer closed, and every message was received. Every call returns this until a new producer attaches. Or this consumer
+    /// has [finished](crate::Consumer::finish).
     Closed,
     /// The producer aborted, and every message was received. Returned once; the next call waits for its successor.
     PeerAborted {
@@ -92,7 +94,8 @@ pub enum RecvError {
 pub enum RecvTimeoutError {
     /// The deadline passed before there was a message.
     TimedOut,
-    /// The producer closed, and every message was received. Every call returns this until a new producer attaches.
+    /// The producer closed, and every message was received. Every call returns this until a new producer attaches. Or this consumer
+    /// has [finished](crate::Consumer::finish).
     Closed,
     /// The producer aborted, and every message was received. Returned once; the next call waits for its successor.
     PeerAborted {
@@ -109,7 +112,8 @@ pub enum RecvTimeoutError {
     Corrupt(Corruption),
 }
 
-const CLOSED: &str = "the producer closed the pipe and every message was received";
+const CLOSED: &str =
+    "the producer closed the pipe and every message was received, or this consumer has finished";
 
 fn aborted(f: &mut fmt::Formatter<'_>, code: u32) -> fmt::Result {
     let aborted = Aborted { who: "producer", code };

@@ -32,7 +32,7 @@ pub enum TrySendError {
         /// Bytes that fit.
         max: usize,
     },
-    /// The consumer closed while this producer was attached.
+    /// The consumer closed while this producer was attached, or this producer has [finished](crate::Producer::finish).
     Closed,
     /// The consumer aborted. Returned once.
     PeerAborted {
@@ -71,7 +71,7 @@ pub enum SendError {
         /// Bytes that fit.
         max: usize,
     },
-    /// The consumer closed while this producer was attached.
+    /// The consumer closed while this producer was attached, or this producer has [finished](crate::Producer::finish).
     Closed,
     /// The consumer aborted. Returned once; the next call waits for its successor if the pipe is full.
     PeerAborted {
@@ -115,7 +115,7 @@ pub enum SendTimeoutError {
         /// Bytes that fit.
         max: usize,
     },
-    /// The consumer closed while this producer was attached.
+    /// The consumer closed while this producer was attached, or this producer has [finished](crate::Producer::finish).
     Closed,
     /// The consumer aborted. Returned once; the next call waits for its successor if the pipe is full.
     PeerAborted {
@@ -147,7 +147,9 @@ impl fmt::Display for Rejected {
                 f,
                 "{length} bytes do not fit, at most {max} do; send less at a time, or create a pipe of larger capacity"
             ),
-            Rejected::Ended(End::Closed) => f.write_str("the consumer closed the pipe"),
+            Rejected::Ended(End::Closed) => {
+                f.write_str("the consumer closed the pipe, or this producer has finished")
+            }
             Rejected::Ended(End::Aborted { code }) => {
                 write!(
                     f,

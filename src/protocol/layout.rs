@@ -55,6 +55,9 @@ pub(crate) struct Counters {
     pub(crate) wakeups: AtomicU64,
     /// The process that claimed the role last: see `process::hint`.
     pub(crate) holder: AtomicU64,
+    /// Messages that the producer did not send and counted as dropped, if the identity says that they are counted; unused by the
+    /// consumer.
+    pub(crate) dropped: AtomicU64,
 }
 
 impl Counters {
@@ -74,6 +77,11 @@ pub(super) fn count(counter: &AtomicU64, more: u64) {
 /// Counts one wait.
 pub(crate) fn count_wait(counters: &Counters) {
     count(&counters.waits, 1);
+}
+
+/// Counts messages that were not sent.
+pub(crate) fn count_dropped(counters: &Counters, messages: u64) {
+    count(&counters.dropped, messages);
 }
 
 /// The header of a segment. Only the side that owns a word writes it.
@@ -135,6 +143,7 @@ const _: () = if !IS_MODEL {
     assert!(offset_of!(Counters, waits) == 16);
     assert!(offset_of!(Counters, wakeups) == 24);
     assert!(offset_of!(Counters, holder) == 32);
+    assert!(offset_of!(Counters, dropped) == 40);
 };
 
 #[cfg(test)]

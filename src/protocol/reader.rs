@@ -64,6 +64,8 @@ pub(crate) struct Reader {
     /// The ring of the other half of a duplex endpoint, while the two are used together.
     other: Option<Ring>,
     poison: Option<Corruption>,
+    /// Whether this side has closed. The role may be another process's.
+    is_finished: bool,
 }
 
 impl Reader {
@@ -93,6 +95,7 @@ impl Reader {
             state: State::new(0, Phase::Never),
             other: None,
             poison: None,
+            is_finished: false,
         })
     }
 
@@ -169,6 +172,9 @@ impl Reader {
         if let Some(corruption) = self.poison {
             return Err(corruption);
         }
+        if self.is_finished {
+            return Ok(None);
+        }
         // ORDERING: Acquire, as in `peek_fast`. The word may have changed since.
         let word = self.ring.word(at).load(Ordering::Acquire);
         if word == EMPTY {
@@ -185,6 +191,17 @@ impl Reader {
     pub(crate) fn is_empty(&self) -> bool {
         // Relaxed: a record is loaded again before it is used.
         self.ring.word(self.head).load(Ordering::Relaxed) == EMPTY
+    }
+
+    /// Makes every later call find the ring empty and the producer closed. This side has closed, and the role may be another process's.
+    pub(crate) fn finish(&mut self) {
+        self.is_finished = true;
+        self.limit = 0;
+        self.monitor.seen = State::IMPOSSIBLE;
+    }
+
+    pub(crate) fn is_finished(&self) -> bool {
+        self.is_finished
     }
 
     /// Looks for the next of several records that are released together.
@@ -275,6 +292,9 @@ impl Reader {
     fn check_peer(&mut self) -> Result<Option<Located>, RecvEnd> {
         if let Some(corruption) = self.poison {
             return Err(RecvEnd::Corrupt(corruption));
+        }
+        if self.is_finished {
+            return Err(RecvEnd::Ended(End::Closed));
         }
         let header = self.ring.header();
         match self.monitor.check(&header.consumer.0, &header.producer.0) {

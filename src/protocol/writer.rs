@@ -8,7 +8,7 @@ use crate::protocol::layout::{Counters, SideState, count};
 use crate::protocol::liveness::{self, End, PeerDied, PeerMonitor, Phase, Role, State, TakeoverError};
 use crate::protocol::record::{self, EMPTY, WORD, WRAP};
 use crate::protocol::recovery::last_commit;
-use crate::protocol::ring::{Ring, SharedBytes};
+use crate::protocol::ring::{Ring, SharedBytes, is_reached};
 use crate::protocol::sleep::{Sleep, Until};
 use crate::protocol::sync::{AtomicU64, Futex, Ordering};
 use crate::protocol::wakeup::{self, WaiterCache, WakeMode};
@@ -48,6 +48,8 @@ pub(crate) struct Writer {
     /// The ring of the other half of a duplex endpoint, while the two are used together.
     other: Option<Ring>,
     poison: Option<Corruption>,
+    /// Whether this side has closed. The role may be another process's.
+    is_finished: bool,
 }
 
 impl Writer {
@@ -79,6 +81,7 @@ impl Writer {
             state: State::new(0, Phase::Never),
             other: None,
             poison: None,
+            is_finished: false,
         })
     }
 
@@ -190,10 +193,29 @@ impl Writer {
         (self.head, || head.load(Ordering::Relaxed))
     }
 
-    /// Bytes that are free now.
+    /// Bytes that records can take now: all that are free but the header word after the last record.
     pub(crate) fn free(&mut self) -> Result<u64, Corruption> {
         self.refresh_head()?;
-        Ok(self.ring.capacity() - self.front.at.wrapping_sub(self.head))
+        Ok(self.ring.capacity() - WORD - self.front.at.wrapping_sub(self.head))
+    }
+
+    /// Whether the consumer has released everything.
+    pub(crate) fn is_drained(&mut self) -> Result<bool, Corruption> {
+        if self.is_finished {
+            // A successor may have sent more, so that the head may be anywhere after our tail.
+            // Relaxed: nothing is read through it.
+            let head = self.ring.header().head.0.load(Ordering::Relaxed);
+            return Ok(is_reached(head, self.front.at));
+        }
+        self.refresh_head()?;
+        Ok(self.head == self.front.at)
+    }
+
+    /// Makes every later call fail as after the end of the consumer. This side has closed, and the role may be another process's.
+    pub(crate) fn finish(&mut self) {
+        self.is_finished = true;
+        self.front.take();
+        self.monitor.seen = State::IMPOSSIBLE;
     }
 
     /// Fails if the consumer has closed or aborted.
@@ -212,6 +234,9 @@ impl Writer {
     fn check_peer(&mut self) -> Result<(), ReserveError> {
         if let Some(corruption) = self.poison {
             return Err(ReserveError::Corrupt(corruption));
+        }
+        if self.is_finished {
+            return Err(ReserveError::Ended(End::Closed));
         }
         let header = self.ring.header();
         match self.monitor.check(&header.producer.0, &header.consumer.0) {
@@ -489,6 +514,11 @@ impl Writer {
             }
         };
         Until::Head(self.front.at.wrapping_add(free).wrapping_sub(self.ring.capacity()))
+    }
+
+    /// Prepares a sleep until the consumer has released everything, or its state changes: see [`Sleep::of_one`].
+    pub(crate) fn prepare_sleep_until_drained(&self) -> Option<u32> {
+        self.announce(Until::Head(self.front.at), self.monitor.seen).of_one(self.wake_mode)
     }
 
     /// After the ring was found full: fails if the consumer died. `role_is_free` asks the kernel. Finds space that the consumer released

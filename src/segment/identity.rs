@@ -23,6 +23,9 @@ pub(crate) const NO_SET: i32 = -1;
 /// Bit of `features`: a duplex pipe, with a second header and ring for the way back.
 const DUPLEX: u64 = 1;
 
+/// Bit of `hints`: the producer's counters have a word for the messages that it drops.
+const COUNTS_DROPPED: u64 = 1;
+
 /// Bit of `flags`: the last handle removes the segment after both sides have closed.
 const REMOVE_ON_CLOSE: u32 = 1;
 
@@ -36,7 +39,7 @@ pub(crate) struct Identity {
     pub(crate) capacity: u64,
     /// Features that a process must support to use the segment.
     pub(crate) features: u64,
-    /// Features that a process may ignore. None is defined yet.
+    /// Features that a process may ignore.
     pub(crate) hints: u64,
     pub(crate) segment_id: u64,
     pub(crate) schema: u64,
@@ -118,6 +121,8 @@ impl Identity {
             header_size: HEADER,
             capacity: parameters.capacity,
             features: if parameters.duplex { DUPLEX } else { 0 },
+
+            hints: COUNTS_DROPPED,
             segment_id: random().map_err(|source| SetupError::Os { call: "getrandom", source })?,
             schema: parameters.schema,
             created_ns: std::time::SystemTime::now()
@@ -228,6 +233,11 @@ impl Identity {
             Way::Forth => 0,
             Way::Back => HEADER + self.capacity,
         }
+    }
+
+    /// Whether the producer counts the messages that it drops. Otherwise the word has no meaning, and stays zero.
+    pub(crate) fn counts_dropped(&self) -> bool {
+        self.hints & COUNTS_DROPPED != 0
     }
 
     pub(crate) fn remove_on_close(&self) -> bool {

@@ -362,6 +362,12 @@ conformance! {
         [] {
             a_producer_ahead_of_its_consumer_sleeps_once_per_share
             a_napping_consumer_is_never_woken
+            dropped_messages_are_counted_in_the_segment
+            a_pipe_that_does_not_count_dropped_messages_stays_as_it_is
+            a_finished_producer_sends_nothing_more
+            a_finished_consumer_receives_nothing_more
+            a_flush_waits_until_everything_is_released
+            a_flush_ends_when_the_consumer_does
         }
     }
     no_syscalls {

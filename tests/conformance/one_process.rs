@@ -458,7 +458,7 @@ pub fn a_drain_takes_up_to_its_limit_and_releases_all_at_once(backend: Backend) 
     producer.send(Tagged(10, b"late")).unwrap();
     assert_eq!(drain.next().unwrap().unwrap().to_vec(), b"late");
     drop(drain);
-    assert_eq!(producer.free().unwrap(), CAPACITY);
+    assert_eq!(producer.free().unwrap(), CAPACITY - 8);
     let mut drain = consumer.drain(1);
     assert!(drain.next().unwrap().is_none());
 }
@@ -557,7 +557,7 @@ pub fn a_full_pipe_accepts_one_message_for_each_one_released(backend: Backend) {
     let (mut producer, mut consumer, _place) = pair(backend);
     let count = fill(&mut producer);
     assert_eq!(count, (CAPACITY - 8) / 16, "16 bytes each, and 8 always stay free");
-    assert_eq!(producer.free().unwrap(), CAPACITY - count * 16);
+    assert_eq!(producer.free().unwrap(), CAPACITY - 8 - count * 16);
     assert_eq!(producer.try_send(b"12345678"), Err(TrySendError::Full));
     assert_eq!(producer.try_reserve(1).unwrap_err(), TrySendError::Full);
     for i in 0..1000 {
@@ -1156,7 +1156,7 @@ pub fn endpoints_can_move_between_threads(backend: Backend) {
         .join()
         .unwrap();
     }
-    assert_eq!(producer.free().unwrap(), CAPACITY);
+    assert_eq!(producer.free().unwrap(), CAPACITY - 8);
 }
 
 /// Runs `what` in a thread that panics then, and drops what is left in the course.

@@ -71,8 +71,10 @@ pub mod counters {
     pub const MESSAGES: usize = 0;
     pub const BYTES: usize = 8;
     pub const HOLDER: usize = 32;
+    /// The producer's alone.
+    pub const DROPPED: usize = 40;
     /// Bytes of all of them.
-    pub const SIZE: usize = 40;
+    pub const SIZE: usize = 48;
 }
 
 /// Numbers of the semaphores of a set.

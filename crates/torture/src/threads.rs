@@ -126,8 +126,8 @@ fn send_batch(producer: &mut Producer<Trusted>, first: u64, end: u64) -> Result<
     let mut batch = producer.batch();
     for number in first..end {
         let message = bytes(number, max);
-        // Header and padding, twice in case of a wrap, and the word that stays free.
-        let need = 2 * (message.len() as u64 + 16) + 8;
+        // Header and padding, twice in case of a wrap.
+        let need = 2 * (message.len() as u64 + 16);
         if need > free {
             break;
         }

@@ -76,7 +76,7 @@ fn the_last_release_is_seen_with_the_close() {
             sent = producer.try_send(&[2; 8]);
         }
         if sent == Err(ReserveError::Ended(End::Closed)) {
-            assert_eq!(producer.writer.free(), Ok(32));
+            assert_eq!(producer.writer.free(), Ok(24));
         }
         closer.join().unwrap();
     });

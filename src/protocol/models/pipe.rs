@@ -118,7 +118,14 @@ fn header(bucket: Option<&Arc<Bucket>>) -> Header {
         })
     };
     let counters = || {
-        Padded(Counters { messages: zero(), bytes: zero(), waits: zero(), wakeups: zero(), holder: zero() })
+        Padded(Counters {
+            messages: zero(),
+            bytes: zero(),
+            waits: zero(),
+            wakeups: zero(),
+            holder: zero(),
+            dropped: zero(),
+        })
     };
     Header {
         ready: zero(),

@@ -74,6 +74,7 @@ struct Flow {
     producer_payload_bytes: u64,
     producer_waits: u64,
     producer_wakeups: u64,
+    producer_dropped_messages: u64,
     consumer: &'static str,
     consumer_alive: bool,
     consumer_abort_code: Option<u32>,
@@ -180,19 +181,21 @@ fn state_and_pid(side: &Side) -> String {
 struct Way<'a> {
     used: u64,
     unread: u64,
+    dropped: u64,
     producer: &'a Side,
     consumer: &'a Side,
 }
 
 /// The only direction of a pipe, or that from side A to side B.
 fn forth(snapshot: &Snapshot) -> Way<'_> {
-    let Snapshot { used, producer, consumer, .. } = snapshot;
+    let Snapshot { used, dropped, producer, consumer, .. } = snapshot;
     let unread = snapshot.unread() - snapshot.back.as_ref().map_or(0, Direction::unread);
-    Way { used: *used, unread, producer, consumer }
+    Way { used: *used, unread, dropped: *dropped, producer, consumer }
 }
 
 fn way(back: &Direction) -> Way<'_> {
-    Way { used: back.used, unread: back.unread(), producer: &back.producer, consumer: &back.consumer }
+    let Direction { used, dropped, producer, consumer, .. } = back;
+    Way { used: *used, unread: back.unread(), dropped: *dropped, producer, consumer }
 }
 
 /// The two sides of a pipe, with what they are called. Of a side of a duplex pipe, the direction that it has not closed.
@@ -262,7 +265,7 @@ impl Description {
 }
 
 impl Flow {
-    fn of(capacity: u64, &Way { used, unread, producer, consumer }: &Way<'_>) -> Self {
+    fn of(capacity: u64, &Way { used, unread, dropped, producer, consumer }: &Way<'_>) -> Self {
         Flow {
             used_bytes: used,
             unread_messages: unread,
@@ -277,6 +280,7 @@ impl Flow {
             producer_payload_bytes: producer.bytes,
             producer_waits: producer.waits,
             producer_wakeups: producer.wakeups,
+            producer_dropped_messages: dropped,
             consumer: state(consumer),
             consumer_alive: consumer.peer == Peer::Open,
             consumer_abort_code: consumer.peer.abort_code(),
@@ -462,6 +466,9 @@ pub fn details(snapshot: &Snapshot) -> Vec<Vec<String>> {
                 format!("{} messages, {} bytes of payload", side.messages, side.bytes),
             );
             add("  position", format!("{} bytes", side.position));
+            if moved == "sent" {
+                add("  dropped", format!("{} messages", way.dropped));
+            }
             add(&format!("  waited for {waited_for}"), format!("{} times", side.waits));
             add("  woke the other side", format!("{} times", side.wakeups));
         }

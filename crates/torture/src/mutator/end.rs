@@ -136,7 +136,7 @@ impl Attacked {
                     Ok(sent.and_then(Result::ok))
                 }
                 3 => producer.free().map_err(AnySendError::from).map(|free| {
-                    assert!(free <= capacity && free % 8 == 0, "{free} bytes free of {capacity}");
+                    assert!(free <= capacity - 8 && free % 8 == 0, "{free} bytes free of {capacity}");
                     messages = 0;
                     None
                 }),
