@@ -1,6 +1,7 @@
 //! The two ends of a pipe, and both directions of a duplex pipe in one: what a program sends and receives with, and how it waits.
 
 pub(crate) mod batch;
+pub(crate) mod bytes;
 pub(crate) mod cancel;
 mod claim;
 pub(crate) mod consumer;
@@ -8,6 +9,7 @@ pub(crate) mod deadline;
 mod distance;
 pub(crate) mod drain;
 pub(crate) mod duplex;
+pub(crate) mod iter;
 pub(crate) mod message;
 pub(crate) mod pace;
 pub(crate) mod payload;

@@ -98,10 +98,12 @@ pub use waiting::asynchronous::{AsyncConsumer, AsyncProducer};
 pub use {
     address::{Address, AddressError, AddressKind},
     endpoint::batch::Batch,
+    endpoint::bytes::{ByteReader, ByteWriter},
     endpoint::cancel::CancelHandle,
     endpoint::consumer::Consumer,
     endpoint::drain::Drain,
     endpoint::duplex::Duplex,
+    endpoint::iter::Messages,
     endpoint::message::{Message, Record},
     endpoint::payload::{Payload, Tagged, Value, Vectored},
     endpoint::producer::Producer,

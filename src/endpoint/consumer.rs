@@ -43,8 +43,9 @@ use std::time::{Duration, Instant};
 /// | [`try_recv`](Self::try_recv) | [`recv`](Self::recv) | [`recv_timeout`](Self::recv_timeout) | [`recv_deadline`](Self::recv_deadline) |
 ///
 /// Each returns a [`Message`] that borrows the consumer and releases its space when dropped. To own what was received, convert it
-/// at once: `consumer.recv().map(|message| message.to_vec())`. [`drain`](Self::drain) receives several messages and releases them
-/// together.
+/// at once: `consumer.recv().map(|message| message.to_vec())`. [`iter`](Self::iter) does so for message after message, and
+/// [`ByteReader`](crate::ByteReader) reads them as a stream of bytes. [`drain`](Self::drain) receives several messages and releases
+/// them together.
 ///
 /// ```no_run
 /// # fn process(_: &[u8]) {}

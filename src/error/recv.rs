@@ -5,6 +5,7 @@ use crate::protocol::corruption::Corruption;
 use crate::protocol::liveness::{End, PeerDied};
 use crate::protocol::reader::RecvEnd;
 use std::fmt;
+use std::io;
 
 /// Why no message was received at once.
 ///
@@ -234,6 +235,30 @@ macro_rules! from_end {
 }
 
 from_end!(TryRecvError RecvTimeoutError);
+
+/// For code that reads from an [`io::Read`]. The error itself is inside: [`io::Error::downcast`].
+///
+/// | error | kind |
+/// |---|---|
+/// | [`Closed`](RecvError::Closed) | `UnexpectedEof` |
+/// | [`PeerAborted`](RecvError::PeerAborted) | `ConnectionAborted` |
+/// | [`PeerDied`](RecvError::PeerDied) | `ConnectionReset` |
+/// | [`Cancelled`](RecvError::Cancelled) | `Other`, since callers repeat what was `Interrupted` |
+/// | [`Lost`](RecvError::Lost) | `NotConnected` |
+/// | [`Corrupt`](RecvError::Corrupt) | `InvalidData` |
+impl From<RecvError> for io::Error {
+    fn from(error: RecvError) -> Self {
+        let kind = match error {
+            RecvError::Closed => io::ErrorKind::UnexpectedEof,
+            RecvError::PeerAborted { .. } => io::ErrorKind::ConnectionAborted,
+            RecvError::PeerDied => io::ErrorKind::ConnectionReset,
+            RecvError::Cancelled => io::ErrorKind::Other,
+            RecvError::Lost(_) => io::ErrorKind::NotConnected,
+            RecvError::Corrupt(_) => io::ErrorKind::InvalidData,
+        };
+        io::Error::new(kind, error)
+    }
+}
 
 impl From<WaitError> for RecvTimeoutError {
     fn from(error: WaitError) -> Self {

@@ -4,6 +4,7 @@ use super::{Aborted, CheckError, Lost, WaitError};
 use crate::protocol::corruption::Corruption;
 use crate::protocol::liveness::{End, PeerDied};
 use std::fmt;
+use std::io;
 
 /// Why a message was not sent at once.
 ///
@@ -294,6 +295,32 @@ macro_rules! from_rejected {
 }
 
 from_rejected!(TrySendError SendError SendTimeoutError);
+
+/// For code that writes to an [`io::Write`]. The error itself is inside: [`io::Error::downcast`].
+///
+/// | error | kind |
+/// |---|---|
+/// | [`TooLarge`](SendError::TooLarge) | `InvalidInput` |
+/// | [`Closed`](SendError::Closed) | `BrokenPipe` |
+/// | [`PeerAborted`](SendError::PeerAborted) | `ConnectionAborted` |
+/// | [`PeerDied`](SendError::PeerDied) | `ConnectionReset` |
+/// | [`Cancelled`](SendError::Cancelled) | `Other`, since callers repeat what was `Interrupted` |
+/// | [`Lost`](SendError::Lost) | `NotConnected` |
+/// | [`Corrupt`](SendError::Corrupt) | `InvalidData` |
+impl From<SendError> for io::Error {
+    fn from(error: SendError) -> Self {
+        let kind = match error {
+            SendError::TooLarge { .. } => io::ErrorKind::InvalidInput,
+            SendError::Closed => io::ErrorKind::BrokenPipe,
+            SendError::PeerAborted { .. } => io::ErrorKind::ConnectionAborted,
+            SendError::PeerDied => io::ErrorKind::ConnectionReset,
+            SendError::Cancelled => io::ErrorKind::Other,
+            SendError::Lost(_) => io::ErrorKind::NotConnected,
+            SendError::Corrupt(_) => io::ErrorKind::InvalidData,
+        };
+        io::Error::new(kind, error)
+    }
+}
 
 impl From<WaitError> for SendTimeoutError {
     fn from(error: WaitError) -> Self {

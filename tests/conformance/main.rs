@@ -368,6 +368,9 @@ conformance! {
             a_finished_consumer_receives_nothing_more
             a_flush_waits_until_everything_is_released
             a_flush_ends_when_the_consumer_does
+            bytes_written_are_read_whatever_the_messages
+            ends_and_errors_of_a_stream_of_bytes_have_a_kind
+            a_consumer_is_an_iterator_until_its_producer_closes
         }
     }
     no_syscalls {

@@ -1,11 +1,13 @@
 //! Slow readers, loggers, streams of bytes: what an endpoint does beside sending and receiving one message.
 
 use shmpipe::{
-    FlushError, Options, RecvError, SendError, TryRecvError, TrySendError, Wait, WakeMode, inspect,
+    ByteReader, ByteWriter, FlushError, Options, RecvError, SendError, TryRecvError, TrySendError, Wait,
+    WakeMode, inspect,
 };
 use shmpipe_testing::backend::Backend;
 use shmpipe_testing::layout::{PRODUCED, counters, identity};
 use shmpipe_testing::{LONG, end, within};
+use std::io::{BufRead, ErrorKind, Read, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -39,7 +41,7 @@ pub fn a_napping_consumer_is_never_woken(backend: Backend) {
                     producer.send(b"a line").unwrap();
                 }
             });
-            (0..20).for_each(|_| assert_eq!(consumer.recv().unwrap().to_vec(), b"a line"));
+            assert_eq!(consumer.iter().map(|line| assert_eq!(line.unwrap(), b"a line")).count(), 20);
         });
         let seen = inspect(&place).unwrap();
         // Closing wakes a sleeper without counting it.
@@ -123,6 +125,7 @@ pub fn a_finished_consumer_receives_nothing_more(backend: Backend) {
         assert_eq!(consumer.try_recv().unwrap_err(), TryRecvError::Closed);
         assert_eq!(consumer.recv().unwrap_err(), RecvError::Closed);
         assert_eq!(consumer.drain(10).next().map(|record| record.is_some()), Ok(false));
+        assert_eq!(consumer.iter().count(), 0);
         consumer.finish().unwrap();
     }
     drop(consumer);
@@ -189,4 +192,87 @@ pub fn a_flush_ends_when_the_consumer_does(backend: Backend) {
     consumer.recv().unwrap().release();
     consumer.close().unwrap();
     producer.flush(None).unwrap();
+}
+
+pub fn bytes_written_are_read_whatever_the_messages(backend: Backend) {
+    let place = backend.place();
+    let pipe = place.create(&Options::new().capacity(4096)).unwrap();
+    let bytes: Vec<u8> = (0..100_000u32).map(|i| (i * 31 + i / 256) as u8).collect();
+    let (mut producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
+    thread::scope(|scope| {
+        let bytes = &bytes;
+        scope.spawn(move || {
+            let mut writer = ByteWriter::new(&mut producer);
+            assert_eq!(writer.write(&[]).unwrap(), 0);
+            let mut rest = &bytes[..];
+            for size in [1, 8, 2040, 2041, 10_000].into_iter().cycle() {
+                let (now, later) = rest.split_at(rest.len().min(size));
+                writer.write_all(now).unwrap();
+                writer.flush().unwrap();
+                // An empty message is no end.
+                writer.get_mut().send(&[]).unwrap();
+                rest = later;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            drop(producer);
+        });
+        let mut reader = ByteReader::new(&mut consumer);
+        let mut read = vec![0; 33];
+        reader.read_exact(&mut read).unwrap();
+        assert_eq!(reader.read(&mut []).unwrap(), 0);
+        reader.read_to_end(&mut read).unwrap();
+        assert!(read == *bytes, "{} bytes", read.len());
+        assert_eq!((reader.read(&mut [0]).unwrap(), reader.buffer().len()), (0, 0));
+    });
+    // After a new producer the stream goes on.
+    let mut reader = ByteReader::new(consumer);
+    pipe.producer().unwrap().send(b"two\nlines").unwrap();
+    assert_eq!(reader.by_ref().lines().collect::<Result<Vec<_>, _>>().unwrap(), ["two", "lines"]);
+    reader.into_inner().close().unwrap();
+}
+
+pub fn ends_and_errors_of_a_stream_of_bytes_have_a_kind(backend: Backend) {
+    let place = backend.place();
+    let pipe = place.create(&Options::new()).unwrap();
+    let mut reader = ByteReader::new(pipe.consumer().unwrap());
+    let mut byte = [0];
+    let mut producer = end::producer(&place);
+    assert_eq!(producer.ask("send x"), "sent");
+    producer.kill();
+    assert_eq!(reader.read(&mut byte).unwrap(), 1);
+    let error = reader.read(&mut byte).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    assert_eq!(error.downcast::<RecvError>().unwrap(), RecvError::PeerDied);
+    pipe.producer().unwrap().abort(3).unwrap();
+    let error = reader.read(&mut byte).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
+    let mut writer = ByteWriter::new(pipe.producer().unwrap());
+    reader.get_mut().cancel_handle().cancel();
+    assert_eq!(reader.read(&mut byte).unwrap_err().kind(), ErrorKind::Other);
+    drop(reader);
+    let error = writer.write_all(b"too late").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+    assert_eq!(error.downcast::<SendError>().unwrap(), SendError::Closed);
+}
+
+pub fn a_consumer_is_an_iterator_until_its_producer_closes(backend: Backend) {
+    let place = backend.place();
+    let pipe = place.create(&Options::new()).unwrap();
+    let mut consumer = pipe.consumer().unwrap();
+    pipe.producer().unwrap().send(b"one").unwrap();
+    let mut messages = consumer.iter();
+    assert_eq!(messages.next(), Some(Ok(b"one".to_vec())));
+    assert_eq!((messages.next(), messages.next()), (None, None));
+    let mut producer = pipe.producer().unwrap();
+    producer.send(b"two").unwrap();
+    producer.abort(7).unwrap();
+    let mut messages = consumer.into_iter();
+    assert_eq!(messages.next(), Some(Ok(b"two".to_vec())));
+    assert_eq!(messages.next(), Some(Err(RecvError::PeerAborted { code: 7 })));
+    // The next producer continues.
+    pipe.producer().unwrap().send(b"three").unwrap();
+    assert_eq!(messages.next(), Some(Ok(b"three".to_vec())));
+    assert_eq!(messages.next(), None);
 }
