@@ -196,7 +196,8 @@ impl Writer {
     /// Bytes that records can take now: all that are free but the header word after the last record.
     pub(crate) fn free(&mut self) -> Result<u64, Corruption> {
         self.refresh_head()?;
-        Ok(self.ring.capacity() - WORD - self.front.at.wrapping_sub(self.head))
+        // A hostile consumer may have left a head that is a whole lap behind.
+        Ok((self.ring.capacity() - WORD).saturating_sub(self.front.at.wrapping_sub(self.head)))
     }
 
     /// Whether the consumer has released everything.
