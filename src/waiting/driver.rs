@@ -239,7 +239,7 @@ impl Registered {
                 continue;
             }
             self.patience.begin();
-            // Before the last look: whoever answers the sleep from now on finds the waker.
+            // Before the last look: an answer to the sleep from now on finds the waker.
             let replaced = self.slot.with(|waiting| {
                 waiting.asks_about_peer = endpoint.may_die(state);
                 let is_known = waiting.waker.as_ref().is_some_and(|known| known.will_wake(waker));

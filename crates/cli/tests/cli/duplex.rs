@@ -133,7 +133,7 @@ fn a_death_of_the_other_side_ends_both_directions_at_once() {
     let status = eventually(|| a.child.try_wait().unwrap());
     assert_eq!(status.code(), Some(6));
     a.finish().said(&["the other side died", "run duplex again"]).wrote(b"before\n");
-    // A successor of the dead side gets a new partner, who is told of nothing that it need not know.
+    // A successor of the dead side gets a new partner, which sees nothing of the old one.
     let (a, b) = pair(&name);
     let b = b.feed(b"again\n".to_vec());
     a.feed(b"too\n".to_vec()).finish().code(0).wrote(b"again\n");
