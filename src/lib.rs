@@ -40,10 +40,10 @@
 //!
 //! # Cost
 //! A message costs one pass over its payload on each side and, if it is small, one cache line that moves between the cores. No
-//! system call, no full fence, no locked instruction, no allocation. A side that waits spins for 20 microseconds, yields for 30
-//! more and then sleeps on a futex ([`Wait::Block`]), at once if its waits are long; waking it costs the other side one system call. The kind of shared memory
-//! makes no difference, except that a file on a disk file system is slower. Memory: the capacity and one page in the segment, a few
-//! hundred bytes in each process.
+//! system call, no full fence, no locked instruction, no allocation. A side that waits spins for 20 microseconds, yields for 80
+//! more and then sleeps on a futex ([`Wait::Block`]), at once if its waits are long; waking it costs the other side one system call.
+//! The kind of shared memory makes no difference, except that a file on a disk file system is slower. Memory: the capacity and one
+//! page in the segment, a few hundred bytes in each process.
 //!
 //! # After a crash
 //! A record is in the pipe completely or not at all, at whatever instruction its producer is killed. A successor claims the role and

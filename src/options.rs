@@ -24,7 +24,7 @@ pub enum Wait {
     Spin,
     /// Polls for 20 microseconds, then yields the core between polls.
     Yield,
-    /// Polls for 20 microseconds, yields for 30 more, then sleeps until the peer wakes this side. Sleeps at once while polling does
+    /// Polls for 20 microseconds, yields for 80 more, then sleeps until the peer wakes this side. Sleeps at once while polling does
     /// not pay: after three waits in a row that slept, or in which the peer needed this processor. Waking this side costs the peer
     /// a system call.
     Block,

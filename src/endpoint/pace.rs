@@ -3,13 +3,18 @@
 use std::time::{Duration, Instant};
 
 /// How long [`Wait::Block`](crate::Wait::Block) stays awake before it sleeps.
-pub(crate) const AWAKE: Duration = Duration::from_micros(50);
+///
+/// Enough for 10,000 messages a second, which an endpoint thus receives as fast as by spinning.
+pub(crate) const AWAKE: Duration = Duration::from_micros(100);
+
+/// The longest that a run polls.
+const LONGEST: Duration = Duration::from_micros(250);
 
 /// After this many runs in a row in which polling was no use, an endpoint sleeps at once.
 const MISSES: u8 = 3;
 
 /// A run that slept and still took no longer than this may have been one to poll through.
-const SHORT: Duration = Duration::from_micros(100);
+const SHORT: Duration = Duration::from_micros(200);
 
 /// Short runs before an endpoint that sleeps at once polls again, to see whether that pays by now. Doubles with each failure.
 const FEWEST: u16 = 4;
@@ -59,7 +64,7 @@ impl Pace {
 
     /// Of a producer, whose run lasts until it has sent `share` bytes. It polls for as long as these take at 1 GB/s.
     pub(crate) fn of_shares(share: u64) -> Self {
-        Self::new(Duration::from_nanos(share).clamp(AWAKE, 5 * AWAKE), true)
+        Self::new(Duration::from_nanos(share).clamp(AWAKE, LONGEST), true)
     }
 
     fn new(budget: Duration, has_long_runs: bool) -> Self {
@@ -177,11 +182,12 @@ mod tests {
     #[test]
     fn a_producer_polls_for_its_budget_once_in_each_share() {
         let mut pace = Pace::of_shares(1 << 20);
-        assert!(pace.begin(true) && !pace.is_over(4 * AWAKE));
-        pace.hit(3 * AWAKE);
-        assert!(pace.begin(false) && !pace.is_over(AWAKE) && pace.is_over(2 * AWAKE));
+        let tenth = LONGEST / 10;
+        assert!(pace.begin(true) && !pace.is_over(9 * tenth));
+        pace.hit(7 * tenth);
+        assert!(pace.begin(false) && !pace.is_over(2 * tenth) && pace.is_over(3 * tenth));
         pace.miss(LONG);
         assert!(pace.begin(false) && pace.is_over(Duration::ZERO));
-        assert!(pace.begin(true) && !pace.is_over(4 * AWAKE));
+        assert!(pace.begin(true) && !pace.is_over(9 * tenth));
     }
 }
