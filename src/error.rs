@@ -255,30 +255,15 @@ impl fmt::Display for FlushError {
 
 impl std::error::Error for FlushError {}
 
-impl From<End> for FlushError {
-    fn from(end: End) -> Self {
-        match end {
-            End::Closed => FlushError::Closed,
-            End::Aborted { code } => FlushError::PeerAborted { code },
+impl From<CheckError> for FlushError {
+    fn from(error: CheckError) -> Self {
+        match error {
+            CheckError::Closed => FlushError::Closed,
+            CheckError::PeerAborted { code } => FlushError::PeerAborted { code },
+            CheckError::PeerDied => FlushError::PeerDied,
+            CheckError::Lost(lost) => FlushError::Lost(lost),
+            CheckError::Corrupt(corruption) => FlushError::Corrupt(corruption),
         }
-    }
-}
-
-impl From<PeerDied> for FlushError {
-    fn from(PeerDied: PeerDied) -> Self {
-        FlushError::PeerDied
-    }
-}
-
-impl From<Lost> for FlushError {
-    fn from(lost: Lost) -> Self {
-        FlushError::Lost(lost)
-    }
-}
-
-impl From<Corruption> for FlushError {
-    fn from(corruption: Corruption) -> Self {
-        FlushError::Corrupt(corruption)
     }
 }
 

@@ -114,12 +114,12 @@ impl Claim {
     }
 
     /// The state of the peer, by its state word and by the kernel.
-    pub(crate) fn peer(&self, half: &impl Half, state: State) -> Peer {
+    pub(crate) fn peer(&self, half: &(impl Half + ?Sized), state: State) -> Peer {
         Peer::of(half.peer_side(), state, self.is_peer_free().ok())
     }
 
     /// Whether a peer in this state is there, or has attached and ended, and its end is not reported yet.
-    pub(crate) fn has_peer(&self, half: &impl Half, state: State) -> bool {
+    pub(crate) fn has_peer(&self, half: &(impl Half + ?Sized), state: State) -> bool {
         half.is_unreported(state) || self.peer(half, state) == Peer::Open
     }
 

@@ -18,11 +18,11 @@ use crate::pipe::Pipe;
 use crate::position::Position;
 use crate::protocol::corruption::Corruption;
 use crate::protocol::half::Half;
-use crate::protocol::layout::count_wait;
-use crate::protocol::liveness::{End, Peer, PeerDied, Role, State};
+use crate::protocol::layout::{Counters, count_wait};
+use crate::protocol::liveness::{End, Peer, PeerDied, Role};
 use crate::protocol::reader::{Located, Reader, RecvEnd};
 use crate::protocol::ring::Ring;
-use crate::protocol::sleep::{Interest, Sleep, Until};
+use crate::protocol::sleep::{Interest, Until};
 use crate::protocol::sync::spin_loop;
 use crate::segment::identity::Way;
 use crate::sys::process::Process;
@@ -248,8 +248,12 @@ impl Awaited for Next<'_> {
 }
 
 impl Watched for Inner {
-    fn pipe(&self) -> &Pipe {
-        self.claim.pipe()
+    fn claim(&self) -> &Claim {
+        &self.claim
+    }
+
+    fn half(&self) -> &dyn Half {
+        &self.reader
     }
 
     fn role(&self) -> Role {
@@ -260,24 +264,8 @@ impl Watched for Inner {
         self.reader.ring()
     }
 
-    fn claimed_role(&self) -> Role {
-        self.claim.role()
-    }
-
-    fn peer_state(&self) -> State {
-        self.reader.peer_state()
-    }
-
-    fn may_die(&self, state: State) -> bool {
-        self.reader.may_die(state)
-    }
-
-    fn peer(&self, state: State) -> Peer {
-        self.claim.peer(&self.reader, state)
-    }
-
-    fn has_peer(&self, state: State) -> bool {
-        self.claim.has_peer(&self.reader, state)
+    fn counters(&self) -> &Counters {
+        self.reader.counters()
     }
 
     fn has(&self, interest: Interest) -> bool {
@@ -289,26 +277,16 @@ impl Watched for Inner {
         Ok(found.is_some() && interest == Interest::Message)
     }
 
-    fn announce(&self, interest: Interest, state: State) -> Sleep {
-        count_wait(self.reader.counters());
-        let until = match interest {
-            Interest::Message => Until::Record(self.reader.head()),
-            Interest::Space(_) | Interest::End => Until::Change,
-        };
-        self.reader.announce(until, state)
-    }
-
-    fn withdraw(&self) {
-        self.reader.withdraw();
-    }
-
-    fn check_role(&self) -> Result<(), Lost> {
-        self.claim.check(self.reader.is_succeeded())
-    }
-
     fn check(&mut self, interest: Interest) -> Result<bool, CheckError> {
         let found = self.next().poll_and_check()?;
         Ok(found.is_some() && interest == Interest::Message)
+    }
+
+    fn until(&self, interest: Interest) -> Until {
+        match interest {
+            Interest::Message => Until::Record(self.reader.head()),
+            Interest::Space(_) | Interest::End => Until::Change,
+        }
     }
 }
 

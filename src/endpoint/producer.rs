@@ -22,12 +22,12 @@ use crate::protocol::copy;
 use crate::protocol::corruption::Corruption;
 use crate::protocol::front::Slot;
 use crate::protocol::half::Half;
-use crate::protocol::layout::{MIN_CAPACITY, count_dropped, count_wait};
-use crate::protocol::liveness::{End, Peer, Role, State};
+use crate::protocol::layout::{Counters, MIN_CAPACITY, count_dropped, count_wait};
+use crate::protocol::liveness::{End, Peer, Role};
 use crate::protocol::processor::Processor;
 use crate::protocol::record;
 use crate::protocol::ring::Ring;
-use crate::protocol::sleep::{Interest, Sleep, Until};
+use crate::protocol::sleep::{Interest, Until};
 use crate::protocol::writer::{ReserveError, Room, Writer};
 use crate::segment::identity::Way;
 use std::cell::Cell;
@@ -156,19 +156,10 @@ impl Inner {
         wait_for(space, claim.pipe().wait(), deadline, cancel, pace)
     }
 
-    fn check_for_end(&mut self) -> Result<(), CheckError> {
-        match self.writer.peek_end() {
-            Ok(()) | Err(ReserveError::Full) => Ok(()),
-            Err(ReserveError::Ended(end)) => Err(end.into()),
-            Err(ReserveError::Corrupt(corruption)) => Err(corruption.into()),
-        }
-    }
-
-    fn check_peer_and_role(&mut self) -> Result<(), CheckError> {
-        self.check_for_end()?;
-        let Inner { writer, claim, .. } = self;
-        claim.check(writer.is_succeeded())?;
-        writer.check_for_any_death(|| claim.peer_is_gone().map_err(Lost::into))
+    /// Fails if the consumer has ended, or if the pipe or the role is lost.
+    fn check_all(&mut self) -> Result<(), CheckError> {
+        end_of(self.writer.peek_end())?;
+        check_for_loss_or_death(&mut self.writer, &self.claim)
     }
 
     /// Writes a message in parts into its slot, all but the word that commits it.
@@ -186,8 +177,12 @@ impl Inner {
 }
 
 impl Watched for Inner {
-    fn pipe(&self) -> &Pipe {
-        self.claim.pipe()
+    fn claim(&self) -> &Claim {
+        &self.claim
+    }
+
+    fn half(&self) -> &dyn Half {
+        &self.writer
     }
 
     fn role(&self) -> Role {
@@ -198,24 +193,8 @@ impl Watched for Inner {
         self.writer.ring()
     }
 
-    fn claimed_role(&self) -> Role {
-        self.claim.role()
-    }
-
-    fn peer_state(&self) -> State {
-        self.writer.peer_state()
-    }
-
-    fn may_die(&self, state: State) -> bool {
-        self.writer.may_die(state)
-    }
-
-    fn peer(&self, state: State) -> Peer {
-        self.claim.peer(&self.writer, state)
-    }
-
-    fn has_peer(&self, state: State) -> bool {
-        self.claim.has_peer(&self.writer, state)
+    fn counters(&self) -> &Counters {
+        self.writer.counters()
     }
 
     fn has(&self, interest: Interest) -> bool {
@@ -224,37 +203,24 @@ impl Watched for Inner {
 
     fn poll(&mut self, interest: Interest) -> Result<bool, CheckError> {
         let Interest::Space(length) = interest else {
-            self.check_for_end()?;
-            return Ok(false);
+            return end_of(self.writer.peek_end()).map(|()| false);
         };
         match self.writer.slot(self.writer.tail(), length) {
             Ok(_) => Ok(true),
-            Err(ReserveError::Full) => Ok(false),
-            Err(ReserveError::Ended(end)) => Err(end.into()),
-            Err(ReserveError::Corrupt(corruption)) => Err(corruption.into()),
+            Err(error) => end_of(Err(error)).map(|()| false),
         }
     }
 
-    fn announce(&self, interest: Interest, state: State) -> Sleep {
-        count_wait(self.writer.counters());
-        let until = match interest {
+    fn check(&mut self, interest: Interest) -> Result<bool, CheckError> {
+        self.check_all()?;
+        self.poll(interest)
+    }
+
+    fn until(&self, interest: Interest) -> Until {
+        match interest {
             Interest::Space(length) => self.writer.until_room(self.writer.tail(), length, Room::Record),
             Interest::Message | Interest::End => Until::Change,
-        };
-        self.writer.announce(until, state)
-    }
-
-    fn withdraw(&self) {
-        self.writer.withdraw();
-    }
-
-    fn check_role(&self) -> Result<(), Lost> {
-        self.claim.check(self.writer.is_succeeded())
-    }
-
-    fn check(&mut self, interest: Interest) -> Result<bool, CheckError> {
-        self.check_peer_and_role()?;
-        self.poll(interest)
+        }
     }
 }
 
@@ -795,7 +761,7 @@ impl<P> Producer<P> {
     /// * [`CheckError::Lost`] if the pipe or the role is lost.
     /// * [`CheckError::Corrupt`] if the consumer broke the protocol.
     pub fn check(&mut self) -> Result<(), CheckError> {
-        self.inner.check_peer_and_role()
+        self.inner.check_all()
     }
 
     /// Returns the pipe that the role was claimed through.
@@ -936,21 +902,25 @@ struct Drained<'a> {
     claim: &'a Claim,
 }
 
+impl Drained<'_> {
+    fn is_there(&mut self) -> Result<bool, CheckError> {
+        if self.writer.is_drained()? {
+            return Ok(true);
+        }
+        match end_of(self.writer.peek_end()) {
+            // It may have released the rest before it closed. An abort is reported whatever it released, since that happens once.
+            Err(CheckError::Closed) if self.writer.is_drained()? => Ok(true),
+            ended => ended.map(|()| false),
+        }
+    }
+}
+
 impl Awaited for Drained<'_> {
     type Output = ();
     type Error = FlushError;
 
     fn poll(&mut self) -> Result<Option<()>, FlushError> {
-        if self.writer.is_drained()? {
-            return Ok(Some(()));
-        }
-        match self.writer.peek_end() {
-            Ok(()) | Err(ReserveError::Full) => Ok(None),
-            // It may have released the rest before it closed. An abort is reported whatever it released, since that happens once.
-            Err(ReserveError::Ended(End::Closed)) if self.writer.is_drained()? => Ok(Some(())),
-            Err(ReserveError::Ended(end)) => Err(end.into()),
-            Err(ReserveError::Corrupt(corruption)) => Err(corruption.into()),
-        }
+        Ok(self.is_there()?.then_some(()))
     }
 
     fn sleep(&mut self, left: Duration, cancel: &CancelHandle) {
@@ -964,10 +934,24 @@ impl Awaited for Drained<'_> {
     }
 
     fn check(&mut self) -> Result<Option<()>, FlushError> {
-        self.claim.check(self.writer.is_succeeded())?;
-        self.writer.check_for_any_death::<FlushError>(|| self.claim.peer_is_gone().map_err(Lost::into))?;
+        check_for_loss_or_death(self.writer, self.claim)?;
         Ok(None)
     }
+}
+
+/// The end of the consumer, if that is what a look at the ring found.
+fn end_of(looked: Result<(), ReserveError>) -> Result<(), CheckError> {
+    match looked {
+        Ok(()) | Err(ReserveError::Full) => Ok(()),
+        Err(ReserveError::Ended(end)) => Err(end.into()),
+        Err(ReserveError::Corrupt(corruption)) => Err(corruption.into()),
+    }
+}
+
+/// Asks the kernel whether our role still stands and whether the consumer lives.
+fn check_for_loss_or_death(writer: &mut Writer, claim: &Claim) -> Result<(), CheckError> {
+    claim.check(writer.is_succeeded())?;
+    writer.check_for_any_death(|| claim.peer_is_gone().map_err(Lost::into))
 }
 
 fn unless_full(slot: Result<Slot, ReserveError>) -> Result<Option<Slot>, SendTimeoutError> {

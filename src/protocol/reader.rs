@@ -3,11 +3,11 @@
 use crate::protocol::corruption::Corruption;
 use crate::protocol::half::Half;
 use crate::protocol::layout::{Counters, SideState, count};
-use crate::protocol::liveness::{self, End, PeerDied, PeerMonitor, Phase, Role, State, TakeoverError};
+use crate::protocol::liveness::{self, End, PeerDied, PeerMonitor, Phase, Role, State};
 use crate::protocol::record::{self, EMPTY, WORD, WRAP};
 use crate::protocol::ring::{Ring, SharedBytes, is_near, is_reached};
 use crate::protocol::sleep::{Sleep, Until};
-use crate::protocol::sync::{AtomicU64, Futex, Ordering};
+use crate::protocol::sync::{AtomicU64, Ordering};
 use crate::protocol::wakeup::{self, WaiterCache, WakeMode};
 
 /// Why the consumer finds no record until a new producer attaches.
@@ -266,11 +266,6 @@ impl Reader {
         self.waiter.answered(epoch);
     }
 
-    /// Wakes the producer, if it sleeps, for a reason other than space.
-    fn wake_peer(&mut self) {
-        wakeup::wake_up(self.own(), self.peer(), self.wake_mode);
-    }
-
     /// Prepares a sleep until there is a record, or the producer's state changes: see [`Sleep::of_one`].
     pub(crate) fn prepare_sleep(&self) -> Option<u32> {
         self.announce_for_record().of_one(self.wake_mode)
@@ -341,55 +336,36 @@ impl Reader {
 }
 
 impl Half for Reader {
-    fn next_epoch(&self) -> Result<u64, TakeoverError> {
-        liveness::next_epoch(self.own())
-    }
-
-    fn open(&mut self, epoch: u64) {
-        self.state = liveness::open(self.own(), epoch);
-        self.wake_peer();
+    fn own_side(&self) -> &SideState {
+        self.own()
     }
 
     fn peer_side(&self) -> &SideState {
         self.peer()
     }
 
-    fn peer_state(&self) -> State {
-        State::of(self.peer())
+    fn wake_mode(&self) -> WakeMode {
+        self.wake_mode
+    }
+
+    fn monitor(&self) -> &PeerMonitor {
+        &self.monitor
+    }
+
+    fn state(&self) -> State {
+        self.state
+    }
+
+    fn set_state(&mut self, state: State) {
+        self.state = state;
     }
 
     fn is_unreported(&self, state: State) -> bool {
         self.monitor.is_unreported(self.own(), state)
     }
 
-    fn may_die(&self, state: State) -> bool {
-        self.monitor.may_die(self.own(), state)
-    }
-
-    fn is_succeeded(&self) -> bool {
-        // Relaxed: the value is only compared.
-        self.own().state.load(Ordering::Relaxed) != self.state.0
-    }
-
-    fn event_count(&self) -> &Futex {
-        &self.peer().event_count
-    }
-
-    fn wake_mode(&self) -> WakeMode {
-        self.wake_mode
-    }
-
     fn announce(&self, until: Until, state: State) -> Sleep {
         Sleep::announce(&self.ring, Role::Consumer, until, state)
-    }
-
-    fn withdraw(&self) {
-        wakeup::clear_waiter(self.own());
-    }
-
-    fn end(&mut self, end: End) {
-        liveness::end(self.own(), self.state, end);
-        self.wake_peer();
     }
 }
 

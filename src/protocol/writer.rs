@@ -5,12 +5,12 @@ use crate::protocol::corruption::Corruption;
 use crate::protocol::front::{FastSlot, Front, Slot, Uncommitted, extend};
 use crate::protocol::half::Half;
 use crate::protocol::layout::{Counters, SideState, count};
-use crate::protocol::liveness::{self, End, PeerDied, PeerMonitor, Phase, Role, State, TakeoverError};
+use crate::protocol::liveness::{self, End, PeerDied, PeerMonitor, Phase, Role, State};
 use crate::protocol::record::{self, EMPTY, WORD, WRAP};
 use crate::protocol::recovery::last_commit;
 use crate::protocol::ring::{Ring, SharedBytes, is_reached};
 use crate::protocol::sleep::{Sleep, Until};
-use crate::protocol::sync::{AtomicU64, Futex, Ordering};
+use crate::protocol::sync::{AtomicU64, Ordering};
 use crate::protocol::wakeup::{self, WaiterCache, WakeMode};
 
 /// Why the producer gets no slot now.
@@ -478,11 +478,6 @@ impl Writer {
         }
     }
 
-    /// Wakes the consumer, if it sleeps, for a reason other than a message.
-    fn wake_peer(&mut self) {
-        wakeup::wake_up(self.own(), self.peer(), self.wake_mode);
-    }
-
     /// The share of the ring in bytes for which a producer sleeps: see [`Room::Share`].
     pub(crate) fn share(&self) -> u64 {
         self.ring.capacity() / 4
@@ -566,42 +561,32 @@ impl Writer {
 }
 
 impl Half for Writer {
-    fn next_epoch(&self) -> Result<u64, TakeoverError> {
-        liveness::next_epoch(self.own())
-    }
-
-    fn open(&mut self, epoch: u64) {
-        self.state = liveness::open(self.own(), epoch);
-        self.wake_peer();
+    fn own_side(&self) -> &SideState {
+        self.own()
     }
 
     fn peer_side(&self) -> &SideState {
         self.peer()
     }
 
-    fn peer_state(&self) -> State {
-        State::of(self.peer())
+    fn wake_mode(&self) -> WakeMode {
+        self.wake_mode
+    }
+
+    fn monitor(&self) -> &PeerMonitor {
+        &self.monitor
+    }
+
+    fn state(&self) -> State {
+        self.state
+    }
+
+    fn set_state(&mut self, state: State) {
+        self.state = state;
     }
 
     fn is_unreported(&self, _: State) -> bool {
         false
-    }
-
-    fn may_die(&self, state: State) -> bool {
-        self.monitor.may_die(self.own(), state)
-    }
-
-    fn is_succeeded(&self) -> bool {
-        // Relaxed: the value is only compared.
-        self.own().state.load(Ordering::Relaxed) != self.state.0
-    }
-
-    fn event_count(&self) -> &Futex {
-        &self.peer().event_count
-    }
-
-    fn wake_mode(&self) -> WakeMode {
-        self.wake_mode
     }
 
     fn announce(&self, until: Until, state: State) -> Sleep {
@@ -613,14 +598,5 @@ impl Half for Writer {
         // Relaxed: the epoch's Release store in `wakeup::announce` publishes it.
         self.own().wake_threshold.store(threshold, Ordering::Relaxed);
         Sleep::announce(&self.ring, Role::Producer, until, state)
-    }
-
-    fn withdraw(&self) {
-        wakeup::clear_waiter(self.own());
-    }
-
-    fn end(&mut self, end: End) {
-        liveness::end(self.own(), self.state, end);
-        self.wake_peer();
     }
 }
