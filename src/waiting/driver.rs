@@ -1,4 +1,4 @@
-//! The driver: one thread of the process that watches the pipes for which nobody blocks, such as those that futures wait for.
+//! The driver: one thread of the process that watches the pipes that no thread blocks for, such as those that futures wait for.
 //!
 //! An endpoint is *registered* with it. To wait, the thread that has the endpoint stores a [`Waker`], announces a sleep and looks again,
 //! as a thread does that goes to sleep itself. The driver watches the words of all registered endpoints. When one changes it wakes the

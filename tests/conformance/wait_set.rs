@@ -1,10 +1,11 @@
 //! Waiting for many pipes in one thread.
 
 use shmpipe::{
-    AddError, CheckError, Consumer, DuplexSide, Endpoint, Interest, Key, Lost, Member, Options, Pipe,
-    Producer, Readiness, Role, TryRecvError, Wait, WaitSet, WaitSetError, WakeMode, unlink_force,
+    AddError, CheckError, DuplexSide, Interest, Key, Lost, Member, Options, Pipe, Producer, Readiness, Role,
+    TryRecvError, Wait, WaitSet, WaitSetError, WakeMode, unlink_force,
 };
 use shmpipe_testing::backend::{Backend, Place};
+use shmpipe_testing::either::Either;
 use shmpipe_testing::end;
 use shmpipe_testing::layout::RING;
 use shmpipe_testing::process::{Line, Process};
@@ -51,33 +52,18 @@ fn only<M: Member>(set: &mut WaitSet<M>) -> (Key, Readiness) {
     found[0]
 }
 
-/// Either end.
-enum End {
-    Producer(Producer),
-    Consumer(Consumer),
-}
-
-impl Member for End {
-    fn endpoint(&mut self) -> Endpoint<'_> {
-        match self {
-            End::Producer(producer) => producer.into(),
-            End::Consumer(consumer) => consumer.into(),
-        }
-    }
-}
-
 pub fn a_set_finds_messages_space_and_nothing_else(backend: Backend) {
     let pipes = pipes(backend, 3);
     let mut set = WaitSet::new();
     let keys: Vec<Key> = pipes[..2]
         .iter()
-        .map(|(_, pipe)| set.add(End::Consumer(pipe.consumer().unwrap()), Interest::Message).unwrap())
+        .map(|(_, pipe)| set.add(Either::Consumer(pipe.consumer().unwrap()), Interest::Message).unwrap())
         .collect();
     let (mut first, mut second) = (pipes[0].1.producer().unwrap(), pipes[1].1.producer().unwrap());
     let mut full = pipes[2].1.producer().unwrap();
     let mut consumer = pipes[2].1.consumer().unwrap();
     while full.try_send(&[0; 100]).is_ok() {}
-    let waiting = set.add(End::Producer(full), Interest::Space(1000)).unwrap();
+    let waiting = set.add(Either::Producer(full), Interest::Space(1000)).unwrap();
     nothing(&mut set);
 
     second.send(b"two").unwrap();
@@ -88,7 +74,7 @@ pub fn a_set_finds_messages_space_and_nothing_else(backend: Backend) {
     let both: BTreeSet<Key> = found(&mut set, within(LONG)).into_iter().map(|(key, _)| key).collect();
     assert_eq!(both, keys.iter().copied().collect());
     for (key, message) in keys.iter().zip([b"one", b"two"]) {
-        let Some(End::Consumer(consumer)) = set.get_mut(*key) else { panic!("no consumer") };
+        let Some(Either::Consumer(consumer)) = set.get_mut(*key) else { panic!("no consumer") };
         assert_eq!(consumer.try_recv().unwrap().to_vec(), message);
     }
     nothing(&mut set);
@@ -194,8 +180,8 @@ pub fn a_set_reports_every_end_once(backend: Backend) {
             }
             let pipe = place.open_or_create(&small()).unwrap();
             let (member, mut peer) = match role {
-                Role::Consumer => (End::Consumer(pipe.consumer().unwrap()), end::producer(&place)),
-                Role::Producer => (End::Producer(pipe.producer().unwrap()), end::consumer(&place)),
+                Role::Consumer => (Either::Consumer(pipe.consumer().unwrap()), end::producer(&place)),
+                Role::Producer => (Either::Producer(pipe.producer().unwrap()), end::consumer(&place)),
             };
             let mut set = WaitSet::new();
             let key = set.add(member, Interest::End).unwrap();
@@ -341,14 +327,14 @@ pub fn an_interest_that_does_not_fit_is_refused_and_the_member_returned(backend:
     let pipes = pipes(backend, 1);
     let pipe = &pipes[0].1;
     let mut set = WaitSet::new();
-    let refused = set.add(End::Consumer(pipe.consumer().unwrap()), Interest::Space(1)).unwrap_err();
+    let refused = set.add(Either::Consumer(pipe.consumer().unwrap()), Interest::Space(1)).unwrap_err();
     assert!(matches!(
         refused.reason,
         AddError::Interest { role: Role::Consumer, interest: Interest::Space(1) }
     ));
-    let End::Consumer(mut consumer) = refused.member else { panic!("another member") };
+    let Either::Consumer(mut consumer) = refused.member else { panic!("another member") };
     assert_eq!(consumer.try_recv().unwrap_err(), TryRecvError::Empty);
-    let producer = || End::Producer(pipe.producer().unwrap());
+    let producer = || Either::Producer(pipe.producer().unwrap());
     let refused = set.add(producer(), Interest::Message).unwrap_err();
     assert!(matches!(refused.reason, AddError::Interest { role: Role::Producer, .. }));
     drop(refused);
@@ -464,15 +450,15 @@ pub fn sides_of_duplex_pipes_are_members(backend: Backend) {
     // The halves wait for messages and for space.
     let (producer, consumer) = server.remove(key).unwrap().split();
     let mut halves = WaitSet::new();
-    let space = halves.add(End::Producer(producer), Interest::Space(1000)).unwrap();
-    let messages = halves.add(End::Consumer(consumer), Interest::Message).unwrap();
+    let space = halves.add(Either::Producer(producer), Interest::Space(1000)).unwrap();
+    let messages = halves.add(Either::Consumer(consumer), Interest::Message).unwrap();
     nothing(&mut halves);
     while client.try_recv().is_ok() {}
     assert_eq!(only(&mut halves), (space, Readiness::Space));
     assert!(halves.set_interest(space, Interest::End).unwrap());
     client.send(b"so it is").unwrap();
     assert_eq!(only(&mut halves), (messages, Readiness::Message));
-    let End::Consumer(consumer) = halves.get_mut(messages).unwrap() else { panic!("no consumer") };
+    let Either::Consumer(consumer) = halves.get_mut(messages).unwrap() else { panic!("no consumer") };
     consumer.recv().unwrap().release();
     client.close().unwrap();
     let mut ended = vec![];

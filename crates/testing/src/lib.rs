@@ -3,6 +3,7 @@
 #![allow(missing_docs, reason = "used by tests only, and the names explain themselves")]
 
 pub mod backend;
+pub mod either;
 pub mod end;
 pub mod errors;
 pub mod guarded;

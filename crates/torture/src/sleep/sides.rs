@@ -2,8 +2,9 @@
 
 use super::Delay;
 use super::clock::{self, Queue, now};
-use shmpipe::{Consumer, Endpoint, Interest, Key, Member, Options, Producer, Wait, WaitSet};
+use shmpipe::{Consumer, Interest, Key, Options, Producer, Wait, WaitSet};
 use shmpipe_testing::LONG;
+use shmpipe_testing::either::Either;
 use shmpipe_testing::journal::Journal;
 use std::hint::spin_loop;
 use std::os::fd::AsRawFd;
@@ -76,10 +77,10 @@ impl Way {
             Way::Alone => waiting(move || drop(consumer.recv().expect("a message"))),
             Way::Set | Way::LargeSet => {
                 let mut set = set_of_others(self.others());
-                let key = set.add(End::Consumer(consumer), Interest::Message).expect("a thread");
+                let key = set.add(Either::Consumer(consumer), Interest::Message).expect("a thread");
                 waiting(move || match ready(&mut set, key) {
-                    End::Consumer(consumer) => drop(consumer.try_recv().expect("a message")),
-                    End::Producer(_) => unreachable!("a consumer was added"),
+                    Either::Consumer(consumer) => drop(consumer.try_recv().expect("a message")),
+                    Either::Producer(_) => unreachable!("a consumer was added"),
                 })
             }
             Way::Descriptor => {
@@ -104,18 +105,19 @@ impl Way {
             }),
             Way::Set | Way::LargeSet => {
                 let mut set = set_of_others(self.others());
-                let key = set.add(End::Producer(producer), Interest::Space(MESSAGE.len())).expect("a thread");
+                let key =
+                    set.add(Either::Producer(producer), Interest::Space(MESSAGE.len())).expect("a thread");
                 Box::new(move |step| {
                     let end = match step {
                         Step::Prepare => set.get_mut(key).expect("a member"),
                         Step::Wait => ready(&mut set, key),
                     };
                     match (end, step) {
-                        (End::Producer(producer), Step::Prepare) => fill(producer),
-                        (End::Producer(producer), Step::Wait) => {
+                        (Either::Producer(producer), Step::Prepare) => fill(producer),
+                        (Either::Producer(producer), Step::Wait) => {
                             producer.try_send(&MESSAGE).expect("space");
                         }
-                        (End::Consumer(_), _) => unreachable!("a producer was added"),
+                        (Either::Consumer(_), _) => unreachable!("a producer was added"),
                     }
                 })
             }
@@ -151,33 +153,19 @@ fn waiting(mut wait: impl FnMut() + 'static) -> Box<dyn FnMut(Step)> {
     })
 }
 
-/// A member of a set.
-enum End {
-    Producer(Producer),
-    Consumer(Consumer),
-}
-
-impl Member for End {
-    fn endpoint(&mut self) -> Endpoint<'_> {
-        match self {
-            End::Producer(producer) => producer.into(),
-            End::Consumer(consumer) => consumer.into(),
-        }
-    }
-}
-
 /// A set of consumers whose pipes stay empty.
-fn set_of_others(count: usize) -> WaitSet<End> {
+fn set_of_others(count: usize) -> WaitSet<Either> {
     let mut set = WaitSet::new();
     for _ in 0..count {
         let pipe = Options::new().capacity(CAPACITY).create("memfd").expect("a pipe");
-        set.add(End::Consumer(pipe.consumer().expect("a free role")), Interest::Message).expect("a member");
+        set.add(Either::Consumer(pipe.consumer().expect("a free role")), Interest::Message)
+            .expect("a member");
     }
     set
 }
 
 /// Waits until the member is ready, which is the only one.
-fn ready(set: &mut WaitSet<End>, key: Key) -> &mut End {
+fn ready(set: &mut WaitSet<Either>, key: Key) -> &mut Either {
     let mut ready = set.wait(None).expect("a member");
     let found = ready.next().map(|event| event.key());
     assert!(found == Some(key) && ready.is_empty(), "another member is ready");
