@@ -14,6 +14,7 @@ pub(crate) mod descriptor;
 mod driver;
 pub(crate) mod member;
 pub(crate) mod ready;
+mod rounds;
 pub(crate) mod set;
 mod watch;
 mod words;

@@ -2,7 +2,7 @@
 
 use crate::endpoint::cancel::CancelHandle;
 use crate::endpoint::pace::Pace;
-use crate::endpoint::wait::{Awaited, SLICE, Stopped, wait_for};
+use crate::endpoint::wait::{Awaited, Stopped, wait_for};
 use crate::error::{AddError, CheckError, NotAdded, WaitSetError};
 use crate::options::Wait;
 use crate::protocol::liveness::{Role, State};
@@ -13,6 +13,7 @@ use crate::segment::Segment;
 use crate::waiting::bell::Bell;
 use crate::waiting::member::Member;
 use crate::waiting::ready::{Readiness, Ready};
+use crate::waiting::rounds::Rounds;
 use crate::waiting::watch::{self, Subject, Watch};
 use crate::waiting::words::{EndpointWord, TIMER, can_sleep_on_many, wait_for_words};
 use std::cmp::Reverse;
@@ -73,7 +74,7 @@ use std::time::{Duration, Instant};
 /// none. A wait that sleeps runs one memory barrier and one `futex_waitv`, however many members it has, and announces its sleep again
 /// only to the pipes in which something has happened. For every 127 members beyond the first 127 there is a thread that sleeps with it,
 /// and such a member's message wakes that thread first. Every 100 ms it asks the kernel about each member's peer, with two to four
-/// system calls.
+/// system calls. Large sets do so in parts of 256 members, so that no message waits longer than for one part.
 ///
 /// Where the kernel lacks `futex_waitv` (before Linux 5.16) or a seccomp filter refuses it, and for members with [`WakeMode::Never`],
 /// the set looks at its members every millisecond instead: see [`can_sleep_on_many`](crate::os::unix::can_sleep_on_many).
@@ -91,8 +92,8 @@ pub struct WaitSet<M> {
     strategy: Wait,
     cancel: CancelHandle,
     pace: Pace,
-    /// When to ask the kernel about the peers.
-    check_at: Instant,
+    /// When to ask the kernel about which peers.
+    rounds: Rounds,
     bell: Arc<Bell>,
     /// For the slots beyond the first [`watch::MOST`], that many each.
     watches: Vec<Watch<Far>>,
@@ -229,7 +230,7 @@ impl<M> WaitSet<M> {
             strategy,
             cancel: CancelHandle::new(),
             pace: Pace::default(),
-            check_at: Instant::now() + SLICE,
+            rounds: Rounds::new(Instant::now()),
             bell: Arc::new(Bell::new()),
             watches: vec![],
             changed: vec![],
@@ -415,10 +416,7 @@ impl<M: Member> WaitSet<M> {
         // What the caller left: ends are reported once, and the rest is found again.
         self.ready.retain(|(_, readiness)| matches!(readiness, Readiness::Ended(_)));
         if self.ready.is_empty() {
-            let now = Instant::now();
-            if now >= self.check_at {
-                self.check(now);
-            }
+            self.check_if_due();
         }
         if self.ready.is_empty() && !self.poll() {
             let (strategy, cancel) = (self.strategy, self.cancel.clone());
@@ -461,16 +459,22 @@ impl<M: Member> WaitSet<M> {
         self.changed = changed;
     }
 
-    /// Asks the kernel about the peers of all members.
-    fn check(&mut self, now: Instant) {
-        self.check_at = now + SLICE;
-        for index in 0..self.slots.len() {
+    /// Asks the kernel about the peers of those members whose turn it is. Returns how long it is until the next turn: zero if it has
+    /// asked.
+    fn check_if_due(&mut self) -> Duration {
+        let (now, slots) = (Instant::now(), self.slots.len());
+        let left = self.rounds.left(now, slots);
+        if left > Duration::ZERO {
+            return left;
+        }
+        for index in self.rounds.take(now, slots) {
             let Some(used) = &mut self.slots[index].used else { continue };
             if let Some(readiness) = used.check() {
                 self.ready.push_back((index, readiness));
                 self.awaken(index);
             }
         }
+        Duration::ZERO
     }
 
     /// Announces a sleep for every member that is awake, looks at each once more, and sleeps if there is still nothing.
@@ -552,10 +556,9 @@ impl<M: Member> Awaited for AnyMember<'_, M> {
     }
 
     fn sleep(&mut self, slice: Duration, cancel: &CancelHandle) {
-        let now = Instant::now();
-        match self.0.check_at.checked_duration_since(now) {
-            None | Some(Duration::ZERO) => self.0.check(now),
-            Some(until_check) => self.0.sleep(slice.min(until_check), cancel),
+        match self.0.check_if_due() {
+            Duration::ZERO => {}
+            until_next => self.0.sleep(slice.min(until_next), cancel),
         }
     }
 
@@ -564,11 +567,7 @@ impl<M: Member> Awaited for AnyMember<'_, M> {
     }
 
     fn check(&mut self) -> Result<Option<()>, WaitSetError> {
-        // Not for every wait: only if it is almost due.
-        let now = Instant::now();
-        if self.0.check_at <= now + SLICE / 2 {
-            self.0.check(now);
-        }
+        self.0.check_if_due();
         Ok((!self.0.ready.is_empty()).then_some(()))
     }
 }
