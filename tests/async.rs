@@ -7,7 +7,8 @@ use shmpipe::{
 };
 use shmpipe_testing::backend::Backend;
 use shmpipe_testing::end;
-use shmpipe_testing::process::part as play;
+use shmpipe_testing::process::{Line, Process, part as play};
+use shmpipe_testing::seccomp::{run_without_system_calls, without_system_calls};
 use shmpipe_testing::until;
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -18,7 +19,7 @@ use std::thread::{self, Thread};
 
 #[test]
 fn part() {
-    play(&[("end", end::play)]);
+    play(&[("end", end::play), ("sealed tasks", sealed_tasks)]);
 }
 
 fn small() -> Options {
@@ -309,6 +310,39 @@ fn an_abort_is_an_item_of_a_stream() {
     assert_eq!(block_on(consumer.next()), Some(Err(RecvError::PeerAborted { code: 7 })));
     let waker = Arc::new(Count::default());
     assert!(poll_once(pin!(consumer.next()), &waker).is_pending());
+}
+
+fn sealed_tasks(mut line: Line) {
+    let (mut producer, mut consumer) = pair();
+    let waker = Arc::new(Count::default());
+    // Both have waited before.
+    assert!(poll_once(pin!(consumer.recv()), &waker).is_pending());
+    while poll_once(pin!(producer.send(&[1; 100])), &waker).is_ready() {}
+    let mut is_received = || matches!(poll_once(pin!(consumer.recv()), &waker), Poll::Ready(Ok(_)));
+    while is_received() {}
+    let mut is_sent = |is_in_place| match is_in_place {
+        true => match poll_once(pin!(producer.reserve(100)), &waker) {
+            Poll::Ready(Ok(space)) => {
+                space.commit();
+                true
+            }
+            _ => false,
+        },
+        false => matches!(poll_once(pin!(producer.send(&[2; 100])), &waker), Poll::Ready(Ok(_))),
+    };
+    let mut round = || is_sent(true) && is_sent(false) && is_received() && is_received();
+    // Answers the sleeps of before.
+    assert!(round());
+    without_system_calls(&mut line, || {
+        if !(0..1000).all(|_| round()) {
+            std::process::abort();
+        }
+    })
+}
+
+#[test]
+fn a_poll_that_finds_what_it_awaits_makes_no_system_call() {
+    run_without_system_calls(&mut [Process::start("sealed tasks", &[])]);
 }
 
 #[test]

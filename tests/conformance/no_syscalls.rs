@@ -4,6 +4,7 @@ use crate::stream::strategy;
 use shmpipe::{Options, Pipe, TryRecvError, TrySendError, inspect};
 use shmpipe_testing::backend::Backend;
 use shmpipe_testing::process::{Line, Process};
+use shmpipe_testing::seccomp::{run_without_system_calls, without_system_calls};
 use shmpipe_testing::{LONG, within};
 use std::fs::File;
 use std::io::{Read, Seek};
@@ -11,95 +12,65 @@ use std::os::fd::{AsRawFd, FromRawFd};
 
 const MESSAGES: u64 = 40_000;
 
-/// From now on the kernel kills this thread at every system call except read, write and exit.
-fn seal(line: &mut Line) {
-    line.say("ready");
-    assert_eq!(line.hear().as_deref(), Some("go"));
-    // SAFETY: no pointers.
-    let sealed = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_STRICT, 0, 0, 0) };
-    assert_eq!(sealed, 0, "{}", std::io::Error::last_os_error());
-}
-
-/// Reports that it is done, by one of the system calls that are left, and waits to be killed.
-fn done() -> ! {
-    let word = b"done\n";
-    let mut byte = 0u8;
-    // SAFETY: the two buffers are live.
-    unsafe {
-        libc::write(0, word.as_ptr().cast(), word.len());
-        loop {
-            libc::read(0, (&raw mut byte).cast(), 1);
-        }
-    }
-}
-
 pub fn sealed_producer(mut line: Line) {
     let mut producer = Pipe::open(line.words[0].as_str()).unwrap().producer().unwrap();
-    seal(&mut line);
     let message = [7; 200];
-    let mut number = 0;
-    while number < MESSAGES {
-        let length = number as usize % 200;
-        let sent = match number % 4 {
-            0 => producer.try_reserve(200).map(|mut space| {
-                space.write(0, &message[..length]);
-                space.tag(number as u32);
-                space.commit_len(length)
-            }),
-            1 => producer.try_reserve(length).map(|mut space| {
-                space.write(0, &message[..length]);
-                space.tag(number as u32);
-                space.commit()
-            }),
-            _ => producer.try_send(&message[..length]),
-        };
-        match sent {
-            Ok(_) => number += 1,
-            Err(TrySendError::Full) => std::hint::spin_loop(),
-            Err(_) => std::process::abort(),
+    without_system_calls(&mut line, || {
+        let mut number = 0;
+        while number < MESSAGES {
+            let length = number as usize % 200;
+            let sent = match number % 4 {
+                0 => producer.try_reserve(200).map(|mut space| {
+                    space.write(0, &message[..length]);
+                    space.tag(number as u32);
+                    space.commit_len(length)
+                }),
+                1 => producer.try_reserve(length).map(|mut space| {
+                    space.write(0, &message[..length]);
+                    space.tag(number as u32);
+                    space.commit()
+                }),
+                _ => producer.try_send(&message[..length]),
+            };
+            match sent {
+                Ok(_) => number += 1,
+                Err(TrySendError::Full) => std::hint::spin_loop(),
+                Err(_) => std::process::abort(),
+            }
         }
-    }
-    done()
+    })
 }
 
 pub fn sealed_consumer(mut line: Line) {
     let mut consumer = Pipe::open(line.words[0].as_str()).unwrap().consumer().unwrap();
-    seal(&mut line);
     let mut bytes = [0; 200];
-    let mut number = 0;
-    while number < MESSAGES {
-        if number % 1000 == 0 {
-            let mut drain = consumer.drain(10);
-            while let Ok(Some(record)) = drain.next() {
-                if record.copy_to(&mut bytes) != Ok(number as usize % 200) {
-                    std::process::abort();
+    without_system_calls(&mut line, || {
+        let mut number = 0;
+        while number < MESSAGES {
+            if number % 1000 == 0 {
+                let mut drain = consumer.drain(10);
+                while let Ok(Some(record)) = drain.next() {
+                    if record.copy_to(&mut bytes) != Ok(number as usize % 200) {
+                        std::process::abort();
+                    }
+                    number += 1;
                 }
-                number += 1;
+                continue;
             }
-            continue;
+            match consumer.try_recv() {
+                Ok(message) if message.copy_to(&mut bytes) == Ok(number as usize % 200) => number += 1,
+                Err(TryRecvError::Empty) => std::hint::spin_loop(),
+                _ => std::process::abort(),
+            }
         }
-        match consumer.try_recv() {
-            Ok(message) if message.copy_to(&mut bytes) == Ok(number as usize % 200) => number += 1,
-            Err(TryRecvError::Empty) => std::hint::spin_loop(),
-            _ => std::process::abort(),
-        }
-    }
-    done()
+    })
 }
 
 pub fn try_calls_make_no_system_call(backend: Backend) {
     let place = backend.place();
     place.create(&Options::new().capacity(16_384)).unwrap();
     let mut ends = ["sealed producer", "sealed consumer"].map(|part| Process::start(part, &[place.as_str()]));
-    for end in &mut ends {
-        assert_eq!(end.hear(), "ready");
-    }
-    for end in &mut ends {
-        end.say("go");
-    }
-    for end in &mut ends {
-        assert_eq!(end.hear(), "done");
-    }
+    run_without_system_calls(&mut ends);
     let seen = inspect(&place).unwrap();
     assert_eq!((seen.producer.messages, seen.consumer.messages), (MESSAGES, MESSAGES));
 }

@@ -1,4 +1,6 @@
-//! Makes system calls fail as on another kernel, or in a container.
+//! Makes system calls fail as on another kernel or in a container, or kill the thread that makes them.
+
+use super::process::{Line, Process};
 
 /// Selects calls by the bits of an argument.
 #[derive(Clone, Copy, Debug)]
@@ -40,5 +42,38 @@ pub fn forbid(call: libc::c_long, argument: Option<Argument>, errno: i32) {
     unsafe {
         assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
         assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program), 0);
+    }
+}
+
+/// Runs `act` in a thread that the kernel kills at every system call, except read, write and exit: this one. Begins when the parent
+/// says so, reports when it is done, and waits to be killed.
+pub fn without_system_calls(line: &mut Line, act: impl FnOnce()) -> ! {
+    line.say("ready");
+    assert_eq!(line.hear().as_deref(), Some("go"));
+    // SAFETY: no pointers.
+    let sealed = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_STRICT, 0, 0, 0) };
+    assert_eq!(sealed, 0, "{}", std::io::Error::last_os_error());
+    act();
+    let word = b"done\n";
+    let mut byte = 0u8;
+    // SAFETY: the two buffers are live.
+    unsafe {
+        libc::write(0, word.as_ptr().cast(), word.len());
+        loop {
+            libc::read(0, (&raw mut byte).cast(), 1);
+        }
+    }
+}
+
+/// Starts the parts together, and waits until each is done [without system calls](without_system_calls).
+pub fn run_without_system_calls(parts: &mut [Process]) {
+    for part in &mut *parts {
+        assert_eq!(part.hear(), "ready");
+    }
+    for part in &mut *parts {
+        part.say("go");
+    }
+    for part in parts {
+        assert_eq!(part.hear(), "done");
     }
 }
