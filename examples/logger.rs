@@ -5,6 +5,8 @@
 //! cargo run --release --example logger ship     # writes them to standard output
 //! ```
 //!
+//! Both take the address of another pipe than `logger-example`, if one is given.
+//!
 //! * Bounded: the pipe holds 1 MiB of lines. When it is full, lines are dropped and counted; `shmpipe stat logger-example` shows how many.
 //! * The shipper looks every millisecond, so the program never has to wake it.
 //! * The shipper may be killed (`kill -9`) and started again. The lines wait in the pipe, and those that it had not yet released come
@@ -20,9 +22,9 @@ use std::io::{Write as _, stdout};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-fn open() -> Result<Pipe, SetupError> {
+fn open(address: &str) -> Result<Pipe, SetupError> {
     // Only the shipper waits.
-    Options::new().wait(Wait::Sleep(Duration::from_millis(1))).open_or_create("logger-example")
+    Options::new().wait(Wait::Sleep(Duration::from_millis(1))).open_or_create(address)
 }
 
 struct PipeLogger(Mutex<Producer>);
@@ -75,8 +77,8 @@ impl Log for PipeLogger {
     }
 }
 
-fn work() -> Result<(), Box<dyn Error>> {
-    let producer = open()?.producer()?;
+fn work(address: &str) -> Result<(), Box<dyn Error>> {
+    let producer = open(address)?.producer()?;
     let logger = LOGGER.get_or_init(|| PipeLogger(Mutex::new(producer)));
     log::set_logger(logger)?;
     log::set_max_level(LevelFilter::Info);
@@ -90,7 +92,7 @@ fn work() -> Result<(), Box<dyn Error>> {
 
     let flushed = logger.flush_until(Instant::now() + Duration::from_secs(1));
     logger.with(Producer::finish)?;
-    let dropped = shmpipe::inspect("logger-example")?.dropped;
+    let dropped = shmpipe::inspect(address)?.dropped;
     eprintln!(
         "{} ns a line; {dropped} lines dropped since the pipe was created",
         took.as_nanos() / u128::from(LINES)
@@ -101,8 +103,8 @@ fn work() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn ship() -> Result<(), Box<dyn Error>> {
-    let mut consumer = open()?.consumer()?;
+fn ship(address: &str) -> Result<(), Box<dyn Error>> {
+    let mut consumer = open(address)?.consumer()?;
     let mut lines = Vec::new();
     loop {
         match consumer.wait_for_message(None).map_err(|error| error.without_timeout()) {
@@ -123,9 +125,12 @@ fn ship() -> Result<(), Box<dyn Error>> {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    match std::env::args().nth(1).as_deref() {
-        Some("work") => work(),
-        Some("ship") => ship(),
-        _ => Err("usage: logger work | logger ship".into()),
+    let mut words = std::env::args().skip(1);
+    let (what, address) = (words.next(), words.next());
+    let address = address.as_deref().unwrap_or("logger-example");
+    match what.as_deref() {
+        Some("work") => work(address),
+        Some("ship") => ship(address),
+        _ => Err("usage: logger work|ship [ADDRESS]".into()),
     }
 }
