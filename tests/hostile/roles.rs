@@ -46,7 +46,7 @@ pub fn a_held_role_freed_and_claimed_by_another_process(backend: Backend) {
     }
 }
 
-/// Claims a role, and leaves its IPC namespace on command.
+/// Claims a role, or opens the pipe only, and leaves its IPC namespace on command.
 pub fn move_away(mut line: Line) {
     let [address, role] = line.words.clone().try_into().unwrap();
     // In a child, whose other threads do not stay behind in the old namespace.
@@ -62,7 +62,7 @@ pub fn move_away(mut line: Line) {
     let pipe = Pipe::open(address.as_str()).unwrap();
     let mut producer = (role == "producer").then(|| pipe.producer().unwrap());
     let mut consumer = (role == "consumer").then(|| pipe.consumer().unwrap());
-    line.say("claimed");
+    line.say("open");
     while let Some(command) = line.hear() {
         match command.as_str() {
             "move" => {
@@ -70,6 +70,7 @@ pub fn move_away(mut line: Line) {
                 let moved = unsafe { libc::unshare(libc::CLONE_NEWIPC) };
                 line.say(if moved == 0 { "moved" } else { "not allowed" });
             }
+            "claim" => line.say(format!("{:?}", pipe.producer().map(drop))),
             "try" => match (&mut producer, &mut consumer) {
                 (Some(producer), _) => line.say(format!("{:?}", producer.try_send(b"still").map(drop))),
                 (_, Some(consumer)) => line.say(format!("{:?}", consumer.try_recv().map(drop))),
@@ -97,7 +98,7 @@ pub fn a_holder_that_moves_to_another_ipc_namespace(backend: Backend) {
         let place = backend.place();
         let pipe = place.create(&small()).unwrap();
         let mut holder = Process::start("mover", &[place.as_str(), role]);
-        assert_eq!(holder.hear(), "claimed");
+        assert_eq!(holder.hear(), "open");
         if holder.ask("move") != "moved" {
             eprintln!("a_holder_that_moves_to_another_ipc_namespace: skipped, since it is not allowed");
             return;
@@ -114,6 +115,24 @@ pub fn a_holder_that_moves_to_another_ipc_namespace(backend: Backend) {
         holder.kill();
         until("the end of its child", || claim().is_ok());
     }
+}
+
+/// There, every holder's claim looks void.
+pub fn a_handle_that_moves_to_another_ipc_namespace(backend: Backend) {
+    let place = backend.place();
+    let mut producer = place.create(&small()).unwrap().producer().unwrap();
+    let mut mover = Process::start("mover", &[place.as_str(), "none"]);
+    assert_eq!(mover.hear(), "open");
+    if mover.ask("move") != "moved" {
+        eprintln!("a_handle_that_moves_to_another_ipc_namespace: skipped, since it is not allowed");
+        return;
+    }
+    let told = mover.ask("claim");
+    assert!(told.starts_with("Err(Lost") && told.ends_with("lost: Removed })"), "{told}");
+    // The claim of the holder is as it was.
+    producer.check().unwrap();
+    let error = Pipe::open(&place).unwrap().producer().unwrap_err();
+    assert!(matches!(error, SetupError::RoleTaken { pid: Some(_), .. }), "{error:?}");
 }
 
 /// `exec` drops the mapping, and with it the claim.
