@@ -4,7 +4,7 @@ mod location;
 
 pub use location::Location;
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,8 @@ use std::str::FromStr;
 
 /// The address of a pipe.
 ///
-/// It parses from text and prints as the same text:
+/// It parses from text and prints as the same text. A path need not be UTF-8: such an address parses from an [`OsStr`], prints with
+/// each invalid byte as `\\xff`, and comes back unchanged from [`to_os_string`](Self::to_os_string).
 ///
 /// | text | segment |
 /// |---|---|
@@ -53,7 +54,7 @@ pub(crate) enum AddressForm {
     Id(i32),
     Private,
     /// A file in `/dev/shm`; the name without the slash.
-    Posix(String),
+    Posix(OsString),
     File(PathBuf),
     Memfd,
     /// A memfd, by the number of a descriptor of this process.
@@ -186,6 +187,36 @@ impl Address {
         }
     }
 
+    /// Returns the text that parses as this address, byte for byte.
+    ///
+    /// ```
+    /// use shmpipe::Address;
+    /// use std::ffi::OsStr;
+    /// use std::os::unix::ffi::OsStrExt;
+    ///
+    /// let text = OsStr::from_bytes(b"posix:/ticks-\xff");
+    /// let address = Address::try_from(text)?;
+    /// assert_eq!(address.to_string(), r"posix:/ticks-\xff");
+    /// assert_eq!(address.to_os_string(), text);
+    /// # Ok::<(), shmpipe::AddressError>(())
+    /// ```
+    #[must_use]
+    pub fn to_os_string(&self) -> OsString {
+        let (kind, path, project) = match &self.0 {
+            AddressForm::Ftok { path, project } => ("sysv:ftok:", path.as_os_str(), Some(project)),
+            AddressForm::Posix(name) => ("posix:/", name.as_os_str(), None),
+            AddressForm::File(path) => ("file:", path.as_os_str(), None),
+            AddressForm::Served(path) => ("memfd:", path.as_os_str(), None),
+            _ => return self.to_string().into(),
+        };
+        let mut text = OsString::from(kind);
+        text.push(path);
+        if let Some(project) = project {
+            text.push(format!(":{project}"));
+        }
+        text
+    }
+
     /// Returns the System V key that the address leads to.
     ///
     /// `None` if it leads to no key: for `sysv:id:N`, `sysv:private` and every other kind of shared memory. `sysv:ftok:PATH:65`
@@ -214,62 +245,89 @@ impl FromStr for Address {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let Some((kind, rest)) = text.split_once(':') else {
-            if text == "memfd" {
-                return Ok(Address(AddressForm::Memfd));
-            }
-            return Name::new(text).map(|name| Address(AddressForm::Name(name)));
+        OsStr::new(text).try_into()
+    }
+}
+
+/// Also takes paths that are not UTF-8.
+impl TryFrom<&OsStr> for Address {
+    type Error = AddressError;
+
+    fn try_from(text: &OsStr) -> Result<Self, AddressError> {
+        let Some((kind, rest)) = split(text, |bytes| bytes.iter().position(|&byte| byte == b':')) else {
+            return match utf8(text)? {
+                "memfd" => Ok(Address(AddressForm::Memfd)),
+                name => Name::new(name).map(|name| Address(AddressForm::Name(name))),
+            };
         };
-        let location = match kind {
+        let location = match utf8(kind)? {
             "sysv" => parse_sysv(rest)?,
             "posix" => parse_posix(rest)?,
-            "file" => AddressForm::File(parse_path(kind, rest)?),
-            "memfd" => AddressForm::Served(parse_path(kind, rest)?),
-            "fd" => AddressForm::Descriptor(parse_number(rest, rest)?),
-            _ => return Err(AddressError::UnknownKind { found: kind.to_owned() }),
+            "file" => AddressForm::File(parse_path("file", rest)?),
+            "memfd" => AddressForm::Served(parse_path("memfd", rest)?),
+            "fd" => AddressForm::Descriptor(parse_number(utf8(rest)?, rest)?),
+            kind => return Err(AddressError::UnknownKind { found: kind.to_owned() }),
         };
         Ok(Address(location))
     }
 }
 
-fn parse_sysv(rest: &str) -> Result<AddressForm, AddressError> {
-    if rest == "private" {
+/// The text before a byte and the text after it.
+fn split(text: &OsStr, at: impl Fn(&[u8]) -> Option<usize>) -> Option<(&OsStr, &OsStr)> {
+    let bytes = text.as_bytes();
+    let at = at(bytes)?;
+    Some((OsStr::from_bytes(&bytes[..at]), OsStr::from_bytes(&bytes[at + 1..])))
+}
+
+/// A part of an address that is no path.
+fn utf8(text: &OsStr) -> Result<&str, AddressError> {
+    text.to_str().ok_or_else(|| AddressError::NotUtf8 { found: Escaped(text).to_string() })
+}
+
+fn parse_sysv(rest: &OsStr) -> Result<AddressForm, AddressError> {
+    if let Some(file) = rest.as_bytes().strip_prefix(b"ftok:") {
+        let file = OsStr::from_bytes(file);
+        let bad = || AddressError::Ftok { found: Escaped(file).to_string() };
+        let last_colon = |bytes: &[u8]| bytes.iter().rposition(|&byte| byte == b':');
+        let (path, project) = split(file, last_colon).ok_or_else(bad)?;
+        let project = project.to_str().and_then(|project| project.parse().ok());
+        let project = project.filter(|&project| project != 0 && !path.is_empty());
+        return Ok(AddressForm::Ftok { path: PathBuf::from(path), project: project.ok_or_else(bad)? });
+    }
+    let text = utf8(rest)?;
+    if text == "private" {
         Ok(AddressForm::Private)
-    } else if let Some(id) = rest.strip_prefix("id:") {
+    } else if let Some(id) = text.strip_prefix("id:") {
         parse_number(id, rest).map(AddressForm::Id)
-    } else if let Some(file) = rest.strip_prefix("ftok:") {
-        let bad = || AddressError::Ftok { found: file.to_owned() };
-        let (path, project) = file.rsplit_once(':').ok_or_else(bad)?;
-        let project = project.parse().ok().filter(|&project| project != 0 && !path.is_empty());
-        Ok(AddressForm::Ftok { path: PathBuf::from(path), project: project.ok_or_else(bad)? })
     } else {
-        parse_key(rest).map(AddressForm::Key)
+        parse_key(text).map(AddressForm::Key)
     }
 }
 
 /// Parses the name of a POSIX shared memory object, which starts with a slash and contains no other.
-fn parse_posix(text: &str) -> Result<AddressForm, AddressError> {
+fn parse_posix(text: &OsStr) -> Result<AddressForm, AddressError> {
     const LONGEST: usize = 255;
-    let name = text.strip_prefix('/').unwrap_or_default();
-    if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) || name.len() > LONGEST {
-        return Err(AddressError::Posix { found: text.to_owned() });
+    let name = text.as_bytes().strip_prefix(b"/").unwrap_or_default();
+    let is_special = matches!(name, b"" | b"." | b"..") || name.iter().any(|byte| matches!(byte, b'/' | 0));
+    if is_special || name.len() > LONGEST {
+        return Err(AddressError::Posix { found: Escaped(text).to_string() });
     }
-    Ok(AddressForm::Posix(name.to_owned()))
+    Ok(AddressForm::Posix(OsStr::from_bytes(name).to_owned()))
 }
 
-fn parse_path(kind: &str, text: &str) -> Result<PathBuf, AddressError> {
-    if text.is_empty() || text.contains('\0') {
-        return Err(AddressError::Path { kind: kind.to_owned(), found: text.to_owned() });
+fn parse_path(kind: &str, text: &OsStr) -> Result<PathBuf, AddressError> {
+    if text.is_empty() || text.as_bytes().contains(&0) {
+        return Err(AddressError::Path { kind: kind.to_owned(), found: Escaped(text).to_string() });
     }
     Ok(PathBuf::from(text))
 }
 
 /// Parses an identifier or a descriptor: a number of 31 bits.
-fn parse_number(text: &str, found: &str) -> Result<i32, AddressError> {
+fn parse_number(text: &str, found: &OsStr) -> Result<i32, AddressError> {
     text.parse()
         .ok()
         .filter(|&number: &i32| number >= 0)
-        .ok_or_else(|| AddressError::Number { found: found.to_owned() })
+        .ok_or_else(|| AddressError::Number { found: Escaped(found).to_string() })
 }
 
 /// Parses a key in decimal (also negative, as `ipcs` and C programs print them) or, with `0x`, in hexadecimal.
@@ -282,19 +340,33 @@ fn parse_key(text: &str) -> Result<Key, AddressError> {
     Key::new(key).ok_or(AddressError::KeyZero)
 }
 
+/// Text whose bytes that are not UTF-8 print as `\xff`.
+pub(crate) struct Escaped<'a>(pub(crate) &'a OsStr);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_bytes().utf8_chunks().try_for_each(|chunk| {
+            f.write_str(chunk.valid())?;
+            chunk.invalid().iter().try_for_each(|byte| write!(f, "\\x{byte:02x}"))
+        })
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             AddressForm::Name(name) => f.write_str(name.as_str()),
             AddressForm::Key(key) => write!(f, "sysv:{key}"),
-            AddressForm::Ftok { path, project } => write!(f, "sysv:ftok:{}:{project}", path.display()),
+            AddressForm::Ftok { path, project } => {
+                write!(f, "sysv:ftok:{}:{project}", Escaped(path.as_os_str()))
+            }
             AddressForm::Id(id) => write!(f, "sysv:id:{id}"),
             AddressForm::Private => f.write_str("sysv:private"),
-            AddressForm::Posix(name) => write!(f, "posix:/{name}"),
-            AddressForm::File(path) => write!(f, "file:{}", path.display()),
+            AddressForm::Posix(name) => write!(f, "posix:/{}", Escaped(name)),
+            AddressForm::File(path) => write!(f, "file:{}", Escaped(path.as_os_str())),
             AddressForm::Memfd => f.write_str("memfd"),
             AddressForm::Descriptor(number) => write!(f, "fd:{number}"),
-            AddressForm::Served(path) => write!(f, "memfd:{}", path.display()),
+            AddressForm::Served(path) => write!(f, "memfd:{}", Escaped(path.as_os_str())),
         }
     }
 }
@@ -320,6 +392,14 @@ impl TryFrom<&String> for Address {
 
     fn try_from(text: &String) -> Result<Self, AddressError> {
         text.parse()
+    }
+}
+
+impl TryFrom<OsString> for Address {
+    type Error = AddressError;
+
+    fn try_from(text: OsString) -> Result<Self, AddressError> {
+        text.as_os_str().try_into()
     }
 }
 
@@ -353,6 +433,11 @@ pub enum AddressError {
     NameCharacter {
         /// The character.
         found: char,
+    },
+    /// A part other than a path is not UTF-8.
+    NotUtf8 {
+        /// The part, with its invalid bytes as `\xff`.
+        found: String,
     },
     /// The part before the first colon is not a known kind of shared memory.
     UnknownKind {
@@ -397,6 +482,9 @@ impl fmt::Display for AddressError {
                 "the name contains {found:?}, expected no white space, control character, '/' or ':', and no '-' at the start; \
                  choose another name"
             ),
+            AddressError::NotUtf8 { found } => {
+                write!(f, "\"{found}\" is not UTF-8, which only a path may be; choose another name")
+            }
             AddressError::UnknownKind { found } => {
                 write!(
                     f,
@@ -458,6 +546,26 @@ mod tests {
             let address: Address = text.parse().unwrap();
             assert_eq!(address.to_string(), printed);
             assert_eq!(printed.parse::<Address>().unwrap(), address);
+            assert_eq!(address.to_os_string(), printed);
+        }
+    }
+
+    #[test]
+    fn paths_need_not_be_utf8() {
+        for (text, printed) in [
+            (&b"posix:/a\xffb"[..], r"posix:/a\xffb"),
+            (b"file:/tmp/\xc3", r"file:/tmp/\xc3"),
+            (b"memfd:\xfe\xff.sock", r"memfd:\xfe\xff.sock"),
+            (b"sysv:ftok:/tmp/\xff:7:65", r"sysv:ftok:/tmp/\xff:7:65"),
+        ] {
+            let text = OsStr::from_bytes(text);
+            let address = Address::try_from(text).unwrap();
+            assert_eq!(address.to_string(), printed);
+            assert_eq!(address.to_os_string(), text);
+        }
+        for text in [&b"tick\xffs"[..], b"\xff:/x", b"sysv:\xff", b"fd:\xff"] {
+            let refused = Address::try_from(OsStr::from_bytes(text));
+            assert!(matches!(&refused, Err(AddressError::NotUtf8 { found }) if found.contains(r"\xff")));
         }
     }
 

@@ -140,7 +140,9 @@ fn no_address(mut line: Line) {
     drop(pipe);
     let closed = state();
     fs::remove_file(&path).unwrap();
-    let location = Location::Path(path.into());
+    let name = [place.path().file_name().unwrap().as_bytes(), b"\xff"].concat();
+    let address = Address::try_from(OsStr::from_bytes(&[b"posix:/", &*name].concat())).unwrap();
+    let location = Location::Address(address);
     assert_eq!((open, closed), (Some((location.clone(), true)), Some((location, false))));
     line.say("done");
 }

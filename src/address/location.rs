@@ -1,6 +1,6 @@
 //! Where a pipe was found.
 
-use super::{Address, AddressForm};
+use super::{Address, AddressForm, Escaped};
 use std::fmt;
 use std::path::PathBuf;
 
@@ -20,8 +20,8 @@ use std::path::PathBuf;
 pub enum Location {
     /// At an address that opens it.
     Address(Address),
-    /// In a file that no address in text leads to: its path is not UTF-8, or could not be found. In the latter case, as when the
-    /// file was moved to another directory, this is the path of a descriptor of a process that has it open.
+    /// In a file whose path could not be found, as when it was moved to another directory: the path of a descriptor of a process
+    /// that has it open.
     Path(PathBuf),
     /// In a memfd that a process has open.
     Descriptor {
@@ -66,7 +66,7 @@ impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Location::Address(address) => address.fmt(f),
-            Location::Path(path) => path.display().fmt(f),
+            Location::Path(path) => Escaped(path.as_os_str()).fmt(f),
             Location::Descriptor { pid, fd } | Location::Removed { pid, fd, .. } => {
                 write!(f, "/proc/{pid}/fd/{fd}")
             }

@@ -1,7 +1,7 @@
 //! Why a pipe could not be created, opened, claimed or removed.
 
 use super::Lost;
-use crate::address::{Address, AddressError};
+use crate::address::{Address, AddressError, Escaped};
 use crate::permissions::Permissions;
 use crate::protocol::corruption::Corruption;
 use crate::protocol::liveness::{DuplexSide, Role, State, TakeoverError};
@@ -618,7 +618,7 @@ impl fmt::Display for FileProblem {
                 f,
                 "cannot create the file of {address} in {} ({source}); create the directory with write permission for us, or use \
                  another",
-                directory.display()
+                Escaped(directory.as_os_str())
             ),
             FileProblem::ReadOnly { address } => write!(
                 f,
@@ -740,7 +740,7 @@ impl fmt::Display for MissingFeature {
                 f,
                 "kernel.shm_rmid_forced is 1, so the kernel would remove the pipe at {address} with the last process that has it \
                  open, unread messages included; set it to 0, use a memfd, posix: or file: address, or let a process keep the pipe \
-                 open (shmpipe keep {address}) and allow it (allow_rmid_forced)"
+                 open (shmpipe keep) and allow it (allow_rmid_forced)"
             ),
             MissingFeature::Wake { mode, source } => write!(
                 f,

@@ -499,8 +499,10 @@ fn mappings(process: &str) -> io::Result<Vec<SmapsRow>> {
 
 fn parse(text: impl BufRead) -> io::Result<Vec<SmapsRow>> {
     let mut rows: Vec<SmapsRow> = Vec::new();
-    for line in text.lines() {
+    // The name of a mapped file need not be UTF-8.
+    for line in text.split(b'\n') {
         let line = line?;
+        let line = String::from_utf8_lossy(&line);
         let Some((name, rest)) = line.split_once(' ') else { continue };
         if let Some((start, end)) = name.split_once('-') {
             let number = |text| u64::from_str_radix(text, 16);

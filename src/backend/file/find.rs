@@ -15,8 +15,10 @@ use crate::segment::{Access, Request, View};
 use crate::sys::maps::{Missing, SharedMappings, path_in_maps};
 use crate::sys::mounts::Devices;
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs::{self, DirEntry, File, Metadata};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirEntryExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -106,12 +108,12 @@ impl PipeFile {
     pub(crate) fn location(&self) -> Location {
         let path = &*self.path;
         let Some((pid, fd)) = self.opener else { return at(path) };
-        let text = path.to_string_lossy();
-        if self.metadata.nlink() == 0 && text.starts_with("/memfd:") {
+        let text = path.as_os_str().as_bytes();
+        if self.metadata.nlink() == 0 && text.starts_with(b"/memfd:") {
             return Location::Descriptor { pid, fd };
         }
         if self.metadata.nlink() == 0 {
-            let was = Path::new(text.strip_suffix(" (deleted)").unwrap_or(&text));
+            let was = Path::new(OsStr::from_bytes(text.strip_suffix(b" (deleted)").unwrap_or(text)));
             // Of a file whose creator has it open, only the directory is known.
             let is_numbered = was.file_name().is_some_and(|name| name.to_string_lossy().starts_with('#'));
             let path = was.parent().filter(|_| is_numbered).unwrap_or(was).into();
@@ -154,11 +156,9 @@ impl PipeFile {
 
 /// A file at a path.
 fn at(path: &Path) -> Location {
-    let name = path.strip_prefix(POSIX).ok().filter(|name| name.components().count() == 1).map(Path::to_str);
-    // As text: a printed address must parse again.
-    match (name, path.to_str()) {
-        (Some(Some(name)), _) => Location::Address(Address(AddressForm::Posix(name.to_owned()))),
-        (_, Some(path)) => Location::Address(Address(AddressForm::File(path.into()))),
-        (_, None) => Location::Path(path.to_owned()),
-    }
+    let name = path.strip_prefix(POSIX).ok().filter(|name| name.components().count() == 1);
+    Location::Address(Address(match name {
+        Some(name) => AddressForm::Posix(name.into()),
+        None => AddressForm::File(path.into()),
+    }))
 }
