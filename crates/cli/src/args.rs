@@ -174,6 +174,7 @@ pub enum Command {
     #[command(after_help = addresses_and_codes())]
     Stat {
         /// The pipe
+        #[arg(value_parser = values::address())]
         address: Address,
     },
     /// Remove pipes and the messages in them
@@ -185,7 +186,7 @@ pub enum Command {
     #[command(after_help = addresses_and_codes())]
     Rm {
         /// The pipes
-        #[arg(required_unless_present = "stale", value_name = "ADDRESS")]
+        #[arg(required_unless_present = "stale", value_name = "ADDRESS", value_parser = values::address())]
         addresses: Vec<Address>,
         /// Remove pipes in use too, and report who used them; with --stale, pipes that are unread or unused
         #[arg(long, short)]
@@ -201,6 +202,7 @@ pub enum Command {
     #[command(after_help = CODES, after_long_help = doctor_and_codes())]
     Doctor {
         /// A pipe to examine too
+        #[arg(value_parser = values::address())]
         address: Option<Address>,
     },
     /// Show what this machine can do: a million verified messages between two processes, then throughput and latency compared
@@ -317,6 +319,7 @@ impl From<SideName> for DuplexSide {
 #[derive(Debug, Args)]
 pub struct PipeArgs {
     /// The pipe; created if it does not exist
+    #[arg(value_parser = values::address())]
     pub address: Address,
     /// How to wait [default: block, or yield if the wake mode of the pipe is never]
     #[arg(long, value_name = "STRATEGY")]
@@ -434,6 +437,7 @@ impl Lifetime {
 #[derive(Debug, Args)]
 pub struct Create {
     /// The pipe
+    #[arg(value_parser = values::address())]
     pub address: Address,
     #[command(flatten)]
     pub directions: Directions,
@@ -465,6 +469,7 @@ impl Create {
 #[derive(Debug, Args)]
 pub struct Keep {
     /// The pipe; created if it does not exist
+    #[arg(value_parser = values::address())]
     pub address: Address,
     /// Also accept a pipe created or owned by this user; may be repeated
     #[arg(long, value_name = "UID")]

@@ -11,12 +11,13 @@ use std::env;
 use std::process::ExitCode;
 
 use clap::Parser;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use shmpipe_measure::{serve_if_partner, transports};
 
 use args::Arguments;
-use exit::{Code, End, Failure, Outcome};
-use output::report::Report;
+use exit::{Code, Failure, Outcome};
+use output::printable;
+use output::report::{self, Report};
 
 fn main() -> ExitCode {
     serve_if_partner(transports::ALL);
@@ -25,7 +26,7 @@ fn main() -> ExitCode {
             let report = if arguments.json { Report::Json } else { Report::Text };
             (report, commands::run(&arguments.command, report))
         }
-        Err(error) => misused(&error),
+        Err(error) => misused(error),
     };
     if let Err(failure) = &outcome {
         report.failure(failure);
@@ -34,18 +35,42 @@ fn main() -> ExitCode {
 }
 
 /// The arguments are wrong, or ask for help.
-fn misused(error: &clap::Error) -> (Report, Outcome) {
-    let is_usage = error.exit_code() != 0;
-    if is_usage && env::args_os().any(|word| word == "--json") {
-        let text = error.to_string();
-        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-        return (Report::Json, Err(Failure::new(Code::Usage, message)));
+fn misused(error: clap::Error) -> (Report, Outcome) {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        return (Report::Text, report::print_and_end(&error.render().to_string()));
     }
-    // There is nowhere to report a closed output.
+    let error = with_printable_words(error);
+    if env::args_os().any(|word| word == "--json") {
+        return (Report::Json, Err(Failure::new(Code::Usage, message(&error.to_string()))));
+    }
+    // There is nowhere to report a closed standard error.
     let _ = error.print();
-    if is_usage {
-        std::process::exit(Code::Usage as i32);
+    std::process::exit(Code::Usage as i32);
+}
+
+/// Escapes the user's words in an error: they may come from another user's names.
+fn with_printable_words(mut error: clap::Error) -> clap::Error {
+    let escaped = |value: &ContextValue| match value {
+        ContextValue::String(text) => Some(ContextValue::String(printable(text))),
+        ContextValue::Strings(texts) => {
+            Some(ContextValue::Strings(texts.iter().map(|text| printable(text)).collect()))
+        }
+        _ => None,
+    };
+    let words: Vec<_> = error.context().filter_map(|(kind, value)| Some((kind, escaped(value)?))).collect();
+    for (kind, value) in words {
+        if error.insert(kind, value.clone()) != Some(value) {
+            // It repeats the words.
+            error.remove(ContextKind::Suggested);
+        }
     }
-    debug_assert!(matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion));
-    (Report::Text, Ok(End::Done))
+    error
+}
+
+/// The whole message of an error, without the usage that follows it, on one line.
+fn message(text: &str) -> String {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let message =
+        lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
+    message.collect::<Vec<_>>().join(" ").trim_start_matches("error: ").to_owned()
 }

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use shmpipe::Address;
+
 /// Size suffixes, with their factors.
 const SIZES: [(&[&str], u64); 9] = [
     (&["", "B"], 1),
@@ -28,6 +31,11 @@ const DURATIONS: [(&[&str], f64); 7] = [
 
 /// The longest duration: short enough to be added to any moment.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 86400);
+
+/// An address, whose path need not be UTF-8.
+pub fn address() -> impl TypedValueParser<Value = Address> {
+    OsStringValueParser::new().try_map(Address::try_from)
+}
 
 /// Splits a number from its unit.
 fn split(text: &str) -> (&str, &str) {

@@ -25,6 +25,7 @@ use std::time::SystemTime;
 use crate::args;
 use crate::exit::{End, Failure, Outcome};
 use crate::output::report::{self, Report};
+use crate::output::show_path;
 use crate::system::signals;
 
 use bar::Bar;
@@ -53,7 +54,7 @@ pub fn run(arguments: &args::Bench, report: Report) -> Outcome {
     })?;
     if let Some(path) = &arguments.html {
         let written = fs::write(path, page::render(&results));
-        written.map_err(|error| Failure::io(&format!("writing {}", path.display()), &error))?;
+        written.map_err(|error| Failure::io(&format!("writing {}", show_path(path)), &error))?;
     }
     Ok(End::Done)
 }
@@ -69,7 +70,7 @@ fn check_writable(path: &Path) -> Result<(), Failure> {
         },
         Err(error) => Err(error),
     };
-    checked.map_err(|error| Failure::io(&format!("--html {}", path.display()), &error))
+    checked.map_err(|error| Failure::io(&format!("--html {}", show_path(path)), &error))
 }
 
 /// The command line, quoted for a shell.

@@ -3,6 +3,7 @@
 use crate::args;
 use crate::exit::{Code, Failure, Outcome};
 use crate::output::description::Description;
+use crate::output::printable;
 use crate::output::report::{self, Report};
 
 /// Creates a pipe and prints its address.
@@ -19,6 +20,6 @@ pub fn run(arguments: &args::Create, report: Report) -> Outcome {
         Report::Json => {
             report::json(&Description::of(&shmpipe::inspect(&address).map_err(Failure::from)?)) + "\n"
         }
-        Report::Text => format!("{address}\n"),
+        Report::Text => format!("{}\n", printable(&address.to_string())),
     })
 }

@@ -10,15 +10,17 @@ use shmpipe::{CheckError, Duplex, Peer};
 use crate::args;
 use crate::commands::framing::Join;
 use crate::commands::recv::Receiver;
+use crate::commands::recv::sink::Sink;
 use crate::commands::role;
 use crate::commands::send::Sender;
 use crate::exit::{Early, End, Outcome};
 use crate::output::progress::{Data, Progress};
 use crate::output::report::Report;
-use crate::system::signals;
+use crate::system::{signals, stdio};
 
 pub fn run(arguments: &args::Duplex, report: Report) -> Outcome {
     signals::install()?;
+    let (standard_input, output) = (stdio::standard_input()?, Sink::standard_output()?);
     let args::Duplex { input, side, pipe } = arguments;
     let mut duplex = role::claim(&pipe.address, &pipe.options().duplex(true), report, |pipe| match side {
         Some(side) => pipe.duplex_as((*side).into()),
@@ -31,7 +33,7 @@ pub fn run(arguments: &args::Duplex, report: Report) -> Outcome {
     let progress = Progress::new(duplex.pipe().address(), Data::Terminal);
     let (producer, consumer) = duplex.split();
     let mut sender = Sender::new(producer, progress, report);
-    let mut receiver = Receiver::of_duplex(consumer, join(input), has_closed, report)?;
+    let mut receiver = Receiver::of_duplex(consumer, output, join(input), has_closed, report);
     let stop = cancel.clone();
     let receiving = thread::spawn(move || {
         signals::interrupt_this_thread_too();
@@ -44,7 +46,7 @@ pub fn run(arguments: &args::Duplex, report: Report) -> Outcome {
             }
         }
     });
-    let (sender, sent) = match sender.send_input(input) {
+    let (sender, sent) = match sender.send_input(standard_input, input) {
         Ok(()) => (None, sender.close().map_err(Early::from)),
         Err(early) => {
             cancel.cancel();

@@ -12,6 +12,7 @@ use clap_mangen::Man;
 use crate::args::Arguments;
 use crate::exit::{End, Failure, Outcome};
 use crate::output::report;
+use crate::output::show_path;
 
 /// Prints the completion script for a shell.
 pub fn completions(shell: Shell) -> Outcome {
@@ -25,7 +26,7 @@ pub fn completions(shell: Shell) -> Outcome {
 /// Writes the man pages, one for each command, to a directory.
 pub fn man(directory: &Path) -> Outcome {
     write_pages(directory)
-        .map_err(|error| Failure::io(&format!("writing man pages to {}", directory.display()), &error))?;
+        .map_err(|error| Failure::io(&format!("writing man pages to {}", show_path(directory)), &error))?;
     Ok(End::Done)
 }
 

@@ -11,6 +11,7 @@ use shmpipe::{AddressKind, Lost, Object, Pipe, Snapshot};
 use crate::args;
 use crate::exit::{Code, End, Failure, Outcome};
 use crate::output::description::Description;
+use crate::output::printable;
 use crate::output::report::{self, Report};
 use crate::system::signals;
 
@@ -27,7 +28,7 @@ pub fn run(arguments: &args::Keep, report: Report) -> Outcome {
     let snapshot = shmpipe::inspect(pipe.address())?;
     report::print(&match report {
         Report::Json => report::json(&Description::of(&snapshot)) + "\n",
-        Report::Text => format!("{}\n", pipe.address()),
+        Report::Text => format!("{}\n", printable(&pipe.address().to_string())),
     })?;
     report.note(format_args!(
         "keeping the pipe at {}, which {}, until interrupted",

@@ -4,7 +4,7 @@
 //! process ends, the next one therefore continues after what was written, and repeats at most the last batch. What it writes ends
 //! with a whole message wherever the output allows that: see `sink`.
 
-mod sink;
+pub mod sink;
 
 use shmpipe::{CancelHandle, Consumer, Corruption, Pipe, RecvTimeoutError};
 use std::fmt::Display;
@@ -24,8 +24,12 @@ use sink::{Sink, Unwritten};
 /// holds.
 const BATCH: usize = 60 << 10;
 
+/// How often to check, while there is no message, that the output has a reader.
+const READER_CHECK_INTERVAL: Duration = Duration::from_millis(50);
+
 pub fn run(arguments: &args::Recv, report: Report) -> Outcome {
     signals::install()?;
+    let output = Sink::standard_output()?;
     let args::PipeArgs { address, .. } = &arguments.pipe;
     let consumer = role::claim(address, &arguments.pipe.options(), report, Pipe::consumer)?;
     signals::cancel_on_signal(consumer.cancel_handle());
@@ -45,7 +49,7 @@ pub fn run(arguments: &args::Recv, report: Report) -> Outcome {
         left: arguments.count,
         timeout: arguments.timeout,
         follow: arguments.follow,
-        ..Receiver::new(consumer, join, progress, report)?
+        ..Receiver::new(consumer, output, join, progress, report)
     };
     let received = receiver.receive_all();
     receiver.progress.finish(started);
@@ -78,11 +82,11 @@ pub struct Receiver {
 
 impl Receiver {
     /// One that receives until its producer ends.
-    pub fn new(consumer: Consumer, join: Join, progress: Progress, report: Report) -> Result<Self, Failure> {
-        Ok(Receiver {
+    pub fn new(consumer: Consumer, output: Sink, join: Join, progress: Progress, report: Report) -> Self {
+        Receiver {
             cancel: consumer.cancel_handle(),
             consumer,
-            output: Sink::standard_output()?,
+            output,
             join,
             batch: Vec::with_capacity(BATCH),
             parts: Vec::new(),
@@ -94,14 +98,14 @@ impl Receiver {
             words: ["recv", "producer"],
             progress,
             report,
-        })
+        }
     }
 
     /// The same for a duplex pipe, whose other side had `closed` before.
-    pub fn of_duplex(consumer: Consumer, join: Join, closed: bool, report: Report) -> Result<Self, Failure> {
+    pub fn of_duplex(consumer: Consumer, output: Sink, join: Join, closed: bool, report: Report) -> Self {
         let progress = Progress::new(consumer.pipe().address(), Data::Terminal);
         let words = ["duplex", "other side"];
-        Ok(Receiver { words, closed, ..Receiver::new(consumer, join, progress, report)? })
+        Receiver { words, closed, ..Receiver::new(consumer, output, join, progress, report) }
     }
 
     fn end(self, received: Result<(), Early>) -> Outcome {
@@ -234,11 +238,16 @@ impl Receiver {
         let mut closed = std::mem::take(&mut self.closed);
         loop {
             self.progress.update_if_due();
-            let deadline = [give_up, self.progress.next_update()].into_iter().flatten().min();
+            if !self.output.has_reader() {
+                return Err(Early::ReaderLeft);
+            }
+            let next_check = Instant::now() + READER_CHECK_INTERVAL;
+            let deadline =
+                [give_up, self.progress.next_update()].into_iter().flatten().fold(next_check, Instant::min);
             let waited = if closed {
-                self.consumer.wait_for_peer(deadline).map_err(RecvTimeoutError::from)
+                self.consumer.wait_for_peer(Some(deadline)).map_err(RecvTimeoutError::from)
             } else {
-                self.consumer.wait_for_message(deadline)
+                self.consumer.wait_for_message(Some(deadline))
             };
             match waited {
                 Ok(()) if closed => closed = false,

@@ -22,6 +22,7 @@ const RAW_MAX: usize = 64 << 10;
 
 pub fn run(arguments: &args::Send, report: Report) -> Outcome {
     signals::install()?;
+    let input = stdio::standard_input()?;
     let args::PipeArgs { address, .. } = &arguments.pipe;
     let producer = role::claim(address, &arguments.pipe.options(), report, Pipe::producer)?;
     signals::cancel_on_signal(producer.cancel_handle());
@@ -31,7 +32,7 @@ pub fn run(arguments: &args::Send, report: Report) -> Outcome {
     let timeout = arguments.timeout;
     let mut sender = Sender { timeout, follows: true, ..Sender::new(producer, progress, report) };
     sender.note_earlier_abort();
-    let sent = sender.send_input(&arguments.input);
+    let sent = sender.send_input(input, &arguments.input);
     sender.progress.finish(started);
     sender.end(sent)
 }
@@ -70,11 +71,11 @@ impl Sender {
         Sender { producer, cancel, progress, report, timeout: None, follows: false }
     }
 
-    /// Sends all of standard input.
-    pub fn send_input(&mut self, input: &args::Input) -> Result<(), Early> {
+    /// Sends all of the input.
+    pub fn send_input(&mut self, input: File, framing: &args::Input) -> Result<(), Early> {
         let longest = self.producer.max_len();
-        let cut = cut(input, longest)?;
-        self.send_all(Cutter::new(cut, longest))
+        let cut = cut(framing, longest)?;
+        self.send_all(input, Cutter::new(cut, longest))
     }
 
     /// The abort of a consumer that came before does not concern what is sent now.
@@ -115,8 +116,7 @@ impl Sender {
         }
     }
 
-    fn send_all(&mut self, mut cutter: Cutter) -> Result<(), Early> {
-        let mut input = stdio::standard_input()?;
+    fn send_all(&mut self, mut input: File, mut cutter: Cutter) -> Result<(), Early> {
         loop {
             // Checked before the end of the input counts: the same signal may have ended its writer midway.
             self.check_for_end()?;

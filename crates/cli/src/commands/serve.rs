@@ -1,5 +1,6 @@
 //! `shmpipe serve`: creates a pipe in a memfd and hands it out at a Unix socket.
 
+use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::thread;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use shmpipe::{Address, Location, SetupError};
 use crate::args;
 use crate::exit::{End, Failure, Outcome};
 use crate::output::description::Description;
+use crate::output::printable;
 use crate::output::report::{self, Report};
 use crate::system::signals;
 
@@ -23,11 +25,12 @@ pub fn run(arguments: &args::Serve, report: Report) -> Outcome {
     for &uid in &arguments.trust_uid {
         server = server.trust_uid(uid)?;
     }
-    let address = format!("memfd:{}", server.path().display());
+    let mut address = OsString::from("memfd:");
+    address.push(server.path());
+    let address = Address::try_from(address).map_err(SetupError::from)?;
     report::print(&match report {
-        Report::Text => address + "\n",
+        Report::Text => format!("{}\n", printable(&address.to_string())),
         Report::Json => {
-            let address: Address = address.parse().map_err(SetupError::from)?;
             let snapshot = shmpipe::inspect(pipe.address())?;
             report::json(&Description::found(&Location::Address(address), &snapshot)) + "\n"
         }

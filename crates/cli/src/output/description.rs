@@ -1,7 +1,10 @@
 //! The state of a pipe, as `create`, `ls`, `stat` and `serve` print it.
 
+use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, SystemTime};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use shmpipe::{
@@ -21,6 +24,8 @@ pub struct Description {
     name: Option<String>,
     /// The address that opens it, if there is one.
     address: Option<String>,
+    /// The same in base64, if it is not UTF-8: `address` then shows the bytes that are not as `\xff`.
+    address_base64: Option<String>,
     /// `sysv`, `posix`, `file` or `memfd`.
     kind: &'static str,
     /// Where a pipe without an address was found: a path, or the descriptor of a process.
@@ -93,6 +98,7 @@ pub struct Unreadable {
     schema: u32,
     name: Option<String>,
     address: Option<String>,
+    address_base64: Option<String>,
     kind: &'static str,
     found_at: Option<String>,
     key: Option<i32>,
@@ -103,6 +109,12 @@ pub struct Unreadable {
     mode: String,
     error: &'static str,
     message: String,
+}
+
+/// An address in base64, unless it is UTF-8.
+fn base64(address: &Address) -> Option<String> {
+    let text = address.to_os_string();
+    text.to_str().is_none().then(|| BASE64.encode(text.as_bytes()))
 }
 
 /// Where a pipe without an address was found.
@@ -230,6 +242,7 @@ impl Description {
             schema: SCHEMA,
             name: snapshot.name.clone(),
             address: location.address().map(|_| address(location, snapshot)),
+            address_base64: location.address().and_then(base64),
             kind: kind(location),
             found_at: found_at(location),
             device: file(snapshot).map(|(device, _)| device),
@@ -322,6 +335,7 @@ impl Unreadable {
             address: location.address().map(|address| {
                 key.zip(shm_id).map_or_else(|| address.to_string(), |(key, id)| number(key, id))
             }),
+            address_base64: location.address().and_then(base64),
             kind: kind(location),
             found_at: found_at(location),
             key,

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::exit::{End, Failure};
 use crate::output::printable;
+use crate::system::stdio;
 
 /// The version of all JSON objects. It changes when a key changes or is removed, not when one is added.
 pub const SCHEMA: u32 = 1;
@@ -71,7 +72,7 @@ pub fn json(object: &impl Serialize) -> String {
 
 /// Writes the result of a command to standard output. A reader that left is not a failure.
 pub fn print(text: &str) -> Result<(), Failure> {
-    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+    match stdio::standard_output()?.write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::io("writing to standard output", &error))
         }

@@ -179,6 +179,13 @@ pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
+/// Runs a script of bash in which `shmpipe` is the command line.
+pub fn bash(text: &str) -> Running {
+    let mut command = Command::new("bash");
+    command.args(["-c", text]);
+    Running::start(with_tool(&mut command))
+}
+
 /// Runs a shell script in which `shmpipe` is the command line.
 pub fn script(text: &str) -> Running {
     let mut command = Command::new("sh");

@@ -6,6 +6,7 @@ use super::check::Check;
 use crate::output::description::{sides, the};
 use crate::output::process;
 use crate::output::units;
+use crate::output::{shell_address, show_path};
 use crate::system::pipes;
 
 const NAME: &str = "leftovers";
@@ -34,8 +35,9 @@ pub fn check(pipes: &[Listed], asked: Option<(&Address, &Snapshot)>, trouble: Op
                 ),
                 "the next user of the pipe continues in the middle of an old stream",
                 format!(
-                    "shmpipe {} {address}   # or, to drop the messages: shmpipe rm {address}",
-                    receiving(snapshot)
+                    "shmpipe {} {quoted}   # or, to drop the messages: shmpipe rm {quoted}",
+                    receiving(snapshot),
+                    quoted = shell_address(address),
                 ),
             ),
             // The producer closed before a consumer came: intended.
@@ -44,12 +46,14 @@ pub fn check(pipes: &[Listed], asked: Option<(&Address, &Snapshot)>, trouble: Op
     }
     for listed in pipes {
         if let Location::Removed { path, .. } = &listed.location {
-            removed(&mut check, &path.display().to_string(), &listed.pids);
+            removed(&mut check, &show_path(path), &listed.pids);
         }
     }
     if let [(first, _), ..] = empty[..] {
         let bytes: u64 = empty.iter().map(|(_, size)| size).sum();
-        let names: Vec<String> = empty.iter().take(NAMED).map(|(address, _)| address.to_string()).collect();
+        let named = || empty.iter().take(NAMED).map(|&(address, _)| address);
+        let names: Vec<String> = named().map(Address::to_string).collect();
+        let words: Vec<String> = named().map(shell_address).collect();
         let more =
             if empty.len() > NAMED { format!(" and {} more", empty.len() - NAMED) } else { String::new() };
         let pipes = if empty.len() == 1 { "pipe" } else { "pipes" };
@@ -60,8 +64,8 @@ pub fn check(pipes: &[Listed], asked: Option<(&Address, &Snapshot)>, trouble: Op
                 _ => format!("they take {} of memory until they are removed", units::show_size(bytes)),
             },
             match empty.len() {
-                1 => format!("shmpipe rm {first}"),
-                ..=NAMED => format!("shmpipe rm --stale {}", names.join(" ")),
+                1 => format!("shmpipe rm {}", shell_address(first)),
+                ..=NAMED => format!("shmpipe rm --stale {}", words.join(" ")),
                 _ => "shmpipe rm --stale".to_owned(),
             },
         );

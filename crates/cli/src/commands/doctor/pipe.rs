@@ -2,6 +2,8 @@
 
 use shmpipe::error::{Damage, Distrust, FileProblem, Mismatch, MissingFeature};
 use shmpipe::{Address, AddressKind, Lost, Object, Peer, SetupError, Side, Snapshot};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -13,6 +15,7 @@ use crate::exit;
 use crate::output::description::{sides, the};
 use crate::output::process;
 use crate::output::units;
+use crate::output::{shell, shell_address};
 use crate::system::pipes;
 use crate::system::processes::ProcessInfo;
 use crate::system::users;
@@ -64,7 +67,8 @@ fn unusable(check: &mut Check, address: &Address, error: &SetupError) {
         return check.unknown(error.to_string());
     }
     check.summary(format!("{address} cannot be used"));
-    let path = path_of(address).map(|path| path.display().to_string());
+    let path = path_of(address).map(shell);
+    let quoted = shell_address(address);
     let (why, fix) = match error {
         SetupError::NotFound { .. } if address.kind() == AddressKind::SysV && !namespaces::ipc_is_the_machines() => (
             "it may be in another IPC namespace: this process is in one of its own and sees only the pipes there",
@@ -72,35 +76,35 @@ fn unusable(check: &mut Check, address: &Address, error: &SetupError) {
         ),
         SetupError::NotFound { .. } | SetupError::Lost { lost: Lost::Removed, .. } => (
             "it must be created first; send and recv do that",
-            match address.to_string().strip_prefix("memfd:") {
-                Some(path) => format!("shmpipe serve {path}"),
+            match address.to_os_string().as_bytes().strip_prefix(b"memfd:") {
+                Some(path) => format!("shmpipe serve {}", shell(OsStr::from_bytes(path))),
                 None if path.is_some() && namespaces::container().is_some() => format!(
-                    "shmpipe create {address}   # or, where it is in another mount namespace: nsenter --mount --target PID ...; \
+                    "shmpipe create {quoted}   # or, where it is in another mount namespace: nsenter --mount --target PID ...; \
                      Docker: --ipc=container:NAME for posix:, a volume for file:"
                 ),
-                None => format!("shmpipe create {address}"),
+                None => format!("shmpipe create {quoted}"),
             },
         ),
         SetupError::PermissionDenied { permissions, .. } => (
             "both sides need read and write permission",
             match permissions {
-                Some(permissions) => format!("sudo -u {} shmpipe doctor {address}", users::name(permissions.uid)),
-                None => format!("sudo shmpipe doctor {address}"),
+                Some(permissions) => format!("sudo -u {} shmpipe doctor {quoted}", users::name(permissions.uid)),
+                None => format!("sudo shmpipe doctor {quoted}"),
             },
         ),
         SetupError::Untrusted(Distrust::Owner { uid, .. }) | SetupError::Untrusted(Distrust::Peer { uid, .. }) => (
             "the owner of a pipe can remove it and take its roles; only root and the current user are trusted by default",
-            format!("shmpipe recv {address} --trust-uid {uid}"),
+            format!("shmpipe recv {quoted} --trust-uid {uid}"),
         ),
         SetupError::Untrusted(Distrust::WorldWritable { permissions, .. }) => (
             "every user who may write to it can be the other side, and change every message",
-            format!("shmpipe rm {address}   # then recreate it; or, if intended: shmpipe recv {address} --mode {:o}", permissions.mode),
+            format!("shmpipe rm {quoted}   # then recreate it; or, if intended: shmpipe recv {quoted} --mode {:o}", permissions.mode),
         ),
         SetupError::Kernel(MissingFeature::Undo { .. }) => (
             "a process killed while it creates, opens or removes the pipe would leave it locked",
             "shmpipe doctor   # has details; use a memfd:, posix: or file: address".to_owned(),
         ),
-        SetupError::Damaged(Damage::Incomplete { .. }) => ("its creator died", format!("shmpipe rm {address}")),
+        SetupError::Damaged(Damage::Incomplete { .. }) => ("its creator died", format!("shmpipe rm {quoted}")),
         SetupError::Foreign { .. } | SetupError::File(FileProblem::NotRegular { .. }) => (
             "another program uses that address; it is left alone",
             match &path {
@@ -119,7 +123,7 @@ fn unusable(check: &mut Check, address: &Address, error: &SetupError) {
             "a process that has it could shrink it, which would kill every process that then touches it",
             "shmpipe serve PATH   # creates a sealed one".to_owned(),
         ),
-        _ => ("both sides refuse it", format!("shmpipe rm --force {address}")),
+        _ => ("both sides refuse it", format!("shmpipe rm --force {quoted}")),
     };
     check.find(error.to_string(), why, fix);
 }
@@ -155,6 +159,7 @@ fn check_pipe(check: &mut Check, address: &Address, snapshot: &Snapshot, pids: &
         },
     ));
     let path = path_of(address);
+    let quoted = shell_address(address);
     let is_reached = path.is_some() || matches!(snapshot.object, Object::SysV { .. });
     // Only processes that receive a memfd can open it, whatever its mode.
     if permissions.mode & 0o006 != 0 && is_reached {
@@ -167,9 +172,9 @@ fn check_pipe(check: &mut Check, address: &Address, snapshot: &Snapshot, pids: &
             format!("every user may {what} it (mode {:04o})", permissions.mode),
             why,
             match path {
-                Some(path) => format!("chmod {mode:04o} {}", path.display()),
+                Some(path) => format!("chmod {mode:04o} {}", shell(path)),
                 None => {
-                    format!("shmpipe rm {address} && shmpipe create {address} --mode {mode:04o}   # its messages are lost")
+                    format!("shmpipe rm {quoted} && shmpipe create {quoted} --mode {mode:04o}   # its messages are lost")
                 }
             },
         );
@@ -178,7 +183,7 @@ fn check_pipe(check: &mut Check, address: &Address, snapshot: &Snapshot, pids: &
         check.find(
             "it is from before the last boot",
             "the file system may have kept only parts of it, so it is refused",
-            format!("shmpipe {receiving} {address} --recreate-stale   # or: shmpipe rm {address}; its messages are lost either way"),
+            format!("shmpipe {receiving} {quoted} --recreate-stale   # or: shmpipe rm {quoted}; its messages are lost either way"),
         );
     }
     if pipes::has_lost_set(snapshot) {
@@ -192,7 +197,7 @@ fn check_pipe(check: &mut Check, address: &Address, snapshot: &Snapshot, pids: &
             "its semaphore set is gone",
             "without the set no process can tell which roles are taken, so the pipe is refused while it is open; \
              systemd-logind removes sets when their user logs out (RemoveIPC)",
-            format!("{kill}shmpipe {receiving} {address}   # or, messages included: shmpipe rm --force {address}"),
+            format!("{kill}shmpipe {receiving} {quoted}   # or, messages included: shmpipe rm --force {quoted}"),
         );
     }
 }
@@ -241,7 +246,7 @@ fn check_side(name: &'static str, address: &Address, side: &Side, other: &Side) 
         check.find(
             format!("{} died, and the other side is still attached", the(name)),
             format!("{waits}; a successor continues where it stopped"),
-            format!("shmpipe {command} {address}   # or restart its program"),
+            format!("shmpipe {command} {}   # or restart its program", shell_address(address)),
         );
     }
     if let Some(who) = who.filter(|who| who.stopped && side.peer == Peer::Open) {

@@ -50,6 +50,11 @@ impl Sink {
         (self.kind == Kind::Pipe).then_some(libc::PIPE_BUF)
     }
 
+    /// Whether someone may still read what is written. Costs a system call, unless the output is a file.
+    pub fn has_reader(&self) -> bool {
+        self.kind == Kind::RegularFile || !stdio::is_broken(&self.file)
+    }
+
     /// Writes all bytes, in parts that end at these offsets, or returns how many were written before something else happened.
     pub fn write_parts(&mut self, bytes: &[u8], ends: &[usize]) -> Result<(), Unwritten> {
         let mut written = 0;
