@@ -47,10 +47,11 @@ mod setup;
 mod wait_set;
 
 pub use recv::{RecvError, RecvTimeoutError, TryRecvError, WrongSize};
+pub(crate) use send::Rejected;
 pub use send::{SendError, SendTimeoutError, TrySendError};
 pub use setup::{Damage, Distrust, FileProblem, Mismatch, MissingFeature, SetupError, Shortage, Unsupported};
+pub(crate) use setup::{failed, failed_to_map, os};
 pub use wait_set::{AddError, NotAdded, WaitSetError};
-pub(crate) use {send::Rejected, setup::failed};
 
 use crate::protocol::corruption::Corruption;
 use crate::protocol::liveness::{End, PANICKED, PeerDied};
@@ -76,7 +77,8 @@ use std::io;
 pub enum Lost {
     /// The pipe was removed, or this process left the pipe's IPC namespace.
     Removed,
-    /// The pipe was removed, and its address now leads to another pipe.
+    /// The pipe was removed, and its address now leads to another pipe. Or another server passes on another memfd at the socket, while no
+    /// peer is attached to this one.
     Replaced,
     /// The pipe exists, but our claim of the role does not: another process has overwritten it, or holds the role too.
     Role,
@@ -102,7 +104,7 @@ impl fmt::Display for Lost {
             }
             Lost::Removed => "the pipe was removed while open; reopen it",
             Lost::Replaced => {
-                "the pipe was removed while open and a new one now has its name; reopen to use the new one"
+                "the pipe was removed while open and a new one now has its address; reopen to use the new one"
             }
             Lost::Role => {
                 "lost the role: another process took it by force; stop every user of the pipe, then reopen it"

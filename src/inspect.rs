@@ -60,6 +60,8 @@ pub struct Snapshot {
     pub wake_mode: WakeMode,
     /// Whether it is removed once both sides have closed.
     pub remove_on_close: bool,
+    /// Whether it is removed by whoever looks for it once it is left over: [`Options::remove_leftover`](crate::Options::remove_leftover).
+    pub remove_leftover: bool,
     /// Whether it is from before the last boot: then its contents may be incomplete.
     pub stale: bool,
     /// How often a System V segment is attached, without this call. The kernel does not count the mappings of a file.
@@ -235,6 +237,7 @@ fn snapshot(view: &View, address: Address) -> Snapshot {
         created: SystemTime::UNIX_EPOCH + Duration::from_nanos(created_ns),
         wake_mode: view.identity.wake_mode().expect("a known wake mode was checked for"),
         remove_on_close: view.identity.remove_on_close(),
+        remove_leftover: view.identity.remove_leftover(),
         stale: view.stale,
         attached: view.attached,
         is_open: view.is_open,

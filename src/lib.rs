@@ -116,7 +116,7 @@ pub use {
     inspect::{Direction, Listed, Listing, Location, Side, Snapshot, inspect, list, list_unguarded, sysvipc},
     options::{Difference, Options, Wait},
     permissions::Permissions,
-    pipe::{Pipe, unlink, unlink_force},
+    pipe::{Pipe, unlink, unlink_force, unlink_leftover},
     position::{Position, SegmentId},
     segment::Object,
     segment::pages::Memory,

@@ -105,6 +105,13 @@ pub enum Difference {
         /// Whether the segment is removed.
         actual: bool,
     },
+    /// Whether the segment is removed once it is left over.
+    RemoveLeftover {
+        /// Whether removal was requested.
+        requested: bool,
+        /// Whether the segment is removed.
+        actual: bool,
+    },
 }
 
 impl fmt::Display for Difference {
@@ -127,6 +134,9 @@ impl fmt::Display for Difference {
             }
             Difference::RemoveOnClose { requested, actual } => {
                 write!(f, "requested removal on close: {requested}, the segment has {actual}")
+            }
+            Difference::RemoveLeftover { requested, actual } => {
+                write!(f, "requested removal as a leftover: {requested}, the segment has {actual}")
             }
         }
     }
@@ -155,6 +165,7 @@ pub struct Options {
     pub(crate) wake_mode: Option<WakeMode>,
     pub(crate) wait: Option<Wait>,
     pub(crate) remove_on_close: Option<bool>,
+    pub(crate) remove_leftover: Option<bool>,
     pub(crate) trusted: Vec<u32>,
     pub(crate) recreate_stale: bool,
     pub(crate) huge_pages: bool,
@@ -264,6 +275,36 @@ impl Options {
         self
     }
 
+    /// Sets whether a pipe that is left over is removed by whoever looks for it next.
+    ///
+    /// A pipe is left over when it was used, no process has it open, and all messages were received: both sides were killed, or
+    /// closed. Who looks is a process that opens or creates a pipe at its address, with any options, or one that calls
+    /// [`unlink_leftover`](crate::unlink_leftover), as `shmpipe ls` and `shmpipe doctor` do for all pipes. To a process that opens
+    /// it, the pipe does not exist then; [`open_or_create`](Self::open_or_create) creates a new one, with another
+    /// [`id`](crate::Pipe::id) and positions that start at 0.
+    ///
+    /// Default: it stays. Applies to a new segment. A memfd never stays.
+    ///
+    /// ```
+    /// use shmpipe::Options;
+    ///
+    /// let options = Options::new().remove_leftover(true);
+    /// # let address = format!("leftover-doc-{}", std::process::id());
+    /// let pipe = options.create(&address)?;
+    /// let id = pipe.id();
+    /// drop(pipe.producer()?);
+    /// drop(pipe);
+    /// let pipe = options.open_or_create(&address)?;
+    /// assert!(pipe.created() && pipe.id() != id);
+    /// # shmpipe::unlink(&address)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn remove_leftover(mut self, remove: bool) -> Self {
+        self.remove_leftover = Some(remove);
+        self
+    }
+
     /// Sets whether a message that a panic drops stays unread.
     ///
     /// Default: it does not. A [`Message`](crate::Message) or [`Drain`](crate::Drain) that is dropped while its thread unwinds from a
@@ -297,7 +338,8 @@ impl Options {
     /// Puts the segment on huge pages, which saves large rings TLB misses, or fails.
     ///
     /// A new System V segment and a new memfd take pages from the pool that the administrator reserves (`nr_hugepages`). For a
-    /// file on tmpfs, and for an existing segment, the kernel collapses small pages. The segment occupies whole huge pages.
+    /// file on tmpfs, and for an existing segment, the kernel collapses small pages. The segment occupies whole huge pages. A process
+    /// that opens it later gets them too, without this option.
     /// Failure is [`Shortage::HugePages`](crate::error::Shortage::HugePages), or
     /// [`Shortage::System`](crate::error::Shortage::System) if the pool is too small.
     #[must_use]

@@ -4,13 +4,14 @@ use crate::address::Address;
 use crate::backend;
 use crate::error::SetupError;
 use crate::options::{Difference, Existing, Options, Wait};
-use crate::position::SegmentId;
+use crate::position::{Position, SegmentId};
 use crate::protocol::record;
 use crate::protocol::ring::Ring;
 use crate::protocol::wakeup::WakeMode;
 use crate::segment::identity::Way;
 use crate::segment::{Segment, ring};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// An open pipe: a handle of the segment, without a role yet.
 ///
@@ -87,6 +88,17 @@ impl Pipe {
         existing: Existing,
     ) -> Result<Pipe, SetupError> {
         options.rounded_capacity().transpose()?;
+        let segment = match backend::attach(&address, options, existing) {
+            Err(SetupError::Exists { .. }) if unlink_leftover(&address).unwrap_or(false) => {
+                backend::attach(&address, options, existing)?
+            }
+            attached => attached?,
+        };
+        if segment.created || !segment.is_left_over() {
+            return Ok(Self::of(segment, options));
+        }
+        segment.remove_leftover();
+        // Once: it stays if another process has it open by now.
         Ok(Self::of(backend::attach(&address, options, existing)?, options))
     }
 
@@ -167,6 +179,41 @@ impl Pipe {
     #[must_use]
     pub fn max_len(&self) -> usize {
         record::max_length(self.capacity()) as usize
+    }
+
+    /// Returns where the record ends of a message of this length that is sent at this position: the
+    /// [`position`](crate::Producer::position) of the producer after that.
+    ///
+    /// A program that sends the same messages again, after it was killed, finds with it how many of them are in the pipe already,
+    /// if it was the only one that has sent since the pipe was created. Pure arithmetic.
+    ///
+    /// ```
+    /// use shmpipe::Position;
+    ///
+    /// let pipe = shmpipe::Options::new().capacity(4096).create("memfd")?;
+    /// let mut producer = pipe.producer()?;
+    /// let lines = ["one", "two", "three"];
+    /// producer.send(lines[0])?;
+    /// drop(producer);
+    ///
+    /// let mut producer = pipe.producer()?;
+    /// let mut at = Position::default();
+    /// for line in lines {
+    ///     if at == producer.position() {
+    ///         producer.send(line)?;
+    ///     }
+    ///     at = pipe.position_after(at, line.len());
+    /// }
+    /// assert_eq!(at, producer.position());
+    /// assert_eq!(shmpipe::inspect(pipe.address())?.unread(), 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn position_after(&self, at: Position, length: usize) -> Position {
+        let Position(at) = at;
+        let to_end = self.capacity() - at % self.capacity();
+        let size = record::size(length as u64);
+        Position(at.wrapping_add(size + if size > to_end { to_end } else { 0 }))
     }
 
     /// Returns whether the pipe has two directions: see [`Options::duplex`].
@@ -263,6 +310,9 @@ fn differences(segment: &Segment, options: &Options) -> Vec<Difference> {
         unless_equal(options.remove_on_close, identity.remove_on_close(), |requested, actual| {
             Difference::RemoveOnClose { requested, actual }
         }),
+        unless_equal(options.remove_leftover, identity.remove_leftover(), |requested, actual| {
+            Difference::RemoveLeftover { requested, actual }
+        }),
     ]
     .into_iter()
     .flatten()
@@ -325,6 +375,58 @@ where
     SetupError: From<A::Error>,
 {
     backend::unlink(&address.try_into()?, true)
+}
+
+/// Removes a pipe that was created with [`Options::remove_leftover`] and is left over. Returns whether it did.
+///
+/// Any other pipe stays as it is. Costs some system calls. A pipe of another user, unless that is root, is refused.
+///
+/// ```
+/// use shmpipe::{Options, unlink_leftover};
+///
+/// # let address = format!("unlink-leftover-doc-{}", std::process::id());
+/// let pipe = Options::new().remove_leftover(true).create(&address)?;
+/// let mut consumer = pipe.consumer()?;
+/// pipe.producer()?.send(b"unread")?;
+/// drop(pipe);
+/// assert!(!unlink_leftover(&address)?);
+/// assert_eq!(consumer.recv()?.to_vec(), b"unread");
+/// drop(consumer);
+/// assert!(unlink_leftover(&address)?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// Those of [`inspect`](crate::inspect), and those of [`Options::open`] except for what the options request.
+pub fn unlink_leftover<A>(address: A) -> Result<bool, SetupError>
+where
+    A: TryInto<Address>,
+    SetupError: From<A::Error>,
+{
+    let address = address.try_into()?;
+    let view = backend::view(&address, Duration::ZERO)?;
+    let (identity, permissions) = (view.identity, view.permissions);
+    drop(view);
+    if !identity.remove_leftover() {
+        return Ok(false);
+    }
+    let options = Options {
+        duplex: identity.is_duplex(),
+        schema: identity.schema,
+        mode: Some(permissions.mode),
+        prefault: Some(false),
+        allow_rmid_forced: true,
+        ..Options::default()
+    };
+    let segment = backend::attach(&address, &options, Existing::Required)?;
+    if segment.identity.segment_id != identity.segment_id || !segment.is_left_over() {
+        return Ok(false);
+    }
+    segment.remove_leftover();
+    match backend::view(&address, Duration::ZERO) {
+        Err(SetupError::NotFound { .. }) => Ok(true),
+        found => Ok(found?.identity.segment_id != identity.segment_id),
+    }
 }
 
 impl Options {

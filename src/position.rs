@@ -31,7 +31,7 @@ impl fmt::Display for SegmentId {
     }
 }
 
-/// The position of a record in the stream: the number of bytes before it since the pipe was created.
+/// The position of a record in the stream: the number of bytes before it since the pipe was created. The default is the start.
 ///
 /// Together with the [`SegmentId`] it identifies a record permanently, so a sink that stores both with its data can process each
 /// record exactly once.
@@ -43,7 +43,7 @@ impl fmt::Display for SegmentId {
 /// assert_eq!(consumer.recv()?.position(), sent);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(pub(crate) u64);
 
 impl Position {

@@ -17,11 +17,12 @@ pub use view::Object;
 pub(crate) use view::View;
 
 use crate::address::Address;
-use crate::error::{CloseError, Lost, SetupError, Unsupported};
+use crate::error::{CloseError, Lost, SetupError, Unsupported, os};
 use crate::options::Options;
 use crate::permissions::Permissions;
 use crate::protocol::layout::{Counters, HEADER, Header};
 use crate::protocol::liveness::{DuplexSide, Phase, Role, State};
+use crate::protocol::recovery;
 use crate::protocol::ring::Ring;
 use crate::protocol::sync::Ordering;
 use crate::sys::process;
@@ -85,6 +86,8 @@ pub(crate) struct Segment {
     /// Whether to fault in every page at once if the options leave it open.
     pub(crate) eager: bool,
     pub(crate) roles: Box<dyn RoleLock>,
+    /// Whether its drop removes a pipe that is left over.
+    pub(crate) removes_leftover: bool,
 }
 
 impl Segment {
@@ -134,7 +137,7 @@ impl Segment {
             RoleLockError::Os { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 SetupError::PermissionDenied { address, key: None, permissions: Some(self.permissions) }
             }
-            RoleLockError::Os { call, source } => SetupError::Os { call, source },
+            RoleLockError::Os { call, source } => os(call, source),
         }
     }
 
@@ -154,6 +157,27 @@ impl Segment {
         }
     }
 
+    /// Whether the pipe is to be removed once it is left over, and is, apart from handles that others may have: it was used, nobody
+    /// holds a role, and every message was received.
+    pub(crate) fn is_left_over(&self) -> bool {
+        let header = self.mapping.header();
+        let roles = [Role::Producer, Role::Consumer];
+        let ways: &[Way] = if self.identity.is_duplex() { &[Way::Forth, Way::Back] } else { &[Way::Forth] };
+        let is_drained = |&way: &Way| {
+            // SAFETY: the mapping lives as long as `self`, longer than this use of the ring.
+            recovery::unread(&unsafe { ring(&self.mapping, &self.identity, way) }) == Ok(0)
+        };
+        self.identity.remove_leftover()
+            && roles.iter().any(|&role| State::of(header.side(role)).phase() != Some(Phase::Never))
+            && roles.iter().all(|&role| self.roles.is_free(header, role).unwrap_or(false))
+            && ways.iter().all(is_drained)
+    }
+
+    /// Detaches, and removes the pipe if it is left over and no other process has it open.
+    pub(crate) fn remove_leftover(mut self) {
+        self.removes_leftover = true;
+    }
+
     /// Whether a side has closed or aborted, in both directions if there are two, and released its role.
     fn has_ended(&self, role: Role) -> bool {
         let has_ended = |way, role| {
@@ -167,7 +191,8 @@ impl Segment {
 }
 
 impl Drop for Segment {
-    /// Detaches, then unmaps. With `remove_on_close`, the last handle also removes the pipe.
+    /// Detaches, then unmaps. With `remove_on_close`, the last handle also removes the pipe, and one that looks for leftovers removes
+    /// such a pipe.
     ///
     /// In this order, a handle is counted only while it is mapped: a process that finds the segment mapped by none may forget all
     /// counts.
@@ -175,8 +200,10 @@ impl Drop for Segment {
         if !self.mapping.is_ours() {
             return;
         }
-        let is_over = || self.has_ended(Role::Producer) && self.has_ended(Role::Consumer);
-        self.roles.detach(if self.identity.remove_on_close() { Some(&is_over) } else { None });
+        let (on_close, leftover) = (self.identity.remove_on_close(), self.removes_leftover);
+        let has_ended = || self.has_ended(Role::Producer) && self.has_ended(Role::Consumer);
+        let is_over = || on_close && has_ended() || leftover && self.is_left_over();
+        self.roles.detach(if on_close || leftover { Some(&is_over) } else { None });
     }
 }
 

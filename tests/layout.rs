@@ -541,7 +541,12 @@ fn replace_what_varies(
 fn a_segment_matches_the_document_byte_by_byte() {
     let name = Name::new("golden");
     let options = Options::new().capacity(4096).schema(0xFEED_FACE_CAFE_BEEF).mode(0o640);
-    let pipe = options.wake_mode(WakeMode::Fence).remove_on_close(true).create(&name.0).unwrap();
+    let pipe = options
+        .wake_mode(WakeMode::Fence)
+        .remove_on_close(true)
+        .remove_leftover(true)
+        .create(&name.0)
+        .unwrap();
     let segment = Segment::attach(name.segment()).enter(name.set());
     let (mut producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
 
@@ -573,7 +578,7 @@ fn a_segment_matches_the_document_byte_by_byte() {
             (24, hex("00 10 00 00 00 00 00 00")),               // capacity
             (40, hex("01 00 00 00 00 00 00 00")),               // hints: dropped messages are counted
             (56, hex("ef be fe ca ce fa ed fe")),               // schema
-            (92, hex("02 00 00 00  01 00 00 00  16 00 00 00")), // wake mode, flags, length of the name
+            (92, hex("02 00 00 00  03 00 00 00  16 00 00 00")), // wake mode, flags, length of the name
             (104, name.0.clone().into_bytes()),
             (512, hex("28 10 00 00 00 00 00 00")),   // tail: 4136
             (640, hex("05 00 00 00 00 00 00 00")),   // producer: epoch 1, open

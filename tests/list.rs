@@ -1,7 +1,7 @@
 //! The listing of pipes in files and memfds. It has its own test program, since a listing briefly opens every pipe that it
 //! finds, and other tests count the pipes that their process has open.
 
-use shmpipe::error::Distrust;
+use shmpipe::error::{Distrust, Shortage};
 use shmpipe::{Address, Listed, Listing, Location, Lost, Object, Options, SetupError, inspect, list, unlink};
 use shmpipe_testing::backend::Backend;
 use shmpipe_testing::process::{Line, Process, part as play};
@@ -171,7 +171,9 @@ fn few_descriptors(mut line: Line) {
     let found = listing.pipes.iter().filter_map(|listed| Some(listed.snapshot.as_ref().ok()?.segment_id));
     assert_eq!(found.filter(|id| ids.contains(id)).count(), ids.len());
     let error = list_with(0).files_error;
-    let is_lack = |error: &SetupError| matches!(error, SetupError::Os { source, .. } if source.raw_os_error() == Some(libc::EMFILE));
+    let is_lack = |error: &SetupError| {
+        matches!(error, SetupError::Limit(Shortage::System { name: "RLIMIT_NOFILE", .. }))
+    };
     assert!(error.as_ref().is_some_and(is_lack), "{error:?}");
     let _ = list_with(100);
     line.say("done");

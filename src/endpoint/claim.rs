@@ -21,12 +21,21 @@ use std::time::{Duration, Instant};
 pub(crate) struct Claim {
     pipe: Pipe,
     role: Role,
-    /// Our share in the role, until we give it back. False once the role was found to be another process's.
-    share: Option<Arc<AtomicBool>>,
+    /// Our share in the role, until we give it back.
+    share: Option<Arc<Share>>,
     /// Whether the thread that claimed it was panicking.
     claimed_in_panic: bool,
     /// How many questions in a row the kernel has refused to answer.
     refusals: Cell<u32>,
+}
+
+/// What all shares in a role know about it. Relaxed throughout: nothing is read through it.
+#[derive(Debug, Default)]
+struct Share {
+    /// The role was found to be another process's.
+    forgotten: AtomicBool,
+    /// The pipe was found to be gone.
+    pipe_is_gone: AtomicBool,
 }
 
 /// How many refusals in a row are taken for a passing shortage: those of one check.
@@ -35,7 +44,7 @@ const MAX_REFUSALS: u32 = 2;
 impl Claim {
     pub(crate) fn take(pipe: &Pipe, role: Role) -> Result<Self, SetupError> {
         pipe.segment().claim(role)?;
-        let share = Some(Arc::new(AtomicBool::new(true)));
+        let share = Some(Arc::default());
         let claimed_in_panic = thread::panicking();
         Ok(Claim { pipe: pipe.clone(), role, share, claimed_in_panic, refusals: Cell::new(0) })
     }
@@ -63,17 +72,16 @@ impl Claim {
     /// Gives our share back, and releases the role if it is the last.
     pub(crate) fn release(&mut self) -> Result<(), CloseError> {
         // The last share is dropped after all that was done with the others.
-        match self.share.take().and_then(Arc::into_inner).map(AtomicBool::into_inner) {
+        match self.share.take().and_then(Arc::into_inner).map(|share| share.forgotten.into_inner()) {
             None => Ok(()),
-            Some(true) => self.pipe.segment().release(self.role),
-            Some(false) => Err(CloseError::Lost(Lost::Role)),
+            Some(false) => self.pipe.segment().release(self.role),
+            Some(true) => Err(CloseError::Lost(Lost::Role)),
         }
     }
 
     /// Abandons the role to a process that has claimed it too. Releasing it would release that process's claim.
     pub(crate) fn forget(&mut self) -> CloseError {
-        // Relaxed: nothing is read through it.
-        match self.share.take().is_some_and(|share| share.swap(false, Ordering::Relaxed)) {
+        match self.share.take().is_some_and(|share| !share.forgotten.swap(true, Ordering::Relaxed)) {
             true => self.pipe.segment().forget(self.role),
             false => CloseError::Lost(Lost::Role),
         }
@@ -82,7 +90,12 @@ impl Claim {
     /// The kernel's answer about a role; `otherwise` if it gave none this time.
     fn answer(&self, answer: Result<bool, RoleLockError>, otherwise: bool) -> Result<bool, Lost> {
         let refusals = match answer {
-            Err(RoleLockError::Gone | RoleLockError::Taken) => return Err(self.pipe.segment().roles.loss()),
+            Err(RoleLockError::Gone | RoleLockError::Taken) => {
+                if let Some(share) = &self.share {
+                    share.pipe_is_gone.store(true, Ordering::Relaxed);
+                }
+                return Err(self.pipe.segment().roles.loss());
+            }
             Ok(_) => 0,
             Err(RoleLockError::Os { .. }) => self.refusals.get() + 1,
         };
@@ -141,7 +154,8 @@ impl Claim {
         let _ = self.end(half, if by_panic { End::Aborted { code: PANICKED } } else { End::Closed });
     }
 
-    /// Closes or aborts, unless it has ended already or another process ends it.
+    /// Closes or aborts, unless it has ended already or another process ends it. In a pipe that was found to be gone it leaves the
+    /// state open: the peer finds that too, and shall not take it for the end of the stream.
     pub(crate) fn end(&mut self, half: &mut impl Half, end: End) -> Result<(), CloseError> {
         if !self.is_ours() {
             return Ok(());
@@ -150,7 +164,9 @@ impl Claim {
             // The successor ends it.
             return Err(self.forget());
         }
-        half.end(end);
+        if !self.share.as_ref().is_some_and(|share| share.pipe_is_gone.load(Ordering::Relaxed)) {
+            half.end(end);
+        }
         self.release()
     }
 }

@@ -6,6 +6,7 @@ use crate::permissions::Permissions;
 use crate::protocol::corruption::Corruption;
 use crate::protocol::liveness::{DuplexSide, Role, State, TakeoverError};
 use crate::protocol::wakeup::WakeMode;
+use crate::sys::limits::{self, Exceeded};
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -458,9 +459,24 @@ pub enum MissingFeature {
     },
 }
 
-/// Names the system call in its error.
+/// The error of a call; that of a limit, if one was in its way.
+pub(crate) fn os(call: &'static str, source: io::Error) -> SetupError {
+    failed_to_map(call, 0)(source)
+}
+
+/// [`os`], as a function.
 pub(crate) fn failed(call: &'static str) -> impl Fn(io::Error) -> SetupError {
-    move |source| SetupError::Os { call, source }
+    failed_to_map(call, 0)
+}
+
+/// [`failed`], for a call that would have mapped this many bytes.
+pub(crate) fn failed_to_map(call: &'static str, bytes: u64) -> impl Fn(io::Error) -> SetupError {
+    move |source| match limits::exceeded(&source, bytes) {
+        Some(Exceeded { name, value, requested, raise_in }) => {
+            SetupError::Limit(Shortage::System { name, value, requested, raise_in })
+        }
+        None => SetupError::Os { call, source },
+    }
 }
 
 /// "process 12" or "a process not visible from here".

@@ -5,7 +5,7 @@ use crate::address::{Address, AddressForm, Key, Location, Name};
 use crate::backend::file::{self, PipeFile, permissions};
 use crate::backend::sysv::{self, SetTarget};
 use crate::backend::view;
-use crate::error::{Lost, SetupError};
+use crate::error::{Lost, SetupError, failed};
 use crate::permissions::Permissions;
 use crate::segment::Object;
 use crate::sys::maps::SharedMappings;
@@ -141,11 +141,6 @@ pub fn list_unguarded() -> Result<Vec<Listed>, SetupError> {
         snapshot: Ok(snapshot),
     });
     Ok(pipes.collect())
-}
-
-/// Why `/proc/sysvipc` could not be read.
-pub(super) fn failed(call: &'static str) -> impl Fn(std::io::Error) -> SetupError {
-    move |source| SetupError::Os { call, source }
 }
 
 fn of_sysv(mappings: &SharedMappings) -> Result<Vec<Listed>, SetupError> {

@@ -14,9 +14,9 @@
 //! # Ok::<(), shmpipe::SetupError>(())
 //! ```
 
-use super::list::failed;
 use crate::backend::sysv::{self, SetState};
 use crate::error::SetupError;
+use crate::error::failed;
 use crate::permissions::Permissions;
 use crate::protocol::layout::{HEADER, MAX_CAPACITY, MIN_CAPACITY};
 use crate::segment::identity;

@@ -2,7 +2,7 @@
 //! the copy; nothing reads the originals again.
 
 use crate::address::Name;
-use crate::error::{Damage, Mismatch, SetupError};
+use crate::error::{Damage, Mismatch, SetupError, failed};
 use crate::protocol::layout::{HEADER, Header, IDENTITY_WORDS, MAX_CAPACITY, MIN_CAPACITY, VERSION};
 use crate::protocol::sync::Ordering;
 use crate::protocol::wakeup::WakeMode;
@@ -28,6 +28,9 @@ const COUNTS_DROPPED: u64 = 1;
 
 /// Bit of `flags`: the last handle removes the segment after both sides have closed.
 const REMOVE_ON_CLOSE: u32 = 1;
+
+/// Bit of `flags`: whoever looks for the segment next removes it once it is left over.
+const REMOVE_LEFTOVER: u32 = 2;
 
 /// The identity words, from byte 8 to byte 512 of the segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +100,7 @@ pub(crate) struct Parameters {
     pub(crate) schema: u64,
     pub(crate) wake_mode: WakeMode,
     pub(crate) remove_on_close: bool,
+    pub(crate) remove_leftover: bool,
 }
 
 impl Parameters {
@@ -123,7 +127,7 @@ impl Identity {
             features: if parameters.duplex { DUPLEX } else { 0 },
 
             hints: COUNTS_DROPPED,
-            segment_id: random().map_err(|source| SetupError::Os { call: "getrandom", source })?,
+            segment_id: random().map_err(failed("getrandom"))?,
             schema: parameters.schema,
             created_ns: std::time::SystemTime::now()
                 .duration_since(std::time::UNIX_EPOCH)
@@ -131,7 +135,8 @@ impl Identity {
             boot_id: boot_id(),
             sem_id,
             wake_mode: parameters.wake_mode.code(),
-            flags: if parameters.remove_on_close { REMOVE_ON_CLOSE } else { 0 },
+            flags: if parameters.remove_on_close { REMOVE_ON_CLOSE } else { 0 }
+                | if parameters.remove_leftover { REMOVE_LEFTOVER } else { 0 },
             name_length: name.len() as u32,
             ..Identity::zeroed()
         };
@@ -242,6 +247,10 @@ impl Identity {
 
     pub(crate) fn remove_on_close(&self) -> bool {
         self.flags & REMOVE_ON_CLOSE != 0
+    }
+
+    pub(crate) fn remove_leftover(&self) -> bool {
+        self.flags & REMOVE_LEFTOVER != 0
     }
 }
 

@@ -5,11 +5,12 @@
 
 mod cgroup;
 
-use crate::error::{Damage, SetupError, Shortage};
+use crate::error::{Damage, SetupError, Shortage, failed, os};
 use crate::options::Options;
 use crate::protocol::layout::HEADER;
 use crate::protocol::sync::Ordering;
 use crate::segment::Mapping;
+use crate::sys::limits::Resource;
 use crate::sys::sysvipc::segments;
 use std::fs::{self, File};
 use std::hint::black_box;
@@ -48,6 +49,12 @@ pub struct Memory {
 /// The alignment of a mapping for huge pages; `None` if the options do not request them.
 pub(crate) fn alignment(options: &Options) -> Option<u64> {
     options.huge_pages.then(|| thp_size().max(huge_page_size())).flatten()
+}
+
+/// The alignment of a mapping of a file of this length on tmpfs, if it consists of whole huge pages. So does one that was created on
+/// huge pages, and only an aligned mapping of it gets them, without further cost.
+pub(crate) fn alignment_of(length: u64) -> Option<u64> {
+    thp_size().filter(|&size| length > 0 && length % size == 0)
 }
 
 /// Applies the options to a mapping: moves it to huge pages unless it is on huge pages already, and locks it unless the segment
@@ -107,7 +114,7 @@ pub(crate) unsafe fn populate(base: NonNull<u8>, len: u64) -> Result<(), SetupEr
                 Ok(())
             }
             Some(libc::EFAULT) => Err(SetupError::Damaged(Damage::Unbacked { bytes: len })),
-            _ => Err(SetupError::Os { call: "madvise(MADV_POPULATE_WRITE)", source: error }),
+            _ => Err(os("madvise(MADV_POPULATE_WRITE)", error)),
         },
     }
 }
@@ -163,13 +170,13 @@ pub(crate) fn lock(base: NonNull<u8>, len: u64) -> Result<(), SetupError> {
     // A failed call leaves a part locked, which counts towards the limit.
     // SAFETY: as above.
     unsafe { libc::munlock(base.as_ptr().cast(), len as usize) };
-    let limit = memlock_limit();
+    let limit = Resource::LockedMemory.limit();
     match source.raw_os_error() {
         Some(libc::EPERM) => Err(memlock_exceeded(limit, requested)),
         Some(libc::ENOMEM | libc::EAGAIN) if requested > limit => Err(memlock_exceeded(limit, requested)),
         // Within the limit: a page could not be faulted in.
         Some(libc::ENOMEM) => Err(SetupError::Damaged(Damage::Unbacked { bytes: len })),
-        _ => Err(SetupError::Os { call: "mlock", source }),
+        _ => Err(os("mlock", source)),
     }
 }
 
@@ -186,11 +193,11 @@ pub(crate) fn lock_segment(shm_id: i32, len: u64) -> Result<(), SetupError> {
         return Ok(());
     }
     let source = io::Error::last_os_error();
-    let limit = memlock_limit();
+    let limit = Resource::LockedMemory.limit();
     match source.raw_os_error() {
         Some(libc::EPERM) if limit == 0 => Err(memlock_exceeded(limit, len)),
         Some(libc::ENOMEM) => Err(memlock_exceeded(limit, segments_locked_by_user() + len)),
-        _ => Err(SetupError::Os { call: "shmctl(SHM_LOCK)", source }),
+        _ => Err(os("shmctl(SHM_LOCK)", source)),
     }
 }
 
@@ -198,13 +205,6 @@ fn memlock_exceeded(value: u64, requested: u64) -> SetupError {
     const RAISE_IN: &str =
         "the shell (ulimit -l), in /etc/security/limits.conf (memlock) or in the unit (LimitMEMLOCK)";
     SetupError::Limit(Shortage::System { name: "RLIMIT_MEMLOCK", value, requested, raise_in: RAISE_IN })
-}
-
-fn memlock_limit() -> u64 {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the pointer is to one rlimit. The call cannot fail; if it did, the limit would read as 0.
-    unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) };
-    limit.rlim_cur
 }
 
 /// Bytes that this process has locked with mlock.
@@ -255,7 +255,7 @@ pub(crate) fn no_huge_pages(call: &'static str, source: io::Error, bytes: u64) -
                     raise_in: "/proc/sys/vm/nr_hugepages",
                 })
             }
-            _ => SetupError::Os { call, source },
+            _ => os(call, source),
         },
         // From shmget only.
         Some(libc::EPERM) => {
@@ -266,7 +266,7 @@ pub(crate) fn no_huge_pages(call: &'static str, source: io::Error, bytes: u64) -
                 remedy: "write a group of this process there, or grant it CAP_IPC_LOCK",
             })
         }
-        _ => SetupError::Os { call, source },
+        _ => os(call, source),
     }
 }
 
@@ -317,13 +317,11 @@ pub(crate) unsafe fn make_huge(base: NonNull<u8>, len: u64, on_tmpfs: bool) -> R
         let obstacle = format!("the segment of {len} bytes contains no aligned block of {size} bytes");
         return refused(obstacle, "create a larger pipe");
     }
-    let before = state(base, len, &[])
-        .map_err(|source| SetupError::Os { call: "reading /proc/self/smaps", source })?;
+    let before = state(base, len, &[]).map_err(failed("reading /proc/self/smaps"))?;
     if before.huge >= end - start {
         return Ok(());
     }
-    advise(base, len, libc::MADV_HUGEPAGE)
-        .map_err(|source| SetupError::Os { call: "madvise(MADV_HUGEPAGE)", source })?;
+    advise(base, len, libc::MADV_HUGEPAGE).map_err(failed("madvise(MADV_HUGEPAGE)"))?;
     // One small page per huge page: the kernel fills the rest with zeros, but does not collapse an empty range.
     for block in (start..end).step_by(size as usize) {
         let block = NonNull::new(block as *mut u8).expect("the range starts at or above its base");
@@ -343,8 +341,7 @@ pub(crate) unsafe fn make_huge(base: NonNull<u8>, len: u64, on_tmpfs: bool) -> R
     // SAFETY: the caller upholds the contract of `populate`.
     unsafe { populate(base, len)? };
     // The result of the call does not matter if the pages are huge: those of a file may be huge without it.
-    let now = state(base, len, &[])
-        .map_err(|source| SetupError::Os { call: "reading /proc/self/smaps", source })?;
+    let now = state(base, len, &[]).map_err(failed("reading /proc/self/smaps"))?;
     if now.huge >= end - start {
         return Ok(());
     }

@@ -182,6 +182,7 @@ pub(crate) fn parameters(options: &Options) -> Result<Parameters, SetupError> {
         schema: options.schema,
         wake_mode: options.wake_mode.unwrap_or_else(default),
         remove_on_close: options.remove_on_close.unwrap_or(false),
+        remove_leftover: options.remove_leftover.unwrap_or(false),
     })
 }
 

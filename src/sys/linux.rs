@@ -3,6 +3,7 @@
 pub(crate) mod event_fd;
 pub(crate) mod fork;
 pub(crate) mod futex;
+pub(crate) mod limits;
 pub(crate) mod maps;
 pub(crate) mod membarrier;
 pub(crate) mod memfd;

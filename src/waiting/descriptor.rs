@@ -6,13 +6,12 @@ use crate::endpoint::message::Message;
 use crate::endpoint::payload::Payload;
 use crate::endpoint::producer::Producer;
 use crate::endpoint::watched::Watched;
-use crate::error::{CheckError, RecvError, SendError, SetupError, Shortage};
+use crate::error::{CheckError, RecvError, SendError, SetupError, failed};
 use crate::position::Position;
 use crate::protocol::sleep::Interest;
-use crate::sys::event_fd::{EventFd, most_descriptors};
+use crate::sys::event_fd::EventFd;
 use crate::waiting::driver::Registered;
 use std::fmt;
-use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::task::{Poll, Wake, Waker};
@@ -101,7 +100,7 @@ impl<E> AsRawFd for WithDescriptor<E> {
 
 impl<E> WithDescriptor<E> {
     fn new(endpoint: E, watched: impl Fn(&E) -> &dyn Watched) -> Result<Self, SetupError> {
-        let descriptor = EventFd::new().map_err(failed)?;
+        let descriptor = EventFd::new().map_err(failed("eventfd"))?;
         let registered = Registered::new(watched(&endpoint))?;
         // The first look is the caller's.
         descriptor.write();
@@ -113,18 +112,6 @@ impl<E> WithDescriptor<E> {
     /// Returns the endpoint. Its own calls leave the descriptor as it is.
     pub fn get_ref(&self) -> &E {
         &self.endpoint
-    }
-}
-
-fn failed(source: io::Error) -> SetupError {
-    match source.raw_os_error() {
-        Some(libc::EMFILE) => SetupError::Limit(Shortage::System {
-            name: "RLIMIT_NOFILE",
-            value: most_descriptors(),
-            requested: most_descriptors() + 1,
-            raise_in: "ulimit -n",
-        }),
-        _ => SetupError::Os { call: "eventfd", source },
     }
 }
 
@@ -200,7 +187,7 @@ impl<P> Consumer<P> {
     ///
     /// # Errors
     /// * [`Unsupported::Block`](crate::error::Unsupported::Block) if the pipe has [`WakeMode::Never`](crate::WakeMode::Never).
-    /// * [`Shortage::System`] if this process may have no more descriptors, [`SetupError::Os`] if a thread cannot be started.
+    /// * [`Shortage::System`](crate::error::Shortage::System) if this process may have no more descriptors, [`SetupError::Os`] if a thread cannot be started.
     pub fn with_descriptor(self) -> Result<WithDescriptor<Self>, SetupError> {
         WithDescriptor::new(self, |consumer| &consumer.inner)
     }
@@ -213,7 +200,7 @@ impl<P> Producer<P> {
     ///
     /// # Errors
     /// * [`Unsupported::Block`](crate::error::Unsupported::Block) if the pipe has [`WakeMode::Never`](crate::WakeMode::Never).
-    /// * [`Shortage::System`] if this process may have no more descriptors, [`SetupError::Os`] if a thread cannot be started.
+    /// * [`Shortage::System`](crate::error::Shortage::System) if this process may have no more descriptors, [`SetupError::Os`] if a thread cannot be started.
     pub fn with_descriptor(self) -> Result<WithDescriptor<Self>, SetupError> {
         WithDescriptor::new(self, |producer| &producer.inner)
     }

@@ -6,7 +6,7 @@
 
 use crate::endpoint::wait::{SLICE, SPINS_PER_CLOCK_READ};
 use crate::endpoint::watched::Watched;
-use crate::error::{CheckError, SetupError, Unsupported};
+use crate::error::{CheckError, SetupError, Unsupported, failed};
 use crate::protocol::liveness::{Role, State};
 use crate::protocol::sleep::{Interest, Sleep};
 use crate::protocol::sync::{Futex, Mutex, spin_loop};
@@ -184,8 +184,7 @@ impl Registered {
                 Some(thread) => thread,
                 None => {
                     let started = Watch::start();
-                    let watch =
-                        started.map_err(|source| SetupError::Os { call: "pthread_create", source })?;
+                    let watch = started.map_err(failed("pthread_create"))?;
                     threads.push((watch, (0..watch::MOST).rev().collect()));
                     threads.len() - 1
                 }

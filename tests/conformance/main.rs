@@ -252,6 +252,9 @@ conformance! {
             handles_of_an_unlinked_pipe_are_useless_and_harmless
             a_removed_or_replaced_pipe_works_until_a_call_waits
             a_forced_removal_ends_the_waits_of_other_processes
+            the_removal_is_the_reason_for_both_sides_whoever_notices_first
+            a_leftover_is_removed_by_the_next_who_opens_or_lists_it
+            a_duplex_leftover_is_removed_when_both_directions_are_empty
             remove_on_close_removes_the_pipe_with_its_last_handle
             remove_on_close_waits_for_both_roles_and_all_handles
             remove_on_close_does_not_wait_for_a_handle_that_ended_with_exec

@@ -1,8 +1,8 @@
 //! Removing a pipe: with `unlink`, by its last user, and while it is in use.
 
 use shmpipe::{
-    CloseError, Lost, Options, Pipe, RecvError, RecvTimeoutError, Role, SendError, SetupError, TryRecvError,
-    Wait, WaitError, inspect, unlink, unlink_force,
+    CheckError, CloseError, Lost, Options, Pipe, RecvError, RecvTimeoutError, Role, SendError, SetupError,
+    TryRecvError, Wait, WaitError, inspect, unlink, unlink_force, unlink_leftover,
 };
 use shmpipe_testing::backend::{Backend, Place};
 use shmpipe_testing::end::Meet;
@@ -157,6 +157,32 @@ pub fn a_removed_or_replaced_pipe_works_until_a_call_waits(backend: Backend) {
     });
 }
 
+pub fn the_removal_is_the_reason_for_both_sides_whoever_notices_first(backend: Backend) {
+    for aborts in [false, true] {
+        let place = backend.place();
+        let pipe = place.create(&Options::new().capacity(4096)).unwrap();
+        let (mut producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
+        unlink_force(&place).unwrap();
+        assert_eq!(consumer.recv().unwrap_err(), RecvError::Lost(Lost::Removed));
+        let ended = if aborts { consumer.abort(7) } else { consumer.close() };
+        assert!(matches!(ended.unwrap_err(), CloseError::Lost(Lost::Removed)));
+        assert_eq!(producer.check(), Err(CheckError::Lost(Lost::Removed)));
+        while producer.try_send(&[0; 100]).is_ok() {}
+        assert_eq!(producer.send(&[0; 100]), Err(SendError::Lost(Lost::Removed)));
+
+        let place = backend.place();
+        let pipe = place.create(&Options::new().capacity(4096)).unwrap();
+        let (mut producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
+        producer.send(b"last").unwrap();
+        unlink_force(&place).unwrap();
+        assert_eq!(producer.check(), Err(CheckError::Lost(Lost::Removed)));
+        let ended = if aborts { producer.abort(7) } else { producer.close() };
+        assert!(matches!(ended.unwrap_err(), CloseError::Lost(Lost::Removed)));
+        assert_eq!(consumer.recv().unwrap().to_vec(), b"last");
+        assert_eq!(consumer.recv().unwrap_err(), RecvError::Lost(Lost::Removed));
+    }
+}
+
 pub fn a_forced_removal_ends_the_waits_of_other_processes(backend: Backend) {
     let place = backend.place();
     let mut consumer = end::consumer(&place);
@@ -172,6 +198,79 @@ pub fn a_forced_removal_ends_the_waits_of_other_processes(backend: Backend) {
     assert_eq!(producer.hear(), "Lost(Removed)");
     producer.end();
     consumer.end();
+    assert!(place.is_unused());
+}
+
+/// Both ends of a pipe, in processes of their own.
+fn killed_pair(place: &Place, unread: bool) {
+    let [mut producer, mut consumer] = [end::producer(place), end::consumer(place)];
+    assert_eq!(producer.ask("send one"), "sent");
+    assert_eq!(consumer.ask("recv"), "\"one\"");
+    if unread {
+        assert_eq!(producer.ask("send two"), "sent");
+    }
+    producer.kill();
+    consumer.kill();
+}
+
+pub fn a_leftover_is_removed_by_the_next_who_opens_or_lists_it(backend: Backend) {
+    let options = || Options::new().capacity(4096).remove_leftover(true);
+    type Look = fn(&Place) -> bool;
+    let looks: [Look; 4] = [
+        |place| matches!(Options::new().open(place.as_str()), Err(SetupError::NotFound { .. })),
+        |place| place.open_or_create(&Options::new()).unwrap().created(),
+        |place| place.create(&Options::new()).unwrap().created(),
+        |place| unlink_leftover(place).unwrap(),
+    ];
+    for (way, look) in ["open", "open or create", "create", "unlink"].into_iter().zip(looks) {
+        let place = backend.place();
+        let pipe = place.create(&options()).unwrap();
+        assert!(inspect(&place).unwrap().remove_leftover);
+        // Not used yet, then in use, then with a message.
+        assert!(!unlink_leftover(&place).unwrap());
+        let id = pipe.id();
+        drop(pipe);
+        assert!(!unlink_leftover(&place).unwrap());
+        killed_pair(&place, true);
+        assert!(!unlink_leftover(&place).unwrap());
+        let pipe = Options::new().open(place.as_str()).unwrap();
+        assert_eq!(pipe.id(), id);
+        assert_eq!(pipe.consumer().unwrap().recv().unwrap().to_vec(), b"two");
+        // A handle is a use.
+        assert!(!unlink_leftover(&place).unwrap());
+        assert_eq!(Options::new().open(place.as_str()).unwrap().id(), id);
+        drop(pipe);
+        assert!(unlink_leftover(&place).unwrap());
+        drop(place.create(&options()).unwrap());
+        killed_pair(&place, false);
+        assert!(look(&place), "{way}: {:?}", inspect(&place));
+        let _ = unlink_force(&place);
+    }
+    // Others stay.
+    let place = backend.place();
+    drop(place.create(&Options::new().capacity(4096)).unwrap());
+    killed_pair(&place, false);
+    assert!(!unlink_leftover(&place).unwrap());
+    assert!(!place.open_or_create(&Options::new()).unwrap().created());
+    unlink(&place).unwrap();
+}
+
+pub fn a_duplex_leftover_is_removed_when_both_directions_are_empty(backend: Backend) {
+    let place = backend.place();
+    let options = Options::new().capacity(4096).duplex(true);
+    let pipe = place.create(&options.clone().remove_leftover(true)).unwrap();
+    let (mut a, mut b) = (pipe.duplex().unwrap(), pipe.duplex().unwrap());
+    b.send(b"to A").unwrap();
+    a.send(b"to B").unwrap();
+    drop((b, pipe));
+    assert_eq!(a.recv().unwrap().to_vec(), b"to A");
+    drop(a);
+    assert!(!unlink_leftover(&place).unwrap());
+    let pipe = options.open(place.as_str()).unwrap();
+    let mut b = pipe.duplex_as(shmpipe::DuplexSide::B).unwrap();
+    assert_eq!(b.recv().unwrap().to_vec(), b"to B");
+    drop((b, pipe));
+    assert!(unlink_leftover(&place).unwrap());
     assert!(place.is_unused());
 }
 

@@ -8,6 +8,8 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use nix::sys::resource::{Resource, getrlimit};
+
 /// The exit codes as `--help` prints them.
 pub const CODES: &str = "\
 Exit codes:
@@ -90,6 +92,13 @@ impl Failure {
 
     /// A system error in an operation.
     pub fn io(operation: &str, error: &io::Error) -> Self {
+        if error.raw_os_error() == Some(libc::EMFILE) {
+            let value = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
+            let raise_in = "the shell (ulimit -n) or in the unit (LimitNOFILE)";
+            let requested = value.saturating_add(1);
+            let shortage = Shortage::System { name: "RLIMIT_NOFILE", value, requested, raise_in };
+            return Failure::new(Code::Failure, format_args!("{operation}: {shortage}"));
+        }
         let code = match error.kind() {
             io::ErrorKind::PermissionDenied => Code::Denied,
             _ => Code::Failure,

@@ -5,7 +5,7 @@ use super::filesystem::check_filesystem;
 use super::lock::{Byte, Held, LockMode};
 use super::role_lock::FileRoleLock;
 use crate::address::{Address, AddressForm};
-use crate::error::{FileProblem, SetupError, Shortage, failed};
+use crate::error::{FileProblem, SetupError, Shortage, failed, failed_to_map, os};
 use crate::options::{Existing, Options};
 use crate::permissions::Permissions;
 use crate::protocol::layout::HEADER;
@@ -13,6 +13,7 @@ use crate::protocol::sync::Ordering;
 use crate::segment::identity::{Identity, NO_SET, READY};
 use crate::segment::pages;
 use crate::segment::{Access, AttemptError, Mapping, Request, Segment, parameters, prepare_wake_mode};
+use crate::sys::limits::Resource;
 use crate::sys::memfd;
 use std::fs::{self, File, Permissions as FileMode};
 use std::io;
@@ -32,6 +33,8 @@ pub(super) fn named(
     let directory = path.parent().unwrap_or(path);
     let refused = |source: io::Error| match source.raw_os_error() {
         Some(libc::EROFS) => SetupError::File(FileProblem::ReadOnly { address: request.address.clone() }),
+        // Nothing that another directory would change.
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => os("open", source),
         _ => SetupError::File(FileProblem::Directory {
             address: request.address.clone(),
             directory: directory.to_owned(),
@@ -112,7 +115,8 @@ fn initialize(
     if path.is_none() {
         descriptor::seal(&file).map_err(failed("fcntl(F_ADD_SEALS)"))?;
     }
-    let mapping = Mapping::of_file(file.as_fd(), size, Access::ReadWrite, align).map_err(failed("mmap"))?;
+    let mapping = Mapping::of_file(file.as_fd(), size, Access::ReadWrite, align)
+        .map_err(failed_to_map("mmap", size + align.unwrap_or(0)))?;
     pages::apply_options(&mapping, options, filesystem.magic == TMPFS, false)?;
     if huge_of_holes {
         allocate_space(request, &file, size, filesystem)?;
@@ -141,6 +145,7 @@ fn initialize(
         permissions,
         eager: true,
         roles: Box::new(guard),
+        removes_leftover: false,
     })
 }
 
@@ -157,7 +162,7 @@ pub(super) fn allocate_space(
             pages::no_huge_pages("fallocate", source, size)
         }
         Some(libc::ENOSPC) => no_space,
-        _ => SetupError::Os { call: "posix_fallocate", source },
+        _ => os("posix_fallocate", source),
     })
 }
 
@@ -185,12 +190,11 @@ pub(crate) fn permissions(metadata: &fs::Metadata) -> Permissions {
 
 /// Fails if the size exceeds RLIMIT_FSIZE, for which the kernel would send SIGXFSZ.
 fn check_size_limit(size: u64) -> Result<(), SetupError> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the call writes one rlimit to the pointer.
-    if unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) } == 0 && size > limit.rlim_cur {
+    let limit = Resource::FileSize.limit();
+    if size > limit {
         return Err(SetupError::Limit(Shortage::System {
             name: "RLIMIT_FSIZE",
-            value: limit.rlim_cur,
+            value: limit,
             requested: size,
             raise_in: "the shell (ulimit -f) or in the unit (LimitFSIZE)",
         }));

@@ -5,9 +5,10 @@ use super::descriptor::{self, FileSystem, HUGETLBFS, TMPFS, is_at};
 use super::filesystem::check_filesystem;
 use super::lock::{Byte, Held, LockMode};
 use super::role_lock::FileRoleLock;
+use super::served::{Received, Server, receive_memfd};
 use super::{Source, create, unlink};
 use crate::address::{Address, AddressForm};
-use crate::error::{Damage, Lost, SetupError, failed};
+use crate::error::{Damage, Lost, SetupError, failed, failed_to_map};
 use crate::options::{Existing, Options};
 use crate::segment::pages;
 use crate::segment::{Access, AttemptError, Mapping, Request, Segment, prepare_wake_mode, retry};
@@ -33,10 +34,10 @@ pub(crate) fn attach(
         (Source::NewMemfd, Existing::Required) => Err(request.cannot_open()),
         (Source::Descriptor(_) | Source::Served(_), Existing::Refused) => Err(request.cannot_create()),
         (Source::NewMemfd, _) => create::memfd(&request, options),
-        (Source::Descriptor(number), _) => attach_received(&request, options, &Number(number)),
+        (Source::Descriptor(number), _) => attach_received(&request, options, &Number(number), None),
         (Source::Served(path), _) => {
-            let (descriptor, _) = super::served::receive_memfd(&request, path)?;
-            attach_received(&request, options, &descriptor)
+            let Received { descriptor, server, .. } = receive_memfd(&request, path)?;
+            attach_received(&request, options, &descriptor, server)
         }
         (Source::Named(path), _) => {
             retry(address, || match Candidate::at(&request, &path, Access::ReadWrite, 1, vet(&request)) {
@@ -54,19 +55,22 @@ pub(crate) fn attach_received(
     request: &Request<'_>,
     options: &Options,
     descriptor: &impl AsRawFd,
+    server: Option<Server>,
 ) -> Result<Segment, SetupError> {
-    open_only(request, options, Candidate::received(request, descriptor, Access::ReadWrite)?)
+    let candidate = Candidate::received(request, descriptor, Access::ReadWrite)?;
+    open_only(request, options, Candidate { server, ..candidate })
 }
 
 /// Opens the file of an open pipe once more.
 pub(super) fn reopen(
     file: &File,
     path: Option<PathBuf>,
+    server: Option<Server>,
     address: &Address,
     options: &Options,
 ) -> Result<Segment, SetupError> {
     let candidate = Candidate::of(file, path, Access::ReadWrite).map_err(failed("open"))?;
-    open_only(&Request::new(address, &options.trusted), options, candidate)
+    open_only(&Request::new(address, &options.trusted), options, Candidate { server, ..candidate })
 }
 
 /// Opens this file, never another one that its name may lead to by now.
@@ -113,9 +117,14 @@ fn open(
         }
     }
     request.check_existing(&identity, options, existing)?;
-    let align = pages::alignment(options).filter(|_| candidate.filesystem.magic != HUGETLBFS);
+    let length = candidate.metadata.len();
+    let align = match candidate.filesystem.magic {
+        HUGETLBFS => None,
+        TMPFS => pages::alignment(options).or_else(|| pages::alignment_of(length)),
+        _ => pages::alignment(options),
+    };
     let size = candidate.size(&identity);
-    let size = align.map_or(size, |align| size.next_multiple_of(align).min(candidate.metadata.len()));
+    let size = align.map_or(size, |align| size.next_multiple_of(align).min(length));
     // On tmpfs the number of blocks tells. SEEK_HOLE would walk its pages; on other file systems it walks extents.
     let filled =
         candidate.filesystem.magic == TMPFS && candidate.metadata.blocks() * 512 >= candidate.metadata.len();
@@ -123,8 +132,8 @@ fn open(
         // A sparse copy of a pipe, perhaps.
         create::allocate_space(request, &candidate.file, size, candidate.filesystem)?;
     }
-    let mapping =
-        Mapping::of_file(candidate.file.as_fd(), size, Access::ReadWrite, align).map_err(failed("mmap"))?;
+    let mapping = Mapping::of_file(candidate.file.as_fd(), size, Access::ReadWrite, align)
+        .map_err(failed_to_map("mmap", size + align.unwrap_or(0)))?;
     pages::apply_options(&mapping, options, candidate.filesystem.magic == TMPFS, false)?;
     prepare_wake_mode(&identity, options)?;
     let address = match request.address.0 {
@@ -134,9 +143,18 @@ fn open(
     // A file system on disk gives a process that has only read a page a read-only page table entry. The processor then moves
     // lines of that page more slowly than lines of a page that both processes may write.
     let eager = !matches!(candidate.filesystem.magic, TMPFS | HUGETLBFS);
-    let guard =
-        FileRoleLock::new(candidate.file, candidate.path, size, candidate.filesystem.page, Some(attachment));
-    Ok(Segment { mapping, identity, address, created: false, permissions, eager, roles: Box::new(guard) })
+    let Candidate { file, filesystem, path, server, .. } = candidate;
+    let guard = FileRoleLock::new(file, path, size, filesystem.page, Some(attachment)).received_from(server);
+    Ok(Segment {
+        mapping,
+        identity,
+        address,
+        created: false,
+        permissions,
+        eager,
+        roles: Box::new(guard),
+        removes_leftover: false,
+    })
 }
 
 /// Locks the attachment byte of a file. Waits while a process that removes the unused pipe holds it exclusively.

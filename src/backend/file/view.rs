@@ -6,8 +6,9 @@ use super::create::permissions;
 use super::descriptor::missing_seals;
 use super::filesystem::check_filesystem;
 use super::role_lock::FileRoleLock;
+use super::served::receive_memfd;
 use crate::address::Address;
-use crate::error::{SetupError, failed};
+use crate::error::{SetupError, failed, failed_to_map};
 use crate::segment::{Access, Mapping, Object, Request, View, retry};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
@@ -19,7 +20,8 @@ pub(crate) fn view(address: &Address) -> Result<View, SetupError> {
         Source::NewMemfd => return Err(request.cannot_open()),
         Source::Descriptor(number) => Candidate::received(&request, &Number(number), Access::Read)?,
         Source::Served(path) => {
-            Candidate::received(&request, &super::served::receive_memfd(&request, path)?.0, Access::Read)?
+            let received = receive_memfd(&request, path)?;
+            Candidate::received(&request, &received.descriptor, Access::Read)?
         }
         Source::Named(path) => retry(address, || {
             Candidate::at(&request, &path, Access::Read, 1, |_, filesystem| {
@@ -40,12 +42,13 @@ pub(super) fn of_candidate(request: &Request<'_>, candidate: Candidate) -> Resul
     // An untrusted owner could truncate a file without seals while we read the mapping.
     let is_sealed = missing_seals(&candidate.file).is_ok_and(|missing| missing == 0);
     let mapping = if is_sealed || request.is_trusted(candidate.metadata.uid()) {
-        Mapping::of_file(candidate.file.as_fd(), mapped, Access::Read, None).map_err(failed("mmap"))?
+        Mapping::of_file(candidate.file.as_fd(), mapped, Access::Read, None)
+            .map_err(failed_to_map("mmap", mapped))?
     } else {
         header
     };
     let is_open = candidate.is_open().unwrap_or(false);
-    let Candidate { file, metadata, filesystem, path } = candidate;
+    let Candidate { file, metadata, filesystem, path, .. } = candidate;
     Ok(View {
         mapping,
         identity,

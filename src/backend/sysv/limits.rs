@@ -1,6 +1,6 @@
 //! Which limit of the system was exceeded. The kernel only says ENOSPC, EINVAL or ENOMEM.
 
-use crate::error::{SetupError, Shortage};
+use crate::error::{SetupError, Shortage, os};
 use crate::sys::sysvipc::{segments, sets};
 use std::fs;
 use std::io;
@@ -60,7 +60,7 @@ fn limit(
         Some((name, value, requested, raise_in)) => {
             SetupError::Limit(Shortage::System { name, value, requested, raise_in })
         }
-        None => SetupError::Os { call, source },
+        None => os(call, source),
     }
 }
 

@@ -7,7 +7,7 @@ use super::sysv_request::SysvRequest;
 use super::sysv_segment::{Status, SysvSegment};
 use super::{limits, other_attachments, rmid_forced, undo};
 use crate::address::{Address, AddressForm, Key};
-use crate::error::{MissingFeature, SetupError};
+use crate::error::{MissingFeature, SetupError, failed_to_map, os};
 use crate::options::{Existing, Options};
 use crate::protocol::sync::Ordering;
 use crate::segment::identity::{CREATING, Identity, READY, Ready};
@@ -244,7 +244,7 @@ fn open_locked(
     let guards = set.guards(segment.id()).map_err(set_failed)? && identity.sem_id == set.id();
     let align = pages::alignment(options);
     let mapping = Mapping::of_segment(segment.id(), status.size, Access::ReadWrite, align)
-        .map_err(|source| request.segment_error("shmat", source))?;
+        .map_err(|source| request.mapping_error(source, status.size + align.unwrap_or(0)))?;
     if !request.status(segment)?.is_of_same(&status) {
         // The segment was removed, and a new one has its identifier.
         return Err(AttemptError::Retry);
@@ -306,10 +306,10 @@ fn create(
         }
     };
     let initialize = || -> Result<Segment, AttemptError> {
-        let failed = |call| move |source| AttemptError::Failed(SetupError::Os { call, source });
+        let failed = |call| move |source| AttemptError::Failed(os(call, source));
         let attachment = Attachment::register(set).map_err(set_failed)?;
-        let mapping =
-            Mapping::of_segment(segment.id(), size, Access::ReadWrite, None).map_err(failed("shmat"))?;
+        let mapping = Mapping::of_segment(segment.id(), size, Access::ReadWrite, None)
+            .map_err(failed_to_map("shmat", size))?;
         if options.lock_memory {
             pages::lock_segment(segment.id(), size)?;
         }
@@ -356,5 +356,14 @@ fn finish(
     let presence = Presence::of_this_process(Some(lock))?;
     let roles = Box::new(SysvRoleLock::new(segment, Key::new(status.key), Some(lock.set()), presence));
     attachment.disarm();
-    Ok(Segment { mapping, identity, address, created, permissions, eager: created, roles })
+    Ok(Segment {
+        mapping,
+        identity,
+        address,
+        created,
+        permissions,
+        eager: created,
+        roles,
+        removes_leftover: false,
+    })
 }

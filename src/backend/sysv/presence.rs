@@ -10,7 +10,7 @@
 use super::limits;
 use super::semaphores::InitLock;
 use super::sysv_segment::{Status, SysvSegment};
-use crate::error::{MissingFeature, SetupError};
+use crate::error::{MissingFeature, SetupError, failed, os};
 use crate::segment::identity::random;
 use crate::segment::{Access, Mapping};
 use crate::sys::fork::NoFork;
@@ -97,7 +97,6 @@ impl Presence {
     }
 
     fn create_announced() -> Result<Self, SetupError> {
-        let failed = |call| move |source| SetupError::Os { call, source };
         let mut attempt = 0;
         let presence = loop {
             let size = random().map_err(failed("getrandom"))? as u32 % MAX_SIZE + 1;
@@ -115,13 +114,13 @@ impl Presence {
                 Err(source)
                     if attempt < ATTEMPTS
                         && matches!(source.raw_os_error(), Some(libc::EINVAL | libc::EIDRM)) => {}
-                Err(source) => return Err(SetupError::Os { call: "shmat", source }),
+                Err(source) => return Err(os("shmat", source)),
             }
         };
         match presence.is_visible() {
             Ok(true) => Ok(presence),
             Ok(false) => Err(SetupError::Kernel(MissingFeature::RemovedSegments)),
-            Err(source) => Err(SetupError::Os { call: "shmctl(IPC_STAT)", source }),
+            Err(source) => Err(os("shmctl(IPC_STAT)", source)),
         }
     }
 

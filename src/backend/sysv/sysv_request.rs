@@ -4,7 +4,7 @@ use super::limits;
 use super::semaphores::{COUNT, Semaphores, SetStatus, Stage};
 use super::sysv_segment::{Status, SysvSegment};
 use crate::address::{Address, AddressError, AddressForm, Key, ftok};
-use crate::error::{Damage, SetupError};
+use crate::error::{Damage, SetupError, failed_to_map, os};
 use crate::protocol::layout::HEADER;
 use crate::segment::identity::{Identity, Ready};
 use crate::segment::pages;
@@ -25,7 +25,7 @@ impl<'a> SysvRequest<'a> {
             AddressForm::Name(name) => Some(name.key()),
             AddressForm::Key(key) => Some(*key),
             AddressForm::Ftok { path, project } => {
-                let key = ftok(path, *project).map_err(|source| SetupError::Os { call: "ftok", source })?;
+                let key = ftok(path, *project).map_err(|source| os("ftok", source))?;
                 Some(key.ok_or(AddressError::KeyZero)?)
             }
             _ => None,
@@ -55,7 +55,15 @@ impl<'a> SysvRequest<'a> {
         match source.raw_os_error() {
             Some(libc::EACCES | libc::EPERM) => self.denied(),
             Some(libc::EINVAL | libc::EIDRM) => self.common.not_found(),
-            _ => SetupError::Os { call, source },
+            _ => os(call, source),
+        }
+    }
+
+    /// The error of a segment of `size` bytes that could not be attached.
+    pub(super) fn mapping_error(&self, source: io::Error, size: u64) -> SetupError {
+        match source.raw_os_error() {
+            Some(libc::ENOMEM) => failed_to_map("shmat", size)(source),
+            _ => self.segment_error("shmat", source),
         }
     }
 
@@ -74,7 +82,7 @@ impl<'a> SysvRequest<'a> {
                 Some(libc::ENOSPC | libc::EINVAL) if call == "semget" => {
                     AttemptError::Failed(limits::of_sets(source))
                 }
-                _ => AttemptError::Failed(SetupError::Os { call, source }),
+                _ => AttemptError::Failed(os(call, source)),
             },
         }
     }
@@ -111,7 +119,7 @@ impl<'a> SysvRequest<'a> {
             return Err(self.common.foreign("the size of the segment in bytes", status.size, HEADER));
         }
         let mapping = Mapping::of_segment(segment.id(), status.size, Access::Read, None)
-            .map_err(|source| self.segment_error("shmat", source))?;
+            .map_err(|source| self.mapping_error(source, status.size))?;
         // A segment of huge pages may have no memory behind it.
         pages::check_header_backed(&mapping)?;
         Ok((self.common.readiness(&mapping)?, mapping))

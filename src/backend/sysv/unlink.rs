@@ -83,7 +83,7 @@ impl BothRoles {
         lock: Option<&InitLock>,
     ) -> Result<Self, AttemptError> {
         let mapping = Mapping::of_segment(segment.id(), status.size, Access::ReadWrite, None)
-            .map_err(|source| request.segment_error("shmat", source))?;
+            .map_err(|source| request.mapping_error(source, status.size))?;
         let presence = Presence::of_this_process(lock)?;
         let roles = SysvRoleLock::new(segment, Key::new(status.key), set, presence);
         let both = BothRoles { mapping, roles };

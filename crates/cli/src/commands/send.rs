@@ -14,7 +14,7 @@ use crate::output::report::Report;
 use crate::system::signals;
 use crate::system::stdio::{self, For};
 
-/// How often to check the consumer while there is no input.
+/// How often to check the consumer and the pipe while waiting for input.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The longest message of `--raw`, if the pipe allows it.
@@ -60,6 +60,8 @@ pub struct Sender {
     progress: Progress,
     report: Report,
     timeout: Option<Duration>,
+    /// When to check the consumer and the pipe next: a pipe that was removed would take messages until it is full.
+    next_check: Instant,
     /// Waits for the next consumer when one dies.
     follows: bool,
 }
@@ -68,7 +70,8 @@ impl Sender {
     /// One that waits for space as long as it takes, and ends when the consumer dies.
     pub fn new(producer: Producer, progress: Progress, report: Report) -> Self {
         let cancel = producer.cancel_handle();
-        Sender { producer, cancel, progress, report, timeout: None, follows: false }
+        let next_check = Instant::now() + CHECK_INTERVAL;
+        Sender { producer, cancel, progress, report, timeout: None, next_check, follows: false }
     }
 
     /// Sends all of the input.
@@ -140,11 +143,13 @@ impl Sender {
         loop {
             self.check_for_end()?;
             self.progress.update_if_due();
-            let next_check = Instant::now() + CHECK_INTERVAL;
-            let until = self.progress.next_update().map_or(next_check, |next| next.min(next_check));
+            if Instant::now() >= self.next_check {
+                self.check_consumer()?;
+                self.next_check = Instant::now() + CHECK_INTERVAL;
+            }
+            let until = self.progress.next_update().map_or(self.next_check, |next| next.min(self.next_check));
             match stdio::wait(input, For::Input, Some(until)) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::TimedOut => self.check_consumer()?,
+                Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::TimedOut) => {}
                 // Input that cannot be polled can be read.
                 Ok(()) | Err(_) => return Ok(()),
             }

@@ -2,6 +2,7 @@
 //! `interrupts`.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -10,7 +11,7 @@ use serde_json::Value;
 use shmpipe::Role;
 
 use crate::process::{
-    Finished, Name, Running, ask, is_root, numbered, object, run, shmpipe, start, wait_for_holder,
+    Finished, Name, Running, ask, eventually, is_root, numbered, object, run, shmpipe, start, wait_for_holder,
 };
 
 /// A user who owns nothing.
@@ -151,6 +152,25 @@ fn a_pipe_removed_under_a_waiting_side_is_3() {
     ask(&["rm", &empty, &full, "--force"]).code(0);
     recv.finish().code(3).said(&["removed while open"]);
     send.finish().code(3).said(&["removed while open"]);
+}
+
+#[test]
+fn the_removal_is_the_reason_for_both_sides() {
+    let name = Name::new("removed-under-both");
+    let recv = start(&["recv", &name]);
+    let mut send = start(&["send", &name]);
+    wait_for_holder(&name, Role::Consumer, recv.id());
+    wait_for_holder(&name, Role::Producer, send.id());
+    ask(&["rm", &name, "--force"]).code(0);
+    recv.finish().code(3).said(&["the pipe was removed while open"]);
+    // Input that never pauses for long does not hide it.
+    let sent = eventually(|| {
+        let _ = send.input().write_all(b"x\n");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        send.child.try_wait().unwrap()
+    });
+    assert_eq!(sent.code(), Some(3));
+    send.finish().said(&["the pipe was removed while open"]);
 }
 
 #[test]

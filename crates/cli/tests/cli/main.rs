@@ -12,6 +12,7 @@ mod help;
 mod interrupts;
 mod keep;
 mod kinds;
+mod limits;
 mod lines;
 mod markup;
 mod memory;

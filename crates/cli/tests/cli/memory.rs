@@ -80,6 +80,20 @@ fn huge_pages_are_used_or_refused() {
 }
 
 #[test]
+fn a_plain_opener_follows_the_huge_pages_of_the_creator() {
+    let place = Place::new(Kind::Posix, "memory-follow");
+    let created = ask(&["create", &place, "--huge-pages", "--capacity", "4MiB"]);
+    if !created.status.success() {
+        eprintln!("skipped: {}", created.err);
+        return;
+    }
+    let recv = start(&["recv", &place, "--prefault"]);
+    wait_for_holder(&place, Role::Consumer, recv.id());
+    let pipe = object(&["stat", &place, "--json"]);
+    assert_eq!(pipe["huge_bytes"], pipe["segment_bytes"], "{pipe}");
+}
+
+#[test]
 fn missing_huge_pages_are_an_error_that_names_the_pool() {
     let Some(apart) =
         script_apart("cat /proc/sys/vm/nr_hugepages; shmpipe create sysv:private --huge-pages || echo $?")
