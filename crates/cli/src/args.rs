@@ -12,6 +12,7 @@ use shmpipe::{Address, DuplexSide, Options, Wait, WakeMode};
 use shmpipe_measure::NEAR_BELOW_NS;
 
 use crate::exit::CODES;
+use values::Delimiter;
 
 const ADDRESSES: &str = "\
 Addresses:
@@ -27,23 +28,26 @@ Addresses:
 
 Sizes take suffixes: 64KiB, 1M = 1MiB, 1MB = 1,000,000 bytes. So do durations: 2s, 100ms, 5m.";
 
+const SEE: &str = "Addresses, units and exit codes: shmpipe --help";
+
 /// A pipe between two unrelated processes at the speed of shared memory.
 #[derive(Debug, Parser)]
 #[command(
     name = "shmpipe",
     version,
-    about,
+    about = "A pipe between two unrelated processes at the speed of shared memory",
     long_about = "A pipe between two unrelated processes at the speed of shared memory. One producer sends messages of up to \
                   half the ring less 8 bytes to one consumer, in order and without loss, through a ring buffer in System V \
                   memory, a POSIX object, a file or a memfd. Either side can start first, be killed and restart; sent \
                   messages stay until they are received.",
-    after_help = CODES,
+    after_help = SEE,
     after_long_help = addresses_and_codes(),
+    max_term_width = 100,
     subcommand_required = true,
     arg_required_else_help = true
 )]
 pub struct Arguments {
-    /// Print JSON: results on standard output, notes and errors on standard error
+    /// Print JSON, also for notes and errors on standard error
     #[arg(long, global = true)]
     pub json: bool,
     #[command(subcommand)]
@@ -71,8 +75,8 @@ With --json, one object per line, distinguished by \"kind\", with units in the k
   idle                CPU use of a receiver without messages
 The report (--html) shows nothing that these objects do not have.";
 
-fn bench_and_codes() -> String {
-    format!("{BENCH_OBJECTS}\n\n{CODES}")
+fn bench_objects() -> String {
+    format!("{BENCH_OBJECTS}\n\n{SEE}")
 }
 
 const DOCTOR_OBJECTS: &str = "\
@@ -100,18 +104,35 @@ With --json, one object per line, distinguished by \"kind\", with units in the k
     producer, consumer (of a duplex pipe: side A, side B)
                       state, abort_code, pid, command, uid, process_age_seconds, claims, messages, position_bytes";
 
-fn doctor_and_codes() -> String {
-    format!("{ADDRESSES}\n\n{DOCTOR_OBJECTS}\n\n{CODES}")
+fn doctor_objects() -> String {
+    format!("{DOCTOR_OBJECTS}\n\n{SEE}")
 }
 
-/// Puts what an existing pipe ignores under a heading of its own, in the help of a command that also opens existing pipes.
-fn set_apart(option: Arg) -> Arg {
+/// Groups the options of a command, and leaves the rarer ones to `--help`, so that `-h` fits a screen. What an existing pipe ignores
+/// has a heading of its own in commands that also open pipes.
+fn group(option: Arg) -> Arg {
     match option.get_id().as_str() {
-        "capacity" | "wake" | "remove_on_close" => {
-            option.help_heading("Only when this call creates the pipe")
+        "chunk" | "raw" | "length_prefixed" | "null" | "delimiter" | "whole" | "tag" | "show_position" => {
+            option.help_heading("Messages")
+        }
+        "capacity" | "wake" | "remove_on_close" | "remove_leftover" => {
+            option.help_heading("Only when this call creates the pipe").hide_short_help(true)
+        }
+        "wait" | "trust_uid" | "allow_missing_undo" | "allow_rmid_forced" | "mode" | "schema"
+        | "huge_pages" | "lock" | "prefault" | "no_prefault" | "recreate_stale" => {
+            option.help_heading("The pipe").hide_short_help(true)
         }
         _ => option,
     }
+}
+
+/// Leaves the rarer options of a command that always creates to `--help`.
+fn shorten(option: Arg) -> Arg {
+    let is_rare = matches!(
+        option.get_id().as_str(),
+        "schema" | "wake" | "lock" | "prefault" | "no_prefault" | "recreate_stale" | "uid" | "gid"
+    );
+    option.hide_short_help(is_rare)
 }
 
 #[derive(Debug, Subcommand)]
@@ -123,9 +144,11 @@ pub enum Command {
     /// aborts, send ends.
     ///
     /// A receiver learns whether the input ended: at its end send closes the pipe, before its end (a failure, a signal) it aborts.
-    #[command(after_help = addresses_and_codes(), mut_args = set_apart)]
+    #[command(after_help = SEE, mut_args = group)]
     Send(Send),
     /// Write messages to standard output, by default a line each
+    ///
+    /// With --json each message is an object on a line, with position, tag, and its bytes as text, or in base64 if they are not UTF-8.
     ///
     /// A message is released only after it is written, so that none is lost however recv ends: the next recv continues there.
     /// After a kill -9 it repeats at most what was written last: less than 60 KiB, and one message more, however long that is.
@@ -136,42 +159,42 @@ pub enum Command {
     /// In a file, a part is taken back, unless another program has written to the file since. Where none of this applies, a part
     /// of a message stays at the end of the output, and the next recv repeats that message whole. After a kill -9 that can happen
     /// in a file too.
-    #[command(after_help = addresses_and_codes(), mut_args = set_apart)]
+    #[command(after_help = SEE, mut_args = group)]
     Recv(Recv),
-    /// Send standard input to the other side of a duplex pipe, and write what it sends to standard output
+    /// Send to the other side of a duplex pipe, and receive from it
     ///
     /// Two of these talk to each other, as two "nc" do through a Unix socket. At the end of its input duplex closes its direction and
     /// goes on receiving; it ends when the other side has closed its own, too. When the other side dies or aborts, or stops
     /// receiving, duplex ends at once.
     ///
-    /// By default each line is a message, both ways. The options for binary input cut it as in send, and messages are then written
-    /// as by recv with the same option (--chunk: --raw). Messages are released, and a signal ends duplex in order, as in send and recv.
-    #[command(after_help = addresses_and_codes(), mut_args = set_apart)]
+    /// By default each line is a message, both ways. The options for the input cut it as in send, and messages are then written
+    /// as by recv with the same option (--chunk, --whole: --raw). With --follow only a signal ends it. Messages are released, and a signal ends duplex in order, as in send and recv.
+    #[command(after_help = SEE, mut_args = group)]
     Duplex(Duplex),
     /// Create a pipe and print its address
-    #[command(after_help = addresses_and_codes())]
+    #[command(after_help = SEE, mut_args = shorten)]
     Create(Create),
-    /// Create a pipe in a memfd and hand it out at a Unix socket until interrupted
+    /// Create a pipe in a memfd and hand it out at a Unix socket
     ///
     /// A memfd has no name: only processes that receive it can open it. Processes of root and of this user receive it when they
     /// open memfd:PATH, and keep it after serve ends.
-    #[command(after_help = CODES)]
+    #[command(after_help = SEE, mut_args = shorten)]
     Serve(Serve),
-    /// Keep a pipe open until interrupted, so that it outlives its sender and receiver
+    /// Keep a pipe open, so that it outlives sender and receiver
     ///
     /// For machines where the kernel removes a System V pipe as soon as no process has it open (kernel.shm_rmid_forced=1). There,
     /// send and recv refuse System V pipes unless --allow-rmid-forced says that a keeper runs. Creates the pipe if it does not
     /// exist, and prints its address. Takes no role, so send and recv can come and go. Ends with code 3 when the pipe is removed.
-    #[command(after_help = addresses_and_codes(), mut_args = set_apart)]
+    #[command(after_help = SEE, mut_args = group)]
     Keep(Keep),
     /// List all pipes of this machine
     ///
     /// Lists pipes in System V memory, in files in /dev/shm, and in files and memfds that processes have open: of all processes
-    /// for root, of this user's processes otherwise.
-    #[command(visible_alias = "list", after_help = CODES)]
+    /// for root, of this user's processes otherwise. Removes this user's pipes that were created with --remove-leftover and are left over.
+    #[command(visible_alias = "list", after_help = SEE)]
     Ls,
     /// Show the state of a pipe, without disturbing it
-    #[command(after_help = addresses_and_codes())]
+    #[command(after_help = SEE)]
     Stat {
         /// The pipe
         #[arg(value_parser = values::address())]
@@ -183,7 +206,7 @@ pub enum Command {
     /// open in any process; it lists those with messages and those never used, and --force removes them too. Without addresses,
     /// --stale looks at all pipes of this user, or of all users for root. (A stale file, from before the last boot, is something
     /// else: see --recreate-stale of send, recv and create.)
-    #[command(after_help = addresses_and_codes())]
+    #[command(after_help = SEE)]
     Rm {
         /// The pipes
         #[arg(required_unless_present = "stale", value_name = "ADDRESS", value_parser = values::address())]
@@ -195,27 +218,29 @@ pub enum Command {
         #[arg(long)]
         stale: bool,
     },
-    /// Look for problems with pipes on this machine, and say how to fix them
+    /// Look for problems on this machine, and say how to fix them
     ///
     /// Given an address, it also examines that pipe. A check that cannot be made is reported as unknown, not as a finding.
-    /// Nothing is changed.
-    #[command(after_help = CODES, after_long_help = doctor_and_codes())]
+    /// Nothing is changed, except that pipes created with --remove-leftover are removed once they are left over.
+    #[command(after_help = SEE, after_long_help = doctor_objects())]
     Doctor {
         /// A pipe to examine too
         #[arg(value_parser = values::address())]
         address: Option<Address>,
     },
-    /// Show what this machine can do: a million verified messages between two processes, then throughput and latency compared
-    /// with a pipe and a Unix socket
-    #[command(after_help = CODES)]
-    Demo(Demo),
-    /// Compare the ring with pipes, sockets, message queues and polled memory on this machine
+    /// Show what this machine can do
     ///
-    /// Two processes, each on its own CPU, alternate between all transports and measure single round trips, round trips and
+    /// A million verified messages between two processes, then throughput and latency compared with a pipe and a Unix socket.
+    #[command(after_help = SEE)]
+    Demo(Demo),
+    /// Compare the ring with other transports on this machine
+    ///
+    /// The others are pipes, sockets, message queues and polled memory. Two processes, each on its own CPU, alternate between all
+    /// transports and measure single round trips, round trips and
     /// throughput by size, the CPU use of a waiting receiver, and how fast it wakes. Transports that poll and transports that
     /// sleep are compared separately. Beside every figure stands the floor, the time that one cache line takes there and back:
     /// it shows whether the two CPUs were near each other or far apart.
-    #[command(after_help = CODES, after_long_help = bench_and_codes())]
+    #[command(after_help = SEE, after_long_help = bench_objects())]
     Bench(Bench),
     /// Print a completion script for a shell
     ///
@@ -226,7 +251,7 @@ pub enum Command {
     /// zsh: a file _shmpipe in a directory of $fpath
     ///
     /// fish: ~/.config/fish/completions/shmpipe.fish
-    #[command(after_help = CODES)]
+    #[command(after_help = SEE)]
     Completions {
         /// The shell
         shell: Shell,
@@ -234,7 +259,7 @@ pub enum Command {
     /// Write the man pages, one for each command, to a directory
     ///
     /// man looks in /usr/local/share/man/man1, and in ~/.local/share/man/man1 if ~/.local/bin is in $PATH.
-    #[command(after_help = CODES)]
+    #[command(after_help = SEE)]
     Man {
         /// The directory; created if it does not exist
         #[arg(value_name = "DIR")]
@@ -245,21 +270,62 @@ pub enum Command {
 /// How the input is cut into messages.
 #[derive(Debug, Args)]
 pub struct Input {
-    /// Binary input: send messages of this size; the last may be shorter
+    /// Binary: send messages of this size
+    ///
+    /// The last may be shorter.
     #[arg(long, value_name = "BYTES", value_parser = values::nonzero_size)]
     pub chunk: Option<u64>,
-    /// Binary input: send what each read(2) returns as one message, at most 64 KiB (no effect with --chunk)
+    /// Binary: send what each read(2) returns as one message
+    ///
+    /// At most 64 KiB. No effect with --chunk.
     #[arg(long, group = "framing")]
     pub raw: bool,
-    /// Binary input: each message follows its length (32 bits, little-endian)
+    /// Binary: each message follows its length
+    ///
+    /// 32 bits, little-endian.
     #[arg(long, group = "framing", conflicts_with = "chunk")]
     pub length_prefixed: bool,
+    /// Messages end with NUL, not with a newline
+    #[arg(long, short = '0', group = "framing", conflicts_with = "chunk")]
+    pub null: bool,
+    /// Messages end with this text, such as , or \r\n
+    ///
+    /// Escapes: \n, \r, \t, \0, \\, and \xHH for any byte. What follows the last one is a message too.
+    #[arg(long, value_name = "TEXT", value_parser = values::delimiter, group = "framing", conflicts_with = "chunk")]
+    pub delimiter: Option<Delimiter>,
+    /// All of the input is one message
+    ///
+    /// An empty input is none.
+    #[arg(long, group = "framing", conflicts_with = "chunk")]
+    pub whole: bool,
+}
+
+/// What ends a message: a newline, unless `--null` or `--delimiter` says otherwise.
+pub fn delimiter(null: bool, delimiter: Option<&Delimiter>) -> Vec<u8> {
+    match delimiter {
+        _ if null => b"\0".to_vec(),
+        Some(Delimiter(text)) => text.clone(),
+        None => b"\n".to_vec(),
+    }
 }
 
 #[derive(Debug, Args)]
 pub struct Send {
     #[command(flatten)]
     pub input: Input,
+    /// Give every message this tag, a number of 32 bits
+    #[arg(long, value_name = "N", value_parser = values::tag, default_value_t = 0, hide_default_value = true)]
+    pub tag: u32,
+    /// Send at most so many a second: 500, 10k/s
+    #[arg(long, value_name = "RATE", value_parser = values::rate)]
+    pub rate: Option<f64>,
+    /// Skip what an earlier send of this input has sent
+    ///
+    /// The pipe must have carried nothing but this input, with the same framing, since it was created: send finds by the lengths of the
+    /// messages where the last sender stopped, and fails where they do not agree. However that sender ended, no message is then sent
+    /// twice.
+    #[arg(long)]
+    pub resume: bool,
     /// Give up when there is no space for this long
     #[arg(long, value_name = "DURATION", value_parser = values::duration)]
     pub timeout: Option<Duration>,
@@ -272,16 +338,31 @@ pub struct Recv {
     /// Write messages as bytes, without separators
     #[arg(long, group = "framing")]
     pub raw: bool,
-    /// Write each message after its length (32 bits, little-endian)
+    /// Write each message after its length
+    ///
+    /// 32 bits, little-endian.
     #[arg(long, group = "framing")]
     pub length_prefixed: bool,
+    /// Write NUL after each message, not a newline
+    #[arg(long, short = '0', group = "framing")]
+    pub null: bool,
+    /// Write this text after each message
+    ///
+    /// Escapes: \n, \r, \t, \0, \\, and \xHH for any byte.
+    #[arg(long, value_name = "TEXT", value_parser = values::delimiter, group = "framing")]
+    pub delimiter: Option<Delimiter>,
+    /// Write position and tab before each message
+    ///
+    /// --json has the position anyway.
+    #[arg(long, conflicts_with_all = ["raw", "length_prefixed"])]
+    pub show_position: bool,
     /// End after N messages
     #[arg(long, short = 'n', value_name = "N")]
     pub count: Option<u64>,
     /// Give up when there is no message for this long
     #[arg(long, value_name = "DURATION", value_parser = values::duration)]
     pub timeout: Option<Duration>,
-    /// When the producer closes, aborts or dies, wait for the next one
+    /// When the producer ends or dies, wait for the next
     #[arg(long, short)]
     pub follow: bool,
     #[command(flatten)]
@@ -292,9 +373,15 @@ pub struct Recv {
 pub struct Duplex {
     #[command(flatten)]
     pub input: Input,
-    /// The side to take [default: the first free one, a or else b]
+    /// The side to take [default: the first free one]
     #[arg(long)]
     pub side: Option<SideName>,
+    /// Give up without message, or space, for this long
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    pub timeout: Option<Duration>,
+    /// When the other side ends or dies, wait for the next
+    #[arg(long, short)]
+    pub follow: bool,
     #[command(flatten)]
     pub pipe: PipeArgs,
 }
@@ -358,30 +445,42 @@ impl PipeArgs {
 /// How a pipe is created.
 #[derive(Debug, Args)]
 pub struct Creation {
-    /// Ring size, rounded up to a power of two; a message can have half of it less 8 bytes [default: 1MiB]
+    /// Ring size [default: 1MiB]
+    ///
+    /// Rounded up to a power of two. A message can have half of it less 8 bytes.
     #[arg(long, value_name = "BYTES", value_parser = values::nonzero_size)]
     pub capacity: Option<u64>,
-    /// Permission bits of a new pipe in octal; both sides need read and write [default: 0600]
+    /// Permission bits of a new pipe, in octal [default: 0600]
     ///
-    /// An existing pipe keeps its own. One that every user may write to is opened only if this option requests such a mode.
+    /// Both sides need read and write. An existing pipe keeps its own. One that every user may write to is opened only if this option requests such a mode.
     #[arg(long, value_parser = values::mode)]
     pub mode: Option<u32>,
-    /// An id for the format of the messages, set at creation; an existing pipe with another id is refused [default: 0]
+    /// An id for the format of the messages [default: 0]
+    ///
+    /// It is set at creation. An existing pipe with another id is refused.
     #[arg(long, value_name = "ID", value_parser = values::number)]
     pub schema: Option<u64>,
     /// How sleepers are woken [default: membarrier if the kernel has it, else fence]
     #[arg(long, value_name = "MODE")]
     pub wake: Option<Wake>,
-    /// Use huge pages, or fail: fewer TLB misses in a large ring
+    /// Use huge pages, or fail
+    ///
+    /// They save a large ring TLB misses. Those who open the pipe later use them too.
     #[arg(long)]
     pub huge_pages: bool,
-    /// Lock the pipe in memory, or fail: it is never swapped out
+    /// Lock the pipe in memory, or fail
+    ///
+    /// Then it is never swapped out.
     #[arg(long)]
     pub lock: bool,
-    /// Touch every page at once, so the first pass through the ring is as fast as later ones [default: at creation]
+    /// Touch every page at once [default: at creation]
+    ///
+    /// Then the first pass through the ring is as fast as later ones.
     #[arg(long, overrides_with = "no_prefault")]
     pub prefault: bool,
-    /// Touch each page when it is first used, which makes the first pass through the ring slower
+    /// Touch each page when it is first used
+    ///
+    /// That makes the first pass through the ring slower.
     #[arg(long, overrides_with = "prefault")]
     pub no_prefault: bool,
 }
@@ -411,7 +510,9 @@ impl Creation {
 /// How many directions a pipe has.
 #[derive(Debug, Args)]
 pub struct Directions {
-    /// With two directions, for "shmpipe duplex"; an existing pipe must match
+    /// With two directions, for "shmpipe duplex"
+    ///
+    /// An existing pipe must match.
     #[arg(long)]
     pub duplex: bool,
 }
@@ -419,10 +520,20 @@ pub struct Directions {
 /// How long a pipe with a name lives.
 #[derive(Debug, Args)]
 pub struct Lifetime {
-    /// Remove the pipe, with unread messages, when both sides have closed
+    /// Remove the pipe when both sides have closed
+    ///
+    /// Unread messages are lost.
     #[arg(long)]
     pub remove_on_close: bool,
-    /// If the file's pipe dates from before the last boot, recreate it; its messages are lost. (Not what rm --stale looks for)
+    /// Let the next who looks remove the pipe once it is left
+    ///
+    /// It is left once it was used, is empty, and is open in no process, also because both sides were killed. Who opens the pipe or
+    /// lists all pipes looks.
+    #[arg(long)]
+    pub remove_leftover: bool,
+    /// Recreate a pipe from before the last boot
+    ///
+    /// Such a file may be damaged; its messages are lost. (Not what rm --stale looks for.)
     #[arg(long)]
     pub recreate_stale: bool,
 }
@@ -430,6 +541,7 @@ pub struct Lifetime {
 impl Lifetime {
     fn apply(&self, options: Options) -> Options {
         let options = if self.remove_on_close { options.remove_on_close(true) } else { options };
+        let options = if self.remove_leftover { options.remove_leftover(true) } else { options };
         options.recreate_stale(self.recreate_stale)
     }
 }
@@ -608,17 +720,40 @@ mod tests {
     }
 
     #[test]
-    fn every_exit_code_is_in_the_help_of_every_command() {
+    fn the_exit_codes_are_in_one_place_to_which_every_help_leads() {
         let mut command = Arguments::command();
-        let helps: Vec<String> = command
-            .get_subcommands_mut()
-            .filter(|command| command.get_name() != "help")
-            .map(|command| command.render_help().to_string())
-            .collect();
-        assert_eq!(helps.len(), 14);
-        assert!(helps.iter().all(|help| help.contains(CODES)));
-        assert!(command.render_help().to_string().contains(CODES));
         assert!(command.render_long_help().to_string().contains(CODES));
+        assert!(command.render_help().to_string().contains(SEE));
+        for command in command.get_subcommands_mut().filter(|command| command.get_name() != "help") {
+            let helps = [command.render_help(), command.render_long_help()].map(|help| help.to_string());
+            for help in helps {
+                assert!(help.contains(SEE) && !help.contains("Exit codes:"), "{}", command.get_name());
+            }
+        }
+    }
+
+    #[test]
+    fn short_help_fits_a_screen_and_long_help_a_terminal() {
+        let mut command = Arguments::command().term_width(80);
+        command.build();
+        for command in command.get_subcommands_mut() {
+            let help = command.render_help().to_string();
+            assert!(
+                help.lines().count() <= 24 + 1,
+                "{}: {} lines\n{help}",
+                command.get_name(),
+                help.lines().count()
+            );
+            // A table is not wrapped.
+            let long = command.render_long_help().to_string();
+            let text = long.split("With --json, one object").next().unwrap_or_default();
+            assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        }
+        // A line for each command.
+        let commands = command.get_subcommands().count();
+        let help = command.render_help().to_string();
+        assert!(help.lines().count() <= commands + 12, "{help}");
+        assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
     }
 
     #[test]
@@ -632,7 +767,7 @@ mod tests {
             ("create", false),
             ("serve", false),
         ] {
-            let help = command.find_subcommand_mut(name).unwrap().render_help().to_string();
+            let help = command.find_subcommand_mut(name).unwrap().render_long_help().to_string();
             let (_, apart) = help.split_once("\nOnly when this call creates the pipe:\n").unwrap_or_default();
             for option in ["--capacity", "--wake", "--remove-on-close"] {
                 assert_eq!(apart.contains(option), expected, "{name} {option}");
@@ -652,6 +787,12 @@ mod tests {
             "shmpipe recv x --chunk 9",
             "shmpipe duplex x --raw --length-prefixed",
             "shmpipe duplex x --side c",
+            "shmpipe send x -0 --raw",
+            "shmpipe send x -0 --chunk 9",
+            "shmpipe send x --whole --delimiter ,",
+            "shmpipe send x --rate fast",
+            "shmpipe recv x -0 --raw",
+            "shmpipe recv x --show-position --raw",
             "shmpipe recv tcp:x",
             "shmpipe recv",
             "shmpipe",

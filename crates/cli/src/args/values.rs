@@ -37,6 +37,63 @@ pub fn address() -> impl TypedValueParser<Value = Address> {
     OsStringValueParser::new().try_map(Address::try_from)
 }
 
+/// What ends a message: not empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delimiter(pub Vec<u8>);
+
+/// A text with the escapes `\\`, `\n`, `\r`, `\t`, `\0` and `\xHH`.
+pub fn delimiter(text: &str) -> Result<Delimiter, String> {
+    let malformed = || "expected a text with the escapes \\\\, \\n, \\r, \\t, \\0 and \\xHH".to_owned();
+    let (mut bytes, mut rest) = (Vec::new(), text);
+    while let Some((before, after)) = rest.split_once('\\') {
+        bytes.extend_from_slice(before.as_bytes());
+        let escape = after.bytes().next().ok_or_else(malformed)?;
+        rest = after.get(1..).ok_or_else(malformed)?;
+        bytes.push(match escape {
+            b'\\' => b'\\',
+            b'n' => b'\n',
+            b'r' => b'\r',
+            b't' => b'\t',
+            b'0' => 0,
+            b'x' => {
+                let digits = rest.get(..2).filter(|digits| digits.bytes().all(|c| c.is_ascii_hexdigit()));
+                rest = rest.get(2..).unwrap_or_default();
+                u8::from_str_radix(digits.ok_or_else(malformed)?, 16).map_err(|_| malformed())?
+            }
+            _ => return Err(malformed()),
+        });
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    if bytes.is_empty() { Err("expected at least one byte".to_owned()) } else { Ok(Delimiter(bytes)) }
+}
+
+/// A tag: a number of 32 bits.
+pub fn tag(text: &str) -> Result<u32, String> {
+    number(text)?.try_into().map_err(|_| "expected a number of 32 bits".to_owned())
+}
+
+/// Messages per second: `500`, `10k/s`, `1.5M/s`, `90/m`.
+pub fn rate(text: &str) -> Result<f64, String> {
+    let (number, unit) = split(text);
+    let (prefix, time) = unit.split_once('/').unwrap_or((unit, "s"));
+    let factor = match prefix {
+        "" => Some(1.0),
+        "k" | "K" => Some(1e3),
+        "M" => Some(1e6),
+        _ => None,
+    };
+    let seconds = match time {
+        "s" => Some(1.0),
+        "m" | "min" => Some(60.0),
+        "h" => Some(3600.0),
+        _ => None,
+    };
+    let rate = number.parse::<f64>().ok().zip(factor).zip(seconds);
+    let rate = rate.map(|((number, factor), seconds)| number * factor / seconds);
+    rate.filter(|rate| (1e-6..=1e9).contains(rate))
+        .ok_or_else(|| "expected messages per second: 500, 10k/s, 1.5M/s, 90/m".to_owned())
+}
+
 /// Splits a number from its unit.
 fn split(text: &str) -> (&str, &str) {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -186,6 +243,45 @@ mod tests {
     fn numbers_are_decimal_or_hexadecimal() {
         assert_eq!((number("7"), number("0x5eed"), number("0")), (Ok(7), Ok(0x5eed), Ok(0)));
         assert!(["", "0x", "-1", "5eed", "0x+1"].iter().all(|text| number(text).is_err()));
+    }
+
+    #[test]
+    fn delimiters_have_escapes() {
+        for (text, bytes) in [
+            (",", &b","[..]),
+            ("\\0", b"\0"),
+            ("\\r\\n", b"\r\n"),
+            ("a\\x1fb", b"a\x1fb"),
+            ("\\\\n", b"\\n"),
+            ("é", "é".as_bytes()),
+        ] {
+            assert_eq!(delimiter(text), Ok(Delimiter(bytes.to_vec())), "{text}");
+        }
+        assert!(
+            ["", "\\", "\\q", "\\x", "\\x1", "\\xgg", "\\é", "\\x+1"]
+                .iter()
+                .all(|text| delimiter(text).is_err())
+        );
+    }
+
+    #[test]
+    fn rates_are_per_second() {
+        for (text, expected) in
+            [("500", 500.0), ("10k/s", 1e4), ("1.5M/s", 1.5e6), ("90/m", 1.5), ("2K", 2e3), ("36/h", 0.01)]
+        {
+            assert_eq!(rate(text), Ok(expected), "{text}");
+        }
+        assert!(
+            ["", "0", "-1", "k/s", "10/d", "10x/s", "1e3", "9999999M/s"]
+                .iter()
+                .all(|text| rate(text).is_err())
+        );
+    }
+
+    #[test]
+    fn tags_have_32_bits() {
+        assert_eq!((tag("7"), tag("0xffffffff")), (Ok(7), Ok(u32::MAX)));
+        assert!(["", "-1", "4294967296"].iter().all(|text| tag(text).is_err()));
     }
 
     #[test]

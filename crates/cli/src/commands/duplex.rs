@@ -21,7 +21,7 @@ use crate::system::{signals, stdio};
 pub fn run(arguments: &args::Duplex, report: Report) -> Outcome {
     signals::install()?;
     let (standard_input, output) = (stdio::standard_input()?, Sink::standard_output()?);
-    let args::Duplex { input, side, pipe } = arguments;
+    let args::Duplex { input, side, pipe, .. } = arguments;
     let mut duplex = role::claim(&pipe.address, &pipe.options().duplex(true), report, |pipe| match side {
         Some(side) => pipe.duplex_as((*side).into()),
         None => pipe.duplex(),
@@ -32,8 +32,9 @@ pub fn run(arguments: &args::Duplex, report: Report) -> Outcome {
 
     let progress = Progress::new(duplex.pipe().address(), Data::Terminal);
     let (producer, consumer) = duplex.split();
-    let mut sender = Sender::new(producer, progress, report);
-    let mut receiver = Receiver::of_duplex(consumer, output, join(input), has_closed, report);
+    let mut sender = Sender::of_duplex(producer, arguments, progress, report);
+    let join = join(input, report);
+    let mut receiver = Receiver::of_duplex(consumer, output, join, arguments, has_closed, report);
     let stop = cancel.clone();
     let receiving = thread::spawn(move || {
         signals::interrupt_this_thread_too();
@@ -68,11 +69,16 @@ pub fn run(arguments: &args::Duplex, report: Report) -> Outcome {
     outcome
 }
 
-fn join(input: &args::Input) -> Join {
+fn join(input: &args::Input, report: Report) -> Join {
     match input {
+        _ if report.is_json() => Join::Json,
         args::Input { length_prefixed: true, .. } => Join::Prefixed,
-        args::Input { raw: true, .. } | args::Input { chunk: Some(_), .. } => Join::Raw,
-        _ => Join::Lines,
+        args::Input { raw: true, .. }
+        | args::Input { whole: true, .. }
+        | args::Input { chunk: Some(_), .. } => Join::Raw,
+        args::Input { null, delimiter, .. } => {
+            Join::With { delimiter: args::delimiter(*null, delimiter.as_ref()), positions: false }
+        }
     }
 }
 

@@ -3,9 +3,14 @@
 use std::fmt;
 use std::io::{self, Read};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use memchr::memmem::Finder;
+use serde::Serialize;
 use shmpipe::Record;
 
 use crate::exit::{Code, Failure};
+use crate::output::report::{self, SCHEMA};
 
 /// Bytes of the length in front of each message of `--length-prefixed`: 32 bits, little-endian.
 const PREFIX: usize = 4;
@@ -14,10 +19,12 @@ const PREFIX: usize = 4;
 const READ: usize = 128 << 10;
 
 /// How input is cut into messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cut {
-    /// At each newline, which is not part of the message. Text after the last newline is a message too.
-    Lines,
+    /// At each of these texts, such as a newline, which are not part of a message. What follows the last one is a message too.
+    At(Vec<u8>),
+    /// Not at all: it is one message.
+    Nowhere,
     /// After this many bytes; the last message may be shorter.
     Chunks(usize),
     /// At the end of each read, after at most this many bytes.
@@ -27,10 +34,12 @@ pub enum Cut {
 }
 
 /// How messages are written to the output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Join {
-    /// Each followed by a newline.
-    Lines,
+    /// Each followed by this text, such as a newline, and with its position and a tab in front if these are shown.
+    With { delimiter: Vec<u8>, positions: bool },
+    /// Each as a JSON object on a line.
+    Json,
     /// Without separators.
     Raw,
     /// Each after its length.
@@ -73,12 +82,14 @@ impl From<Malformed> for Failure {
 /// All complete messages are taken before the next read, so that none waits for more input.
 pub struct Cutter {
     cut: Cut,
+    /// Finds the delimiter.
+    finder: Finder<'static>,
     longest: usize,
     buffer: Vec<u8>,
     /// Bytes that are read and not yet taken: `buffer[start..end]`.
     start: usize,
     end: usize,
-    /// Bytes from `start` on that hold no newline.
+    /// Bytes from `start` on in which no delimiter starts.
     searched: usize,
     ended: bool,
     taken: u64,
@@ -87,7 +98,12 @@ pub struct Cutter {
 impl Cutter {
     /// For messages of at most `longest` bytes.
     pub fn new(cut: Cut, longest: usize) -> Self {
-        Cutter { cut, longest, buffer: vec![0; READ], start: 0, end: 0, searched: 0, ended: false, taken: 0 }
+        let finder = match &cut {
+            Cut::At(delimiter) => Finder::new(delimiter).into_owned(),
+            _ => Finder::new(b""),
+        };
+        let buffer = vec![0; READ];
+        Cutter { cut, finder, longest, buffer, start: 0, end: 0, searched: 0, ended: false, taken: 0 }
     }
 
     /// Reads once. To be called when [`next_message`](Cutter::next_message) returns nothing.
@@ -116,14 +132,19 @@ impl Cutter {
         // The start and the end of the message in `held`, and the bytes to take with it.
         let (from, to, consumed) = match self.cut {
             _ if held.is_empty() => return Ok(None),
-            Cut::Lines => match memchr::memchr(b'\n', &held[self.searched..]) {
-                Some(at) => (0, self.searched + at, self.searched + at + 1),
-                None if self.ended || held.len() > self.longest => (0, held.len(), held.len()),
+            Cut::At(ref delimiter) => match self.finder.find(&held[self.searched..]) {
+                Some(at) => (0, self.searched + at, self.searched + at + delimiter.len()),
+                None if self.ended || held.len() > self.longest + delimiter.len() => {
+                    (0, held.len(), held.len())
+                }
                 None => {
-                    self.searched = held.len();
+                    // It may have been read in part.
+                    self.searched = (held.len() + 1).saturating_sub(delimiter.len());
                     return Ok(None);
                 }
             },
+            Cut::Nowhere if self.ended || held.len() > self.longest => (0, held.len(), held.len()),
+            Cut::Nowhere => return Ok(None),
             Cut::Chunks(length) if held.len() < length && !self.ended => return Ok(None),
             Cut::Chunks(length) | Cut::Reads(length) => {
                 let length = length.min(held.len());
@@ -142,9 +163,10 @@ impl Cutter {
         };
         let length = to - from;
         if length > self.longest {
-            let what = if self.cut == Cut::Lines { "line" } else { "message" };
-            // A line that has not ended yet may become longer.
-            let complete = consumed > to || self.ended || self.cut != Cut::Lines;
+            let what = if self.cut == Cut::At(b"\n".to_vec()) { "line" } else { "message" };
+            // One whose end is not found yet may become longer.
+            let may_grow = consumed == to && matches!(self.cut, Cut::At(_) | Cut::Nowhere);
+            let complete = self.ended || !may_grow;
             let (number, longest) = (self.taken + 1, self.longest);
             return Err(Malformed::TooLong { what, number, length, complete, longest });
         }
@@ -164,25 +186,57 @@ impl Cutter {
     }
 }
 
+/// A message, as a JSON object: its bytes as text if they are UTF-8, otherwise in base64.
+#[derive(Serialize)]
+struct Message<'a> {
+    schema: u32,
+    position: u64,
+    tag: u32,
+    length_bytes: usize,
+    text: Option<&'a str>,
+    base64: Option<String>,
+}
+
 impl Join {
-    /// Appends a message to the output.
-    pub fn append<P>(self, message: &Record<'_, P>, output: &mut Vec<u8>) {
-        if self == Join::Prefixed {
-            let length = u32::try_from(message.len()).expect("the length of a message fits in 32 bits");
-            output.extend_from_slice(&length.to_le_bytes());
-        }
-        message.append_to(output);
-        if self == Join::Lines {
-            output.push(b'\n');
+    /// Whether a terminal can show it.
+    pub fn is_text(&self) -> bool {
+        match self {
+            Join::With { delimiter, .. } => delimiter == b"\n",
+            Join::Json => true,
+            Join::Raw | Join::Prefixed => false,
         }
     }
 
-    /// Bytes that a message of `length` bytes takes on the output.
-    pub fn span(self, length: usize) -> usize {
+    /// Appends a message to the output.
+    pub fn append<P>(&self, message: &Record<'_, P>, output: &mut Vec<u8>) {
         match self {
-            Join::Lines => length + 1,
-            Join::Raw => length,
-            Join::Prefixed => PREFIX + length,
+            Join::With { delimiter, positions } => {
+                if *positions {
+                    output.extend_from_slice(format!("{}\t", message.position()).as_bytes());
+                }
+                message.append_to(output);
+                output.extend_from_slice(delimiter);
+            }
+            Join::Raw => message.append_to(output),
+            Join::Prefixed => {
+                let length = u32::try_from(message.len()).expect("the length of a message fits in 32 bits");
+                output.extend_from_slice(&length.to_le_bytes());
+                message.append_to(output);
+            }
+            Join::Json => {
+                let bytes = message.to_vec();
+                let text = std::str::from_utf8(&bytes).ok();
+                let object = Message {
+                    schema: SCHEMA,
+                    position: message.position().get(),
+                    tag: message.tag(),
+                    length_bytes: bytes.len(),
+                    text,
+                    base64: text.is_none().then(|| BASE64.encode(&bytes)),
+                };
+                output.extend_from_slice(report::json(&object).as_bytes());
+                output.push(b'\n');
+            }
         }
     }
 }
@@ -190,6 +244,10 @@ impl Join {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn lines() -> Cut {
+        Cut::At(b"\n".to_vec())
+    }
 
     /// Returns one piece per read.
     struct Pieces<'a>(Vec<&'a [u8]>);
@@ -234,27 +292,56 @@ mod tests {
 
     #[test]
     fn a_line_is_a_message_as_soon_as_it_is_read() {
-        let (messages, end) = cut(Cut::Lines, 100, &[b"a\nb\nhal", b"f\n\n", b"\nlast"]);
+        let (messages, end) = cut(lines(), 100, &[b"a\nb\nhal", b"f\n\n", b"\nlast"]);
         assert_eq!(texts(&messages), [(1, "a"), (1, "b"), (2, "half"), (2, ""), (3, ""), (4, "last")]);
         assert_eq!(end, None);
     }
 
     #[test]
     fn a_newline_at_the_end_is_not_a_message() {
-        assert_eq!(texts(&cut(Cut::Lines, 100, &[b"a\n"]).0), [(1, "a")]);
-        assert_eq!(texts(&cut(Cut::Lines, 100, &[b"\n"]).0), [(1, "")]);
-        assert_eq!(texts(&cut(Cut::Lines, 100, &[]).0), []);
+        assert_eq!(texts(&cut(lines(), 100, &[b"a\n"]).0), [(1, "a")]);
+        assert_eq!(texts(&cut(lines(), 100, &[b"\n"]).0), [(1, "")]);
+        assert_eq!(texts(&cut(lines(), 100, &[]).0), []);
+    }
+
+    #[test]
+    fn any_text_may_end_a_message_wherever_the_reads_end() {
+        let at = |delimiter: &[u8]| Cut::At(delimiter.to_vec());
+        assert_eq!(texts(&cut(at(b"\0"), 9, &[b"a\0b\n\0\0c"]).0), [(1, "a"), (1, "b\n"), (1, ""), (2, "c")]);
+        let input = b"onee--two--";
+        for size in 1..=input.len() {
+            let pieces: Vec<&[u8]> = input.chunks(size).collect();
+            let (messages, end) = cut(at(b"--"), 4, &pieces);
+            assert_eq!(
+                messages.iter().map(|(_, text)| &text[..]).collect::<Vec<_>>(),
+                [&b"onee"[..], b"two"]
+            );
+            assert_eq!(end, None, "{size}");
+        }
+        assert_eq!(texts(&cut(at(b"--"), 9, &[b"a-", b"-b-"]).0), [(2, "a"), (3, "b-")]);
+        assert!(cut(at(b"--"), 3, &[b"four--"]).1.is_some());
+    }
+
+    #[test]
+    fn the_whole_input_may_be_a_message() {
+        assert_eq!(texts(&cut(Cut::Nowhere, 9, &[b"a\nb", b"\n\0c"]).0), [(3, "a\nb\n\0c")]);
+        assert_eq!(texts(&cut(Cut::Nowhere, 9, &[]).0), []);
+        let (messages, end) = cut(Cut::Nowhere, 3, &[b"fo", b"ur"]);
+        assert!(messages.is_empty());
+        let expected =
+            Malformed::TooLong { what: "message", number: 1, length: 4, complete: false, longest: 3 };
+        assert_eq!(end, Some(expected));
     }
 
     #[test]
     fn lines_need_not_be_text() {
-        let (messages, _) = cut(Cut::Lines, 100, &[b"\xff\0\xfe\n\r\n"]);
+        let (messages, _) = cut(lines(), 100, &[b"\xff\0\xfe\n\r\n"]);
         assert_eq!(messages, [(1, b"\xff\0\xfe".to_vec()), (1, b"\r".to_vec())]);
     }
 
     #[test]
     fn a_line_too_long_is_refused_with_both_lengths_after_the_lines_before_it() {
-        let (messages, end) = cut(Cut::Lines, 4, &[b"fits\n", b"fits too"]);
+        let (messages, end) = cut(lines(), 4, &[b"fits\n", b"fits too"]);
         assert_eq!(texts(&messages), [(1, "fits")]);
         let error = end.unwrap();
         assert_eq!(
@@ -264,7 +351,7 @@ mod tests {
         assert!(
             error.to_string().starts_with("line 2 of the input has at least 8 bytes, more than the 4 bytes")
         );
-        let (_, end) = cut(Cut::Lines, 4, &[b"12345\n"]);
+        let (_, end) = cut(lines(), 4, &[b"12345\n"]);
         assert_eq!(
             end,
             Some(Malformed::TooLong { what: "line", number: 1, length: 5, complete: true, longest: 4 })
@@ -275,10 +362,10 @@ mod tests {
     fn long_lines_grow_across_reads() {
         let line = vec![b'x'; 3 * READ + 17];
         let pieces: Vec<&[u8]> = line.chunks(1000).chain([&b"\nshort\n"[..]]).collect();
-        let (messages, end) = cut(Cut::Lines, line.len(), &pieces);
+        let (messages, end) = cut(lines(), line.len(), &pieces);
         assert_eq!(messages.iter().map(|(_, text)| text.len()).collect::<Vec<_>>(), [line.len(), 5]);
         assert_eq!(end, None);
-        assert!(cut(Cut::Lines, line.len() - 1, &pieces).1.is_some());
+        assert!(cut(lines(), line.len() - 1, &pieces).1.is_some());
     }
 
     #[test]

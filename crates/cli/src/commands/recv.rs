@@ -28,20 +28,16 @@ const BATCH: usize = 60 << 10;
 const READER_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
 pub fn run(arguments: &args::Recv, report: Report) -> Outcome {
+    let join = join(arguments, report)?;
     signals::install()?;
     let output = Sink::standard_output()?;
     let args::PipeArgs { address, .. } = &arguments.pipe;
     let consumer = role::claim(address, &arguments.pipe.options(), report, Pipe::consumer)?;
     signals::cancel_on_signal(consumer.cancel_handle());
-    let join = match (arguments.raw, arguments.length_prefixed) {
-        (true, _) => Join::Raw,
-        (_, true) => Join::Prefixed,
-        _ => Join::Lines,
-    };
-    let data = match (io::stdout().is_terminal(), join) {
+    let data = match (io::stdout().is_terminal(), join.is_text()) {
         (false, _) => Data::Elsewhere,
-        (true, Join::Lines) => Data::LinesToTerminal,
-        (true, Join::Raw | Join::Prefixed) => Data::Terminal,
+        (true, true) => Data::LinesToTerminal,
+        (true, false) => Data::Terminal,
     };
     let progress = Progress::new(consumer.pipe().address(), data);
     let started = Instant::now();
@@ -56,6 +52,24 @@ pub fn run(arguments: &args::Recv, report: Report) -> Outcome {
     receiver.end(received)
 }
 
+fn join(arguments: &args::Recv, report: Report) -> Result<Join, Failure> {
+    let args::Recv { raw, length_prefixed, null, delimiter, .. } = arguments;
+    let is_framed = *raw || *length_prefixed || *null || delimiter.is_some();
+    if report.is_json() && is_framed {
+        let text = "--json writes each message as an object: leave out --raw, --length-prefixed, --null and --delimiter";
+        return Err(Failure::new(Code::Usage, text));
+    }
+    Ok(match () {
+        () if report.is_json() => Join::Json,
+        () if *raw => Join::Raw,
+        () if *length_prefixed => Join::Prefixed,
+        () => Join::With {
+            delimiter: args::delimiter(*null, delimiter.as_ref()),
+            positions: arguments.show_position,
+        },
+    })
+}
+
 /// Writes messages to standard output.
 pub struct Receiver {
     consumer: Consumer,
@@ -64,6 +78,8 @@ pub struct Receiver {
     join: Join,
     /// The bytes of a batch of messages, as they are written.
     batch: Vec<u8>,
+    /// Where each message ends in the batch.
+    ends: Vec<usize>,
     /// Where one write ends and the next starts in the batch, if the output takes a limited number of bytes whole.
     parts: Vec<usize>,
     /// Messages left to write, with `--count`.
@@ -89,6 +105,7 @@ impl Receiver {
             output,
             join,
             batch: Vec::with_capacity(BATCH),
+            ends: Vec::new(),
             parts: Vec::new(),
             left: None,
             timeout: None,
@@ -102,10 +119,17 @@ impl Receiver {
     }
 
     /// The same for a duplex pipe, whose other side had `closed` before.
-    pub fn of_duplex(consumer: Consumer, output: Sink, join: Join, closed: bool, report: Report) -> Self {
+    pub fn of_duplex(
+        consumer: Consumer,
+        output: Sink,
+        join: Join,
+        arguments: &args::Duplex,
+        closed: bool,
+        report: Report,
+    ) -> Self {
         let progress = Progress::new(consumer.pipe().address(), Data::Terminal);
-        let words = ["duplex", "other side"];
-        Receiver { words, closed, ..Receiver::new(consumer, output, join, progress, report) }
+        let (timeout, follow, words) = (arguments.timeout, arguments.follow, ["duplex", "other side"]);
+        Receiver { words, closed, timeout, follow, ..Receiver::new(consumer, output, join, progress, report) }
     }
 
     fn end(self, received: Result<(), Early>) -> Outcome {
@@ -156,6 +180,7 @@ impl Receiver {
     /// Writes the messages that are there, at most one batch, and releases them. Returns whether there were any.
     fn write_batch(&mut self) -> Result<bool, Early> {
         self.batch.clear();
+        self.ends.clear();
         self.parts.clear();
         let atomic = self.output.atomic();
         let limit = self.left.map_or(usize::MAX, |left| left.try_into().unwrap_or(usize::MAX));
@@ -167,6 +192,7 @@ impl Receiver {
                     bytes += message.len() as u64;
                     let before = self.batch.len();
                     self.join.append(&message, &mut self.batch);
+                    self.ends.push(self.batch.len());
                     let start = self.parts.last().copied().unwrap_or(0);
                     if before > start && atomic.is_some_and(|most| self.batch.len() - start > most) {
                         self.parts.push(before);
@@ -207,19 +233,9 @@ impl Receiver {
     /// Releases the messages of a batch that lie wholly within the first `written` bytes of the output. If those end within a
     /// message, it is taken back from the output, or finished after a signal, if either is possible.
     fn release_written(&mut self, written: usize, early: &Early) -> Result<(), Corruption> {
-        let (mut whole, mut end) = (0, 0);
-        let mut drain = self.consumer.drain(usize::MAX);
-        let cut = loop {
-            let Some(message) = drain.next()? else { break None };
-            let start = end;
-            end += self.join.span(message.len());
-            if end > written {
-                break (start < written).then_some(start);
-            }
-            whole += 1;
-        };
-        drain.requeue();
-        if let Some(start) = cut {
+        let mut whole = self.ends.partition_point(|&end| end <= written);
+        let start = whole.checked_sub(1).map_or(0, |last| self.ends[last]);
+        if let Some(&end) = self.ends.get(whole).filter(|_| start < written) {
             let finishes = !self.output.take_back(written - start) && matches!(early, Early::Signal(_));
             if finishes && self.output.finish(&self.batch[written..end]) {
                 whole += 1;
@@ -256,16 +272,16 @@ impl Receiver {
                 Err(RecvTimeoutError::Closed) => closed = true,
                 Err(RecvTimeoutError::PeerDied) if self.follow => {
                     self.progress.clear();
-                    self.report.note("the producer died; waiting for the next one");
+                    self.report.note(format_args!("the {} died; waiting for the next one", self.words[1]));
                 }
                 Err(RecvTimeoutError::PeerAborted { code }) => {
                     if !self.follow {
                         return Err(self.gone(format_args!("aborted with code {code}")));
                     }
                     self.progress.clear();
-                    self.report.note(format_args!(
-                        "the producer aborted with code {code}; waiting for the next one"
-                    ));
+                    let peer = self.words[1];
+                    self.report
+                        .note(format_args!("the {peer} aborted with code {code}; waiting for the next one"));
                 }
                 Err(RecvTimeoutError::PeerDied) => return Err(self.gone("died")),
                 Err(RecvTimeoutError::TimedOut) if give_up.is_none_or(|moment| Instant::now() < moment) => {}
@@ -278,9 +294,8 @@ impl Receiver {
     /// The producer has ended otherwise than by a close.
     fn gone(&self, how: impl Display) -> Early {
         let [command, peer] = self.words;
-        let or = if command == "recv" { ", or use --follow," } else { "" };
         let text = format!(
-            "the {peer} {how} and every message was received; run {command} again{or} to wait for its successor"
+            "the {peer} {how} and every message was received; run {command} again, or use --follow, to wait for its successor"
         );
         Failure::new(Code::PeerGone, text).into()
     }

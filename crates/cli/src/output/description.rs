@@ -42,6 +42,7 @@ pub struct Description {
     user_schema: u64,
     wake_mode: String,
     remove_on_close: bool,
+    remove_leftover: bool,
     stale: bool,
     owner: String,
     owner_uid: u32,
@@ -257,6 +258,7 @@ impl Description {
             user_schema: snapshot.schema,
             wake_mode: snapshot.wake_mode.to_string(),
             remove_on_close: snapshot.remove_on_close,
+            remove_leftover: snapshot.remove_leftover,
             stale: snapshot.stale,
             owner: users::name(permissions.uid),
             owner_uid: permissions.uid,
@@ -458,6 +460,7 @@ pub fn details(snapshot: &Snapshot) -> Vec<Vec<String>> {
     add("schema", format!("{:#x}", snapshot.schema));
     add("wake mode", snapshot.wake_mode.to_string());
     add("when both have closed", if snapshot.remove_on_close { "removed" } else { "kept" }.to_owned());
+    add("when left over", if snapshot.remove_leftover { "removed" } else { "kept" }.to_owned());
     add(
         "owner",
         format!("{} (uid {}, gid {})", users::name(permissions.uid), permissions.uid, permissions.gid),

@@ -3,13 +3,26 @@
 use std::thread;
 use std::time::Duration;
 
-use shmpipe::{Listed, Listing, Object, SegmentId, SetupError, Snapshot};
+use shmpipe::{Listed, Listing, Location, Object, SegmentId, SetupError, Snapshot};
 
 /// Longer than a watcher has a pipe mapped.
 const WATCHED: Duration = Duration::from_millis(100);
 
-/// Finds all pipes, also those whose semaphore set is gone. The error says why some are missing.
+/// [`all`], without leftovers that were created to be removed by who looks: they are removed.
 pub fn find() -> (Vec<Listed>, Option<SetupError>) {
+    let (mut pipes, trouble) = all();
+    pipes.retain(|pipe| !is_removed_leftover(pipe));
+    (pipes, trouble)
+}
+
+/// Removes it if it is such a leftover, and of this user: another one could truncate a file under us.
+fn is_removed_leftover(pipe: &Listed) -> bool {
+    let (Location::Address(address), Ok(snapshot)) = (&pipe.location, &pipe.snapshot) else { return false };
+    snapshot.remove_leftover && !snapshot.is_open && shmpipe::unlink_leftover(address).unwrap_or(false)
+}
+
+/// Finds all pipes, also those whose semaphore set is gone. The error says why some are missing.
+pub fn all() -> (Vec<Listed>, Option<SetupError>) {
     let Listing { mut pipes, sysv_error, files_error, .. } = shmpipe::list();
     pipes.extend(shmpipe::list_unguarded().unwrap_or_default());
     (pipes, sysv_error.or(files_error))

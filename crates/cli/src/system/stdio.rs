@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll, ppoll};
+use nix::sys::time::TimeSpec;
 
 use crate::exit::{Code, Failure};
 
@@ -60,6 +61,13 @@ fn duplicate(stream: &(impl AsFd + AsRawFd), name: &str) -> Result<File, Failure
 pub fn is_broken(file: &File) -> bool {
     let mut polled = [PollFd::new(file.as_fd(), PollFlags::empty())];
     matches!(poll(&mut polled, PollTimeout::ZERO), Ok(1..))
+}
+
+/// Pauses until a signal arrives or the deadline passes.
+pub fn pause(deadline: Instant) {
+    let left = deadline.saturating_duration_since(Instant::now());
+    // A signal ends it.
+    let _ = ppoll(&mut [], Some(TimeSpec::from_duration(left)), None);
 }
 
 /// Waits until a read or a write would not block, a signal arrives (`Interrupted`) or the deadline passes (`TimedOut`).

@@ -112,9 +112,11 @@ fn wrong_usage_is_2() {
 
 #[test]
 fn help_lists_the_exit_codes_and_succeeds() {
-    for words in
-        [&["--help"][..], &["-h"], &["send", "--help"], &["recv", "-h"], &["help", "rm"], &["demo", "--help"]]
-    {
+    for words in [&["-h"][..], &["send", "--help"], &["recv", "-h"], &["help", "rm"], &["demo", "--help"]] {
+        let text = String::from_utf8(ask(words).code(0).quiet().out).unwrap();
+        assert!(text.contains("exit codes: shmpipe --help") && !text.contains("Exit codes:"), "{text}");
+    }
+    for words in [&["--help"][..], &["help"]] {
         let finished = ask(words).code(0).quiet();
         let text = String::from_utf8(finished.out).unwrap();
         let codes = text.split("Exit codes:").nth(1).unwrap();

@@ -6,6 +6,7 @@ use std::process::Stdio;
 use serde_json::Value;
 use shmpipe::{Duplex, DuplexSide, Options, Peer, RecvError};
 
+use crate::interrupts::small_pipe;
 use crate::place::{Kind, Place};
 use crate::process::{
     Name, Running, ask, assert_same, eventually, listed, noise, numbered, object, run, script_apart, shmpipe,
@@ -206,10 +207,12 @@ fn a_signal_ends_duplex_in_order_when_its_input_is_over_or_its_output_blocked() 
 #[test]
 fn a_reader_that_leaves_ends_duplex_and_its_other_direction() {
     let name = Name::new("duplex-reader");
-    let mut command = shmpipe(&["duplex", &name, "--side", "a"]);
-    let mut a = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    drop(a.stdout.take());
     let b = side(&name, "b").feed(b"to no reader\n".to_vec());
+    eventually(|| shmpipe::inspect(&*name).ok().filter(|snapshot| snapshot.unread() == 1));
+    let (reader, output) = small_pipe();
+    drop(reader);
+    let mut command = shmpipe(&["duplex", &name, "--side", "a"]);
+    let mut a = command.stdin(Stdio::piped()).stdout(output).stderr(Stdio::piped()).spawn().unwrap();
     let status = eventually(|| a.try_wait().unwrap());
     assert_eq!(status.code(), Some(0));
     b.finish().code(6);

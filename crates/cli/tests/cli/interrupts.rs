@@ -89,7 +89,7 @@ fn a_signal_ignored_at_the_start_stays_ignored() {
 }
 
 /// Both ends of a new pipe of one page.
-fn small_pipe() -> (File, File) {
+pub fn small_pipe() -> (File, File) {
     let mut ends = [0; 2];
     // SAFETY: there is room for the two descriptors.
     assert_eq!(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) }, 0);

@@ -16,6 +16,7 @@ mod limits;
 mod lines;
 mod markup;
 mod memory;
+mod messages;
 mod names;
 mod place;
 mod process;

@@ -5,7 +5,9 @@ use std::io::Write;
 use serde_json::Value;
 use shmpipe::Role;
 
-use crate::process::{Name, Running, ask, eventually, ids, run, script_apart, start, wait_for_holder};
+use crate::process::{
+    Name, Running, ask, eventually, ids, object, run, script_apart, start, wait_for_holder,
+};
 
 /// The result for each pipe: "removed" or why it was kept, and its unread messages.
 fn fates(words: &[&str]) -> Vec<(String, u64)> {
@@ -110,6 +112,40 @@ fn without_addresses_all_pipes_are_examined() {
     );
     assert!(lines[2].starts_with("full: removed") && lines[3].starts_with("sysv:id:"), "{text}");
     assert!(text.lines().last().unwrap().starts_with("busy "), "{text}");
+}
+
+#[test]
+fn a_leftover_that_was_created_so_is_removed_by_who_looks() {
+    for look in ["ls", "doctor"] {
+        let (tidy, plain) = (Name::new("leftover-tidy"), Name::new("leftover-plain"));
+        ask(&["create", &tidy, "--remove-leftover"]).code(0);
+        assert_eq!(object(&["stat", &tidy, "--json"])["remove_leftover"], true);
+        ask(&["create", &plain]).code(0);
+        for name in [&tidy, &plain] {
+            let (send, recv) = (start(&["send", name]), start(&["recv", name]));
+            wait_for_holder(name, Role::Producer, send.id());
+            wait_for_holder(name, Role::Consumer, recv.id());
+            ask(&[look]);
+            // Stopped first, so that neither notices the other's death.
+            for process in [&send, &recv] {
+                process.signal(libc::SIGSTOP);
+            }
+            for process in [send, recv] {
+                process.signal(libc::SIGKILL);
+                Running::finish(process).killed();
+            }
+        }
+        let listed = String::from_utf8(ask(&[look]).out).unwrap();
+        assert!(!listed.contains(&*tidy), "{listed}");
+        ask(&["stat", &tidy]).code(3);
+        ask(&["stat", &plain]).code(0);
+    }
+    let name = Name::new("leftover-again");
+    run(&["send", &name, "--remove-leftover"], b"1\n").code(0).quiet();
+    ask(&["ls"]).code(0);
+    ask(&["recv", &name]).code(0).quiet().wrote(b"1\n");
+    run(&["send", &name, "--remove-leftover"], b"2\n").code(0).quiet();
+    assert_eq!(object(&["stat", &name, "--json"])["producer_position_bytes"], 16, "it is a new one");
 }
 
 #[test]

@@ -78,7 +78,7 @@ impl fmt::Display for Reason {
 pub fn run(addresses: &[Address], force: bool, report: Report) -> Outcome {
     let mut failures = Failures::default();
     if addresses.is_empty() {
-        let (mut pipes, trouble) = pipes::find();
+        let (mut pipes, trouble) = pipes::all();
         if let Some(trouble) = trouble {
             report.note(trouble);
         }
