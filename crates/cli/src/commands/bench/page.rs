@@ -603,6 +603,28 @@ mod tests {
     }
 
     #[test]
+    fn figures_fit_their_tiles_on_a_narrow_and_a_wide_screen() {
+        // CSS pixels: two tiles side by side on a screen of 360, as narrow as any; less the padding of the page, the gap, and the
+        // padding of the tile.
+        const NARROWEST: f64 = (360.0 - 2.0 * 16.0 - 8.0) / 2.0 - 2.0 * 14.4;
+        // Of 1.4 rem, as wide as a semi-bold figure gets.
+        const CHARACTER: f64 = 1.4 * 16.0 * 0.65;
+        assert!(STYLE.contains(".tile { min-width: 0; padding: .8rem .9rem;"));
+        let rule = STYLE.lines().find(|line| line.starts_with(".figure {")).unwrap();
+        assert!(rule.contains("font-size: 1.4rem") && !rule.contains("nowrap"), "{rule}");
+        let page = render(&sample::results(&Placement::OF_TWO_CPUS));
+        let figures: Vec<&str> = page.split("<span class=\"figure\">").skip(1).collect();
+        assert!(figures.len() > 5);
+        // The widest that there is.
+        for figure in figures.into_iter().chain(["below 0.01 %<"]) {
+            let (figure, _) = figure.split_once('<').unwrap();
+            for word in figure.split(' ') {
+                assert!(word.chars().count() as f64 * CHARACTER <= NARROWEST, "{word} of {figure}");
+            }
+        }
+    }
+
+    #[test]
     fn polling_and_sleeping_transports_have_separate_sections() {
         let page = render(&sample::results(&[Placement::Far]));
         let sleeping = between(&page, "id=\"sleeping\"", "id=\"polling\"");
