@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::process::Stdio;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -152,9 +153,17 @@ fn duplex_gives_up_after_its_timeout() {
     let name = Name::new("duplex-timeout");
     let duplex = start(&["duplex", &name, "--timeout", "100ms"]);
     duplex.finish().code(5);
-    let mut full = start(&["duplex", &name, "--timeout", "100ms", "--capacity", "4KiB", "--chunk", "1000"]);
-    let _ = full.input().write_all(&[b'x'; 1 << 20]);
-    full.finish().code(5);
+    // No space, although messages come.
+    let name = Name::new("duplex-timeout-full");
+    let other = shmpipe::Options::new().duplex(true).capacity(4096).create(&*name).unwrap();
+    let mut other = other.duplex_as(shmpipe::DuplexSide::B).unwrap();
+    let mut full =
+        start(&["duplex", &name, "--timeout", "300ms", "--chunk", "1000"]).feed(vec![b'x'; 1 << 16]);
+    let status = eventually(|| {
+        let _ = other.try_send(b"x");
+        full.child.try_wait().unwrap()
+    });
+    assert_eq!(status.code(), Some(5));
 }
 
 #[test]
@@ -165,6 +174,8 @@ fn duplex_follows_one_other_side_after_another() {
     // One that closes, one that is killed, one that aborts, and the next.
     run(&["duplex", &name, "--side", "b", "--timeout", "1s"], b"1\n").code(5);
     a.wait_for_output(|output| output == b"1\n");
+    // Longer than it takes to notice.
+    thread::sleep(Duration::from_millis(700));
     let mut b = start(&["duplex", &name, "--side", "b"]);
     b.input().write_all(b"2\n").unwrap();
     a.wait_for_output(|output| output == b"1\n2\n");
