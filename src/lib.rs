@@ -88,6 +88,7 @@ mod waiting;
 /// The traits that [`Value`] and [`Record::value`] ask for are this crate's.
 pub use bytemuck;
 pub use protocol::corruption::Corruption;
+pub use protocol::layout::VERSION as LAYOUT_VERSION;
 pub use protocol::liveness::{DuplexSide, PANICKED, Peer, Role};
 pub use protocol::sleep::Interest;
 pub use protocol::wakeup::WakeMode;

@@ -148,6 +148,38 @@ impl Pipe {
         Ok(Pipe::of(self.segment.reopen(&self.options)?, &self.options))
     }
 
+    /// Returns whether this handle was opened by another process, of which this one is a forked child.
+    ///
+    /// Then it leads nowhere, as do producers and consumers that were claimed through it: see [After a fork](#after-a-fork). Costs
+    /// one load.
+    ///
+    /// ```
+    /// let pipe = shmpipe::Options::new().create("memfd")?;
+    /// assert!(!pipe.is_inherited());
+    /// // SAFETY: the child does nothing but exit.
+    /// match unsafe { libc::fork() } {
+    ///     0 => unsafe { libc::_exit(pipe.is_inherited().into()) },
+    ///     child => {
+    ///         let mut status = 0;
+    ///         // SAFETY: the pointer is to an int.
+    ///         unsafe { libc::waitpid(child, &raw mut status, 0) };
+    ///         assert_eq!(libc::WEXITSTATUS(status), 1);
+    ///     }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    #[inline]
+    pub fn is_inherited(&self) -> bool {
+        !self.segment.mapping.process().is_surely_current() && self.is_inherited_after_all()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn is_inherited_after_all(&self) -> bool {
+        !self.segment.mapping.process().is_current()
+    }
+
     /// Returns an address by which another process can open this pipe.
     ///
     /// It is the address that this pipe was opened by, or `sysv:id:N` for `sysv:private`. The address of a memfd, `fd:N`, is

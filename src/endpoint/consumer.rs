@@ -4,7 +4,7 @@ use crate::endpoint::cancel::CancelHandle;
 use crate::endpoint::claim::Claim;
 use crate::endpoint::deadline::{At, Deadline, Never, Now};
 use crate::endpoint::drain::Drain;
-use crate::endpoint::message::Message;
+use crate::endpoint::message::{Message, Record};
 use crate::endpoint::pace::Pace;
 use crate::endpoint::stream_backoff::StreamBackoff;
 use crate::endpoint::trust::{Trusted, Untrusted};
@@ -436,6 +436,25 @@ impl<P> Consumer<P> {
     #[inline]
     pub fn recv_deadline(&mut self, deadline: Instant) -> Result<Message<'_, P>, RecvTimeoutError> {
         self.recv_one(At::deadline(deadline))
+    }
+
+    /// The short path of [`recv`](Self::recv) and the release, for a caller that is a function of its own, as in another language: it
+    /// calls nothing in its middle but `take`, and never panics. Takes a message for which `fits` is true of the length. `None` says
+    /// nothing.
+    #[doc(hidden)]
+    #[inline(always)]
+    pub fn recv_short<T>(
+        &mut self,
+        fits: impl FnOnce(usize) -> bool,
+        take: impl FnOnce(&Record<'_, P>) -> T,
+    ) -> Option<T> {
+        if !self.inner.process.is_surely_current() {
+            return None;
+        }
+        let located = self.inner.peek_fast().filter(|located| fits(located.length()))?;
+        let taken = take(&Record::new(located));
+        self.inner.reader.release(located.end, located.limit, 1, located.length() as u64);
+        Some(taken)
     }
 
     #[inline(always)]

@@ -80,6 +80,28 @@ impl<P> Record<'_, P> {
         Position(self.located.start)
     }
 
+    /// Returns where the message lies in the ring, for a system call or for code in another language.
+    ///
+    /// Valid until the release. Nothing in this process may write there. To read there is the same promise as
+    /// [`trust_peer`](crate::Consumer::trust_peer): another process may change the bytes meanwhile. The kernel may read them without
+    /// it, as in `write`.
+    ///
+    /// ```
+    /// # let pipe = shmpipe::Options::new().create("memfd")?;
+    /// # let (mut producer, mut consumer) = (pipe.producer()?, pipe.consumer()?);
+    /// producer.send(b"from the ring to the terminal\n")?;
+    /// let message = consumer.recv()?;
+    /// // SAFETY: the message stays in the ring until the call returns.
+    /// let written = unsafe { libc::write(1, message.as_ptr().cast(), message.len()) };
+    /// assert_eq!(written, 30);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn as_ptr(&self) -> *const u8 {
+        self.located.payload().as_ptr()
+    }
+
     /// Copies the message to the start of `to` and returns its length.
     ///
     /// ```

@@ -84,6 +84,32 @@ impl<'a, P> Reservation<'a, P> {
         unsafe { self.payload.write(offset, bytes, self.producer.inner.is_streaming(bytes.len())) }
     }
 
+    /// Returns where the message lies in the ring, for a system call or for code in another language.
+    ///
+    /// Valid until the commit, for [`len`](Self::len) bytes. To write there from this process is the same promise as
+    /// [`trust_peer`](crate::Producer::trust_peer): another process may access the bytes meanwhile. The kernel may write them without
+    /// it, as in `read`.
+    ///
+    /// ```
+    /// # let pipe = shmpipe::Options::new().create("memfd")?;
+    /// # let (mut producer, mut consumer) = (pipe.producer()?, pipe.consumer()?);
+    /// use std::{fs::File, os::fd::AsRawFd};
+    ///
+    /// let file = File::open("/dev/zero")?;
+    /// let mut space = producer.reserve(1024)?;
+    /// // SAFETY: the space has this many bytes.
+    /// let read = unsafe { libc::read(file.as_raw_fd(), space.as_mut_ptr().cast(), space.len()) };
+    /// space.commit_len(read as usize);
+    /// assert_eq!(consumer.recv()?.to_vec(), [0; 1024]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn as_mut_ptr(&mut self) -> *mut u8 {
+        self.written = self.len();
+        self.payload.as_ptr()
+    }
+
     /// Sets the message's tag; 0 without it.
     ///
     /// ```
@@ -151,8 +177,8 @@ impl Deref for Reservation<'_, Trusted> {
 impl DerefMut for Reservation<'_, Trusted> {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
-        self.written = self.len();
+        let length = self.len();
         // SAFETY: as in `deref`; the peer does not read there before the commit, and we are borrowed mutably.
-        unsafe { std::slice::from_raw_parts_mut(self.payload.as_ptr(), self.payload.length()) }
+        unsafe { std::slice::from_raw_parts_mut(self.as_mut_ptr(), length) }
     }
 }

@@ -3,7 +3,12 @@
 use crate::protocol::sync::{AtomicU32, AtomicU64, Futex, IS_MODEL, Ordering};
 
 /// Version of the layout and of the meaning of its words.
-pub(crate) const VERSION: u32 = 2;
+/// The version of the segment's layout, which both ends must have in common: LAYOUT.md.
+///
+/// ```
+/// println!("shmpipe {}, layout {}", env!("CARGO_PKG_VERSION"), shmpipe::LAYOUT_VERSION);
+/// ```
+pub const VERSION: u32 = 2;
 
 /// Bytes from the start of the segment to the ring.
 pub(crate) const HEADER: u64 = 4096;

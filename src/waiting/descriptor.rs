@@ -2,6 +2,7 @@
 
 use crate::endpoint::consumer::Consumer;
 use crate::endpoint::deadline::Now;
+use crate::endpoint::drain::Drain;
 use crate::endpoint::message::Message;
 use crate::endpoint::payload::Payload;
 use crate::endpoint::producer::Producer;
@@ -113,6 +114,19 @@ impl<E> WithDescriptor<E> {
     pub fn get_ref(&self) -> &E {
         &self.endpoint
     }
+
+    /// Closes the descriptor and returns the endpoint.
+    ///
+    /// ```
+    /// let consumer = shmpipe::Pipe::open_or_create("memfd")?.consumer()?.with_descriptor()?;
+    /// const DISK_FULL: u32 = 5;
+    /// consumer.into_inner().abort(DISK_FULL)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn into_inner(self) -> E {
+        // The rest is dropped before the endpoint can be.
+        self.endpoint
+    }
 }
 
 /// Whether an endpoint is ready. If not, its descriptor is unreadable until it may be.
@@ -155,6 +169,28 @@ impl<P> WithDescriptor<Consumer<P>> {
             None => None,
         };
         Ok(located.map(|located| Message::new(endpoint, located)))
+    }
+
+    /// Receives the messages that are there now, up to `limit`, and releases them together: see [`Consumer::drain`].
+    ///
+    /// Leaves the descriptor as it is: only [`try_recv`](Self::try_recv) makes it unreadable.
+    ///
+    /// ```
+    /// let pipe = shmpipe::Options::new().create("memfd")?;
+    /// let (mut producer, mut consumer) = (pipe.producer()?, pipe.consumer()?.with_descriptor()?);
+    /// producer.send(b"one")?;
+    /// producer.send(b"two")?;
+    /// // Whenever the descriptor is readable:
+    /// while consumer.try_recv()?.map(|message| message.requeue()).is_some() {
+    ///     let mut drain = consumer.drain(64);
+    ///     while let Some(record) = drain.next()? {
+    ///         println!("{} bytes", record.len());
+    ///     }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn drain(&mut self, limit: usize) -> Drain<'_, P> {
+        self.endpoint.drain(limit)
     }
 }
 
