@@ -2,8 +2,8 @@
 # Checks the targets besides x86_64-unknown-linux-gnu, and the oldest supported compiler.
 #
 #   verification/targets.sh          everything
-#   verification/targets.sh check    library and command line compile for the supported targets and with the oldest supported
-#                                    compiler; 32-bit targets are refused with the reason
+#   verification/targets.sh check    library, command line and C interface compile for the supported targets and with the oldest
+#                                    supported compiler; 32-bit targets are refused with the reason
 #   verification/targets.sh musl     runs the tests linked with musl
 #   verification/targets.sh oldest   runs the library's tests built by the oldest supported compiler
 #
@@ -24,7 +24,7 @@ check() {
     for target in $supported; do
         step "$target: check"
         rustup target add "$target"
-        cargo check --locked -p shmpipe -p shmpipe-cli --target "$target"
+        cargo check --locked -p shmpipe -p shmpipe-cli -p shmpipe-c --target "$target"
     done
     step "$refused: refused"
     rustup target add "$refused"
@@ -35,7 +35,7 @@ check() {
     grep 'error: shmpipe is for 64-bit Linux' <<<"$said"
     step "Rust $oldest: check"
     get_oldest
-    cargo "+$oldest" check --locked -p shmpipe -p shmpipe-cli
+    cargo "+$oldest" check --locked -p shmpipe -p shmpipe-cli -p shmpipe-c
 }
 
 musl() {

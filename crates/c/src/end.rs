@@ -1,0 +1,299 @@
+//! What producers and consumers have in common: what is open in a handle, and what a set and an event loop do with it.
+
+use crate::border::{Misuse, hook};
+use crate::set::Membership;
+use shmpipe::{Peer, Pipe, WithDescriptor};
+use std::cell::{Cell, UnsafeCell};
+use std::ffi::c_int;
+
+/// What a side knows about the other one.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub enum shmpipe_peer {
+    /// Unknown, because the pipe was removed.
+    SHMPIPE_PEER_UNKNOWN = 0,
+    /// No process has claimed this role since the pipe was created.
+    SHMPIPE_PEER_NEVER_CAME = 1,
+    /// It is attached, or was a moment ago.
+    SHMPIPE_PEER_OPEN = 2,
+    /// It closed.
+    SHMPIPE_PEER_CLOSED = 3,
+    /// It aborted, and no successor has attached.
+    SHMPIPE_PEER_ABORTED = 4,
+    /// It died without closing, and no successor has attached.
+    SHMPIPE_PEER_DIED = 5,
+}
+
+pub(crate) fn peer_code(peer: Peer) -> shmpipe_peer {
+    match peer {
+        Peer::NeverCame => shmpipe_peer::SHMPIPE_PEER_NEVER_CAME,
+        Peer::Open => shmpipe_peer::SHMPIPE_PEER_OPEN,
+        Peer::Closed => shmpipe_peer::SHMPIPE_PEER_CLOSED,
+        Peer::Aborted { .. } => shmpipe_peer::SHMPIPE_PEER_ABORTED,
+        Peer::Died => shmpipe_peer::SHMPIPE_PEER_DIED,
+        _ => shmpipe_peer::SHMPIPE_PEER_UNKNOWN,
+    }
+}
+
+/// Something is open in the handle: a reservation, a batch, or borrowed messages.
+const OPEN: u8 = 1;
+/// A set waits for the handle.
+const MEMBER: u8 = 2;
+/// The handle has a descriptor.
+const DESCRIPTOR: u8 = 4;
+/// A call has panicked.
+const PANICKED: u8 = 8;
+/// The endpoint was lost with a descriptor that could not be made.
+const GONE: u8 = 16;
+
+/// An endpoint, and what is open in it.
+///
+/// What is open borrows the endpoint, and is stored beside it. So nothing here is ever borrowed as a whole: each part lies in a cell of
+/// its own.
+pub(crate) struct End<E, O> {
+    /// What makes a call leave the short path; see the constants.
+    busy: Cell<u8>,
+    /// For the question whose handle it is, which is asked whatever is open.
+    pipe: Pipe,
+    end: UnsafeCell<Kind<E>>,
+    open: UnsafeCell<Option<O>>,
+    pub(crate) is_trusted: Cell<bool>,
+    member: UnsafeCell<Option<Box<Membership>>>,
+}
+
+enum Kind<E> {
+    Plain(E),
+    WithDescriptor(Box<WithDescriptor<E>>),
+    /// While a descriptor is made, and after that failed or panicked.
+    Gone,
+}
+
+impl<E, O> End<E, O> {
+    pub(crate) fn new(endpoint: E, pipe: Pipe) -> Self {
+        End {
+            busy: Cell::new(0),
+            pipe,
+            end: UnsafeCell::new(Kind::Plain(endpoint)),
+            open: UnsafeCell::new(None),
+            is_trusted: Cell::new(false),
+            member: UnsafeCell::new(None),
+        }
+    }
+
+    pub(crate) fn poison(&self) {
+        self.set(PANICKED);
+    }
+
+    fn set(&self, bit: u8) {
+        self.busy.set(self.busy.get() | bit);
+    }
+
+    fn clear(&self, bit: u8) {
+        self.busy.set(self.busy.get() & !bit);
+    }
+
+    /// The endpoint, for the short path of a call, which checks for a fork itself. `None` says nothing: `idle` says why.
+    ///
+    /// # Safety
+    /// As for `idle`.
+    #[inline(always)]
+    #[allow(clippy::mut_from_ref, reason = "the endpoint is in a cell")]
+    pub(crate) unsafe fn short(&self) -> Option<&mut E> {
+        if self.busy.get() != 0 || hook::is_armed() {
+            return None;
+        }
+        // SAFETY: as in `idle`.
+        match unsafe { &mut *self.end.get() } {
+            Kind::Plain(endpoint) => Some(endpoint),
+            // SAFETY: the endpoint is elsewhere only with DESCRIPTOR, or with GONE.
+            _ => unsafe { std::hint::unreachable_unchecked() },
+        }
+    }
+
+    /// The endpoint, for a call of its own: nothing may be open in it.
+    ///
+    /// # Safety
+    /// The result is not used after the next call of a function here.
+    #[allow(clippy::mut_from_ref, reason = "the endpoint is in a cell")]
+    pub(crate) unsafe fn idle(&self) -> Result<&mut E, Misuse> {
+        self.check_unless(OPEN)?;
+        // SAFETY: one thread uses the handle, by the caller's promise, and no other reference to the endpoint is in use: what is open
+        // holds one, and then this one is not made.
+        match unsafe { &mut *self.end.get() } {
+            Kind::Plain(endpoint) => Ok(endpoint),
+            Kind::WithDescriptor(_) => {
+                Err(Misuse::State { why: "the handle has a descriptor; use calls with a timeout of 0" })
+            }
+            Kind::Gone => Err(Misuse::State { why: "the handle lost its endpoint; close it" }),
+        }
+    }
+
+    /// The endpoint with its descriptor, if it has one. Nothing may be open.
+    ///
+    /// # Safety
+    /// As for `idle`.
+    #[allow(clippy::mut_from_ref, reason = "as above")]
+    pub(crate) unsafe fn with_descriptor(&self) -> Result<Option<&mut WithDescriptor<E>>, Misuse> {
+        if self.busy.get() & DESCRIPTOR == 0 {
+            return Ok(None);
+        }
+        self.check_unless(OPEN)?;
+        // SAFETY: nothing is open, so there is no other reference.
+        match unsafe { &mut *self.end.get() } {
+            Kind::WithDescriptor(endpoint) => Ok(Some(endpoint)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Fails if the handle cannot be used, or is in a state that the call does not allow. Tells its set that it is used.
+    fn check_unless(&self, refused: u8) -> Result<(), Misuse> {
+        let busy = self.busy.get();
+        if busy & PANICKED != 0 {
+            return Err(Misuse::Panicked);
+        }
+        if self.is_inherited() {
+            return Err(Misuse::Forked);
+        }
+        if busy & refused != 0 {
+            let why = "something is open in the handle: end it first, by commit and abandon, or release and requeue";
+            return Err(Misuse::State { why });
+        }
+        // SAFETY: one thread uses the handle, and the reference ends here.
+        if let Some(member) = unsafe { &*self.member.get() } {
+            member.touch();
+        }
+        Ok(())
+    }
+
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.pipe.is_inherited()
+    }
+
+    pub(crate) fn pipe(&self) -> &Pipe {
+        &self.pipe
+    }
+
+    /// Opens something in the handle, which borrows the endpoint from `idle` or `with_descriptor`.
+    pub(crate) fn open(&self, open: O) {
+        // SAFETY: one thread uses the handle, and nothing is open, so there is no reference.
+        unsafe { *self.open.get() = Some(open) };
+        self.set(OPEN);
+    }
+
+    /// What is open.
+    ///
+    /// # Safety
+    /// As for `idle`.
+    #[allow(clippy::mut_from_ref, reason = "as above")]
+    pub(crate) unsafe fn opened(&self) -> Result<&mut O, Misuse> {
+        self.check_unless(0)?;
+        // SAFETY: one thread uses the handle, and no call keeps such a reference.
+        let open = unsafe { &mut *self.open.get() };
+        open.as_mut().ok_or(Misuse::State { why: "nothing of that kind is open in the handle" })
+    }
+
+    /// Whether something is open.
+    pub(crate) fn is_open(&self) -> bool {
+        self.busy.get() & OPEN != 0
+    }
+
+    /// Takes out what is open, to end it.
+    pub(crate) fn take_open(&self) -> Result<O, Misuse> {
+        self.check_unless(0)?;
+        self.clear(OPEN);
+        // SAFETY: as in `opened`.
+        let open = unsafe { (*self.open.get()).take() };
+        open.ok_or(Misuse::State { why: "nothing of that kind is open in the handle" })
+    }
+
+    /// What the endpoint says of itself, with or without a descriptor. Nothing may be open.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&E) -> T) -> Result<T, Misuse> {
+        self.check_unless(OPEN)?;
+        // SAFETY: nothing is open, so there is no mutable reference.
+        match unsafe { &*self.end.get() } {
+            Kind::Plain(endpoint) => Ok(look(endpoint)),
+            Kind::WithDescriptor(endpoint) => Ok(look(endpoint.get_ref())),
+            Kind::Gone => Err(Misuse::State { why: "the handle lost its endpoint; close it" }),
+        }
+    }
+
+    /// Gives the handle a descriptor, unless it has one. Returns it.
+    pub(crate) fn descriptor<F: From<Misuse> + From<shmpipe::SetupError>>(
+        &self,
+        make: impl FnOnce(E) -> Result<WithDescriptor<E>, shmpipe::SetupError>,
+    ) -> Result<c_int, F> {
+        use std::os::fd::AsRawFd;
+        self.check_unless(OPEN)?;
+        if self.busy.get() & MEMBER != 0 {
+            return Err(
+                Misuse::State { why: "a set waits for the handle; remove it from there first" }.into()
+            );
+        }
+        // SAFETY: nothing is open, so there is no reference.
+        let end = unsafe { &mut *self.end.get() };
+        match end {
+            Kind::WithDescriptor(endpoint) => return Ok(endpoint.as_raw_fd()),
+            Kind::Gone => return Err(Misuse::State { why: "the handle lost its endpoint; close it" }.into()),
+            Kind::Plain(_) => {}
+        }
+        let Kind::Plain(endpoint) = std::mem::replace(end, Kind::Gone) else { unreachable!() };
+        self.set(GONE);
+        let made = Box::new(make(endpoint)?);
+        let descriptor = made.as_raw_fd();
+        *end = Kind::WithDescriptor(made);
+        self.clear(GONE);
+        self.set(DESCRIPTOR);
+        Ok(descriptor)
+    }
+
+    /// The cell of the endpoint, for a set.
+    ///
+    /// # Safety
+    /// As for `idle`.
+    #[allow(clippy::mut_from_ref, reason = "as above")]
+    pub(crate) unsafe fn for_set(&self) -> &mut E {
+        // SAFETY: the set looks at its members only while nothing is open in them.
+        match unsafe { &mut *self.end.get() } {
+            Kind::Plain(endpoint) => endpoint,
+            _ => unreachable!("no handle with a descriptor joins a set, and no member gets one"),
+        }
+    }
+
+    pub(crate) fn has_descriptor(&self) -> bool {
+        self.busy.get() & DESCRIPTOR != 0
+    }
+
+    pub(crate) fn member(&self) -> Option<&Membership> {
+        // SAFETY: one thread uses the handle and its set.
+        unsafe { (*self.member.get()).as_deref() }
+    }
+
+    pub(crate) fn join(&self, member: Option<Box<Membership>>) {
+        match member {
+            Some(_) => self.set(MEMBER),
+            None => self.clear(MEMBER),
+        }
+        // SAFETY: as in `member`, and no reference is in use.
+        unsafe { *self.member.get() = member };
+    }
+
+    /// Ends what is open, as if it had not begun, and takes the endpoint out to end it. `None` if a call has panicked: then nothing is
+    /// known of the endpoint but that it is there.
+    pub(crate) fn into_endpoint(self) -> Option<E> {
+        if let Some(member) = self.member() {
+            if !self.is_inherited() {
+                member.leave();
+            }
+        }
+        drop(self.open.into_inner());
+        match self.end.into_inner() {
+            Kind::Plain(endpoint) => Some(endpoint),
+            Kind::WithDescriptor(endpoint) => Some(endpoint.into_inner()),
+            Kind::Gone => None,
+        }
+    }
+
+    pub(crate) fn has_panicked(&self) -> bool {
+        self.busy.get() & PANICKED != 0
+    }
+}
