@@ -1,6 +1,6 @@
 //! The programs beside this file: each checks one part of the interface, and once more under valgrind and the address sanitizer.
 
-use crate::compiler::{C99, compile, compile_if_possible, has, run};
+use crate::compiler::{C99, CXX17, compile, compile_if_possible, has, run};
 use crate::exports::declared;
 use std::process::Command;
 
@@ -92,4 +92,11 @@ fn no_function_lets_a_panic_out() {
     let program = compile(C99, "tests/c/panics.c", "panics");
     let panicked: usize = run(&mut Command::new(program)).trim().parse().unwrap();
     assert!(panicked >= declared().len() - CANNOT_PANIC.len(), "{panicked} calls");
+}
+
+#[test]
+fn wrapper() {
+    if has("c++", "wrapper") {
+        run(&mut Command::new(compile(CXX17, "tests/c/wrapper.cpp", "wrapper")));
+    }
 }
