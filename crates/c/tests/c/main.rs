@@ -3,6 +3,7 @@
 //! Needs a C compiler, `cc`. A test that needs more says so and passes where that is missing.
 
 mod compiler;
+mod examples;
 mod exports;
 mod header;
 mod programs;
