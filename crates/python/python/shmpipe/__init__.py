@@ -1,0 +1,73 @@
+"""A pipe between two unrelated processes at the speed of shared memory.
+
+One process sends, another one receives::
+
+    import shmpipe
+
+    with shmpipe.open_or_create("ticks").producer() as producer:
+        producer.send(b"EURUSD 1.0842")
+
+    with shmpipe.open_or_create("ticks").consumer() as consumer:
+        for message in consumer:
+            print(message)
+
+Messages are whole, in order, and survive the death of either process. The other one may be in any language.
+"""
+
+from ._errors import (
+    Cancelled,
+    Closed,
+    Corrupt,
+    Error,
+    Exists,
+    Lost,
+    NotFound,
+    PeerAborted,
+    PeerDied,
+    PermissionDenied,
+    RoleTaken,
+    SetupError,
+    Timeout,
+    TooLarge,
+    WrongSize,
+)
+from ._shmpipe import (
+    PANICKED,
+    Consumer,
+    Message,
+    Pipe,
+    Producer,
+    __version__,
+    create,
+    open,
+    open_or_create,
+    unlink,
+)
+
+__all__ = [
+    "PANICKED",
+    "Cancelled",
+    "Closed",
+    "Consumer",
+    "Corrupt",
+    "Error",
+    "Exists",
+    "Lost",
+    "Message",
+    "NotFound",
+    "PeerAborted",
+    "PeerDied",
+    "PermissionDenied",
+    "Pipe",
+    "Producer",
+    "RoleTaken",
+    "SetupError",
+    "Timeout",
+    "TooLarge",
+    "WrongSize",
+    "__version__",
+    "create",
+    "open",
+    "open_or_create",
+    "unlink",
+]
