@@ -1,5 +1,6 @@
 //! The two ends of a pipe, and both directions of a duplex pipe in one: what a program sends and receives with, and how it waits.
 
+pub(crate) mod activity;
 pub(crate) mod batch;
 pub(crate) mod bytes;
 pub(crate) mod cancel;

@@ -98,6 +98,7 @@ pub use waiting::asynchronous::{AsyncConsumer, AsyncProducer};
 
 pub use {
     address::{Address, AddressError, AddressKind},
+    endpoint::activity::Activity,
     endpoint::batch::Batch,
     endpoint::bytes::{ByteReader, ByteWriter},
     endpoint::cancel::CancelHandle,

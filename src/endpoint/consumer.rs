@@ -1,5 +1,6 @@
 //! The receiving end.
 
+use crate::endpoint::activity::Activity;
 use crate::endpoint::cancel::CancelHandle;
 use crate::endpoint::claim::Claim;
 use crate::endpoint::deadline::{At, Deadline, Never, Now};
@@ -529,6 +530,14 @@ impl<P> Consumer<P> {
     #[must_use]
     pub fn position(&self) -> Position {
         Position(self.inner.reader.head())
+    }
+
+    /// Returns what the consumers of this pipe have counted: messages released, waits, wake-ups.
+    ///
+    /// A few loads; no system call. [`Activity`] has an example.
+    #[must_use]
+    pub fn activity(&self) -> Activity {
+        Activity::of(self.inner.reader.counters())
     }
 
     /// Returns a handle that cancels blocked calls, from another thread or from a signal handler.

@@ -1,5 +1,6 @@
 //! The sending end.
 
+use crate::endpoint::activity::Activity;
 use crate::endpoint::batch::Batch;
 use crate::endpoint::cancel::CancelHandle;
 use crate::endpoint::claim::Claim;
@@ -693,6 +694,14 @@ impl<P> Producer<P> {
     #[must_use]
     pub fn position(&self) -> Position {
         Position(self.inner.writer.tail())
+    }
+
+    /// Returns what the producers of this pipe have counted: messages sent, waits, wake-ups.
+    ///
+    /// A few loads; no system call. [`Activity`] has an example.
+    #[must_use]
+    pub fn activity(&self) -> Activity {
+        Activity::of(self.inner.writer.counters())
     }
 
     /// Returns a handle that cancels blocked calls, from another thread or from a signal handler.

@@ -3,6 +3,7 @@
 mod values;
 
 use shmpipe::os::unix::OptionsExt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -200,6 +201,16 @@ pub enum Command {
         #[arg(value_parser = values::address())]
         address: Address,
     },
+    /// Print the counters of pipes, or serve them to Prometheus
+    ///
+    /// As OpenMetrics text. Without addresses, of all pipes of this machine. A pipe that does not exist or cannot be read is reported, and has
+    /// shmpipe_readable 0; the others are printed. Pipes are only read: neither side notices.
+    ///
+    /// For the textfile collector of node_exporter, use --format prometheus, write to another file and rename it to NAME.prom.
+    /// The names and labels are in docs/operating.md. --json concerns the messages on standard error alone, and the URL of
+    /// --listen.
+    #[command(after_help = SEE)]
+    Metrics(Metrics),
     /// Remove pipes and the messages in them
     ///
     /// Refuses to remove a pipe in use, unless forced. With --stale it removes only pipes that were used, are empty, and are not
@@ -576,6 +587,31 @@ impl Create {
         }
         options
     }
+}
+
+#[derive(Debug, Args)]
+pub struct Metrics {
+    /// The pipes [default: all]
+    #[arg(value_name = "ADDRESS", value_parser = values::address())]
+    pub addresses: Vec<Address>,
+    /// Answer GET /metrics at this address of this machine until interrupted, and print the URL; port 0 takes a free one
+    ///
+    /// There is no password and no encryption: whoever reaches the port reads the names, users and counters of pipes, but no
+    /// messages.
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// The text format on standard output; a client of --listen gets the one that it accepts
+    #[arg(long, value_name = "FORMAT", default_value = "openmetrics", conflicts_with = "listen")]
+    pub format: MetricsFormat,
+}
+
+/// A text format of metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MetricsFormat {
+    /// OpenMetrics 1.0
+    Openmetrics,
+    /// The text format of Prometheus, 0.0.4, which the textfile collector of node_exporter reads
+    Prometheus,
 }
 
 #[derive(Debug, Args)]

@@ -9,6 +9,7 @@ mod framing;
 mod help;
 mod keep;
 mod ls;
+mod metrics;
 mod recv;
 mod rm;
 mod role;
@@ -31,6 +32,7 @@ pub fn run(command: &Command, report: Report) -> Outcome {
         Command::Serve(arguments) => serve::run(arguments, report),
         Command::Ls => ls::run(report),
         Command::Stat { address } => stat::run(address, report),
+        Command::Metrics(arguments) => metrics::run(arguments, report),
         Command::Rm { addresses, force, stale: true } => rm::stale::run(addresses, *force, report),
         Command::Rm { addresses, force, stale: false } => rm::run(addresses, *force, report),
         Command::Doctor { address } => doctor::run(address.as_ref(), report),

@@ -137,7 +137,7 @@ fn address(location: &Location, snapshot: &Snapshot) -> String {
 }
 
 /// The kind of shared memory, in one word.
-fn kind(location: &Location) -> &'static str {
+pub fn kind(location: &Location) -> &'static str {
     match (location, location.address().map(Address::kind)) {
         (_, Some(AddressKind::SysV)) => "sysv",
         (_, Some(AddressKind::Posix)) => "posix",
@@ -172,7 +172,7 @@ fn mode(permissions: &Permissions) -> String {
 }
 
 /// The state of a side, in a word or two.
-fn state(side: &Side) -> &'static str {
+pub fn state(side: &Side) -> &'static str {
     match side.peer {
         Peer::NeverCame => "never came",
         Peer::Open => "alive",
@@ -191,12 +191,17 @@ fn state_and_pid(side: &Side) -> String {
 }
 
 /// A direction of a pipe.
-struct Way<'a> {
-    used: u64,
-    unread: u64,
-    dropped: u64,
-    producer: &'a Side,
-    consumer: &'a Side,
+pub struct Way<'a> {
+    pub used: u64,
+    pub unread: u64,
+    pub dropped: u64,
+    pub producer: &'a Side,
+    pub consumer: &'a Side,
+}
+
+/// The directions of a pipe: its only one, or that from side A to side B and the one back.
+pub fn ways(snapshot: &Snapshot) -> Vec<Way<'_>> {
+    [forth(snapshot)].into_iter().chain(snapshot.back.as_ref().map(way)).collect()
 }
 
 /// The only direction of a pipe, or that from side A to side B.
@@ -445,7 +450,7 @@ pub fn details(snapshot: &Snapshot) -> Vec<Vec<String>> {
     let each = if snapshot.duplex { ", in each direction" } else { "" };
     let capacity = units::show_size(snapshot.capacity);
     add("capacity", format!("{capacity} ({} bytes){each}", snapshot.capacity));
-    let ways: Vec<_> = [forth(snapshot)].into_iter().chain(snapshot.back.as_ref().map(way)).collect();
+    let ways = ways(snapshot);
     let of_ways: &[[&str; 3]] = match snapshot.duplex {
         false => &[["fill", "producer", "consumer"]],
         true => {

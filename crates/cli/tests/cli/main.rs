@@ -17,6 +17,7 @@ mod lines;
 mod markup;
 mod memory;
 mod messages;
+mod metrics;
 mod names;
 mod place;
 mod process;
