@@ -16,6 +16,7 @@ use crate::protocol::layout::Header;
 use crate::protocol::liveness::{Peer, Role, State};
 use crate::protocol::record;
 use crate::protocol::recovery;
+use crate::protocol::sleep;
 use crate::protocol::sync::{AtomicU64, Ordering};
 use crate::protocol::wakeup::WakeMode;
 use crate::segment::identity::{Identity, Way};
@@ -160,6 +161,9 @@ pub struct Side {
     pub waits: u64,
     /// Wake-ups of the other side.
     pub wakeups: u64,
+    /// Whether it may be asleep until the other side moves: its last wait was a sleep, and what it would wait for, a message or
+    /// space, is not there. A side that has come back and does something else looks the same until it waits again.
+    pub may_be_asleep: bool,
 }
 
 impl Snapshot {
@@ -280,8 +284,9 @@ fn side(view: &View, way: Way, role: Role, position: &AtomicU64) -> Side {
     let words = header.side(role);
     let state = State::of(words);
     let is_free = view.roles.is_free(view.mapping.header(), claimed).ok();
+    let peer = Peer::of(words, state, is_free);
     Side {
-        peer: Peer::of(words, state, is_free),
+        peer,
         pid: (is_free == Some(false)).then(|| view.holder(claimed)).flatten(),
         epoch: state.epoch(),
         position: load(position),
@@ -289,5 +294,6 @@ fn side(view: &View, way: Way, role: Role, position: &AtomicU64) -> Side {
         bytes: load(&counters.bytes),
         waits: load(&counters.waits),
         wakeups: load(&counters.wakeups),
+        may_be_asleep: peer == Peer::Open && sleep::may_be_asleep(header, role),
     }
 }

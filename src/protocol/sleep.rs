@@ -4,12 +4,12 @@
 //! at the announcement, which misses no notification. [`Sleep::of_one`] does the first three for one pipe. A thread that waits for many
 //! pipes announces all, runs one barrier, and looks again at each. Only the last step depends on how a process sleeps.
 
-use crate::protocol::layout::SideState;
+use crate::protocol::layout::{Header, SideState};
 use crate::protocol::liveness::{Role, State};
 use crate::protocol::record::EMPTY;
 use crate::protocol::ring::{Ring, is_reached};
 use crate::protocol::sync::{Ordering, SeenWord};
-use crate::protocol::wakeup::{self, WakeMode};
+use crate::protocol::wakeup::{self, WaiterEpoch, WakeMode};
 
 /// What to wait for at an endpoint, apart from the end of its peer and the loss of its pipe, which are always reported.
 ///
@@ -94,4 +94,17 @@ impl Sleep {
     pub(crate) fn word(&self) -> SeenWord {
         SeenWord::new(&self.peer().event_count, self.count)
     }
+}
+
+/// Whether the last wait of a side was a sleep, and what it would wait for is missing, as a watcher sees it: the look may be a moment
+/// old, and `tail` may lag behind a commit.
+pub(crate) fn may_be_asleep(header: &Header, role: Role) -> bool {
+    let side = header.side(role);
+    // Relaxed, here and below: numbers to look at; nothing is read through them.
+    let head = header.head.0.load(Ordering::Relaxed);
+    let is_there = match role {
+        Role::Consumer => header.tail.0.load(Ordering::Relaxed) != head,
+        Role::Producer => is_reached(head, side.wake_threshold.load(Ordering::Relaxed)),
+    };
+    WaiterEpoch::of(side).is_asleep() && !is_there
 }

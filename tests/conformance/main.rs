@@ -143,6 +143,7 @@ conformance! {
             a_pipe_with_wake_mode_never_refuses_blocking_waits
             counters_record_what_each_side_did
             inspecting_changes_nothing
+            inspecting_shows_which_side_may_be_asleep
             each_end_sees_the_state_of_its_peer
             endpoints_can_move_between_threads
         }

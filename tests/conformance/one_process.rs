@@ -1101,6 +1101,44 @@ pub fn counters_record_what_each_side_did(backend: Backend) {
     assert_eq!(snapshot().producer.epoch, 2);
 }
 
+pub fn inspecting_shows_which_side_may_be_asleep(backend: Backend) {
+    let place = backend.place();
+    let pipe = place.create(&Options::new().capacity(CAPACITY)).unwrap();
+    let (mut producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
+    let asleep = || {
+        let seen = inspect(&place).unwrap();
+        (seen.producer.may_be_asleep, seen.consumer.may_be_asleep)
+    };
+    // Asserts nothing itself: a panic would wait for the thread that sleeps.
+    let becomes = |wanted| {
+        let start = Instant::now();
+        while asleep() != wanted && start.elapsed() < Duration::from_secs(10) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        asleep() == wanted
+    };
+    assert_eq!(asleep(), (false, false));
+    thread::scope(|scope| {
+        let receiving = scope.spawn(|| drop(consumer.recv().unwrap()));
+        let slept = becomes((false, true));
+        producer.send(b"wake up").unwrap();
+        receiving.join().unwrap();
+        assert!(slept);
+    });
+    fill(&mut producer);
+    // There is something to receive.
+    assert_eq!(asleep(), (false, false));
+    thread::scope(|scope| {
+        let sending = scope.spawn(|| producer.send(&[0; 8]).unwrap());
+        let slept = becomes((true, false));
+        while consumer.try_recv().is_ok() {}
+        sending.join().unwrap();
+        assert!(slept);
+    });
+    drop((producer, consumer));
+    assert_eq!(asleep(), (false, false));
+}
+
 pub fn inspecting_changes_nothing(backend: Backend) {
     let place = backend.place();
     let pipe = place.create(&Options::new().capacity(CAPACITY)).unwrap();

@@ -196,11 +196,15 @@ pub enum Command {
     Ls,
     /// Show the state of a pipe, without disturbing it
     #[command(after_help = SEE)]
-    Stat {
-        /// The pipe
-        #[arg(value_parser = values::address())]
-        address: Address,
-    },
+    Stat(Stat),
+    /// Show live what pipes do
+    ///
+    /// Rates, fill, who waits for whom, deaths, takeovers and drops, of all pipes of this machine, or of those named. HIGH is the highest fill in any look, ten a second; EVENTS counts deaths (d),
+    /// takeovers (t) and dropped messages (x) since top started. Pipes are only read: neither side notices.
+    ///
+    /// Keys: up and down select a pipe, Enter shows it in full, s sorts by another column, r reverses, / filters by name, q quits.
+    #[command(after_help = SEE)]
+    Top(Top),
     /// Print the counters of pipes, or serve them to Prometheus
     ///
     /// As OpenMetrics text. Without addresses, of all pipes of this machine. A pipe that does not exist or cannot be read is reported, and has
@@ -587,6 +591,36 @@ impl Create {
         }
         options
     }
+}
+
+#[derive(Debug, Args)]
+pub struct Stat {
+    /// The pipe
+    #[arg(value_parser = values::address())]
+    pub address: Address,
+    /// Print a line per interval, and one per direction of a duplex pipe, until interrupted
+    #[arg(
+        long,
+        value_name = "INTERVAL",
+        value_parser = values::interval,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "1s"
+    )]
+    pub watch: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub struct Top {
+    /// The pipes [default: all]
+    #[arg(value_name = "ADDRESS", value_parser = values::address())]
+    pub addresses: Vec<Address>,
+    /// How often to show new figures
+    #[arg(long, value_name = "INTERVAL", value_parser = values::interval, default_value = "1s")]
+    pub interval: Duration,
+    /// Print one interval as text, and end; with --json, as one object
+    #[arg(long)]
+    pub once: bool,
 }
 
 #[derive(Debug, Args)]

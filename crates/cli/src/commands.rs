@@ -16,6 +16,7 @@ mod role;
 mod send;
 mod serve;
 mod stat;
+mod top;
 
 use crate::args::Command;
 use crate::exit::Outcome;
@@ -31,7 +32,8 @@ pub fn run(command: &Command, report: Report) -> Outcome {
         Command::Keep(arguments) => keep::run(arguments, report),
         Command::Serve(arguments) => serve::run(arguments, report),
         Command::Ls => ls::run(report),
-        Command::Stat { address } => stat::run(address, report),
+        Command::Stat(arguments) => stat::run(arguments, report),
+        Command::Top(arguments) => top::run(arguments, report),
         Command::Metrics(arguments) => metrics::run(arguments, report),
         Command::Rm { addresses, force, stale: true } => rm::stale::run(addresses, *force, report),
         Command::Rm { addresses, force, stale: false } => rm::run(addresses, *force, report),

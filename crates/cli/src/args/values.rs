@@ -135,6 +135,14 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A duration that is long enough to measure a rate.
+pub fn interval(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        interval if interval < Duration::from_millis(10) => Err("expected at least 10ms".to_owned()),
+        interval => Ok(interval),
+    }
+}
+
 /// Permission bits in octal: `600`, `0660`.
 pub fn mode(text: &str) -> Result<u32, String> {
     let digits = text.strip_prefix("0o").unwrap_or(text);
@@ -229,6 +237,12 @@ mod tests {
         for text in ["", "s", "-1s", "1y", "1S", "1.2.3s", "nan", "inf", "1e3s", "99999999999d"] {
             assert!(duration(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn intervals_have_a_least() {
+        assert_eq!(interval("10ms"), Ok(Duration::from_millis(10)));
+        assert!(["9ms", "0", "-1s", ""].iter().all(|text| interval(text).is_err()));
     }
 
     #[test]

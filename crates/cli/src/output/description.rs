@@ -113,7 +113,7 @@ pub struct Unreadable {
 }
 
 /// An address in base64, unless it is UTF-8.
-fn base64(address: &Address) -> Option<String> {
+pub fn base64(address: &Address) -> Option<String> {
     let text = address.to_os_string();
     text.to_str().is_none().then(|| BASE64.encode(text.as_bytes()))
 }

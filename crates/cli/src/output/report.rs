@@ -72,11 +72,15 @@ pub fn json(object: &impl Serialize) -> String {
 
 /// Writes the result of a command to standard output. A reader that left is not a failure.
 pub fn print(text: &str) -> Result<(), Failure> {
+    print_to_reader(text).map(drop)
+}
+
+/// [`print`] as one of many steps: returns whether there is still a reader.
+pub fn print_to_reader(text: &str) -> Result<bool, Failure> {
     match stdio::standard_output()?.write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::io("writing to standard output", &error))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::io("writing to standard output", &error)),
     }
 }
 

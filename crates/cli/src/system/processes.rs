@@ -1,5 +1,6 @@
 //! Processes, as /proc shows them.
 
+use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -27,6 +28,8 @@ pub struct ProcessInfo {
     pub age: Option<Duration>,
     /// A signal (SIGSTOP, Ctrl-Z) or a debugger stopped it.
     pub stopped: bool,
+    /// It runs, or could.
+    pub running: bool,
 }
 
 impl ProcessInfo {
@@ -40,8 +43,23 @@ impl ProcessInfo {
             uid: process.status().ok()?.euid,
             age: age(stat.starttime),
             stopped: matches!(stat.state, 'T' | 't'),
+            running: stat.state == 'R',
         })
     }
+}
+
+/// Whether a thread of a process sleeps on a futex. `None` if the kernel does not say where its threads sleep.
+pub fn sleeps_on_futex(pid: u32) -> Option<bool> {
+    let mut known = false;
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
+        let Ok(place) = fs::read_to_string(thread.path().join("wchan")) else { continue };
+        if place.contains("futex") {
+            return Some(true);
+        }
+        // `0` means: it runs, or this is not shown.
+        known |= place != "0";
+    }
+    known.then_some(false)
 }
 
 /// A name that is safe to print: a program may give itself any.

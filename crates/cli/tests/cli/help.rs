@@ -20,7 +20,9 @@ fn help(words: &[&str]) -> String {
 fn options(help: &str) -> Vec<String> {
     let lines = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
     let words = lines.flat_map(|line| line.split_whitespace().take(2));
-    words.filter(|word| word.starts_with("--")).map(str::to_owned).collect()
+    let options = words.filter(|word| word.starts_with("--"));
+    // A value that may be left out follows at once: `--watch[=<INTERVAL>]`.
+    options.map(|option| option.split('[').next().unwrap_or_default().to_owned()).collect()
 }
 
 /// All commands but `help`.

@@ -14,6 +14,7 @@ mod keep;
 mod kinds;
 mod limits;
 mod lines;
+mod live;
 mod markup;
 mod memory;
 mod messages;

@@ -34,10 +34,14 @@ impl Odd {
         Odd { address: OsString::from_vec(address), directory }
     }
 
-    fn run(&self, command: &str, options: &[&str], input: Stdio) -> Finished {
+    fn start(&self, command: &str, options: &[&str], input: Stdio) -> Running {
         let mut tool = shmpipe(&[command]);
         tool.arg(&self.address).args(options).current_dir(&self.directory);
-        Running::start(tool.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped())).finish()
+        Running::start(tool.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()))
+    }
+
+    fn run(&self, command: &str, options: &[&str], input: Stdio) -> Finished {
+        self.start(command, options, input).finish()
     }
 
     fn ask(&self, command: &str, options: &[&str]) -> Finished {
@@ -106,6 +110,19 @@ fn a_path_need_not_be_utf8() {
         assert!(stat["page_bytes"].is_u64(), "{stat}");
         let base64 = bash(&format!("printf %s {} | base64 -d", stat["address_base64"].as_str().unwrap()));
         base64.finish().code(0).wrote(odd.address.as_bytes());
+        let watch = odd.start("stat", &["--watch=10ms", "--json"], Stdio::null());
+        let said = watch.wait_for_output(|said| said.contains(&b'\n'));
+        watch.signal(libc::SIGTERM);
+        watch.finish().code(143).quiet();
+        let line: Value = serde_json::from_slice(said.split(|&byte| byte == b'\n').next().unwrap()).unwrap();
+        let top = |list: &str| {
+            let tick = odd.ask("top", &["--once", "--interval", "10ms", "--json"]).code(0).quiet();
+            serde_json::from_slice::<Value>(&tick.out).unwrap()[list][0].clone()
+        };
+        for object in [&line, &top("pipes")] {
+            assert!(object["address"].as_str().unwrap().ends_with(shown), "{object}");
+            assert_eq!(object["address_base64"], stat["address_base64"]);
+        }
         if address.starts_with(b"posix") {
             let listed = String::from_utf8(ask(&["ls"]).code(0).out).unwrap();
             assert!(listed.contains(shown), "{listed}");
@@ -113,6 +130,7 @@ fn a_path_need_not_be_utf8() {
         odd.ask("recv", &[]).code(0).quiet().wrote(b"1\n2\n");
         odd.ask("rm", &[]).code(0).quiet();
         odd.ask("stat", &[]).code(3).said(&[shown]);
+        assert_eq!(top("unreadable")["address_base64"], stat["address_base64"]);
     }
     let name = Odd::new(b"NAME\xff");
     let refused = name.ask("create", &[]).code(2);

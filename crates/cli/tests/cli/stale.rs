@@ -149,6 +149,24 @@ fn a_leftover_that_was_created_so_is_removed_by_who_looks() {
 }
 
 #[test]
+fn who_only_reads_leaves_a_leftover_alone() {
+    let name = Name::new("leftover-read");
+    let leave = "shmpipe create $name --remove-leftover; shmpipe recv $name --follow & echo 1 | shmpipe send $name; \
+                 until shmpipe stat $name --json | grep -q '\"consumer_messages\":1,'; do :; done; \
+                 kill -9 $!; wait $! || true; ";
+    let look = "shmpipe metrics; shmpipe top --once --interval 10ms; shmpipe top --once --json --interval 10ms; \
+                timeout -s INT 1 shmpipe stat $name --watch=10ms || true; shmpipe stat $name | head -n 1; \
+                echo ls; shmpipe ls; shmpipe stat $name || echo removed";
+    let Some(running) = script_apart(&format!("name={}; {leave}{look}", &*name)) else { return };
+    let said = String::from_utf8(running.finish().code(0).out).unwrap();
+    let (looked, listed) = said.split_once("ls\n").unwrap();
+    assert!(looked.contains(&format!("shmpipe_readable{{pipe=\"{}\"}} 1", &*name)), "{said}");
+    assert!(looked.contains(&format!("\n{} ", &*name)), "{said}");
+    assert!(looked.contains(&format!("\"address\":\"{}\"", &*name)), "{said}");
+    assert!(!listed.contains(&*name) && listed.ends_with("removed\n"), "{said}");
+}
+
+#[test]
 fn the_empty_pipe_of_a_pair_killed_together_is_removed() {
     let name = Name::new("stale-pair");
     let (send, recv) = (start(&["send", &name]), start(&["recv", &name]));

@@ -1,0 +1,245 @@
+//! The pipes that `top` watches, and what the user has chosen to see of them.
+
+use std::time::{Duration, Instant};
+
+use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use shmpipe::Address;
+
+use crate::output::watched::{Flow, Watched};
+use crate::system::pipes;
+
+/// How often to look for new pipes: that reads the mappings of all processes.
+const SEARCH_INTERVAL: Duration = Duration::from_secs(3);
+
+/// What the rows are sorted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sort {
+    Name,
+    Messages,
+    Bytes,
+    Fill,
+    Unread,
+}
+
+impl Sort {
+    pub const ALL: [Sort; 5] = [Sort::Name, Sort::Messages, Sort::Bytes, Sort::Fill, Sort::Unread];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Sort::Name => "name",
+            Sort::Messages => "messages",
+            Sort::Bytes => "bytes",
+            Sort::Fill => "fill",
+            Sort::Unread => "unread",
+        }
+    }
+
+    fn next(self) -> Self {
+        let at = Sort::ALL.iter().position(|&sort| sort == self).expect("one of them");
+        Sort::ALL[(at + 1) % Sort::ALL.len()]
+    }
+
+    /// The number to sort by, the largest first.
+    fn key(self, flow: &Flow, capacity: u64) -> f64 {
+        match self {
+            Sort::Name => 0.0,
+            Sort::Messages => flow.sent_per_second,
+            Sort::Bytes => flow.bytes_per_second,
+            Sort::Fill => flow.used as f64 / capacity.max(1) as f64,
+            Sort::Unread => flow.unread as f64,
+        }
+    }
+}
+
+/// What to do after a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    Show,
+    Quit,
+}
+
+/// The board of `top`.
+pub struct Board {
+    pipes: Vec<Watched>,
+    /// The pipes that were named; none means all.
+    named: Vec<Address>,
+    pub interval: Duration,
+    searched: Option<Instant>,
+    /// Why pipes are missing.
+    note: Option<String>,
+    pub sort: Sort,
+    pub reversed: bool,
+    pub filter: String,
+    /// The keys go into the filter.
+    pub edits_filter: bool,
+    /// The selected row, by the address of its pipe and its direction.
+    selected: Option<(Address, usize)>,
+    /// The selected pipe is shown in full.
+    pub full: bool,
+    /// The first line of the full view.
+    pub scroll: u16,
+}
+
+/// A direction of a pipe, or a pipe that cannot be read.
+#[derive(Clone, Copy)]
+pub struct Row<'a> {
+    pub pipe: &'a Watched,
+    pub direction: usize,
+}
+
+impl<'a> Row<'a> {
+    pub fn flow(&self) -> Option<&'a Flow> {
+        self.pipe.latest.is_ok().then(|| self.pipe.flows.get(self.direction)).flatten()
+    }
+
+    /// What the pipe is called here.
+    pub fn name(&self) -> String {
+        let name = self.pipe.address.to_string();
+        match (&self.pipe.latest, self.direction) {
+            (Ok(latest), direction) if latest.back.is_some() => name + [" A>B", " B>A"][direction],
+            _ => name,
+        }
+    }
+}
+
+impl Board {
+    pub fn new(named: &[Address], interval: Duration) -> Self {
+        let mut board = Board {
+            pipes: Vec::new(),
+            named: named.to_vec(),
+            interval,
+            searched: None,
+            note: None,
+            sort: Sort::Name,
+            reversed: false,
+            filter: String::new(),
+            edits_filter: false,
+            selected: None,
+            full: false,
+            scroll: 0,
+        };
+        for address in named {
+            if !board.pipes.iter().any(|pipe| pipe.address == *address) {
+                board.pipes.push(Watched::new(address.clone(), shmpipe::inspect(address)));
+            }
+        }
+        board.look();
+        board.tick(Instant::now());
+        board
+    }
+
+    pub fn pipes(&self) -> &[Watched] {
+        &self.pipes
+    }
+
+    pub fn note(&self) -> Option<String> {
+        self.note.clone()
+    }
+
+    /// Looks at every pipe, and now and then for new ones.
+    pub fn look(&mut self) {
+        for pipe in &mut self.pipes {
+            pipe.look();
+        }
+        if self.named.is_empty() && self.searched.is_none_or(|moment| moment.elapsed() >= SEARCH_INTERVAL) {
+            self.search();
+            self.searched = Some(Instant::now());
+        }
+    }
+
+    fn search(&mut self) {
+        let (found, trouble) = pipes::all();
+        self.note = trouble.map(|error| error.to_string());
+        for found in found {
+            let Ok(snapshot) = found.snapshot else { continue };
+            let address = snapshot.address.clone();
+            if !self.pipes.iter().any(|pipe| pipe.id() == Some(snapshot.segment_id)) {
+                self.pipes.push(Watched::new(address, Ok(snapshot)));
+            }
+        }
+        // A pipe that is gone stays on the board until then.
+        self.pipes.retain(|pipe| pipe.latest.is_ok());
+    }
+
+    pub fn tick(&mut self, now: Instant) {
+        self.pipes.iter_mut().for_each(|pipe| pipe.tick(now));
+    }
+
+    /// The rows to show, in order.
+    pub fn rows(&self) -> Vec<Row<'_>> {
+        let filter = self.filter.to_lowercase();
+        let mut rows = Vec::new();
+        for pipe in &self.pipes {
+            let directions = if pipe.latest.is_ok() { pipe.flows.len() } else { 1 };
+            rows.extend((0..directions).map(|direction| Row { pipe, direction }));
+        }
+        rows.retain(|row: &Row<'_>| row.name().to_lowercase().contains(&filter));
+        rows.sort_by_cached_key(Row::name);
+        let key = |row: &Row<'_>| {
+            let capacity = row.pipe.latest.as_ref().map_or(1, |latest| latest.capacity);
+            row.flow().map_or(-1.0, |flow| self.sort.key(flow, capacity))
+        };
+        rows.sort_by(|a, b| key(b).total_cmp(&key(a)));
+        if self.reversed {
+            rows.reverse();
+        }
+        rows
+    }
+
+    /// The index of the selected row: the first if none was chosen, or if it is gone.
+    pub fn selected(&self) -> usize {
+        let Some((address, direction)) = &self.selected else { return 0 };
+        let is = |row: &Row<'_>| row.direction == *direction && row.pipe.address == *address;
+        self.rows().iter().position(is).unwrap_or(0)
+    }
+
+    fn select(&mut self, index: usize) {
+        let chosen = self.rows().get(index).map(|row| (row.pipe.address.clone(), row.direction));
+        self.selected = chosen.or(self.selected.take());
+    }
+
+    /// Reacts to a key.
+    pub fn press(&mut self, key: KeyEvent) -> Next {
+        if key.modifiers.contains(KeyModifiers::CONTROL) && matches!(key.code, KeyCode::Char('c')) {
+            return Next::Quit;
+        }
+        if self.edits_filter {
+            match key.code {
+                KeyCode::Enter => self.edits_filter = false,
+                KeyCode::Esc => {
+                    self.edits_filter = false;
+                    self.filter.clear();
+                }
+                KeyCode::Backspace => drop(self.filter.pop()),
+                KeyCode::Char(letter) => self.filter.push(letter),
+                _ => {}
+            }
+            return Next::Show;
+        }
+        let (at, last) = (self.selected(), self.rows().len().saturating_sub(1));
+        match key.code {
+            KeyCode::Char('q') => return Next::Quit,
+            KeyCode::Esc if self.full => self.full = false,
+            KeyCode::Esc => return Next::Quit,
+            KeyCode::Up | KeyCode::Char('k') if self.full => self.scroll = self.scroll.saturating_sub(1),
+            KeyCode::Down | KeyCode::Char('j') if self.full => self.scroll = self.scroll.saturating_add(1),
+            KeyCode::Up | KeyCode::Char('k') => self.select(at.saturating_sub(1)),
+            KeyCode::Down | KeyCode::Char('j') => self.select((at + 1).min(last)),
+            KeyCode::Home => self.select(0),
+            KeyCode::End => self.select(last),
+            KeyCode::Enter => {
+                self.select(at);
+                self.full = !self.full;
+                self.scroll = 0;
+            }
+            KeyCode::Char('s') => self.sort = self.sort.next(),
+            KeyCode::Char('r') => self.reversed = !self.reversed,
+            KeyCode::Char('/') => {
+                self.full = false;
+                self.edits_filter = true;
+            }
+            _ => {}
+        }
+        Next::Show
+    }
+}
