@@ -199,22 +199,36 @@ pub enum Command {
     Stat(Stat),
     /// Show live what pipes do
     ///
-    /// Rates, fill, who waits for whom, deaths, takeovers and drops, of all pipes of this machine, or of those named. HIGH is the highest fill in any look, ten a second; EVENTS counts deaths (d),
-    /// takeovers (t) and dropped messages (x) since top started. Pipes are only read: neither side notices.
+    /// Rates, fill, who waits for whom, deaths, takeovers and drops, of all pipes of this machine, or of those named. HIGH is the
+    /// highest fill in any look, ten a second; EVENTS counts deaths (d), takeovers (t) and dropped messages (x) since top started.
+    /// Pipes are only read: neither side notices.
     ///
     /// Keys: up and down select a pipe, Enter shows it in full, s sorts by another column, r reverses, / filters by name, q quits.
     #[command(after_help = SEE)]
     Top(Top),
     /// Print the counters of pipes, or serve them to Prometheus
     ///
-    /// As OpenMetrics text. Without addresses, of all pipes of this machine. A pipe that does not exist or cannot be read is reported, and has
-    /// shmpipe_readable 0; the others are printed. Pipes are only read: neither side notices.
+    /// As OpenMetrics text. Without addresses, of all pipes of this machine. A pipe that does not exist or cannot be read is
+    /// reported, and has shmpipe_readable 0; the others are printed. Pipes are only read: neither side notices.
     ///
     /// For the textfile collector of node_exporter, use --format prometheus, write to another file and rename it to NAME.prom.
     /// The names and labels are in docs/operating.md. --json concerns the messages on standard error alone, and the URL of
     /// --listen.
     #[command(after_help = SEE)]
     Metrics(Metrics),
+    /// Write the messages of a pipe to an MCAP file
+    ///
+    /// With their positions, tags and times. Takes the consumer's role. A message is released only after the chunk with it was
+    /// written to the file: a recorder that is killed loses nothing, and the next one goes on in another file. Ends when the
+    /// producer closes. See "replay", and docs/operating.md for the format.
+    #[command(after_help = SEE, mut_args = group)]
+    Record(Record),
+    /// Send the messages of recordings again
+    ///
+    /// With their tags, at the pace at which they were recorded. Reads MCAP files, also those that were never finished: every whole
+    /// chunk is replayed, and the cut is reported. Several files are one recording: messages that two of them have are sent once.
+    #[command(after_help = SEE, mut_args = group)]
+    Replay(Replay),
     /// Remove pipes and the messages in them
     ///
     /// Refuses to remove a pipe in use, unless forced. With --stale it removes only pipes that were used, are empty, and are not
@@ -621,6 +635,84 @@ pub struct Top {
     /// Print one interval as text, and end; with --json, as one object
     #[arg(long)]
     pub once: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Record {
+    #[command(flatten)]
+    pub pipe: PipeArgs,
+    /// The file, which must not exist
+    ///
+    /// With rotation FILE-000001.mcap and so on, from the first free number.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Send the messages on to this pipe too, once they are in the file
+    #[arg(long, value_name = "ADDRESS", value_parser = values::address())]
+    pub tee: Option<Address>,
+    /// End after N messages
+    #[arg(long, short = 'n', value_name = "N")]
+    pub count: Option<u64>,
+    /// Give up when there is no message for this long
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    pub timeout: Option<Duration>,
+    /// When the producer closes, aborts or dies, wait for the next one
+    #[arg(long, short)]
+    pub follow: bool,
+    /// Write a chunk when it has this many bytes, or takes a quarter of the ring [default: 1MiB]
+    #[arg(long, value_name = "BYTES", value_parser = values::nonzero_size, hide_short_help = true)]
+    pub flush_size: Option<u64>,
+    /// Write a chunk when its first message is this old [default: 1s; with --tee 10ms]
+    #[arg(long, value_name = "DURATION", value_parser = values::duration, hide_short_help = true)]
+    pub flush_interval: Option<Duration>,
+    /// Start the next file when this one has about this many bytes
+    #[arg(long, value_name = "BYTES", value_parser = values::nonzero_size)]
+    pub rotate_size: Option<u64>,
+    /// Start the next file when this one is this old
+    #[arg(long, value_name = "DURATION", value_parser = values::interval)]
+    pub rotate_time: Option<Duration>,
+    /// When to wait for the disk
+    ///
+    /// What is not on the disk can be lost with the power, not with the recorder.
+    #[arg(long, value_name = "WHEN", default_value = "file", hide_short_help = true)]
+    pub fsync: Fsync,
+    /// Compress chunks with zstd, in the recorder's own thread
+    #[arg(long, hide_short_help = true)]
+    pub compress: bool,
+    /// What the messages are, for other programs that read the file: json, cdr, protobuf, ... [default: not said]
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true, hide_short_help = true)]
+    pub encoding: String,
+}
+
+/// When a recorder waits for the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Fsync {
+    /// Never
+    Never,
+    /// Before messages are released: what was released survives a power failure
+    Chunk,
+    /// At the end of each file
+    File,
+}
+
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// The files, in order
+    #[arg(value_name = "FILE", required = true, num_args = 1..)]
+    pub files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub pipe: PipeArgs,
+    /// How fast: 2x, 0.5x, or max, without waiting
+    #[arg(long, value_name = "FACTOR", value_parser = values::speed, default_value = "1x")]
+    pub speed: values::Speed,
+    /// Start this long after the first message
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    pub from: Option<Duration>,
+    /// End this long after the first message
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    pub to: Option<Duration>,
+    /// Start again at the end, until interrupted
+    #[arg(long = "loop")]
+    pub repeats: bool,
 }
 
 #[derive(Debug, Args)]

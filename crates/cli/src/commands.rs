@@ -10,7 +10,10 @@ mod help;
 mod keep;
 mod ls;
 mod metrics;
+mod record;
+mod recording;
 mod recv;
+mod replay;
 mod rm;
 mod role;
 mod send;
@@ -35,6 +38,8 @@ pub fn run(command: &Command, report: Report) -> Outcome {
         Command::Stat(arguments) => stat::run(arguments, report),
         Command::Top(arguments) => top::run(arguments, report),
         Command::Metrics(arguments) => metrics::run(arguments, report),
+        Command::Record(arguments) => record::run(arguments, report),
+        Command::Replay(arguments) => replay::run(arguments, report),
         Command::Rm { addresses, force, stale: true } => rm::stale::run(addresses, *force, report),
         Command::Rm { addresses, force, stale: false } => rm::run(addresses, *force, report),
         Command::Doctor { address } => doctor::run(address.as_ref(), report),

@@ -143,6 +143,34 @@ pub fn interval(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// How fast a recording is replayed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Speed {
+    /// So many times as fast as it was recorded.
+    Times(f64),
+    /// Without waiting.
+    Max,
+}
+
+impl Speed {
+    pub fn factor(self) -> Option<f64> {
+        match self {
+            Speed::Times(factor) => Some(factor),
+            Speed::Max => None,
+        }
+    }
+}
+
+/// A speed: `2x`, `0.5x`, `max`.
+pub fn speed(text: &str) -> Result<Speed, String> {
+    let factor = text.strip_suffix('x').unwrap_or(text).parse::<f64>();
+    match (text, factor) {
+        ("max", _) => Ok(Speed::Max),
+        (_, Ok(factor)) if (1e-6..=1e6).contains(&factor) => Ok(Speed::Times(factor)),
+        _ => Err("expected a factor from 0.000001x to 1000000x, or max: 2x, 0.5x".to_owned()),
+    }
+}
+
 /// Permission bits in octal: `600`, `0660`.
 pub fn mode(text: &str) -> Result<u32, String> {
     let digits = text.strip_prefix("0o").unwrap_or(text);
@@ -243,6 +271,15 @@ mod tests {
     fn intervals_have_a_least() {
         assert_eq!(interval("10ms"), Ok(Duration::from_millis(10)));
         assert!(["9ms", "0", "-1s", ""].iter().all(|text| interval(text).is_err()));
+    }
+
+    #[test]
+    fn speeds_are_factors() {
+        assert_eq!(
+            [speed("2x"), speed("0.5"), speed("max")],
+            [Ok(Speed::Times(2.0)), Ok(Speed::Times(0.5)), Ok(Speed::Max)]
+        );
+        assert!(["", "x", "0x", "-1x", "nan", "inf", "2xx", "1e9x"].iter().all(|text| speed(text).is_err()));
     }
 
     #[test]

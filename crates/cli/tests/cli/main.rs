@@ -22,6 +22,7 @@ mod metrics;
 mod names;
 mod place;
 mod process;
+mod record;
 mod serve;
 mod stale;
 mod streams;

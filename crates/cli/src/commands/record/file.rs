@@ -1,0 +1,194 @@
+//! The files of a recording.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{BufWriter, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use mcap::records::MessageHeader;
+use mcap::write::NoSeek;
+use mcap::{Compression, McapError, WriteOptions, Writer};
+use shmpipe::{Address, Snapshot};
+
+use crate::args;
+use crate::commands::recording::{OPCODE, Origins};
+use crate::exit::{Code, Failure};
+
+/// Bytes that are written to the file at once.
+const BUFFER: usize = 256 << 10;
+
+/// The highest number in the name of a file.
+const LAST_NUMBER: u32 = 999_999;
+
+/// A message that is taken from the pipe and not yet released.
+pub struct Held {
+    /// Where its bytes end in those of all.
+    pub end: usize,
+    pub received_ns: u64,
+}
+
+/// Writes one file after the other.
+pub struct Recording {
+    path: PathBuf,
+    rotate_size: Option<u64>,
+    rotate_time: Option<Duration>,
+    compress: bool,
+    fsync: args::Fsync,
+    topic: String,
+    encoding: String,
+    metadata: BTreeMap<String, String>,
+    file: OpenFile,
+    pub files: u64,
+}
+
+struct OpenFile {
+    path: PathBuf,
+    writer: Writer<NoSeek<BufWriter<File>>>,
+    channel: u16,
+    opened: Instant,
+    bytes: u64,
+}
+
+fn failed(path: &Path) -> impl Fn(McapError) -> Failure {
+    move |error| match error {
+        McapError::Io(error) => Failure::io(&format!("writing {}", path.display()), &error),
+        error => Failure::new(Code::Failure, format_args!("writing {}: {error}", path.display())),
+    }
+}
+
+impl Recording {
+    pub fn create(arguments: &args::Record, address: &Address, pipe: &Snapshot) -> Result<Self, Failure> {
+        let metadata = [
+            ("segment_id", pipe.segment_id.to_string()),
+            ("address", address.to_string()),
+            ("capacity_bytes", pipe.capacity.to_string()),
+            ("schema", pipe.schema.to_string()),
+        ];
+        let metadata = metadata.map(|(key, value)| (key.to_owned(), value)).into();
+        let topic = pipe.name.clone().unwrap_or_else(|| address.to_string());
+        let (encoding, compress) = (arguments.encoding.clone(), arguments.compress);
+        let rotates = arguments.rotate_size.is_some() || arguments.rotate_time.is_some();
+        let file = open(&arguments.file, rotates, compress, &topic, &encoding, &metadata)?;
+        Ok(Recording {
+            path: arguments.file.clone(),
+            rotate_size: arguments.rotate_size,
+            rotate_time: arguments.rotate_time,
+            compress,
+            fsync: arguments.fsync,
+            topic,
+            encoding,
+            metadata,
+            file,
+            files: 1,
+        })
+    }
+
+    /// Writes messages as one chunk. They may be released when this returns.
+    pub fn write(&mut self, origins: &Origins, held: &[Held], bytes: &[u8]) -> Result<(), Failure> {
+        let file = &mut self.file;
+        let wrong = failed(&file.path);
+        // Outside of the chunk, ahead of it: a cut between the two leaves nothing half told.
+        file.writer.write_private_record(OPCODE, &origins.encode(), Default::default()).map_err(&wrong)?;
+        let mut start = 0;
+        for (origin, message) in origins.entries.iter().zip(held) {
+            let header = MessageHeader {
+                channel_id: file.channel,
+                // The low half.
+                sequence: origin.position as u32,
+                log_time: message.received_ns,
+                publish_time: message.received_ns,
+            };
+            file.writer.write_to_known_channel(&header, &bytes[start..message.end]).map_err(&wrong)?;
+            start = message.end;
+        }
+        file.writer.flush().map_err(&wrong)?;
+        if self.fsync == args::Fsync::Chunk {
+            sync(&file.path)?;
+        }
+        // With the record's own bytes and those of the indexes.
+        file.bytes += (bytes.len() + held.len() * 60) as u64;
+        Ok(())
+    }
+
+    /// Starts the next file if this one is long or old enough. Everything written is flushed.
+    pub fn rotate_if_due(&mut self) -> Result<(), Failure> {
+        let due = self.rotate_size.is_some_and(|most| self.file.bytes >= most)
+            || self.rotate_time.is_some_and(|most| self.file.opened.elapsed() >= most);
+        if due && self.file.bytes > 0 {
+            // The next one first: if that fails, this one stays.
+            let next = open(&self.path, true, self.compress, &self.topic, &self.encoding, &self.metadata)?;
+            std::mem::replace(&mut self.file, next).finish(self.fsync)?;
+            self.files += 1;
+        }
+        Ok(())
+    }
+
+    /// Finishes the last file: writes its summary.
+    pub fn finish(self) -> Result<(), Failure> {
+        self.file.finish(self.fsync)
+    }
+}
+
+impl OpenFile {
+    fn finish(mut self, fsync: args::Fsync) -> Result<(), Failure> {
+        let wrong = failed(&self.path);
+        self.writer.finish().map_err(&wrong)?;
+        let buffer = self.writer.into_inner().into_inner();
+        buffer.into_inner().map_err(|error| wrong(McapError::Io(error.into_error())))?;
+        if fsync != args::Fsync::Never { sync(&self.path) } else { Ok(()) }
+    }
+}
+
+/// Waits until the file is on the disk.
+fn sync(path: &Path) -> Result<(), Failure> {
+    File::open(path).and_then(|file| file.sync_data()).map_err(|error| failed(path)(McapError::Io(error)))
+}
+
+/// Creates a file: `run.mcap`, or with numbers the first free of `run-000001.mcap`, `run-000002.mcap`, ...
+fn open(
+    path: &Path,
+    numbered: bool,
+    compress: bool,
+    topic: &str,
+    encoding: &str,
+    metadata: &BTreeMap<String, String>,
+) -> Result<OpenFile, Failure> {
+    let create = |path: &Path| OpenOptions::new().write(true).create_new(true).open(path);
+    let mut number = 1;
+    let (path, file) = loop {
+        let path = if numbered { with_number(path, number) } else { path.to_owned() };
+        match create(&path) {
+            Ok(file) => break (path, file),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                if !numbered || number == LAST_NUMBER {
+                    let text = format!("{} already exists; a recording overwrites nothing", path.display());
+                    return Err(Failure::new(Code::Taken, text));
+                }
+                number += 1;
+            }
+            Err(error) => return Err(Failure::io(&format!("creating {}", path.display()), &error)),
+        }
+    };
+    // The crate would start a thread for each core.
+    let options = WriteOptions::new()
+        .compression(compress.then_some(Compression::Zstd))
+        .compression_threads(0)
+        .chunk_size(None)
+        .disable_seeking(true)
+        .library(concat!("shmpipe ", env!("CARGO_PKG_VERSION")));
+    let start = || {
+        let mut writer = options.create(NoSeek::new(BufWriter::with_capacity(BUFFER, file)))?;
+        let channel = writer.add_channel(0, topic, encoding, metadata)?;
+        writer.flush()?;
+        Ok((writer, channel))
+    };
+    let (writer, channel) = start().map_err(failed(&path))?;
+    Ok(OpenFile { path, writer, channel, opened: Instant::now(), bytes: 0 })
+}
+
+fn with_number(path: &Path, number: u32) -> PathBuf {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let extension = path.extension().map_or_else(String::new, |text| format!(".{}", text.to_string_lossy()));
+    path.with_file_name(format!("{stem}-{number:06}{extension}"))
+}

@@ -1,0 +1,280 @@
+//! `record` and `replay`: recordings in MCAP files.
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use shmpipe::{Consumer, Options, Pipe, RecvError, Tagged};
+
+use crate::process::{
+    Name, ask, consecutive, eventually, noise, numbered, numbers, object, run, script, start,
+};
+
+/// A directory of its own, removed when the test ends.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(topic: &str) -> Self {
+        let path = std::env::temp_dir().join(&*Name::new(topic));
+        fs::create_dir(&path).unwrap();
+        Directory(path)
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+
+    /// The files, in the order of their names.
+    fn files(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.0).unwrap();
+        let mut files: Vec<String> =
+            entries.map(|entry| entry.unwrap().path().to_str().unwrap().to_owned()).collect();
+        files.sort();
+        files
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Receives everything until the producer closes.
+fn received(consumer: &mut Consumer) -> Vec<(u32, Vec<u8>)> {
+    let mut all = Vec::new();
+    loop {
+        match consumer.recv().map(|message| (message.tag(), message.to_vec())) {
+            Ok(message) => all.push(message),
+            Err(RecvError::Closed) => return all,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Replays files at once; returns the lines, and what `replay` says of them.
+fn replayed(files: &[&str], more: &[&str]) -> (Vec<u8>, Value) {
+    let name = Name::new("replayed");
+    let recv = start(&["recv", &name]);
+    eventually(|| shmpipe::inspect(&*name).ok());
+    let speed: &[&str] = if more.contains(&"--speed") { &[] } else { &["--speed", "max"] };
+    let words = [&["replay", "--json"], speed, more, files, &[&*name]].concat();
+    let summary = serde_json::from_slice(&ask(&words).code(0).out).unwrap();
+    (recv.finish().code(0).out, summary)
+}
+
+/// Records these lines; returns what `record` says.
+fn record(lines: &[u8], file: &str, more: &[&str]) -> Value {
+    let name = Name::new("recorded");
+    run(&["send", &name, "--capacity", "1MiB"], lines).code(0);
+    object(&[&["record", &name, file, "--json"], more].concat())
+}
+
+#[test]
+fn what_is_recorded_is_replayed_with_its_tags() {
+    let (name, directory) = (Name::new("record"), Directory::new("record"));
+    let pipe = Options::new().capacity(16 << 10).create(&*name).unwrap();
+    let file = directory.file("a.mcap");
+    for compress in [false, true] {
+        let compression: &[&str] = if compress { &["--compress"] } else { &[] };
+        let recorder = start(&[&["record", &name, &file], compression].concat());
+        let messages: Vec<(u32, Vec<u8>)> =
+            (0..500).map(|n| (n * 7_654_321, noise(n as usize * 13 % 4000, u64::from(n) + 1))).collect();
+        let mut producer = pipe.producer().unwrap();
+        for (tag, message) in &messages {
+            producer.send(Tagged(*tag, &message[..])).unwrap();
+        }
+        producer.close().unwrap();
+        recorder.finish().code(0).quiet();
+        let other = Name::new("record-other");
+        let mut consumer = Pipe::open_or_create(&*other).unwrap().consumer().unwrap();
+        let replay = start(&["replay", &file, &other, "--speed", "max"]);
+        consumer.wait_for_peer(None).unwrap();
+        assert!(received(&mut consumer) == messages, "compressed: {compress}");
+        replay.finish().code(0).quiet();
+        fs::remove_file(&file).unwrap();
+    }
+}
+
+#[test]
+fn a_killed_recorder_loses_nothing_and_repeats_nothing() {
+    const LINES: u64 = 60_000;
+    let (name, directory) = (Name::new("record-kill"), Directory::new("record-kill"));
+    ask(&["create", &name, "--capacity", "64KiB"]).code(0);
+    let sender = start(&["send", &name]).feed(numbered(0, LINES));
+    let file = directory.file("run.mcap");
+    let words = ["record", &name, &file, "--rotate-size", "200KiB", "--flush-interval", "3ms", "--follow"];
+    let mut kills = 0;
+    while shmpipe::inspect(&*name).unwrap().consumer.messages < LINES / 2 {
+        let recorder = start(&words);
+        thread::sleep(Duration::from_millis(10 + kills * 7 % 30));
+        recorder.signal(libc::SIGKILL);
+        recorder.finish().killed();
+        kills += 1;
+    }
+    let last = start(&words);
+    eventually(|| (shmpipe::inspect(&*name).unwrap().consumer.messages == LINES).then_some(()));
+    last.signal(libc::SIGTERM);
+    last.finish().code(143).quiet();
+    sender.finish().code(0);
+    let files = directory.files();
+    let (lines, summary) = replayed(&files.iter().map(String::as_str).collect::<Vec<_>>(), &[]);
+    let numbers = numbers(&lines);
+    assert_eq!((numbers[0], consecutive(&numbers)), (0, LINES), "{kills} kills");
+    assert_eq!(summary["gaps"], 0);
+    assert!(summary["unfinished_files"].as_u64().unwrap() >= 1, "{summary}");
+}
+
+#[test]
+fn messages_are_released_after_their_chunk_is_written() {
+    let (name, directory) = (Name::new("record-hold"), Directory::new("record-hold"));
+    let mut send = start(&["send", &name]);
+    send.input().write_all(b"one\ntwo\n").unwrap();
+    eventually(|| (shmpipe::inspect(&*name).ok()?.producer.messages == 2).then_some(()));
+    let held = directory.file("held.mcap");
+    let recorder = start(&["record", &name, &held, "--flush-interval", "1h"]);
+    eventually(|| fs::metadata(&held).ok());
+    thread::sleep(Duration::from_millis(200));
+    assert_eq!(shmpipe::inspect(&*name).unwrap().consumer.messages, 0);
+    recorder.signal(libc::SIGKILL);
+    recorder.finish().killed();
+    // A signal ends the chunk.
+    let second = directory.file("second.mcap");
+    let recorder = start(&["record", &name, &second, "--flush-interval", "1h"]);
+    eventually(|| fs::metadata(&second).ok());
+    thread::sleep(Duration::from_millis(100));
+    recorder.signal(libc::SIGINT);
+    recorder.finish().code(130).quiet();
+    assert_eq!(shmpipe::inspect(&*name).unwrap().consumer.messages, 2);
+    assert_eq!(replayed(&[&held], &[]).0, b"");
+    assert_eq!(replayed(&[&second], &[]).0, b"one\ntwo\n");
+}
+
+#[test]
+fn a_full_disk_aborts_and_keeps_the_messages() {
+    let (name, directory) = (Name::new("record-full"), Directory::new("record-full"));
+    run(&["send", &name], &numbered(0, 5000)).code(0);
+    let file = directory.file("full.mcap");
+    let text =
+        format!("ulimit -f 200; trap '' XFSZ; exec shmpipe record {} {file} --flush-size 2KiB", &*name);
+    script(&text).finish().code(1).said(&[&file, "large"]);
+    let whole = replayed(&[&file], &[]).0;
+    let released = shmpipe::inspect(&*name).unwrap().consumer.messages;
+    assert_eq!(shmpipe::inspect(&*name).unwrap().consumer.peer.abort_code(), Some(1));
+    assert!(released > 0 && released < 5000 && numbers(&whole).len() as u64 >= released);
+    let rest = run(&["recv", &name], b"").code(0).out;
+    assert_eq!(numbers(&rest)[0], released);
+}
+
+#[test]
+fn files_rotate_and_go_on_after_the_last_number() {
+    let directory = Directory::new("record-rotate");
+    let file = directory.file("run.mcap");
+    let more = ["--rotate-size", "20KiB", "--flush-size", "4KiB"];
+    let said = record(&numbered(0, 3000), &file, &more);
+    let files = directory.files();
+    assert!(files.len() >= 4 && said["files"] == files.len(), "{said}");
+    assert!(files[0].ends_with("run-000001.mcap") && files[1].ends_with("run-000002.mcap"));
+    let (lines, summary) = replayed(&files.iter().map(String::as_str).collect::<Vec<_>>(), &[]);
+    assert_eq!(consecutive(&numbers(&lines)), 3000);
+    assert_eq!(
+        (&summary["unfinished_files"], &summary["repeated_messages"]),
+        (&Value::from(0), &Value::from(0))
+    );
+    // Without a file between there is a gap, which is noted.
+    let gap = [files[0].as_str(), &files[2]];
+    assert_eq!(replayed(&gap, &[]).1["gaps"], 1);
+    // A file that comes twice is replayed once.
+    let twice = [files[0].as_str(), &files[0], &files[1]];
+    let (lines, summary) = replayed(&twice, &[]);
+    consecutive(&numbers(&lines));
+    assert!(summary["repeated_messages"].as_u64().unwrap() > 0);
+    record(&numbered(0, 1), &file, &more);
+    assert_eq!(directory.files().len(), files.len() + 1);
+    let said = record(&numbered(0, 3), &directory.file("time.mcap"), &["--rotate-time", "1h"]);
+    assert_eq!(
+        (&said["files"], directory.files().last().unwrap().ends_with("time-000001.mcap")),
+        (&Value::from(1), true)
+    );
+}
+
+#[test]
+fn a_tee_passes_on_what_is_in_the_file() {
+    let (name, other) = (Name::new("record-tee"), Name::new("record-tee-2"));
+    let directory = Directory::new("record-tee");
+    let file = directory.file("a.mcap");
+    let pipe = Pipe::open_or_create(&*name).unwrap();
+    let mut producer = pipe.producer().unwrap();
+    let mut consumer = Pipe::open_or_create(&*other).unwrap().consumer().unwrap();
+    let recorder = start(&["record", &name, &file, "--tee", &other]);
+    producer.send(Tagged(7, b"one")).unwrap();
+    // Before the producer closes.
+    assert_eq!(
+        consumer.recv().map(|message| (message.tag(), message.to_vec())).unwrap(),
+        (7, b"one".to_vec())
+    );
+    producer.send(Tagged(8, b"two")).unwrap();
+    producer.close().unwrap();
+    assert_eq!(received(&mut consumer), [(8, b"two".to_vec())]);
+    recorder.finish().code(0).quiet();
+    assert_eq!(replayed(&[&file], &[]).0, b"one\ntwo\n");
+}
+
+#[test]
+fn a_replay_keeps_the_spacing_and_selects_by_time() {
+    let (name, directory) = (Name::new("record-time"), Directory::new("record-time"));
+    let file = directory.file("a.mcap");
+    let recorder = start(&["record", &name, &file]);
+    let mut send = start(&["send", &name]);
+    for line in ["one\n", "two\n", "three\n"] {
+        send.input().write_all(line.as_bytes()).unwrap();
+        thread::sleep(Duration::from_millis(300));
+    }
+    send.finish().code(0);
+    recorder.finish().code(0);
+    let began = Instant::now();
+    let summary = replayed(&[&file], &["--speed", "2x"]).1;
+    assert!(began.elapsed() >= Duration::from_millis(250), "{:?}", began.elapsed());
+    assert!(summary["late_p99_ns"].is_u64() && summary["late_max_ns"].is_u64(), "{summary}");
+    assert_eq!(replayed(&[&file], &["--from", "100ms"]).0, b"two\nthree\n");
+    assert_eq!(replayed(&[&file], &["--to", "100ms"]).0, b"one\n");
+    assert_eq!(replayed(&[&file], &["--from", "1h"]).1["messages"], 0);
+}
+
+#[test]
+fn a_loop_goes_on_until_its_receiver_leaves() {
+    let directory = Directory::new("record-loop");
+    let file = directory.file("a.mcap");
+    record(b"one\ntwo\n", &file, &[]);
+    let name = Name::new("record-loop");
+    let replay = start(&["replay", &file, &name, "--loop", "--speed", "max"]);
+    let lines = run(&["recv", &name, "--count", "5"], b"").code(0).out;
+    assert_eq!(lines, b"one\ntwo\none\ntwo\none\n");
+    replay.finish().code(6);
+    let replay = start(&["replay", &file, &Name::new("record-loop-2"), "--loop"]);
+    thread::sleep(Duration::from_millis(50));
+    replay.signal(libc::SIGTERM);
+    replay.finish().code(143);
+}
+
+#[test]
+fn wrong_files_and_options_are_refused() {
+    let (name, directory) = (Name::new("record-wrong"), Directory::new("record-wrong"));
+    let file = directory.file("a.mcap");
+    fs::write(&file, "something else").unwrap();
+    run(&["send", &name], b"kept\n").code(0);
+    ask(&["record", &name, &file]).code(4).said(&[&file, "already exists"]);
+    ask(&["record", &name, &directory.file("no/such.mcap")]).code(1).said(&["creating"]);
+    assert_eq!(fs::read(&file).unwrap(), b"something else");
+    assert_eq!(shmpipe::inspect(&*name).unwrap().unread(), 1);
+    ask(&["replay", &file, &name]).code(7).said(&[&file, "not an MCAP file"]);
+    ask(&["replay", &directory.file("missing"), &name]).code(3).said(&["missing"]);
+    for words in [["--speed", "0x"], ["--from", "x"], ["--wait", "x"]] {
+        ask(&[&["replay", &file, &name], &words[..]].concat()).code(2).quiet_on_stdout();
+    }
+    ask(&["record", &name]).code(2);
+    ask(&["replay", &file]).code(2);
+}
