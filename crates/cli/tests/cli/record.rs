@@ -249,12 +249,12 @@ fn a_loop_goes_on_until_its_receiver_leaves() {
     let directory = Directory::new("record-loop");
     let file = directory.file("a.mcap");
     record(b"one\ntwo\n", &file, &[]);
-    let name = Name::new("record-loop");
+    let (name, other) = (Name::new("record-loop"), Name::new("record-loop-2"));
     let replay = start(&["replay", &file, &name, "--loop", "--speed", "max"]);
     let lines = run(&["recv", &name, "--count", "5"], b"").code(0).out;
     assert_eq!(lines, b"one\ntwo\none\ntwo\none\n");
     replay.finish().code(6);
-    let replay = start(&["replay", &file, &Name::new("record-loop-2"), "--loop"]);
+    let replay = start(&["replay", &file, &other, "--loop"]);
     thread::sleep(Duration::from_millis(50));
     replay.signal(libc::SIGTERM);
     replay.finish().code(143);
