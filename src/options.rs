@@ -275,10 +275,10 @@ impl Options {
         self
     }
 
-    /// Sets whether a pipe that is left over is removed by whoever looks for it next.
+    /// Sets whether a pipe that is left over is removed by the next process that looks for it.
     ///
-    /// A pipe is left over when it was used, no process has it open, and all messages were received: both sides were killed, or
-    /// closed. Who looks is a process that opens or creates a pipe at its address, with any options, or one that calls
+    /// A pipe is left over when it was used, no process has it open, all messages were received, and no end is left to hear of: both
+    /// sides were killed, or both closed, or one heard of the other's close. Who looks is a process that opens or creates a pipe at its address, with any options, or one that calls
     /// [`unlink_leftover`](crate::unlink_leftover), as `shmpipe ls` and `shmpipe doctor` do for all pipes. To a process that opens
     /// it, the pipe does not exist then; [`open_or_create`](Self::open_or_create) creates a new one, with another
     /// [`id`](crate::Pipe::id) and positions that start at 0.
@@ -292,8 +292,10 @@ impl Options {
     /// # let address = format!("leftover-doc-{}", std::process::id());
     /// let pipe = options.create(&address)?;
     /// let id = pipe.id();
+    /// let mut consumer = pipe.consumer()?;
     /// drop(pipe.producer()?);
-    /// drop(pipe);
+    /// assert!(consumer.recv().is_err()); // hears that the producer closed
+    /// drop((consumer, pipe));
     /// let pipe = options.open_or_create(&address)?;
     /// assert!(pipe.created() && pipe.id() != id);
     /// # shmpipe::unlink(&address)?;

@@ -423,6 +423,7 @@ where
 /// drop(pipe);
 /// assert!(!unlink_leftover(&address)?);
 /// assert_eq!(consumer.recv()?.to_vec(), b"unread");
+/// assert!(consumer.recv().is_err()); // hears that the producer closed
 /// drop(consumer);
 /// assert!(unlink_leftover(&address)?);
 /// # Ok::<(), Box<dyn std::error::Error>>(())

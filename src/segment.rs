@@ -157,7 +157,7 @@ impl Segment {
         }
     }
 
-    /// Whether the pipe is to be removed once it is left over, and is, apart from handles that others may have: it was used, nobody
+    /// Whether the pipe is to be removed once it is left over, and is, apart from handles that others may have: it was used, no process
     /// holds a role, and every message was received.
     pub(crate) fn is_left_over(&self) -> bool {
         let header = self.mapping.header();
@@ -171,6 +171,23 @@ impl Segment {
             && roles.iter().any(|&role| State::of(header.side(role)).phase() != Some(Phase::Never))
             && roles.iter().all(|&role| self.roles.is_free(header, role).unwrap_or(false))
             && ways.iter().all(is_drained)
+            && !ways.iter().any(|&way| self.has_end_to_tell(way))
+    }
+
+    /// Whether a later participant must hear of an end in this direction: of one that the other side did not hear of before it died or
+    /// since it has never come. No consumer's close is news to a later producer.
+    fn has_end_to_tell(&self, way: Way) -> bool {
+        let header = self.mapping.header_at(self.identity.start(way));
+        let has_ended = |state: State| matches!(state.phase(), Some(Phase::Closed | Phase::Aborted));
+        [Role::Producer, Role::Consumer].into_iter().any(|role| {
+            let (state, other) = (State::of(header.side(role)), header.side(role.peer()));
+            let is_news = match role {
+                Role::Producer => has_ended(state),
+                Role::Consumer => state.phase() == Some(Phase::Aborted),
+            };
+            // Relaxed: no role is held, so nothing changes.
+            is_news && !has_ended(State::of(other)) && other.reported.load(Ordering::Relaxed) < state.epoch()
+        })
     }
 
     /// Detaches, and removes the pipe if it is left over and no other process has it open.

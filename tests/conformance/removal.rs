@@ -1,8 +1,8 @@
 //! Removing a pipe: with `unlink`, by its last user, and while it is in use.
 
 use shmpipe::{
-    CheckError, CloseError, Lost, Options, Pipe, RecvError, RecvTimeoutError, Role, SendError, SetupError,
-    TryRecvError, Wait, WaitError, inspect, unlink, unlink_force, unlink_leftover,
+    CheckError, CloseError, Lost, Options, Pipe, Producer, RecvError, RecvTimeoutError, Role, SendError,
+    SetupError, TryRecvError, Wait, WaitError, inspect, unlink, unlink_force, unlink_leftover,
 };
 use shmpipe_testing::backend::{Backend, Place};
 use shmpipe_testing::end::Meet;
@@ -245,6 +245,19 @@ pub fn a_leftover_is_removed_by_the_next_who_opens_or_lists_it(backend: Backend)
         killed_pair(&place, false);
         assert!(look(&place), "{way}: {:?}", inspect(&place));
         let _ = unlink_force(&place);
+    }
+    // A later consumer must hear of a close or an abort.
+    for end in [|producer: Producer| producer.close(), |producer: Producer| producer.abort(7)] {
+        let place = backend.place();
+        let pipe = place.create(&options()).unwrap();
+        end(pipe.producer().unwrap()).unwrap();
+        drop(pipe);
+        assert!(!unlink_leftover(&place).unwrap());
+        let mut consumer = place.open_or_create(&Options::new()).unwrap().consumer().unwrap();
+        let heard = consumer.recv().unwrap_err();
+        assert!(matches!(heard, RecvError::Closed | RecvError::PeerAborted { code: 7 }), "{heard}");
+        drop(consumer);
+        assert!(unlink_leftover(&place).unwrap());
     }
     // Others stay.
     let place = backend.place();

@@ -8,51 +8,13 @@ use crate::segment::identity::READY;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::path::Path;
 
 pub(crate) use super::socket::connect_within;
 
 /// Bytes that accompany the descriptor, to recognise the socket of an unrelated program.
 const MAGIC: Magic = READY.to_le_bytes();
-
-/// A memfd that a process has passed.
-pub(crate) struct Received {
-    pub(crate) descriptor: OwnedFd,
-    pub(crate) peer: PeerProcess,
-    pub(crate) server: Option<Server>,
-}
-
-/// The socket by which a memfd was received. A memfd has no name that could lead to another pipe; its server has.
-#[derive(Clone, Debug)]
-pub(crate) struct Server {
-    /// Absolute.
-    path: PathBuf,
-    socket: Socket,
-}
-
-/// Device, inode and time of creation, where the file system keeps it: an inode number may be used again at once.
-type Socket = (u64, u64, Option<SystemTime>);
-
-impl Server {
-    /// The socket at a path now; `None` if there is none.
-    fn at(path: &Path) -> Option<Self> {
-        let path = std::path::absolute(path).ok()?;
-        Some(Server { socket: Self::socket(&path).ok()?, path })
-    }
-
-    fn socket(path: &Path) -> io::Result<Socket> {
-        let found = fs::symlink_metadata(path)?;
-        Ok((found.dev(), found.ino(), found.created().ok()))
-    }
-
-    /// Whether another server has taken the place of this one. A server that is gone has not been replaced.
-    pub(crate) fn is_replaced(&self) -> bool {
-        Self::socket(&self.path).is_ok_and(|found| found != self.socket)
-    }
-}
 
 /// Sends a descriptor to the connected process.
 pub(crate) fn send_memfd(stream: &UnixStream, descriptor: BorrowedFd<'_>) -> io::Result<()> {
@@ -60,9 +22,10 @@ pub(crate) fn send_memfd(stream: &UnixStream, descriptor: BorrowedFd<'_>) -> io:
 }
 
 /// Receives a descriptor from the server at a path.
-pub(crate) fn receive_memfd(request: &Request<'_>, path: &Path) -> Result<Received, SetupError> {
-    // Before it answers: the pipe of a later server must not count as that of this one.
-    let server = Server::at(path);
+pub(crate) fn receive_memfd(
+    request: &Request<'_>,
+    path: &Path,
+) -> Result<(OwnedFd, PeerProcess), SetupError> {
     let stream = connect_within(path).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => request.not_found(),
         io::ErrorKind::PermissionDenied => {
@@ -85,7 +48,7 @@ pub(crate) fn receive_memfd(request: &Request<'_>, path: &Path) -> Result<Receiv
         return Err(request.foreign("the magic number", u64::from_le_bytes(magic), READY));
     }
     match (descriptors.pop(), descriptors.len()) {
-        (Some(descriptor), 0) => Ok(Received { descriptor, peer, server }),
+        (Some(descriptor), 0) => Ok((descriptor, peer)),
         (last, others) => {
             let found = others as u64 + u64::from(last.is_some());
             Err(request.foreign("the number of descriptors", found, 1))
