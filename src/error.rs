@@ -77,8 +77,7 @@ use std::io;
 pub enum Lost {
     /// The pipe was removed, or this process left the pipe's IPC namespace.
     Removed,
-    /// The pipe was removed, and its address now leads to another pipe. Or another server passes on another memfd at the socket, while no
-    /// peer is attached to this one.
+    /// The pipe was removed, and its address now leads to another pipe.
     Replaced,
     /// The pipe exists, but our claim of the role does not: another process has overwritten it, or holds the role too.
     Role,

@@ -61,7 +61,7 @@ pub struct Snapshot {
     pub wake_mode: WakeMode,
     /// Whether it is removed once both sides have closed.
     pub remove_on_close: bool,
-    /// Whether it is removed by whoever looks for it once it is left over: [`Options::remove_leftover`](crate::Options::remove_leftover).
+    /// Whether the next process that looks for it removes it once it is left over: [`Options::remove_leftover`](crate::Options::remove_leftover).
     pub remove_leftover: bool,
     /// Whether it is from before the last boot: then its contents may be incomplete.
     pub stale: bool,

@@ -3,7 +3,7 @@
 use shmpipe::error::{Distrust, Unsupported};
 use shmpipe::os::unix::fd_passing::{self, PeerProcess, Server};
 use shmpipe::os::unix::{OptionsExt, PipeExt};
-use shmpipe::{Lost, Options, Pipe, RecvTimeoutError, SetupError, WaitError, inspect, unlink, unlink_force};
+use shmpipe::{Options, Pipe, RecvTimeoutError, SetupError, inspect, unlink, unlink_force};
 use shmpipe_testing::backend::{Backend, Place};
 use shmpipe_testing::end::{self, NOBODY};
 use shmpipe_testing::process::part as play;
@@ -440,53 +440,4 @@ fn a_server_is_readable_while_a_client_waits() {
     server.accept().unwrap();
     assert_eq!(end.hear(), format!("pipe {} found", pipe.id()));
     assert!(!is_readable());
-}
-
-#[test]
-fn a_side_without_a_peer_notices_that_another_server_has_taken_the_place_of_its_own() {
-    for graceful in [false, true] {
-        let (_place, path) = socket();
-        // A process that another thread has just forked keeps the socket of an earlier server open until it calls exec.
-        let serving = |pipe: &Pipe| {
-            let mut server = None;
-            until("a free socket", || {
-                server = fd_passing::serve(&path, pipe).ok();
-                server.is_some()
-            });
-            server.unwrap()
-        };
-        let first = small().create("memfd").unwrap();
-        let server = serving(&first);
-        let [waiting, reopened] = thread::scope(|scope| {
-            scope.spawn(|| server.accept().map(drop).unwrap());
-            let pipe = fd_passing::connect(&path, &small()).unwrap().0;
-            let reopened = pipe.reopen().unwrap();
-            [pipe, reopened]
-        });
-        let mut consumer = waiting.consumer().unwrap();
-        let mut producer = first.producer().unwrap();
-        // A server that is gone has not been replaced, and a pair in use goes on.
-        if graceful {
-            drop(server);
-        } else {
-            // As after a kill: the socket stays.
-            fs::rename(&path, path.with_extension("old")).unwrap();
-            drop(server);
-            fs::rename(path.with_extension("old"), &path).unwrap();
-        }
-        assert_eq!(consumer.check(), Ok(()));
-        let second = small().create("memfd").unwrap();
-        let server = serving(&second);
-        assert_eq!(consumer.check(), Ok(()));
-        producer.send(b"still here").unwrap();
-        assert_eq!(consumer.recv().unwrap().to_vec(), b"still here");
-        producer.close().unwrap();
-        assert!(matches!(consumer.recv_deadline(within(LONG)), Err(RecvTimeoutError::Closed)));
-        // The next producer will get another pipe.
-        assert_eq!(consumer.wait_for_peer(Some(within(LONG))), Err(WaitError::Lost(Lost::Replaced)));
-        drop(consumer);
-        let mut consumer = reopened.consumer().unwrap();
-        assert_eq!(consumer.wait_for_peer(Some(within(LONG))), Err(WaitError::Lost(Lost::Replaced)));
-        drop(server);
-    }
 }

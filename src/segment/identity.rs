@@ -29,7 +29,7 @@ const COUNTS_DROPPED: u64 = 1;
 /// Bit of `flags`: the last handle removes the segment after both sides have closed.
 const REMOVE_ON_CLOSE: u32 = 1;
 
-/// Bit of `flags`: whoever looks for the segment next removes it once it is left over.
+/// Bit of `flags`: the next process that looks for the segment removes it once it is left over.
 const REMOVE_LEFTOVER: u32 = 2;
 
 /// The identity words, from byte 8 to byte 512 of the segment.

@@ -722,7 +722,7 @@ pub struct Metrics {
     pub addresses: Vec<Address>,
     /// Answer GET /metrics at this address of this machine until interrupted, and print the URL; port 0 takes a free one
     ///
-    /// There is no password and no encryption: whoever reaches the port reads the names, users and counters of pipes, but no
+    /// There is no password and no encryption: each process that reaches the port reads the names, users and counters of pipes, but no
     /// messages.
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Option<SocketAddr>,

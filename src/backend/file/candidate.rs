@@ -3,7 +3,6 @@
 use super::create;
 use super::descriptor::{self, FileSystem, HUGETLBFS, TMPFS, open_path, reopen, statfs};
 use super::lock::{Byte, LockMode, is_locked_by_other};
-use super::served::Server;
 use crate::error::{Distrust, FileProblem, SetupError, failed};
 use crate::permissions::Permissions;
 use crate::protocol::layout::HEADER;
@@ -31,14 +30,12 @@ pub(super) struct Candidate {
     pub(super) filesystem: FileSystem,
     /// Its absolute path, if it has a name.
     pub(super) path: Option<PathBuf>,
-    /// Who has passed it, if it was received at a socket.
-    pub(super) server: Option<Server>,
 }
 
 impl Candidate {
     pub(super) fn of(file: &impl AsRawFd, path: Option<PathBuf>, access: Access) -> io::Result<Self> {
         let file = reopen(file, access)?;
-        Ok(Candidate { metadata: file.metadata()?, filesystem: statfs(&file)?, file, path, server: None })
+        Ok(Candidate { metadata: file.metadata()?, filesystem: statfs(&file)?, file, path })
     }
 
     /// Opens the file at a path, which may have at most `names` hard links. Checks its type and calls `vet` before opening it:

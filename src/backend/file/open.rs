@@ -5,7 +5,7 @@ use super::descriptor::{self, FileSystem, HUGETLBFS, TMPFS, is_at};
 use super::filesystem::check_filesystem;
 use super::lock::{Byte, Held, LockMode};
 use super::role_lock::FileRoleLock;
-use super::served::{Received, Server, receive_memfd};
+use super::served::receive_memfd;
 use super::{Source, create, unlink};
 use crate::address::{Address, AddressForm};
 use crate::error::{Damage, Lost, SetupError, failed, failed_to_map};
@@ -34,10 +34,10 @@ pub(crate) fn attach(
         (Source::NewMemfd, Existing::Required) => Err(request.cannot_open()),
         (Source::Descriptor(_) | Source::Served(_), Existing::Refused) => Err(request.cannot_create()),
         (Source::NewMemfd, _) => create::memfd(&request, options),
-        (Source::Descriptor(number), _) => attach_received(&request, options, &Number(number), None),
+        (Source::Descriptor(number), _) => attach_received(&request, options, &Number(number)),
         (Source::Served(path), _) => {
-            let Received { descriptor, server, .. } = receive_memfd(&request, path)?;
-            attach_received(&request, options, &descriptor, server)
+            let (descriptor, _) = receive_memfd(&request, path)?;
+            attach_received(&request, options, &descriptor)
         }
         (Source::Named(path), _) => {
             retry(address, || match Candidate::at(&request, &path, Access::ReadWrite, 1, vet(&request)) {
@@ -55,22 +55,19 @@ pub(crate) fn attach_received(
     request: &Request<'_>,
     options: &Options,
     descriptor: &impl AsRawFd,
-    server: Option<Server>,
 ) -> Result<Segment, SetupError> {
-    let candidate = Candidate::received(request, descriptor, Access::ReadWrite)?;
-    open_only(request, options, Candidate { server, ..candidate })
+    open_only(request, options, Candidate::received(request, descriptor, Access::ReadWrite)?)
 }
 
 /// Opens the file of an open pipe once more.
 pub(super) fn reopen(
     file: &File,
     path: Option<PathBuf>,
-    server: Option<Server>,
     address: &Address,
     options: &Options,
 ) -> Result<Segment, SetupError> {
     let candidate = Candidate::of(file, path, Access::ReadWrite).map_err(failed("open"))?;
-    open_only(&Request::new(address, &options.trusted), options, Candidate { server, ..candidate })
+    open_only(&Request::new(address, &options.trusted), options, candidate)
 }
 
 /// Opens this file, never another one that its name may lead to by now.
@@ -143,8 +140,8 @@ fn open(
     // A file system on disk gives a process that has only read a page a read-only page table entry. The processor then moves
     // lines of that page more slowly than lines of a page that both processes may write.
     let eager = !matches!(candidate.filesystem.magic, TMPFS | HUGETLBFS);
-    let Candidate { file, filesystem, path, server, .. } = candidate;
-    let guard = FileRoleLock::new(file, path, size, filesystem.page, Some(attachment)).received_from(server);
+    let Candidate { file, filesystem, path, .. } = candidate;
+    let guard = FileRoleLock::new(file, path, size, filesystem.page, Some(attachment));
     Ok(Segment {
         mapping,
         identity,

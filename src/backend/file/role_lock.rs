@@ -2,7 +2,6 @@
 
 use super::descriptor::{compare_at, is_at};
 use super::lock::{Byte, Held, LockMode, is_locked_by_other, lock, unlock};
-use super::served::Server;
 use crate::address::Address;
 use crate::error::{Lost, SetupError};
 use crate::options::Options;
@@ -26,8 +25,6 @@ pub(super) struct FileRoleLock {
     file: File,
     /// The absolute path of the file, if it has a name.
     path: Option<PathBuf>,
-    /// Who has passed it, if it was received at a socket.
-    server: Option<Server>,
     /// Bytes of the segment.
     size: u64,
     /// Bytes of a page of the file.
@@ -55,13 +52,7 @@ impl FileRoleLock {
         page: u64,
         attachment: Option<Held>,
     ) -> Self {
-        let attachment = Mutex::new(attachment);
-        FileRoleLock { file, path, server: None, size, page, attachment, roles: Default::default() }
-    }
-
-    /// The same, for a memfd that this server has passed.
-    pub(super) fn received_from(self, server: Option<Server>) -> Self {
-        FileRoleLock { server, ..self }
+        FileRoleLock { file, path, size, page, attachment: Mutex::new(attachment), roles: Default::default() }
     }
 
     fn role(&self, role: Role) -> MutexGuard<'_, Option<Held>> {
@@ -75,15 +66,6 @@ impl FileRoleLock {
         }
         let now = self.file.metadata().map_err(failed("fstat"))?;
         if now.nlink() == 0 || now.len() < self.size { Err(RoleLockError::Gone) } else { Ok(()) }
-    }
-
-    /// Fails with `Gone` if another server has taken the place of the one that passed this memfd, and no peer is attached: those that
-    /// come will get another pipe. A pair in use goes on whatever its server does.
-    fn check_server(&self, header: &Header, peer: Role) -> Result<(), RoleLockError> {
-        match &self.server {
-            Some(server) if self.is_free(header, peer)? && server.is_replaced() => Err(RoleLockError::Gone),
-            _ => Ok(()),
-        }
     }
 
     /// Removes the file if no handle has it open and `is_over` returns true.
@@ -142,7 +124,6 @@ impl RoleLock for FileRoleLock {
     }
 
     fn holds(&self, header: &Header, role: Role) -> Result<bool, RoleLockError> {
-        self.check_server(header, role.peer())?;
         Ok(!self.is_free(header, role)?)
     }
 
@@ -158,7 +139,6 @@ impl RoleLock for FileRoleLock {
     fn loss(&self) -> Lost {
         match self.path.as_ref().map(|path| compare_at(&self.file, path)) {
             Some(Ok(Some(false))) => Lost::Replaced,
-            None if self.server.as_ref().is_some_and(Server::is_replaced) => Lost::Replaced,
             _ => Lost::Removed,
         }
     }
@@ -175,7 +155,7 @@ impl RoleLock for FileRoleLock {
     }
 
     fn reopen(&self, address: &Address, options: &Options) -> Result<Segment, SetupError> {
-        super::open::reopen(&self.file, self.path.clone(), self.server.clone(), address, options)
+        super::open::reopen(&self.file, self.path.clone(), address, options)
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {

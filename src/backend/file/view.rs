@@ -20,8 +20,7 @@ pub(crate) fn view(address: &Address) -> Result<View, SetupError> {
         Source::NewMemfd => return Err(request.cannot_open()),
         Source::Descriptor(number) => Candidate::received(&request, &Number(number), Access::Read)?,
         Source::Served(path) => {
-            let received = receive_memfd(&request, path)?;
-            Candidate::received(&request, &received.descriptor, Access::Read)?
+            Candidate::received(&request, &receive_memfd(&request, path)?.0, Access::Read)?
         }
         Source::Named(path) => retry(address, || {
             Candidate::at(&request, &path, Access::Read, 1, |_, filesystem| {
@@ -48,7 +47,7 @@ pub(super) fn of_candidate(request: &Request<'_>, candidate: Candidate) -> Resul
         header
     };
     let is_open = candidate.is_open().unwrap_or(false);
-    let Candidate { file, metadata, filesystem, path, .. } = candidate;
+    let Candidate { file, metadata, filesystem, path } = candidate;
     Ok(View {
         mapping,
         identity,

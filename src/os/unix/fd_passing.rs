@@ -32,7 +32,7 @@ use crate::address::{Address, AddressForm};
 use crate::backend::file::attach_received;
 use crate::backend::file::descriptor::{exchange, open_path, set_mode};
 pub use crate::backend::file::served::PeerProcess;
-use crate::backend::file::served::{Received, connect_within, receive_memfd, send_memfd};
+use crate::backend::file::served::{connect_within, receive_memfd, send_memfd};
 use crate::error::{Lost, SetupError, Unsupported, failed};
 use crate::options::Options;
 use crate::os::unix::PipeExt;
@@ -320,8 +320,8 @@ impl Drop for Server {
 pub fn connect(path: impl AsRef<Path>, options: &Options) -> Result<(Pipe, PeerProcess), SetupError> {
     let address = Address(AddressForm::Served(path.as_ref().to_owned()));
     let request = Request::new(&address, &options.trusted);
-    let Received { descriptor, peer, server } = receive_memfd(&request, path.as_ref())?;
-    let segment = attach_received(&request, options, &descriptor, server)?;
+    let (descriptor, peer) = receive_memfd(&request, path.as_ref())?;
+    let segment = attach_received(&request, options, &descriptor)?;
     segment.prefault(options)?;
     Ok((Pipe::of(segment, options), peer))
 }

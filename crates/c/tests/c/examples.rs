@@ -47,7 +47,7 @@ fn feed() {
     let [sent, dropped] = numbers(&run(&mut publisher))[..] else { panic!() };
     let [received, missed] = numbers(&subscriber.join().unwrap())[..] else { panic!() };
     assert_eq!((sent + dropped, received), (100_000, sent));
-    // What is dropped after the last one that was sent is missed by nobody.
+    // A drop after the last one that was sent leaves no gap to see.
     assert!(missed <= dropped, "{missed} of {dropped}");
 }
 

@@ -110,7 +110,7 @@ static void messages(void) {
         OK(shmpipe_recv(ends.consumer, got, sizeof got, &message));
         TRUE(message.length == length && memcmp(sent, got, length) == 0 && got[length] == 0);
     }
-    // NULL is an empty message, and nobody need look at a message.
+    // NULL is an empty message, and a message need not be looked at.
     OK(shmpipe_send(ends.producer, NULL, 0));
     OK(shmpipe_recv(ends.consumer, NULL, 0, &message));
     TRUE(message.length == 0);

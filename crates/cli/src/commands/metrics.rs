@@ -1,4 +1,4 @@
-//! `shmpipe metrics`: the counters of pipes as text for Prometheus, on standard output or for whoever asks by HTTP.
+//! `shmpipe metrics`: the counters of pipes as text for Prometheus, on standard output or by HTTP.
 
 mod families;
 mod http;

@@ -62,27 +62,6 @@ fn the_socket_of_a_killed_server_is_replaced_and_of_a_live_one_not() {
 }
 
 #[test]
-fn a_side_that_waits_beside_a_new_server_is_told() {
-    let mut place = Place::new(Kind::Memfd, "serve-anew");
-    let recv = start(&["recv", &place, "--follow"]);
-    let send = start(&["send", &place]);
-    wait_for_holder(&place, Role::Producer, send.id());
-    wait_for_holder(&place, Role::Consumer, recv.id());
-    let server = place.take_server();
-    server.signal(libc::SIGKILL);
-    server.finish().killed();
-    let server = start(&["serve", place.path()]);
-    server.wait_for_output(|said| said.ends_with(b"\n"));
-    send.feed(b"to the old one\n".to_vec()).finish().code(0).quiet();
-    recv.finish()
-        .code(3)
-        .said(&["removed while open", "a new one now has its address"])
-        .wrote(b"to the old one\n");
-    run(&["send", &place], b"to the new one\n").code(0).quiet();
-    ask(&["recv", &place]).code(0).wrote(b"to the new one\n");
-}
-
-#[test]
 fn serve_takes_the_options_of_create() {
     let place =
         Place::with(Kind::Memfd, "serve-options", &["--capacity", "64K", "--schema", "7", "--wake", "fence"]);
