@@ -5,6 +5,8 @@ fn main() {
     let (major, minor) = (version("MAJOR"), version("MINOR"));
     let compatible = if major == "0" { format!("{major}.{minor}") } else { major };
     println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libshmpipe.so.{compatible}");
+    // A thread that waits for descriptors runs its code until the process ends.
+    println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
     println!("cargo::rerun-if-changed=build.rs");
 }
 

@@ -100,9 +100,13 @@ impl<E> AsRawFd for WithDescriptor<E> {
 }
 
 impl<E> WithDescriptor<E> {
-    fn new(endpoint: E, watched: impl Fn(&E) -> &dyn Watched) -> Result<Self, SetupError> {
-        let descriptor = EventFd::new().map_err(failed("eventfd"))?;
-        let registered = Registered::new(watched(&endpoint))?;
+    fn new(endpoint: E, watched: impl Fn(&E) -> &dyn Watched) -> Result<Self, (E, SetupError)> {
+        let made = EventFd::new().map_err(failed("eventfd"));
+        let made = made.and_then(|descriptor| Ok((descriptor, Registered::new(watched(&endpoint))?)));
+        let (descriptor, registered) = match made {
+            Ok(made) => made,
+            Err(error) => return Err((endpoint, error)),
+        };
         // The first look is the caller's.
         descriptor.write();
         let signal = Arc::new(Signal(descriptor));
@@ -225,6 +229,13 @@ impl<P> Consumer<P> {
     /// * [`Unsupported::Block`](crate::error::Unsupported::Block) if the pipe has [`WakeMode::Never`](crate::WakeMode::Never).
     /// * [`Shortage::System`](crate::error::Shortage::System) if this process may have no more descriptors, [`SetupError::Os`] if a thread cannot be started.
     pub fn with_descriptor(self) -> Result<WithDescriptor<Self>, SetupError> {
+        self.try_with_descriptor().map_err(|(_, error)| error)
+    }
+
+    /// As [`with_descriptor`](Self::with_descriptor), but a failure gives the consumer back: for bindings to other languages.
+    #[doc(hidden)]
+    #[allow(clippy::result_large_err, reason = "a failure gives back what it took, as large as it is")]
+    pub fn try_with_descriptor(self) -> Result<WithDescriptor<Self>, (Self, SetupError)> {
         WithDescriptor::new(self, |consumer| &consumer.inner)
     }
 }
@@ -238,6 +249,13 @@ impl<P> Producer<P> {
     /// * [`Unsupported::Block`](crate::error::Unsupported::Block) if the pipe has [`WakeMode::Never`](crate::WakeMode::Never).
     /// * [`Shortage::System`](crate::error::Shortage::System) if this process may have no more descriptors, [`SetupError::Os`] if a thread cannot be started.
     pub fn with_descriptor(self) -> Result<WithDescriptor<Self>, SetupError> {
+        self.try_with_descriptor().map_err(|(_, error)| error)
+    }
+
+    /// As [`with_descriptor`](Self::with_descriptor), but a failure gives the producer back: for bindings to other languages.
+    #[doc(hidden)]
+    #[allow(clippy::result_large_err, reason = "a failure gives back what it took, as large as it is")]
+    pub fn try_with_descriptor(self) -> Result<WithDescriptor<Self>, (Self, SetupError)> {
         WithDescriptor::new(self, |producer| &producer.inner)
     }
 }

@@ -546,7 +546,7 @@ int shmpipe_producer_cancel_handle(const struct shmpipe_producer *producer, stru
 //
 // It is readable when there may be space again. From then on only calls with a timeout of 0 send; one that returns
 // SHMPIPE_ERR_FULL makes the descriptor unreadable until there is space, or the consumer ends. The descriptor stays the library's:
-// do not read or close it. If this fails, close the handle.
+// do not read or close it. If this fails, the handle is as before.
 int shmpipe_producer_fd(struct shmpipe_producer *producer,
                         int *fd);
 
@@ -653,7 +653,7 @@ int shmpipe_consumer_cancel_handle(const struct shmpipe_consumer *consumer, stru
 //
 // It is readable when there may be a message. From then on only calls with a timeout of 0 receive; one that returns
 // SHMPIPE_ERR_EMPTY makes the descriptor unreadable until there is a message, or the producer ends: so receive until then.
-// shmpipe_borrow_next() does not. The descriptor stays the library's: do not read or close it. If this fails, close the handle.
+// shmpipe_borrow_next() does not. The descriptor stays the library's: do not read or close it. If this fails, the handle is as before.
 int shmpipe_consumer_fd(struct shmpipe_consumer *consumer,
                         int *fd);
 

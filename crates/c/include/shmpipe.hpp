@@ -329,9 +329,14 @@ public:
         shmpipe_message message;
         detail::check(shmpipe_borrow(get(), SHMPIPE_FOREVER, &message));
         borrowed held(get(), message);
-        std::string bytes = held.copy();
-        held.release();
-        return bytes;
+        try {
+            std::string bytes = held.copy();
+            held.release();
+            return bytes;
+        } catch (...) {
+            held.requeue();
+            throw;
+        }
     }
 
     // Nothing if there is no message now. The end of the stream is thrown.

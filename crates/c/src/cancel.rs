@@ -1,6 +1,7 @@
 //! Cancelling blocked calls.
 
 use crate::border::{Handle, at, with, without_handle};
+use crate::code::shmpipe_code::SHMPIPE_ERR_ARGUMENT;
 use shmpipe::CancelHandle;
 use std::ffi::c_int;
 
@@ -32,6 +33,10 @@ impl shmpipe_cancel_handle {
 /// and leaves errno as it was.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmpipe_cancel(cancel: *const shmpipe_cancel_handle) -> c_int {
+    if cancel.is_null() {
+        // Nothing is remembered of it: a signal handler may be the caller.
+        return SHMPIPE_ERR_ARGUMENT as c_int;
+    }
     // SAFETY: the caller's promise.
     with(unsafe { at(cancel) }, |cancel| {
         cancel.0.cancel();

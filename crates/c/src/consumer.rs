@@ -273,9 +273,20 @@ pub unsafe extern "C" fn shmpipe_recv_batch(
         consumer.recv(Timeout::of(timeout))?.requeue();
         let (mut taken, mut used, mut wrong) = (0, 0, None);
         let mut drain = consumer.drain(most)?;
-        while let Some(record) = drain.next()? {
+        loop {
+            let record = match drain.next() {
+                Ok(Some(record)) => record,
+                Ok(None) => break,
+                Err(corruption) if taken == 0 => {
+                    drain.requeue();
+                    return Err(corruption.into());
+                }
+                // The next call says so.
+                Err(_) => break,
+            };
+            let start = memory.as_ptr().wrapping_add(used.min(capacity));
             let to = memory.get_mut(used..).unwrap_or_default();
-            let described = describe(&record, to.as_ptr().cast());
+            let described = describe(&record, start.cast());
             match record.copy_to(to) {
                 Err(error) => {
                     wrong = Some((described, error));
@@ -477,13 +488,13 @@ pub unsafe extern "C" fn shmpipe_consumer_cancel_handle(
 ///
 /// It is readable when there may be a message. From then on only calls with a timeout of 0 receive; one that returns
 /// SHMPIPE_ERR_EMPTY makes the descriptor unreadable until there is a message, or the producer ends: so receive until then.
-/// shmpipe_borrow_next() does not. The descriptor stays the library's: do not read or close it. If this fails, close the handle.
+/// shmpipe_borrow_next() does not. The descriptor stays the library's: do not read or close it. If this fails, the handle is as before.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmpipe_consumer_fd(consumer: *mut shmpipe_consumer, fd: *mut c_int) -> c_int {
     // SAFETY: the caller's promise.
     with(unsafe { at(consumer) }, |consumer| {
         let to = result(fd, "fd")?;
-        let descriptor = consumer.0.descriptor::<Failed>(Consumer::with_descriptor)?;
+        let descriptor = consumer.0.descriptor::<Failed>(Consumer::try_with_descriptor)?;
         // SAFETY: not NULL, so valid.
         unsafe { to.write(descriptor) };
         Ok(())
@@ -498,10 +509,21 @@ unsafe fn finish(
     consumer: *mut shmpipe_consumer,
     end: impl FnOnce(Consumer) -> Result<(), shmpipe::CloseError>,
 ) -> c_int {
+    if consumer.is_null() {
+        return crate::border::without_handle(|| Err(Misuse::Null { argument: "consumer" }.into()));
+    }
+    // At the address that its set knows. Should that panic, the rest is still given back.
     // SAFETY: the caller's promise.
-    let taken = (!consumer.is_null()).then(|| unsafe { Box::from_raw(consumer) });
+    let prepared = crate::border::with(unsafe { at(consumer) }, |consumer| {
+        consumer.0.prepare_end();
+        Ok(())
+    });
+    // SAFETY: the caller's promise.
+    let taken = unsafe { Box::from_raw(consumer) };
+    if prepared != 0 {
+        return prepared;
+    }
     crate::border::without_handle(|| {
-        let taken = taken.ok_or(Misuse::Null { argument: "consumer" })?;
         let has_panicked = taken.0.has_panicked();
         let done: Done = match taken.0.into_endpoint() {
             // As a Rust program that panics.

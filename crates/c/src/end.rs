@@ -2,7 +2,7 @@
 
 use crate::border::{Misuse, hook};
 use crate::set::Membership;
-use shmpipe::{Peer, Pipe, WithDescriptor};
+use shmpipe::{Peer, Pipe, SetupError, WithDescriptor};
 use std::cell::{Cell, UnsafeCell};
 use std::ffi::c_int;
 
@@ -43,7 +43,7 @@ const MEMBER: u8 = 2;
 const DESCRIPTOR: u8 = 4;
 /// A call has panicked.
 const PANICKED: u8 = 8;
-/// The endpoint was lost with a descriptor that could not be made.
+/// A descriptor is being made, or that has panicked.
 const GONE: u8 = 16;
 
 /// An endpoint, and what is open in it.
@@ -64,7 +64,7 @@ pub(crate) struct End<E, O> {
 enum Kind<E> {
     Plain(E),
     WithDescriptor(Box<WithDescriptor<E>>),
-    /// While a descriptor is made, and after that failed or panicked.
+    /// While a descriptor is made, and after that has panicked.
     Gone,
 }
 
@@ -217,10 +217,10 @@ impl<E, O> End<E, O> {
         }
     }
 
-    /// Gives the handle a descriptor, unless it has one. Returns it.
-    pub(crate) fn descriptor<F: From<Misuse> + From<shmpipe::SetupError>>(
+    /// Gives the handle a descriptor, unless it has one. Returns it. If that fails, the handle is as before.
+    pub(crate) fn descriptor<F: From<Misuse> + From<SetupError>>(
         &self,
-        make: impl FnOnce(E) -> Result<WithDescriptor<E>, shmpipe::SetupError>,
+        make: impl FnOnce(E) -> Result<WithDescriptor<E>, (E, SetupError)>,
     ) -> Result<c_int, F> {
         use std::os::fd::AsRawFd;
         self.check_unless(OPEN)?;
@@ -238,12 +238,20 @@ impl<E, O> End<E, O> {
         }
         let Kind::Plain(endpoint) = std::mem::replace(end, Kind::Gone) else { unreachable!() };
         self.set(GONE);
-        let made = Box::new(make(endpoint)?);
-        let descriptor = made.as_raw_fd();
-        *end = Kind::WithDescriptor(made);
+        let made = make(endpoint);
         self.clear(GONE);
-        self.set(DESCRIPTOR);
-        Ok(descriptor)
+        match made {
+            Ok(made) => {
+                let descriptor = made.as_raw_fd();
+                *end = Kind::WithDescriptor(Box::new(made));
+                self.set(DESCRIPTOR);
+                Ok(descriptor)
+            }
+            Err((endpoint, error)) => {
+                *end = Kind::Plain(endpoint);
+                Err(error.into())
+            }
+        }
     }
 
     /// The cell of the endpoint, for a set.
@@ -259,8 +267,17 @@ impl<E, O> End<E, O> {
         }
     }
 
-    pub(crate) fn has_descriptor(&self) -> bool {
-        self.busy.get() & DESCRIPTOR != 0
+    /// Fails if no set can wait for the handle, now or at all.
+    pub(crate) fn check_for_set(&self) -> Result<(), Misuse> {
+        self.check_unless(OPEN)?;
+        let busy = self.busy.get();
+        if busy & DESCRIPTOR != 0 {
+            return Err(Misuse::State { why: "the handle has a descriptor, so no set can wait for it" });
+        }
+        if busy & GONE != 0 {
+            return Err(Misuse::State { why: "the handle lost its endpoint; close it" });
+        }
+        Ok(())
     }
 
     pub(crate) fn member(&self) -> Option<&Membership> {
@@ -277,15 +294,21 @@ impl<E, O> End<E, O> {
         unsafe { *self.member.get() = member };
     }
 
-    /// Ends what is open, as if it had not begun, and takes the endpoint out to end it. `None` if a call has panicked: then nothing is
-    /// known of the endpoint but that it is there.
-    pub(crate) fn into_endpoint(self) -> Option<E> {
+    /// Ends what is open, as if it had not begun, and leaves the set, which knows the handle by its address.
+    pub(crate) fn prepare_end(&self) {
+        // SAFETY: one thread uses the handle, and no call keeps a reference to what is open.
+        drop(unsafe { (*self.open.get()).take() });
+        self.clear(OPEN);
         if let Some(member) = self.member() {
             if !self.is_inherited() {
                 member.leave();
             }
+            self.join(None);
         }
-        drop(self.open.into_inner());
+    }
+
+    /// Takes the endpoint out to end it, after [`prepare_end`](Self::prepare_end). `None` if a panic has lost it.
+    pub(crate) fn into_endpoint(self) -> Option<E> {
         match self.end.into_inner() {
             Kind::Plain(endpoint) => Some(endpoint),
             Kind::WithDescriptor(endpoint) => Some(endpoint.into_inner()),

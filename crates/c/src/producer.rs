@@ -512,13 +512,13 @@ pub unsafe extern "C" fn shmpipe_producer_cancel_handle(
 ///
 /// It is readable when there may be space again. From then on only calls with a timeout of 0 send; one that returns
 /// SHMPIPE_ERR_FULL makes the descriptor unreadable until there is space, or the consumer ends. The descriptor stays the library's:
-/// do not read or close it. If this fails, close the handle.
+/// do not read or close it. If this fails, the handle is as before.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmpipe_producer_fd(producer: *mut shmpipe_producer, fd: *mut c_int) -> c_int {
     // SAFETY: the caller's promise.
     with(unsafe { at(producer) }, |producer| {
         let to = result(fd, "fd")?;
-        let descriptor = producer.0.descriptor::<Failed>(Producer::with_descriptor)?;
+        let descriptor = producer.0.descriptor::<Failed>(Producer::try_with_descriptor)?;
         // SAFETY: not NULL, so valid.
         unsafe { to.write(descriptor) };
         Ok(())
@@ -533,10 +533,21 @@ unsafe fn finish(
     producer: *mut shmpipe_producer,
     end: impl FnOnce(Producer) -> Result<(), shmpipe::CloseError>,
 ) -> c_int {
+    if producer.is_null() {
+        return crate::border::without_handle(|| Err(Misuse::Null { argument: "producer" }.into()));
+    }
+    // At the address that its set knows. Should that panic, the rest is still given back.
     // SAFETY: the caller's promise.
-    let taken = (!producer.is_null()).then(|| unsafe { Box::from_raw(producer) });
+    let prepared = crate::border::with(unsafe { at(producer) }, |producer| {
+        producer.0.prepare_end();
+        Ok(())
+    });
+    // SAFETY: the caller's promise.
+    let taken = unsafe { Box::from_raw(producer) };
+    if prepared != 0 {
+        return prepared;
+    }
     crate::border::without_handle(|| {
-        let taken = taken.ok_or(Misuse::Null { argument: "producer" })?;
         let has_panicked = taken.0.has_panicked();
         let done: Done = match taken.0.into_endpoint() {
             // As a Rust program that panics.

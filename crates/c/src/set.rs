@@ -134,12 +134,12 @@ impl AnyHandle {
 
     /// # Safety
     /// As for `join`.
-    unsafe fn has_descriptor(self) -> bool {
+    unsafe fn check_for_set(self) -> Result<(), Misuse> {
         // SAFETY: the caller's promise.
         unsafe {
             match self {
-                AnyHandle::Producer(producer) => (*producer).0.has_descriptor(),
-                AnyHandle::Consumer(consumer) => (*consumer).0.has_descriptor(),
+                AnyHandle::Producer(producer) => (*producer).0.check_for_set(),
+                AnyHandle::Consumer(consumer) => (*consumer).0.check_for_set(),
             }
         }
     }
@@ -199,17 +199,7 @@ impl shmpipe_set {
         let set = self.usable()?;
         // SAFETY: the handle was checked by its function, and leaves the set before it ends.
         unsafe {
-            if handle.pipe().is_inherited() {
-                return Err(Misuse::Forked.into());
-            }
-            if handle.is_open() {
-                return Err(Misuse::State { why: "something is open in the handle: end it first" }.into());
-            }
-            if handle.has_descriptor() {
-                return Err(
-                    Misuse::State { why: "the handle has a descriptor, so no set can wait for it" }.into()
-                );
-            }
+            handle.check_for_set()?;
             if let Some(member) = handle.member() {
                 if !std::ptr::eq(member.set, self) {
                     return Err(Misuse::State { why: "another set waits for the handle" }.into());
@@ -232,6 +222,12 @@ impl shmpipe_set {
         self.usable()?;
         // SAFETY: as in `add`.
         unsafe {
+            if handle.pipe().is_inherited() {
+                return Err(Misuse::Forked.into());
+            }
+            if handle.is_open() {
+                return Err(Misuse::State { why: "something is open in the handle: end it first" }.into());
+            }
             match handle.member() {
                 Some(member) if std::ptr::eq(member.set, self) => member.leave(),
                 _ => return Err(Misuse::State { why: "the handle is not in this set" }.into()),
@@ -297,9 +293,15 @@ pub unsafe extern "C" fn shmpipe_set_free(set: *mut shmpipe_set) {
             return Ok(());
         }
         let keys: Vec<_> = members.keys().collect();
-        for member in keys.into_iter().filter_map(|key| members.remove(key)) {
-            // SAFETY: a member is there.
-            unsafe { member.handle.join(None) };
+        // First of all, so that no member refers to a set that is gone.
+        for &key in &keys {
+            if let Some(member) = members.get_mut(key) {
+                // SAFETY: a member is there.
+                unsafe { member.handle.join(None) };
+            }
+        }
+        for key in keys {
+            members.remove(key);
         }
         Ok(())
     });

@@ -77,5 +77,27 @@ int main(void) {
     TRUE(shmpipe_abort_code() == 5);
     OK(shmpipe_consumer_close(ends.consumer));
     shmpipe_pipe_free(ends.pipe);
+
+    // A handle that gets none is as before.
+    shmpipe_options *options;
+    OK(shmpipe_options_new(&options));
+    OK(shmpipe_options_wake_mode(options, SHMPIPE_WAKE_NEVER));
+    OK(shmpipe_create("memfd", options, &ends.pipe));
+    shmpipe_options_free(options);
+    OK(shmpipe_pipe_producer(ends.pipe, &ends.producer));
+    OK(shmpipe_pipe_consumer(ends.pipe, &ends.consumer));
+    TRUE(shmpipe_producer_fd(ends.producer, &fd) != SHMPIPE_OK);
+    TRUE(shmpipe_consumer_fd(ends.consumer, &fd) != SHMPIPE_OK);
+    OK(shmpipe_try_send(ends.producer, "still here", 10));
+    OK(shmpipe_try_recv(ends.consumer, buffer, sizeof buffer, &message));
+    TRUE(message.length == 10);
+    OK(shmpipe_set_new(&set));
+    OK(shmpipe_set_add_consumer(set, ends.consumer, SHMPIPE_INTEREST_MESSAGE, NULL));
+    OK(shmpipe_producer_abort(ends.producer, 5));
+    RETURNS(SHMPIPE_ERR_PEER_ABORTED, shmpipe_try_recv(ends.consumer, buffer, sizeof buffer, &message));
+    // Closing it while it is in the set, too.
+    OK(shmpipe_consumer_close(ends.consumer));
+    shmpipe_set_free(set);
+    shmpipe_pipe_free(ends.pipe);
     return 0;
 }
