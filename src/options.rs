@@ -278,10 +278,10 @@ impl Options {
     /// Sets whether a pipe that is left over is removed by the next process that looks for it.
     ///
     /// A pipe is left over when it was used, no process has it open, all messages were received, and no end is left to hear of: both
-    /// sides were killed, or both closed, or one heard of the other's close. Who looks is a process that opens or creates a pipe at its address, with any options, or one that calls
-    /// [`unlink_leftover`](crate::unlink_leftover), as `shmpipe ls` and `shmpipe doctor` do for all pipes. To a process that opens
-    /// it, the pipe does not exist then; [`open_or_create`](Self::open_or_create) creates a new one, with another
-    /// [`id`](crate::Pipe::id) and positions that start at 0.
+    /// sides were killed, or both closed, or one heard of the other's close. Who looks is a process that creates a pipe at its address,
+    /// or opens it with options that the pipe meets, or one that calls [`unlink_leftover`](crate::unlink_leftover), as `shmpipe ls`
+    /// and `shmpipe doctor` do for all pipes. To a process that opens it, the pipe does not exist then;
+    /// [`open_or_create`](Self::open_or_create) creates a new one, with another [`id`](crate::Pipe::id) and positions that start at 0.
     ///
     /// Default: it stays. Applies to a new segment. A memfd never stays.
     ///
@@ -341,7 +341,7 @@ impl Options {
     ///
     /// A new System V segment and a new memfd take pages from the pool that the administrator reserves (`nr_hugepages`). For a
     /// file on tmpfs, and for an existing segment, the kernel collapses small pages. The segment occupies whole huge pages. A process
-    /// that opens it later gets them too, without this option.
+    /// that opens such a file on tmpfs later gets them too, without this option.
     /// Failure is [`Shortage::HugePages`](crate::error::Shortage::HugePages), or
     /// [`Shortage::System`](crate::error::Shortage::System) if the pool is too small.
     #[must_use]

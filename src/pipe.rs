@@ -217,7 +217,8 @@ impl Pipe {
     /// [`position`](crate::Producer::position) of the producer after that.
     ///
     /// A program that sends the same messages again, after it was killed, finds with it how many of them are in the pipe already,
-    /// if it was the only one that has sent since the pipe was created. Pure arithmetic.
+    /// if it was the only one that has sent since the pipe was created. Not for longer messages than
+    /// [`max_len`](Self::max_len), and not for those that were committed shorter than reserved. Pure arithmetic.
     ///
     /// ```
     /// use shmpipe::Position;

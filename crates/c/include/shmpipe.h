@@ -307,8 +307,7 @@ extern "C" {
 
 // Returns the version of this interface that the library has.
 //
-// A program that may run with another library than it was compiled with compares it with SHMPIPE_ABI_VERSION first. The soname
-// changes with it.
+// A program that may run with another library than it was compiled with compares it with SHMPIPE_ABI_VERSION first.
 uint32_t shmpipe_abi_version(void);
 
 // Returns the version of the segment's layout, which both ends must have in common.
@@ -319,8 +318,8 @@ const char *shmpipe_version(void);
 
 // Returns the sentence for a code: what was found, what was expected, and what to do about it.
 //
-// If this thread's latest failure with that code has details, such as numbers or the process that holds a role, it is the sentence
-// of that failure. The string is valid until the next failure in this thread. Never NULL.
+// If this thread's latest failure had that code, it is the sentence of that failure, with details such as numbers or the process that
+// holds a role. The string is valid until the next failure in this thread. Never NULL.
 const char *shmpipe_strerror(int code);
 
 // Returns the number with which the other side aborted, of the latest SHMPIPE_ERR_PEER_ABORTED in this thread.

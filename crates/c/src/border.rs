@@ -17,8 +17,7 @@ pub const SHMPIPE_FOREVER: i64 = -1;
 
 /// Returns the version of this interface that the library has.
 ///
-/// A program that may run with another library than it was compiled with compares it with SHMPIPE_ABI_VERSION first. The soname
-/// changes with it.
+/// A program that may run with another library than it was compiled with compares it with SHMPIPE_ABI_VERSION first.
 #[unsafe(no_mangle)]
 pub extern "C" fn shmpipe_abi_version() -> u32 {
     SHMPIPE_ABI_VERSION

@@ -84,8 +84,8 @@ use shmpipe_code::*;
 
 /// Returns the sentence for a code: what was found, what was expected, and what to do about it.
 ///
-/// If this thread's latest failure with that code has details, such as numbers or the process that holds a role, it is the sentence
-/// of that failure. The string is valid until the next failure in this thread. Never NULL.
+/// If this thread's latest failure had that code, it is the sentence of that failure, with details such as numbers or the process that
+/// holds a role. The string is valid until the next failure in this thread. Never NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn shmpipe_strerror(code: c_int) -> *const c_char {
     LATEST
