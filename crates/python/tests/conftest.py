@@ -54,10 +54,11 @@ def start():
 
 @pytest.fixture
 def python(start):
-    """Starts a Python program that has imported shmpipe."""
+    """Starts a Python program that has imported shmpipe and can be interrupted, also where this process cannot."""
+    first = "import shmpipe, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
 
     def python(program, *words):
-        return start(sys.executable, "-c", "import shmpipe, sys\n" + program, *words)
+        return start(sys.executable, "-c", first + program, *words)
 
     return python
 
