@@ -675,9 +675,6 @@ pub struct Record {
     /// What is not on the disk can be lost with the power, not with the recorder.
     #[arg(long, value_name = "WHEN", default_value = "file", hide_short_help = true)]
     pub fsync: Fsync,
-    /// Compress chunks with zstd, in the recorder's own thread
-    #[arg(long, hide_short_help = true)]
-    pub compress: bool,
     /// What the messages are, for other programs that read the file: json, cdr, protobuf, ... [default: not said]
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true, hide_short_help = true)]
     pub encoding: String,

@@ -78,9 +78,8 @@ fn what_is_recorded_is_replayed_with_its_tags() {
     let (name, directory) = (Name::new("record"), Directory::new("record"));
     let pipe = Options::new().capacity(16 << 10).create(&*name).unwrap();
     let file = directory.file("a.mcap");
-    for compress in [false, true] {
-        let compression: &[&str] = if compress { &["--compress"] } else { &[] };
-        let recorder = start(&[&["record", &name, &file], compression].concat());
+    for _ in 0..2 {
+        let recorder = start(&["record", &name, &file]);
         let messages: Vec<(u32, Vec<u8>)> =
             (0..500).map(|n| (n * 7_654_321, noise(n as usize * 13 % 4000, u64::from(n) + 1))).collect();
         let mut producer = pipe.producer().unwrap();
@@ -93,7 +92,7 @@ fn what_is_recorded_is_replayed_with_its_tags() {
         let mut consumer = Pipe::open_or_create(&*other).unwrap().consumer().unwrap();
         let replay = start(&["replay", &file, &other, "--speed", "max"]);
         consumer.wait_for_peer(None).unwrap();
-        assert!(received(&mut consumer) == messages, "compressed: {compress}");
+        assert!(received(&mut consumer) == messages);
         replay.finish().code(0).quiet();
         fs::remove_file(&file).unwrap();
     }

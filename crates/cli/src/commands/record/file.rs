@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use mcap::records::MessageHeader;
 use mcap::write::NoSeek;
-use mcap::{Compression, McapError, WriteOptions, Writer};
+use mcap::{McapError, WriteOptions, Writer};
 use shmpipe::{Address, Snapshot};
 
 use crate::args;
@@ -33,7 +33,6 @@ pub struct Recording {
     path: PathBuf,
     rotate_size: Option<u64>,
     rotate_time: Option<Duration>,
-    compress: bool,
     fsync: args::Fsync,
     topic: String,
     encoding: String,
@@ -67,14 +66,13 @@ impl Recording {
         ];
         let metadata = metadata.map(|(key, value)| (key.to_owned(), value)).into();
         let topic = pipe.name.clone().unwrap_or_else(|| address.to_string());
-        let (encoding, compress) = (arguments.encoding.clone(), arguments.compress);
+        let encoding = arguments.encoding.clone();
         let rotates = arguments.rotate_size.is_some() || arguments.rotate_time.is_some();
-        let file = open(&arguments.file, rotates, compress, &topic, &encoding, &metadata)?;
+        let file = open(&arguments.file, rotates, &topic, &encoding, &metadata)?;
         Ok(Recording {
             path: arguments.file.clone(),
             rotate_size: arguments.rotate_size,
             rotate_time: arguments.rotate_time,
-            compress,
             fsync: arguments.fsync,
             topic,
             encoding,
@@ -117,7 +115,7 @@ impl Recording {
             || self.rotate_time.is_some_and(|most| self.file.opened.elapsed() >= most);
         if due && self.file.bytes > 0 {
             // The next one first: if that fails, this one stays.
-            let next = open(&self.path, true, self.compress, &self.topic, &self.encoding, &self.metadata)?;
+            let next = open(&self.path, true, &self.topic, &self.encoding, &self.metadata)?;
             std::mem::replace(&mut self.file, next).finish(self.fsync)?;
             self.files += 1;
         }
@@ -149,7 +147,6 @@ fn sync(path: &Path) -> Result<(), Failure> {
 fn open(
     path: &Path,
     numbered: bool,
-    compress: bool,
     topic: &str,
     encoding: &str,
     metadata: &BTreeMap<String, String>,
@@ -170,10 +167,8 @@ fn open(
             Err(error) => return Err(Failure::io(&format!("creating {}", path.display()), &error)),
         }
     };
-    // The crate would start a thread for each core.
     let options = WriteOptions::new()
-        .compression(compress.then_some(Compression::Zstd))
-        .compression_threads(0)
+        .compression(None)
         .chunk_size(None)
         .disable_seeking(true)
         .library(concat!("shmpipe ", env!("CARGO_PKG_VERSION")));
