@@ -167,11 +167,9 @@ fn open(
             Err(error) => return Err(Failure::io(&format!("creating {}", path.display()), &error)),
         }
     };
-    let options = WriteOptions::new()
-        .compression(None)
-        .chunk_size(None)
-        .disable_seeking(true)
-        .library(concat!("shmpipe ", env!("CARGO_PKG_VERSION")));
+    let options = WriteOptions::new().compression(None).chunk_size(None).disable_seeking(true);
+    // Who has written the file, in the words of its format.
+    let options = WriteOptions::library(options, concat!("shmpipe ", env!("CARGO_PKG_VERSION")));
     let start = || {
         let mut writer = options.create(NoSeek::new(BufWriter::with_capacity(BUFFER, file)))?;
         let channel = writer.add_channel(0, topic, encoding, metadata)?;
