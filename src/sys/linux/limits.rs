@@ -38,23 +38,13 @@ pub(crate) struct Exceeded {
 }
 
 /// The limit behind the error of a call that would have mapped this many bytes, if it is one of those that any call can meet. The
-/// kernel says only EMFILE, ENFILE or ENOMEM.
+/// kernel says only EMFILE or ENOMEM. (The limit behind ENFILE could not be read: that takes a file, of which there are too many.)
 pub(crate) fn exceeded(error: &io::Error, bytes: u64) -> Option<Exceeded> {
     match error.raw_os_error()? {
         libc::EMFILE => {
             let value = Resource::Descriptors.limit();
             let raise_in = "the shell (ulimit -n) or in the unit (LimitNOFILE)";
             Some(Exceeded { name: "RLIMIT_NOFILE", value, requested: value.saturating_add(1), raise_in })
-        }
-        libc::ENFILE => {
-            const FILE_MAX: &str = "/proc/sys/fs/file-max";
-            let value = number(FILE_MAX)?;
-            Some(Exceeded {
-                name: "fs.file-max",
-                value,
-                requested: value.saturating_add(1),
-                raise_in: FILE_MAX,
-            })
         }
         libc::ENOMEM => {
             let value = Resource::AddressSpace.limit();

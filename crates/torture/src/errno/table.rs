@@ -206,7 +206,7 @@ pub fn says(errno: i32, error: &str) -> bool {
         EINVAL => &["NotFound", "Removed", "Replaced", "Role", "RemovedSegments", "System", "Unsealed"],
         ENOSPC => &["Space", "System"],
         ENOMEM => &["System", "Unbacked"],
-        EMFILE | ENFILE => &["System"],
+        EMFILE => &["System"],
         EFAULT => &["Unbacked"],
         EROFS => &["ReadOnly"],
         ECONNREFUSED => &["NotFound"],
