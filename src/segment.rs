@@ -116,7 +116,9 @@ impl Segment {
         counters(header, role).holder.store(0, Ordering::Relaxed);
         self.roles.release(header, role).map_err(|error| match error {
             // `Taken`: our claim was gone already.
-            RoleLockError::Gone | RoleLockError::Taken => CloseError::Lost(self.roles.loss()),
+            RoleLockError::Gone | RoleLockError::Elsewhere | RoleLockError::Taken => {
+                CloseError::Lost(self.roles.loss())
+            }
             RoleLockError::Os { call, source } => CloseError::Os { call, source },
         })
     }
@@ -131,7 +133,9 @@ impl Segment {
     fn error(&self, error: RoleLockError) -> SetupError {
         let address = self.address.clone();
         match error {
-            RoleLockError::Gone => SetupError::Lost { lost: self.roles.loss(), address },
+            RoleLockError::Gone | RoleLockError::Elsewhere => {
+                SetupError::Lost { lost: self.roles.loss(), address }
+            }
             RoleLockError::Taken => SetupError::Busy { address, pid: None },
             // Permissions or credentials have changed since the segment was opened.
             RoleLockError::Os { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {

@@ -90,8 +90,8 @@ impl Claim {
     /// The kernel's answer about a role; `otherwise` if it gave none this time.
     fn answer(&self, answer: Result<bool, RoleLockError>, otherwise: bool) -> Result<bool, Lost> {
         let refusals = match answer {
-            Err(RoleLockError::Gone | RoleLockError::Taken) => {
-                if let Some(share) = &self.share {
+            Err(ref why @ (RoleLockError::Gone | RoleLockError::Elsewhere | RoleLockError::Taken)) => {
+                if let (RoleLockError::Gone, Some(share)) = (why, &self.share) {
                     share.pipe_is_gone.store(true, Ordering::Relaxed);
                 }
                 return Err(self.pipe.segment().roles.loss());

@@ -28,7 +28,7 @@ pub(crate) trait RoleLock: Debug + Send + Sync {
     /// Whether a role is free. `Gone` if the pipe was removed.
     fn is_free(&self, header: &Header, role: Role) -> Result<bool, RoleLockError>;
 
-    /// After `Gone` or `Taken`: what happened to the pipe.
+    /// After `Gone`, `Elsewhere` or `Taken`: what happened to the pipe.
     fn loss(&self) -> Lost;
 
     /// A hint at the holder of a role, if the kernel has one.
@@ -52,6 +52,8 @@ pub(crate) trait RoleLock: Debug + Send + Sync {
 pub(crate) enum RoleLockError {
     /// The pipe or its locks were removed.
     Gone,
+    /// The thread has left the IPC namespace of the pipe, which may be as it was.
+    Elsewhere,
     /// Another handle holds the lock.
     Taken,
     Os {

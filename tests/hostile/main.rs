@@ -83,6 +83,7 @@ attacks! {
     roles::a_held_role_freed_and_claimed_by_another_process on sysv;
     roles::a_holder_that_moves_to_another_ipc_namespace on sysv;
     roles::a_handle_that_moves_to_another_ipc_namespace on sysv;
+    roles::a_holder_that_moved_away_closes on sysv;
     roles::a_holder_that_calls_exec;
     roles::a_holder_that_gives_up_its_rights;
     roles::a_holder_that_may_not_ask_about_its_peer;

@@ -1,8 +1,9 @@
 //! Holders that lose or keep a role without the other side being notified.
 
 use crate::attacker::{small, soon};
-use shmpipe::{Lost, Peer, Pipe, Producer, Role, SendTimeoutError, SetupError, Wait, inspect};
+use shmpipe::{CheckError, Lost, Peer, Pipe, Producer, Role, SendTimeoutError, SetupError, Wait, inspect};
 use shmpipe_testing::backend::Backend;
+use shmpipe_testing::either::Either;
 use shmpipe_testing::end::NOBODY;
 use shmpipe_testing::layout::{CONSUMER, PRODUCER, side};
 use shmpipe_testing::process::{Line, Process};
@@ -70,6 +71,10 @@ pub fn move_away(mut line: Line) {
                 let moved = unsafe { libc::unshare(libc::CLONE_NEWIPC) };
                 line.say(if moved == 0 { "moved" } else { "not allowed" });
             }
+            "leave" => {
+                drop((producer.take(), consumer.take()));
+                line.say("left");
+            }
             "claim" => line.say(format!("{:?}", pipe.producer().map(drop))),
             "try" => match (&mut producer, &mut consumer) {
                 (Some(producer), _) => line.say(format!("{:?}", producer.try_send(b"still").map(drop))),
@@ -114,6 +119,33 @@ pub fn a_holder_that_moves_to_another_ipc_namespace(backend: Backend) {
         assert_eq!(holder.ask("wait"), "Err(Lost(Removed))");
         holder.kill();
         until("the end of its child", || claim().is_ok());
+    }
+}
+
+/// It can still store that it closes, so its peer does not take it for dead.
+pub fn a_holder_that_moved_away_closes(backend: Backend) {
+    for role in ["producer", "consumer"] {
+        let place = backend.place();
+        let pipe = place.create(&small()).unwrap();
+        let mut holder = Process::start("mover", &[place.as_str(), role]);
+        assert_eq!(holder.hear(), "open");
+        if holder.ask("move") != "moved" {
+            eprintln!("a_holder_that_moved_away_closes: skipped, since it is not allowed");
+            return;
+        }
+        let mut peer = match role {
+            "producer" => Either::Consumer(pipe.consumer().unwrap()),
+            _ => Either::Producer(pipe.producer().unwrap()),
+        };
+        assert_eq!(holder.ask("wait"), "Err(Lost(Removed))");
+        assert_eq!(holder.ask("leave"), "left");
+        match &mut peer {
+            Either::Consumer(consumer) => {
+                while consumer.try_recv().is_ok() {}
+                assert_eq!(consumer.check(), Err(CheckError::Closed));
+            }
+            Either::Producer(producer) => assert_eq!(producer.check(), Err(CheckError::Closed)),
+        }
     }
 }
 

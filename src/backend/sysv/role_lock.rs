@@ -48,9 +48,9 @@ impl Handle {
         self.claims[role as usize].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Fails with `Gone` if this thread cannot see whether the holders of claims exist, since it is in another IPC namespace.
+    /// Fails with `Elsewhere` if this thread cannot see whether the holders of claims exist, since it is in another IPC namespace.
     fn check_namespace(&self) -> Result<(), RoleLockError> {
-        if self.presence.is_visible().map_err(failed)? { Ok(()) } else { Err(RoleLockError::Gone) }
+        if self.presence.is_visible().map_err(failed)? { Ok(()) } else { Err(RoleLockError::Elsewhere) }
     }
 }
 

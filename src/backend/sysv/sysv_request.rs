@@ -70,7 +70,7 @@ impl<'a> SysvRequest<'a> {
     /// The error of a failed call on the set.
     pub(super) fn set_error(&self, set: Option<Semaphores>, error: RoleLockError) -> AttemptError {
         match error {
-            RoleLockError::Gone => AttemptError::Retry,
+            RoleLockError::Gone | RoleLockError::Elsewhere => AttemptError::Retry,
             RoleLockError::Taken => AttemptError::Failed(SetupError::Busy {
                 address: self.address().clone(),
                 pid: set.and_then(Semaphores::lock_pid),
