@@ -278,8 +278,8 @@ impl Options {
     /// Sets whether a pipe that is left over is removed by the next process that looks for it.
     ///
     /// A pipe is left over when it was used, no process has it open, all messages were received, and no end is left to hear of: both
-    /// sides were killed, or both closed, or one heard of the other's close. Who looks is a process that creates a pipe at its address,
-    /// or opens it with options that the pipe meets, or one that calls [`unlink_leftover`](crate::unlink_leftover), as `shmpipe ls`
+    /// sides were killed, or both closed, or one heard of the other's close. Who looks is a process that opens it or
+    /// creates a pipe at its address, with any options, or one that calls [`unlink_leftover`](crate::unlink_leftover), as `shmpipe ls`
     /// and `shmpipe doctor` do for all pipes. To a process that opens it, the pipe does not exist then;
     /// [`open_or_create`](Self::open_or_create) creates a new one, with another [`id`](crate::Pipe::id) and positions that start at 0.
     ///

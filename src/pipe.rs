@@ -89,7 +89,9 @@ impl Pipe {
     ) -> Result<Pipe, SetupError> {
         options.rounded_capacity().transpose()?;
         let segment = match backend::attach(&address, options, existing) {
-            Err(SetupError::Exists { .. }) if unlink_leftover(&address).unwrap_or(false) => {
+            Err(SetupError::Exists { .. } | SetupError::Incompatible(_))
+                if unlink_leftover(&address).unwrap_or(false) =>
+            {
                 backend::attach(&address, options, existing)?
             }
             attached => attached?,

@@ -216,13 +216,15 @@ fn killed_pair(place: &Place, unread: bool) {
 pub fn a_leftover_is_removed_by_the_next_who_opens_or_lists_it(backend: Backend) {
     let options = || Options::new().capacity(4096).remove_leftover(true);
     type Look = fn(&Place) -> bool;
-    let looks: [Look; 4] = [
+    let looks: [Look; 5] = [
         |place| matches!(Options::new().open(place.as_str()), Err(SetupError::NotFound { .. })),
         |place| place.open_or_create(&Options::new()).unwrap().created(),
         |place| place.create(&Options::new()).unwrap().created(),
+        |place| place.open_or_create(&Options::new().schema(7)).unwrap().created(),
         |place| unlink_leftover(place).unwrap(),
     ];
-    for (way, look) in ["open", "open or create", "create", "unlink"].into_iter().zip(looks) {
+    let ways = ["open", "open or create", "create", "another schema", "unlink"];
+    for (way, look) in ways.into_iter().zip(looks) {
         let place = backend.place();
         let pipe = place.create(&options()).unwrap();
         assert!(inspect(&place).unwrap().remove_leftover);
