@@ -442,10 +442,11 @@ where
     let address = address.try_into()?;
     let view = backend::view(&address, Duration::ZERO)?;
     let (identity, permissions) = (view.identity, view.permissions);
-    drop(view);
-    if !identity.remove_leftover() {
+    // Not opened then: that would count as a use of it.
+    if !identity.remove_leftover() || view.is_open {
         return Ok(false);
     }
+    drop(view);
     let options = Options {
         duplex: identity.is_duplex(),
         schema: identity.schema,
