@@ -86,7 +86,7 @@ impl Recording {
     pub fn write(&mut self, origins: &Origins, held: &[Held], bytes: &[u8]) -> Result<(), Failure> {
         let file = &mut self.file;
         let wrong = failed(&file.path);
-        // Outside of the chunk, ahead of it: a cut between the two leaves nothing half told.
+        // Outside of the chunk, ahead of it: a cut between the two leaves the chunk out whole.
         file.writer.write_private_record(OPCODE, &origins.encode(), Default::default()).map_err(&wrong)?;
         let mut start = 0;
         for (origin, message) in origins.entries.iter().zip(held) {

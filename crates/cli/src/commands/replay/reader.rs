@@ -10,6 +10,7 @@ use mcap::records::{Record, op};
 
 use crate::commands::recording::{OPCODE, Origin, Origins};
 use crate::exit::{Code, Failure};
+use crate::output::printable;
 
 /// The longest record that is believed: a chunk of the largest ring's quarter, and its frame.
 const LONGEST: u64 = 1 << 39;
@@ -35,7 +36,7 @@ pub struct Chunk {
 pub struct Reader {
     path: PathBuf,
     file: BufReader<File>,
-    /// What was said about the chunk to come.
+    /// Positions of the next chunk.
     origins: Option<Origins>,
     /// The file has ended, in order or not.
     ended: bool,
@@ -136,6 +137,12 @@ impl Reader {
                 op::CHUNK => {
                     let Record::Chunk { header, data } = self.parse(opcode, &body)? else { continue };
                     let mut messages = Vec::new();
+                    if !header.compression.is_empty() {
+                        return Err(self.corrupt(format_args!(
+                            "its chunks are compressed with {}; replay reads only files that are not compressed",
+                            printable(&header.compression)
+                        )));
+                    }
                     for record in ChunkReader::new(header, &data).map_err(|error| self.corrupt(error))? {
                         if let Record::Message { header, data } =
                             record.map_err(|error| self.corrupt(error))?

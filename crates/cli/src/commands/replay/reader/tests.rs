@@ -10,6 +10,7 @@ use mcap::write::NoSeek;
 
 use super::Reader;
 use crate::commands::recording::{OPCODE, Origin, Origins};
+use crate::exit::{Code, Failure};
 
 /// A file of its own, removed when the test ends.
 struct Temporary(PathBuf);
@@ -140,4 +141,26 @@ fn a_changed_byte_of_a_message_is_found() {
             assert!(messages(2).starts_with(&found), "byte {at}: {found:?}");
         }
     }
+}
+
+#[test]
+fn a_compressed_chunk_is_refused_in_words() {
+    let mut bytes = mcap::MAGIC.to_vec();
+    let compression = b"zstd";
+    // Two times, the size and the checksum of the messages; the compression; the chunk's bytes, here of an empty frame of zstd.
+    let frame = [0x28, 0xb5, 0x2f, 0xfd, 0x20, 0x00, 0x01, 0x00, 0x00];
+    let mut body = vec![0; 8 + 8 + 8 + 4];
+    body.extend((compression.len() as u32).to_le_bytes());
+    body.extend(compression);
+    body.extend((frame.len() as u64).to_le_bytes());
+    body.extend(frame);
+    bytes.push(mcap::records::op::CHUNK);
+    bytes.extend((body.len() as u64).to_le_bytes());
+    bytes.extend(body);
+    let file = Temporary::new("compressed");
+    let mut reader = Reader::open(file.write(&bytes)).unwrap();
+    let Failure { code, message } = reader.next_chunk().unwrap_err();
+    assert_eq!(code, Code::Unfit);
+    let words = "its chunks are compressed with zstd; replay reads only files that are not compressed";
+    assert_eq!(message, format!("{}: {words}", file.0.display()));
 }
