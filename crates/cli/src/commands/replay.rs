@@ -14,7 +14,7 @@ use crate::commands::record::send;
 use crate::commands::role;
 use crate::exit::{self, Early, End, Outcome};
 use crate::output::report::{self, Report, SCHEMA};
-use crate::output::units;
+use crate::output::{show_path, units};
 use crate::system::signals;
 use reader::{Chunk, Reader, Recorded};
 
@@ -107,7 +107,7 @@ impl Replay<'_> {
                     self.summary.unfinished_files += 1;
                     self.report.note(format_args!(
                         "{} was never finished; every whole chunk of it is replayed",
-                        path.display()
+                        show_path(path)
                     ));
                 }
             }

@@ -1,8 +1,11 @@
 //! `record` and `replay`: recordings in MCAP files.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,7 +13,8 @@ use serde_json::Value;
 use shmpipe::{Consumer, Options, Pipe, RecvError, Tagged};
 
 use crate::process::{
-    Name, ask, consecutive, eventually, noise, numbered, numbers, object, run, script, start,
+    Name, Running, ask, consecutive, eventually, noise, numbered, numbers, object, run, script, shmpipe,
+    start,
 };
 
 /// A directory of its own, removed when the test ends.
@@ -31,7 +35,7 @@ impl Directory {
     fn files(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.0).unwrap();
         let mut files: Vec<String> =
-            entries.map(|entry| entry.unwrap().path().to_str().unwrap().to_owned()).collect();
+            entries.map(|entry| entry.unwrap().path().to_string_lossy().into_owned()).collect();
         files.sort();
         files
     }
@@ -257,6 +261,27 @@ fn a_loop_goes_on_until_its_receiver_leaves() {
     thread::sleep(Duration::from_millis(50));
     replay.signal(libc::SIGTERM);
     replay.finish().code(143);
+}
+
+#[test]
+fn a_file_name_need_not_be_utf8() {
+    let (name, directory) = (Name::new("record-odd"), Directory::new("record-odd"));
+    run(&["send", &name], b"one\n").code(0);
+    let start = |words: [&OsStr; 4]| {
+        let mut tool = shmpipe(&[]);
+        tool.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Running::start(&mut tool)
+    };
+    let [file, written, missing] = [&b"\xff.mc\xfe"[..], b"\xff-000001.mc\xfe", b"\xfe"]
+        .map(|file| directory.0.join(OsStr::from_bytes(file)));
+    start(["record".as_ref(), (*name).as_ref(), file.as_ref(), "--rotate-size=1GB".as_ref()])
+        .finish()
+        .code(0);
+    assert!(written.exists(), "{:?}", directory.files());
+    start(["replay".as_ref(), missing.as_ref(), (*name).as_ref(), "--speed=max".as_ref()])
+        .finish()
+        .code(3)
+        .said(&[r"\xfe"]);
 }
 
 #[test]

@@ -14,6 +14,7 @@ use shmpipe::{Address, Snapshot};
 use crate::args;
 use crate::commands::recording::{OPCODE, Origins};
 use crate::exit::{Code, Failure};
+use crate::output::show_path;
 
 /// Bytes that are written to the file at once.
 const BUFFER: usize = 256 << 10;
@@ -51,8 +52,8 @@ struct OpenFile {
 
 fn failed(path: &Path) -> impl Fn(McapError) -> Failure {
     move |error| match error {
-        McapError::Io(error) => Failure::io(&format!("writing {}", path.display()), &error),
-        error => Failure::new(Code::Failure, format_args!("writing {}: {error}", path.display())),
+        McapError::Io(error) => Failure::io(&format!("writing {}", show_path(path)), &error),
+        error => Failure::new(Code::Failure, format_args!("writing {}: {error}", show_path(path))),
     }
 }
 
@@ -159,12 +160,12 @@ fn open(
             Ok(file) => break (path, file),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 if !numbered || number == LAST_NUMBER {
-                    let text = format!("{} already exists; a recording overwrites nothing", path.display());
+                    let text = format!("{} already exists; a recording overwrites nothing", show_path(&path));
                     return Err(Failure::new(Code::Taken, text));
                 }
                 number += 1;
             }
-            Err(error) => return Err(Failure::io(&format!("creating {}", path.display()), &error)),
+            Err(error) => return Err(Failure::io(&format!("creating {}", show_path(&path)), &error)),
         }
     };
     let options = WriteOptions::new().compression(None).chunk_size(None).disable_seeking(true);
@@ -181,7 +182,11 @@ fn open(
 }
 
 fn with_number(path: &Path, number: u32) -> PathBuf {
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    let extension = path.extension().map_or_else(String::new, |text| format!(".{}", text.to_string_lossy()));
-    path.with_file_name(format!("{stem}-{number:06}{extension}"))
+    let mut name = path.file_stem().unwrap_or_default().to_owned();
+    name.push(format!("-{number:06}"));
+    if let Some(extension) = path.extension() {
+        name.push(".");
+        name.push(extension);
+    }
+    path.with_file_name(name)
 }

@@ -10,7 +10,7 @@ use mcap::records::{Record, op};
 
 use crate::commands::recording::{OPCODE, Origin, Origins};
 use crate::exit::{Code, Failure};
-use crate::output::printable;
+use crate::output::{printable, show_path};
 
 /// The longest record that is believed: a chunk of the largest ring's quarter, and its frame.
 const LONGEST: u64 = 1 << 39;
@@ -71,7 +71,7 @@ impl Reader {
     }
 
     fn corrupt(&self, what: impl std::fmt::Display) -> Failure {
-        Failure::new(Code::Unfit, format_args!("{}: {what}", self.path.display()))
+        Failure::new(Code::Unfit, format_args!("{}: {what}", show_path(&self.path)))
     }
 
     fn chunk_is_missing(&self) -> Failure {
@@ -187,7 +187,7 @@ impl Reader {
 }
 
 fn failed(path: &Path, error: &io::Error) -> Failure {
-    let failure = Failure::io(&format!("reading {}", path.display()), error);
+    let failure = Failure::io(&format!("reading {}", show_path(path)), error);
     match error.kind() {
         io::ErrorKind::NotFound => Failure { code: Code::NotFound, ..failure },
         _ => failure,
