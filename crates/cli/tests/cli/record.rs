@@ -205,6 +205,21 @@ fn files_rotate_and_go_on_after_the_last_number() {
 }
 
 #[test]
+fn a_file_that_is_moved_is_written_on() {
+    for fsync in ["chunk", "file", "never"] {
+        let (name, directory) = (Name::new("record-moved"), Directory::new("record-moved"));
+        let (file, moved) = (directory.file("a.mcap"), directory.file("b.mcap"));
+        let mut send = start(&["send", &name]);
+        let recorder = start(&["record", &name, &file, "--fsync", fsync]);
+        eventually(|| fs::rename(&file, &moved).ok());
+        send.input().write_all(b"one\n").unwrap();
+        send.finish().code(0).quiet();
+        recorder.finish().code(0).quiet();
+        assert_eq!(replayed(&[&moved], &[]).0, b"one\n");
+    }
+}
+
+#[test]
 fn a_tee_passes_on_what_is_in_the_file() {
     let (name, other) = (Name::new("record-tee"), Name::new("record-tee-2"));
     let directory = Directory::new("record-tee");

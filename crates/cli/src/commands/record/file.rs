@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, ErrorKind};
+use std::io::{BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -44,9 +44,12 @@ pub struct Recording {
 
 struct OpenFile {
     path: PathBuf,
+    /// The writer has another descriptor of it.
+    file: File,
     writer: Writer<NoSeek<BufWriter<File>>>,
     channel: u16,
     opened: Instant,
+    /// 0 before the first chunk.
     bytes: u64,
 }
 
@@ -69,7 +72,7 @@ impl Recording {
         let topic = pipe.name.clone().unwrap_or_else(|| address.to_string());
         let encoding = arguments.encoding.clone();
         let rotates = arguments.rotate_size.is_some() || arguments.rotate_time.is_some();
-        let file = open(&arguments.file, rotates, &topic, &encoding, &metadata)?;
+        let file = open(&arguments.file, rotates, arguments.fsync, &topic, &encoding, &metadata)?;
         Ok(Recording {
             path: arguments.file.clone(),
             rotate_size: arguments.rotate_size,
@@ -102,12 +105,14 @@ impl Recording {
             start = message.end;
         }
         file.writer.flush().map_err(&wrong)?;
-        if self.fsync == args::Fsync::Chunk {
-            sync(&file.path)?;
-        }
-        // With the record's own bytes and those of the indexes.
-        file.bytes += (bytes.len() + held.len() * 60) as u64;
-        Ok(())
+        let mut settle = || {
+            if self.fsync == args::Fsync::Chunk {
+                file.file.sync_data()?;
+            }
+            file.bytes = file.file.metadata()?.len();
+            Ok(())
+        };
+        settle().map_err(|error| wrong(McapError::Io(error)))
     }
 
     /// Starts the next file if this one is long or old enough. Everything written is flushed.
@@ -116,7 +121,7 @@ impl Recording {
             || self.rotate_time.is_some_and(|most| self.file.opened.elapsed() >= most);
         if due && self.file.bytes > 0 {
             // The next one first: if that fails, this one stays.
-            let next = open(&self.path, true, &self.topic, &self.encoding, &self.metadata)?;
+            let next = open(&self.path, true, self.fsync, &self.topic, &self.encoding, &self.metadata)?;
             std::mem::replace(&mut self.file, next).finish(self.fsync)?;
             self.files += 1;
         }
@@ -133,21 +138,27 @@ impl OpenFile {
     fn finish(mut self, fsync: args::Fsync) -> Result<(), Failure> {
         let wrong = failed(&self.path);
         self.writer.finish().map_err(&wrong)?;
-        let buffer = self.writer.into_inner().into_inner();
-        buffer.into_inner().map_err(|error| wrong(McapError::Io(error.into_error())))?;
-        if fsync != args::Fsync::Never { sync(&self.path) } else { Ok(()) }
+        let mut buffer = self.writer.into_inner().into_inner();
+        let flushed = buffer.flush().and_then(|()| match fsync {
+            args::Fsync::Never => Ok(()),
+            args::Fsync::Chunk | args::Fsync::File => self.file.sync_data(),
+        });
+        flushed.map_err(|error| wrong(McapError::Io(error)))
     }
 }
 
-/// Waits until the file is on the disk.
-fn sync(path: &Path) -> Result<(), Failure> {
-    File::open(path).and_then(|file| file.sync_data()).map_err(|error| failed(path)(McapError::Io(error)))
+/// Waits until the name of a new file is on the disk.
+fn sync_name(path: &Path) -> Result<(), Failure> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let synced = File::open(directory).and_then(|directory| directory.sync_all());
+    synced.map_err(|error| Failure::io(&format!("syncing the directory {}", show_path(directory)), &error))
 }
 
 /// Creates a file: `run.mcap`, or with numbers the first free of `run-000001.mcap`, `run-000002.mcap`, ...
 fn open(
     path: &Path,
     numbered: bool,
+    fsync: args::Fsync,
     topic: &str,
     encoding: &str,
     metadata: &BTreeMap<String, String>,
@@ -168,17 +179,21 @@ fn open(
             Err(error) => return Err(Failure::io(&format!("creating {}", show_path(&path)), &error)),
         }
     };
+    if fsync != args::Fsync::Never {
+        sync_name(&path)?;
+    }
     let options = WriteOptions::new().compression(None).chunk_size(None).disable_seeking(true);
     // Who has written the file, in the words of its format.
     let options = WriteOptions::library(options, concat!("shmpipe ", env!("CARGO_PKG_VERSION")));
     let start = || {
-        let mut writer = options.create(NoSeek::new(BufWriter::with_capacity(BUFFER, file)))?;
+        let written = BufWriter::with_capacity(BUFFER, file.try_clone()?);
+        let mut writer = options.create(NoSeek::new(written))?;
         let channel = writer.add_channel(0, topic, encoding, metadata)?;
         writer.flush()?;
         Ok((writer, channel))
     };
     let (writer, channel) = start().map_err(failed(&path))?;
-    Ok(OpenFile { path, writer, channel, opened: Instant::now(), bytes: 0 })
+    Ok(OpenFile { path, file, writer, channel, opened: Instant::now(), bytes: 0 })
 }
 
 fn with_number(path: &Path, number: u32) -> PathBuf {
