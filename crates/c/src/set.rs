@@ -14,8 +14,8 @@ pub struct shmpipe_set {
     set: UnsafeCell<WaitSet<InSet>>,
     /// Members that were used since the last wait: what they wait for may have changed.
     touched: RefCell<Vec<Key>>,
-    /// Of any member, for the question whose set it is.
-    pipe: RefCell<Option<Pipe>>,
+    /// Of one member, for the question whose set it is: whether or not that handle is still there.
+    pipe: RefCell<Option<(Key, Pipe)>>,
     has_panicked: Cell<bool>,
 }
 
@@ -79,7 +79,15 @@ impl Membership {
         let set = unsafe { &*self.set };
         set.touched.borrow_mut().retain(|&key| key != self.key);
         // SAFETY: as above, and the set is not in use: it runs nothing of a handle's.
-        unsafe { (*set.set.get()).remove(self.key) };
+        let members = unsafe { &mut *set.set.get() };
+        members.remove(self.key);
+        let mut pipe = set.pipe.borrow_mut();
+        if pipe.as_ref().is_some_and(|&(key, _)| key == self.key) {
+            // A set that kept it would keep the pipe open.
+            let next = members.keys().next();
+            // SAFETY: a member is there.
+            *pipe = next.and_then(|key| Some((key, unsafe { members.get_mut(key)?.handle.pipe() }.clone())));
+        }
     }
 }
 
@@ -191,7 +199,7 @@ impl shmpipe_set {
     }
 
     fn is_inherited(&self) -> bool {
-        self.pipe.borrow().as_ref().is_some_and(Pipe::is_inherited)
+        self.pipe.borrow().as_ref().is_some_and(|(_, pipe)| pipe.is_inherited())
     }
 
     /// Adds a handle, or changes what to wait for at one.
@@ -212,7 +220,7 @@ impl shmpipe_set {
             }
             let added = set.add(InSet { handle, user_data }, interest);
             let key = added.map_err(|NotAdded { reason, .. }| Failed::from(reason))?;
-            self.pipe.borrow_mut().get_or_insert_with(|| handle.pipe().clone());
+            self.pipe.borrow_mut().get_or_insert_with(|| (key, handle.pipe().clone()));
             handle.join(Some(Box::new(Membership { set: self, key, is_touched: Cell::new(false) })));
         }
         Ok(())

@@ -1,7 +1,49 @@
 // Sets: what is ready, members that are used outside, closed and removed, and cancels.
 #include "check.h"
 
+#include <unistd.h>
+
+// A set keeps no pipe open whose ends have left it.
+static void removed_pipe(const char *address) {
+    shmpipe_options *options;
+    shmpipe_pipe *pipe;
+    shmpipe_producer *producer;
+    shmpipe_consumer *consumer;
+    shmpipe_set *set;
+    shmpipe_event event;
+    size_t count;
+    ends other = both_ends(4096);
+    OK(shmpipe_options_new(&options));
+    OK(shmpipe_options_capacity(options, 4096));
+    OK(shmpipe_options_remove_on_close(options, true));
+    OK(shmpipe_create(address, options, &pipe));
+    shmpipe_options_free(options);
+    OK(shmpipe_pipe_producer(pipe, &producer));
+    OK(shmpipe_pipe_consumer(pipe, &consumer));
+    OK(shmpipe_set_new(&set));
+    OK(shmpipe_set_add_consumer(set, consumer, SHMPIPE_INTEREST_MESSAGE, NULL));
+    OK(shmpipe_set_add_consumer(set, other.consumer, SHMPIPE_INTEREST_MESSAGE, NULL));
+    RETURNS(SHMPIPE_ERR_TIMED_OUT, shmpipe_set_wait(set, &event, 1, 1000000, &count));
+    OK(shmpipe_consumer_close(consumer));
+    OK(shmpipe_producer_close(producer));
+    shmpipe_pipe_free(pipe);
+    int opened = shmpipe_open(address, NULL, &pipe);
+    if (opened == SHMPIPE_OK) {
+        shmpipe_unlink_force(address);
+    }
+    RETURNS(SHMPIPE_ERR_NOT_FOUND, opened);
+    // The other member is still there.
+    OK(shmpipe_send(other.producer, "12345678", 8));
+    OK(shmpipe_set_wait(set, &event, 1, 10 * SECOND, &count));
+    close_both(other);
+    RETURNS(SHMPIPE_ERR_STATE, shmpipe_set_wait(set, &event, 1, 0, &count));
+    shmpipe_set_free(set);
+}
+
 int main(void) {
+    char address[64];
+    snprintf(address, sizeof address, "shmpipe-c-set-%d", (int)getpid());
+    removed_pipe(address);
     ends ends[3];
     shmpipe_set *set;
     shmpipe_event events[8];
