@@ -2,9 +2,11 @@
 
 mod list;
 pub mod sysvipc;
+mod tap;
 
 pub use crate::address::Location;
 pub use list::{Listed, Listing, list, list_unguarded};
+pub use tap::{Passed, Tap};
 
 use crate::address::Address;
 use crate::backend;
@@ -278,16 +280,13 @@ fn side(view: &View, way: Way, role: Role, position: &AtomicU64) -> Side {
     // Relaxed: numbers to look at; nothing is read through them.
     let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
     let header: &Header = view.header(way).expect("the caller has read from it");
-    // The role that is claimed: the one in the first direction.
-    let claimed = if way == Way::Forth { role } else { role.peer() };
     let counters = segment::counters(header, role);
-    let words = header.side(role);
-    let state = State::of(words);
-    let is_free = view.roles.is_free(view.mapping.header(), claimed).ok();
-    let peer = Peer::of(words, state, is_free);
+    let state = State::of(header.side(role));
+    let is_free = role_is_free(view, way, role);
+    let peer = Peer::of(header.side(role), state, is_free);
     Side {
         peer,
-        pid: (is_free == Some(false)).then(|| view.holder(claimed)).flatten(),
+        pid: (is_free == Some(false)).then(|| view.holder(claimed_role(way, role))).flatten(),
         epoch: state.epoch(),
         position: load(position),
         messages: load(&counters.messages),
@@ -296,4 +295,14 @@ fn side(view: &View, way: Way, role: Role, position: &AtomicU64) -> Side {
         wakeups: load(&counters.wakeups),
         may_be_asleep: peer == Peer::Open && sleep::may_be_asleep(header, role),
     }
+}
+
+/// The role whose claim stands for a role of a direction: that of the first direction.
+fn claimed_role(way: Way, role: Role) -> Role {
+    if way == Way::Forth { role } else { role.peer() }
+}
+
+/// The kernel's answer about a role of a direction, if it gives one.
+fn role_is_free(view: &View, way: Way, role: Role) -> Option<bool> {
+    view.roles.is_free(view.mapping.header(), claimed_role(way, role)).ok()
 }

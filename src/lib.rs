@@ -115,7 +115,10 @@ pub use {
         AddError, CheckError, CloseError, FlushError, Lost, NotAdded, RecvError, RecvTimeoutError, SendError,
         SendTimeoutError, SetupError, TryRecvError, TrySendError, WaitError, WaitSetError, WrongSize,
     },
-    inspect::{Direction, Listed, Listing, Location, Side, Snapshot, inspect, list, list_unguarded, sysvipc},
+    inspect::{
+        Direction, Listed, Listing, Location, Passed, Side, Snapshot, Tap, inspect, list, list_unguarded,
+        sysvipc,
+    },
     options::{Difference, Options, Wait},
     permissions::Permissions,
     pipe::{Pipe, unlink, unlink_force, unlink_leftover},

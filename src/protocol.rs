@@ -40,6 +40,7 @@ pub(crate) mod recovery;
 pub(crate) mod ring;
 pub(crate) mod sleep;
 pub(crate) mod sync;
+pub(crate) mod tap;
 pub(crate) mod wakeup;
 pub(crate) mod writer;
 

@@ -407,6 +407,7 @@ impl ByHand {
             if end.wrapping_add(8).wrapping_sub(head) > self.capacity {
                 return false;
             }
+            self.announce(end.wrapping_add(8));
             self.segment.write(self.payload(start), message);
             let mut word = u64::from(*tag) << 32 | (message.len() as u64 + 1);
             if start != at {
@@ -424,6 +425,15 @@ impl ByHand {
         self.at = end;
         self.wake();
         true
+    }
+
+    /// Announces writes before `end`.
+    fn announce(&self, end: u64) {
+        let reach = self.segment.word(self.start + 768 + 48);
+        if end.wrapping_sub(reach.load(Ordering::Relaxed)) as i64 > 0 {
+            reach.store(end, Ordering::Release);
+            fence(Ordering::Release);
+        }
     }
 
     /// Wakes the other side if it sleeps. Returns whether the kernel found it asleep.
@@ -576,8 +586,8 @@ fn a_segment_matches_the_document_byte_by_byte() {
             (8, hex("02 00 00 00  04 03 02 01")),               // layout version, byte order
             (16, hex("00 10 00 00 00 00 00 00")),               // header size
             (24, hex("00 10 00 00 00 00 00 00")),               // capacity
-            (40, hex("01 00 00 00 00 00 00 00")),               // hints: dropped messages are counted
-            (56, hex("ef be fe ca ce fa ed fe")),               // schema
+            (40, hex("03 00 00 00 00 00 00 00")), // hints: dropped messages are counted, writes are announced
+            (56, hex("ef be fe ca ce fa ed fe")), // schema
             (92, hex("02 00 00 00  03 00 00 00  16 00 00 00")), // wake mode, flags, length of the name
             (104, name.0.clone().into_bytes()),
             (512, hex("28 10 00 00 00 00 00 00")),   // tail: 4136
@@ -586,6 +596,7 @@ fn a_segment_matches_the_document_byte_by_byte() {
             (768, hex("07 00 00 00 00 00 00 00")),   // messages
             (776, hex("d1 0f 00 00 00 00 00 00")),   // bytes: 4049
             (808, hex("02 01 00 00 00 00 00 00")),   // dropped
+            (816, hex("50 14 00 00 00 00 00 00")),   // reach: 5200
             (896, hex("f0 07 00 00 00 00 00 00")),   // head: 2032
             (1024, hex("05 00 00 00 00 00 00 00")),  // consumer: epoch 1, open
             (1032, hex("00 00 00 00  02 00 00 00")), // event count, waiter epoch

@@ -118,6 +118,7 @@ fn error_texts_are_lower_case_clauses() {
         SetupError::SideTaken { side: DuplexSide::A, pid: Some(4711) },
         SetupError::Unsupported(Unsupported::AfterFork { address: address() }),
         SetupError::Unsupported(Unsupported::OneWay { address: address() }),
+        SetupError::Unsupported(Unsupported::Tap { address: address() }),
         SetupError::Unsupported(Unsupported::TwoWay { address: address() }),
         SetupError::Incompatible(Mismatch::Directions { duplex: true }),
         SetupError::Incompatible(Mismatch::Directions { duplex: false }),

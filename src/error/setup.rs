@@ -157,6 +157,11 @@ pub enum Unsupported {
         /// The pipe.
         address: Address,
     },
+    /// The pipe was created by an earlier version, so its producers may not announce what they overwrite: see [`Tap`](crate::Tap).
+    Tap {
+        /// The pipe.
+        address: Address,
+    },
     /// The handle was opened before a `fork`, by the parent. A child does not inherit the mapping.
     AfterFork {
         /// The pipe.
@@ -572,6 +577,11 @@ impl fmt::Display for Unsupported {
                 f,
                 "the pipe at {address} has one direction, so it has no sides; claim its producer or its consumer, or create it with \
                  two (duplex)"
+            ),
+            Unsupported::Tap { address } => write!(
+                f,
+                "the pipe at {address} was created by an earlier version of shmpipe, whose producers do not announce what they \
+                 overwrite; recreate the pipe to tap it"
             ),
             Unsupported::AfterFork { address } => {
                 write!(f, "the pipe at {address} was opened before a fork; reopen it in the child")

@@ -182,7 +182,10 @@ fn acquire_ahead(ring: &Ring, head: u64, front: &Front, size: u64) -> u64 {
     // None, with the head of a poisoned writer.
     let free = ring.capacity().saturating_sub(at.wrapping_sub(head));
     let first = at.wrapping_add(LINE - 1) & !(LINE - 1);
-    let end = at.wrapping_add(distance.min(free)) & !(LINE - 1);
+    let end = at.wrapping_add(distance.min(free));
+    // Neither the lines nor the runway before them go further.
+    ring.announce_write(end, head);
+    let end = end & !(LINE - 1);
     let mut line = if is_reached(zeroed_up_to, first) { zeroed_up_to } else { first };
     while !is_reached(line, end) {
         // Relaxed: a free word, like those of the next payload; the commits order it.

@@ -63,6 +63,9 @@ pub(crate) struct Counters {
     /// Messages that the producer did not send and counted as dropped, if the identity says that they are counted; unused by the
     /// consumer.
     pub(crate) dropped: AtomicU64,
+    /// No byte of the ring at or after this position has been written yet in its lap: see `Ring::announce_write`. Unused by the
+    /// consumer.
+    pub(crate) reach: AtomicU64,
 }
 
 impl Counters {
@@ -149,6 +152,7 @@ const _: () = if !IS_MODEL {
     assert!(offset_of!(Counters, wakeups) == 24);
     assert!(offset_of!(Counters, holder) == 32);
     assert!(offset_of!(Counters, dropped) == 40);
+    assert!(offset_of!(Counters, reach) == 48);
 };
 
 #[cfg(test)]

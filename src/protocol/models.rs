@@ -45,6 +45,7 @@
 //! | runway before a wrap used after the wrap | `a_shorter_commit_after_a_wrap_...` |
 //! | a side of a duplex pipe opens its writer first | `a_side_that_sees_its_peer_attach_...` |
 //! | consumer starts at the tail | `messages_that_a_killed_consumer_did_not_release_...` |
+//! | a write to the ring not announced, or announced without its fence; `reach` stored or loaded Relaxed; a copy not checked afterwards, or before the fence | `a_tap_shows_...` |
 //!
 //! Loom does not cover:
 //!
@@ -64,3 +65,4 @@ mod recovery;
 mod sets;
 mod sleeping;
 mod succession;
+mod tapping;

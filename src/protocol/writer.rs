@@ -151,6 +151,7 @@ impl Writer {
                 return Err(ReserveError::Full);
             }
         }
+        self.ring.announce_write(slot.end.wrapping_add(WORD), self.head);
         Ok(slot)
     }
 

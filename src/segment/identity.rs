@@ -26,6 +26,9 @@ const DUPLEX: u64 = 1;
 /// Bit of `hints`: the producer's counters have a word for the messages that it drops.
 const COUNTS_DROPPED: u64 = 1;
 
+/// Bit of `hints`: the producers announce up to where they write to the ring.
+const ANNOUNCES_WRITES: u64 = 2;
+
 /// Bit of `flags`: the last handle removes the segment after both sides have closed.
 const REMOVE_ON_CLOSE: u32 = 1;
 
@@ -126,7 +129,7 @@ impl Identity {
             capacity: parameters.capacity,
             features: if parameters.duplex { DUPLEX } else { 0 },
 
-            hints: COUNTS_DROPPED,
+            hints: COUNTS_DROPPED | ANNOUNCES_WRITES,
             segment_id: random().map_err(failed("getrandom"))?,
             schema: parameters.schema,
             created_ns: std::time::SystemTime::now()
@@ -243,6 +246,11 @@ impl Identity {
     /// Whether the producer counts the messages that it drops. Otherwise the word has no meaning, and stays zero.
     pub(crate) fn counts_dropped(&self) -> bool {
         self.hints & COUNTS_DROPPED != 0
+    }
+
+    /// Whether producers announce up to where they write, so that a watcher can tell what they overwrote.
+    pub(crate) fn announces_writes(&self) -> bool {
+        self.hints & ANNOUNCES_WRITES != 0
     }
 
     pub(crate) fn remove_on_close(&self) -> bool {

@@ -20,6 +20,7 @@ mod removal;
 mod setup;
 mod slow;
 mod stream;
+mod tap;
 mod users;
 mod wait_set;
 
@@ -375,6 +376,19 @@ conformance! {
             bytes_written_are_read_whatever_the_messages
             ends_and_errors_of_a_stream_of_bytes_have_a_kind
             a_consumer_is_an_iterator_until_its_producer_closes
+        }
+    }
+    tap {
+        [] {
+            a_tap_sees_every_message_whole_and_in_order
+            a_tap_begins_with_what_is_sent_next_or_with_what_is_unread
+            what_a_tap_missed_is_counted
+            a_tap_beside_a_stream_shows_only_what_was_sent
+            a_tap_changes_nothing
+            both_directions_of_a_duplex_pipe_are_tapped
+            a_pipe_whose_producers_announce_nothing_is_not_tapped
+            a_producer_that_announces_too_little_is_corrupt
+            a_tap_returns_whatever_a_hostile_process_writes
         }
     }
     no_syscalls {

@@ -53,6 +53,7 @@ pub fn a_user_with_read_permission_can_only_inspect(backend: Backend) {
         "producer Open, consumer Open, 16 used",
         "roles included"
     );
+    assert_eq!(watcher.ask(format!("tap {place}")), "seen");
     for attempt in ["open", "open_or_create"] {
         let refused = watcher.ask(format!("{attempt} {place}"));
         assert!(refused.starts_with("PermissionDenied"), "{refused}");

@@ -5,7 +5,7 @@ import time
 import kernel
 from kernel import ACQUIRE, RELEASE, SEQ_CST
 from layout import (ABORT_CODE, ABORTED, BYTES, CLOSED, CONSUMER, EVENT_COUNT, FENCE, HEAD, LAST_EPOCH, MEMBARRIER,
-                    MESSAGES, NO_SLEEP, OPEN, PRODUCER, REPORTED, STATE, TAIL, U64, WAITER_EPOCH, WAITS, WAKE_THRESHOLD, WAKEUPS,
+                    MESSAGES, NO_SLEEP, OPEN, PRODUCER, REACH, REPORTED, STATE, TAIL, U64, WAITER_EPOCH, WAITS, WAKE_THRESHOLD, WAKEUPS,
                     WRAP, Corrupt, Record, difference, epoch_and_phase, max_length, record_word, up8)
 from sysv import Removed, Role, WrongNamespace, presence_exists, removed, role_is_free
 
@@ -265,12 +265,19 @@ class Producer(End):
 
     def write(self, tail, record, payload):
         """Steps 3 and 6: all of the record but its first word, which is returned."""
+        self.announce(record.end + 8)
         self.memory.write_payload(record, payload)
         word = record_word(record.length, record.tag)
         if record.start != tail:
             self.memory.store_ring_word(record.start, word)
             return WRAP
         return word
+
+    def announce(self, end):
+        reach = self.own.counters + REACH
+        if difference(end, self.memory.load(reach)) > 0:
+            self.memory.store(reach, end % U64, RELEASE)
+            kernel.fence(RELEASE)
 
     def publish(self, end, first_word, messages, size):
         """Steps 5, 7, 8 and 9."""

@@ -53,10 +53,10 @@ REVERSED = int.from_bytes(COMPLETE.to_bytes(8, "little"), "big")
 
 STATE, EVENT_COUNT, WAITER_EPOCH, WAKE_THRESHOLD, REPORTED, ABORT_CODE, CLAIM = 0, 8, 12, 16, 24, 32, 40
 NEVER, OPEN, CLOSED, ABORTED = range(4)
-MESSAGES, BYTES, WAITS, WAKEUPS, HOLDER, DROPPED = 0, 8, 16, 24, 32, 40
+MESSAGES, BYTES, WAITS, WAKEUPS, HOLDER, DROPPED, REACH = 0, 8, 16, 24, 32, 40, 48
 
-# The bit of `hints` that gives DROPPED a meaning. This producer never drops a message.
-COUNTS_DROPPED = 1
+# The bits of `hints` that give DROPPED and REACH a meaning. This producer never drops a message.
+COUNTS_DROPPED, ANNOUNCES_WRITES = 1, 2
 LAST_EPOCH = (1 << 62) - 1
 
 
@@ -100,7 +100,7 @@ class Identity:
 
     def __init__(self, name, capacity, wake_mode, flags, sem_id):
         self.layout_version, self.byte_order, self.header_size = 2, 0x01020304, HEADER_SIZE
-        self.capacity, self.features, self.hints, self.schema = capacity, 0, COUNTS_DROPPED, 0
+        self.capacity, self.features, self.hints, self.schema = capacity, 0, COUNTS_DROPPED | ANNOUNCES_WRITES, 0
         self.segment_id = int.from_bytes(os.urandom(8), "little")
         self.created_ns = time.time_ns()
         self.boot_id = boot_id()

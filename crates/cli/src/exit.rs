@@ -135,7 +135,7 @@ pub fn code_of(error: &SetupError) -> Code {
         | SetupError::Damaged(_)
         | SetupError::File(FileProblem::NotRegular { .. } | FileProblem::FileSystem { .. })
         | SetupError::Kernel(_)
-        | SetupError::Unsupported(Unsupported::Block) => Code::Unfit,
+        | SetupError::Unsupported(Unsupported::Block | Unsupported::Tap { .. }) => Code::Unfit,
         SetupError::Busy { .. } => Code::TimedOut,
         SetupError::Os { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Code::Denied,
         SetupError::Limit(_) | SetupError::File(_) | SetupError::Os { .. } | _ => Code::Failure,

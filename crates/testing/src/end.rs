@@ -8,7 +8,7 @@ use super::process::{Line, Process};
 use shmpipe::os::unix::OptionsExt;
 use shmpipe::os::unix::fd_passing;
 use shmpipe::{
-    Consumer, Duplex, DuplexSide, Options, Pipe, Producer, TryRecvError, TrySendError, Wait, WakeMode,
+    Consumer, Duplex, DuplexSide, Options, Passed, Pipe, Producer, TryRecvError, TrySendError, Wait, WakeMode,
 };
 use std::fmt::{Debug, Display};
 use std::io::Write;
@@ -158,6 +158,13 @@ impl End {
                 let (producer, consumer) = (seen.producer.peer, seen.consumer.peer);
                 format!("producer {producer:?}, consumer {consumer:?}, {} used", seen.used)
             })),
+
+            ["tap", address] => {
+                answer(shmpipe::Tap::open(*address).map(|tap| match tap.with_unread().next() {
+                    Ok(Some(Passed::Message { bytes, .. })) => String::from_utf8_lossy(bytes).into_owned(),
+                    other => format!("{other:?}"),
+                }))
+            }
 
             // Both roles.
             ["producer"] => answer(self.pipe.as_ref().expect("a pipe").producer().map(|producer| {

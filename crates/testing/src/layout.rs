@@ -73,8 +73,9 @@ pub mod counters {
     pub const HOLDER: usize = 32;
     /// The producer's alone.
     pub const DROPPED: usize = 40;
+    pub const REACH: usize = 48;
     /// Bytes of all of them.
-    pub const SIZE: usize = 48;
+    pub const SIZE: usize = 56;
 }
 
 /// Numbers of the semaphores of a set.

@@ -125,6 +125,7 @@ fn header(bucket: Option<&Arc<Bucket>>) -> Header {
             wakeups: zero(),
             holder: zero(),
             dropped: zero(),
+            reach: zero(),
         })
     };
     Header {
@@ -162,7 +163,7 @@ impl Pipe {
         }))
     }
 
-    fn ring(&self) -> Ring {
+    pub(crate) fn ring(&self) -> Ring {
         let capacity = self.0.words.len() as u64 * WORD;
         let words = NonNull::from(&self.0.words[..]).cast();
         // SAFETY: header and words stay in place while the segment exists, and each end holds an `Arc` of it. The only other

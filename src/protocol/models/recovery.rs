@@ -98,8 +98,8 @@ fn a_recovery_killed_at_any_step_can_be_repeated() {
     let tail_was_behind_head = occurred.clone();
     explore_deaths(3, move |steps| {
         let (mut producer, mut consumer) = Pipe::used(Never, 64, &[]);
-        // Killed between the commit and the store of the tail: next header word, padding, payload, header word.
-        assert!(killed_after(4, || producer.send(&[1; 8])));
+        // Killed between the commit and the store of the tail: announcement, next header word, padding, payload, header word.
+        assert!(killed_after(5, || producer.send(&[1; 8])));
         assert_eq!(producer.pipe.header().tail.0.load(Ordering::Relaxed), 0);
         let tail_was_behind_head = tail_was_behind_head.clone();
         let victim = thread::spawn(move || {
