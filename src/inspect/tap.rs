@@ -4,7 +4,7 @@ use super::role_is_free;
 use crate::address::Address;
 use crate::backend::{self, sysv};
 use crate::error::{Distrust, SetupError, Unsupported};
-use crate::position::Position;
+use crate::position::{Position, SegmentId};
 use crate::protocol::corruption::Corruption;
 use crate::protocol::liveness::{Peer, Role, State};
 use crate::protocol::tap::{self, Seen};
@@ -143,6 +143,12 @@ impl Tap {
             }
             Seen::Missed { bytes } => Some(Passed::Missed { bytes }),
         })
+    }
+
+    /// Returns the random number of the segment.
+    #[must_use]
+    pub fn id(&self) -> SegmentId {
+        SegmentId(self.view.identity.segment_id)
     }
 
     /// Returns the position up to which the tap has seen the stream.

@@ -197,6 +197,15 @@ pub enum Command {
     /// Show the state of a pipe, without disturbing it
     #[command(after_help = SEE)]
     Stat(Stat),
+    /// Show the messages that pass through a pipe, without taking part
+    ///
+    /// A line for each: position, tag, length, and the message, with what is not text escaped, separated by tabs. With --json an object.
+    /// Begins with the next message, and ends when the producer closes.
+    ///
+    /// The pipe is only read: neither side notices, and none waits for tap. So the producer may overwrite a message before tap has
+    /// looked at it. What is shown is what was sent, and what was missed is reported in its place.
+    #[command(after_help = SEE)]
+    Tap(Tap),
     /// Show live what pipes do
     ///
     /// Rates, fill, who waits for whom, deaths, takeovers and drops, of all pipes of this machine, or of those named. HIGH is the
@@ -622,6 +631,39 @@ pub struct Stat {
         default_missing_value = "1s"
     )]
     pub watch: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub struct Tap {
+    /// The pipe
+    #[arg(value_parser = values::address())]
+    pub address: Address,
+    /// Show the bytes in hexadecimal, 16 to a line
+    #[arg(long)]
+    pub hex: bool,
+    /// Show at most so many bytes of each message
+    #[arg(long, value_name = "BYTES", value_parser = values::nonzero_size)]
+    pub limit: Option<u64>,
+    /// Begin with the messages that were not released yet
+    #[arg(long)]
+    pub unread: bool,
+    /// End after N messages
+    #[arg(long, short = 'n', value_name = "N")]
+    pub count: Option<u64>,
+    /// Show a line of rates per interval instead of the messages
+    #[arg(
+        long,
+        value_name = "INTERVAL",
+        value_parser = values::interval,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "1s",
+        conflicts_with_all = ["hex", "limit"]
+    )]
+    pub rate: Option<Duration>,
+    /// When the producer ends or dies, wait for the next
+    #[arg(long, short)]
+    pub follow: bool,
 }
 
 #[derive(Debug, Args)]

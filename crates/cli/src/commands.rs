@@ -19,6 +19,7 @@ mod role;
 mod send;
 mod serve;
 mod stat;
+mod tap;
 mod top;
 
 use crate::args::Command;
@@ -36,6 +37,7 @@ pub fn run(command: &Command, report: Report) -> Outcome {
         Command::Serve(arguments) => serve::run(arguments, report),
         Command::Ls => ls::run(report),
         Command::Stat(arguments) => stat::run(arguments, report),
+        Command::Tap(arguments) => tap::run(arguments, report),
         Command::Top(arguments) => top::run(arguments, report),
         Command::Metrics(arguments) => metrics::run(arguments, report),
         Command::Record(arguments) => record::run(arguments, report),

@@ -188,13 +188,21 @@ impl Cutter {
 
 /// A message, as a JSON object: its bytes as text if they are UTF-8, otherwise in base64.
 #[derive(Serialize)]
-struct Message<'a> {
+pub struct Message<'a> {
     schema: u32,
     position: u64,
     tag: u32,
     length_bytes: usize,
     text: Option<&'a str>,
     base64: Option<String>,
+}
+
+impl<'a> Message<'a> {
+    pub fn new(position: u64, tag: u32, bytes: &'a [u8]) -> Self {
+        let text = std::str::from_utf8(bytes).ok();
+        let base64 = text.is_none().then(|| BASE64.encode(bytes));
+        Message { schema: SCHEMA, position, tag, length_bytes: bytes.len(), text, base64 }
+    }
 }
 
 impl Join {
@@ -225,15 +233,7 @@ impl Join {
             }
             Join::Json => {
                 let bytes = message.to_vec();
-                let text = std::str::from_utf8(&bytes).ok();
-                let object = Message {
-                    schema: SCHEMA,
-                    position: message.position().get(),
-                    tag: message.tag(),
-                    length_bytes: bytes.len(),
-                    text,
-                    base64: text.is_none().then(|| BASE64.encode(&bytes)),
-                };
+                let object = Message::new(message.position().get(), message.tag(), &bytes);
                 output.extend_from_slice(report::json(&object).as_bytes());
                 output.push(b'\n');
             }

@@ -26,5 +26,6 @@ mod record;
 mod serve;
 mod stale;
 mod streams;
+mod tap;
 mod terminal;
 mod watching;
