@@ -3,8 +3,8 @@
 use crate::border::{Handle, Misuse, SHORT, Timeout, at, buffer, result, with};
 use crate::cancel::shmpipe_cancel_handle;
 use crate::code::{Done, Failed};
-use crate::end::{End, peer_code};
-use shmpipe::{Consumer, Drain, Message, PANICKED, Record, TryRecvError, WithDescriptor, WrongSize};
+use crate::end::{End, Ended, finish, peer_code};
+use shmpipe::{CloseError, Consumer, Drain, Message, Record, TryRecvError, WithDescriptor, WrongSize};
 use std::ffi::{c_int, c_void};
 use std::mem::{ManuallyDrop, transmute};
 use std::ptr::null;
@@ -37,7 +37,24 @@ impl Handle for shmpipe_consumer {
     const NAME: &'static str = "consumer";
 
     fn poison(&self) {
-        self.0.poison();
+        self.0.common.poison();
+    }
+}
+
+impl Ended for shmpipe_consumer {
+    type Endpoint = Consumer;
+    type Open = Borrowed;
+
+    fn end(&self) -> &End<Consumer, Borrowed> {
+        &self.0
+    }
+
+    fn into_end(self) -> End<Consumer, Borrowed> {
+        self.0
+    }
+
+    fn abort(consumer: Consumer, code: u32) -> Result<(), CloseError> {
+        consumer.abort(code)
     }
 }
 
@@ -87,7 +104,7 @@ impl shmpipe_consumer {
 
     /// The next message, as one more that is borrowed. The drain, if it is open, has another one.
     fn borrow_one(&self, message: *mut shmpipe_message) -> Done {
-        if !self.0.is_open() {
+        if !self.0.common.is_open() {
             // SAFETY: the consumer stays where it is until the drain is gone: the handle is on the heap, and ends it first.
             let drain = unsafe { transmute::<Drain<'_>, Drain<'static>>(self.drain(usize::MAX)?) };
             self.0.open(Borrowed { last: None, drain: ManuallyDrop::new(drain) });
@@ -335,7 +352,7 @@ pub unsafe extern "C" fn shmpipe_borrow(
 ) -> c_int {
     // SAFETY: the caller's promise.
     with(unsafe { at(consumer) }, |consumer| {
-        if consumer.0.is_open() {
+        if consumer.0.common.is_open() {
             return Err(
                 Misuse::State { why: "messages are borrowed: borrow the next one, or release" }.into()
             );
@@ -498,40 +515,6 @@ pub unsafe extern "C" fn shmpipe_consumer_fd(consumer: *mut shmpipe_consumer, fd
         // SAFETY: not NULL, so valid.
         unsafe { to.write(descriptor) };
         Ok(())
-    })
-}
-
-/// Ends a consumer as `end` does, and gives the handle back. Borrowed messages stay in the pipe.
-///
-/// # Safety
-/// The pointer is NULL, or a handle that is given back.
-unsafe fn finish(
-    consumer: *mut shmpipe_consumer,
-    end: impl FnOnce(Consumer) -> Result<(), shmpipe::CloseError>,
-) -> c_int {
-    if consumer.is_null() {
-        return crate::border::without_handle(|| Err(Misuse::Null { argument: "consumer" }.into()));
-    }
-    // At the address that its set knows. Should that panic, the rest is still given back.
-    // SAFETY: the caller's promise.
-    let prepared = crate::border::with(unsafe { at(consumer) }, |consumer| {
-        consumer.0.prepare_end();
-        Ok(())
-    });
-    // SAFETY: the caller's promise.
-    let taken = unsafe { Box::from_raw(consumer) };
-    if prepared != 0 {
-        return prepared;
-    }
-    crate::border::without_handle(|| {
-        let has_panicked = taken.0.has_panicked();
-        let done: Done = match taken.0.into_endpoint() {
-            // As a Rust program that panics.
-            Some(consumer) if has_panicked => Ok(consumer.abort(PANICKED)?),
-            Some(consumer) => Ok(end(consumer)?),
-            None => Ok(()),
-        };
-        done
     })
 }
 

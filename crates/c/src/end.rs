@@ -1,8 +1,8 @@
 //! What producers and consumers have in common: what is open in a handle, and what a set and an event loop do with it.
 
-use crate::border::{Misuse, hook};
+use crate::border::{Handle, Misuse, at, hook, with, without_handle};
 use crate::set::Membership;
-use shmpipe::{Peer, Pipe, SetupError, WithDescriptor};
+use shmpipe::{CloseError, Peer, Pipe, SetupError, WithDescriptor};
 use std::cell::{Cell, UnsafeCell};
 use std::ffi::c_int;
 
@@ -51,13 +51,18 @@ const GONE: u8 = 16;
 /// What is open borrows the endpoint, and is stored beside it. So nothing here is ever borrowed as a whole: each part lies in a cell of
 /// its own.
 pub(crate) struct End<E, O> {
-    /// What makes a call leave the short path; see the constants.
-    busy: Cell<u8>,
-    /// For the question whose handle it is, which is asked whatever is open.
-    pipe: Pipe,
+    pub(crate) common: Common,
     end: UnsafeCell<Kind<E>>,
     open: UnsafeCell<Option<O>>,
     pub(crate) is_trusted: Cell<bool>,
+}
+
+/// What a handle knows of itself, whatever its endpoint: all that a set asks.
+pub(crate) struct Common {
+    /// What makes a call leave the short path; see the constants.
+    busy: Cell<u8>,
+    /// For the question whose handle it is, which is asked whatever is open.
+    pub(crate) pipe: Pipe,
     member: UnsafeCell<Option<Box<Membership>>>,
 }
 
@@ -71,25 +76,11 @@ enum Kind<E> {
 impl<E, O> End<E, O> {
     pub(crate) fn new(endpoint: E, pipe: Pipe) -> Self {
         End {
-            busy: Cell::new(0),
-            pipe,
+            common: Common { busy: Cell::new(0), pipe, member: UnsafeCell::new(None) },
             end: UnsafeCell::new(Kind::Plain(endpoint)),
             open: UnsafeCell::new(None),
             is_trusted: Cell::new(false),
-            member: UnsafeCell::new(None),
         }
-    }
-
-    pub(crate) fn poison(&self) {
-        self.set(PANICKED);
-    }
-
-    fn set(&self, bit: u8) {
-        self.busy.set(self.busy.get() | bit);
-    }
-
-    fn clear(&self, bit: u8) {
-        self.busy.set(self.busy.get() & !bit);
     }
 
     /// The endpoint, for the short path of a call, which checks for a fork itself. `None` says nothing: `idle` says why.
@@ -99,7 +90,7 @@ impl<E, O> End<E, O> {
     #[inline(always)]
     #[allow(clippy::mut_from_ref, reason = "the endpoint is in a cell")]
     pub(crate) unsafe fn short(&self) -> Option<&mut E> {
-        if self.busy.get() != 0 || hook::is_armed() {
+        if self.common.busy.get() != 0 || hook::is_armed() {
             return None;
         }
         // SAFETY: as in `idle`.
@@ -116,7 +107,7 @@ impl<E, O> End<E, O> {
     /// The result is not used after the next call of a function here.
     #[allow(clippy::mut_from_ref, reason = "the endpoint is in a cell")]
     pub(crate) unsafe fn idle(&self) -> Result<&mut E, Misuse> {
-        self.check_unless(OPEN)?;
+        self.common.check_unless(OPEN)?;
         // SAFETY: one thread uses the handle, by the caller's promise, and no other reference to the endpoint is in use: what is open
         // holds one, and then this one is not made.
         match unsafe { &mut *self.end.get() } {
@@ -134,10 +125,10 @@ impl<E, O> End<E, O> {
     /// As for `idle`.
     #[allow(clippy::mut_from_ref, reason = "as above")]
     pub(crate) unsafe fn with_descriptor(&self) -> Result<Option<&mut WithDescriptor<E>>, Misuse> {
-        if self.busy.get() & DESCRIPTOR == 0 {
+        if !self.common.is(DESCRIPTOR) {
             return Ok(None);
         }
-        self.check_unless(OPEN)?;
+        self.common.check_unless(OPEN)?;
         // SAFETY: nothing is open, so there is no other reference.
         match unsafe { &mut *self.end.get() } {
             Kind::WithDescriptor(endpoint) => Ok(Some(endpoint)),
@@ -145,39 +136,11 @@ impl<E, O> End<E, O> {
         }
     }
 
-    /// Fails if the handle cannot be used, or is in a state that the call does not allow. Tells its set that it is used.
-    fn check_unless(&self, refused: u8) -> Result<(), Misuse> {
-        let busy = self.busy.get();
-        if busy & PANICKED != 0 {
-            return Err(Misuse::Panicked);
-        }
-        if self.is_inherited() {
-            return Err(Misuse::Forked);
-        }
-        if busy & refused != 0 {
-            let why = "something is open in the handle: end it first, by commit and abandon, or release and requeue";
-            return Err(Misuse::State { why });
-        }
-        // SAFETY: one thread uses the handle, and the reference ends here.
-        if let Some(member) = unsafe { &*self.member.get() } {
-            member.touch();
-        }
-        Ok(())
-    }
-
-    pub(crate) fn is_inherited(&self) -> bool {
-        self.pipe.is_inherited()
-    }
-
-    pub(crate) fn pipe(&self) -> &Pipe {
-        &self.pipe
-    }
-
     /// Opens something in the handle, which borrows the endpoint from `idle` or `with_descriptor`.
     pub(crate) fn open(&self, open: O) {
         // SAFETY: one thread uses the handle, and nothing is open, so there is no reference.
         unsafe { *self.open.get() = Some(open) };
-        self.set(OPEN);
+        self.common.set(OPEN);
     }
 
     /// What is open.
@@ -186,21 +149,16 @@ impl<E, O> End<E, O> {
     /// As for `idle`.
     #[allow(clippy::mut_from_ref, reason = "as above")]
     pub(crate) unsafe fn opened(&self) -> Result<&mut O, Misuse> {
-        self.check_unless(0)?;
+        self.common.check_unless(0)?;
         // SAFETY: one thread uses the handle, and no call keeps such a reference.
         let open = unsafe { &mut *self.open.get() };
         open.as_mut().ok_or(Misuse::State { why: "nothing of that kind is open in the handle" })
     }
 
-    /// Whether something is open.
-    pub(crate) fn is_open(&self) -> bool {
-        self.busy.get() & OPEN != 0
-    }
-
     /// Takes out what is open, to end it.
     pub(crate) fn take_open(&self) -> Result<O, Misuse> {
-        self.check_unless(0)?;
-        self.clear(OPEN);
+        self.common.check_unless(0)?;
+        self.common.clear(OPEN);
         // SAFETY: as in `opened`.
         let open = unsafe { (*self.open.get()).take() };
         open.ok_or(Misuse::State { why: "nothing of that kind is open in the handle" })
@@ -208,7 +166,7 @@ impl<E, O> End<E, O> {
 
     /// What the endpoint says of itself, with or without a descriptor. Nothing may be open.
     pub(crate) fn look<T>(&self, look: impl FnOnce(&E) -> T) -> Result<T, Misuse> {
-        self.check_unless(OPEN)?;
+        self.common.check_unless(OPEN)?;
         // SAFETY: nothing is open, so there is no mutable reference.
         match unsafe { &*self.end.get() } {
             Kind::Plain(endpoint) => Ok(look(endpoint)),
@@ -223,8 +181,8 @@ impl<E, O> End<E, O> {
         make: impl FnOnce(E) -> Result<WithDescriptor<E>, (E, SetupError)>,
     ) -> Result<c_int, F> {
         use std::os::fd::AsRawFd;
-        self.check_unless(OPEN)?;
-        if self.busy.get() & MEMBER != 0 {
+        self.common.check_unless(OPEN)?;
+        if self.common.is(MEMBER) {
             return Err(
                 Misuse::State { why: "a set waits for the handle; remove it from there first" }.into()
             );
@@ -237,14 +195,14 @@ impl<E, O> End<E, O> {
             Kind::Plain(_) => {}
         }
         let Kind::Plain(endpoint) = std::mem::replace(end, Kind::Gone) else { unreachable!() };
-        self.set(GONE);
+        self.common.set(GONE);
         let made = make(endpoint);
-        self.clear(GONE);
+        self.common.clear(GONE);
         match made {
             Ok(made) => {
                 let descriptor = made.as_raw_fd();
                 *end = Kind::WithDescriptor(Box::new(made));
-                self.set(DESCRIPTOR);
+                self.common.set(DESCRIPTOR);
                 Ok(descriptor)
             }
             Err((endpoint, error)) => {
@@ -267,14 +225,76 @@ impl<E, O> End<E, O> {
         }
     }
 
+    /// Ends what is open, as if it had not begun, and leaves the set, which knows the handle by its address.
+    fn prepare_end(&self) {
+        self.common.clear(OPEN);
+        // SAFETY: one thread uses the handle, and no call keeps a reference to what is open.
+        drop(unsafe { (*self.open.get()).take() });
+        self.common.leave();
+    }
+
+    /// Takes the endpoint out to end it, after [`prepare_end`](Self::prepare_end). `None` if a panic has lost it.
+    fn into_endpoint(self) -> Option<E> {
+        match self.end.into_inner() {
+            Kind::Plain(endpoint) => Some(endpoint),
+            Kind::WithDescriptor(endpoint) => Some(endpoint.into_inner()),
+            Kind::Gone => None,
+        }
+    }
+}
+
+impl Common {
+    pub(crate) fn poison(&self) {
+        self.set(PANICKED);
+    }
+
+    fn set(&self, bit: u8) {
+        self.busy.set(self.busy.get() | bit);
+    }
+
+    fn clear(&self, bit: u8) {
+        self.busy.set(self.busy.get() & !bit);
+    }
+
+    fn is(&self, bits: u8) -> bool {
+        self.busy.get() & bits != 0
+    }
+
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.pipe.is_inherited()
+    }
+
+    /// Whether something is open.
+    pub(crate) fn is_open(&self) -> bool {
+        self.is(OPEN)
+    }
+
+    /// Fails if the handle cannot be used, or is in a state that the call does not allow. Tells its set that it is used.
+    fn check_unless(&self, refused: u8) -> Result<(), Misuse> {
+        if self.is(PANICKED) {
+            return Err(Misuse::Panicked);
+        }
+        if self.is_inherited() {
+            return Err(Misuse::Forked);
+        }
+        if self.is(refused) {
+            let why = "something is open in the handle: end it first, by commit and abandon, or release and requeue";
+            return Err(Misuse::State { why });
+        }
+        // SAFETY: one thread uses the handle, and the reference ends here.
+        if let Some(member) = unsafe { &*self.member.get() } {
+            member.touch();
+        }
+        Ok(())
+    }
+
     /// Fails if no set can wait for the handle, now or at all.
     pub(crate) fn check_for_set(&self) -> Result<(), Misuse> {
         self.check_unless(OPEN)?;
-        let busy = self.busy.get();
-        if busy & DESCRIPTOR != 0 {
+        if self.is(DESCRIPTOR) {
             return Err(Misuse::State { why: "the handle has a descriptor, so no set can wait for it" });
         }
-        if busy & GONE != 0 {
+        if self.is(GONE) {
             return Err(Misuse::State { why: "the handle lost its endpoint; close it" });
         }
         Ok(())
@@ -294,29 +314,57 @@ impl<E, O> End<E, O> {
         unsafe { *self.member.get() = member };
     }
 
-    /// Ends what is open, as if it had not begun, and leaves the set, which knows the handle by its address.
-    pub(crate) fn prepare_end(&self) {
-        // SAFETY: one thread uses the handle, and no call keeps a reference to what is open.
-        drop(unsafe { (*self.open.get()).take() });
-        self.clear(OPEN);
+    /// Leaves the set, if it is in one.
+    pub(crate) fn leave(&self) {
         if let Some(member) = self.member() {
+            // A child has no part in the set of its parent.
             if !self.is_inherited() {
                 member.leave();
             }
             self.join(None);
         }
     }
+}
 
-    /// Takes the endpoint out to end it, after [`prepare_end`](Self::prepare_end). `None` if a panic has lost it.
-    pub(crate) fn into_endpoint(self) -> Option<E> {
-        match self.end.into_inner() {
-            Kind::Plain(endpoint) => Some(endpoint),
-            Kind::WithDescriptor(endpoint) => Some(endpoint.into_inner()),
-            Kind::Gone => None,
+/// The handle of an endpoint.
+pub(crate) trait Ended: Handle + Sized {
+    type Endpoint;
+    type Open;
+
+    fn end(&self) -> &End<Self::Endpoint, Self::Open>;
+
+    fn into_end(self) -> End<Self::Endpoint, Self::Open>;
+
+    fn abort(endpoint: Self::Endpoint, code: u32) -> Result<(), CloseError>;
+}
+
+/// Ends an endpoint as `end` does, or as a Rust program that panics if a call has, and gives the handle back.
+///
+/// # Safety
+/// The pointer is NULL, or a handle that is given back.
+pub(crate) unsafe fn finish<H: Ended>(
+    handle: *mut H,
+    end: impl FnOnce(H::Endpoint) -> Result<(), CloseError>,
+) -> c_int {
+    // SAFETY: the caller's promise.
+    let given = unsafe { at(handle) };
+    let prepared = with(given, |handle| {
+        handle.end().prepare_end();
+        Ok(())
+    });
+    let Some(given) = given else { return prepared };
+    if given.end().common.is(OPEN | MEMBER) {
+        // That panicked on the way. What still refers to the handle keeps it.
+        return prepared;
+    }
+    let has_panicked = given.end().common.is(PANICKED);
+    let ended = without_handle(|| {
+        // SAFETY: the caller's promise, and nothing refers to the handle.
+        let handle = unsafe { Box::from_raw(handle) };
+        if let Some(endpoint) = handle.into_end().into_endpoint() {
+            if has_panicked { H::abort(endpoint, shmpipe::PANICKED) } else { end(endpoint) }?;
         }
-    }
-
-    pub(crate) fn has_panicked(&self) -> bool {
-        self.busy.get() & PANICKED != 0
-    }
+        Ok(())
+    });
+    if prepared == 0 { ended } else { prepared }
 }

@@ -2,10 +2,12 @@
 
 use crate::border::{Handle, Misuse, SHORT, Timeout, at, bytes, result, with};
 use crate::cancel::shmpipe_cancel_handle;
-use crate::code::{Done, Failed};
-use crate::end::{End, peer_code};
+use crate::code::Failed;
+use crate::end::{End, Ended, finish, peer_code};
 use libc::iovec;
-use shmpipe::{Batch, PANICKED, Payload, Position, Producer, Reservation, Tagged, Vectored, WithDescriptor};
+use shmpipe::{
+    Batch, CloseError, Payload, Position, Producer, Reservation, Tagged, Vectored, WithDescriptor,
+};
 use std::ffi::{c_int, c_void};
 use std::mem::transmute;
 
@@ -22,7 +24,24 @@ impl Handle for shmpipe_producer {
     const NAME: &'static str = "producer";
 
     fn poison(&self) {
-        self.0.poison();
+        self.0.common.poison();
+    }
+}
+
+impl Ended for shmpipe_producer {
+    type Endpoint = Producer;
+    type Open = Open;
+
+    fn end(&self) -> &End<Producer, Open> {
+        &self.0
+    }
+
+    fn into_end(self) -> End<Producer, Open> {
+        self.0
+    }
+
+    fn abort(producer: Producer, code: u32) -> Result<(), CloseError> {
+        producer.abort(code)
     }
 }
 
@@ -522,40 +541,6 @@ pub unsafe extern "C" fn shmpipe_producer_fd(producer: *mut shmpipe_producer, fd
         // SAFETY: not NULL, so valid.
         unsafe { to.write(descriptor) };
         Ok(())
-    })
-}
-
-/// Ends a producer as `end` does, and gives the handle back.
-///
-/// # Safety
-/// The pointer is NULL, or a handle that is given back.
-unsafe fn finish(
-    producer: *mut shmpipe_producer,
-    end: impl FnOnce(Producer) -> Result<(), shmpipe::CloseError>,
-) -> c_int {
-    if producer.is_null() {
-        return crate::border::without_handle(|| Err(Misuse::Null { argument: "producer" }.into()));
-    }
-    // At the address that its set knows. Should that panic, the rest is still given back.
-    // SAFETY: the caller's promise.
-    let prepared = crate::border::with(unsafe { at(producer) }, |producer| {
-        producer.0.prepare_end();
-        Ok(())
-    });
-    // SAFETY: the caller's promise.
-    let taken = unsafe { Box::from_raw(producer) };
-    if prepared != 0 {
-        return prepared;
-    }
-    crate::border::without_handle(|| {
-        let has_panicked = taken.0.has_panicked();
-        let done: Done = match taken.0.into_endpoint() {
-            // As a Rust program that panics.
-            Some(producer) if has_panicked => Ok(producer.abort(PANICKED)?),
-            Some(producer) => Ok(end(producer)?),
-            None => Ok(()),
-        };
-        done
     })
 }
 

@@ -4,6 +4,7 @@ use crate::border::{Handle, Misuse, Timeout, at, result, with, without_handle};
 use crate::cancel::shmpipe_cancel_handle;
 use crate::code::{Done, Failed, of_end};
 use crate::consumer::shmpipe_consumer;
+use crate::end::Common;
 use crate::producer::shmpipe_producer;
 use shmpipe::{Endpoint, Interest, Key, Member, NotAdded, Pipe, Readiness, WaitSet};
 use std::cell::{Cell, RefCell, UnsafeCell};
@@ -86,7 +87,8 @@ impl Membership {
             // A set that kept it would keep the pipe open.
             let next = members.keys().next();
             // SAFETY: a member is there.
-            *pipe = next.and_then(|key| Some((key, unsafe { members.get_mut(key)?.handle.pipe() }.clone())));
+            *pipe = next
+                .and_then(|key| Some((key, unsafe { members.get_mut(key)?.handle.common() }.pipe.clone())));
         }
     }
 }
@@ -106,60 +108,12 @@ enum AnyHandle {
 impl AnyHandle {
     /// # Safety
     /// The handle is still there: it leaves the set before it ends.
-    unsafe fn join(self, member: Option<Box<Membership>>) {
+    unsafe fn common<'a>(self) -> &'a Common {
         // SAFETY: the caller's promise.
         unsafe {
             match self {
-                AnyHandle::Producer(producer) => (*producer).0.join(member),
-                AnyHandle::Consumer(consumer) => (*consumer).0.join(member),
-            }
-        }
-    }
-
-    /// # Safety
-    /// As for `join`.
-    unsafe fn is_open(self) -> bool {
-        // SAFETY: the caller's promise.
-        unsafe {
-            match self {
-                AnyHandle::Producer(producer) => (*producer).0.is_open(),
-                AnyHandle::Consumer(consumer) => (*consumer).0.is_open(),
-            }
-        }
-    }
-
-    /// # Safety
-    /// As for `join`.
-    unsafe fn member<'a>(self) -> Option<&'a Membership> {
-        // SAFETY: the caller's promise.
-        unsafe {
-            match self {
-                AnyHandle::Producer(producer) => (*producer).0.member(),
-                AnyHandle::Consumer(consumer) => (*consumer).0.member(),
-            }
-        }
-    }
-
-    /// # Safety
-    /// As for `join`.
-    unsafe fn check_for_set(self) -> Result<(), Misuse> {
-        // SAFETY: the caller's promise.
-        unsafe {
-            match self {
-                AnyHandle::Producer(producer) => (*producer).0.check_for_set(),
-                AnyHandle::Consumer(consumer) => (*consumer).0.check_for_set(),
-            }
-        }
-    }
-
-    /// # Safety
-    /// As for `join`.
-    unsafe fn pipe<'a>(self) -> &'a Pipe {
-        // SAFETY: the caller's promise.
-        unsafe {
-            match self {
-                AnyHandle::Producer(producer) => (*producer).0.pipe(),
-                AnyHandle::Consumer(consumer) => (*consumer).0.pipe(),
+                AnyHandle::Producer(producer) => &(*producer).0.common,
+                AnyHandle::Consumer(consumer) => &(*consumer).0.common,
             }
         }
     }
@@ -206,41 +160,38 @@ impl shmpipe_set {
     fn add(&self, handle: AnyHandle, interest: Interest, user_data: *mut c_void) -> Done {
         let set = self.usable()?;
         // SAFETY: the handle was checked by its function, and leaves the set before it ends.
-        unsafe {
-            handle.check_for_set()?;
-            if let Some(member) = handle.member() {
-                if !std::ptr::eq(member.set, self) {
-                    return Err(Misuse::State { why: "another set waits for the handle" }.into());
-                }
-                set.set_interest(member.key, interest)?;
-                if let Some(found) = set.get_mut(member.key) {
-                    found.user_data = user_data;
-                }
-                return Ok(());
+        let common = unsafe { handle.common() };
+        common.check_for_set()?;
+        if let Some(member) = common.member() {
+            if !std::ptr::eq(member.set, self) {
+                return Err(Misuse::State { why: "another set waits for the handle" }.into());
             }
-            let added = set.add(InSet { handle, user_data }, interest);
-            let key = added.map_err(|NotAdded { reason, .. }| Failed::from(reason))?;
-            self.pipe.borrow_mut().get_or_insert_with(|| (key, handle.pipe().clone()));
-            handle.join(Some(Box::new(Membership { set: self, key, is_touched: Cell::new(false) })));
+            set.set_interest(member.key, interest)?;
+            if let Some(found) = set.get_mut(member.key) {
+                found.user_data = user_data;
+            }
+            return Ok(());
         }
+        let added = set.add(InSet { handle, user_data }, interest);
+        let key = added.map_err(|NotAdded { reason, .. }| Failed::from(reason))?;
+        self.pipe.borrow_mut().get_or_insert_with(|| (key, common.pipe.clone()));
+        common.join(Some(Box::new(Membership { set: self, key, is_touched: Cell::new(false) })));
         Ok(())
     }
 
     fn remove(&self, handle: AnyHandle) -> Done {
         self.usable()?;
         // SAFETY: as in `add`.
-        unsafe {
-            if handle.pipe().is_inherited() {
-                return Err(Misuse::Forked.into());
-            }
-            if handle.is_open() {
-                return Err(Misuse::State { why: "something is open in the handle: end it first" }.into());
-            }
-            match handle.member() {
-                Some(member) if std::ptr::eq(member.set, self) => member.leave(),
-                _ => return Err(Misuse::State { why: "the handle is not in this set" }.into()),
-            }
-            handle.join(None);
+        let common = unsafe { handle.common() };
+        if common.is_inherited() {
+            return Err(Misuse::Forked.into());
+        }
+        if common.is_open() {
+            return Err(Misuse::State { why: "something is open in the handle: end it first" }.into());
+        }
+        match common.member() {
+            Some(member) if std::ptr::eq(member.set, self) => common.leave(),
+            _ => return Err(Misuse::State { why: "the handle is not in this set" }.into()),
         }
         Ok(())
     }
@@ -251,14 +202,13 @@ impl shmpipe_set {
         while let Some(&key) = touched.last() {
             if let Some(member) = set.get_mut(key) {
                 // SAFETY: a member is there.
-                unsafe {
-                    if member.handle.is_open() {
-                        let why = "something is open in a member: end it before waiting";
-                        return Err(Misuse::State { why }.into());
-                    }
-                    if let Some(member) = member.handle.member() {
-                        member.is_touched.set(false);
-                    }
+                let common = unsafe { member.handle.common() };
+                if common.is_open() {
+                    let why = "something is open in a member: end it before waiting";
+                    return Err(Misuse::State { why }.into());
+                }
+                if let Some(member) = common.member() {
+                    member.is_touched.set(false);
                 }
             }
             touched.pop();
@@ -300,16 +250,13 @@ pub unsafe extern "C" fn shmpipe_set_free(set: *mut shmpipe_set) {
             std::mem::forget(members);
             return Ok(());
         }
-        let keys: Vec<_> = members.keys().collect();
-        // First of all, so that no member refers to a set that is gone.
-        for &key in &keys {
+        // No member refers to a set that is gone. Sleeps that were announced for members stay so: the peer's next message makes one
+        // system call in vain. To withdraw one would use an endpoint in which something may be open.
+        for key in members.keys().collect::<Vec<_>>() {
             if let Some(member) = members.get_mut(key) {
                 // SAFETY: a member is there.
-                unsafe { member.handle.join(None) };
+                unsafe { member.handle.common() }.join(None);
             }
-        }
-        for key in keys {
-            members.remove(key);
         }
         Ok(())
     });

@@ -163,6 +163,25 @@ int main(void) {
     RETURNS_FROM(shmpipe_set_free(NULL));
     shmpipe_set_free(set);
     close_both(ends);
+    // A member that panics before it has left its set, or has ended what is open, stays where they find it.
+    ends = both_ends(4096);
+    OK(shmpipe_send(ends.producer, "12345678", 8));
+    OK(shmpipe_set_new(&set));
+    OK(shmpipe_set_add_consumer(set, ends.consumer, SHMPIPE_INTEREST_MESSAGE, NULL));
+    PANICS(shmpipe_consumer_close(ends.consumer));
+    OK(shmpipe_set_wait(set, &event, 1, 10 * SECOND, &count));
+    TRUE(count == 1 && event.readiness == SHMPIPE_READY_MESSAGE);
+    shmpipe_set_free(set);
+    OK(shmpipe_reserve(ends.producer, 8, 0, NULL));
+    PANICS(shmpipe_producer_close(ends.producer));
+    shmpipe_pipe_free(ends.pipe);
+    // Otherwise it ends as a Rust program that panics.
+    ends = both_ends(4096);
+    PANICS(shmpipe_producer_close(ends.producer));
+    RETURNS(SHMPIPE_ERR_PEER_ABORTED, shmpipe_recv(ends.consumer, buffer, sizeof buffer, NULL));
+    TRUE(shmpipe_abort_code() == UINT32_MAX);
+    OK(shmpipe_consumer_close(ends.consumer));
+    shmpipe_pipe_free(ends.pipe);
     // The caller compares with the number of functions.
     printf("%d\n", calls);
     return 0;

@@ -8,25 +8,40 @@ fn passes(program: &str) {
     run(&mut Command::new(compile(C99, &format!("tests/c/{program}.c"), program)));
 }
 
-/// Runs a program under valgrind, which must find no error and no leak.
-fn passes_under_valgrind(program: &str, test: &str) {
+/// Whether a program may leak memory.
+#[derive(Clone, Copy, PartialEq)]
+enum Leaks {
+    None,
+    /// A panic leaks its text.
+    Some,
+}
+
+/// Runs a program under valgrind, which must find no error.
+fn passes_under_valgrind(program: &str, leaks: Leaks, test: &str) {
     if !has("valgrind", test) {
         return;
     }
     let name = format!("{program}-valgrind");
     let program = compile(C99, &format!("tests/c/{program}.c"), &name);
     let mut valgrind = Command::new("valgrind");
-    valgrind.args(["--quiet", "--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite"]);
+    valgrind.args(["--quiet", "--error-exitcode=9"]);
+    if leaks == Leaks::None {
+        valgrind.args(["--leak-check=full", "--errors-for-leak-kinds=definite"]);
+    }
     run(valgrind.arg(program));
 }
 
-/// Runs a program with the address sanitizer, which must find no error and no leak.
-fn passes_sanitized(program: &str, test: &str) {
+/// Runs a program with the address sanitizer, which must find no error.
+fn passes_sanitized(program: &str, leaks: Leaks, test: &str) {
     let name = format!("{program}-sanitized");
     let source = format!("tests/c/{program}.c");
     let flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
     match compile_if_possible(C99, &source, &name, &flags) {
-        Ok(program) => drop(run(&mut Command::new(program))),
+        Ok(program) => {
+            let looks_for_leaks = u8::from(leaks == Leaks::None);
+            let mut command = Command::new(program);
+            run(command.env("ASAN_OPTIONS", format!("detect_leaks={looks_for_leaks}")));
+        }
         Err(error) if error.contains("asan") || error.contains("ubsan") => {
             eprintln!("{test}: skipped, the compiler has no sanitizer libraries");
         }
@@ -43,12 +58,12 @@ macro_rules! programs {
 
         #[test]
         fn $valgrind() {
-            passes_under_valgrind(stringify!($program), stringify!($valgrind));
+            passes_under_valgrind(stringify!($program), Leaks::None, stringify!($valgrind));
         }
 
         #[test]
         fn $sanitized() {
-            passes_sanitized(stringify!($program), stringify!($sanitized));
+            passes_sanitized(stringify!($program), Leaks::None, stringify!($sanitized));
         }
     )*};
 }
@@ -73,10 +88,31 @@ const CANNOT_PANIC: [&str; 7] = [
     "shmpipe_version",
 ];
 
+/// Whether functions panic on request. Reports a skipped test if not.
+fn can_panic(test: &str) -> bool {
+    if !cfg!(debug_assertions) {
+        eprintln!("{test}: skipped, the hook exists only with debug assertions");
+    }
+    cfg!(debug_assertions)
+}
+
+#[test]
+fn panics_under_valgrind() {
+    if can_panic("panics_under_valgrind") {
+        passes_under_valgrind("panics", Leaks::Some, "panics_under_valgrind");
+    }
+}
+
+#[test]
+fn panics_sanitized() {
+    if can_panic("panics_sanitized") {
+        passes_sanitized("panics", Leaks::Some, "panics_sanitized");
+    }
+}
+
 #[test]
 fn no_function_lets_a_panic_out() {
-    if !cfg!(debug_assertions) {
-        eprintln!("no_function_lets_a_panic_out: skipped, the hook exists only with debug assertions");
+    if !can_panic("no_function_lets_a_panic_out") {
         return;
     }
     let source = include_str!("panics.c");

@@ -40,6 +40,37 @@ static void removed_pipe(const char *address) {
     shmpipe_set_free(set);
 }
 
+// A member that the set has slept for may have something open when the set, or the member, ends.
+static void open_after_a_sleep(bool ends_set) {
+    ends ends = both_ends(4096);
+    shmpipe_set *set;
+    shmpipe_event event;
+    size_t count;
+    char buffer[8];
+    OK(shmpipe_set_new(&set));
+    OK(shmpipe_set_add_consumer(set, ends.consumer, SHMPIPE_INTEREST_MESSAGE, NULL));
+    OK(shmpipe_set_add_producer(set, ends.producer, SHMPIPE_INTEREST_END, 0, NULL));
+    RETURNS(SHMPIPE_ERR_TIMED_OUT, shmpipe_set_wait(set, &event, 1, SECOND / 100, &count));
+    OK(shmpipe_send(ends.producer, "12345678", 8));
+    OK(shmpipe_borrow(ends.consumer, 0, NULL));
+    OK(shmpipe_reserve(ends.producer, 8, 0, NULL));
+    if (ends_set) {
+        shmpipe_set_free(set);
+        OK(shmpipe_borrowed_copy(ends.consumer, buffer, sizeof buffer));
+        TRUE(memcmp(buffer, "12345678", 8) == 0);
+        OK(shmpipe_release(ends.consumer));
+        OK(shmpipe_reserved_write(ends.producer, 0, "reserved", 8));
+        OK(shmpipe_commit(ends.producer, 8, 0, NULL));
+        OK(shmpipe_recv(ends.consumer, buffer, sizeof buffer, NULL));
+        TRUE(memcmp(buffer, "reserved", 8) == 0);
+        close_both(ends);
+    } else {
+        close_both(ends);
+        RETURNS(SHMPIPE_ERR_STATE, shmpipe_set_wait(set, &event, 1, 0, &count));
+        shmpipe_set_free(set);
+    }
+}
+
 int main(void) {
     char address[64];
     snprintf(address, sizeof address, "shmpipe-c-set-%d", (int)getpid());
@@ -144,5 +175,7 @@ int main(void) {
     OK(shmpipe_send(ends[1].producer, "12345678", 8));
     OK(shmpipe_recv(ends[1].consumer, buffer, sizeof buffer, NULL));
     close_both(ends[1]);
+    open_after_a_sleep(true);
+    open_after_a_sleep(false);
     return 0;
 }
