@@ -86,6 +86,24 @@ impl shmpipe_producer {
         }
     }
 
+    /// Takes the reservation out, to end it.
+    fn take_reservation(&self) -> Result<Reservation<'static>, Misuse> {
+        self.reservation()?;
+        match self.0.take_open()? {
+            Open::Reservation(reservation) => Ok(reservation),
+            Open::Batch(_) => unreachable!("it was a reservation"),
+        }
+    }
+
+    /// Takes the batch out, to end it.
+    fn take_batch(&self) -> Result<Batch<'static>, Misuse> {
+        self.batch()?;
+        match self.0.take_open()? {
+            Open::Batch(batch) => Ok(batch),
+            Open::Reservation(_) => unreachable!("it was a batch"),
+        }
+    }
+
     /// Sends now or not at all, also where the handle has a descriptor.
     fn send_now(&self, payload: impl Payload) -> Result<Position, Failed> {
         match self.with_descriptor()? {
@@ -318,11 +336,10 @@ pub unsafe extern "C" fn shmpipe_commit(
         if length > producer.reservation()?.len() {
             return Err(Misuse::Argument { why: "the length is more than was reserved" }.into());
         }
-        if let Open::Reservation(mut reservation) = producer.0.take_open()? {
-            reservation.tag(tag);
-            // SAFETY: the caller's promise.
-            unsafe { report(reservation.commit_len(length), position) };
-        }
+        let mut reservation = producer.take_reservation()?;
+        reservation.tag(tag);
+        // SAFETY: the caller's promise.
+        unsafe { report(reservation.commit_len(length), position) };
         Ok(())
     })
 }
@@ -332,8 +349,7 @@ pub unsafe extern "C" fn shmpipe_commit(
 pub unsafe extern "C" fn shmpipe_abandon(producer: *mut shmpipe_producer) -> c_int {
     // SAFETY: the caller's promise.
     with(unsafe { at(producer) }, |producer| {
-        producer.reservation()?;
-        producer.0.take_open()?;
+        drop(producer.take_reservation()?);
         Ok(())
     })
 }
@@ -400,10 +416,7 @@ pub unsafe extern "C" fn shmpipe_batch_pushv(
 pub unsafe extern "C" fn shmpipe_batch_commit(producer: *mut shmpipe_producer) -> c_int {
     // SAFETY: the caller's promise.
     with(unsafe { at(producer) }, |producer| {
-        producer.batch()?;
-        if let Open::Batch(batch) = producer.0.take_open()? {
-            batch.commit();
-        }
+        producer.take_batch()?.commit();
         Ok(())
     })
 }
@@ -413,8 +426,7 @@ pub unsafe extern "C" fn shmpipe_batch_commit(producer: *mut shmpipe_producer) -
 pub unsafe extern "C" fn shmpipe_batch_abandon(producer: *mut shmpipe_producer) -> c_int {
     // SAFETY: the caller's promise.
     with(unsafe { at(producer) }, |producer| {
-        producer.batch()?;
-        producer.0.take_open()?;
+        drop(producer.take_batch()?);
         Ok(())
     })
 }
