@@ -16,6 +16,7 @@ pub(crate) mod pace;
 pub(crate) mod payload;
 pub(crate) mod producer;
 pub(crate) mod reservation;
+pub(crate) mod short;
 mod stream_backoff;
 pub(crate) mod trust;
 pub(crate) mod wait;

@@ -110,6 +110,7 @@ pub use {
     endpoint::payload::{Payload, Tagged, Value, Vectored},
     endpoint::producer::Producer,
     endpoint::reservation::Reservation,
+    endpoint::short::Short,
     endpoint::trust::{Trusted, Untrusted},
     error::{
         AddError, CheckError, CloseError, FlushError, Lost, NotAdded, RecvError, RecvTimeoutError, SendError,

@@ -11,6 +11,7 @@ use crate::protocol::wakeup::WakeMode;
 use crate::segment::identity::Way;
 use crate::segment::{Segment, ring};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 /// An open pipe: a handle of the segment, without a role yet.
@@ -174,6 +175,14 @@ impl Pipe {
     #[inline]
     pub fn is_inherited(&self) -> bool {
         !self.segment.mapping.process().is_surely_current() && self.is_inherited_after_all()
+    }
+
+    /// A word and the number that it holds in the process that opened the pipe, and only there. Some kernels do not tell a child: there
+    /// it never holds the number. For a short path: see [`is_inherited`](Self::is_inherited).
+    #[doc(hidden)]
+    #[must_use]
+    pub fn process_word(&self) -> (&'static AtomicU64, u64) {
+        self.segment.mapping.process().word_and_number()
     }
 
     #[cold]

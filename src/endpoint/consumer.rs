@@ -7,6 +7,7 @@ use crate::endpoint::deadline::{At, Deadline, Never, Now};
 use crate::endpoint::drain::Drain;
 use crate::endpoint::message::{Message, Record};
 use crate::endpoint::pace::Pace;
+use crate::endpoint::short::Short;
 use crate::endpoint::stream_backoff::StreamBackoff;
 use crate::endpoint::trust::{Trusted, Untrusted};
 use crate::endpoint::wait::{Awaited, SPINS_PER_CLOCK_READ, wait_for};
@@ -440,22 +441,25 @@ impl<P> Consumer<P> {
     }
 
     /// The short path of [`recv`](Self::recv) and the release, for a caller that is a function of its own, as in another language: it
-    /// calls nothing in its middle but `take`, and never panics. Takes a message for which `fits` is true of the length. `None` says
-    /// nothing.
+    /// calls nothing but `take`, and never panics. Releases the message if `take` returns `true`. The caller has checked that this is
+    /// not a forked child.
     #[doc(hidden)]
     #[inline(always)]
-    pub fn recv_short<T>(
-        &mut self,
-        fits: impl FnOnce(usize) -> bool,
-        take: impl FnOnce(&Record<'_, P>) -> T,
-    ) -> Option<T> {
-        if !self.inner.process.is_surely_current() {
-            return None;
+    pub fn recv_short(&mut self, take: impl FnOnce(&Record<'_, P>) -> bool) -> Short {
+        let Some(located) = self.inner.peek_fast() else { return Short::Nothing };
+        if !take(&Record::new(located)) {
+            return Short::Nothing;
         }
-        let located = self.inner.peek_fast().filter(|located| fits(located.length()))?;
-        let taken = take(&Record::new(located));
-        self.inner.reader.release(located.end, located.limit, 1, located.length() as u64);
-        Some(taken)
+        match self.inner.reader.release_only(located.end, located.limit, 1, located.length() as u64) {
+            false => Short::Done,
+            true => Short::FollowUp,
+        }
+    }
+
+    /// The rest of [`recv_short`](Self::recv_short).
+    #[doc(hidden)]
+    pub fn follow_up(&mut self) {
+        self.inner.reader.answer();
     }
 
     #[inline(always)]

@@ -9,6 +9,7 @@ use crate::endpoint::distance::Distance;
 use crate::endpoint::pace::Pace;
 use crate::endpoint::payload::{Bytes, Outgoing, Payload, total_length};
 use crate::endpoint::reservation::Reservation;
+use crate::endpoint::short::Short;
 use crate::endpoint::stream_backoff::StreamBackoff;
 use crate::endpoint::trust::{Trusted, Untrusted};
 use crate::endpoint::wait::{Awaited, SLICE, wait_for};
@@ -395,14 +396,26 @@ impl<P> Producer<P> {
         self.send_one(message.outgoing(), At::deadline(deadline))
     }
 
-    /// The short path of [`send`](Self::send), for a caller that is a function of its own, as in another language: it calls nothing in
-    /// its middle for a message of up to 64 bytes, and never panics. Returns whether the message is sent; if not, that says nothing.
+    /// The short path of [`send`](Self::send), for a caller that is a function of its own, as in another language: it calls nothing
+    /// for a message of up to 64 bytes, and never panics. The caller has checked that this is not a forked child.
     #[doc(hidden)]
     #[inline(always)]
-    pub fn send_short(&mut self, message: &[u8]) -> bool {
-        self.pipe().segment().mapping.process().is_surely_current()
-            && message.len() <= SHORT
-            && self.send_fast(0, message).is_some()
+    pub fn send_short(&mut self, message: &[u8]) -> Short {
+        if message.len() > SHORT {
+            return Short::Nothing;
+        }
+        match self.send_fast_only(0, message) {
+            None => Short::Nothing,
+            Some((_, false)) => Short::Done,
+            Some((_, true)) => Short::FollowUp,
+        }
+    }
+
+    /// The rest of [`send_short`](Self::send_short) of a message of `length` bytes.
+    #[doc(hidden)]
+    #[inline(always)]
+    pub fn follow_up(&mut self, length: usize) {
+        self.inner.writer.follow_up(record::size(length as u64));
     }
 
     #[inline(always)]
@@ -427,11 +440,20 @@ impl<P> Producer<P> {
     /// Sends a message of at most `max_len` bytes, if there is space for it in the usual place.
     #[inline(always)]
     fn send_fast(&mut self, tag: u32, message: &[u8]) -> Option<Position> {
+        let (position, follows_up) = self.send_fast_only(tag, message)?;
+        if follows_up {
+            self.follow_up(message.len());
+        }
+        Some(position)
+    }
+
+    /// As [`send_fast`](Self::send_fast), for a caller that calls [`follow_up`](Self::follow_up) itself, if this returns `true`.
+    #[inline(always)]
+    fn send_fast_only(&mut self, tag: u32, message: &[u8]) -> Option<(Position, bool)> {
         let writer = &mut self.inner.writer;
         let slot = writer.slot_fast(writer.front(), message.len())?;
         slot.fill(message);
-        writer.commit_fast(slot, message.len(), tag);
-        Some(Position(slot.start))
+        Some((Position(slot.start), writer.commit_fast(slot, message.len(), tag)))
     }
 
     #[inline(never)]

@@ -238,6 +238,14 @@ impl Reader {
     /// Releases the space of `messages` records to the producer: everything before `end`, where the limit is `limit`.
     #[inline(always)]
     pub(crate) fn release(&mut self, end: u64, limit: u64, messages: u64, bytes: u64) {
+        if self.release_only(end, limit, messages, bytes) {
+            self.answer();
+        }
+    }
+
+    /// As [`release`](Self::release), for a caller that calls [`answer`](Self::answer) itself, if this returns `true`.
+    #[inline(always)]
+    pub(crate) fn release_only(&mut self, end: u64, limit: u64, messages: u64, bytes: u64) -> bool {
         let header = self.ring.header();
         self.head = end;
         self.limit = limit;
@@ -246,15 +254,13 @@ impl Reader {
         header.head.0.store(end, Ordering::Release);
         count(&header.consumed.0.messages, messages);
         count(&header.consumed.0.bytes, bytes);
-        if !self.waiter.is_last(&header.producer.0) {
-            self.answer();
-        }
+        !self.waiter.is_last(&header.producer.0)
     }
 
     /// Notifies a producer that announced a sleep, once per waiter epoch, and only when the head has reached its threshold.
     #[cold]
     #[inline(never)]
-    fn answer(&mut self) {
+    pub(crate) fn answer(&mut self) {
         let Some(epoch) = self.waiter.peek(self.peer()) else { return };
         if epoch.is_asleep() {
             if !is_reached(self.head, wakeup::wake_threshold(self.peer())) {

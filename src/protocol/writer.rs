@@ -284,15 +284,16 @@ impl Writer {
         self.ring.word(slot.end).store(EMPTY, Ordering::Relaxed);
     }
 
-    /// Commits a record in a [`slot_fast`](Self::slot_fast). The record is then in the pipe.
+    /// Commits a record in a [`slot_fast`](Self::slot_fast). The record is then in the pipe. Returns whether the caller has to call
+    /// [`follow_up`](Self::follow_up).
     #[inline(always)]
-    pub(crate) fn commit_fast(&mut self, slot: FastSlot, length: usize, tag: u32) {
-        self.commit_on(self.front.runway, slot, length, tag);
+    pub(crate) fn commit_fast(&mut self, slot: FastSlot, length: usize, tag: u32) -> bool {
+        self.commit_on(self.front.runway, slot, length, tag)
     }
 
-    /// Commits a record on this runway, which begins at the tail.
+    /// Commits a record on this runway, which begins at the tail. Returns as [`commit_fast`](Self::commit_fast).
     #[inline(always)]
-    fn commit_on(&mut self, runway: u64, slot: FastSlot, length: usize, tag: u32) {
+    fn commit_on(&mut self, runway: u64, slot: FastSlot, length: usize, tag: u32) -> bool {
         debug_assert!(slot.start == self.front.at && slot.size == record::size(length as u64));
         let FastSlot { ring, first, size, .. } = slot;
         let runway = runway - size;
@@ -300,9 +301,7 @@ impl Writer {
         // SAFETY: it points to one of the ring's words, which are atomic.
         self.publish(ring, unsafe { &*first }, record::header(length, tag), slot.end(), 1, length as u64);
         // The next record is probably as long as this one.
-        if runway < size || !self.waiter.is_last(&ring.header().consumer.0) {
-            self.follow_up(size);
-        }
+        runway < size || !self.waiter.is_last(&ring.header().consumer.0)
     }
 
     /// Takes the runway, before a reservation is written: the reservation may be abandoned.
@@ -329,7 +328,9 @@ impl Writer {
             let first = unsafe { payload.words.sub(1) };
             let slot = FastSlot { ring: self.ring, first, start: slot.start, size };
             slot.clear_next();
-            self.commit_on(runway, slot, length, tag);
+            if self.commit_on(runway, slot, length, tag) {
+                self.follow_up(size);
+            }
         } else {
             self.front.runway = runway;
             self.clear_next(slot);
@@ -450,7 +451,7 @@ impl Writer {
     /// that size.
     #[cold]
     #[inline(never)]
-    fn follow_up(&mut self, size: u64) {
+    pub(crate) fn follow_up(&mut self, size: u64) {
         if !self.waiter.is_last(self.peer()) {
             self.answer();
         }

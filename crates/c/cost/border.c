@@ -1,4 +1,5 @@
-// What run.sh counts: MESSAGES messages of LENGTH bytes, or as many looks at an empty pipe, in one process.
+// What run.sh counts: MESSAGES messages of LENGTH bytes, or as many looks at an empty pipe, in one process. With "in-set", both ends
+// are in a set, which does not wait meanwhile.
 #include "shmpipe.h"
 
 #include <stdio.h>
@@ -63,7 +64,16 @@ int main(int count, char **words) {
         data[i] = content;
         lengths[i] = length;
     }
-    counted(words[1], producer, consumer, data, lengths, messages);
+    const char *work = words[1];
+    shmpipe_set *set;
+    check(shmpipe_set_new(&set));
+    if (strcmp(work, "in-set") == 0) {
+        work = "send-recv";
+        check(shmpipe_set_add_producer(set, producer, SHMPIPE_INTEREST_END, 0, NULL));
+        check(shmpipe_set_add_consumer(set, consumer, SHMPIPE_INTEREST_MESSAGE, NULL));
+    }
+    counted(work, producer, consumer, data, lengths, messages);
+    shmpipe_set_free(set);
     free(content);
     free(lengths);
     free(data);

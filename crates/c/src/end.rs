@@ -5,6 +5,7 @@ use crate::set::Membership;
 use shmpipe::{CloseError, Peer, Pipe, SetupError, WithDescriptor};
 use std::cell::{Cell, UnsafeCell};
 use std::ffi::c_int;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What a side knows about the other one.
 #[repr(C)]
@@ -37,14 +38,17 @@ pub(crate) fn peer_code(peer: Peer) -> shmpipe_peer {
 
 /// Something is open in the handle: a reservation, a batch, or borrowed messages.
 const OPEN: u8 = 1;
-/// A set waits for the handle.
-const MEMBER: u8 = 2;
+/// A set waits for the handle, and does not know yet that it is used.
+const UNTOUCHED: u8 = 2;
 /// The handle has a descriptor.
 const DESCRIPTOR: u8 = 4;
 /// A call has panicked.
 const PANICKED: u8 = 8;
 /// A descriptor is being made, or that has panicked.
 const GONE: u8 = 16;
+
+/// What no word of a process holds: that is 0, or odd.
+const NEVER: u64 = 2;
 
 /// An endpoint, and what is open in it.
 ///
@@ -61,6 +65,11 @@ pub(crate) struct End<E, O> {
 pub(crate) struct Common {
     /// What makes a call leave the short path; see the constants.
     busy: Cell<u8>,
+    /// A word of the process, which holds `number` unless it is a forked child.
+    word: &'static AtomicU64,
+    number: u64,
+    /// What `word` holds if the short path may be taken: [`NEVER`] while `busy`.
+    short: Cell<u64>,
     /// For the question whose handle it is, which is asked whatever is open.
     pub(crate) pipe: Pipe,
     member: UnsafeCell<Option<Box<Membership>>>,
@@ -76,21 +85,22 @@ enum Kind<E> {
 impl<E, O> End<E, O> {
     pub(crate) fn new(endpoint: E, pipe: Pipe) -> Self {
         End {
-            common: Common { busy: Cell::new(0), pipe, member: UnsafeCell::new(None) },
+            common: Common::new(pipe),
             end: UnsafeCell::new(Kind::Plain(endpoint)),
             open: UnsafeCell::new(None),
             is_trusted: Cell::new(false),
         }
     }
 
-    /// The endpoint, for the short path of a call, which checks for a fork itself. `None` says nothing: `idle` says why.
+    /// The endpoint, for the short path of a call. `None` says nothing: `idle` says why.
     ///
     /// # Safety
     /// As for `idle`.
     #[inline(always)]
     #[allow(clippy::mut_from_ref, reason = "the endpoint is in a cell")]
     pub(crate) unsafe fn short(&self) -> Option<&mut E> {
-        if self.common.busy.get() != 0 || hook::is_armed() {
+        // Relaxed: only this process writes the word, and nothing is read through it.
+        if self.common.word.load(Ordering::Relaxed) != self.common.short.get() || hook::is_armed() {
             return None;
         }
         // SAFETY: as in `idle`.
@@ -182,7 +192,7 @@ impl<E, O> End<E, O> {
     ) -> Result<c_int, F> {
         use std::os::fd::AsRawFd;
         self.common.check_unless(OPEN)?;
-        if self.common.is(MEMBER) {
+        if self.common.member().is_some() {
             return Err(
                 Misuse::State { why: "a set waits for the handle; remove it from there first" }.into()
             );
@@ -244,16 +254,26 @@ impl<E, O> End<E, O> {
 }
 
 impl Common {
+    fn new(pipe: Pipe) -> Self {
+        let (word, number) = pipe.process_word();
+        let (busy, short) = (Cell::new(0), Cell::new(number));
+        Common { busy, word, number, short, pipe, member: UnsafeCell::new(None) }
+    }
+
     pub(crate) fn poison(&self) {
         self.set(PANICKED);
     }
 
     fn set(&self, bit: u8) {
         self.busy.set(self.busy.get() | bit);
+        self.short.set(NEVER);
     }
 
     fn clear(&self, bit: u8) {
         self.busy.set(self.busy.get() & !bit);
+        if self.busy.get() == 0 {
+            self.short.set(self.number);
+        }
     }
 
     fn is(&self, bits: u8) -> bool {
@@ -281,9 +301,11 @@ impl Common {
             let why = "something is open in the handle: end it first, by commit and abandon, or release and requeue";
             return Err(Misuse::State { why });
         }
-        // SAFETY: one thread uses the handle, and the reference ends here.
-        if let Some(member) = unsafe { &*self.member.get() } {
-            member.touch();
+        if self.is(UNTOUCHED) {
+            self.clear(UNTOUCHED);
+            if let Some(member) = self.member() {
+                member.touch();
+            }
         }
         Ok(())
     }
@@ -306,12 +328,17 @@ impl Common {
     }
 
     pub(crate) fn join(&self, member: Option<Box<Membership>>) {
-        match member {
-            Some(_) => self.set(MEMBER),
-            None => self.clear(MEMBER),
-        }
         // SAFETY: as in `member`, and no reference is in use.
         unsafe { *self.member.get() = member };
+        self.await_touch();
+    }
+
+    /// From now on, the first use of the handle is told to its set, if it is in one.
+    pub(crate) fn await_touch(&self) {
+        match self.member() {
+            Some(_) => self.set(UNTOUCHED),
+            None => self.clear(UNTOUCHED),
+        }
     }
 
     /// Leaves the set, if it is in one.
@@ -353,7 +380,7 @@ pub(crate) unsafe fn finish<H: Ended>(
         Ok(())
     });
     let Some(given) = given else { return prepared };
-    if given.end().common.is(OPEN | MEMBER) {
+    if given.end().common.is(OPEN) || given.end().common.member().is_some() {
         // That panicked on the way. What still refers to the handle keeps it.
         return prepared;
     }

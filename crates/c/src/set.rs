@@ -62,16 +62,13 @@ pub struct shmpipe_event {
 pub(crate) struct Membership {
     set: *const shmpipe_set,
     key: Key,
-    is_touched: Cell<bool>,
 }
 
 impl Membership {
-    /// Tells the set that the member is used.
+    /// Tells the set that the member is used: once between two waits.
     pub(crate) fn touch(&self) {
-        if !self.is_touched.replace(true) {
-            // SAFETY: a set tells its members when it ends.
-            unsafe { (*self.set).touched.borrow_mut().push(self.key) };
-        }
+        // SAFETY: a set tells its members when it ends.
+        unsafe { (*self.set).touched.borrow_mut().push(self.key) };
     }
 
     /// Leaves the set. The handle forgets the membership.
@@ -175,7 +172,7 @@ impl shmpipe_set {
         let added = set.add(InSet { handle, user_data }, interest);
         let key = added.map_err(|NotAdded { reason, .. }| Failed::from(reason))?;
         self.pipe.borrow_mut().get_or_insert_with(|| (key, common.pipe.clone()));
-        common.join(Some(Box::new(Membership { set: self, key, is_touched: Cell::new(false) })));
+        common.join(Some(Box::new(Membership { set: self, key })));
         Ok(())
     }
 
@@ -207,9 +204,7 @@ impl shmpipe_set {
                     let why = "something is open in a member: end it before waiting";
                     return Err(Misuse::State { why }.into());
                 }
-                if let Some(member) = common.member() {
-                    member.is_touched.set(false);
-                }
+                common.await_touch();
             }
             touched.pop();
         }

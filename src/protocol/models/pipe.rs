@@ -241,7 +241,9 @@ impl Producer {
         if let Some(here) = self.writer.slot_fast(self.writer.front(), message.len()) {
             self.pipe.write_in_place(here.start, message.len());
             here.fill(message);
-            self.writer.commit_fast(here, message.len(), 0);
+            if self.writer.commit_fast(here, message.len(), 0) {
+                self.writer.follow_up(here.size);
+            }
             return Ok(here.start);
         }
         let slot = self.writer.slot(self.writer.tail(), message.len())?;

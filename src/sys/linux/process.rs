@@ -55,6 +55,11 @@ impl Process {
         // Relaxed: as in `current`.
         self.word.load(Ordering::Relaxed) == self.number
     }
+
+    /// What the quick answer compares.
+    pub(crate) fn word_and_number(&self) -> (&'static AtomicU64, u64) {
+        (self.word, self.number)
+    }
 }
 
 /// A hint that identifies this process to others: its process id, and in the upper half the pid namespace in which that id is
