@@ -187,7 +187,7 @@ typedef struct shmpipe_producer shmpipe_producer;
 // Waits for many pipes in one thread. Its members stay the caller's; one thread at a time uses the set and its members.
 typedef struct shmpipe_set shmpipe_set;
 
-// The properties of a pipe.
+// The properties of a pipe. Later versions may have more members, at the end.
 typedef struct shmpipe_pipe_info {
   // The random number that distinguishes this segment from every other.
   uint64_t id;
@@ -233,7 +233,7 @@ typedef struct shmpipe_event {
   uint32_t abort_code;
 } shmpipe_event;
 
-// A side of a pipe at one moment.
+// A side of a pipe at one moment. This struct does not grow.
 typedef struct shmpipe_side_stats {
   // One of shmpipe_peer.
   int peer;
@@ -253,7 +253,7 @@ typedef struct shmpipe_side_stats {
   uint64_t wakeups;
 } shmpipe_side_stats;
 
-// A direction of a pipe at one moment.
+// A direction of a pipe at one moment. This struct does not grow.
 typedef struct shmpipe_direction_stats {
   // Bytes of its ring between the read and the write position.
   uint64_t used;
@@ -268,6 +268,7 @@ typedef struct shmpipe_direction_stats {
 } shmpipe_direction_stats;
 
 // The state of a pipe at one moment. The two sides run meanwhile, so the numbers need not agree to the byte.
+// Later versions may have more members, at the end.
 typedef struct shmpipe_stats {
   // The random number of the segment.
   uint64_t id;
@@ -404,7 +405,7 @@ int shmpipe_reopen(const struct shmpipe_pipe *pipe, struct shmpipe_pipe **reopen
 // Gives a handle back. NULL does nothing. Roles that were claimed through it stay, and the pipe does too.
 void shmpipe_pipe_free(struct shmpipe_pipe *pipe);
 
-// Removes a pipe that no process has open.
+// Removes a pipe that has neither a producer nor a consumer. Fails with SHMPIPE_ERR_TAKEN if it has.
 int shmpipe_unlink(const char *address);
 
 // Removes a pipe also while it is in use: both sides then fail with SHMPIPE_ERR_LOST.
@@ -442,7 +443,8 @@ int shmpipe_pipe_duplex(const struct shmpipe_pipe *pipe,
 
 // Sends a message; blocks while the pipe is full.
 //
-// Copies the bytes. `data` may be NULL if `length` is 0. Costs a system call only to wake a sleeping consumer.
+// Copies the bytes. `data` may be NULL if `length` is 0. Makes a system call only to wake a sleeping consumer,
+// or to sleep.
 int shmpipe_send(struct shmpipe_producer *producer, const void *data, size_t length);
 
 // Sends a message if there is space now; otherwise SHMPIPE_ERR_FULL.
@@ -563,7 +565,8 @@ int shmpipe_producer_abort(struct shmpipe_producer *producer,
 // Receives the next message into a buffer; blocks while the pipe is empty.
 //
 // `message`, unless it is NULL, gets its length, tag and position. If the buffer is too small, SHMPIPE_ERR_TOO_SMALL: the message
-// stays in the pipe, and `message` says how long it is. A system call is made only to wake a sleeping producer.
+// stays in the pipe, and `message` says how long it is. Makes a system call only to wake a sleeping
+// producer, or to sleep.
 int shmpipe_recv(struct shmpipe_consumer *consumer,
                  void *buffer,
                  size_t capacity,

@@ -172,7 +172,8 @@ fn too_small(message: Message<'_>, wrong: WrongSize) -> Done {
 /// Receives the next message into a buffer; blocks while the pipe is empty.
 ///
 /// `message`, unless it is NULL, gets its length, tag and position. If the buffer is too small, SHMPIPE_ERR_TOO_SMALL: the message
-/// stays in the pipe, and `message` says how long it is. A system call is made only to wake a sleeping producer.
+/// stays in the pipe, and `message` says how long it is. Makes a system call only to wake a sleeping
+/// producer, or to sleep.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmpipe_recv(
     consumer: *mut shmpipe_consumer,

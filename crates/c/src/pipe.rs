@@ -8,6 +8,7 @@ use crate::producer::shmpipe_producer;
 use shmpipe::os::unix::PipeExt;
 use shmpipe::{Address, DuplexSide, Options, Pipe, SetupError, WakeMode, unlink, unlink_force};
 use std::ffi::{CString, c_char, c_int};
+use std::mem::offset_of;
 use std::os::fd::AsRawFd;
 
 /// An open pipe, without a role yet. Several threads may use it at the same time.
@@ -30,7 +31,7 @@ impl Handle for shmpipe_pipe {
     }
 }
 
-/// The properties of a pipe.
+/// The properties of a pipe. Later versions may have more members, at the end.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct shmpipe_pipe_info {
@@ -66,22 +67,31 @@ pub enum shmpipe_side {
     SHMPIPE_SIDE_B = 2,
 }
 
-/// Writes a copy of a struct that may grow: as many bytes as the caller's version of it has.
+/// A struct that may grow, at its end.
+pub(crate) trait Growing: Copy {
+    /// Bytes up to the end of the last member. A later version may have one in what is padding now.
+    const END: usize;
+}
+
+impl Growing for shmpipe_pipe_info {
+    const END: usize = offset_of!(Self, duplex) + size_of::<bool>();
+}
+
+/// Writes a copy of a struct: as many bytes as the caller's version of it has.
 ///
 /// # Safety
 /// `to` is valid for `size` bytes.
-pub(crate) unsafe fn write_sized<T: Copy>(value: &T, to: *mut T, size: usize) -> Done {
+pub(crate) unsafe fn write_sized<T: Growing>(value: &T, to: *mut T, size: usize) -> Done {
     let to = result(to, "the result")?;
     if size < size_of::<u64>() {
         return Err(Misuse::Argument { why: "the size is not that of the struct; pass sizeof" }.into());
     }
+    let known = size.min(T::END);
     // SAFETY: the caller's promise; both are at least that long.
     unsafe {
-        to.cast::<u8>().copy_from_nonoverlapping((&raw const *value).cast(), size.min(size_of::<T>()));
-        if size > size_of::<T>() {
-            // What a newer header has in addition.
-            to.cast::<u8>().add(size_of::<T>()).write_bytes(0, size - size_of::<T>());
-        }
+        to.cast::<u8>().copy_from_nonoverlapping((&raw const *value).cast(), known);
+        // What a newer header has in addition.
+        to.cast::<u8>().add(known).write_bytes(0, size - known);
     }
     Ok(())
 }
@@ -184,7 +194,7 @@ pub unsafe extern "C" fn shmpipe_pipe_free(pipe: *mut shmpipe_pipe) {
     });
 }
 
-/// Removes a pipe that no process has open.
+/// Removes a pipe that has neither a producer nor a consumer. Fails with SHMPIPE_ERR_TAKEN if it has.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmpipe_unlink(address: *const c_char) -> c_int {
     // SAFETY: the caller's promise.

@@ -164,7 +164,8 @@ unsafe fn report(position: Position, to: *mut u64) {
 
 /// Sends a message; blocks while the pipe is full.
 ///
-/// Copies the bytes. `data` may be NULL if `length` is 0. Costs a system call only to wake a sleeping consumer.
+/// Copies the bytes. `data` may be NULL if `length` is 0. Makes a system call only to wake a sleeping consumer,
+/// or to sleep.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmpipe_send(
     producer: *mut shmpipe_producer,

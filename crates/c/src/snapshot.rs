@@ -2,11 +2,12 @@
 
 use crate::border::without_handle;
 use crate::end::{peer_code, shmpipe_peer};
-use crate::pipe::{address_at, code_of, write_sized};
+use crate::pipe::{Growing, address_at, code_of, write_sized};
 use shmpipe::{Direction, Side, inspect};
 use std::ffi::{c_char, c_int};
+use std::mem::offset_of;
 
-/// A side of a pipe at one moment.
+/// A side of a pipe at one moment. This struct does not grow.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct shmpipe_side_stats {
@@ -28,7 +29,7 @@ pub struct shmpipe_side_stats {
     pub wakeups: u64,
 }
 
-/// A direction of a pipe at one moment.
+/// A direction of a pipe at one moment. This struct does not grow.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct shmpipe_direction_stats {
@@ -45,6 +46,7 @@ pub struct shmpipe_direction_stats {
 }
 
 /// The state of a pipe at one moment. The two sides run meanwhile, so the numbers need not agree to the byte.
+/// Later versions may have more members, at the end.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct shmpipe_stats {
@@ -78,6 +80,10 @@ pub struct shmpipe_stats {
     pub stale: bool,
     /// Whether it is removed once both sides have closed.
     pub remove_on_close: bool,
+}
+
+impl Growing for shmpipe_stats {
+    const END: usize = offset_of!(Self, remove_on_close) + size_of::<bool>();
 }
 
 const NO_SIDE: shmpipe_side_stats = shmpipe_side_stats {

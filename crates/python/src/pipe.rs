@@ -132,9 +132,9 @@ pub fn open_or_create(
     py.detach(|| options.open_or_create(address)).map(Pipe).map_err(errors::setup)
 }
 
-/// Removes a pipe that no process uses.
+/// Removes a pipe that has neither a producer nor a consumer.
 ///
-/// Raises RoleTaken if one does, NotFound if there is none, and other SetupErrors.
+/// Raises RoleTaken if it has, NotFound if there is none, and other SetupErrors.
 #[pyfunction]
 pub fn unlink(py: Python<'_>, address: &str) -> PyResult<()> {
     py.detach(|| shmpipe::unlink(address)).map_err(errors::setup)

@@ -20,7 +20,13 @@ int main(void) {
     TRUE(readable(fd, 0) == 1);
     RETURNS(SHMPIPE_ERR_EMPTY, shmpipe_try_recv(ends.consumer, buffer, sizeof buffer, &message));
     TRUE(readable(fd, 10) == 0);
+    // What waits, or asks the kernel, is refused.
     RETURNS(SHMPIPE_ERR_STATE, shmpipe_recv(ends.consumer, buffer, sizeof buffer, &message));
+    RETURNS(SHMPIPE_ERR_STATE, shmpipe_recv_timeout(ends.consumer, buffer, sizeof buffer, 1, &message));
+    RETURNS(SHMPIPE_ERR_STATE, shmpipe_borrow(ends.consumer, SECOND, &message));
+    RETURNS(SHMPIPE_ERR_STATE, shmpipe_wait_for_message(ends.consumer, 0));
+    RETURNS(SHMPIPE_ERR_STATE, shmpipe_consumer_wait_for_peer(ends.consumer, 0));
+    RETURNS(SHMPIPE_ERR_STATE, shmpipe_consumer_check(ends.consumer));
     for (int i = 0; i < 100; i++) {
         OK(shmpipe_send(ends.producer, "12345678", 8));
         TRUE(readable(fd, 10000) == 1);
@@ -65,7 +71,16 @@ int main(void) {
     }
     RETURNS(SHMPIPE_ERR_FULL, shmpipe_send_timeout(ends.producer, buffer, 1000, 0));
     TRUE(readable(fd, 10) == 0);
+    uint64_t bytes;
+    RETURNS(SHMPIPE_ERR_STATE, shmpipe_send(ends.producer, buffer, 8));
+    RETURNS(SHMPIPE_ERR_STATE, shmpipe_send_timeout(ends.producer, buffer, 8, 1));
     RETURNS(SHMPIPE_ERR_STATE, shmpipe_reserve(ends.producer, 8, 0, NULL));
+    RETURNS(SHMPIPE_ERR_STATE, shmpipe_batch_begin(ends.producer));
+    RETURNS(SHMPIPE_ERR_STATE, shmpipe_flush(ends.producer, 0));
+    RETURNS(SHMPIPE_ERR_STATE, shmpipe_free_space(ends.producer, &bytes));
+    RETURNS(SHMPIPE_ERR_STATE, shmpipe_count_dropped(ends.producer, 1));
+    RETURNS(SHMPIPE_ERR_STATE, shmpipe_producer_wait_for_peer(ends.producer, 0));
+    RETURNS(SHMPIPE_ERR_STATE, shmpipe_producer_check(ends.producer));
     while (shmpipe_try_recv(ends.consumer, buffer, sizeof buffer, NULL) == SHMPIPE_OK) {
     }
     TRUE(readable(fd, 10000) == 1);

@@ -1,6 +1,16 @@
 // Every call, with both ends in one process.
 #include "check.h"
 
+// The bytes of a struct after its last member, which is a bool.
+#define IS_ZERO_AFTER(value, last)                                                                                    \
+    do {                                                                                                              \
+        size_t end = (size_t)((unsigned char *)&(value).last + sizeof(bool) - (unsigned char *)&(value));             \
+        TRUE(end < sizeof(value));                                                                                    \
+        for (size_t at = end; at < sizeof(value); at++) {                                                             \
+            TRUE(((unsigned char *)&(value))[at] == 0);                                                               \
+        }                                                                                                             \
+    } while (0)
+
 #include <unistd.h>
 
 static int is(const shmpipe_message *message, const char *text) {
@@ -71,6 +81,8 @@ static void options_and_info(void) {
     OK(shmpipe_pipe_get_info(pipe, longer, sizeof longer));
     TRUE(longer[0].max_len == 4088 && longer[1].id == 0 && !longer[1].duplex);
     RETURNS(SHMPIPE_ERR_ARGUMENT, shmpipe_pipe_get_info(pipe, &info, 0));
+    // A newer one may have a member where this one has padding.
+    IS_ZERO_AFTER(longer[0], duplex);
     shmpipe_pipe_free(pipe);
     shmpipe_options_free(options);
 }
@@ -166,6 +178,9 @@ static void messages(void) {
     OK(shmpipe_inspect(shmpipe_pipe_address(ends.pipe), &stats, sizeof stats));
     TRUE(stats.forth.unread == 4 && stats.forth.dropped == 3 && stats.capacity == 4096 && stats.open);
     TRUE(stats.forth.producer.peer == SHMPIPE_PEER_OPEN && stats.back.used == 0 && !stats.duplex);
+    memset(&stats, 0xff, sizeof stats);
+    OK(shmpipe_inspect(shmpipe_pipe_address(ends.pipe), &stats, sizeof stats));
+    IS_ZERO_AFTER(stats, remove_on_close);
     close_both(ends);
 }
 
