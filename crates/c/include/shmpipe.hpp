@@ -134,8 +134,9 @@ public:
         }
     }
 
-    // Where to write; null without producer::trust_peer().
-    void *data() const noexcept { return space_; }
+    // Where to write, as long as this exists; null without producer::trust_peer().
+    void *data() const & noexcept { return space_; }
+    void *data() const && = delete;
 
     void write(std::size_t offset, std::string_view bytes) {
         detail::check(shmpipe_reserved_write(producer_, offset, bytes.data(), bytes.size()));
@@ -199,8 +200,8 @@ public:
                               shmpipe_send_timeout(get(), message.data(), message.size(), limit));
     }
 
-    // Sends parts as one message, with a tag. Returns its position.
-    std::uint64_t send(std::initializer_list<std::string_view> parts, std::uint32_t tag) {
+    // Sends parts as one message, such as {header, body}. Returns its position.
+    std::uint64_t send(std::initializer_list<std::string_view> parts, std::uint32_t tag = 0) {
         std::vector<struct iovec> joined;
         joined.reserve(parts.size());
         for (std::string_view part : parts) {
@@ -211,15 +212,15 @@ public:
         return position;
     }
 
-    // Blocks while the pipe is full. The producer must stay where it is until the result is gone.
-    reservation reserve(std::size_t length) {
+    // Blocks while the pipe is full. The producer must outlive the result.
+    reservation reserve(std::size_t length) & {
         void *space = nullptr;
         detail::check(shmpipe_reserve(get(), length, SHMPIPE_FOREVER, &space));
         return reservation(get(), space);
     }
 
-    // The producer must stay where it is until the result is gone.
-    shmpipe::batch batch() {
+    // The producer must outlive the result.
+    shmpipe::batch batch() & {
         detail::check(shmpipe_batch_begin(get()));
         return shmpipe::batch(get());
     }
@@ -278,10 +279,12 @@ public:
     }
 
     // The message that was borrowed last.
-    const shmpipe_message &message() const noexcept { return last_; }
+    const shmpipe_message &message() const & noexcept { return last_; }
+    shmpipe_message message() const && noexcept { return last_; }
 
-    // Its bytes in the ring. Throws without consumer::trust_peer(): then copy() copies them.
-    std::string_view bytes() const {
+    // Its bytes in the ring, as long as this exists. Throws without consumer::trust_peer(): then copy() copies them.
+    std::string_view bytes() const && = delete;
+    std::string_view bytes() const & {
         if (last_.data == nullptr) {
             throw std::logic_error("the bytes of a borrowed message need the promise of trust_peer(); copy() does not");
         }
@@ -329,14 +332,15 @@ public:
         shmpipe_message message;
         detail::check(shmpipe_borrow(get(), SHMPIPE_FOREVER, &message));
         borrowed held(get(), message);
+        std::string bytes;
         try {
-            std::string bytes = held.copy();
-            held.release();
-            return bytes;
+            bytes = held.copy();
         } catch (...) {
             held.requeue();
             throw;
         }
+        held.release();
+        return bytes;
     }
 
     // Nothing if there is no message now. The end of the stream is thrown.
@@ -355,9 +359,9 @@ public:
         return detail::unless(none, code) ? std::optional(message) : std::nullopt;
     }
 
-    // Borrows the next message where it is; blocks while the pipe is empty. Nothing at the end of the stream. The consumer must stay
-    // where it is until the result is gone.
-    std::optional<borrowed> borrow() {
+    // Borrows the next message where it is; blocks while the pipe is empty. Nothing at the end of the stream. The consumer must outlive
+    // the result.
+    std::optional<borrowed> borrow() & {
         shmpipe_message message;
         if (!detail::unless(SHMPIPE_ERR_CLOSED, shmpipe_borrow(get(), SHMPIPE_FOREVER, &message))) {
             return std::nullopt;
@@ -405,15 +409,15 @@ class pipe {
 public:
     static pipe create(const std::string &address) { return attach(shmpipe_create, address, nullptr); }
     static pipe create(const std::string &address, const options &options) {
-        return attach(shmpipe_create, address, options.get());
+        return attach(shmpipe_create, address, given(options));
     }
     static pipe open(const std::string &address) { return attach(shmpipe_open, address, nullptr); }
     static pipe open(const std::string &address, const options &options) {
-        return attach(shmpipe_open, address, options.get());
+        return attach(shmpipe_open, address, given(options));
     }
     static pipe open_or_create(const std::string &address) { return attach(shmpipe_open_or_create, address, nullptr); }
     static pipe open_or_create(const std::string &address, const options &options) {
-        return attach(shmpipe_open_or_create, address, options.get());
+        return attach(shmpipe_open_or_create, address, given(options));
     }
 
     // For a forked child.
@@ -456,6 +460,14 @@ public:
 
 private:
     explicit pipe(shmpipe_pipe *taken) noexcept : handle_(taken) {}
+
+    static const shmpipe_options *given(const options &options) {
+        if (options.get() == nullptr) {
+            // It would stand for the defaults.
+            throw std::logic_error("the options were moved from");
+        }
+        return options.get();
+    }
 
     template <class Call> static pipe attach(Call call, const std::string &address, const shmpipe_options *options) {
         shmpipe_pipe *made = nullptr;

@@ -1,6 +1,6 @@
 //! The programs beside this file: each checks one part of the interface, and once more under valgrind and the address sanitizer.
 
-use crate::compiler::{C99, CXX17, compile, compile_if_possible, has, run};
+use crate::compiler::{C99, compile, compile_if_possible, has, run};
 use crate::exports::declared;
 use std::process::Command;
 
@@ -133,6 +133,9 @@ fn no_function_lets_a_panic_out() {
 #[test]
 fn wrapper() {
     if has("c++", "wrapper") {
-        run(&mut Command::new(compile(CXX17, "tests/c/wrapper.cpp", "wrapper")));
+        for standard in ["c++17", "c++20"] {
+            let compiler = ["c++", &format!("-std={standard}")];
+            run(&mut Command::new(compile(&compiler, "tests/c/wrapper.cpp", &format!("wrapper-{standard}"))));
+        }
     }
 }

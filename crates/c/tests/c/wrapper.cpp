@@ -3,6 +3,8 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <new>
+#include <type_traits>
 
 using namespace std::chrono_literals;
 
@@ -28,6 +30,36 @@ static std::string_view bytes(const shmpipe_message &message) {
     return {static_cast<const char *>(message.data), message.length};
 }
 
+// An allocation fails while this is true.
+static bool is_out_of_memory = false;
+
+void *operator new(std::size_t size) {
+    void *memory = is_out_of_memory ? nullptr : std::malloc(size);
+    if (memory == nullptr) {
+        throw std::bad_alloc();
+    }
+    return memory;
+}
+void operator delete(void *memory) noexcept { std::free(memory); }
+void operator delete(void *memory, std::size_t) noexcept { std::free(memory); }
+
+// What refers to a temporary object is not to be had.
+template <class T, class = void> struct gives_bytes : std::false_type {};
+template <class T> struct gives_bytes<T, std::void_t<decltype(std::declval<T>().bytes())>> : std::true_type {};
+template <class T, class = void> struct gives_data : std::false_type {};
+template <class T> struct gives_data<T, std::void_t<decltype(std::declval<T>().data())>> : std::true_type {};
+template <class T, class = void> struct lends : std::false_type {};
+template <class T> struct lends<T, std::void_t<decltype(std::declval<T>().borrow())>> : std::true_type {};
+template <class T, class = void> struct reserves : std::false_type {};
+template <class T> struct reserves<T, std::void_t<decltype(std::declval<T>().reserve(1))>> : std::true_type {};
+template <class T, class = void> struct batches : std::false_type {};
+template <class T> struct batches<T, std::void_t<decltype(std::declval<T>().batch())>> : std::true_type {};
+static_assert(gives_bytes<shmpipe::borrowed &>() && !gives_bytes<shmpipe::borrowed>());
+static_assert(gives_data<shmpipe::reservation &>() && !gives_data<shmpipe::reservation>());
+static_assert(lends<shmpipe::consumer &>() && !lends<shmpipe::consumer>());
+static_assert(reserves<shmpipe::producer &>() && !reserves<shmpipe::producer>());
+static_assert(batches<shmpipe::producer &>() && !batches<shmpipe::producer>());
+
 int main() {
     TRUE(shmpipe::is_compatible());
     auto pipe = shmpipe::pipe::create("memfd", shmpipe::options().capacity(4096).schema(7));
@@ -44,8 +76,24 @@ int main() {
             auto position = producer.send({"two ", "parts"}, 7);
             auto message = consumer.try_recv(buffer, sizeof buffer);
             TRUE(bytes(*message) == "two parts" && message->tag == 7 && message->position == position);
+            // Parts without a tag, and bytes by pointer and length.
+            producer.send({"two ", "parts"});
+            producer.send({"five, and what follows", std::size_t{4}});
+            TRUE(*consumer.recv() == "two parts" && *consumer.recv() == "five");
             TRUE(!consumer.try_recv(buffer, sizeof buffer) && !consumer.recv_for(buffer, sizeof buffer, 1ms));
             TRUE(!consumer.recv_for(buffer, sizeof buffer, 0ms));
+
+            // A message that there is no memory for stays in the pipe.
+            std::string_view sentence = "a message that is longer than a string without an allocation";
+            producer.send(sentence);
+            is_out_of_memory = true;
+            try {
+                consumer.recv();
+                TRUE(!"there was memory");
+            } catch (const std::bad_alloc &) {
+                is_out_of_memory = false;
+            }
+            TRUE(*consumer.recv() == sentence);
 
             // A reservation and a batch that are not committed send nothing.
             { auto space = producer.reserve(8); }
@@ -114,6 +162,14 @@ int main() {
         TRUE(*consumer.recv() == "ready");
         set.remove(consumer);
         TRUE(consumer.fd() >= 0);
+    }
+    // Options that were moved from are not the defaults.
+    shmpipe::options options;
+    auto moved_to = std::move(options);
+    try {
+        shmpipe::pipe::create("memfd", options);
+        TRUE(!"the options are null");
+    } catch (const std::logic_error &) {
     }
     auto duplex = shmpipe::pipe::create("memfd", shmpipe::options().duplex(true));
     auto [to_b, from_b] = duplex.duplex();
