@@ -2,39 +2,17 @@
 
 use shmpipe::inspect;
 use shmpipe_testing::backend::Backend;
+use shmpipe_testing::running::Running;
 use shmpipe_testing::until;
 use std::env;
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, Stdio};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 
-/// An example that runs. Dropping it kills it.
-struct Running(Child);
-
-impl Running {
-    fn start(name: &str, words: &[&str]) -> Self {
-        let program = env::current_exe().unwrap().parent().unwrap().with_file_name("examples").join(name);
-        let mut command = Command::new(&program);
-        command.args(words).stdout(Stdio::piped()).stderr(Stdio::piped());
-        Running(command.spawn().unwrap_or_else(|error| {
-            panic!("{}: {error}; `cargo build --examples` makes it", program.display())
-        }))
-    }
-
-    /// Waits until it has succeeded, and returns what it said on standard error.
-    fn end(&mut self) -> String {
-        let mut said = String::new();
-        self.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        let status = self.0.wait().unwrap();
-        assert!(status.success(), "{status}: {said}");
-        said
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// Starts an example.
+fn start(name: &str, words: &[&str]) -> Running {
+    let program = env::current_exe().unwrap().parent().unwrap().with_file_name("examples").join(name);
+    assert!(program.exists(), "{}: `cargo build --examples` makes it", program.display());
+    Running::start(Command::new(program).args(words).stdout(Stdio::piped()).stderr(Stdio::piped()))
 }
 
 /// The number in `INFO logger: order NUMBER filled at PRICE`. None if the line is cut short.
@@ -50,19 +28,19 @@ fn order(line: &str) -> Option<usize> {
 fn a_line_is_shipped_or_counted_as_dropped_although_a_shipper_is_killed() {
     const LINES: usize = 1_000_000;
     let place = Backend::SysV.place();
-    let mut worker = Running::start("logger", &["work", place.as_str()]);
+    let mut worker = start("logger", &["work", place.as_str()]);
     let mut is_shipped = vec![false; LINES];
     // Until lines are dropped: no shipper makes room.
     let mut overflow = || {
         let dropped = || inspect(&place).map_or(0, |seen| seen.dropped);
         let before = dropped();
-        until("a full pipe", || dropped() > before || worker.0.try_wait().unwrap().is_some());
+        until("a full pipe", || dropped() > before || worker.has_ended().is_some());
     };
     overflow();
     // Returns whether the shipper was killed.
     let mut ship = |most: Option<usize>| {
-        let mut shipper = Running::start("logger", &["ship", place.as_str()]);
-        let mut lines = BufReader::new(shipper.0.stdout.take().unwrap());
+        let mut shipper = start("logger", &["ship", place.as_str()]);
+        let mut lines = BufReader::new(shipper.stdout.take().unwrap());
         let (mut line, mut count, mut last) = (String::new(), 0, None);
         while lines.read_line(&mut line).unwrap() > 0 {
             let number = order(&line);
@@ -78,7 +56,7 @@ fn a_line_is_shipped_or_counted_as_dropped_although_a_shipper_is_killed() {
             if most == Some(count) {
                 // It is in the middle of writing.
                 overflow();
-                shipper.0.kill().unwrap();
+                shipper.kill();
             }
         }
         let is_killed = most.is_some_and(|most| count >= most);
@@ -89,7 +67,7 @@ fn a_line_is_shipped_or_counted_as_dropped_although_a_shipper_is_killed() {
     };
     let lives = [Some(1000), Some(20_000), None];
     assert!(lives.into_iter().any(|most| !ship(most)));
-    let said = worker.end();
+    let said = worker.end().stderr;
     let dropped = said.split_once("ns a line; ").and_then(|(_, rest)| rest.split_once(" lines dropped"));
     let dropped: usize = dropped.unwrap_or_else(|| panic!("{said}")).0.parse().unwrap();
     assert!(dropped > 0);

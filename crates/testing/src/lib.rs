@@ -14,6 +14,7 @@ pub mod process;
 pub mod raw;
 pub mod reaper;
 pub mod rng;
+pub mod running;
 pub mod seccomp;
 pub mod traced;
 

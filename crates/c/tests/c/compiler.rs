@@ -1,12 +1,10 @@
 //! Compiles programs, links them with the library that cargo has just built, and runs them.
 
-use shmpipe_testing::LONG;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
 use std::sync::OnceLock;
-use std::sync::mpsc::{self, RecvTimeoutError};
 
 pub fn folder() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -88,21 +86,7 @@ pub fn compile(compiler: &[&str], source: &str, name: &str) -> PathBuf {
     compile_if_possible(compiler, source, name, &[]).unwrap_or_else(|error| panic!("{source}:\n{error}"))
 }
 
-/// Runs a command that must succeed. Returns what it prints. One that hangs is killed, and fails.
+/// Runs a command that must succeed. Returns what it prints.
 pub fn run(command: &mut Command) -> String {
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let child = child.unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let (pid, (done, ended)) = (child.id(), mpsc::channel());
-    let watchdog = std::thread::spawn(move || {
-        if ended.recv_timeout(2 * LONG) == Err(RecvTimeoutError::Timeout) {
-            // SAFETY: the call takes no pointers. The child has not been waited for.
-            unsafe { libc::kill(pid as i32, libc::SIGKILL) };
-        }
-    });
-    let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
-    done.send(()).unwrap_or_default();
-    watchdog.join().unwrap();
-    let (stdout, stderr) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
-    assert!(status.success(), "{command:?}: {status}\n{stdout}{stderr}");
-    stdout.into_owned()
+    shmpipe_testing::running::run(command).stdout
 }

@@ -3,8 +3,9 @@
 use crate::compiler::{C99, built, compile_if_possible, folder, has, run, soname};
 use shmpipe::{Options, Peer, inspect};
 use shmpipe_testing::name::Name;
-use shmpipe_testing::until;
-use std::io::{Read, Write};
+use shmpipe_testing::running::Running;
+use shmpipe_testing::{LONG, until};
+use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -18,26 +19,20 @@ fn example(name: &str, flags: &[&str]) -> Command {
 fn shmwrite_and_shmread() {
     let name = Name::new();
     let mut writer = example("shmwrite", &[]);
-    let mut writer = writer.arg(name.as_str()).stdin(Stdio::piped()).spawn().unwrap();
+    let mut writer = Running::start(writer.arg(name.as_str()).stdin(Stdio::piped()));
     let lines = "one\ntwo\nthree\n";
     writer.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
-    let reader = std::thread::spawn({
-        let mut reader = example("shmread", &[]);
-        reader.arg(name.as_str());
-        move || run(&mut reader)
-    });
-    assert!(writer.wait().unwrap().success());
-    assert_eq!(reader.join().unwrap(), lines);
+    let mut reader = example("shmread", &[]);
+    let reader = Running::start(reader.arg(name.as_str()).stdout(Stdio::piped()));
+    writer.end();
+    assert_eq!(reader.end().stdout, lines);
 }
 
 #[test]
 fn feed() {
     let name = Name::new();
     let mut subscriber = example("feed", &[]);
-    let subscriber = std::thread::spawn({
-        subscriber.args(["subscribe", name.as_str()]);
-        move || run(&mut subscriber)
-    });
+    let subscriber = Running::start(subscriber.args(["subscribe", name.as_str()]).stdout(Stdio::piped()));
     let mut publisher = Command::new(Path::new(env!("CARGO_TARGET_TMPDIR")).join("example-feed"));
     publisher.args(["publish", name.as_str(), "100000"]);
     until("a subscriber", || inspect(&name).is_ok_and(|pipe| pipe.consumer.peer == Peer::Open));
@@ -45,7 +40,7 @@ fn feed() {
         said.split([' ', ',', '\n']).filter_map(|word| word.parse().ok()).take(2).collect()
     };
     let [sent, dropped] = numbers(&run(&mut publisher))[..] else { panic!() };
-    let [received, missed] = numbers(&subscriber.join().unwrap())[..] else { panic!() };
+    let [received, missed] = numbers(&subscriber.end().stdout)[..] else { panic!() };
     assert_eq!((sent + dropped, received), (100_000, sent));
     // A drop after the last one that was sent leaves no gap to see.
     assert!(missed <= dropped, "{missed} of {dropped}");
@@ -55,15 +50,13 @@ fn feed() {
 fn epoll() {
     let names = [Name::new(), Name::new()];
     let mut loop_ = example("epoll", &["-D_DEFAULT_SOURCE"]);
-    let mut loop_ = loop_.args(names.iter().map(Name::as_str)).stdout(Stdio::piped()).spawn().unwrap();
+    let loop_ = Running::start(loop_.args(names.iter().map(Name::as_str)).stdout(Stdio::piped()));
     for (name, text) in names.iter().zip(["buy", "sell"]) {
         let mut producer = Options::new().open_or_create(name).unwrap().producer().unwrap();
-        producer.send(text).unwrap();
+        producer.send_timeout(text, LONG).unwrap();
         producer.close().unwrap();
     }
-    let mut said = String::new();
-    loop_.stdout.take().unwrap().read_to_string(&mut said).unwrap();
-    assert!(loop_.wait().unwrap().success());
+    let said = loop_.end().stdout;
     for (name, text) in names.iter().zip(["buy", "sell"]) {
         assert!(said.contains(&format!("{name}: {text}\n{name}: the producer closed the pipe")), "{said}");
     }

@@ -1,8 +1,10 @@
 //! A C program at one side of a pipe, Rust at the other.
 
 use crate::compiler::{C99, compile, run};
-use shmpipe::{Options, RecvError, Tagged};
+use shmpipe::{Consumer, Options, RecvTimeoutError, Tagged};
+use shmpipe_testing::LONG;
 use shmpipe_testing::name::Name;
+use shmpipe_testing::running::Running;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
@@ -21,18 +23,23 @@ fn side(name: &str, part: &str, address: &Name, messages: u64) -> Command {
     command
 }
 
+/// Receives what the program sends.
+fn receive(consumer: &mut Consumer, messages: u64) {
+    for i in 0..messages {
+        let received = consumer.recv_timeout(LONG).unwrap();
+        assert_eq!((u64::from(received.tag()), received.to_vec()), (i, message(i)));
+    }
+}
+
 #[test]
 fn c_sends_and_rust_receives() {
     let name = Name::new();
     let pipe = Options::new().capacity(4096).create(&name).unwrap();
     let mut consumer = pipe.consumer().unwrap();
-    let mut c = side("side-sends", "send", &name, MESSAGES).spawn().unwrap();
-    for i in 0..MESSAGES {
-        let received = consumer.recv().unwrap();
-        assert_eq!((u64::from(received.tag()), received.to_vec()), (i, message(i)));
-    }
-    assert_eq!(consumer.recv().unwrap_err(), RecvError::Closed);
-    assert!(c.wait().unwrap().success());
+    let c = Running::start(&mut side("side-sends", "send", &name, MESSAGES));
+    receive(&mut consumer, MESSAGES);
+    assert_eq!(consumer.recv_timeout(LONG).unwrap_err(), RecvTimeoutError::Closed);
+    c.end();
 }
 
 #[test]
@@ -42,7 +49,7 @@ fn rust_sends_and_c_receives() {
     let mut producer = pipe.producer().unwrap();
     let sender = std::thread::spawn(move || {
         for i in 0..MESSAGES {
-            producer.send(Tagged(i as u32, &message(i))).unwrap();
+            producer.send_timeout(Tagged(i as u32, &message(i)), LONG).unwrap();
         }
     });
     run(&mut side("side-receives", "recv", &name, MESSAGES));
@@ -54,21 +61,16 @@ fn killed_c_producer_loses_nothing_and_leaves_a_usable_pipe() {
     let name = Name::new();
     let pipe = Options::new().create(&name).unwrap();
     let mut consumer = pipe.consumer().unwrap();
-    let mut c = side("side-holds", "hold", &name, 10).stdout(Stdio::piped()).spawn().unwrap();
+    let mut c = Running::start(side("side-holds", "hold", &name, 10).stdout(Stdio::piped()));
     let mut said = String::new();
     BufReader::new(c.stdout.take().unwrap()).read_line(&mut said).unwrap();
     assert_eq!(said, "held\n");
-    c.kill().unwrap();
-    c.wait().unwrap();
-    for i in 0..10 {
-        assert_eq!(consumer.recv().unwrap().to_vec(), message(i));
-    }
-    assert_eq!(consumer.recv().unwrap_err(), RecvError::PeerDied);
+    c.kill();
+    receive(&mut consumer, 10);
+    assert_eq!(consumer.recv_timeout(LONG).unwrap_err(), RecvTimeoutError::PeerDied);
     // A successor, in C again.
-    let mut c = side("side-succeeds", "send", &name, 10).spawn().unwrap();
-    for i in 0..10 {
-        assert_eq!(consumer.recv().unwrap().to_vec(), message(i));
-    }
-    assert_eq!(consumer.recv().unwrap_err(), RecvError::Closed);
-    assert!(c.wait().unwrap().success());
+    let c = Running::start(&mut side("side-succeeds", "send", &name, 10));
+    receive(&mut consumer, 10);
+    assert_eq!(consumer.recv_timeout(LONG).unwrap_err(), RecvTimeoutError::Closed);
+    c.end();
 }
