@@ -1,4 +1,4 @@
-//! The commands, a file each, and what two of them share.
+//! The commands, a file each, and what several of them share.
 
 mod bench;
 mod create;
@@ -21,6 +21,7 @@ mod serve;
 mod stat;
 mod tap;
 mod top;
+mod watched;
 
 use crate::args::Command;
 use crate::exit::Outcome;

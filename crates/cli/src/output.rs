@@ -6,7 +6,6 @@ pub mod process;
 pub mod progress;
 pub mod report;
 pub mod units;
-pub mod watched;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;

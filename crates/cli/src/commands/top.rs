@@ -11,10 +11,10 @@ use ratatui::crossterm::event::{self, Event, KeyEventKind};
 use serde::Serialize;
 
 use crate::args;
+use crate::commands::watched::{self, FlowObject, LOOK_INTERVAL, UnreadableObject, look_until};
 use crate::exit::{Code, End, Failure, Outcome};
 use crate::output::columns;
 use crate::output::report::{self, Report, SCHEMA};
-use crate::output::watched::{self, FlowObject, LOOK_INTERVAL, UnreadableObject, look_until};
 use crate::system::signals;
 use board::{Board, Next};
 

@@ -192,6 +192,8 @@ fn state_and_pid(side: &Side) -> String {
 
 /// A direction of a pipe.
 pub struct Way<'a> {
+    /// What it is called in a duplex pipe.
+    pub name: Option<&'static str>,
     pub used: u64,
     pub unread: u64,
     pub dropped: u64,
@@ -201,19 +203,28 @@ pub struct Way<'a> {
 
 /// The directions of a pipe: its only one, or that from side A to side B and the one back.
 pub fn ways(snapshot: &Snapshot) -> Vec<Way<'_>> {
-    [forth(snapshot)].into_iter().chain(snapshot.back.as_ref().map(way)).collect()
+    [forth(snapshot)].into_iter().chain(snapshot.back.as_ref().map(back)).collect()
 }
 
 /// The only direction of a pipe, or that from side A to side B.
 fn forth(snapshot: &Snapshot) -> Way<'_> {
     let Snapshot { used, dropped, producer, consumer, .. } = snapshot;
     let unread = snapshot.unread() - snapshot.back.as_ref().map_or(0, Direction::unread);
-    Way { used: *used, unread, dropped: *dropped, producer, consumer }
+    let name = snapshot.back.as_ref().map(|_| "A to B");
+    Way { name, used: *used, unread, dropped: *dropped, producer, consumer }
 }
 
-fn way(back: &Direction) -> Way<'_> {
-    let Direction { used, dropped, producer, consumer, .. } = back;
-    Way { used: *used, unread: back.unread(), dropped: *dropped, producer, consumer }
+/// The direction from side B to side A.
+fn back(direction: &Direction) -> Way<'_> {
+    let Direction { used, dropped, producer, consumer, .. } = direction;
+    Way {
+        name: Some("B to A"),
+        used: *used,
+        unread: direction.unread(),
+        dropped: *dropped,
+        producer,
+        consumer,
+    }
 }
 
 /// The two sides of a pipe, with what they are called. Of a side of a duplex pipe, the direction that it has not closed.
@@ -279,13 +290,13 @@ impl Description {
             age_seconds: age(snapshot).as_secs_f64(),
             forth: Flow::of(snapshot.capacity, &forth(snapshot)),
             duplex: snapshot.duplex,
-            back: back(snapshot),
+            back: fields_of_back(snapshot),
         }
     }
 }
 
 impl Flow {
-    fn of(capacity: u64, &Way { used, unread, dropped, producer, consumer }: &Way<'_>) -> Self {
+    fn of(capacity: u64, &Way { used, unread, dropped, producer, consumer, .. }: &Way<'_>) -> Self {
         Flow {
             used_bytes: used,
             unread_messages: unread,
@@ -316,8 +327,8 @@ impl Flow {
 }
 
 /// The fields of the direction back; null in a pipe with one direction, so that every pipe has the same.
-fn back(snapshot: &Snapshot) -> Map<String, Value> {
-    let back = snapshot.back.as_ref().map(way);
+fn fields_of_back(snapshot: &Snapshot) -> Map<String, Value> {
+    let back = snapshot.back.as_ref().map(back);
     let shown = Flow::of(snapshot.capacity, back.as_ref().unwrap_or(&forth(snapshot)));
     let Ok(Value::Object(fields)) = serde_json::to_value(shown) else {
         unreachable!("a struct is an object")

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 use shmpipe::Address;
 
+use crate::commands::watched::{self, FlowObject, Watched, look_until};
 use crate::exit::{End, Failure, Outcome};
 use crate::output::description;
 use crate::output::report::{self, Report, SCHEMA};
 use crate::output::units;
-use crate::output::watched::{self, FlowObject, Watched, look_until};
 use crate::system::signals;
 
 /// Lines between two headers.
@@ -69,24 +69,23 @@ fn json(watched: &Watched) -> String {
 fn text(watched: &Watched) -> String {
     let Ok(latest) = &watched.latest else { return String::new() };
     let ways = description::ways(latest);
-    let directions = watched::directions(latest);
     let mut text = String::new();
-    for ((flow, way), direction) in watched.flows.iter().zip(&ways).zip(directions) {
+    for (flow, way) in watched.flows.iter().zip(&ways) {
         let fill = |used| units::show_fill(used, latest.capacity);
         let line = format!(
             "{:>7}  {:>8}  {:>7}  {:>4}  {:>4}  {:>7}  {:<16}  {}",
             units::show_rate(flow.sent_per_second),
             units::show_count(flow.bytes_per_second),
             units::show_rate(flow.released_per_second),
-            fill(flow.used),
+            fill(way.used),
             fill(flow.highest),
-            units::show_count(flow.unread as f64),
+            units::show_count(way.unread as f64),
             watched::who_waits(flow, way),
             watched::events(flow),
         );
         text += line.trim_end();
-        if directions.len() > 1 {
-            text += &format!("  {direction}");
+        if let Some(name) = way.name {
+            text += &format!("  {name}");
         }
         text.push('\n');
     }

@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use shmpipe::Address;
+use shmpipe::{Address, SetupError, Snapshot};
 
-use crate::output::watched::{Flow, Watched};
+use crate::commands::watched::{Flow, Watched};
+use crate::output::description::{self, Way};
 use crate::system::pipes;
 
 /// How often to look for new pipes: that reads the mappings of all processes.
@@ -40,13 +41,13 @@ impl Sort {
     }
 
     /// The number to sort by, the largest first.
-    fn key(self, flow: &Flow, capacity: u64) -> f64 {
+    fn key(self, seen: &Seen<'_>) -> f64 {
         match self {
             Sort::Name => 0.0,
-            Sort::Messages => flow.sent_per_second,
-            Sort::Bytes => flow.bytes_per_second,
-            Sort::Fill => flow.used as f64 / capacity.max(1) as f64,
-            Sort::Unread => flow.unread as f64,
+            Sort::Messages => seen.flow.sent_per_second,
+            Sort::Bytes => seen.flow.bytes_per_second,
+            Sort::Fill => seen.way.used as f64 / seen.latest.capacity.max(1) as f64,
+            Sort::Unread => seen.way.unread as f64,
         }
     }
 }
@@ -81,24 +82,39 @@ pub struct Board {
 }
 
 /// A direction of a pipe, or a pipe that cannot be read.
-#[derive(Clone, Copy)]
 pub struct Row<'a> {
     pub pipe: &'a Watched,
-    pub direction: usize,
+    direction: usize,
+    /// What the pipe is called here.
+    pub name: String,
+    /// What there is to see, or why there is nothing.
+    pub seen: Result<Seen<'a>, &'a SetupError>,
+}
+
+/// A direction of a pipe that can be read.
+pub struct Seen<'a> {
+    pub latest: &'a Snapshot,
+    pub way: Way<'a>,
+    pub flow: &'a Flow,
 }
 
 impl<'a> Row<'a> {
-    pub fn flow(&self) -> Option<&'a Flow> {
-        self.pipe.latest.is_ok().then(|| self.pipe.flows.get(self.direction)).flatten()
-    }
-
-    /// What the pipe is called here.
-    pub fn name(&self) -> String {
-        let name = self.pipe.address.to_string();
-        match (&self.pipe.latest, self.direction) {
-            (Ok(latest), direction) if latest.back.is_some() => name + [" A>B", " B>A"][direction],
-            _ => name,
-        }
+    /// The rows of a pipe.
+    fn of(pipe: &'a Watched) -> Vec<Row<'a>> {
+        let name = pipe.address.to_string();
+        let latest = match &pipe.latest {
+            Ok(latest) => latest,
+            Err(error) => return vec![Row { pipe, direction: 0, name, seen: Err(error) }],
+        };
+        let ways = description::ways(latest).into_iter().zip(&pipe.flows).enumerate();
+        let row = |(direction, (way, flow)): (usize, (Way<'a>, &'a Flow))| {
+            let name = match way.name {
+                Some(direction) => format!("{name} {}", direction.replace(" to ", ">")),
+                None => name.clone(),
+            };
+            Row { pipe, direction, name, seen: Ok(Seen { latest, way, flow }) }
+        };
+        ways.map(row).collect()
     }
 }
 
@@ -168,17 +184,10 @@ impl Board {
     /// The rows to show, in order.
     pub fn rows(&self) -> Vec<Row<'_>> {
         let filter = self.filter.to_lowercase();
-        let mut rows = Vec::new();
-        for pipe in &self.pipes {
-            let directions = if pipe.latest.is_ok() { pipe.flows.len() } else { 1 };
-            rows.extend((0..directions).map(|direction| Row { pipe, direction }));
-        }
-        rows.retain(|row: &Row<'_>| row.name().to_lowercase().contains(&filter));
-        rows.sort_by_cached_key(Row::name);
-        let key = |row: &Row<'_>| {
-            let capacity = row.pipe.latest.as_ref().map_or(1, |latest| latest.capacity);
-            row.flow().map_or(-1.0, |flow| self.sort.key(flow, capacity))
-        };
+        let mut rows: Vec<Row<'_>> = self.pipes.iter().flat_map(Row::of).collect();
+        rows.retain(|row| row.name.to_lowercase().contains(&filter));
+        rows.sort_by(|a, b| a.name.cmp(&b.name));
+        let key = |row: &Row<'_>| row.seen.as_ref().map_or(-1.0, |seen| self.sort.key(seen));
         rows.sort_by(|a, b| key(b).total_cmp(&key(a)));
         if self.reversed {
             rows.reverse();
@@ -187,15 +196,19 @@ impl Board {
     }
 
     /// The index of the selected row: the first if none was chosen, or if it is gone.
-    pub fn selected(&self) -> usize {
+    pub fn selected(&self, rows: &[Row<'_>]) -> usize {
         let Some((address, direction)) = &self.selected else { return 0 };
         let is = |row: &Row<'_>| row.direction == *direction && row.pipe.address == *address;
-        self.rows().iter().position(is).unwrap_or(0)
+        rows.iter().position(is).unwrap_or(0)
     }
 
-    fn select(&mut self, index: usize) {
-        let chosen = self.rows().get(index).map(|row| (row.pipe.address.clone(), row.direction));
-        self.selected = chosen.or(self.selected.take());
+    /// Selects another row, by the index of the selected one and that of the last.
+    fn select(&mut self, another: impl FnOnce(usize, usize) -> usize) {
+        let rows = self.rows();
+        let chosen = rows.get(another(self.selected(&rows), rows.len().saturating_sub(1)));
+        if let Some(chosen) = chosen.map(|row| (row.pipe.address.clone(), row.direction)) {
+            self.selected = Some(chosen);
+        }
     }
 
     /// Reacts to a key.
@@ -216,19 +229,18 @@ impl Board {
             }
             return Next::Show;
         }
-        let (at, last) = (self.selected(), self.rows().len().saturating_sub(1));
         match key.code {
             KeyCode::Char('q') => return Next::Quit,
             KeyCode::Esc if self.full => self.full = false,
             KeyCode::Esc => return Next::Quit,
             KeyCode::Up | KeyCode::Char('k') if self.full => self.scroll = self.scroll.saturating_sub(1),
             KeyCode::Down | KeyCode::Char('j') if self.full => self.scroll = self.scroll.saturating_add(1),
-            KeyCode::Up | KeyCode::Char('k') => self.select(at.saturating_sub(1)),
-            KeyCode::Down | KeyCode::Char('j') => self.select((at + 1).min(last)),
-            KeyCode::Home => self.select(0),
-            KeyCode::End => self.select(last),
+            KeyCode::Up | KeyCode::Char('k') => self.select(|at, _| at.saturating_sub(1)),
+            KeyCode::Down | KeyCode::Char('j') => self.select(|at, last| (at + 1).min(last)),
+            KeyCode::Home => self.select(|_, _| 0),
+            KeyCode::End => self.select(|_, last| last),
             KeyCode::Enter => {
-                self.select(at);
+                self.select(|at, _| at);
                 self.full = !self.full;
                 self.scroll = 0;
             }

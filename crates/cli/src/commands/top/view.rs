@@ -6,11 +6,11 @@ use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Cell, Paragraph, Row as Line80, Table, TableState};
 
-use super::board::{Board, Row};
+use super::board::{Board, Row, Seen};
+use crate::commands::watched::{self, Flow};
 use crate::output::description;
 use crate::output::printable;
 use crate::output::units;
-use crate::output::watched::{self, Flow};
 
 const HEADERS: [&str; 8] = ["PIPE", "MSG/S", "BYTES/S", "FILL", "HIGH", "WAITS", "EVENTS", "RATE"];
 
@@ -28,21 +28,20 @@ pub fn table(board: &Board) -> Vec<Vec<String>> {
 
 /// The cells of a row, without its sparkline.
 fn cells(row: &Row<'_>) -> Vec<String> {
-    let latest = match &row.pipe.latest {
-        Ok(latest) => latest,
+    let name = row.name.clone();
+    let Seen { latest, way, flow } = match &row.seen {
+        Ok(seen) => seen,
         Err(error) => {
             let unknown = || "-".to_owned();
-            return vec![row.name(), unknown(), unknown(), unknown(), unknown(), error_in_words(error)];
+            return vec![name, unknown(), unknown(), unknown(), unknown(), error_in_words(error)];
         }
     };
-    let Some(flow) = row.flow() else { return vec![row.name()] };
-    let way = &description::ways(latest)[row.direction];
     let fill = |used| units::show_fill(used, latest.capacity);
     vec![
-        row.name(),
+        name,
         units::show_rate(flow.sent_per_second),
         units::show_count(flow.bytes_per_second),
-        fill(flow.used),
+        fill(way.used),
         fill(flow.highest),
         watched::who_waits(flow, way),
         watched::events(flow),
@@ -76,9 +75,10 @@ pub fn draw(frame: &mut Frame<'_>, board: &Board) {
     let [top, middle, bottom] = parts.areas(frame.area());
     let rows = board.rows();
     frame.render_widget(Paragraph::new(title(board, rows.len())), top);
-    match rows.get(board.selected()) {
+    let selected = board.selected(&rows);
+    match rows.get(selected) {
         Some(row) if board.full => draw_full(frame, middle, board, row),
-        _ => draw_table(frame, middle, board, &rows),
+        _ => draw_table(frame, middle, &rows, selected),
     }
     frame.render_widget(Paragraph::new(keys(board)), bottom);
 }
@@ -110,7 +110,7 @@ fn keys(board: &Board) -> String {
     }
 }
 
-fn draw_table(frame: &mut Frame<'_>, area: Rect, board: &Board, rows: &[Row<'_>]) {
+fn draw_table(frame: &mut Frame<'_>, area: Rect, rows: &[Row<'_>], selected: usize) {
     let first = area.width.saturating_sub(WIDTHS.iter().sum::<u16>() + WIDTHS.len() as u16);
     let widths: Vec<u16> = [first].into_iter().chain(WIDTHS).collect();
     let aligned = |cells: Vec<String>| {
@@ -126,13 +126,15 @@ fn draw_table(frame: &mut Frame<'_>, area: Rect, board: &Board, rows: &[Row<'_>]
     let lines = rows.iter().map(|row| {
         let mut cells = cells(row);
         cells.resize(HEADERS.len() - 1, String::new());
-        cells.push(row.flow().map_or_else(String::new, |flow| sparkline(flow, WIDTHS[6].into())));
+        cells.push(
+            row.seen.as_ref().map_or_else(|_| String::new(), |seen| sparkline(seen.flow, WIDTHS[6].into())),
+        );
         aligned(cells)
     });
     let table = Table::new(lines.collect::<Vec<_>>(), widths.iter().map(|&width| Constraint::Length(width)))
         .header(header)
         .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
-    let mut state = TableState::new().with_selected((!rows.is_empty()).then(|| board.selected()));
+    let mut state = TableState::new().with_selected((!rows.is_empty()).then_some(selected));
     frame.render_stateful_widget(table, area, &mut state);
 }
 
@@ -149,9 +151,9 @@ fn shorten(text: &str, width: usize) -> String {
 /// One pipe in full: its rates, then what `stat` shows.
 fn draw_full(frame: &mut Frame<'_>, area: Rect, board: &Board, row: &Row<'_>) {
     let bold = |text: String| Line::styled(text, Style::new().add_modifier(Modifier::BOLD));
-    let mut lines = vec![bold(printable(&row.name()))];
-    match (&row.pipe.latest, row.flow()) {
-        (Ok(latest), Some(flow)) => {
+    let mut lines = vec![bold(printable(&row.name))];
+    match &row.seen {
+        Ok(Seen { latest, way, flow }) => {
             let width = usize::from(area.width).saturating_sub(1);
             lines.push(Line::raw(sparkline(flow, width)));
             lines.push(Line::raw(format!(
@@ -159,7 +161,7 @@ fn draw_full(frame: &mut Frame<'_>, area: Rect, board: &Board, row: &Row<'_>) {
                 units::show_rate(flow.sent_per_second),
                 units::show_count(flow.bytes_per_second),
                 units::show_rate(flow.released_per_second),
-                units::show_fill(flow.used, latest.capacity),
+                units::show_fill(way.used, latest.capacity),
                 units::show_fill(flow.highest, latest.capacity)
             )));
             lines.push(Line::raw(format!(
@@ -178,8 +180,7 @@ fn draw_full(frame: &mut Frame<'_>, area: Rect, board: &Board, row: &Row<'_>) {
                 details.iter().map(|line| Line::raw(format!("{:<width$}  {}", line[0], printable(&line[1])))),
             );
         }
-        (Err(error), _) => lines.push(Line::raw(printable(&error.to_string()))),
-        (Ok(_), None) => {}
+        Err(error) => lines.push(Line::raw(printable(&error.to_string()))),
     }
     let most = (lines.len() as u16).saturating_sub(area.height);
     frame.render_widget(Paragraph::new(lines).scroll((board.scroll.min(most), 0)), area);

@@ -158,7 +158,7 @@ fn keys_sort_filter_select_and_show_in_full() {
     board.look();
     board.tick(start + SECOND);
     let [first, second] = [&one, &two].map(|pipe| pipe.address().to_string());
-    let order = |board: &Board| -> Vec<String> { board.rows().iter().map(|row| row.name()).collect() };
+    let order = |board: &Board| -> Vec<String> { board.rows().iter().map(|row| row.name.clone()).collect() };
     let mut by_name = vec![first.clone(), second.clone()];
     by_name.sort();
     assert_eq!(order(&board), by_name);
@@ -167,10 +167,10 @@ fn keys_sort_filter_select_and_show_in_full() {
     press(&mut board, "r");
     assert_eq!(order(&board), [first.clone(), second.clone()]);
     press(&mut board, "↓↓");
-    assert_eq!(board.selected(), 1);
+    assert_eq!(board.selected(&board.rows()), 1);
     // The selection stays with its pipe.
     press(&mut board, "r");
-    assert_eq!(board.selected(), 0);
+    assert_eq!(board.selected(&board.rows()), 0);
     press(&mut board, "\n");
     let shown = lines(&board);
     assert_eq!(shown[1], second);

@@ -36,10 +36,8 @@ pub struct Flow {
     pub sent_per_second: f64,
     pub bytes_per_second: f64,
     pub released_per_second: f64,
-    pub used: u64,
     /// The most bytes used in any look.
     pub highest: u64,
-    pub unread: u64,
     /// What its producer and its consumer do.
     pub doing: [Doing; 2],
     /// Holders of a role that were seen dead.
@@ -136,10 +134,8 @@ impl Watched {
         let Ok(latest) = &self.latest else { return };
         let ways = description::ways(latest);
         self.flows.resize_with(ways.len(), Flow::default);
-        for (flow, Way { used, unread, dropped, producer, consumer }) in self.flows.iter_mut().zip(ways) {
+        for (flow, Way { used, dropped, producer, consumer, .. }) in self.flows.iter_mut().zip(ways) {
             let sides = [producer, consumer];
-            flow.used = used;
-            flow.unread = unread;
             flow.highest = flow.highest.max(used);
             let epochs = sides.map(|side| side.epoch);
             let (first, first_dropped) = *flow.start.get_or_insert((epochs, dropped));
@@ -240,11 +236,6 @@ pub fn events(flow: &Flow) -> String {
     counts.map(|(count, what)| units::show_count(count as f64) + what).collect::<Vec<_>>().join(" ")
 }
 
-/// The directions of a pipe by name: one without a name, or two.
-pub fn directions(snapshot: &Snapshot) -> &'static [&'static str] {
-    if snapshot.back.is_some() { &["A to B", "B to A"] } else { &["-"] }
-}
-
 /// A direction of a pipe at a tick, as a JSON object.
 #[derive(Debug, Serialize)]
 pub struct FlowObject {
@@ -298,20 +289,19 @@ impl UnreadableObject {
 pub fn objects(watched: &Watched) -> Vec<FlowObject> {
     let Ok(latest) = &watched.latest else { return Vec::new() };
     let ways = description::ways(latest);
-    let flows = watched.flows.iter().zip(&ways).zip(directions(latest));
-    let object = |((flow, way), &direction): ((&Flow, &Way<'_>), &&'static str)| FlowObject {
+    let object = |(flow, way): (&Flow, &Way<'_>)| FlowObject {
         name: latest.name.clone(),
         address: watched.address.to_string(),
         address_base64: description::base64(&watched.address),
-        direction: (direction != "-").then_some(direction),
+        direction: way.name,
         segment_id: latest.segment_id.to_string(),
         sent_messages_per_second: flow.sent_per_second,
         sent_bytes_per_second: flow.bytes_per_second,
         released_messages_per_second: flow.released_per_second,
         capacity_bytes: latest.capacity,
-        used_bytes: flow.used,
+        used_bytes: way.used,
         highest_used_bytes: flow.highest,
-        unread_messages: flow.unread,
+        unread_messages: way.unread,
         producer: description::state(way.producer),
         producer_doing: flow.doing[0].name(),
         producer_pid: way.producer.pid,
@@ -324,5 +314,5 @@ pub fn objects(watched: &Watched) -> Vec<FlowObject> {
         takeovers: flow.takeovers,
         dropped_messages: flow.dropped,
     };
-    flows.map(object).collect()
+    watched.flows.iter().zip(&ways).map(object).collect()
 }
