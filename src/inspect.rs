@@ -5,7 +5,7 @@ pub mod sysvipc;
 mod tap;
 
 pub use crate::address::Location;
-pub use list::{Listed, Listing, list, list_unguarded};
+pub use list::{Listed, Listing, inspect_at, list, list_unguarded};
 pub use tap::{Passed, Tap};
 
 use crate::address::Address;

@@ -2,7 +2,9 @@
 //! finds, and other tests count the pipes that their process has open.
 
 use shmpipe::error::{Distrust, Shortage};
-use shmpipe::{Address, Listed, Listing, Location, Lost, Object, Options, SetupError, inspect, list, unlink};
+use shmpipe::{
+    Address, Listed, Listing, Location, Lost, Object, Options, SetupError, inspect, inspect_at, list, unlink,
+};
 use shmpipe_testing::backend::Backend;
 use shmpipe_testing::process::{Line, Process, part as play};
 use shmpipe_testing::raw::{Attached, make_memfd};
@@ -72,6 +74,30 @@ fn a_listing_shows_a_memfd_by_a_descriptor_of_a_process_that_has_it_open() {
     assert!(listed.is_open && listed.pids == [pid]);
 }
 
+#[test]
+fn a_pipe_without_an_address_is_inspected_where_it_was_found() {
+    let _turn = turn();
+    let pipe = small().create("memfd").unwrap();
+    let is_it =
+        |listed: &Listed| listed.snapshot.as_ref().is_ok_and(|snapshot| snapshot.segment_id == pipe.id());
+    let location = list().pipes.into_iter().find(is_it).expect("listed").location;
+    pipe.producer().unwrap().send(b"one").unwrap();
+    let snapshot = inspect_at(&location).unwrap();
+    assert_eq!((snapshot.segment_id, snapshot.producer.messages), (pipe.id(), 1));
+    assert_eq!(snapshot.address.to_string(), format!("file:{location}"));
+    let nothing = |location: &Location| {
+        let error = inspect_at(location).unwrap_err();
+        assert!(matches!(error, SetupError::NotFound { .. }), "{location}: {error:?}");
+    };
+    drop(pipe);
+    nothing(&location);
+    // What the descriptor may be by then.
+    for other in ["/proc/self/exe", "/dev/null"] {
+        let other = File::open(other).unwrap();
+        nothing(&Location::Descriptor { pid: std::process::id(), fd: other.as_raw_fd() as u32 });
+    }
+}
+
 /// Held by each test: a listing briefly maps the pipes of other tests, which then have one more process.
 static LISTING: Mutex<()> = Mutex::new(());
 
@@ -122,6 +148,7 @@ fn no_address(mut line: Line) {
     let snapshot = moved.snapshot.as_ref().unwrap();
     assert_eq!((snapshot.segment_id, moved.is_open), (pipe.id(), true));
     assert_eq!((moved.location.address(), &snapshot.address), (None, &address_of(path)));
+    assert_eq!(inspect_at(&moved.location).unwrap().segment_id, pipe.id());
     drop(pipe);
 
     // Not UTF-8, open and closed.

@@ -23,7 +23,7 @@ mod view;
 
 pub(crate) use candidate::denied;
 pub(crate) use create::permissions;
-pub(crate) use find::{PipeFile, find};
+pub(crate) use find::{PipeFile, find, view_at};
 pub(crate) use open::{attach, attach_received};
 pub(crate) use unlink::unlink;
 pub(crate) use view::view;

@@ -1,6 +1,6 @@
 //! Which pipes there are.
 
-use super::{Snapshot, snapshot};
+use super::{Snapshot, inspect, snapshot};
 use crate::address::{Address, AddressForm, Key, Location, Name};
 use crate::backend::file::{self, PipeFile, permissions};
 use crate::backend::sysv::{self, SetTarget};
@@ -12,6 +12,7 @@ use crate::sys::maps::SharedMappings;
 use crate::sys::sysvipc::{self, Row};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
@@ -141,6 +142,44 @@ pub fn list_unguarded() -> Result<Vec<Listed>, SetupError> {
         snapshot: Ok(snapshot),
     });
     Ok(pipes.collect())
+}
+
+/// Returns the state of a pipe where [`list`] has found it, also of one that no address opens.
+///
+/// Otherwise as [`inspect`]. Such a pipe is found at a descriptor of a process, which may lead to another one by now:
+/// [`Snapshot::segment_id`] tells.
+///
+/// ```
+/// # let _pipe = shmpipe::Options::new().create("memfd")?;
+/// for pipe in shmpipe::list().pipes {
+///     if let Ok(snapshot) = shmpipe::inspect_at(&pipe.location) {
+///         println!("{}: {} bytes used", pipe.location, snapshot.used);
+///     }
+/// }
+/// # Ok::<(), shmpipe::SetupError>(())
+/// ```
+///
+/// # Errors
+/// * [`NotFound`](SetupError::NotFound) if no pipe is there any more, or the process has ended.
+/// * [`Lost::Removed`] at [`Location::Removed`], as in the listing.
+/// * Those of [`inspect`].
+pub fn inspect_at(location: &Location) -> Result<Snapshot, SetupError> {
+    let address = location.as_address();
+    let view = match location {
+        Location::Address(address) => return inspect(address.clone()),
+        Location::Removed { .. } => return Err(SetupError::Lost { lost: Lost::Removed, address }),
+        Location::Path(link) => file::view_at(link, &address),
+        Location::Descriptor { .. } => file::view_at(location.to_string().as_ref(), &address),
+    };
+    match view {
+        Ok(Some(view)) => Ok(snapshot(&view?, address)),
+        Ok(None) => Err(SetupError::NotFound { address }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(SetupError::NotFound { address }),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(SetupError::PermissionDenied { address, key: None, permissions: None })
+        }
+        Err(error) => Err(failed("opening what a process has open")(error)),
+    }
 }
 
 fn of_sysv(mappings: &SharedMappings) -> Result<Vec<Listed>, SetupError> {

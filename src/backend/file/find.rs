@@ -80,6 +80,19 @@ pub(crate) fn find(mappings: &SharedMappings, mut each: impl FnMut(PipeFile)) ->
     missing.0
 }
 
+/// Maps the pipe at the path of a descriptor read-only, as [`PipeFile::view`] does. `None` if no pipe is there. `address` is for
+/// errors.
+pub(crate) fn view_at(link: &Path, address: &Address) -> io::Result<Option<Result<View, SetupError>>> {
+    let path = fs::read_link(link)?;
+    let mut missing = Missing::default();
+    let found = open_if_pipe(&open_path_target(link)?, &mut missing);
+    if let Some(error) = missing.0 {
+        return Err(error);
+    }
+    let found = found.map(|(file, metadata)| PipeFile { file, metadata, path, opener: None });
+    Ok(found.map(|found| found.view(address)))
+}
+
 fn entries(directory: &Path, missing: &mut Missing) -> impl Iterator<Item = DirEntry> + use<> {
     missing.ok(fs::read_dir(directory)).into_iter().flatten().flatten()
 }
