@@ -2,6 +2,8 @@
 
 mod watch;
 
+use shmpipe::Location;
+
 use crate::args;
 use crate::exit::Outcome;
 use crate::output::columns;
@@ -16,6 +18,8 @@ pub fn run(arguments: &args::Stat, report: Report) -> Outcome {
     let snapshot = shmpipe::inspect(&arguments.address)?;
     report::print_and_end(&match report {
         Report::Json => report::json(&Description::of(&snapshot)) + "\n",
-        Report::Text => columns::align(&description::details(&snapshot)),
+        Report::Text => {
+            columns::align(&description::details(&Location::Address(snapshot.address.clone()), &snapshot))
+        }
     })
 }

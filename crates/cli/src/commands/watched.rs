@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::poll;
 use serde::Serialize;
-use shmpipe::{Address, Peer, SegmentId, SetupError, Side, Snapshot};
+use shmpipe::{Address, Location, Peer, SegmentId, SetupError, Side, Snapshot};
 
 use crate::exit;
 use crate::output::description::{self, Way};
@@ -21,11 +21,13 @@ const HISTORY: usize = 240;
 
 /// A pipe under watch.
 pub struct Watched {
-    pub address: Address,
+    pub location: Location,
     /// The latest look.
     pub latest: Result<Box<Snapshot>, SetupError>,
     /// One for each direction.
     pub flows: Vec<Flow>,
+    /// Its segment, once it was seen.
+    id: Option<SegmentId>,
     /// The look at the last tick, and when it was.
     before: Option<(Box<Snapshot>, Instant)>,
 }
@@ -106,32 +108,38 @@ impl Doing {
 
 impl Watched {
     /// Begins to watch a pipe.
-    pub fn new(address: Address, latest: Result<Snapshot, SetupError>) -> Self {
-        let mut watched = Watched { address, latest: latest.map(Box::new), flows: Vec::new(), before: None };
+    pub fn new(location: Location, latest: Result<Snapshot, SetupError>) -> Self {
+        let latest = latest.map(Box::new);
+        let mut watched = Watched { location, latest, flows: Vec::new(), id: None, before: None };
         watched.take_in();
         watched
     }
 
-    pub fn id(&self) -> Option<SegmentId> {
-        self.latest.as_ref().ok().map(|latest| latest.segment_id)
+    /// Whether this is the pipe that is watched, or was before it could no longer be read.
+    pub fn is(&self, id: SegmentId) -> bool {
+        self.id == Some(id)
     }
 
     /// Looks at the pipe. Returns whether another one is in its place, which is watched from now on.
     pub fn look(&mut self) -> bool {
-        let known = self.id().or(self.before.as_ref().map(|(before, _)| before.segment_id));
-        self.latest = shmpipe::inspect(&self.address).map(Box::new);
-        let is_new = known.is_some() && self.id().is_some() && self.id() != known;
+        self.latest = shmpipe::inspect_at(&self.location).map(Box::new);
+        self.take_in()
+    }
+
+    /// Goes on with a look at another location of the pipe.
+    pub fn move_to(&mut self, location: Location, latest: Snapshot) {
+        (self.location, self.latest) = (location, Ok(Box::new(latest)));
+        self.take_in();
+    }
+
+    /// Takes in the latest look. Returns whether it is of another pipe than those before.
+    fn take_in(&mut self) -> bool {
+        let Ok(latest) = &self.latest else { return false };
+        let is_new = self.id.replace(latest.segment_id).is_some_and(|known| known != latest.segment_id);
         if is_new {
             self.flows.clear();
             self.before = None;
         }
-        self.take_in();
-        is_new
-    }
-
-    /// Takes in the latest look.
-    fn take_in(&mut self) {
-        let Ok(latest) = &self.latest else { return };
         let ways = description::ways(latest);
         self.flows.resize_with(ways.len(), Flow::default);
         for (flow, Way { used, dropped, producer, consumer, .. }) in self.flows.iter_mut().zip(ways) {
@@ -148,6 +156,7 @@ impl Watched {
                 }
             }
         }
+        is_new
     }
 
     /// Ends an interval: computes the rates since the last tick.
@@ -240,8 +249,10 @@ pub fn events(flow: &Flow) -> String {
 #[derive(Debug, Serialize)]
 pub struct FlowObject {
     pub name: Option<String>,
-    pub address: String,
+    /// As in the other descriptions of a pipe: where one without an address was found.
+    pub address: Option<String>,
     pub address_base64: Option<String>,
+    pub found_at: Option<String>,
     pub direction: Option<&'static str>,
     pub segment_id: String,
     pub sent_messages_per_second: f64,
@@ -267,8 +278,9 @@ pub struct FlowObject {
 /// A pipe that cannot be read, as a JSON object.
 #[derive(Debug, Serialize)]
 pub struct UnreadableObject {
-    pub address: String,
+    pub address: Option<String>,
     pub address_base64: Option<String>,
+    pub found_at: Option<String>,
     pub error: &'static str,
     pub message: String,
 }
@@ -277,8 +289,9 @@ impl UnreadableObject {
     pub fn of(watched: &Watched) -> Option<Self> {
         let error = watched.latest.as_ref().err()?;
         Some(UnreadableObject {
-            address: watched.address.to_string(),
-            address_base64: description::base64(&watched.address),
+            address: watched.location.address().map(Address::to_string),
+            address_base64: watched.location.address().and_then(description::base64),
+            found_at: description::found_at(&watched.location),
             error: exit::code_of(error).name(),
             message: error.to_string(),
         })
@@ -291,8 +304,9 @@ pub fn objects(watched: &Watched) -> Vec<FlowObject> {
     let ways = description::ways(latest);
     let object = |(flow, way): (&Flow, &Way<'_>)| FlowObject {
         name: latest.name.clone(),
-        address: watched.address.to_string(),
-        address_base64: description::base64(&watched.address),
+        address: watched.location.address().map(Address::to_string),
+        address_base64: watched.location.address().and_then(description::base64),
+        found_at: description::found_at(&watched.location),
         direction: way.name,
         segment_id: latest.segment_id.to_string(),
         sent_messages_per_second: flow.sent_per_second,

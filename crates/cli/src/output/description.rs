@@ -119,7 +119,7 @@ pub fn base64(address: &Address) -> Option<String> {
 }
 
 /// Where a pipe without an address was found.
-fn found_at(location: &Location) -> Option<String> {
+pub fn found_at(location: &Location) -> Option<String> {
     location.address().is_none().then(|| location.to_string())
 }
 
@@ -431,15 +431,14 @@ fn memory(memory: Memory) -> String {
     text + if memory.locked { ", locked" } else { ", not locked" }
 }
 
-/// All details of a pipe, as rows of name and value.
-pub fn details(snapshot: &Snapshot) -> Vec<Vec<String>> {
+/// All details of a pipe that was found at a location, as rows of name and value.
+pub fn details(location: &Location, snapshot: &Snapshot) -> Vec<Vec<String>> {
     let Snapshot { permissions, .. } = snapshot;
     let mut rows: Vec<(String, String)> = Vec::new();
     let mut add = |what: &str, text: String| rows.push((what.to_owned(), text));
     add("name", name(snapshot));
-    let location = Location::Address(snapshot.address.clone());
-    add("address", address(&location, snapshot));
-    add("kind", kind(&location).to_owned() + if snapshot.duplex { ", duplex" } else { "" });
+    add(if location.address().is_some() { "address" } else { "found at" }, address(location, snapshot));
+    add("kind", kind(location).to_owned() + if snapshot.duplex { ", duplex" } else { "" });
     match ids(snapshot) {
         Some((_, shm_id, sem_id)) => {
             add("segment", format!("{} bytes, shmid {shm_id}, id {}", snapshot.size, snapshot.segment_id));

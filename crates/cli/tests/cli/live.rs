@@ -4,6 +4,7 @@ use std::io::Write;
 
 use serde_json::Value;
 
+use crate::place::{Kind, Place};
 use crate::process::{Finished, Name, Running, ask, eventually, object, run, script, start};
 
 /// The JSON objects printed so far, a line each.
@@ -157,6 +158,38 @@ fn top_prints_an_interval_as_text_and_an_object_per_tick() {
     assert!(objects(&said).iter().all(of_ours), "all pipes are on the board");
     top.signal(libc::SIGTERM);
     top.finish().code(143).quiet();
+}
+
+#[test]
+fn top_shows_a_memfd_for_as_long_as_any_process_has_it_open() {
+    let mut place = Place::new(Kind::Memfd, "top-memfd");
+    let id = object(&["stat", &place, "--json"])["segment_id"].clone();
+    let server = place.take_server();
+    let mut send = start(&["send", &place]);
+    send.input().write_all(b"four\n").unwrap();
+    eventually(|| (shmpipe::inspect(&*place).ok()?.producer.messages == 1).then_some(()));
+    let top = start(&["top", "--json", "--interval", "20ms"]);
+    let ours = |tick: &Value| {
+        let mut pipes = tick["pipes"].as_array().unwrap().iter();
+        pipes.find(|pipe| pipe["segment_id"] == id).cloned()
+    };
+    // It is looked at several times before the next search.
+    let said = top.wait_for_output(|said| objects(said).len() >= 5);
+    for tick in objects(&said) {
+        let found = ours(&tick).unwrap_or_else(|| panic!("it is missing in {tick}"));
+        assert_eq!((&found["address"], &found["used_bytes"]), (&Value::Null, &16.into()), "{tick}");
+        assert!(found["found_at"].as_str().unwrap().starts_with("/proc/"), "{tick}");
+    }
+    let recv = start(&["recv", &place]);
+    recv.wait_for_output(|said| said == b"four\n");
+    server.signal(libc::SIGTERM);
+    server.finish().code(143);
+    let others = [send.id(), recv.id()].map(|pid| format!("/proc/{pid}/fd/"));
+    let is_other =
+        |pipe: &Value| others.iter().any(|other| pipe["found_at"].as_str().unwrap().starts_with(other));
+    let last = wait_for(&top, |tick| ours(tick).as_ref().is_some_and(is_other));
+    let last = ours(&last).unwrap();
+    assert_eq!((&last["used_bytes"], &last["highest_used_bytes"]), (&0.into(), &16.into()), "{last}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
-use shmpipe::Address;
+use shmpipe::{Address, Location};
 
 use crate::commands::watched::{self, FlowObject, Watched, look_until};
 use crate::exit::{End, Failure, Outcome};
@@ -28,7 +28,7 @@ struct Line {
 pub fn run(address: &Address, interval: Duration, report: Report) -> Outcome {
     signals::install()?;
     let snapshot = shmpipe::inspect(address)?;
-    let mut watched = Watched::new(address.clone(), Ok(snapshot));
+    let mut watched = Watched::new(Location::Address(address.clone()), Ok(snapshot));
     let mut next = Instant::now();
     watched.tick(next);
     let mut lines = 0;

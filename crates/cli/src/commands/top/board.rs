@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use shmpipe::{Address, SetupError, Snapshot};
+use shmpipe::{Address, Location, SetupError, Snapshot};
 
 use crate::commands::watched::{Flow, Watched};
 use crate::output::description::{self, Way};
@@ -73,8 +73,8 @@ pub struct Board {
     pub filter: String,
     /// The keys go into the filter.
     pub edits_filter: bool,
-    /// The selected row, by the address of its pipe and its direction.
-    selected: Option<(Address, usize)>,
+    /// The selected row, by the location of its pipe and its direction.
+    selected: Option<(Location, usize)>,
     /// The selected pipe is shown in full.
     pub full: bool,
     /// The first line of the full view.
@@ -101,7 +101,7 @@ pub struct Seen<'a> {
 impl<'a> Row<'a> {
     /// The rows of a pipe.
     fn of(pipe: &'a Watched) -> Vec<Row<'a>> {
-        let name = pipe.address.to_string();
+        let name = pipe.location.to_string();
         let latest = match &pipe.latest {
             Ok(latest) => latest,
             Err(error) => return vec![Row { pipe, direction: 0, name, seen: Err(error) }],
@@ -135,8 +135,9 @@ impl Board {
             scroll: 0,
         };
         for address in named {
-            if !board.pipes.iter().any(|pipe| pipe.address == *address) {
-                board.pipes.push(Watched::new(address.clone(), shmpipe::inspect(address)));
+            let location = Location::Address(address.clone());
+            if !board.pipes.iter().any(|pipe| pipe.location == location) {
+                board.pipes.push(Watched::new(location, shmpipe::inspect(address)));
             }
         }
         board.look();
@@ -168,9 +169,11 @@ impl Board {
         self.note = trouble.map(|error| error.to_string());
         for found in found {
             let Ok(snapshot) = found.snapshot else { continue };
-            let address = snapshot.address.clone();
-            if !self.pipes.iter().any(|pipe| pipe.id() == Some(snapshot.segment_id)) {
-                self.pipes.push(Watched::new(address, Ok(snapshot)));
+            match self.pipes.iter_mut().find(|pipe| pipe.is(snapshot.segment_id)) {
+                // The process at whose descriptor it was found has ended, or it was renamed.
+                Some(pipe) if pipe.latest.is_err() => pipe.move_to(found.location, snapshot),
+                Some(_) => {}
+                None => self.pipes.push(Watched::new(found.location, Ok(snapshot))),
             }
         }
         // A pipe that is gone stays on the board until then.
@@ -197,8 +200,8 @@ impl Board {
 
     /// The index of the selected row: the first if none was chosen, or if it is gone.
     pub fn selected(&self, rows: &[Row<'_>]) -> usize {
-        let Some((address, direction)) = &self.selected else { return 0 };
-        let is = |row: &Row<'_>| row.direction == *direction && row.pipe.address == *address;
+        let Some((location, direction)) = &self.selected else { return 0 };
+        let is = |row: &Row<'_>| row.direction == *direction && row.pipe.location == *location;
         rows.iter().position(is).unwrap_or(0)
     }
 
@@ -206,7 +209,7 @@ impl Board {
     fn select(&mut self, another: impl FnOnce(usize, usize) -> usize) {
         let rows = self.rows();
         let chosen = rows.get(another(self.selected(&rows), rows.len().saturating_sub(1)));
-        if let Some(chosen) = chosen.map(|row| (row.pipe.address.clone(), row.direction)) {
+        if let Some(chosen) = chosen.map(|row| (row.pipe.location.clone(), row.direction)) {
             self.selected = Some(chosen);
         }
     }

@@ -174,7 +174,7 @@ fn draw_full(frame: &mut Frame<'_>, area: Rect, board: &Board, row: &Row<'_>) {
                 flow.deaths, flow.takeovers, flow.dropped
             )));
             lines.push(Line::raw(""));
-            let details = description::details(latest);
+            let details = description::details(&row.pipe.location, latest);
             let width = details.iter().map(|line| line[0].chars().count()).max().unwrap_or(0);
             lines.extend(
                 details.iter().map(|line| Line::raw(format!("{:<width$}  {}", line[0], printable(&line[1])))),

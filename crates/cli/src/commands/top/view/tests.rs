@@ -126,6 +126,27 @@ fn drops_are_events_since_the_start() {
 }
 
 #[test]
+fn a_pipe_that_takes_the_place_of_another_starts_afresh() {
+    let address: Address = format!("shmpipe-top-{}-again", std::process::id()).parse().unwrap();
+    let pipe = || Options::new().capacity(4096).create(&address).unwrap();
+    pipe().producer().unwrap().send(&[0; 1000]).unwrap();
+    let mut board = Board::new(std::slice::from_ref(&address), SECOND);
+    let start = Instant::now();
+    let mut shown = |seconds: u32| {
+        board.look();
+        board.tick(start + seconds * SECOND);
+        lines(&board)[2].split_whitespace().skip(3).take(2).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(shown(1), ["25%", "25%"]);
+    shmpipe::unlink(&address).unwrap();
+    shown(2);
+    pipe();
+    let again = shown(3);
+    shmpipe::unlink(&address).unwrap();
+    assert_eq!(again, ["0%", "0%"]);
+}
+
+#[test]
 fn eighty_columns_suffice_without_colour() {
     let directory =
         std::env::temp_dir().join(format!("shmpipe-top-{}-{}", std::process::id(), "x".repeat(60)));
