@@ -1,5 +1,7 @@
 //! How the board looks, in any terminal of 80 columns and without colour: the selected row is in reverse video.
 
+use std::collections::HashSet;
+
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Modifier, Style};
@@ -74,7 +76,7 @@ pub fn draw(frame: &mut Frame<'_>, board: &Board) {
     let parts = Layout::vertical([Constraint::Length(1), Constraint::Min(1), Constraint::Length(1)]);
     let [top, middle, bottom] = parts.areas(frame.area());
     let rows = board.rows();
-    frame.render_widget(Paragraph::new(title(board, rows.len())), top);
+    frame.render_widget(Paragraph::new(title(board, &rows)), top);
     let selected = board.selected(&rows);
     match rows.get(selected) {
         Some(row) if board.full => draw_full(frame, middle, board, row),
@@ -83,12 +85,14 @@ pub fn draw(frame: &mut Frame<'_>, board: &Board) {
     frame.render_widget(Paragraph::new(keys(board)), bottom);
 }
 
-fn title(board: &Board, rows: usize) -> Line<'static> {
+fn title(board: &Board, rows: &[Row<'_>]) -> Line<'static> {
+    // A duplex pipe has two rows.
+    let shown: HashSet<_> = rows.iter().map(|row| std::ptr::from_ref(row.pipe)).collect();
     let bold = Style::new().add_modifier(Modifier::BOLD);
     let order = if board.reversed { " reversed" } else { "" };
     let mut text = format!(
         "  {} of {} pipes, by {}{order}, every {}",
-        rows,
+        shown.len(),
         board.pipes().len(),
         board.sort.name(),
         humantime::format_duration(board.interval)

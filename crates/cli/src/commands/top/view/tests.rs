@@ -166,9 +166,16 @@ fn eighty_columns_suffice_without_colour() {
 #[test]
 fn both_directions_of_a_duplex_pipe_are_rows() {
     let pipe = Options::new().capacity(4096).duplex(true).create("memfd").unwrap();
-    let (board, _) = board(&[&pipe]);
-    let lines = lines(&board);
-    assert!(lines[2].contains(" A>B ") && lines[3].contains(" B>A "), "{lines:#?}");
+    let (mut board, _) = board(&[&pipe]);
+    let shown = lines(&board);
+    assert!(shown[2].contains(" A>B ") && shown[3].contains(" B>A "), "{shown:#?}");
+    assert!(shown[0].starts_with("shmpipe top  1 of 1 pipes, "), "{shown:#?}");
+    press(&mut board, "/b>a\n");
+    let shown = lines(&board);
+    assert!(shown[2].contains(" B>A ") && shown[3].is_empty(), "{shown:#?}");
+    assert!(shown[0].starts_with("shmpipe top  1 of 1 pipes, "), "{shown:#?}");
+    press(&mut board, "/x\n");
+    assert!(lines(&board)[0].starts_with("shmpipe top  0 of 1 pipes, "));
 }
 
 #[test]
