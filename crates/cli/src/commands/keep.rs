@@ -1,9 +1,9 @@
 //! `shmpipe keep`: keeps a pipe open until a signal ends it.
 
 use std::mem::MaybeUninit;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::poll::poll;
 use nix::sys::stat::fstat;
 use shmpipe::os::unix::PipeExt;
 use shmpipe::{AddressKind, Lost, Object, Pipe, Snapshot};
@@ -13,10 +13,10 @@ use crate::exit::{Code, End, Failure, Outcome};
 use crate::output::description::Description;
 use crate::output::printable;
 use crate::output::report::{self, Report};
-use crate::system::signals;
+use crate::system::{signals, stdio};
 
-/// Milliseconds between two checks whether the pipe was removed.
-const CHECK_INTERVAL: u16 = 1000;
+/// How often to check whether the pipe was removed.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 pub fn run(arguments: &args::Keep, report: Report) -> Outcome {
     if arguments.address.to_string() == "memfd" {
@@ -42,8 +42,7 @@ pub fn run(arguments: &args::Keep, report: Report) -> Outcome {
         if is_removed(&pipe, &snapshot) {
             return Err(Failure::new(Code::NotFound, Lost::Removed));
         }
-        // A signal ends it.
-        let _ = poll(&mut [], CHECK_INTERVAL);
+        stdio::pause(Instant::now() + CHECK_INTERVAL);
     }
 }
 

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use nix::poll::poll;
 use serde::Serialize;
 use shmpipe::{Address, Location, Peer, SegmentId, SetupError, Side, Snapshot};
 
@@ -11,7 +10,7 @@ use crate::exit;
 use crate::output::description::{self, Way};
 use crate::output::units;
 use crate::system::processes::{self, ProcessInfo};
-use crate::system::signals;
+use crate::system::{signals, stdio};
 
 /// How often to look at least: between two looks the fill may have been higher.
 pub const LOOK_INTERVAL: Duration = Duration::from_millis(100);
@@ -204,9 +203,7 @@ pub fn look_until(moment: Instant, mut look: impl FnMut()) -> Option<i32> {
         if let Some(signal) = signals::received() {
             return Some(signal);
         }
-        let left = moment.saturating_duration_since(Instant::now()).min(LOOK_INTERVAL);
-        // A signal ends it. Rounded up.
-        let _ = poll(&mut [], (left.as_micros().div_ceil(1000)) as u16);
+        stdio::pause(moment.min(Instant::now() + LOOK_INTERVAL));
         look();
         if Instant::now() >= moment {
             return signals::received();
