@@ -3,16 +3,17 @@
 mod values;
 
 use shmpipe::os::unix::OptionsExt;
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use shmpipe::{Address, DuplexSide, Options, Wait, WakeMode};
+use shmpipe::{Address, DuplexSide, Options, SetupError, Wait, WakeMode};
 use shmpipe_measure::NEAR_BELOW_NS;
 
-use crate::exit::CODES;
+use crate::exit::{CODES, Code, Failure};
 use values::Delimiter;
 
 const ADDRESSES: &str = "\
@@ -234,9 +235,14 @@ pub enum Command {
     Record(Record),
     /// Send the messages of recordings again
     ///
-    /// With their tags, at the pace at which they were recorded. Reads MCAP files, also those that were never finished: every whole
-    /// chunk is replayed, and the cut is reported. Several files are one recording: messages that two of them have are sent once.
-    #[command(after_help = SEE, mut_args = group)]
+    /// With their tags, at the pace at which they were recorded. Several MCAP files are one recording: messages that two of them have
+    /// are sent once. Of a file that was never finished every whole chunk is sent. If none of the files goes on where it was cut
+    /// off, replay then aborts, with exit code 9.
+    #[command(
+        after_help = SEE,
+        mut_args = group,
+        override_usage = "shmpipe replay [OPTIONS] <FILE>... <ADDRESS>\n       shmpipe replay --verify <FILE>..."
+    )]
     Replay(Replay),
     /// Remove pipes and the messages in them
     ///
@@ -440,12 +446,25 @@ impl From<SideName> for DuplexSide {
     }
 }
 
-/// The pipe of `send`, `recv` or `duplex`, created if it does not exist.
+/// A pipe that a command opens, created if it does not exist.
 #[derive(Debug, Args)]
 pub struct PipeArgs {
     /// The pipe; created if it does not exist
     #[arg(value_parser = values::address())]
     pub address: Address,
+    #[command(flatten)]
+    opening: Opening,
+}
+
+impl PipeArgs {
+    pub fn options(&self) -> Options {
+        self.opening.options()
+    }
+}
+
+/// How a pipe is opened, or created if it does not exist.
+#[derive(Debug, Args)]
+pub struct Opening {
     /// How to wait [default: block, or yield if the wake mode of the pipe is never]
     #[arg(long, value_name = "STRATEGY")]
     pub wait: Option<WaitStrategy>,
@@ -466,7 +485,7 @@ pub struct PipeArgs {
     pub lifetime: Lifetime,
 }
 
-impl PipeArgs {
+impl Opening {
     pub fn options(&self) -> Options {
         let mut options = self
             .lifetime
@@ -735,11 +754,11 @@ pub enum Fsync {
 
 #[derive(Debug, Args)]
 pub struct Replay {
-    /// The files, in order
+    /// The files, in order, and then the pipe, created if it does not exist
     #[arg(value_name = "FILE", required = true, num_args = 1..)]
-    pub files: Vec<PathBuf>,
+    words: Vec<OsString>,
     #[command(flatten)]
-    pub pipe: PipeArgs,
+    pub opening: Opening,
     /// How fast: 2x, 0.5x, or max, without waiting
     #[arg(long, value_name = "FACTOR", value_parser = values::speed, default_value = "1x")]
     pub speed: values::Speed,
@@ -752,6 +771,29 @@ pub struct Replay {
     /// Start again at the end, until interrupted
     #[arg(long = "loop")]
     pub repeats: bool,
+    /// Succeed, and close the pipe, also if the recording is cut off
+    #[arg(long)]
+    pub allow_unfinished: bool,
+    /// Send nothing: check files
+    ///
+    /// Reads them whole: the checksums of all chunks, positions and sections, and whether any messages are missing between the first
+    /// and the last. Prints what they have.
+    #[arg(long, conflicts_with_all = ["speed", "from", "to", "repeats"])]
+    verify: bool,
+}
+
+impl Replay {
+    /// The files, and where to send their messages: nowhere if they are to be verified.
+    pub fn files_and_address(&self) -> Result<(Vec<PathBuf>, Option<Address>), Failure> {
+        let (files, address) = match &self.words[..] {
+            words if self.verify => (words, None),
+            [files @ .., address] if !files.is_empty() => {
+                (files, Some(Address::try_from(address.clone()).map_err(SetupError::from)?))
+            }
+            _ => return Err(Failure::new(Code::Usage, "expected files, and then the address of a pipe")),
+        };
+        Ok((files.iter().map(PathBuf::from).collect(), address))
+    }
 }
 
 #[derive(Debug, Args)]

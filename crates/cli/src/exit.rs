@@ -25,6 +25,7 @@ Exit codes:
        before the input of send or duplex ended
   7    the pipe is foreign (not of shmpipe), corrupt or incompatible
   8    permission denied
+  9    replay: the recording is incomplete; what it has was sent
   10   doctor: there are findings
   129 SIGHUP, 130 SIGINT (Ctrl-C), 143 SIGTERM: this signal ended it, in order
 
@@ -45,6 +46,7 @@ pub enum Code {
     PeerGone = 6,
     Unfit = 7,
     Denied = 8,
+    Incomplete = 9,
 }
 
 impl Code {
@@ -59,6 +61,7 @@ impl Code {
             Code::PeerGone => "peer_gone",
             Code::Unfit => "unfit_segment",
             Code::Denied => "no_permission",
+            Code::Incomplete => "incomplete_recording",
         }
     }
 }

@@ -10,11 +10,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use shmpipe::{Consumer, Options, Pipe, RecvError, Tagged};
+use shmpipe::{Consumer, Options, Pipe, RecvError, Role, Tagged};
 
 use crate::process::{
-    Name, Running, ask, consecutive, eventually, noise, numbered, numbers, object, run, script, shmpipe,
-    start,
+    Finished, Name, Running, ask, consecutive, eventually, noise, numbered, numbers, object, run, script,
+    shmpipe, start, wait_for_holder,
 };
 
 /// A directory of its own, removed when the test ends.
@@ -68,6 +68,24 @@ fn replayed(files: &[&str], more: &[&str]) -> (Vec<u8>, Value) {
     let words = [&["replay", "--json"], speed, more, files, &[&*name]].concat();
     let summary = serde_json::from_slice(&ask(&words).code(0).out).unwrap();
     (recv.finish().code(0).out, summary)
+}
+
+/// What `replay --verify` says of files, and how it ends.
+fn verified(files: &[&str], more: &[&str]) -> (Value, Finished) {
+    let finished = ask(&[&["replay", "--verify", "--json"], more, files].concat());
+    (serde_json::from_slice(&finished.out).unwrap_or_default(), finished)
+}
+
+/// A recording of these lines that was never finished: its recorder was killed.
+fn cut_off(lines: &[u8], file: &str) {
+    let name = Name::new("cut-off");
+    let mut send = start(&["send", &name, "--capacity", "1MiB"]);
+    let recorder = start(&["record", &name, file, "--flush-interval", "1ms"]);
+    send.input().write_all(lines).unwrap();
+    let count = lines.iter().filter(|&&byte| byte == b'\n').count() as u64;
+    eventually(|| (shmpipe::inspect(&*name).ok()?.consumer.messages == count).then_some(()));
+    recorder.signal(libc::SIGKILL);
+    recorder.finish().killed();
 }
 
 /// Records these lines; returns what `record` says.
@@ -152,7 +170,7 @@ fn messages_are_released_after_their_chunk_is_written() {
     recorder.signal(libc::SIGINT);
     recorder.finish().code(130).quiet();
     assert_eq!(shmpipe::inspect(&*name).unwrap().consumer.messages, 2);
-    assert_eq!(replayed(&[&held], &[]).0, b"");
+    assert_eq!(replayed(&[&held], &["--allow-unfinished"]).0, b"");
     assert_eq!(replayed(&[&second], &[]).0, b"one\ntwo\n");
 }
 
@@ -164,7 +182,7 @@ fn a_full_disk_aborts_and_keeps_the_messages() {
     let text =
         format!("ulimit -f 200; trap '' XFSZ; exec shmpipe record {} {file} --flush-size 2KiB", &*name);
     script(&text).finish().code(1).said(&[&file, "large"]);
-    let whole = replayed(&[&file], &[]).0;
+    let whole = replayed(&[&file], &["--allow-unfinished"]).0;
     let released = shmpipe::inspect(&*name).unwrap().consumer.messages;
     assert_eq!(shmpipe::inspect(&*name).unwrap().consumer.peer.abort_code(), Some(1));
     assert!(released > 0 && released < 5000 && numbers(&whole).len() as u64 >= released);
@@ -276,6 +294,104 @@ fn a_loop_goes_on_until_its_receiver_leaves() {
     thread::sleep(Duration::from_millis(50));
     replay.signal(libc::SIGTERM);
     replay.finish().code(143);
+}
+
+#[test]
+fn a_loop_counts_what_is_missing_once() {
+    let directory = Directory::new("record-loop-counts");
+    let file = directory.file("run.mcap");
+    record(&numbered(0, 3000), &file, &["--rotate-size", "10KiB", "--flush-size", "4KiB"]);
+    let files = directory.files();
+    let name = Name::new("record-loop-counts");
+    let replay =
+        start(&["replay", &files[0], &files[2], &files[2], &name, "--loop", "--speed", "max", "--json"]);
+    let recv = start(&["recv", &name]);
+    let first = |output: &[u8]| output.windows(8).filter(|line| line == b"0000000\n").count();
+    recv.wait_for_output(|output| first(output) >= 3);
+    replay.signal(libc::SIGTERM);
+    let finished = replay.finish().code(143).said(&["no messages between"]);
+    let summary: Value = serde_json::from_slice(&finished.out).unwrap();
+    let (_, once) = verified(&[&files[0], &files[2], &files[2]], &[]);
+    let once: Value = serde_json::from_slice(&once.code(9).out).unwrap();
+    for count in ["gaps", "repeated_messages", "chunks"] {
+        assert_eq!(summary[count], once[count], "{summary}");
+    }
+    assert!(summary["messages"].as_u64() > once["messages"].as_u64(), "{summary}");
+}
+
+#[test]
+fn a_recording_that_was_cut_off_is_sent_and_then_aborted() {
+    let directory = Directory::new("record-cut-off");
+    let file = directory.file("a.mcap");
+    cut_off(b"one\ntwo\n", &file);
+    let name = Name::new("record-cut-off");
+    let recv = start(&["recv", &name]);
+    wait_for_holder(&name, Role::Consumer, recv.id());
+    let replay = ask(&["replay", &file, &name, "--speed", "max"]).code(9);
+    replay
+        .said(&[&file, "never finished", "--allow-unfinished"])
+        .wrote(b"replayed 2 messages, 6 B of payload\n");
+    recv.finish().code(6).said(&["aborted with code 9"]).wrote(b"one\ntwo\n");
+    assert_eq!(replayed(&[&file], &["--allow-unfinished"]).0, b"one\ntwo\n");
+    let (summary, finished) = verified(&[&file], &[]);
+    assert_eq!((&summary["messages"], &summary["unfinished_files"]), (&2.into(), &1.into()));
+    finished.code(9).said(&[&file, "incomplete_recording"]);
+    verified(&[&file], &["--allow-unfinished"]).1.code(0).said(&["note", &file]);
+    // What comes after it is of another pipe.
+    let other = directory.file("b.mcap");
+    record(b"three\n", &other, &[]);
+    verified(&[&file, &other], &[]).1.code(9).said(&[&file]);
+    verified(&[&other, &file], &[]).1.code(9).said(&[&file]);
+}
+
+#[test]
+fn a_recording_is_verified_whole() {
+    let directory = Directory::new("record-verify");
+    let file = directory.file("run.mcap");
+    record(&numbered(0, 3000), &file, &["--rotate-size", "20KiB", "--flush-size", "1KiB"]);
+    let files = directory.files();
+    let all: Vec<&str> = files.iter().map(String::as_str).collect();
+    let (summary, finished) = verified(&all, &[]);
+    finished.code(0).quiet();
+    for (key, value) in [
+        ("files", files.len() as u64),
+        ("messages", 3000),
+        ("payload_bytes", 21_000),
+        ("first_position_bytes", 0),
+        ("last_position_bytes", 2999 * 16),
+        ("gaps", 0),
+    ] {
+        assert_eq!(summary[key], value, "{key} of {summary}");
+    }
+    let (summary, finished) = verified(&[all[0], all[2]], &[]);
+    assert_eq!(summary["gaps"], 1);
+    assert!(finished.code(9).err.contains("messages are missing, at one place"));
+    // A file that was cut off is all there if the next one goes on there.
+    let whole = fs::read(all[0]).unwrap();
+    let cut = directory.file("cut.mcap");
+    fs::write(&cut, &whole[..whole.len() * 2 / 3]).unwrap();
+    let (summary, finished) = verified(&[&cut, all[0], all[1]], &[]);
+    finished.code(0).said(&[&cut, "the next file goes on where it ends"]);
+    assert!(summary["unfinished_files"] == 1 && summary["repeated_messages"].as_u64() > Some(0), "{summary}");
+    verified(&[&cut, all[1]], &[]).1.code(9);
+    // A damaged message, a damaged index, and bytes after the end.
+    let damaged = directory.file("damaged.mcap");
+    for at in [whole.len() / 2, whole.len() - 60, whole.len() - 20] {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        fs::write(&damaged, bytes).unwrap();
+        verified(&[&damaged], &[]).1.code(7).quiet_on_stdout().said(&[&damaged]);
+    }
+    fs::write(&damaged, [&whole[..], b"x"].concat()).unwrap();
+    verified(&[&damaged], &[]).1.code(7).quiet_on_stdout().said(&[&damaged]);
+    // The messages are all there without an index.
+    fs::write(&damaged, &whole[..whole.len() - 20]).unwrap();
+    verified(&[&damaged], &[]).1.code(0);
+    for more in [["--speed", "2x"], ["--from", "1s"], ["--to", "1s"]] {
+        verified(&all, &more).1.code(2);
+    }
+    verified(&all, &["--loop"]).1.code(2);
+    ask(&["replay", "--verify"]).code(2);
 }
 
 #[test]

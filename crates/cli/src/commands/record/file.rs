@@ -171,7 +171,10 @@ fn open(
             Ok(file) => break (path, file),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 if !numbered || number == LAST_NUMBER {
-                    let text = format!("{} already exists; a recording overwrites nothing", show_path(&path));
+                    let text = format!(
+                        "{} already exists, and a recording begins a new file: give another name, or --rotate-size for numbered files",
+                        show_path(&path)
+                    );
                     return Err(Failure::new(Code::Taken, text));
                 }
                 number += 1;

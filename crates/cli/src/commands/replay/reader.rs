@@ -4,9 +4,10 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use mcap::MAGIC;
 use mcap::read::{ChunkReader, parse_record};
 use mcap::records::{Record, op};
+use mcap::sans_io::{LinearReadEvent, LinearReader, LinearReaderOptions};
+use mcap::{MAGIC, McapError};
 
 use crate::commands::recording::{OPCODE, Origin, Origins};
 use crate::exit::{Code, Failure};
@@ -14,6 +15,9 @@ use crate::output::{printable, show_path};
 
 /// The longest record that is believed: a chunk of the largest ring's quarter, and its frame.
 const LONGEST: u64 = 1 << 39;
+
+/// Bytes that are read at once.
+const PIECE: usize = 1 << 20;
 
 /// A message of a recording.
 #[derive(Debug)]
@@ -49,7 +53,7 @@ impl Reader {
         let file = File::open(path).map_err(|error| failed(path, &error))?;
         let mut reader = Reader {
             path: path.to_owned(),
-            file: BufReader::with_capacity(1 << 20, file),
+            file: BufReader::with_capacity(PIECE, file),
             origins: None,
             ended: false,
             unfinished: false,
@@ -71,7 +75,7 @@ impl Reader {
     }
 
     fn corrupt(&self, what: impl std::fmt::Display) -> Failure {
-        Failure::new(Code::Unfit, format_args!("{}: {what}", show_path(&self.path)))
+        corrupt(&self.path, what)
     }
 
     fn chunk_is_missing(&self) -> Failure {
@@ -184,6 +188,37 @@ impl Reader {
             origins.as_ref().map_or((0, 0), |origins| (origins.segment_id, origins.capacity));
         Ok(Chunk { messages: messages.collect(), segment_id, capacity })
     }
+}
+
+/// Checks what a [`Reader`] does not read: the checksums of the sections of a file, its index and its end. A file that was never
+/// finished has none of these.
+pub fn check_sections(path: &Path) -> Result<(), Failure> {
+    let mut file = File::open(path).map_err(|error| failed(path, &error))?;
+    let length = file.metadata().map_err(|error| failed(path, &error))?.len();
+    let options = LinearReaderOptions::default()
+        .with_emit_chunks(true)
+        .with_validate_data_section_crc(true)
+        .with_validate_summary_section_crc(true)
+        .with_check_finishes_after_end_magic(true)
+        .with_record_length_limit(length.try_into().unwrap_or(usize::MAX));
+    let mut reader = LinearReader::new_with_options(options);
+    while let Some(event) = reader.next_event() {
+        match event {
+            Ok(LinearReadEvent::ReadRequest(wanted)) => {
+                let wanted = wanted.max(PIECE);
+                let read = file.read(reader.insert(wanted)).map_err(|error| failed(path, &error))?;
+                reader.notify_read(read);
+            }
+            Ok(LinearReadEvent::Record { .. }) => {}
+            Err(McapError::UnexpectedEof) => break,
+            Err(error) => return Err(corrupt(path, error)),
+        }
+    }
+    Ok(())
+}
+
+fn corrupt(path: &Path, what: impl std::fmt::Display) -> Failure {
+    Failure::new(Code::Unfit, format_args!("{}: {what}", show_path(path)))
 }
 
 fn failed(path: &Path, error: &io::Error) -> Failure {
