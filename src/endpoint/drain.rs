@@ -4,6 +4,7 @@ use crate::endpoint::consumer::Consumer;
 use crate::endpoint::message::Record;
 use crate::endpoint::trust::Untrusted;
 use crate::protocol::corruption::Corruption;
+use crate::protocol::liveness::Peer;
 use std::fmt;
 use std::mem::ManuallyDrop;
 
@@ -86,6 +87,28 @@ impl<'a, P> Drain<'a, P> {
     #[must_use]
     pub fn taken(&self) -> usize {
         self.messages as usize
+    }
+
+    /// Returns what this side knows about the producer now, as [`Consumer::peer`] does.
+    ///
+    /// For a caller that holds messages while it waits for more: a producer that has gone sends no more. It may have sent some
+    /// just before.
+    ///
+    /// ```
+    /// # use shmpipe::Peer;
+    /// # let pipe = shmpipe::Options::new().create("memfd")?;
+    /// # let (mut producer, mut consumer) = (pipe.producer()?, pipe.consumer()?);
+    /// producer.send(b"one")?;
+    /// let mut drain = consumer.drain(64);
+    /// while drain.next()?.is_some() {}
+    /// assert_eq!(drain.peer(), Peer::Open);
+    /// producer.close()?;
+    /// assert_eq!(drain.peer(), Peer::Closed);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn peer(&self) -> Peer {
+        self.consumer.peer()
     }
 
     /// Returns the space of all messages taken to the producer.

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
-use shmpipe::{CancelHandle, Consumer, Pipe, Producer, RecvTimeoutError, SendTimeoutError, Tagged};
+use shmpipe::{CancelHandle, Consumer, Peer, Pipe, Producer, RecvTimeoutError, SendTimeoutError, Tagged};
 
 use crate::args;
 use crate::commands::recording::{Origin, Origins};
@@ -151,7 +151,9 @@ impl Recorder {
                 }
                 Ok(None) => {
                     let Some((moment, _)) = since else { return Ok(false) };
-                    if moment.elapsed() >= self.flush_interval || self.cancel.is_cancelled() {
+                    // Without a producer nothing more comes, but for what it sent just before: that is in the next chunk.
+                    let is_over = self.cancel.is_cancelled() || drain.peer() != Peer::Open;
+                    if is_over || moment.elapsed() >= self.flush_interval {
                         break;
                     }
                     thread::sleep(LOOK_INTERVAL);

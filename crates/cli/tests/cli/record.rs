@@ -175,6 +175,25 @@ fn messages_are_released_after_their_chunk_is_written() {
 }
 
 #[test]
+fn the_end_of_the_producer_ends_a_chunk() {
+    let directory = Directory::new("record-end");
+    type Ending = (fn(Running), i32);
+    let endings: [Ending; 2] =
+        [(|send| drop(send.finish().code(0)), 0), (|send| send.signal(libc::SIGKILL), 6)];
+    for (number, (end, code)) in endings.into_iter().enumerate() {
+        let (name, file) = (Name::new("record-end"), directory.file(&format!("{number}.mcap")));
+        let mut send = start(&["send", &name]);
+        let recorder = start(&["record", &name, &file, "--flush-interval", "1h"]);
+        wait_for_holder(&name, Role::Consumer, recorder.id());
+        send.input().write_all(b"one\n").unwrap();
+        eventually(|| (shmpipe::inspect(&*name).ok()?.producer.messages == 1).then_some(()));
+        end(send);
+        recorder.finish().code(code);
+        assert_eq!(replayed(&[&file], &[]).0, b"one\n");
+    }
+}
+
+#[test]
 fn a_full_disk_aborts_and_keeps_the_messages() {
     let (name, directory) = (Name::new("record-full"), Directory::new("record-full"));
     run(&["send", &name], &numbered(0, 5000)).code(0);
