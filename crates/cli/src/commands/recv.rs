@@ -24,7 +24,7 @@ use sink::{Sink, Unwritten};
 /// holds.
 const BATCH: usize = 60 << 10;
 
-/// How often to check, while there is no message, that the output has a reader.
+/// How often to check, while there is no message, that the output has a reader, if that can leave.
 const READER_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
 pub fn run(arguments: &args::Recv, report: Report) -> Outcome {
@@ -254,16 +254,16 @@ impl Receiver {
         let mut closed = std::mem::take(&mut self.closed);
         loop {
             self.progress.update_if_due();
-            if !self.output.has_reader() {
+            if self.output.has_lost_its_reader() {
                 return Err(Early::ReaderLeft);
             }
-            let next_check = Instant::now() + READER_CHECK_INTERVAL;
-            let deadline =
-                [give_up, self.progress.next_update()].into_iter().flatten().fold(next_check, Instant::min);
+            let can_lose_its_reader = self.output.can_lose_its_reader();
+            let next_check = can_lose_its_reader.then(|| Instant::now() + READER_CHECK_INTERVAL);
+            let deadline = [give_up, self.progress.next_update(), next_check].into_iter().flatten().min();
             let waited = if closed {
-                self.consumer.wait_for_peer(Some(deadline)).map_err(RecvTimeoutError::from)
+                self.consumer.wait_for_peer(deadline).map_err(RecvTimeoutError::from)
             } else {
-                self.consumer.wait_for_message(Some(deadline))
+                self.consumer.wait_for_message(deadline)
             };
             match waited {
                 Ok(()) if closed => closed = false,

@@ -1,7 +1,9 @@
 //! Standard streams that are closed, full or broken.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::process::Stdio;
+use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 use shmpipe::Role;
@@ -83,6 +85,36 @@ fn recv_notices_without_a_message_that_its_reader_has_left() {
     ask(&["recv", &name]).code(6);
     run(&["send", &name], b"").code(0).quiet();
     without_reader(&["recv", &name, "--follow"]).finish().code(0).quiet();
+}
+
+/// How often a process has gone to sleep.
+fn sleeps(process: &Running) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
+    line.trim().parse().unwrap()
+}
+
+#[test]
+fn recv_looks_for_its_reader_only_where_that_can_leave() {
+    let names = ["reader-pipe", "reader-file", "reader-null"].map(Name::new);
+    let path = std::env::temp_dir().join(&*names[1]);
+    let outputs: [Stdio; 3] =
+        [Stdio::piped(), File::create(&path).unwrap().into(), File::create("/dev/null").unwrap().into()];
+    let recvs: Vec<Running> = names
+        .iter()
+        .zip(outputs)
+        .map(|(name, output)| {
+            let words = ["recv", name, "--follow"];
+            Running::start(shmpipe(&words).stdin(Stdio::null()).stdout(output).stderr(Stdio::piped()))
+        })
+        .collect();
+    fs::remove_file(&path).unwrap();
+    recvs.iter().zip(&names).for_each(|(recv, name)| wait_for_holder(name, Role::Consumer, recv.id()));
+    let before: Vec<u64> = recvs.iter().map(sleeps).collect();
+    thread::sleep(Duration::from_secs(2));
+    let counts: Vec<u64> = recvs.iter().zip(before).map(|(recv, before)| sleeps(recv) - before).collect();
+    // Every 50 ms, and every 100 ms for the producer alone.
+    assert!(counts[1..].iter().all(|count| count * 3 < counts[0] * 2), "{counts:?}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Where `recv` writes: an output that is left with whole messages wherever that is possible.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
+use std::io::{self, ErrorKind, IsTerminal, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileTypeExt;
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,9 @@ enum Kind {
     Pipe,
     /// Can be shortened.
     RegularFile,
+    /// A socket or a terminal.
+    Connection,
+    /// Such as /dev/null.
     Other,
 }
 
@@ -39,6 +42,7 @@ impl Sink {
         let kind = match file.metadata().map(|metadata| metadata.file_type()) {
             Ok(kind) if kind.is_fifo() => Kind::Pipe,
             Ok(kind) if kind.is_file() => Kind::RegularFile,
+            Ok(kind) if kind.is_socket() || file.is_terminal() => Kind::Connection,
             _ => Kind::Other,
         };
         Ok(Sink { file, kind })
@@ -50,9 +54,14 @@ impl Sink {
         (self.kind == Kind::Pipe).then_some(libc::PIPE_BUF)
     }
 
-    /// Whether someone may still read what is written. Costs a system call, unless the output is a file.
-    pub fn has_reader(&self) -> bool {
-        self.kind == Kind::RegularFile || !stdio::is_broken(&self.file)
+    /// Whether its reader can leave.
+    pub fn can_lose_its_reader(&self) -> bool {
+        matches!(self.kind, Kind::Pipe | Kind::Connection)
+    }
+
+    /// Whether its reader has left. Costs a system call if it can.
+    pub fn has_lost_its_reader(&self) -> bool {
+        self.can_lose_its_reader() && stdio::is_broken(&self.file)
     }
 
     /// Writes all bytes, in parts that end at these offsets, or returns how many were written before something else happened.
