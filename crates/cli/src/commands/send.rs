@@ -218,10 +218,7 @@ impl Sender {
     /// Returns when there is input, or when only a read can tell.
     fn wait_for_input(&mut self, input: &File) -> Result<(), Early> {
         loop {
-            self.check_for_end()?;
-            self.progress.update_if_due();
-            self.check_if_due()?;
-            let until = self.progress.next_update().map_or(self.next_check, |next| next.min(self.next_check));
+            let until = self.tend()?;
             match stdio::wait(input, For::Input, Some(until)) {
                 Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::TimedOut) => {}
                 // Input that cannot be polled can be read.
@@ -230,12 +227,15 @@ impl Sender {
         }
     }
 
-    fn check_if_due(&mut self) -> Result<(), Early> {
+    /// Does what is due while nothing is sent. Returns when to do that next.
+    fn tend(&mut self) -> Result<Instant, Early> {
+        self.check_for_end()?;
+        self.progress.update_if_due();
         if Instant::now() >= self.next_check {
             self.check_consumer()?;
             self.next_check = Instant::now() + CHECK_INTERVAL;
         }
-        Ok(())
+        Ok(self.progress.next_update().map_or(self.next_check, |next| next.min(self.next_check)))
     }
 
     /// Notices that the consumer is gone while nothing is sent.
@@ -293,12 +293,7 @@ impl Sender {
                 break;
             }
             let due = rate.next;
-            self.check_for_end()?;
-            self.check_if_due()?;
-            self.progress.update_if_due();
-            let wake_up =
-                self.progress.next_update().map_or(self.next_check, |next| next.min(self.next_check));
-            stdio::pause(due.min(wake_up));
+            stdio::pause(due.min(self.tend()?));
         }
         Ok(())
     }
