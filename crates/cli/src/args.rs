@@ -367,8 +367,8 @@ pub struct Send {
     ///
     /// The pipe must have carried nothing but this input, with the same framing, since it was created: send finds by the lengths of the
     /// messages where the last sender stopped, and fails where they do not agree. However that sender ended, no message is then sent
-    /// twice.
-    #[arg(long)]
+    /// twice. A pipe that was created with --remove-leftover is refused: what one before it has carried is not known.
+    #[arg(long, conflicts_with = "remove_leftover")]
     pub resume: bool,
     /// Give up when there is no space for this long
     #[arg(long, value_name = "DURATION", value_parser = values::duration)]

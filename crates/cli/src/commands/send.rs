@@ -188,7 +188,7 @@ impl Sender {
     }
 
     fn send_all(&mut self, mut input: File, mut cutter: Cutter) -> Result<(), Early> {
-        let mut earlier = self.resumes.then(|| Earlier::of(&self.producer));
+        let mut earlier = self.resumes.then(|| Earlier::of(&self.producer)).transpose()?;
         loop {
             // Checked before the end of the input counts: the same signal may have ended its writer midway.
             self.check_for_end()?;
@@ -345,9 +345,14 @@ struct Earlier {
 }
 
 impl Earlier {
-    fn of(producer: &Producer) -> Self {
+    fn of(producer: &Producer) -> Result<Self, Failure> {
         let (pipe, end) = (producer.pipe().clone(), producer.position());
-        Earlier { pipe, at: Position::default(), end, messages: 0 }
+        if shmpipe::inspect(pipe.address())?.remove_leftover {
+            let text = "cannot resume in a pipe that was created with --remove-leftover: an earlier one may have been removed, with \
+                        all that it knew of what was sent; send without --resume, or create the pipe without --remove-leftover";
+            return Err(Failure::new(Code::Unfit, text));
+        }
+        Ok(Earlier { pipe, at: Position::default(), end, messages: 0 })
     }
 
     fn is_over(&self) -> bool {

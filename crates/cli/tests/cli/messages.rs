@@ -149,6 +149,23 @@ fn send_does_not_resume_another_input() {
 }
 
 #[test]
+fn send_does_not_resume_in_a_pipe_that_may_have_been_removed() {
+    let name = Name::new("resume-leftover");
+    ask(&["create", &name, "--remove-leftover"]).code(0);
+    let recv = start(&["recv", &name]);
+    wait_for_holder(&name, Role::Consumer, recv.id());
+    run(&["send", &name, "--resume"], b"one\n")
+        .code(7)
+        .quiet_on_stdout()
+        .said(&["cannot resume", "--remove-leftover"]);
+    // The receiver does not take it for the end.
+    recv.finish().code(6).wrote(b"");
+    ask(&["send", &name, "--resume", "--remove-leftover"]).code(2);
+    run(&["send", &name], b"one\n").code(0);
+    ask(&["recv", &name]).code(0).wrote(b"one\n");
+}
+
+#[test]
 fn duplex_gives_up_after_its_timeout() {
     let name = Name::new("duplex-timeout");
     let duplex = start(&["duplex", &name, "--timeout", "100ms"]);
