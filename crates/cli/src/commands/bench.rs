@@ -25,7 +25,7 @@ use std::time::SystemTime;
 use crate::args;
 use crate::exit::{End, Failure, Outcome};
 use crate::output::report::{self, Report};
-use crate::output::show_path;
+use crate::output::{shell, show_path};
 use crate::system::signals;
 
 use bar::Bar;
@@ -75,26 +75,6 @@ fn check_writable(path: &Path) -> Result<(), Failure> {
 
 /// The command line, quoted for a shell.
 fn command() -> String {
-    let words = env::args_os().skip(1).map(|word| quoted(&word.to_string_lossy()));
+    let words = env::args_os().skip(1).map(shell);
     ["shmpipe".to_owned()].into_iter().chain(words).collect::<Vec<_>>().join(" ")
-}
-
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+,./:@%^".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_command_can_be_pasted_into_a_shell() {
-        let words = ["bench", "--html=a b.html", "it's", "", "<&>", "--pin=0,1"];
-        let expected = ["bench", "'--html=a b.html'", r"'it'\''s'", "''", "'<&>'", "--pin=0,1"];
-        assert_eq!(words.map(quoted), expected);
-    }
 }
