@@ -107,7 +107,7 @@ const HOT: [&str; 11] = [
 
 /// Functions of the library that a message calls only if something is out of the ordinary, by type and name. What they
 /// do is their affair.
-const COLD: [&str; 18] = [
+const COLD: [&str; 19] = [
     "Inner::begins_to_wait",  // the ring is empty
     "Inner::look",            // a wrap, an end, an empty ring
     "Inner::wait",            // still empty after some polls
@@ -121,9 +121,10 @@ const COLD: [&str; 18] = [
     // A guard is dropped in a forked child, or when a panic is to leave its messages unread.
     "Inner::is_ours",
     "Inner::is_ours_and_takes_dropped",
-    "Writer::answer",       // the consumer has gone to sleep, or got up
-    "Writer::check_peer",   // the consumer has come or gone
-    "Writer::refresh_head", // the space last seen is used up
+    "Writer::answer",            // the consumer has gone to sleep, or got up
+    "Writer::check_peer",        // the consumer has come or gone
+    "Writer::refresh_head",      // the space last seen is used up
+    "Sampling::stamp_crossings", // a message reaches over the end of the ring, or is sampled: two readings of the clock at most
     // From 4 KiB on: what the processor is.
     "blocks::prefers_avx",
     // From 4 KiB, once in 256 KiB: three readings of the clock.

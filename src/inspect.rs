@@ -1,10 +1,12 @@
 //! Watches pipes without taking part: reads only, takes no role, and does not disturb the two sides.
 
+mod latency;
 mod list;
 pub mod sysvipc;
 mod tap;
 
 pub use crate::address::Location;
+pub use latency::Latency;
 pub use list::{Listed, Listing, inspect_at, list, list_unguarded};
 pub use tap::{Passed, Tap};
 
@@ -81,6 +83,8 @@ pub struct Snapshot {
     pub max_len: u64,
     /// Messages that producers did not send and [counted as dropped](crate::Producer::count_dropped), since the pipe was created.
     pub dropped: u64,
+    /// The latency of messages, if the pipe [measures it](crate::Options::measure_latency).
+    pub latency: Option<Latency>,
     /// The producer's side; in a duplex pipe side A, as it sends.
     pub producer: Side,
     /// The consumer's side; in a duplex pipe side B, as it receives.
@@ -111,6 +115,8 @@ pub struct Direction {
     pub used: u64,
     /// Messages that were not sent and [counted as dropped](crate::Producer::count_dropped).
     pub dropped: u64,
+    /// The latency of messages, if the pipe [measures it](crate::Options::measure_latency).
+    pub latency: Option<Latency>,
     /// The side that sends.
     pub producer: Side,
     /// The side that receives.
@@ -221,7 +227,7 @@ where
 
 fn snapshot(view: &View, address: Address) -> Snapshot {
     let Identity { capacity, segment_id, schema, created_ns, .. } = view.identity;
-    let Direction { used, dropped, producer, consumer } =
+    let Direction { used, dropped, latency, producer, consumer } =
         direction(view, Way::Forth).expect("the first header is always mapped");
     let back = if view.identity.is_duplex() { direction(view, Way::Back) } else { None };
     let ends: Vec<u32> = [&producer, &consumer].into_iter().filter_map(|side| side.pid).collect();
@@ -251,6 +257,7 @@ fn snapshot(view: &View, address: Address) -> Snapshot {
         used,
         max_len: record::max_length(capacity),
         dropped,
+        latency,
         producer,
         consumer,
         back,
@@ -273,7 +280,8 @@ fn direction(view: &View, way: Way) -> Option<Direction> {
     // Relaxed: a number to look at; nothing is read through it.
     let dropped =
         if view.identity.counts_dropped() { header.produced.0.dropped.load(Ordering::Relaxed) } else { 0 };
-    Some(Direction { used, dropped, producer, consumer })
+    let latency = view.identity.sampling().is_on().then(|| Latency::of(&header.latencies.0));
+    Some(Direction { used, dropped, latency, producer, consumer })
 }
 
 fn side(view: &View, way: Way, role: Role, position: &AtomicU64) -> Side {

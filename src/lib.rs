@@ -117,8 +117,8 @@ pub use {
         SendTimeoutError, SetupError, TryRecvError, TrySendError, WaitError, WaitSetError, WrongSize,
     },
     inspect::{
-        Direction, Listed, Listing, Location, Passed, Side, Snapshot, Tap, inspect, inspect_at, list,
-        list_unguarded, sysvipc,
+        Direction, Latency, Listed, Listing, Location, Passed, Side, Snapshot, Tap, inspect, inspect_at,
+        list, list_unguarded, sysvipc,
     },
     options::{Difference, Options, Wait},
     permissions::Permissions,

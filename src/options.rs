@@ -112,6 +112,13 @@ pub enum Difference {
         /// Whether the segment is removed.
         actual: bool,
     },
+    /// Whether latency is measured.
+    MeasureLatency {
+        /// Whether that was requested.
+        requested: bool,
+        /// Whether it is.
+        actual: bool,
+    },
 }
 
 impl fmt::Display for Difference {
@@ -137,6 +144,9 @@ impl fmt::Display for Difference {
             }
             Difference::RemoveLeftover { requested, actual } => {
                 write!(f, "requested removal as a leftover: {requested}, the segment has {actual}")
+            }
+            Difference::MeasureLatency { requested, actual } => {
+                write!(f, "requested the measuring of latency: {requested}, the segment has {actual}")
             }
         }
     }
@@ -166,6 +176,7 @@ pub struct Options {
     pub(crate) wait: Option<Wait>,
     pub(crate) remove_on_close: Option<bool>,
     pub(crate) remove_leftover: Option<bool>,
+    pub(crate) measure_latency: Option<bool>,
     pub(crate) trusted: Vec<u32>,
     pub(crate) recreate_stale: bool,
     pub(crate) huge_pages: bool,
@@ -304,6 +315,36 @@ impl Options {
     #[must_use]
     pub fn remove_leftover(mut self, remove: bool) -> Self {
         self.remove_leftover = Some(remove);
+        self
+    }
+
+    /// Sets whether the pipe measures how long messages are under way.
+    ///
+    /// From the commit to the moment at which the consumer finds the message, for some messages: about sixteen in each lap of the ring,
+    /// one in 64 KiB at least, and each one that wakes the consumer from a sleep. [`Snapshot::latency`](crate::Snapshot::latency) has
+    /// the result. The clock is `CLOCK_MONOTONIC`, which takes some 20 ns to read: two processes in different time namespaces measure
+    /// nothing useful.
+    ///
+    /// Default: it does not. Applies to a new segment. A sampled message costs two readings of the clock and the slow path of both
+    /// sides, every other message nothing; a message that the consumer waited for takes the slow path too.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let pipe = shmpipe::Options::new().measure_latency(true).create("memfd")?;
+    /// let (mut producer, mut consumer) = (pipe.producer()?, pipe.consumer()?);
+    /// for _ in 0..1000 {
+    ///     producer.send(&[7; 1000])?;
+    ///     consumer.recv()?.release();
+    /// }
+    /// let latency = shmpipe::inspect(pipe.address())?.latency.expect("it is measured");
+    /// assert_eq!(latency.samples(), 15);
+    /// assert!(latency.quantile(0.5).unwrap() < Duration::from_millis(100));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn measure_latency(mut self, measure: bool) -> Self {
+        self.measure_latency = Some(measure);
         self
     }
 

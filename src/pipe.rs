@@ -5,6 +5,7 @@ use crate::backend;
 use crate::error::SetupError;
 use crate::options::{Difference, Existing, Options, Wait};
 use crate::position::{Position, SegmentId};
+use crate::protocol::latency::Sampling;
 use crate::protocol::record;
 use crate::protocol::ring::Ring;
 use crate::protocol::wakeup::WakeMode;
@@ -108,6 +109,11 @@ impl Pipe {
     /// Whether the segment has a word for the messages that the producer drops.
     pub(crate) fn counts_dropped(&self) -> bool {
         self.segment.identity.counts_dropped()
+    }
+
+    /// Which messages are sampled for their latency.
+    pub(crate) fn sampling(&self) -> Sampling {
+        self.segment.identity.sampling()
     }
 
     pub(crate) fn of(segment: Segment, options: &Options) -> Pipe {
@@ -356,6 +362,9 @@ fn differences(segment: &Segment, options: &Options) -> Vec<Difference> {
         }),
         unless_equal(options.remove_leftover, identity.remove_leftover(), |requested, actual| {
             Difference::RemoveLeftover { requested, actual }
+        }),
+        unless_equal(options.measure_latency, identity.sampling().is_on(), |requested, actual| {
+            Difference::MeasureLatency { requested, actual }
         }),
     ]
     .into_iter()

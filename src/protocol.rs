@@ -31,6 +31,7 @@ pub(crate) mod corruption;
 pub(crate) mod duplex;
 pub(crate) mod front;
 pub(crate) mod half;
+pub(crate) mod latency;
 pub(crate) mod layout;
 pub(crate) mod liveness;
 pub(crate) mod processor;

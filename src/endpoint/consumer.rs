@@ -318,7 +318,7 @@ impl Consumer {
 
     /// Takes over the consumer's half of a ring, whose role is claimed. It is not open yet.
     pub(super) fn take_over(pipe: &Pipe, way: Way) -> Result<Reader, SetupError> {
-        Reader::recover(pipe.ring(way), pipe.wake_mode())
+        Reader::recover(pipe.ring(way), pipe.wake_mode(), pipe.sampling())
             .map_err(|corruption| SetupError::Damaged(Damage::Ring(corruption)))
     }
 

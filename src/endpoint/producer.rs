@@ -253,7 +253,7 @@ impl Producer {
     /// Takes over the producer's half of a ring, whose role is claimed. It is not open yet.
     pub(super) fn take_over(pipe: &Pipe, way: Way) -> Result<Writer, SetupError> {
         let longest_acquired = Processor::this().longest_acquired();
-        Writer::recover(pipe.ring(way), pipe.wake_mode(), longest_acquired)
+        Writer::recover(pipe.ring(way), pipe.wake_mode(), longest_acquired, pipe.sampling())
             .map_err(|corruption| SetupError::Damaged(Damage::Ring(corruption)))
     }
 

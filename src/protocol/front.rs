@@ -5,6 +5,7 @@
 //! reach past the end of the ring, and its cache lines are acquired. A record that fits on the runway takes the fast path:
 //! `Writer::slot_fast` returns a [`FastSlot`], `FastSlot::fill` writes the record, `Writer::commit_fast` publishes it.
 
+use crate::protocol::latency::Sampling;
 use crate::protocol::record::{self, EMPTY, WORD};
 use crate::protocol::ring::{Ring, SharedBytes, is_reached};
 use crate::protocol::sync::{self, AtomicU64, Ordering};
@@ -54,6 +55,15 @@ impl Front {
     pub(crate) fn take(&mut self) -> u64 {
         std::mem::replace(&mut self.runway, 0)
     }
+}
+
+/// How far the producer prepares the ring ahead of the front.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ahead {
+    /// Bytes of the longest record whose lines are all acquired.
+    pub(super) longest: u64,
+    /// Which messages are stamped.
+    pub(super) sampling: Sampling,
 }
 
 /// Where a record of `size` bytes goes that fits on the runway.
@@ -148,24 +158,25 @@ impl Uncommitted {
 }
 
 /// Extends the runway as far as possible, for another record of `size` bytes if there is space, and acquires enough lines for it. The
-/// read position is at or after `head`. If `size` exceeds `longest`, acquires no lines and leaves no runway.
+/// read position is at or after `head`. If `size` exceeds `ahead.longest`, acquires no lines and leaves no runway. The runway ends before the
+/// next message that is sampled.
 #[inline(never)]
-pub(super) fn extend(ring: &Ring, head: u64, longest: u64, front: &mut Front, size: u64) {
-    if size > longest {
+pub(super) fn extend(ring: &Ring, head: u64, ahead: &Ahead, front: &mut Front, size: u64) {
+    if size > ahead.longest {
         // The next record takes the slow path anyway.
         *front = Front::unknown(front.at);
         return;
     }
     // The runway ends before `zeroed_up_to`, so that the next lines are acquired in time.
     let margin = NEAR.saturating_sub(size).max(WORD);
-    let ahead = front.zeroed_up_to.wrapping_sub(front.at) as i64;
-    if ahead < (size + margin) as i64 {
+    let zeroed = front.zeroed_up_to.wrapping_sub(front.at) as i64;
+    if zeroed < (size + margin) as i64 {
         front.zeroed_up_to = acquire_ahead(ring, head, front, size);
     }
     let zeroed_up_to = front.zeroed_up_to.wrapping_sub(front.at).saturating_sub(margin);
     // None, with the head of a poisoned writer.
     let free = (ring.capacity() - WORD).saturating_sub(front.at.wrapping_sub(head));
-    front.runway = zeroed_up_to.min(free).min(ring.until_end(front.at));
+    front.runway = zeroed_up_to.min(free).min(ahead.sampling.until_crossing(front.at));
 }
 
 /// Acquires cache lines in exclusive state ahead of use, by clearing the first word of each: the lines of another record of `size`

@@ -68,6 +68,37 @@ pub(crate) struct Counters {
     pub(crate) reach: AtomicU64,
 }
 
+/// Stamps of crossings. Loom's models have one.
+pub(crate) const STAMPS: usize = if IS_MODEL { 1 } else { 16 };
+
+/// When a message was committed.
+#[repr(C)]
+pub(crate) struct Stamp {
+    /// The position that it belongs to.
+    pub(crate) position: AtomicU64,
+    /// Nanoseconds of `CLOCK_MONOTONIC`.
+    pub(crate) time: AtomicU64,
+}
+
+/// The stamps of a pipe that measures latency: see `latency.rs`. Written by the producer.
+#[repr(C)]
+pub(crate) struct Stamps {
+    pub(crate) crossings: [Stamp; STAMPS],
+    /// That of the message which ended the consumer's last sleep, at the position after it.
+    pub(crate) wake_up: Stamp,
+}
+
+/// Buckets of the histogram of latencies. Loom's models have one.
+pub(crate) const BUCKETS: usize = if IS_MODEL { 1 } else { 272 };
+
+/// How long the stamped messages were under way, in nanoseconds. Written by the consumer.
+#[repr(C)]
+pub(crate) struct Latencies {
+    pub(crate) counts: [AtomicU64; BUCKETS],
+    pub(crate) max: AtomicU64,
+    pub(crate) sum: AtomicU64,
+}
+
 impl Counters {
     pub(crate) fn messages(&self) -> u64 {
         // Relaxed: read only by the side that writes it, or by observers.
@@ -102,7 +133,9 @@ pub(crate) fn count_dropped(counters: &Counters, messages: u64) {
 ///   896  head                  consumer  hot
 ///  1024  state, event count... consumer  quiet
 ///  1152  counters              consumer
-///  1280  zero
+///  1280  stamps                producer  of a few messages, if latency is measured
+///  1664  latencies             consumer  the same
+///  3968  zero
 ///  4096  the ring, `capacity` bytes
 /// ```
 #[repr(C)]
@@ -120,6 +153,8 @@ pub(crate) struct Header {
     pub(crate) head: Padded<AtomicU64>,
     pub(crate) consumer: Padded<SideState>,
     pub(crate) consumed: Padded<Counters>,
+    pub(crate) stamps: Padded<Stamps>,
+    pub(crate) latencies: Padded<Latencies>,
 }
 
 // Loom's words have other sizes.
@@ -137,6 +172,10 @@ const _: () = if !IS_MODEL {
     assert!(offset_of!(Header, head) == 896);
     assert!(offset_of!(Header, consumer) == 1024);
     assert!(offset_of!(Header, consumed) == 1152);
+    assert!(offset_of!(Header, stamps) == 1280);
+    assert!(offset_of!(Header, latencies) == 1664);
+    assert!(offset_of!(Stamps, wake_up) == 256 && size_of::<Stamp>() == 16);
+    assert!(offset_of!(Latencies, max) == 2176 && offset_of!(Latencies, sum) == 2184);
 
     assert!(offset_of!(SideState, state) == 0);
     assert!(offset_of!(SideState, event_count) == 8);
@@ -171,6 +210,8 @@ mod tests {
             span_of!(Header, head),
             span_of!(Header, consumer),
             span_of!(Header, consumed),
+            span_of!(Header, stamps),
+            span_of!(Header, latencies),
             HEADER as usize..usize::MAX,
         ];
         for pair in spans.windows(2) {

@@ -2,6 +2,7 @@
 
 use crate::protocol::corruption::Corruption;
 use crate::protocol::half::Half;
+use crate::protocol::latency::Sampling;
 use crate::protocol::layout::{Counters, SideState, count};
 use crate::protocol::liveness::{self, End, PeerDied, PeerMonitor, Phase, Role, State};
 use crate::protocol::record::{self, EMPTY, WORD, WRAP};
@@ -55,8 +56,12 @@ pub(crate) struct Reader {
     ring: Ring,
     head: u64,
     /// The largest size in bytes that a record at the head may have: it must not cross the end of the ring, nor be longer
-    /// than any record may be.
+    /// than any record may be, nor be sampled.
     limit: u64,
+    /// Which messages are stamped.
+    sampling: Sampling,
+    /// The end of the last record whose stamp was looked for.
+    sampled: u64,
     waiter: WaiterCache,
     wake_mode: WakeMode,
     monitor: PeerMonitor,
@@ -70,7 +75,7 @@ pub(crate) struct Reader {
 
 impl Reader {
     /// Takes over the ring where the last consumer left it. The caller holds the consumer's role, and [opens](Half::open) the result.
-    pub(crate) fn recover(ring: Ring, wake_mode: WakeMode) -> Result<Self, Corruption> {
+    pub(crate) fn recover(ring: Ring, wake_mode: WakeMode, sampling: Sampling) -> Result<Self, Corruption> {
         let header = ring.header();
         let own = &header.consumer.0;
         // Relaxed: only consumers write it, and the claim orders us after the last one.
@@ -88,7 +93,9 @@ impl Reader {
         Ok(Reader {
             ring,
             head,
-            limit: limit(&ring, head),
+            limit: if sampling.is_on() { 0 } else { limit(&ring, sampling, head) },
+            sampling,
+            sampled: head,
             waiter: WaiterCache::new(wake_mode),
             wake_mode,
             monitor,
@@ -178,11 +185,40 @@ impl Reader {
         // ORDERING: Acquire, as in `peek_fast`. The word may have changed since.
         let word = self.ring.word(at).load(Ordering::Acquire);
         if word == EMPTY {
+            if self.sampling.is_on() {
+                // The record that ends the wait may be stamped.
+                self.limit = 0;
+            }
             return Ok(None);
         }
+        self.decode(at, word)
+    }
+
+    /// The record at `at`, whose word was just loaded.
+    #[inline(never)]
+    fn decode(&mut self, at: u64, word: u64) -> Result<Option<Located>, Corruption> {
         match record_at(&self.ring, at, word) {
-            Ok(found) => Ok(Some(found)),
+            Ok(found) => {
+                if self.sampling.is_on() {
+                    self.sample(at, found.end);
+                }
+                Ok(Some(Located { limit: limit(&self.ring, self.sampling, found.end), ..found }))
+            }
             Err(corruption) => Err(self.poison(corruption)),
+        }
+    }
+
+    /// Counts the latency of the record from `at` to `end`, which was just found, if it is stamped.
+    #[cold]
+    #[inline(never)]
+    fn sample(&mut self, at: u64, end: u64) {
+        // A record may be looked at several times before it is taken.
+        if !is_reached(self.sampled, end) {
+            self.sampled = end;
+            let header = self.ring.header();
+            if let Some(time) = self.sampling.time_of(&header.stamps.0, at, end) {
+                header.latencies.0.count_from(time);
+            }
         }
     }
 
@@ -375,7 +411,7 @@ impl Half for Reader {
     }
 }
 
-/// Decodes `word`, the nonzero word found at `at`: the record there, or the one after a wrap.
+/// Decodes `word`, the nonzero word found at `at`: the record there, or the one after a wrap. Leaves its limit at 0.
 pub(super) fn record_at(ring: &Ring, at: u64, word: u64) -> Result<Located, Corruption> {
     let to_end = ring.until_end(at);
     let corrupt = |position, found| Corruption { word: "record header", position, found };
@@ -396,16 +432,10 @@ pub(super) fn record_at(ring: &Ring, at: u64, word: u64) -> Result<Located, Corr
         return Err(corrupt(start, word));
     }
     let end = start.wrapping_add(size);
-    Ok(Located {
-        start,
-        end,
-        limit: limit(ring, end),
-        word,
-        payload: ring.payload(start, length as usize).words,
-    })
+    Ok(Located { start, end, limit: 0, word, payload: ring.payload(start, length as usize).words })
 }
 
 /// The [`Reader::limit`] at a position.
-fn limit(ring: &Ring, at: u64) -> u64 {
-    record::size(ring.max_length()).min(ring.until_end(at))
+fn limit(ring: &Ring, sampling: Sampling, at: u64) -> u64 {
+    record::size(ring.max_length()).min(sampling.until_crossing(at))
 }

@@ -2,15 +2,16 @@
 
 use crate::protocol::copy;
 use crate::protocol::corruption::Corruption;
-use crate::protocol::front::{FastSlot, Front, Slot, Uncommitted, extend};
+use crate::protocol::front::{Ahead, FastSlot, Front, Slot, Uncommitted, extend};
 use crate::protocol::half::Half;
+use crate::protocol::latency::Sampling;
 use crate::protocol::layout::{Counters, SideState, count};
 use crate::protocol::liveness::{self, End, PeerDied, PeerMonitor, Phase, Role, State};
 use crate::protocol::record::{self, EMPTY, WORD, WRAP};
 use crate::protocol::recovery::last_commit;
 use crate::protocol::ring::{Ring, SharedBytes, is_reached};
 use crate::protocol::sleep::{Sleep, Until};
-use crate::protocol::sync::{AtomicU64, Ordering};
+use crate::protocol::sync::{self, AtomicU64, Ordering};
 use crate::protocol::wakeup::{self, WaiterCache, WakeMode};
 
 /// Why the producer gets no slot now.
@@ -39,8 +40,7 @@ pub(crate) struct Writer {
     front: Front,
     /// The latest `head` seen, checked.
     head: u64,
-    /// Bytes of the longest record whose lines are all acquired ahead.
-    longest_acquired: u64,
+    ahead: Ahead,
     waiter: WaiterCache,
     wake_mode: WakeMode,
     monitor: PeerMonitor,
@@ -59,6 +59,7 @@ impl Writer {
         ring: Ring,
         wake_mode: WakeMode,
         longest_acquired: u64,
+        sampling: Sampling,
     ) -> Result<Self, Corruption> {
         let header = ring.header();
         let own = &header.producer.0;
@@ -74,7 +75,7 @@ impl Writer {
             ring,
             front: Front::unknown(tail),
             head,
-            longest_acquired: record::size(longest_acquired),
+            ahead: Ahead { longest: record::size(longest_acquired), sampling },
             waiter: WaiterCache::new(wake_mode),
             wake_mode,
             monitor,
@@ -395,7 +396,7 @@ impl Writer {
         }
         let size = slot.end.wrapping_sub(batch.front.at);
         batch.add(self.ring.word(batch.front.at), word, slot.end, length);
-        extend(&self.ring, self.head, self.longest_acquired, &mut batch.front, size);
+        extend(&self.ring, self.head, &self.ahead, &mut batch.front, size);
     }
 
     /// Fills and [appends](Self::append) a record in a [`slot_fast`](Self::slot_fast) of the batch's front.
@@ -407,7 +408,7 @@ impl Writer {
         // SAFETY: it points to one of the ring's words, which are atomic.
         batch.add(unsafe { &*slot.first }, record::header(message.len(), tag), slot.end(), message.len());
         if runway < slot.size {
-            extend(&self.ring, self.head, self.longest_acquired, &mut batch.front, slot.size);
+            extend(&self.ring, self.head, &self.ahead, &mut batch.front, slot.size);
         }
     }
 
@@ -429,6 +430,9 @@ impl Writer {
         }
         // A copy: the compiler cannot know that the stores do not change the original.
         let ring = self.ring;
+        if let Some(last) = self.ahead.sampling.crossed(self.front.at, end) {
+            self.ahead.sampling.stamp_crossings(&ring.header().stamps.0, self.front.at, last);
+        }
         self.publish(ring, ring.word(self.front.at), first, end, messages, bytes);
     }
 
@@ -456,7 +460,7 @@ impl Writer {
             self.answer();
         }
         if self.front.runway < size {
-            extend(&self.ring, self.head, self.longest_acquired, &mut self.front, size);
+            extend(&self.ring, self.head, &self.ahead, &mut self.front, size);
         }
     }
 
@@ -475,6 +479,9 @@ impl Writer {
         let Some(epoch) = self.waiter.peek(self.peer()) else { return };
         self.waiter.answered(epoch);
         if epoch.is_asleep() {
+            if self.ahead.sampling.is_on() {
+                self.ring.header().stamps.0.wake_up.store(self.front.at, sync::nanoseconds());
+            }
             wakeup::notify(self.own());
             count(&self.counters().wakeups, 1);
         }

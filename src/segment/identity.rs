@@ -3,6 +3,7 @@
 
 use crate::address::Name;
 use crate::error::{Damage, Mismatch, SetupError, failed};
+use crate::protocol::latency::Sampling;
 use crate::protocol::layout::{HEADER, Header, IDENTITY_WORDS, MAX_CAPACITY, MIN_CAPACITY, VERSION};
 use crate::protocol::sync::Ordering;
 use crate::protocol::wakeup::WakeMode;
@@ -28,6 +29,9 @@ const COUNTS_DROPPED: u64 = 1;
 
 /// Bit of `hints`: the producers announce up to where they write to the ring.
 const ANNOUNCES_WRITES: u64 = 2;
+
+/// Bit of `hints`: the two sides measure the latency of some messages.
+const MEASURES_LATENCY: u64 = 4;
 
 /// Bit of `flags`: the last handle removes the segment after both sides have closed.
 const REMOVE_ON_CLOSE: u32 = 1;
@@ -104,6 +108,7 @@ pub(crate) struct Parameters {
     pub(crate) wake_mode: WakeMode,
     pub(crate) remove_on_close: bool,
     pub(crate) remove_leftover: bool,
+    pub(crate) measure_latency: bool,
 }
 
 impl Parameters {
@@ -129,7 +134,9 @@ impl Identity {
             capacity: parameters.capacity,
             features: if parameters.duplex { DUPLEX } else { 0 },
 
-            hints: COUNTS_DROPPED | ANNOUNCES_WRITES,
+            hints: COUNTS_DROPPED
+                | ANNOUNCES_WRITES
+                | if parameters.measure_latency { MEASURES_LATENCY } else { 0 },
             segment_id: random().map_err(failed("getrandom"))?,
             schema: parameters.schema,
             created_ns: std::time::SystemTime::now()
@@ -251,6 +258,11 @@ impl Identity {
     /// Whether producers announce up to where they write, so that a watcher can tell what they overwrote.
     pub(crate) fn announces_writes(&self) -> bool {
         self.hints & ANNOUNCES_WRITES != 0
+    }
+
+    /// Which messages are sampled for their latency.
+    pub(crate) fn sampling(&self) -> Sampling {
+        Sampling::new(self.capacity, self.hints & MEASURES_LATENCY != 0)
     }
 
     pub(crate) fn remove_on_close(&self) -> bool {

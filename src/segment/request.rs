@@ -183,6 +183,7 @@ pub(crate) fn parameters(options: &Options) -> Result<Parameters, SetupError> {
         wake_mode: options.wake_mode.unwrap_or_else(default),
         remove_on_close: options.remove_on_close.unwrap_or(false),
         remove_leftover: options.remove_leftover.unwrap_or(false),
+        measure_latency: options.measure_latency.unwrap_or(false),
     })
 }
 

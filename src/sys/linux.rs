@@ -1,5 +1,6 @@
 //! Linux.
 
+pub(crate) mod clock;
 pub(crate) mod event_fd;
 pub(crate) mod fork;
 pub(crate) mod futex;

@@ -13,6 +13,7 @@ mod duplex;
 mod foreign;
 mod fork;
 mod killed_at_syscalls;
+mod latency;
 mod namespaces;
 mod no_syscalls;
 mod one_process;
@@ -389,6 +390,16 @@ conformance! {
             a_pipe_whose_producers_announce_nothing_is_not_tapped
             a_producer_that_announces_too_little_is_corrupt
             a_tap_returns_whatever_a_hostile_process_writes
+        }
+    }
+    latency {
+        [] {
+            every_crossing_is_sampled_once_however_it_is_sent_and_received
+            a_latency_is_the_time_between_commit_and_receipt
+            each_message_that_ends_a_sleep_is_sampled
+            both_directions_measure
+            nothing_is_measured_unless_asked_for
+            forged_stamps_and_counts_do_no_harm
         }
     }
     no_syscalls {

@@ -17,7 +17,7 @@ pub const HEAD: usize = 896;
 pub const CONSUMER: usize = 1024;
 /// The consumer's [`counters`].
 pub const CONSUMED: usize = 1152;
-/// The end of the consumer's counters. Zeros follow up to [`RING`].
+/// The end of the consumer's counters. Zeros follow up to [`RING`], unless latency is measured.
 pub const END: usize = 1280;
 /// The ring, and so the size of the header.
 pub const RING: usize = 4096;

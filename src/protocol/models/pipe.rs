@@ -4,7 +4,8 @@
 use crate::protocol::duplex;
 use crate::protocol::front::{Slot, Uncommitted};
 use crate::protocol::half::Half;
-use crate::protocol::layout::{Counters, Header, Padded, SideState};
+use crate::protocol::latency::Sampling;
+use crate::protocol::layout::{Counters, Header, Latencies, Padded, SideState, Stamp, Stamps};
 use crate::protocol::liveness::{PeerDied, State};
 use crate::protocol::reader::{Located, Reader, RecvEnd};
 use crate::protocol::record::{self, WORD};
@@ -128,6 +129,7 @@ fn header(bucket: Option<&Arc<Bucket>>) -> Header {
             reach: zero(),
         })
     };
+    let stamp = || Stamp { position: zero(), time: zero() };
     Header {
         ready: zero(),
         identity: std::array::from_fn(|_| zero()),
@@ -137,6 +139,8 @@ fn header(bucket: Option<&Arc<Bucket>>) -> Header {
         head: Padded(zero()),
         consumer: side(),
         consumed: counters(),
+        stamps: Padded(Stamps { crossings: [stamp()], wake_up: stamp() }),
+        latencies: Padded(Latencies { counts: [zero()], max: zero(), sum: zero() }),
     }
 }
 
@@ -179,12 +183,17 @@ impl Pipe {
         Producer { pipe: self.clone(), writer }
     }
 
+    /// Nothing is sampled.
+    fn sampling(&self) -> Sampling {
+        Sampling::new(self.ring().capacity(), false)
+    }
+
     fn recovered_writer(&self) -> Writer {
-        Writer::recover(self.ring(), self.0.wake_mode, 2048).expect("a correct pipe")
+        Writer::recover(self.ring(), self.0.wake_mode, 2048, self.sampling()).expect("a correct pipe")
     }
 
     fn recovered_reader(&self) -> Reader {
-        Reader::recover(self.ring(), self.0.wake_mode).expect("a correct pipe")
+        Reader::recover(self.ring(), self.0.wake_mode, self.sampling()).expect("a correct pipe")
     }
 
     /// As [`producer`](Self::producer).

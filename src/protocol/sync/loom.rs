@@ -28,6 +28,11 @@ pub(crate) fn fence_everywhere() {
     unreachable!("a barrier of the kernel in a model");
 }
 
+/// No model measures time.
+pub(crate) fn nanoseconds() -> u64 {
+    0
+}
+
 /// No model cancels a sleep.
 pub(crate) fn wake_at(_: *mut u32) {
     unreachable!("a sleep cancelled in a model");
