@@ -7,6 +7,7 @@ A ratio is that of the medians to the pipe of multiprocessing.
 """
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import socket
@@ -26,7 +27,6 @@ SIZES = [8, 64, 1024, 65536, 1 << 20]
 BATCH = 256
 
 
-
 class Shmpipe:
     """One call for each message."""
 
@@ -34,13 +34,12 @@ class Shmpipe:
     wait = None
 
     def make(self):
-        self.there = shmpipe.create("sysv:private", capacity=4 << 20, **({"wait": self.wait} if self.wait else {}))
-        self.back = shmpipe.create("sysv:private", capacity=4 << 20, **({"wait": self.wait} if self.wait else {}))
+        self.there = shmpipe.create("sysv:private", capacity=4 << 20, wait=self.wait)
+        self.back = shmpipe.create("sysv:private", capacity=4 << 20, wait=self.wait)
         self.addresses = [self.there.address, self.back.address]
 
     def ends(self, is_child):
-        options = {"wait": self.wait} if self.wait else {}
-        there, back = [shmpipe.open(address, **options) for address in self.addresses]
+        there, back = [shmpipe.open(address, wait=self.wait) for address in self.addresses]
         if is_child:
             self.consumer, self.producer = there.consumer(), back.producer()
         else:
@@ -325,12 +324,12 @@ def main():
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--json", action="store_true", help="one object a row")
     arguments = parser.parse_args()
-    running = [Running(kind) for kind in WAYS]
-    try:
+    with contextlib.ExitStack() as ends:
+        running = []
+        for kind in WAYS:
+            running.append(Running(kind))
+            ends.callback(running[-1].end)
         measure(running, arguments.seconds)
-    finally:
-        for one in running:
-            one.end()
     for row in report(running):
         if arguments.json:
             print(json.dumps(row))
