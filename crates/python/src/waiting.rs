@@ -4,28 +4,36 @@ use crate::errors;
 use crate::fork::Process;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use std::cell::OnceCell;
 use std::time::{Duration, Instant};
 
 /// How often a call that waits looks for signals, such as that of Ctrl-C.
 const SLICE: Duration = Duration::from_millis(100);
 
 /// When a call gives up.
-pub struct Deadline(Option<Instant>);
+pub struct Deadline {
+    timeout: Option<Duration>,
+    /// Known once the call waits: one that need not wait does not read the clock. `None` is never.
+    at: OnceCell<Option<Instant>>,
+}
 
 impl Deadline {
-    /// So many seconds from now; without any, never.
+    /// So many seconds from the first wait on; without any, never.
     pub fn from_timeout(seconds: Option<f64>) -> PyResult<Self> {
-        let Some(seconds) = seconds else { return Ok(Deadline(None)) };
-        if seconds.is_nan() {
+        if seconds.is_some_and(f64::is_nan) {
             return Err(PyValueError::new_err("a timeout that is not a number"));
         }
         // Beyond what the clock can tell is never.
-        let timeout = Duration::try_from_secs_f64(seconds.max(0.0)).ok();
-        Ok(Deadline(timeout.and_then(|timeout| Instant::now().checked_add(timeout))))
+        let timeout = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok());
+        Ok(Deadline { timeout, at: OnceCell::new() })
+    }
+
+    fn at(&self) -> Option<Instant> {
+        *self.at.get_or_init(|| Instant::now().checked_add(self.timeout?))
     }
 
     pub fn is_over(&self) -> bool {
-        self.0.is_some_and(|deadline| Instant::now() >= deadline)
+        self.at().is_some_and(|deadline| Instant::now() >= deadline)
     }
 
     /// Waits by `step`, which gives up at the time that it gets, and then returns whether it has. Detached from the interpreter.
@@ -35,10 +43,10 @@ impl Deadline {
         is_timeout: impl Fn(&E) -> bool,
         mut step: impl FnMut(Instant) -> Result<(), E> + Send,
     ) -> PyResult<Result<(), E>> {
-        let process = Process::current();
+        let (process, at) = (Process::current(), self.at());
         loop {
             let slice = Instant::now() + SLICE;
-            let (until, is_last) = match self.0 {
+            let (until, is_last) = match at {
                 Some(deadline) if deadline <= slice => (deadline, true),
                 _ => (slice, false),
             };
