@@ -15,6 +15,8 @@ mod pipe;
 mod producer;
 mod waiting;
 
+use pyo3::exceptions::PyImportError;
+use pyo3::ffi;
 use pyo3::prelude::*;
 
 #[pymodule(name = "_shmpipe")]
@@ -34,6 +36,11 @@ mod module {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        // SAFETY: this thread has an interpreter.
+        if unsafe { ffi::PyInterpreterState_GetID(ffi::PyInterpreterState_Get()) } != 0 {
+            let why = "shmpipe does not load in a subinterpreter: its exceptions are those of the main one";
+            return Err(PyImportError::new_err(why));
+        }
         fork::register()?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("PANICKED", shmpipe::PANICKED)

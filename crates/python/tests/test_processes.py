@@ -176,6 +176,21 @@ except shmpipe.Lost:
     assert list(pipe.consumer()) == [b"one", b"two"]
 
 
+def test_a_subinterpreter_is_refused(start):
+    interpreters = "_interpreters" if sys.version_info >= (3, 13) else "_xxsubinterpreters"
+    program = "i = sys.modules[sys.argv[1]]; sys.exit(i.run_string(i.create(), 'import shmpipe'))"
+    refused = start(sys.executable, "-c", f"import sys, {interpreters}; {program}", interpreters)
+    assert refused.wait(60) == 1
+    # The module says so, or the interpreter for it.
+    assert b"ImportError" in (said := refused.stderr.read()) and b"subinterpreter" in said
+
+
+def test_a_free_threaded_build_is_refused(start):
+    refused = start(sys.executable, "-c", "import sys; sys.abiflags = 't'; import shmpipe")
+    assert refused.wait(60) == 1
+    assert b"ImportError: shmpipe does not load in a free-threaded build" in refused.stderr.read()
+
+
 WORKERS = """
 import multiprocessing, shmpipe, sys
 

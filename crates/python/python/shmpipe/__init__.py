@@ -14,6 +14,12 @@ One process sends, another one receives::
 Messages are whole, in order, and survive the death of either process. The other one may be in any language.
 """
 
+import sys
+
+# Without it the interpreter would only say that it finds no module for its kind.
+if "t" in sys.abiflags:
+    raise ImportError("shmpipe does not load in a free-threaded build of Python; use a build with the global interpreter lock")
+
 from ._errors import (
     Cancelled,
     Closed,
