@@ -1,56 +1,110 @@
-//! An end that one thread of one process uses at a time, and that may be closed.
+//! An end that one thread of one process uses at a time, and that may be closed at any time.
 
+use crate::errors;
 use crate::fork::Process;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
+use shmpipe::{CancelHandle, CloseError};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+
+/// An end of a pipe.
+pub trait End: Sized {
+    fn cancel_handle(&self) -> CancelHandle;
+
+    fn close(self) -> Result<(), CloseError>;
+
+    fn abort(self, code: u32) -> Result<(), CloseError>;
+}
 
 /// What has become of an end.
 pub enum State<E> {
     Open(E),
     /// A message is borrowed, which has the end.
-    Borrowed {
-        /// With this code, the end is aborted when it is given back.
-        abort: Option<u32>,
-    },
+    Borrowed,
     Closed,
 }
 
 pub struct Cell<E> {
     state: Mutex<State<E>>,
+    /// How to end it once the call that has it returns, or the message that has it is released.
+    asked: Asked,
+    cancel: CancelHandle,
     process: Process,
 }
 
-impl<E> Cell<E> {
-    pub fn new(end: E) -> Self {
-        Cell { state: Mutex::new(State::Open(end)), process: Process::current() }
+/// How an end ends.
+#[derive(Clone, Copy)]
+enum Ending {
+    Close,
+    Abort(u32),
+}
+
+/// An [`Ending`], if there is one. The first one counts.
+struct Asked(AtomicU64);
+
+impl Asked {
+    const NOTHING: u64 = u64::MAX;
+    const CLOSE: u64 = u64::MAX - 1;
+
+    fn get(&self) -> Option<Ending> {
+        // Relaxed, here and below: who asks and who does it have the interpreter.
+        match self.0.load(Ordering::Relaxed) {
+            Self::NOTHING => None,
+            Self::CLOSE => Some(Ending::Close),
+            code => Some(Ending::Abort(code as u32)),
+        }
     }
 
-    /// The state. No thread waits for it while it has the interpreter: what another call waits for may take for ever.
+    fn set(&self, ending: Ending) {
+        let asked = match ending {
+            Ending::Close => Self::CLOSE,
+            Ending::Abort(code) => code.into(),
+        };
+        let _ = self.0.compare_exchange(Self::NOTHING, asked, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
+impl<E: End> Cell<E> {
+    pub fn new(end: E) -> Self {
+        let cancel = end.cancel_handle();
+        let (state, asked) = (Mutex::new(State::Open(end)), Asked(AtomicU64::new(Asked::NOTHING)));
+        Cell { state, asked, cancel, process: Process::current() }
+    }
+
+    /// The state, unless another call has it. No thread waits for it while it has the interpreter: what another call waits for may take
+    /// for ever.
+    fn try_lock(&self) -> Option<MutexGuard<'_, State<E>>> {
+        match self.state.try_lock() {
+            Ok(state) => Some(state),
+            Err(TryLockError::Poisoned(state)) => Some(state.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
     fn lock(&self) -> PyResult<MutexGuard<'_, State<E>>> {
         self.process.check()?;
-        match self.state.try_lock() {
-            Ok(state) => Ok(state),
-            Err(TryLockError::Poisoned(state)) => Ok(state.into_inner()),
-            Err(TryLockError::WouldBlock) => Err(PyRuntimeError::new_err(
-                "another call of this end is in progress; use it in one thread at a time",
-            )),
-        }
+        self.try_lock().ok_or_else(|| {
+            PyRuntimeError::new_err("another call of this end is in progress; use it in one thread at a time")
+        })
     }
 
     /// Runs `act` with the end.
     #[inline]
     pub fn with<R>(&self, act: impl FnOnce(&mut E) -> PyResult<R>) -> PyResult<R> {
-        match &mut *self.lock()? {
+        let mut state = self.lock()?;
+        let done = match &mut *state {
             State::Open(end) => act(end),
-            state => Err(state.why_not_open()),
-        }
+            state => return Err(state.why_not_open()),
+        };
+        self.end_if_asked(&mut state);
+        done
     }
 
-    /// Takes the end, and leaves another state.
-    pub fn take(&self, left: State<E>) -> PyResult<E> {
+    /// Takes the end, and leaves it borrowed.
+    pub fn lend(&self) -> PyResult<E> {
         let mut state = self.lock()?;
-        match std::mem::replace(&mut *state, left) {
+        match std::mem::replace(&mut *state, State::Borrowed) {
             State::Open(end) => Ok(end),
             other => {
                 *state = other;
@@ -59,46 +113,77 @@ impl<E> Cell<E> {
         }
     }
 
-    /// Takes the end and closes. `None` if it is closed already, or belongs to another process.
-    pub fn close(&self) -> PyResult<Option<E>> {
-        if !self.process.is_current() || matches!(*self.lock()?, State::Closed) {
-            return Ok(None);
+    /// Gives a borrowed end back. No other call has the lock for longer than a moment while it is borrowed.
+    pub fn give_back(&self, end: E) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        *state = State::Open(end);
+        self.end_if_asked(&mut state);
+    }
+
+    fn end_if_asked(&self, state: &mut State<E>) {
+        if let Some(ending) = self.asked.get() {
+            // Who asked has gone on.
+            let _ = end(state, ending);
         }
-        self.take(State::Closed).map(Some)
+    }
+
+    /// Ends the waits of the end, now and later.
+    pub fn cancel(&self) {
+        self.cancel.cancel();
+    }
+
+    /// Closes the end. Does nothing if it is closed, or belongs to another process. Another call that has it ends early, and closes it
+    /// then.
+    pub fn close(&self) -> PyResult<()> {
+        self.end(Ending::Close)
     }
 
     /// As [`close`](Self::close), to abort with this code. A borrowed end is aborted when it is given back.
-    pub fn close_to_abort(&self, code: u32) -> PyResult<Option<E>> {
-        if self.process.is_current() {
-            if let State::Borrowed { abort } = &mut *self.lock()? {
-                *abort = Some(code);
-                return Ok(None);
-            }
+    pub fn abort(&self, code: u32) -> PyResult<()> {
+        self.end(Ending::Abort(code))
+    }
+
+    fn end(&self, ending: Ending) -> PyResult<()> {
+        if !self.process.is_current() {
+            return Ok(());
         }
-        self.close()
-    }
-
-    /// Gives a borrowed end back, or returns it with the code to abort it with. No other call has the lock for longer than a moment
-    /// while it is borrowed.
-    pub fn give_back(&self, end: E) -> Option<(E, u32)> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let State::Borrowed { abort: Some(code) } = *state else {
-            *state = State::Open(end);
-            return None;
+        let Some(mut state) = self.try_lock() else {
+            self.asked.set(ending);
+            self.cancel.cancel();
+            return Ok(());
         };
-        *state = State::Closed;
-        Some((end, code))
+        match (&*state, ending) {
+            (State::Borrowed, Ending::Close) => Err(state.why_not_open()),
+            (State::Borrowed, Ending::Abort(_)) => {
+                self.asked.set(ending);
+                Ok(())
+            }
+            _ => end(&mut state, ending).map_err(errors::close),
+        }
     }
 
+    /// Whether the end is closed, or will be by a call that has it.
     pub fn is_closed(&self) -> bool {
-        matches!(self.lock().as_deref(), Ok(State::Closed))
+        match self.try_lock() {
+            Some(state) => self.process.is_current() && matches!(*state, State::Closed),
+            None => self.asked.get().is_some(),
+        }
+    }
+}
+
+/// Ends what is open.
+fn end<E: End>(state: &mut State<E>, ending: Ending) -> Result<(), CloseError> {
+    match (std::mem::replace(state, State::Closed), ending) {
+        (State::Open(end), Ending::Close) => end.close(),
+        (State::Open(end), Ending::Abort(code)) => end.abort(code),
+        _ => Ok(()),
     }
 }
 
 impl<E> State<E> {
     fn why_not_open(&self) -> PyErr {
         match self {
-            State::Borrowed { .. } => PyRuntimeError::new_err("a message is borrowed; release it first"),
+            State::Borrowed => PyRuntimeError::new_err("a message is borrowed; release it first"),
             _ => PyValueError::new_err("this end is closed"),
         }
     }

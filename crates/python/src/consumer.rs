@@ -1,7 +1,7 @@
 //! The consumer.
 
 use crate::buffer::Items;
-use crate::cell::{Cell, State};
+use crate::cell::{Cell, End};
 use crate::errors;
 use crate::message::Message;
 use crate::producer::{LONG, peer_name};
@@ -9,7 +9,7 @@ use crate::waiting::Deadline;
 use pyo3::exceptions::{PyBaseException, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
-use shmpipe::{CancelHandle, RecvTimeoutError, Trusted, TryRecvError};
+use shmpipe::{CancelHandle, CloseError, RecvTimeoutError, Trusted, TryRecvError};
 
 /// A consumer, with or without a promise about its producer.
 pub enum Receiver {
@@ -35,23 +35,32 @@ macro_rules! with_either {
 #[pyclass(frozen, module = "shmpipe")]
 pub struct Consumer {
     cell: Cell<Receiver>,
-    cancel: CancelHandle,
     max_len: usize,
+}
+
+impl End for Receiver {
+    fn cancel_handle(&self) -> CancelHandle {
+        with_either!(self, consumer => consumer.cancel_handle())
+    }
+
+    fn close(self) -> Result<(), CloseError> {
+        with_either!(self, consumer => consumer.close())
+    }
+
+    fn abort(self, code: u32) -> Result<(), CloseError> {
+        with_either!(self, consumer => consumer.abort(code))
+    }
 }
 
 impl Consumer {
     pub fn new(receiver: Receiver) -> Self {
-        let (cancel, max_len) =
-            with_either!(&receiver, consumer => (consumer.cancel_handle(), consumer.max_len()));
-        Consumer { cancel, max_len, cell: Cell::new(receiver) }
+        let max_len = with_either!(&receiver, consumer => consumer.max_len());
+        Consumer { max_len, cell: Cell::new(receiver) }
     }
 
     /// Gives back what a message borrowed.
     pub fn give_back(&self, consumer: Box<shmpipe::Consumer<Trusted>>) {
-        if let Some((receiver, code)) = self.cell.give_back(Receiver::Trusted(consumer)) {
-            // It fails only if the pipe was removed, and the claim with it.
-            let _ = with_either!(receiver, consumer => consumer.abort(code));
-        }
+        self.cell.give_back(Receiver::Trusted(consumer));
     }
 }
 
@@ -313,7 +322,7 @@ impl Consumer {
         })?;
         // Made first: what follows does not fail for lack of memory.
         let message = Bound::new(py, Message::unborrowed(slf.clone().unbind()))?;
-        match consumer.cell.take(State::Borrowed { abort: None })? {
+        match consumer.cell.lend()? {
             Receiver::Trusted(trusted) => message.get().borrow(trusted)?,
             Receiver::Plain(_) => unreachable!("it was trusted"),
         }
@@ -356,23 +365,21 @@ impl Consumer {
 
     /// Ends the wait of another thread, and all later ones, with Cancelled. May be called from any thread.
     fn cancel(&self) {
-        self.cancel.cancel();
+        self.cell.cancel();
     }
 
     /// Closes this end: the producer hears that it is closed. Does nothing if it is closed.
+    ///
+    /// May be called from any thread: a call in another one ends, a wait with Cancelled, and then the end closes. Raises Lost if the
+    /// pipe or the role was lost before; the end is closed nevertheless.
     fn close(&self) -> PyResult<()> {
-        match self.cell.close()? {
-            Some(receiver) => with_either!(receiver, consumer => consumer.close()).map_err(errors::close),
-            None => Ok(()),
-        }
+        self.cell.close()
     }
 
     /// Closes this end in error: the producer hears of the abort and its code. While a message is borrowed, when it is released.
+    /// Otherwise as close.
     fn abort(&self, code: u32) -> PyResult<()> {
-        match self.cell.close_to_abort(code)? {
-            Some(receiver) => with_either!(receiver, consumer => consumer.abort(code)).map_err(errors::close),
-            None => Ok(()),
-        }
+        self.cell.abort(code)
     }
 
     /// Whether this end is closed.

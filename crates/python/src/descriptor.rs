@@ -1,11 +1,11 @@
 //! Ends with a descriptor, for event loops: what `shmpipe.aio` is made of.
 
 use crate::buffer::Bytes;
-use crate::cell::Cell;
+use crate::cell::{Cell, End};
 use crate::errors;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use shmpipe::{Tagged, WithDescriptor};
+use shmpipe::{CancelHandle, CloseError, Tagged, WithDescriptor};
 use std::os::fd::AsRawFd;
 
 /// A consumer with a descriptor, which is readable while try_recv should be called.
@@ -21,6 +21,27 @@ pub struct DescriptorProducer {
     cell: Cell<WithDescriptor<shmpipe::Producer>>,
     descriptor: i32,
 }
+
+/// An end with a descriptor ends as it does without.
+macro_rules! with_descriptor {
+    ($($end:ty),*) => {$(
+        impl End for WithDescriptor<$end> {
+            fn cancel_handle(&self) -> CancelHandle {
+                self.get_ref().cancel_handle()
+            }
+
+            fn close(self) -> Result<(), CloseError> {
+                self.into_inner().close()
+            }
+
+            fn abort(self, code: u32) -> Result<(), CloseError> {
+                self.into_inner().abort(code)
+            }
+        }
+    )*};
+}
+
+with_descriptor!(shmpipe::Consumer, shmpipe::Producer);
 
 impl DescriptorConsumer {
     pub fn new(consumer: WithDescriptor<shmpipe::Consumer>) -> Self {
@@ -67,18 +88,14 @@ impl DescriptorConsumer {
         })
     }
 
-    /// Closes this end. Does nothing if it is closed.
+    /// Closes this end. Does nothing if it is closed. Raises Lost if the pipe or the role was lost before.
     fn close(&self) -> PyResult<()> {
-        // Dropping an end closes it.
-        self.cell.close().map(drop)
+        self.cell.close()
     }
 
     /// Closes this end in error: the other one hears of the abort and its code.
     fn abort(&self, code: u32) -> PyResult<()> {
-        match self.cell.close_to_abort(code)? {
-            Some(end) => end.into_inner().abort(code).map_err(errors::close),
-            None => Ok(()),
-        }
+        self.cell.abort(code)
     }
 
     /// Whether this end is closed.
@@ -107,18 +124,14 @@ impl DescriptorProducer {
         })
     }
 
-    /// Closes this end. Does nothing if it is closed.
+    /// Closes this end. Does nothing if it is closed. Raises Lost if the pipe or the role was lost before.
     fn close(&self) -> PyResult<()> {
-        // Dropping an end closes it.
-        self.cell.close().map(drop)
+        self.cell.close()
     }
 
     /// Closes this end in error: the other one hears of the abort and its code.
     fn abort(&self, code: u32) -> PyResult<()> {
-        match self.cell.close_to_abort(code)? {
-            Some(end) => end.into_inner().abort(code).map_err(errors::close),
-            None => Ok(()),
-        }
+        self.cell.abort(code)
     }
 
     /// Whether this end is closed.

@@ -168,6 +168,8 @@ convert! {
         CheckError::Corrupt(corruption) => corrupt(corruption),
     }
     fn close(error: CloseError) {
+        CloseError::Lost(why) => lost(why),
+        CloseError::Os { ref source, .. } => with(plain("Error", &error), "errno", source.raw_os_error()),
     }
 }
 

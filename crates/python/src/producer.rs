@@ -1,14 +1,14 @@
 //! The producer.
 
 use crate::buffer::{Bytes, Items};
-use crate::cell::Cell;
+use crate::cell::{Cell, End};
 use crate::errors;
 use crate::fork::Process;
 use crate::waiting::Deadline;
 use pyo3::exceptions::{PyBaseException, PyMemoryError};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
-use shmpipe::{CancelHandle, Peer, SendTimeoutError, Tagged, TrySendError};
+use shmpipe::{CancelHandle, CloseError, Peer, SendTimeoutError, Tagged, TrySendError};
 
 /// From this length on, a message is copied without the interpreter.
 pub const LONG: usize = 64 << 10;
@@ -25,13 +25,26 @@ const BATCH_BYTES: usize = 16 << 10;
 #[pyclass(frozen, module = "shmpipe")]
 pub struct Producer {
     cell: Cell<shmpipe::Producer>,
-    cancel: CancelHandle,
     max_len: usize,
+}
+
+impl End for shmpipe::Producer {
+    fn cancel_handle(&self) -> CancelHandle {
+        self.cancel_handle()
+    }
+
+    fn close(self) -> Result<(), CloseError> {
+        self.close()
+    }
+
+    fn abort(self, code: u32) -> Result<(), CloseError> {
+        self.abort(code)
+    }
 }
 
 impl Producer {
     pub fn new(producer: shmpipe::Producer) -> Self {
-        Producer { cancel: producer.cancel_handle(), max_len: producer.max_len(), cell: Cell::new(producer) }
+        Producer { max_len: producer.max_len(), cell: Cell::new(producer) }
     }
 }
 
@@ -281,23 +294,21 @@ impl Producer {
 
     /// Ends the wait of another thread, and all later ones, with Cancelled. May be called from any thread.
     fn cancel(&self) {
-        self.cancel.cancel();
+        self.cell.cancel();
     }
 
     /// Closes this end: the consumer receives what was sent, and then hears that it is closed. Does nothing if it is closed.
+    ///
+    /// May be called from any thread: a call in another one ends, a wait with Cancelled, and then the end closes. Raises Lost if the
+    /// pipe or the role was lost before; the end is closed nevertheless.
     fn close(&self) -> PyResult<()> {
-        match self.cell.close()? {
-            Some(producer) => producer.close().map_err(errors::close),
-            None => Ok(()),
-        }
+        self.cell.close()
     }
 
     /// Closes this end in error: the consumer receives what was sent, and then hears of the abort and its code.
+    /// Otherwise as close.
     fn abort(&self, code: u32) -> PyResult<()> {
-        match self.cell.close_to_abort(code)? {
-            Some(producer) => producer.abort(code).map_err(errors::close),
-            None => Ok(()),
-        }
+        self.cell.abort(code)
     }
 
     /// Whether this end is closed.

@@ -119,6 +119,16 @@ def test_a_call_that_need_not_wait_leaves_the_loop_to_others_now_and_then():
     asyncio.run(asyncio.wait_for(main(), 60))
 
 
+def test_closing_a_removed_pipe_is_lost(address, command, start):
+    pipe = shmpipe.create(address)
+    ends = [aio.producer(pipe), aio.consumer(pipe)]
+    assert start(command, "rm", "--force", address).wait(60) == 0
+    for end in ends:
+        with pytest.raises(shmpipe.Lost):
+            end.close()
+        end.close()
+
+
 def test_an_exception_aborts():
     async def main():
         pipe = small()

@@ -416,6 +416,19 @@ def test_a_removed_pipe_is_lost(address, command, start):
         consumer.recv(timeout=60)
 
 
+def until_busy(end):
+    """Waits until a call of the end in another thread waits, without the interpreter."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            end.check()
+        except RuntimeError as error:
+            assert "another call" in str(error)
+            return
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
 def test_one_thread_at_a_time_and_any_thread_cancels(ends):
     _, consumer = ends
     raised = []
@@ -428,17 +441,73 @@ def test_one_thread_at_a_time_and_any_thread_cancels(ends):
 
     receiving = threading.Thread(daemon=True, target=receive)
     receiving.start()
-    # The other thread waits without the interpreter.
-    for _ in range(60_000):
-        try:
-            consumer.try_recv()
-        except RuntimeError as error:
-            assert "another call" in str(error)
-            break
-        time.sleep(0.001)
+    until_busy(consumer)
     consumer.cancel()
     receiving.join(60)
     assert len(raised) == 1
+
+
+@pytest.mark.parametrize("which", ["consumer", "producer"])
+@pytest.mark.parametrize(
+    ("end", "heard"),
+    [(lambda waiting: waiting.close(), shmpipe.Closed), (lambda waiting: waiting.abort(7), shmpipe.PeerAborted)],
+    ids=["close", "abort"],
+)
+def test_an_end_is_closed_while_another_thread_waits(ends, which, end, heard):
+    producer, consumer = ends
+    waiting, wait = {
+        "consumer": (consumer, consumer.recv),
+        "producer": (producer, lambda: producer.send_many([bytes(1000)] * 10)),
+    }[which]
+    raised = []
+
+    def call():
+        try:
+            wait()
+        except shmpipe.Error as error:
+            raised.append(type(error))
+
+    thread = threading.Thread(daemon=True, target=call)
+    thread.start()
+    until_busy(waiting)
+    end(waiting)
+    assert waiting.closed
+    thread.join(60)
+    assert raised == [shmpipe.Cancelled]
+    with pytest.raises(ValueError, match="closed"):
+        waiting.check()
+    with pytest.raises(heard):
+        if which == "consumer":
+            producer.send(b"x", timeout=60)
+        else:
+            while True:
+                consumer.recv(timeout=60)
+
+
+def test_a_signal_handler_closes_what_waits(ends):
+    _, consumer = ends
+    previous = signal.signal(signal.SIGUSR1, lambda *_: consumer.close())
+    try:
+        sending = threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGUSR1])
+        sending.start()
+        with pytest.raises(shmpipe.Cancelled):
+            consumer.recv(timeout=60)
+        sending.join(60)
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+    assert consumer.closed
+
+
+def test_closing_a_removed_pipe_is_lost(address, command, start):
+    pipe = shmpipe.create(address)
+    producer, consumer = pipe.producer(), pipe.consumer()
+    assert start(command, "rm", "--force", address).wait(60) == 0
+    for end in [producer.close, lambda: consumer.abort(7)]:
+        with pytest.raises(shmpipe.Lost):
+            end()
+    assert producer.closed
+    assert consumer.closed
+    producer.close()
 
 
 def test_a_signal_handler_runs_during_a_wait(ends):
