@@ -4,13 +4,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::Stdio;
 
 use serde_json::Value;
 
 use crate::markup::Page;
-use crate::process::{Finished, Running, ask, eventually, shmpipe};
+use crate::process::{Directory, Finished, Running, ask, eventually, shmpipe};
 use crate::terminal::{terminal, wait_for};
 
 const TRANSPORTS: [&str; 4] = ["shmpipe", "shmpipe-spin", "pipe", "unix"];
@@ -41,27 +40,6 @@ fn objects(finished: &Finished) -> Vec<Value> {
 
 fn of_kind<'a>(objects: &'a [Value], kind: &'a str) -> impl Iterator<Item = &'a Value> {
     objects.iter().filter(move |object| object["kind"] == kind)
-}
-
-/// A file, removed when the test ends.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Scratch {
-        let scratch = Scratch(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name));
-        let _ = fs::remove_file(&scratch.0);
-        scratch
-    }
-
-    fn path(&self) -> &str {
-        self.0.to_str().unwrap()
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
 }
 
 /// Segments and message queues that a process created and left. (A semaphore set does not show its creator, but is removed with
@@ -181,9 +159,10 @@ fn the_bench_prints_polling_and_sleeping_transports_in_separate_tables() {
 #[test]
 fn the_report_is_one_well_formed_self_contained_file() {
     // the report quotes the command line, which must stay text
-    let file = Scratch::new("report <script>alert(1)<!-- &amp; \"quoted\" 'too'.html");
-    let (_, bench) = short(&["--json", "--html", file.path()]);
-    let html = fs::read_to_string(file.path()).unwrap();
+    let directory = Directory::new("bench");
+    let file = directory.file("report <script>alert(1)<!-- &amp; \"quoted\" 'too'.html");
+    let (_, bench) = short(&["--json", "--html", &file]);
+    let html = fs::read_to_string(&file).unwrap();
     let page = Page::parse(&html);
     for (loads, why) in
         [("src", "a source"), ("href", "a link"), ("srcset", "a source"), ("onload", "a script")]
@@ -198,7 +177,7 @@ fn the_report_is_one_well_formed_self_contained_file() {
     }
     assert!(html.contains("prefers-color-scheme: dark"));
     let text = page.text();
-    assert!(text.contains(&file.path()[file.path().len() - 30..].replace('\'', r"'\''")), "{text}");
+    assert!(text.contains(&file[file.len() - 30..].replace('\'', r"'\''")), "{text}");
 
     // a plot of each kind for each group and placement with figures, each in two formats, each with a label for screen readers
     let objects = objects(&bench);
@@ -233,13 +212,12 @@ fn the_report_is_one_well_formed_self_contained_file() {
 #[test]
 fn a_signal_ends_the_bench_in_order_at_any_moment() {
     let signals = [(libc::SIGINT, 130), (libc::SIGTERM, 143), (libc::SIGHUP, 129)];
+    let directory = Directory::new("bench-signal");
     for (number, milliseconds) in [0, 40, 150, 400, 700, 1000].into_iter().enumerate() {
         let (signal, code) = signals[number % signals.len()];
-        let file = Scratch::new(&format!("interrupted-{number}.html"));
+        let file = directory.file(&format!("interrupted-{number}.html"));
         let bench = Running::start(
-            shmpipe(&["bench", "--full", "--html", file.path()])
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped()),
+            shmpipe(&["bench", "--full", "--html", &file]).stdout(Stdio::piped()).stderr(Stdio::piped()),
         );
         let (pid, partner) = (bench.id(), eventually(|| children(bench.id()).first().copied()));
         std::thread::sleep(std::time::Duration::from_millis(milliseconds));
@@ -248,7 +226,7 @@ fn a_signal_ends_the_bench_in_order_at_any_moment() {
         // A listing of all pipes keeps a removed segment for a moment.
         eventually(|| left_by(pid).is_empty().then_some(()));
         eventually(|| (!is_there(partner)).then_some(()));
-        assert!(!file.0.exists(), "a report of a run that did not end");
+        assert!(directory.files().is_empty(), "a report of a run that did not end");
     }
 }
 

@@ -1,17 +1,17 @@
 //! Every exit code, and its error message. Codes of dead peers are in `deaths`, of foreign segments in `foreign`, of signals in
 //! `interrupts`.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use shmpipe::Role;
 
 use crate::process::{
-    Finished, Name, Running, ask, eventually, is_root, numbered, object, run, shmpipe, start, wait_for_holder,
+    Directory, Finished, Name, Running, ask, eventually, is_root, numbered, object, run, shmpipe, start,
+    wait_for_holder,
 };
 
 /// A user who owns nothing.
@@ -266,21 +266,21 @@ fn sleeping_on_a_pipe_that_wakes_no_sleepers_is_7() {
 }
 
 /// A copy of the command line that every user may run.
-pub struct Copy(PathBuf);
+pub struct Copy(Directory);
 
 impl Copy {
     pub fn new(name: &str) -> Copy {
-        let copy = Copy(std::env::temp_dir().join(name));
+        let copy = Copy(Directory::new(name));
         // Written by another process: a child that another thread starts now would inherit our descriptor, and a file that is open
         // for writing cannot be executed.
         let mut install = Command::new("install");
-        let install = install.args(["-m", "755", env!("CARGO_BIN_EXE_shmpipe")]).arg(&copy.0);
+        let install = install.args(["-m", "755", env!("CARGO_BIN_EXE_shmpipe")]).arg(copy.0.file("shmpipe"));
         assert!(install.status().unwrap().success());
         copy
     }
 
     pub fn as_nobody(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(&self.0);
+        let mut command = Command::new(self.0.file("shmpipe"));
         command.args(words).uid(NOBODY).gid(NOBODY).current_dir("/");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
@@ -288,12 +288,6 @@ impl Copy {
 
     fn run_as_nobody(&self, words: &[&str]) -> Finished {
         Running::start(&mut self.as_nobody(words)).finish()
-    }
-}
-
-impl Drop for Copy {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
     }
 }
 

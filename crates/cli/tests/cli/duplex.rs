@@ -4,13 +4,13 @@ use std::io::Write;
 use std::process::Stdio;
 
 use serde_json::Value;
-use shmpipe::{Duplex, DuplexSide, Options, Peer, RecvError};
+use shmpipe::{Duplex, DuplexSide, Options, Peer, RecvTimeoutError};
 
 use crate::interrupts::small_pipe;
 use crate::place::{Kind, Place};
 use crate::process::{
-    Name, Running, ask, assert_same, eventually, listed, noise, numbered, object, run, script_apart, shmpipe,
-    start,
+    DEADLINE, Name, Running, ask, assert_same, eventually, listed, noise, numbered, object, run,
+    script_apart, shmpipe, start,
 };
 
 fn side(name: &str, side: &str) -> Running {
@@ -219,7 +219,7 @@ fn a_reader_that_leaves_ends_duplex_and_its_other_direction() {
     // What was not written is there for the next.
     let next = Options::new().duplex(true).open(&*name).unwrap();
     let mut next = next.duplex_as(DuplexSide::A).unwrap();
-    assert_eq!(next.recv().unwrap().to_vec(), b"to no reader");
+    assert_eq!(next.recv_timeout(DEADLINE).unwrap().to_vec(), b"to no reader");
 }
 
 #[test]
@@ -229,12 +229,12 @@ fn a_program_talks_to_the_command_line() {
     let mut program = pipe.duplex_as(DuplexSide::A).unwrap();
     let b = side(&name, "b").feed(b"2 3\n4 5\n".to_vec());
     for sum in ["5", "9"] {
-        let request = String::from_utf8(program.recv().unwrap().to_vec()).unwrap();
+        let request = String::from_utf8(program.recv_timeout(DEADLINE).unwrap().to_vec()).unwrap();
         let numbers = request.split(' ').map(|number| number.parse::<u32>().unwrap());
         assert_eq!(numbers.sum::<u32>().to_string(), sum);
         program.send(sum).unwrap();
     }
-    assert_eq!(program.recv().unwrap_err(), RecvError::Closed);
+    assert_eq!(program.recv_timeout(DEADLINE).unwrap_err(), RecvTimeoutError::Closed);
     program.close().unwrap();
     let finished = b.finish().code(0).wrote(b"5\n9\n");
     assert!(finished.err.contains("already existed"), "{}", finished.err);

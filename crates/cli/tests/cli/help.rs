@@ -1,10 +1,9 @@
 //! Shell completions and man pages: they have every command and every option of `--help`.
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use crate::process::{Name, Running, ask};
+use crate::process::{Directory, Running, ask};
 
 /// A command and its options, as its help lists them.
 struct Listed {
@@ -108,19 +107,10 @@ fn fish_completes_every_command_and_option() {
     }
 }
 
-/// A directory, removed when the test ends.
-struct Directory(PathBuf);
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 #[test]
 fn every_command_has_a_man_page_with_every_option() {
-    let directory = Directory(std::env::temp_dir().join(&*Name::new("man")));
-    let pages = directory.0.join("share/man1");
+    let directory = Directory::new("man");
+    let pages = directory.path().join("share/man1");
     ask(&["man", pages.to_str().unwrap()]).code(0).quiet().wrote(b"");
     let page = |name: &str| {
         let page = fs::read_to_string(pages.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));

@@ -4,39 +4,37 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::process::{Finished, Name, Running, ask, bash, shmpipe};
+use crate::process::{Directory, Finished, Name, Running, ask, bash, shmpipe};
 
 /// An address of any bytes; what is there is removed when the test ends.
 struct Odd {
     address: OsString,
     /// The directory in which commands run, and in which `file:` pipes lie.
-    directory: PathBuf,
+    directory: Directory,
 }
 
 impl Odd {
     /// `address` may have the directory in it, as DIR, and a unique name, as NAME.
     fn new(address: &[u8]) -> Odd {
         let name = Name::new("odd");
-        let directory = std::env::temp_dir().join(&*name);
-        fs::create_dir(&directory).unwrap();
+        let directory = Directory::new("odd");
         let replace =
             |text: Vec<u8>, what: &[u8], by: &[u8]| match text.windows(what.len()).position(|w| w == what) {
                 Some(at) => [&text[..at], by, &text[at + what.len()..]].concat(),
                 None => text,
             };
-        let address = replace(address.to_owned(), b"DIR", directory.as_os_str().as_bytes());
+        let address = replace(address.to_owned(), b"DIR", directory.path().as_os_str().as_bytes());
         let address = replace(address, b"NAME", name.as_bytes());
         Odd { address: OsString::from_vec(address), directory }
     }
 
     fn start(&self, command: &str, options: &[&str], input: Stdio) -> Running {
         let mut tool = shmpipe(&[command]);
-        tool.arg(&self.address).args(options).current_dir(&self.directory);
+        tool.arg(&self.address).args(options).current_dir(self.directory.path());
         Running::start(tool.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()))
     }
 
@@ -52,7 +50,6 @@ impl Odd {
 impl Drop for Odd {
     fn drop(&mut self) {
         let _ = shmpipe::Address::try_from(&*self.address).map(shmpipe::unlink_force);
-        let _ = fs::remove_dir_all(&self.directory);
     }
 }
 
@@ -85,9 +82,9 @@ fn a_printed_command_does_to_any_name_what_it_says_and_nothing_else() {
         let name = odd.address.to_string_lossy();
         odd.ask("create", &["--mode", "0662"]).code(0);
         let fix = fix(&odd);
-        let directory = odd.directory.display();
+        let directory = odd.directory.path().display();
         bash(&format!("cd {directory} && {fix}")).finish().code(0);
-        assert!(!odd.directory.join("owned").exists(), "{fix} has run what {name:?} says");
+        assert!(!odd.directory.path().join("owned").exists(), "{fix} has run what {name:?} says");
         let snapshot = shmpipe::inspect(shmpipe::Address::try_from(&*odd.address).unwrap()).unwrap();
         assert_eq!(snapshot.permissions.mode, 0o660, "{fix}");
     }
@@ -98,10 +95,10 @@ fn a_path_need_not_be_utf8() {
     for (address, shown) in [(&b"posix:/NAME-\xff"[..], r"-\xff"), (b"file:DIR/\xc3\xa9\xe9", r"/é\xe9")] {
         let odd = Odd::new(address);
         odd.ask("create", &[]).code(0).quiet();
-        let lines = fs::File::create_new(odd.directory.join("lines")).unwrap();
-        fs::write(odd.directory.join("lines"), "1\n2\n").unwrap();
+        let lines = fs::File::create_new(odd.directory.path().join("lines")).unwrap();
+        fs::write(odd.directory.path().join("lines"), "1\n2\n").unwrap();
         drop(lines);
-        let input = fs::File::open(odd.directory.join("lines")).unwrap();
+        let input = fs::File::open(odd.directory.path().join("lines")).unwrap();
         odd.run("send", &[], input.into()).code(0).quiet();
         let stat = odd.ask("stat", &[]).code(0).quiet();
         assert!(String::from_utf8(stat.out).unwrap().contains(shown));

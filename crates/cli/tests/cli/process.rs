@@ -2,8 +2,10 @@
 
 use shmpipe::error::Mismatch;
 use std::fmt::Debug;
+use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -47,6 +49,41 @@ impl Drop for Name {
             )
         );
         assert!(gone || thread::panicking(), "{} is left behind: {found:?}", self.0);
+    }
+}
+
+/// A directory of its own, removed when the test ends.
+pub struct Directory(PathBuf);
+
+impl Directory {
+    pub fn new(topic: &str) -> Self {
+        let path = std::env::temp_dir().join(&*Name::new(topic));
+        fs::create_dir(&path).unwrap();
+        Directory(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The path of a file in it.
+    pub fn file(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+
+    /// The files, in the order of their names.
+    pub fn files(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.0).unwrap();
+        let mut files: Vec<String> =
+            entries.map(|entry| entry.unwrap().path().to_string_lossy().into_owned()).collect();
+        files.sort();
+        files
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -258,9 +295,20 @@ impl Running {
 
     /// Waits until standard error has these words this many times.
     pub fn wait_for_words(&self, words: &str, times: usize) {
-        let enough = |said: &[u8]| String::from_utf8_lossy(said).matches(words).count() >= times;
-        let said = self.err.as_ref().unwrap().wait(enough);
-        assert!(enough(&said), "{} said {:?}", self.what, String::from_utf8_lossy(&said));
+        let said = self.err.as_ref().unwrap().wait(|said| count(said, words) >= times);
+        assert!(count(&said, words) >= times, "{} said {:?}", self.what, String::from_utf8_lossy(&said));
+    }
+
+    /// Waits until standard error has these words, or ends. Returns whether it has.
+    pub fn says(&self, words: &str) -> bool {
+        count(&self.err.as_ref().unwrap().wait(|said| count(said, words) > 0), words) > 0
+    }
+
+    /// Stops it, and waits until it has stopped.
+    pub fn stop(&self) {
+        self.signal(libc::SIGSTOP);
+        let state = || fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap();
+        eventually(|| state().rsplit(") ").next()?.starts_with('T').then_some(()));
     }
 
     pub fn signal(&self, signal: i32) {
@@ -354,6 +402,11 @@ pub fn assert_same(found: &[u8], expected: &[u8]) {
             near(expected)
         );
     }
+}
+
+/// How often it has these words.
+fn count(said: &[u8], words: &str) -> usize {
+    String::from_utf8_lossy(said).matches(words).count()
 }
 
 /// Retries until it succeeds.

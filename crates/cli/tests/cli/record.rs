@@ -4,56 +4,25 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use shmpipe::{Consumer, Options, Pipe, RecvError, Role, Tagged};
+use shmpipe::{Consumer, Options, Pipe, RecvTimeoutError, Role, Tagged};
 
 use crate::process::{
-    Finished, Name, Running, ask, consecutive, eventually, noise, numbered, numbers, object, run, script,
-    shmpipe, start, wait_for_holder,
+    DEADLINE, Directory, Finished, Name, Running, ask, consecutive, eventually, noise, numbered, numbers,
+    object, run, script, shmpipe, start, wait_for_holder,
 };
-
-/// A directory of its own, removed when the test ends.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(topic: &str) -> Self {
-        let path = std::env::temp_dir().join(&*Name::new(topic));
-        fs::create_dir(&path).unwrap();
-        Directory(path)
-    }
-
-    fn file(&self, name: &str) -> String {
-        self.0.join(name).to_str().unwrap().to_owned()
-    }
-
-    /// The files, in the order of their names.
-    fn files(&self) -> Vec<String> {
-        let entries = fs::read_dir(&self.0).unwrap();
-        let mut files: Vec<String> =
-            entries.map(|entry| entry.unwrap().path().to_string_lossy().into_owned()).collect();
-        files.sort();
-        files
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 /// Receives everything until the producer closes.
 fn received(consumer: &mut Consumer) -> Vec<(u32, Vec<u8>)> {
     let mut all = Vec::new();
     loop {
-        match consumer.recv().map(|message| (message.tag(), message.to_vec())) {
+        match consumer.recv_timeout(DEADLINE).map(|message| (message.tag(), message.to_vec())) {
             Ok(message) => all.push(message),
-            Err(RecvError::Closed) => return all,
+            Err(RecvTimeoutError::Closed) => return all,
             Err(error) => panic!("{error}"),
         }
     }
@@ -100,24 +69,21 @@ fn what_is_recorded_is_replayed_with_its_tags() {
     let (name, directory) = (Name::new("record"), Directory::new("record"));
     let pipe = Options::new().capacity(16 << 10).create(&*name).unwrap();
     let file = directory.file("a.mcap");
-    for _ in 0..2 {
-        let recorder = start(&["record", &name, &file]);
-        let messages: Vec<(u32, Vec<u8>)> =
-            (0..500).map(|n| (n * 7_654_321, noise(n as usize * 13 % 4000, u64::from(n) + 1))).collect();
-        let mut producer = pipe.producer().unwrap();
-        for (tag, message) in &messages {
-            producer.send(Tagged(*tag, &message[..])).unwrap();
-        }
-        producer.close().unwrap();
-        recorder.finish().code(0).quiet();
-        let other = Name::new("record-other");
-        let mut consumer = Pipe::open_or_create(&*other).unwrap().consumer().unwrap();
-        let replay = start(&["replay", &file, &other, "--speed", "max"]);
-        consumer.wait_for_peer(None).unwrap();
-        assert!(received(&mut consumer) == messages);
-        replay.finish().code(0).quiet();
-        fs::remove_file(&file).unwrap();
+    let recorder = start(&["record", &name, &file]);
+    let messages: Vec<(u32, Vec<u8>)> =
+        (0..500).map(|n| (n * 7_654_321, noise(n as usize * 13 % 4000, u64::from(n) + 1))).collect();
+    let mut producer = pipe.producer().unwrap();
+    for (tag, message) in &messages {
+        producer.send(Tagged(*tag, &message[..])).unwrap();
     }
+    producer.close().unwrap();
+    recorder.finish().code(0).quiet();
+    let other = Name::new("record-other");
+    let mut consumer = Pipe::open_or_create(&*other).unwrap().consumer().unwrap();
+    let replay = start(&["replay", &file, &other, "--speed", "max"]);
+    consumer.wait_for_peer(Some(Instant::now() + DEADLINE)).unwrap();
+    assert!(received(&mut consumer) == messages);
+    replay.finish().code(0).quiet();
 }
 
 #[test]
@@ -268,7 +234,7 @@ fn a_tee_passes_on_what_is_in_the_file() {
     producer.send(Tagged(7, b"one")).unwrap();
     // Before the producer closes.
     assert_eq!(
-        consumer.recv().map(|message| (message.tag(), message.to_vec())).unwrap(),
+        consumer.recv_timeout(DEADLINE).map(|message| (message.tag(), message.to_vec())).unwrap(),
         (7, b"one".to_vec())
     );
     producer.send(Tagged(8, b"two")).unwrap();
@@ -290,10 +256,12 @@ fn a_replay_keeps_the_spacing_and_selects_by_time() {
     }
     send.finish().code(0);
     recorder.finish().code(0);
-    let began = Instant::now();
-    let summary = replayed(&[&file], &["--speed", "2x"]).1;
-    assert!(began.elapsed() >= Duration::from_millis(250), "{:?}", began.elapsed());
-    assert!(summary["late_p99_ns"].is_u64() && summary["late_max_ns"].is_u64(), "{summary}");
+    for (speed, least) in [("2x", 250), ("0.5x", 1100)] {
+        let began = Instant::now();
+        let summary = replayed(&[&file], &["--speed", speed]).1;
+        assert!(began.elapsed() >= Duration::from_millis(least), "{speed}: {:?}", began.elapsed());
+        assert!(summary["late_p99_ns"].is_u64() && summary["late_max_ns"].is_u64(), "{summary}");
+    }
     assert_eq!(replayed(&[&file], &["--from", "100ms"]).0, b"two\nthree\n");
     assert_eq!(replayed(&[&file], &["--to", "100ms"]).0, b"one\n");
     assert_eq!(replayed(&[&file], &["--from", "1h"]).1["messages"], 0);
@@ -310,7 +278,7 @@ fn a_loop_goes_on_until_its_receiver_leaves() {
     assert_eq!(lines, b"one\ntwo\none\ntwo\none\n");
     replay.finish().code(6);
     let replay = start(&["replay", &file, &other, "--loop"]);
-    thread::sleep(Duration::from_millis(50));
+    wait_for_holder(&other, Role::Producer, replay.id());
     replay.signal(libc::SIGTERM);
     replay.finish().code(143);
 }
@@ -423,7 +391,7 @@ fn a_file_name_need_not_be_utf8() {
         Running::start(&mut tool)
     };
     let [file, written, missing] = [&b"\xff.mc\xfe"[..], b"\xff-000001.mc\xfe", b"\xfe"]
-        .map(|file| directory.0.join(OsStr::from_bytes(file)));
+        .map(|file| directory.path().join(OsStr::from_bytes(file)));
     start(["record".as_ref(), (*name).as_ref(), file.as_ref(), "--rotate-size=1GB".as_ref()])
         .finish()
         .code(0);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use shmpipe::Role;
 
-use crate::process::{Name, Running, ask, bash, numbered, run, shmpipe, start, wait_for_holder};
+use crate::process::{Directory, Name, Running, ask, bash, numbered, run, shmpipe, start, wait_for_holder};
 
 #[test]
 fn a_closed_output_is_a_failure_and_releases_nothing() {
@@ -97,9 +97,12 @@ fn sleeps(process: &Running) -> u64 {
 #[test]
 fn recv_looks_for_its_reader_only_where_that_can_leave() {
     let names = ["reader-pipe", "reader-file", "reader-null"].map(Name::new);
-    let path = std::env::temp_dir().join(&*names[1]);
-    let outputs: [Stdio; 3] =
-        [Stdio::piped(), File::create(&path).unwrap().into(), File::create("/dev/null").unwrap().into()];
+    let directory = Directory::new("reader-file");
+    let outputs: [Stdio; 3] = [
+        Stdio::piped(),
+        File::create(directory.file("output")).unwrap().into(),
+        File::create("/dev/null").unwrap().into(),
+    ];
     let recvs: Vec<Running> = names
         .iter()
         .zip(outputs)
@@ -108,7 +111,6 @@ fn recv_looks_for_its_reader_only_where_that_can_leave() {
             Running::start(shmpipe(&words).stdin(Stdio::null()).stdout(output).stderr(Stdio::piped()))
         })
         .collect();
-    fs::remove_file(&path).unwrap();
     recvs.iter().zip(&names).for_each(|(recv, name)| wait_for_holder(name, Role::Consumer, recv.id()));
     let before: Vec<u64> = recvs.iter().map(sleeps).collect();
     thread::sleep(Duration::from_secs(2));
