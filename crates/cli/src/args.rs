@@ -584,8 +584,8 @@ pub struct Lifetime {
     pub remove_on_close: bool,
     /// Let the next who looks remove the pipe once it is left
     ///
-    /// It is left once it was used, is empty, and is open in no process, also because both sides were killed. Who opens the pipe or
-    /// lists all pipes looks.
+    /// It is left once it was used, is empty, and is open in no process, also because both sides were killed. Who opens the pipe, or
+    /// runs ls or doctor, looks.
     #[arg(long)]
     pub remove_leftover: bool,
     /// Recreate a pipe from before the last boot
@@ -708,6 +708,8 @@ pub struct Record {
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     /// Send the messages on to this pipe too, once they are in the file
+    ///
+    /// The options of the pipe are those of both.
     #[arg(long, value_name = "ADDRESS", value_parser = values::address())]
     pub tee: Option<Address>,
     /// End after N messages

@@ -1,6 +1,6 @@
 //! Writes results to standard output and messages to standard error, as text or as JSON.
 //!
-//! Every JSON object is flat, has `"schema": 1`, and has units in its keys.
+//! Every JSON object has `"schema": 1` and units in its keys. It is flat, except for a tick of `top`, which has a list of pipes.
 
 use std::fmt;
 use std::io::{self, Write};

@@ -15,7 +15,7 @@ pub fn find() -> (Vec<Listed>, Option<SetupError>) {
     (pipes, trouble)
 }
 
-/// Removes it if it is such a leftover, and of this user: another one could truncate a file under us.
+/// Removes it if it is such a leftover, and if `unlink_leftover` trusts its owner.
 fn is_removed_leftover(pipe: &Listed) -> bool {
     let (Location::Address(address), Ok(snapshot)) = (&pipe.location, &pipe.snapshot) else { return false };
     snapshot.remove_leftover && !snapshot.is_open && shmpipe::unlink_leftover(address).unwrap_or(false)
