@@ -117,7 +117,7 @@ fn group(option: Arg) -> Arg {
         "chunk" | "raw" | "length_prefixed" | "null" | "delimiter" | "whole" | "tag" | "show_position" => {
             option.help_heading("Messages")
         }
-        "capacity" | "wake" | "remove_on_close" | "remove_leftover" => {
+        "capacity" | "wake" | "measure_latency" | "remove_on_close" | "remove_leftover" => {
             option.help_heading("Only when this call creates the pipe").hide_short_help(true)
         }
         "wait" | "trust_uid" | "allow_missing_undo" | "allow_rmid_forced" | "mode" | "schema"
@@ -132,7 +132,15 @@ fn group(option: Arg) -> Arg {
 fn shorten(option: Arg) -> Arg {
     let is_rare = matches!(
         option.get_id().as_str(),
-        "schema" | "wake" | "lock" | "prefault" | "no_prefault" | "recreate_stale" | "uid" | "gid"
+        "schema"
+            | "wake"
+            | "measure_latency"
+            | "lock"
+            | "prefault"
+            | "no_prefault"
+            | "recreate_stale"
+            | "uid"
+            | "gid"
     );
     option.hide_short_help(is_rare)
 }
@@ -520,6 +528,11 @@ pub struct Creation {
     /// How sleepers are woken [default: membarrier if the kernel has it, else fence]
     #[arg(long, value_name = "MODE")]
     pub wake: Option<Wake>,
+    /// Measure how long messages are under way
+    ///
+    /// Some messages, about 16 in each pass through the ring and each one that wakes the receiver: see stat and top.
+    #[arg(long)]
+    pub measure_latency: bool,
     /// Use huge pages, or fail
     ///
     /// They save a large ring TLB misses. Those who open the pipe later use them too.
@@ -556,6 +569,9 @@ impl Creation {
         }
         if let Some(wake) = self.wake {
             options = options.wake_mode(wake.into());
+        }
+        if self.measure_latency {
+            options = options.measure_latency(true);
         }
         if self.prefault || self.no_prefault {
             options = options.prefault(self.prefault);

@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use shmpipe::{Address, Location, Peer, SegmentId, SetupError, Side, Snapshot};
+use shmpipe::{Address, Latency, Location, Peer, SegmentId, SetupError, Side, Snapshot};
 
 use crate::exit;
-use crate::output::description::{self, Way};
+use crate::output::description::{self, LatencyObject, Way};
 use crate::output::units;
 use crate::system::processes::{self, ProcessInfo};
 use crate::system::{signals, stdio};
@@ -47,6 +47,8 @@ pub struct Flow {
     pub takeovers: u64,
     /// Messages counted as dropped.
     pub dropped: u64,
+    /// The latency of the messages sampled in the interval, if the pipe measures it.
+    pub latency: Option<Latency>,
     /// Messages sent per second in the latest intervals, the newest last.
     pub history: VecDeque<f64>,
     /// The epochs and the count of drops at the first look.
@@ -178,6 +180,7 @@ impl Watched {
             });
             flow.rates(rates);
             let earlier = earlier.map(|(earlier, _)| earlier);
+            flow.latency = earlier.and_then(|earlier| Some(way.latency?.since(earlier.latency?)));
             flow.doing = [
                 Doing::of(way.producer, earlier.map(|it| it.producer), way.used >= latest.capacity / 2),
                 Doing::of(way.consumer, earlier.map(|it| it.consumer), way.used == 0),
@@ -235,6 +238,11 @@ pub fn who_waits(flow: &Flow, way: &Way<'_>) -> String {
     "-".to_owned()
 }
 
+/// The 99th percentile of the latency in the interval; `-` without samples.
+pub fn p99(flow: &Flow) -> String {
+    description::show_latency(flow.latency.as_ref().and_then(|latency| latency.quantile(0.99)))
+}
+
 /// Deaths, takeovers and drops since the first look: `2d 1t 17x`; nothing where there were none.
 pub fn events(flow: &Flow) -> String {
     let counts = [(flow.deaths, "d"), (flow.takeovers, "t"), (flow.dropped, "x")];
@@ -270,6 +278,9 @@ pub struct FlowObject {
     pub deaths: u64,
     pub takeovers: u64,
     pub dropped_messages: u64,
+    /// Of the interval.
+    #[serde(flatten)]
+    pub latency: LatencyObject,
 }
 
 /// A pipe that cannot be read, as a JSON object.
@@ -324,6 +335,7 @@ pub fn objects(watched: &Watched) -> Vec<FlowObject> {
         deaths: flow.deaths,
         takeovers: flow.takeovers,
         dropped_messages: flow.dropped,
+        latency: LatencyObject::of(flow.latency.as_ref()),
     };
     watched.flows.iter().zip(&ways).map(object).collect()
 }

@@ -8,8 +8,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use shmpipe::{
-    Address, AddressKind, Direction, Listed, Location, Memory, Object, Peer, Permissions, SetupError, Side,
-    Snapshot,
+    Address, AddressKind, Direction, Latency, Listed, Location, Memory, Object, Peer, Permissions,
+    SetupError, Side, Snapshot,
 };
 
 use crate::exit::Failure;
@@ -91,6 +91,22 @@ struct Flow {
     consumer_payload_bytes: u64,
     consumer_waits: u64,
     consumer_wakeups: u64,
+    #[serde(flatten)]
+    latency: LatencyObject,
+}
+
+/// A latency as fields of a JSON object.
+#[derive(Debug, Serialize)]
+pub struct LatencyObject {
+    /// Null if the pipe does not measure it; the others also without samples.
+    latency_samples: Option<u64>,
+    latency_p50_nanoseconds: Option<u64>,
+    latency_p90_nanoseconds: Option<u64>,
+    latency_p99_nanoseconds: Option<u64>,
+    latency_p999_nanoseconds: Option<u64>,
+    latency_p9999_nanoseconds: Option<u64>,
+    /// Since the pipe was created.
+    latency_max_nanoseconds: Option<u64>,
 }
 
 /// A pipe in a listing that may not be read, as a JSON object.
@@ -197,6 +213,8 @@ pub struct Way<'a> {
     pub used: u64,
     pub unread: u64,
     pub dropped: u64,
+    /// If the pipe measures it.
+    pub latency: Option<&'a Latency>,
     pub producer: &'a Side,
     pub consumer: &'a Side,
 }
@@ -208,23 +226,45 @@ pub fn ways(snapshot: &Snapshot) -> Vec<Way<'_>> {
 
 /// The only direction of a pipe, or that from side A to side B.
 fn forth(snapshot: &Snapshot) -> Way<'_> {
-    let Snapshot { used, dropped, producer, consumer, .. } = snapshot;
+    let Snapshot { used, dropped, latency, producer, consumer, .. } = snapshot;
     let unread = snapshot.unread() - snapshot.back.as_ref().map_or(0, Direction::unread);
     let name = snapshot.back.as_ref().map(|_| "A to B");
-    Way { name, used: *used, unread, dropped: *dropped, producer, consumer }
+    Way { name, used: *used, unread, dropped: *dropped, latency: latency.as_ref(), producer, consumer }
 }
 
 /// The direction from side B to side A.
 fn back(direction: &Direction) -> Way<'_> {
-    let Direction { used, dropped, producer, consumer, .. } = direction;
+    let Direction { used, dropped, latency, producer, consumer, .. } = direction;
     Way {
         name: Some("B to A"),
         used: *used,
         unread: direction.unread(),
         dropped: *dropped,
+        latency: latency.as_ref(),
         producer,
         consumer,
     }
+}
+
+/// The percentiles of a latency that are shown, with their names.
+const PERCENTILES: [(&str, f64); 5] =
+    [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("p99.99", 0.9999)];
+
+/// A latency in words: its percentiles, and the longest since the pipe was created.
+fn latency_in_words(latency: &Latency) -> String {
+    let samples = latency.samples();
+    if samples == 0 {
+        return "no samples yet".to_owned();
+    }
+    let shown =
+        PERCENTILES.map(|(name, quantile)| format!("{name} {}", show_latency(latency.quantile(quantile))));
+    let longest = show_latency(Some(latency.max()));
+    format!("{}, longest {longest}, of {samples} samples", shown.join(", "))
+}
+
+/// A latency, or `-`.
+pub fn show_latency(latency: Option<Duration>) -> String {
+    latency.map_or_else(|| "-".to_owned(), |latency| units::show_time(latency.as_nanos() as f64))
 }
 
 /// The two sides of a pipe, with what they are called. Of a side of a duplex pipe, the direction that it has not closed.
@@ -296,7 +336,7 @@ impl Description {
 }
 
 impl Flow {
-    fn of(capacity: u64, &Way { used, unread, dropped, producer, consumer, .. }: &Way<'_>) -> Self {
+    fn of(capacity: u64, &Way { used, unread, dropped, latency, producer, consumer, .. }: &Way<'_>) -> Self {
         Flow {
             used_bytes: used,
             unread_messages: unread,
@@ -322,6 +362,24 @@ impl Flow {
             consumer_payload_bytes: consumer.bytes,
             consumer_waits: consumer.waits,
             consumer_wakeups: consumer.wakeups,
+            latency: LatencyObject::of(latency),
+        }
+    }
+}
+
+impl LatencyObject {
+    pub fn of(latency: Option<&Latency>) -> Self {
+        let sampled = latency.filter(|latency| latency.samples() > 0);
+        let nanoseconds = |latency: Duration| latency.as_nanos().try_into().ok();
+        let quantile = |at| sampled.and_then(|latency| nanoseconds(latency.quantile(at)?));
+        LatencyObject {
+            latency_samples: latency.map(Latency::samples),
+            latency_p50_nanoseconds: quantile(0.5),
+            latency_p90_nanoseconds: quantile(0.9),
+            latency_p99_nanoseconds: quantile(0.99),
+            latency_p999_nanoseconds: quantile(0.999),
+            latency_p9999_nanoseconds: quantile(0.9999),
+            latency_max_nanoseconds: sampled.and_then(|latency| nanoseconds(latency.max())),
         }
     }
 }
@@ -470,6 +528,10 @@ pub fn details(location: &Location, snapshot: &Snapshot) -> Vec<Vec<String>> {
     for ([name, ..], &Way { used, unread, .. }) in of_ways.iter().zip(&ways) {
         let fill = units::show_fill(used, snapshot.capacity);
         add(name, format!("{used} bytes ({fill}), {unread} messages unread"));
+    }
+    for &Way { name, latency, .. } in &ways {
+        let name = name.map_or_else(|| "latency".to_owned(), |name| format!("latency, {name}"));
+        add(&name, latency.map_or_else(|| "not measured".to_owned(), latency_in_words));
     }
     add("longest message", format!("{} bytes", snapshot.max_len));
     add("schema", format!("{:#x}", snapshot.schema));

@@ -59,6 +59,28 @@ fn a_line_has_rates_and_what_the_sides_do() {
 }
 
 #[test]
+fn latency_is_shown_of_the_interval_and_since_the_start() {
+    let name = Name::new("watch-latency");
+    ask(&["create", &name, "--measure-latency", "--capacity", "4KiB"]).code(0);
+    let watch = watch(&name);
+    let none = wait_for(&watch, |_| true);
+    assert_eq!((&none["latency_samples"], &none["latency_p99_nanoseconds"]), (&Value::from(0), &Value::Null));
+    // 50 records of 24 bytes cross 1200 / 256 steps.
+    run(&["send", &name], &b"0123456789abcde\n".repeat(50)).code(0);
+    run(&["recv", &name], b"").code(0);
+    let some = wait_for(&watch, |line| line["latency_samples"] != 0);
+    assert!(some["latency_p50_nanoseconds"].as_u64() <= some["latency_max_nanoseconds"].as_u64(), "{some}");
+    wait_for(&watch, |line| line["latency_samples"] == 0 && line["released_messages_per_second"] == 0.0);
+    watch.signal(libc::SIGINT);
+    watch.finish().code(130).quiet();
+    let all = object(&["stat", &name, "--json"]);
+    assert_eq!((&all["latency_samples"], &all["back_latency_samples"]), (&Value::from(4), &Value::Null));
+    let text = String::from_utf8(ask(&["stat", &name]).code(0).out).unwrap();
+    let line = text.lines().find(|line| line.starts_with("latency")).unwrap();
+    assert!(line.contains("p50 ") && line.contains("p99.99 ") && line.ends_with("of 4 samples"), "{line}");
+}
+
+#[test]
 fn lines_of_text_repeat_their_header() {
     let name = Name::new("watch-text");
     ask(&["create", &name]).code(0);
@@ -67,7 +89,7 @@ fn lines_of_text_repeat_their_header() {
     let said = String::from_utf8(said).unwrap();
     let lines: Vec<&str> = said.lines().collect();
     assert!(lines[0].starts_with("  MSG/S   BYTES/S"), "{said}");
-    assert_eq!(lines[1], "      0         0        0    0%    0%        0  no producer");
+    assert_eq!(lines[1], "      0         0        0    0%    0%        0        -  no producer");
     assert_eq!(lines[21], lines[0]);
     watch.signal(libc::SIGTERM);
     watch.finish().code(143).quiet();
@@ -152,8 +174,8 @@ fn top_prints_an_interval_as_text_and_an_object_per_tick() {
     let text = String::from_utf8(finished.out).unwrap();
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let lines: Vec<Vec<String>> = text.lines().map(words).collect();
-    assert_eq!(lines[0], ["PIPE", "MSG/S", "BYTES/S", "FILL", "HIGH", "WAITS", "EVENTS"]);
-    assert_eq!(lines[1], [&*name, "0", "0", "0%", "0%", "no", "producer"]);
+    assert_eq!(lines[0], ["PIPE", "MSG/S", "BYTES/S", "FILL", "HIGH", "P99", "WAITS", "EVENTS"]);
+    assert_eq!(lines[1], [&*name, "0", "0", "0%", "0%", "-", "no", "producer"]);
     let top = start(&["top", "--json", "--interval", "20ms"]);
     let said = top.wait_for_output(|said| objects(said).len() >= 3);
     let of_ours =

@@ -32,7 +32,7 @@ impl Exposition {
                 ["#", "TYPE", name, of] => {
                     assert_eq!(name, current);
                     kind = of.to_owned();
-                    assert!(["gauge", "counter"].contains(&of), "{line}");
+                    assert!(["gauge", "counter", "histogram"].contains(&of), "{line}");
                 }
                 ["#", "UNIT", name, unit] => {
                     assert_eq!(name, current);
@@ -40,11 +40,16 @@ impl Exposition {
                 }
                 _ => {
                     let (series, value) = line.rsplit_once(' ').unwrap();
-                    let suffix = if kind == "counter" { "_total" } else { "" };
-                    assert!(
-                        series.starts_with(&format!("{current}{suffix}{{pipe=\"")),
-                        "{line} in {current}"
-                    );
+                    let (named, labels) = series.split_once('{').unwrap();
+                    let suffixes: &[&str] = match &kind[..] {
+                        "counter" => &["_total"],
+                        "histogram" => &["_sum", "_count", "_bucket"],
+                        _ => &[""],
+                    };
+                    let suffix = named.strip_prefix(&current).expect(line);
+                    assert!(suffixes.contains(&suffix), "{line} in {current}");
+                    let is_of_pipe = labels.starts_with("pipe=\"") || labels.contains(",pipe=\"");
+                    assert!(is_of_pipe && (suffix == "_bucket") == labels.starts_with("le="), "{line}");
                     let twice = samples.insert(series.to_owned(), value.parse().unwrap());
                     assert_eq!(twice, None, "{series} comes twice");
                 }
@@ -95,6 +100,33 @@ fn counters_are_those_of_the_pipe() {
             .keys()
             .any(|series| series.starts_with("shmpipe_pipe_info{") && series.contains("kind=\"sysv\""))
     );
+}
+
+#[test]
+fn latencies_are_a_histogram_of_the_pipes_that_measure_them() {
+    let name = Name::new("metrics-latency");
+    run(&["send", &name, "--measure-latency", "--capacity", "4KiB"], &b"0123456789abcde\n".repeat(100))
+        .code(0);
+    run(&["recv", &name], b"").code(0);
+    let found = metrics(&[&name]);
+    // 100 records of 24 bytes cross 2400 / 256 steps.
+    let of = |what: &str| format!("shmpipe_latency_seconds_{what}pipe=\"{}\",direction=\"forth\"}}", &*name);
+    assert_eq!(found.value(&of("count{")), 9.0);
+    assert_eq!(found.value(&of("bucket{le=\"+Inf\",")), 9.0);
+    assert_eq!(found.value(&of("bucket{le=\"1.28e-7\",")), 0.0);
+    let buckets =
+        found.samples.iter().filter(|(series, _)| series.starts_with("shmpipe_latency_seconds_bucket"));
+    let mut buckets: Vec<(f64, f64)> = buckets
+        .map(|(series, &value)| {
+            let bound = series.split('"').nth(1).unwrap();
+            (if bound == "+Inf" { f64::INFINITY } else { bound.parse().unwrap() }, value)
+        })
+        .collect();
+    buckets.sort_by(|one, other| one.0.total_cmp(&other.0));
+    assert_eq!(buckets.len(), 25);
+    assert!(buckets.is_sorted_by(|one, other| one.1 <= other.1), "{buckets:?}");
+    let seconds = found.value(&of("sum{"));
+    assert!(seconds > 9.0 * 128e-9, "{seconds}");
 }
 
 #[test]

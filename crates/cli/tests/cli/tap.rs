@@ -167,8 +167,8 @@ fn a_tap_goes_on_with_the_pipe_in_the_place() {
 #[test]
 fn both_directions_of_a_duplex_pipe_are_shown() {
     let name = Name::new("tap-duplex");
-    ask(&["create", &name, "--duplex"]).code(0);
-    run(&["duplex", &name, "--side", "a", "--timeout", "20ms"], b"to B\n").code(5);
+    let pipe = shmpipe::Options::new().duplex(true).create(&*name).unwrap();
+    pipe.duplex_as(shmpipe::DuplexSide::A).unwrap().send(b"to B").unwrap();
     let shown = ask(&["tap", &name, "--unread", "--count", "1"]).code(0).quiet();
     assert_eq!(lines(&shown.out), ["A to B\t0\t0\t4\tto B"]);
     assert_eq!(object(&["tap", &name, "--unread", "--count", "1", "--json"])["direction"], "A to B");

@@ -1,13 +1,13 @@
 //! The metric families. Their names, labels and meanings are listed in docs/operating.md, and stay as they are.
 
 use std::fmt;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, prometheus_text, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
-use shmpipe::{Peer, Side, Snapshot};
+use shmpipe::{Latency, Peer, Side, Snapshot};
 
 use super::Pipe;
 use crate::args::MetricsFormat;
@@ -159,6 +159,9 @@ impl Pipes {
             "Messages that producers did not send and counted as dropped",
             None,
             of(|way| way.dropped),
+        )?;
+        families.latencies(
+            self.directions().filter_map(|directed| Some((directed.labels, directed.way.latency?))),
         )
     }
 
@@ -190,10 +193,38 @@ impl Pipes {
     }
 }
 
+/// The upper bounds of the latencies that are counted together, in seconds: powers of two from 128 ns to 1.07 s, and the rest.
+fn latency_bounds() -> impl Iterator<Item = (Duration, f64)> {
+    let powers = (7..=30).map(|power| Duration::from_nanos(1 << power));
+    powers.map(|bound| (bound, bound.as_secs_f64())).chain([(Duration::MAX, f64::INFINITY)])
+}
+
 /// Writes one family after the other.
 struct Families<'a>(DescriptorEncoder<'a>);
 
 impl Families<'_> {
+    fn latencies<'a>(&mut self, of: impl Iterator<Item = (Labels, &'a Latency)>) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(
+            "shmpipe_latency",
+            "From the commit of sampled messages to their receipt",
+            Some(&Unit::Seconds),
+            MetricType::Histogram,
+        )?;
+        for (labels, latency) in of {
+            let mut counted = latency.buckets().peekable();
+            let buckets: Vec<(f64, u64)> = latency_bounds()
+                .map(|(bound, seconds)| {
+                    let within = std::iter::from_fn(|| counted.next_if(|(longest, _)| *longest <= bound));
+                    (seconds, within.map(|(_, count)| count).sum())
+                })
+                .collect();
+            let samples = latency.samples();
+            let sum = latency.mean().as_secs_f64() * samples as f64;
+            family.encode_family(&labels)?.encode_histogram::<Labels>(sum, samples, &buckets, None)?;
+        }
+        Ok(())
+    }
+
     fn gauge(
         &mut self,
         name: &str,

@@ -15,7 +15,7 @@ use crate::system::signals;
 /// Lines between two headers.
 const PAGE: usize = 20;
 
-const HEADER: &str = "  MSG/S   BYTES/S   RECV/S  FILL  HIGH   UNREAD  WAITS             EVENTS";
+const HEADER: &str = "  MSG/S   BYTES/S   RECV/S  FILL  HIGH   UNREAD      P99  WAITS             EVENTS";
 
 #[derive(Serialize)]
 struct Line {
@@ -73,13 +73,14 @@ fn text(watched: &Watched) -> String {
     for (flow, way) in watched.flows.iter().zip(&ways) {
         let fill = |used| units::show_fill(used, latest.capacity);
         let line = format!(
-            "{:>7}  {:>8}  {:>7}  {:>4}  {:>4}  {:>7}  {:<16}  {}",
+            "{:>7}  {:>8}  {:>7}  {:>4}  {:>4}  {:>7}  {:>7}  {:<16}  {}",
             units::show_rate(flow.sent_per_second),
             units::show_count(flow.bytes_per_second),
             units::show_rate(flow.released_per_second),
             fill(way.used),
             fill(flow.highest),
             units::show_count(way.unread as f64),
+            watched::p99(flow),
             watched::who_waits(flow, way),
             watched::events(flow),
         );

@@ -14,17 +14,23 @@ use crate::output::description;
 use crate::output::printable;
 use crate::output::units;
 
-const HEADERS: [&str; 8] = ["PIPE", "MSG/S", "BYTES/S", "FILL", "HIGH", "WAITS", "EVENTS", "RATE"];
+const HEADERS: [&str; 9] = ["PIPE", "MSG/S", "BYTES/S", "FILL", "HIGH", "P99", "WAITS", "EVENTS", "RATE"];
 
 /// Columns of each but the first, which takes what is left.
-const WIDTHS: [u16; 7] = [6, 7, 4, 4, 16, 9, 8];
+const WIDTHS: [u16; 8] = [6, 7, 4, 4, 7, 16, 9, 8];
+
+/// The column that needs more than 80 columns.
+const LATENCY: usize = 5;
+
+/// From so many columns on it is there.
+const WIDE: u16 = 88;
 
 /// The columns that are figures.
-const FIGURES: std::ops::Range<usize> = 1..5;
+const FIGURES: std::ops::Range<usize> = 1..6;
 
 /// The board as rows of text, with headers.
 pub fn table(board: &Board) -> Vec<Vec<String>> {
-    let header = HEADERS[..7].iter().map(|&name| name.to_owned()).collect();
+    let header = HEADERS[..8].iter().map(|&name| name.to_owned()).collect();
     [header].into_iter().chain(board.rows().iter().map(cells)).collect()
 }
 
@@ -35,7 +41,8 @@ fn cells(row: &Row<'_>) -> Vec<String> {
         Ok(seen) => seen,
         Err(error) => {
             let unknown = || "-".to_owned();
-            return vec![name, unknown(), unknown(), unknown(), unknown(), error_in_words(error)];
+            let unknowns = [unknown(), unknown(), unknown(), unknown(), unknown()];
+            return [name].into_iter().chain(unknowns).chain([error_in_words(error)]).collect();
         }
     };
     let fill = |used| units::show_fill(used, latest.capacity);
@@ -45,6 +52,7 @@ fn cells(row: &Row<'_>) -> Vec<String> {
         units::show_count(flow.bytes_per_second),
         fill(way.used),
         fill(flow.highest),
+        watched::p99(flow),
         watched::who_waits(flow, way),
         watched::events(flow),
     ]
@@ -115,10 +123,13 @@ fn keys(board: &Board) -> String {
 }
 
 fn draw_table(frame: &mut Frame<'_>, area: Rect, rows: &[Row<'_>], selected: usize) {
-    let first = area.width.saturating_sub(WIDTHS.iter().sum::<u16>() + WIDTHS.len() as u16);
+    let is_shown = |column: usize| column != LATENCY || area.width >= WIDE;
+    let others = (1..HEADERS.len()).filter(|&column| is_shown(column)).map(|column| WIDTHS[column - 1]);
+    let first = area.width.saturating_sub(others.map(|width| width + 1).sum());
     let widths: Vec<u16> = [first].into_iter().chain(WIDTHS).collect();
     let aligned = |cells: Vec<String>| {
-        let cells = cells.into_iter().zip(&widths).enumerate().map(|(column, (text, &width))| {
+        let cells = cells.into_iter().zip(&widths).enumerate().filter(|(column, _)| is_shown(*column));
+        let cells = cells.map(|(column, (text, &width))| {
             let width = usize::from(width);
             let text = shorten(&printable(&text), width);
             Cell::from(if FIGURES.contains(&column) { format!("{text:>width$}") } else { text })
@@ -131,11 +142,12 @@ fn draw_table(frame: &mut Frame<'_>, area: Rect, rows: &[Row<'_>], selected: usi
         let mut cells = cells(row);
         cells.resize(HEADERS.len() - 1, String::new());
         cells.push(
-            row.seen.as_ref().map_or_else(|_| String::new(), |seen| sparkline(seen.flow, WIDTHS[6].into())),
+            row.seen.as_ref().map_or_else(|_| String::new(), |seen| sparkline(seen.flow, WIDTHS[7].into())),
         );
         aligned(cells)
     });
-    let table = Table::new(lines.collect::<Vec<_>>(), widths.iter().map(|&width| Constraint::Length(width)))
+    let shown = widths.iter().enumerate().filter(|(column, _)| is_shown(*column));
+    let table = Table::new(lines.collect::<Vec<_>>(), shown.map(|(_, &width)| Constraint::Length(width)))
         .header(header)
         .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
     let mut state = TableState::new().with_selected((!rows.is_empty()).then_some(selected));
