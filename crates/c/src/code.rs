@@ -201,14 +201,30 @@ pub(crate) trait Failure: Display {
     }
 }
 
+/// The codes by the names of the causes, which all errors have in common.
+mod cause {
+    pub(super) use super::shmpipe_code::{
+        SHMPIPE_ERR_ADDRESS as Address, SHMPIPE_ERR_ARGUMENT as Interest, SHMPIPE_ERR_BUSY as Busy,
+        SHMPIPE_ERR_CANCELLED as Cancelled, SHMPIPE_ERR_CLOSED as Closed, SHMPIPE_ERR_CORRUPT as Corrupt,
+        SHMPIPE_ERR_DAMAGED as Damaged, SHMPIPE_ERR_EMPTY as Empty, SHMPIPE_ERR_EXISTS as Exists,
+        SHMPIPE_ERR_FILE as File, SHMPIPE_ERR_FOREIGN as Foreign, SHMPIPE_ERR_FULL as Full,
+        SHMPIPE_ERR_INCOMPATIBLE as Incompatible, SHMPIPE_ERR_KERNEL as Kernel, SHMPIPE_ERR_LIMIT as Limit,
+        SHMPIPE_ERR_LOST as Lost, SHMPIPE_ERR_NOT_FOUND as NotFound, SHMPIPE_ERR_OS as Os,
+        SHMPIPE_ERR_OS as Thread, SHMPIPE_ERR_PEER_ABORTED as PeerAborted, SHMPIPE_ERR_PEER_DIED as PeerDied,
+        SHMPIPE_ERR_PERMISSION as PermissionDenied, SHMPIPE_ERR_TAKEN as RoleTaken,
+        SHMPIPE_ERR_TAKEN as SideTaken, SHMPIPE_ERR_TIMED_OUT as TimedOut, SHMPIPE_ERR_TOO_LARGE as TooLarge,
+        SHMPIPE_ERR_UNSUPPORTED as Unsupported, SHMPIPE_ERR_UNTRUSTED as Untrusted,
+    };
+}
+
 /// Implements [`Failure`] for errors whose variants are the causes.
 macro_rules! failures {
-    ($($error:ident $(with $aborted:ident)? { $($variant:ident => $code:ident,)* })*) => {$(
+    ($($error:ident $(with $aborted:ident)? { $($cause:ident)* })*) => {$(
         impl Failure for $error {
             #[inline]
             fn code(&self) -> shmpipe_code {
                 match self {
-                    $($error::$variant { .. } => $code,)*
+                    $($error::$cause { .. } => cause::$cause,)*
                     _ => SHMPIPE_ERR_OTHER,
                 }
             }
@@ -224,108 +240,32 @@ macro_rules! failures {
 }
 
 failures! {
-    TrySendError with PeerAborted {
-        Full => SHMPIPE_ERR_FULL,
-        TooLarge => SHMPIPE_ERR_TOO_LARGE,
-        Closed => SHMPIPE_ERR_CLOSED,
-        PeerAborted => SHMPIPE_ERR_PEER_ABORTED,
-        Corrupt => SHMPIPE_ERR_CORRUPT,
-    }
-    SendError with PeerAborted {
-        TooLarge => SHMPIPE_ERR_TOO_LARGE,
-        Closed => SHMPIPE_ERR_CLOSED,
-        PeerAborted => SHMPIPE_ERR_PEER_ABORTED,
-        PeerDied => SHMPIPE_ERR_PEER_DIED,
-        Cancelled => SHMPIPE_ERR_CANCELLED,
-        Lost => SHMPIPE_ERR_LOST,
-        Corrupt => SHMPIPE_ERR_CORRUPT,
-    }
-    SendTimeoutError with PeerAborted {
-        TimedOut => SHMPIPE_ERR_TIMED_OUT,
-        TooLarge => SHMPIPE_ERR_TOO_LARGE,
-        Closed => SHMPIPE_ERR_CLOSED,
-        PeerAborted => SHMPIPE_ERR_PEER_ABORTED,
-        PeerDied => SHMPIPE_ERR_PEER_DIED,
-        Cancelled => SHMPIPE_ERR_CANCELLED,
-        Lost => SHMPIPE_ERR_LOST,
-        Corrupt => SHMPIPE_ERR_CORRUPT,
-    }
-    TryRecvError with PeerAborted {
-        Empty => SHMPIPE_ERR_EMPTY,
-        Closed => SHMPIPE_ERR_CLOSED,
-        PeerAborted => SHMPIPE_ERR_PEER_ABORTED,
-        Corrupt => SHMPIPE_ERR_CORRUPT,
-    }
-    RecvError with PeerAborted {
-        Closed => SHMPIPE_ERR_CLOSED,
-        PeerAborted => SHMPIPE_ERR_PEER_ABORTED,
-        PeerDied => SHMPIPE_ERR_PEER_DIED,
-        Cancelled => SHMPIPE_ERR_CANCELLED,
-        Lost => SHMPIPE_ERR_LOST,
-        Corrupt => SHMPIPE_ERR_CORRUPT,
-    }
-    RecvTimeoutError with PeerAborted {
-        TimedOut => SHMPIPE_ERR_TIMED_OUT,
-        Closed => SHMPIPE_ERR_CLOSED,
-        PeerAborted => SHMPIPE_ERR_PEER_ABORTED,
-        PeerDied => SHMPIPE_ERR_PEER_DIED,
-        Cancelled => SHMPIPE_ERR_CANCELLED,
-        Lost => SHMPIPE_ERR_LOST,
-        Corrupt => SHMPIPE_ERR_CORRUPT,
-    }
-    CheckError with PeerAborted {
-        Closed => SHMPIPE_ERR_CLOSED,
-        PeerAborted => SHMPIPE_ERR_PEER_ABORTED,
-        PeerDied => SHMPIPE_ERR_PEER_DIED,
-        Lost => SHMPIPE_ERR_LOST,
-        Corrupt => SHMPIPE_ERR_CORRUPT,
-    }
-    FlushError with PeerAborted {
-        TimedOut => SHMPIPE_ERR_TIMED_OUT,
-        Cancelled => SHMPIPE_ERR_CANCELLED,
-        Closed => SHMPIPE_ERR_CLOSED,
-        PeerAborted => SHMPIPE_ERR_PEER_ABORTED,
-        PeerDied => SHMPIPE_ERR_PEER_DIED,
-        Lost => SHMPIPE_ERR_LOST,
-        Corrupt => SHMPIPE_ERR_CORRUPT,
-    }
-    WaitError {
-        TimedOut => SHMPIPE_ERR_TIMED_OUT,
-        Cancelled => SHMPIPE_ERR_CANCELLED,
-        Lost => SHMPIPE_ERR_LOST,
-    }
-    WaitSetError {
-        TimedOut => SHMPIPE_ERR_TIMED_OUT,
-        Cancelled => SHMPIPE_ERR_CANCELLED,
-        Empty => SHMPIPE_ERR_STATE,
-    }
-    AddError {
-        Interest => SHMPIPE_ERR_ARGUMENT,
-        TooLarge => SHMPIPE_ERR_TOO_LARGE,
-        Thread => SHMPIPE_ERR_OS,
-    }
-    CloseError {
-        Lost => SHMPIPE_ERR_LOST,
-        Os => SHMPIPE_ERR_OS,
-    }
+    TrySendError with PeerAborted { Full TooLarge Closed PeerAborted Corrupt }
+    SendError with PeerAborted { TooLarge Closed PeerAborted PeerDied Cancelled Lost Corrupt }
+    SendTimeoutError with PeerAborted { TimedOut TooLarge Closed PeerAborted PeerDied Cancelled Lost Corrupt }
+    TryRecvError with PeerAborted { Empty Closed PeerAborted Corrupt }
+    RecvError with PeerAborted { Closed PeerAborted PeerDied Cancelled Lost Corrupt }
+    RecvTimeoutError with PeerAborted { TimedOut Closed PeerAborted PeerDied Cancelled Lost Corrupt }
+    CheckError with PeerAborted { Closed PeerAborted PeerDied Lost Corrupt }
+    FlushError with PeerAborted { TimedOut Cancelled Closed PeerAborted PeerDied Lost Corrupt }
+    WaitError { TimedOut Cancelled Lost }
+    AddError { Interest TooLarge Thread }
+    CloseError { Lost Os }
     SetupError {
-        Address => SHMPIPE_ERR_ADDRESS,
-        NotFound => SHMPIPE_ERR_NOT_FOUND,
-        Exists => SHMPIPE_ERR_EXISTS,
-        Unsupported => SHMPIPE_ERR_UNSUPPORTED,
-        PermissionDenied => SHMPIPE_ERR_PERMISSION,
-        Untrusted => SHMPIPE_ERR_UNTRUSTED,
-        File => SHMPIPE_ERR_FILE,
-        Foreign => SHMPIPE_ERR_FOREIGN,
-        Incompatible => SHMPIPE_ERR_INCOMPATIBLE,
-        Damaged => SHMPIPE_ERR_DAMAGED,
-        Limit => SHMPIPE_ERR_LIMIT,
-        RoleTaken => SHMPIPE_ERR_TAKEN,
-        SideTaken => SHMPIPE_ERR_TAKEN,
-        Busy => SHMPIPE_ERR_BUSY,
-        Kernel => SHMPIPE_ERR_KERNEL,
-        Lost => SHMPIPE_ERR_LOST,
-        Os => SHMPIPE_ERR_OS,
+        Address NotFound Exists Unsupported PermissionDenied Untrusted File Foreign Incompatible Damaged Limit
+        RoleTaken SideTaken Busy Kernel Lost Os
+    }
+}
+
+impl Failure for WaitSetError {
+    fn code(&self) -> shmpipe_code {
+        match self {
+            WaitSetError::TimedOut => SHMPIPE_ERR_TIMED_OUT,
+            WaitSetError::Cancelled => SHMPIPE_ERR_CANCELLED,
+            // Of members, not of messages.
+            WaitSetError::Empty => SHMPIPE_ERR_STATE,
+            _ => SHMPIPE_ERR_OTHER,
+        }
     }
 }
 
