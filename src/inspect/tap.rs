@@ -108,21 +108,31 @@ impl Tap {
         Tap { walk: tap::Tap::at_tail(ring), view, way, bytes: Vec::new() }
     }
 
-    /// Opens a tap on the other direction of a duplex pipe. `None` if the pipe has one direction.
+    /// Returns whether this tap was opened by another process, of which this one is a forked child.
+    ///
+    /// Then nothing is mapped here: it sees no message and knows no producer.
+    #[must_use]
+    pub fn is_inherited(&self) -> bool {
+        !self.view.mapping.is_ours()
+    }
+
+    /// Opens a tap on the other direction of a duplex pipe. `None` if the pipe has one direction, or in a forked child.
     #[must_use]
     pub fn back(&self) -> Option<Self> {
         let way = match self.way {
             Way::Forth => Way::Back,
             Way::Back => Way::Forth,
         };
-        self.view.identity.is_duplex().then(|| Tap::new(self.view.clone(), way))
+        (self.view.identity.is_duplex() && !self.is_inherited()).then(|| Tap::new(self.view.clone(), way))
     }
 
     /// Goes back to the oldest message that was not released yet, so that those come first.
     #[must_use]
     pub fn with_unread(mut self) -> Self {
-        let ring = self.view.ring(self.way).expect("all of the segment is mapped");
-        self.walk = tap::Tap::at_unread(ring);
+        if !self.is_inherited() {
+            let ring = self.view.ring(self.way).expect("all of the segment is mapped");
+            self.walk = tap::Tap::at_unread(ring);
+        }
         self
     }
 
@@ -136,6 +146,9 @@ impl Tap {
     // It lends its buffer, which no iterator can.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Result<Option<Passed<'_>>, Corruption> {
+        if self.is_inherited() {
+            return Ok(None);
+        }
         Ok(match self.walk.next(&mut self.bytes)? {
             Seen::Nothing => None,
             Seen::Record { start, tag } => {
@@ -160,6 +173,9 @@ impl Tap {
     /// Returns what is known of the producer of this direction. Costs system calls.
     #[must_use]
     pub fn producer(&self) -> Peer {
+        if self.is_inherited() {
+            return Peer::Unknown;
+        }
         let side = self.view.header(self.way).expect("all of the segment is mapped").side(Role::Producer);
         Peer::of(side, State::of(side), role_is_free(&self.view, self.way, Role::Producer))
     }

@@ -3,8 +3,8 @@
 
 use shmpipe::error::Unsupported;
 use shmpipe::{
-    Consumer, Lost, Object, Options, Peer, Pipe, Producer, RecvError, RecvTimeoutError, SendError,
-    SetupError, TryRecvError, TrySendError, inspect, unlink,
+    Consumer, Lost, Object, Options, Passed, Peer, Pipe, Producer, RecvError, RecvTimeoutError, SendError,
+    SetupError, Tap, TryRecvError, TrySendError, inspect, unlink,
 };
 use shmpipe_testing::backend::Backend;
 use shmpipe_testing::process::{Line, Process};
@@ -270,6 +270,23 @@ pub fn a_message_dropped_in_a_child_writes_nothing(backend: Backend) {
         in_child(&mut || message.take().unwrap().release());
         message.unwrap().requeue();
     });
+}
+
+pub fn a_tap_in_a_child_sees_nothing(backend: Backend) {
+    let place = backend.place();
+    let pipe = place.create(&Options::new().duplex(true)).unwrap();
+    pipe.duplex().unwrap().send(b"unread").unwrap();
+    let mut tap = Some(Tap::open(&place).unwrap().with_unread());
+    let child = || {
+        let mut tap = tap.take().unwrap();
+        assert!(tap.is_inherited());
+        assert_eq!(tap.next(), Ok(None));
+        assert_eq!(tap.producer(), Peer::Unknown);
+        assert!(tap.back().is_none());
+        assert_eq!(tap.with_unread().next(), Ok(None));
+    };
+    assert_eq!(in_child(child), Ended::Well);
+    assert!(matches!(tap.unwrap().next(), Ok(Some(Passed::Message { bytes: b"unread", .. }))));
 }
 
 pub fn a_drain_dropped_in_a_child_writes_nothing(backend: Backend) {

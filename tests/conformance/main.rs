@@ -272,6 +272,7 @@ conformance! {
             handles_dropped_or_closed_in_a_child_do_not_affect_the_parent
             a_message_dropped_in_a_child_writes_nothing
             a_drain_dropped_in_a_child_writes_nothing
+            a_tap_in_a_child_sees_nothing
             a_batch_dropped_in_a_child_writes_nothing
             a_reservation_dropped_in_a_child_writes_nothing
             an_end_dropped_in_a_child_writes_nothing

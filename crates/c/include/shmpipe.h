@@ -187,6 +187,9 @@ typedef struct shmpipe_producer shmpipe_producer;
 // Waits for many pipes in one thread. Its members stay the caller's; one thread at a time uses the set and its members.
 typedef struct shmpipe_set shmpipe_set;
 
+// A tap on a direction of a pipe.
+typedef struct shmpipe_tap shmpipe_tap;
+
 // The properties of a pipe. Later versions may have more members, at the end.
 typedef struct shmpipe_pipe_info {
   // The random number that distinguishes this segment from every other.
@@ -267,6 +270,25 @@ typedef struct shmpipe_direction_stats {
   struct shmpipe_side_stats consumer;
 } shmpipe_direction_stats;
 
+// How long sampled messages were under way since the pipe was created, from the commit to the receipt, in nanoseconds. A percentile is at
+// most an eighth above the true one. All 0 without samples, or if the pipe does not measure it. This struct does not grow.
+typedef struct shmpipe_latency {
+  // Messages sampled.
+  uint64_t samples;
+  // What half of them did not exceed.
+  uint64_t p50;
+  // What 90 % of them did not exceed.
+  uint64_t p90;
+  // What 99 % of them did not exceed.
+  uint64_t p99;
+  // What 99.9 % of them did not exceed.
+  uint64_t p999;
+  // What 99.99 % of them did not exceed.
+  uint64_t p9999;
+  // The longest.
+  uint64_t max;
+} shmpipe_latency;
+
 // The state of a pipe at one moment. The two sides run meanwhile, so the numbers need not agree to the byte.
 // Later versions may have more members, at the end.
 typedef struct shmpipe_stats {
@@ -300,7 +322,29 @@ typedef struct shmpipe_stats {
   bool stale;
   // Whether it is removed once both sides have closed.
   bool remove_on_close;
+  // Whether the next process that looks for it removes it once it is left over.
+  bool remove_leftover;
+  // Whether it measures latency.
+  bool measure_latency;
+  // The latency of the direction; in a pipe with two, from side A to side B.
+  struct shmpipe_latency forth_latency;
+  // The latency of the direction from side B to side A.
+  struct shmpipe_latency back_latency;
 } shmpipe_stats;
+
+// A message that passed, or messages that the tap has missed. This struct does not grow.
+typedef struct shmpipe_passed {
+  // Its bytes, until the next call with the tap; NULL if messages were missed.
+  const void *data;
+  // Their number.
+  size_t length;
+  // Its position.
+  uint64_t position;
+  // Its tag.
+  uint32_t tag;
+  // Bytes of the stream that the producer overwrote before the tap had copied them; 0 for a message.
+  uint64_t missed;
+} shmpipe_passed;
 
 #ifdef __cplusplus
 extern "C" {
@@ -367,6 +411,13 @@ int shmpipe_options_wait_sleep(struct shmpipe_options *options, uint64_t nanosec
 
 // Sets whether a new pipe is removed when both sides have closed.
 int shmpipe_options_remove_on_close(struct shmpipe_options *options, bool remove);
+
+// Sets whether the next process that looks for a new pipe removes it once it is left over: used, empty, open in no process.
+int shmpipe_options_remove_leftover(struct shmpipe_options *options,
+                                    bool remove);
+
+// Sets whether a new pipe measures how long some messages are under way: see shmpipe_latency.
+int shmpipe_options_measure_latency(struct shmpipe_options *options, bool measure);
 
 // Sets whether a new pipe lies in huge pages.
 int shmpipe_options_huge_pages(struct shmpipe_options *options, bool huge);
@@ -724,6 +775,26 @@ int shmpipe_set_cancel_handle(const struct shmpipe_set *set, struct shmpipe_canc
 //
 // Needs read permission; maps the segment read-only and claims nothing.
 int shmpipe_inspect(const char *address, struct shmpipe_stats *stats, size_t size);
+
+// Opens a tap on the messages of a pipe, without taking part: those sent from now on, or first those that were not released yet. In a
+// pipe with two directions, those from side A to side B.
+//
+// Needs read permission; maps the segment read-only and claims nothing.
+int shmpipe_tap_open(const char *address,
+                     bool unread,
+                     struct shmpipe_tap **tap);
+
+// Opens a tap on the other direction of the same pipe. SHMPIPE_ERR_STATE if it has one.
+int shmpipe_tap_back(const struct shmpipe_tap *tap, bool unread, struct shmpipe_tap **back);
+
+// Returns the next message that passed, or what was missed before it. SHMPIPE_ERR_EMPTY if no other was sent yet.
+//
+// Never blocks. Look again after a pause, such as a millisecond: a tap that looks without one takes cache lines from the two sides.
+int shmpipe_tap_next(struct shmpipe_tap *tap,
+                     struct shmpipe_passed *passed);
+
+// Gives a tap back. NULL does nothing.
+void shmpipe_tap_free(struct shmpipe_tap *tap);
 
 #ifdef __cplusplus
 }  // extern "C"

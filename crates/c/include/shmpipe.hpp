@@ -91,6 +91,8 @@ public:
         return set(shmpipe_options_wait_sleep(get(), static_cast<std::uint64_t>(detail::nanoseconds(nap))));
     }
     options &remove_on_close(bool remove) { return set(shmpipe_options_remove_on_close(get(), remove)); }
+    options &remove_leftover(bool remove) { return set(shmpipe_options_remove_leftover(get(), remove)); }
+    options &measure_latency(bool measure) { return set(shmpipe_options_measure_latency(get(), measure)); }
     options &huge_pages(bool huge) { return set(shmpipe_options_huge_pages(get(), huge)); }
     options &lock_memory(bool lock) { return set(shmpipe_options_lock_memory(get(), lock)); }
     options &prefault(bool prefault) { return set(shmpipe_options_prefault(get(), prefault)); }
@@ -488,6 +490,42 @@ inline shmpipe_stats inspect(const std::string &address) {
     detail::check(shmpipe_inspect(address.c_str(), &stats, sizeof stats));
     return stats;
 }
+
+// Looks at the messages that pass, without taking part.
+class tap {
+public:
+    // The messages sent from now on, or first those that were not released yet.
+    explicit tap(const std::string &address, bool unread = false) {
+        shmpipe_tap *opened = nullptr;
+        detail::check(shmpipe_tap_open(address.c_str(), unread, &opened));
+        handle_.reset(opened);
+    }
+
+    // The other direction of a duplex pipe.
+    tap back(bool unread = false) const {
+        shmpipe_tap *opened = nullptr;
+        detail::check(shmpipe_tap_back(get(), unread, &opened));
+        return tap(opened);
+    }
+
+    // The next message, whose bytes stay until the next call, or what was missed before it; nothing if no other was sent yet.
+    std::optional<shmpipe_passed> next() {
+        shmpipe_passed passed;
+        const int code = shmpipe_tap_next(get(), &passed);
+        if (code == SHMPIPE_ERR_EMPTY) {
+            return std::nullopt;
+        }
+        detail::check(code);
+        return passed;
+    }
+
+    shmpipe_tap *get() const noexcept { return handle_.get(); }
+
+private:
+    explicit tap(shmpipe_tap *taken) noexcept : handle_(taken) {}
+
+    detail::handle<shmpipe_tap, shmpipe_tap_free> handle_;
+};
 
 // Waits for many pipes in one thread. Members stay the caller's; one that is closed leaves.
 class set {

@@ -35,6 +35,8 @@ mod set;
 
 mod snapshot;
 
+mod tap;
+
 pub use border::*;
 pub use cancel::*;
 pub use code::*;
@@ -45,3 +47,4 @@ pub use pipe::*;
 pub use producer::*;
 pub use set::*;
 pub use snapshot::*;
+pub use tap::*;

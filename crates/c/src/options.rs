@@ -191,6 +191,26 @@ pub unsafe extern "C" fn shmpipe_options_remove_on_close(
     unsafe { change(options, |options| options.remove_on_close(remove)) }
 }
 
+/// Sets whether the next process that looks for a new pipe removes it once it is left over: used, empty, open in no process.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmpipe_options_remove_leftover(
+    options: *mut shmpipe_options,
+    remove: bool,
+) -> c_int {
+    // SAFETY: the caller's promise.
+    unsafe { change(options, |options| options.remove_leftover(remove)) }
+}
+
+/// Sets whether a new pipe measures how long some messages are under way: see shmpipe_latency.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmpipe_options_measure_latency(
+    options: *mut shmpipe_options,
+    measure: bool,
+) -> c_int {
+    // SAFETY: the caller's promise.
+    unsafe { change(options, |options| options.measure_latency(measure)) }
+}
+
 /// Sets whether a new pipe lies in huge pages.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmpipe_options_huge_pages(options: *mut shmpipe_options, huge: bool) -> c_int {

@@ -52,6 +52,9 @@ int main(void) {
     OK(shmpipe_borrow(ends.consumer, 0, NULL));
     OK(shmpipe_reserve(ends.producer, 8, 0, NULL));
     struct iovec part = {buffer, 8};
+    shmpipe_tap *tap;
+    shmpipe_passed passed;
+    OK(shmpipe_tap_open(shmpipe_pipe_address(ends.pipe), true, &tap));
 
     pid_t child = fork();
     if (child == 0) {
@@ -70,6 +73,8 @@ int main(void) {
         RETURNS(SHMPIPE_ERR_FORKED, shmpipe_requeue(ends.consumer));
         RETURNS(SHMPIPE_ERR_FORKED, shmpipe_consumer_peer(ends.consumer, &fd));
         RETURNS(SHMPIPE_ERR_FORKED, shmpipe_set_wait(set, &event, 1, 0, &count));
+        RETURNS(SHMPIPE_ERR_FORKED, shmpipe_tap_next(tap, &passed));
+        shmpipe_tap_free(tap);
         RETURNS(SHMPIPE_ERR_FORKED, shmpipe_pipe_producer(ends.pipe, &ends.producer));
         shmpipe_pipe *pipe;
         shmpipe_consumer *consumer;
@@ -83,6 +88,9 @@ int main(void) {
     }
     wait_for(child);
     // For the parent nothing has happened.
+    OK(shmpipe_tap_next(tap, &passed));
+    TRUE(passed.length == 8);
+    shmpipe_tap_free(tap);
     OK(shmpipe_requeue(ends.consumer));
     OK(shmpipe_commit(ends.producer, 8, 7, NULL));
     OK(shmpipe_recv(ends.consumer, buffer, sizeof buffer, &message));

@@ -69,8 +69,11 @@ fn structs_lie_in_memory_as_the_library_has_them() {
         shmpipe_event { user_data, readiness, end, abort_code }
         shmpipe_side_stats { peer, pid, epoch, position, messages, bytes, waits, wakeups }
         shmpipe_direction_stats { used, unread, dropped, producer, consumer }
+        shmpipe_latency { samples, p50, p90, p99, p999, p9999, max }
+        shmpipe_passed { data, length, position, tag, missed }
         shmpipe_stats {
-            id, capacity, size, schema, max_len, forth, back, uid, gid, mode, wake_mode, duplex, open, stale, remove_on_close
+            id, capacity, size, schema, max_len, forth, back, uid, gid, mode, wake_mode, duplex, open, stale, remove_on_close,
+            remove_leftover, measure_latency, forth_latency, back_latency
         }
     };
     let include = Path::new(env!("CARGO_TARGET_TMPDIR")).join("c-members");

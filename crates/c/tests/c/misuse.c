@@ -31,6 +31,8 @@ int main(void) {
     NULL_IS_AN_ERROR(shmpipe_options_wait(NULL, SHMPIPE_WAIT_SPIN));
     NULL_IS_AN_ERROR(shmpipe_options_wait_sleep(NULL, 1));
     NULL_IS_AN_ERROR(shmpipe_options_remove_on_close(NULL, true));
+    NULL_IS_AN_ERROR(shmpipe_options_remove_leftover(NULL, true));
+    NULL_IS_AN_ERROR(shmpipe_options_measure_latency(NULL, true));
     NULL_IS_AN_ERROR(shmpipe_options_huge_pages(NULL, true));
     NULL_IS_AN_ERROR(shmpipe_options_lock_memory(NULL, true));
     NULL_IS_AN_ERROR(shmpipe_options_prefault(NULL, true));
@@ -155,6 +157,16 @@ int main(void) {
     shmpipe_stats stats;
     NULL_IS_AN_ERROR(shmpipe_inspect(NULL, &stats, sizeof stats));
     NULL_IS_AN_ERROR(shmpipe_inspect(shmpipe_pipe_address(ends.pipe), NULL, sizeof stats));
+    shmpipe_tap *tap;
+    shmpipe_passed passed;
+    NULL_IS_AN_ERROR(shmpipe_tap_open(NULL, false, &tap));
+    NULL_IS_AN_ERROR(shmpipe_tap_open(shmpipe_pipe_address(ends.pipe), false, NULL));
+    NULL_IS_AN_ERROR(shmpipe_tap_back(NULL, false, &tap));
+    NULL_IS_AN_ERROR(shmpipe_tap_next(NULL, &passed));
+    OK(shmpipe_tap_open(shmpipe_pipe_address(ends.pipe), false, &tap));
+    NULL_IS_AN_ERROR(shmpipe_tap_back(tap, false, NULL));
+    NULL_IS_AN_ERROR(shmpipe_tap_next(tap, NULL));
+    shmpipe_tap_free(tap);
 
     // Out of order.
     RETURNS(SHMPIPE_ERR_STATE, shmpipe_commit(ends.producer, 0, 0, NULL));

@@ -50,6 +50,8 @@ static void options_and_info(void) {
     OK(shmpipe_options_trust_uid(options, 12345));
     OK(shmpipe_options_wait_sleep(options, 1000));
     OK(shmpipe_options_remove_on_close(options, false));
+    OK(shmpipe_options_remove_leftover(options, false));
+    OK(shmpipe_options_measure_latency(options, false));
     OK(shmpipe_options_huge_pages(options, false));
     OK(shmpipe_options_lock_memory(options, false));
     OK(shmpipe_options_recreate_stale(options, false));
@@ -178,9 +180,62 @@ static void messages(void) {
     OK(shmpipe_inspect(shmpipe_pipe_address(ends.pipe), &stats, sizeof stats));
     TRUE(stats.forth.unread == 4 && stats.forth.dropped == 3 && stats.capacity == 4096 && stats.open);
     TRUE(stats.forth.producer.peer == SHMPIPE_PEER_OPEN && stats.back.used == 0 && !stats.duplex);
+    TRUE(!stats.measure_latency && stats.forth_latency.samples == 0);
+    // A program that knows fewer members gets those.
     memset(&stats, 0xff, sizeof stats);
-    OK(shmpipe_inspect(shmpipe_pipe_address(ends.pipe), &stats, sizeof stats));
-    IS_ZERO_AFTER(stats, remove_on_close);
+    OK(shmpipe_inspect(shmpipe_pipe_address(ends.pipe), &stats, offsetof(shmpipe_stats, forth_latency)));
+    TRUE(!stats.measure_latency && stats.forth_latency.samples == UINT64_MAX);
+    close_both(ends);
+}
+
+static void latency(void) {
+    shmpipe_options *options;
+    shmpipe_pipe *pipe;
+    shmpipe_producer *producer;
+    shmpipe_consumer *consumer;
+    shmpipe_stats stats;
+    char kilobyte[1024] = "x";
+    OK(shmpipe_options_new(&options));
+    OK(shmpipe_options_capacity(options, 4096));
+    OK(shmpipe_options_measure_latency(options, true));
+    OK(shmpipe_create("memfd", options, &pipe));
+    shmpipe_options_free(options);
+    OK(shmpipe_pipe_producer(pipe, &producer));
+    OK(shmpipe_pipe_consumer(pipe, &consumer));
+    for (int i = 0; i < 10; i++) {
+        OK(shmpipe_send(producer, kilobyte, sizeof kilobyte));
+        OK(shmpipe_recv(consumer, kilobyte, sizeof kilobyte, NULL));
+    }
+    OK(shmpipe_inspect(shmpipe_pipe_address(pipe), &stats, sizeof stats));
+    TRUE(stats.measure_latency && stats.forth_latency.samples == 10 && stats.back_latency.samples == 0);
+    TRUE(stats.forth_latency.p50 > 0 && stats.forth_latency.p50 <= stats.forth_latency.max);
+    OK(shmpipe_producer_close(producer));
+    OK(shmpipe_consumer_close(consumer));
+    shmpipe_pipe_free(pipe);
+}
+
+static void tap(void) {
+    ends ends = both_ends(4096);
+    shmpipe_tap *tap, *back;
+    shmpipe_passed passed;
+    char buffer[1024] = "unread";
+    struct iovec part = {buffer, 6};
+    OK(shmpipe_sendv(ends.producer, &part, 1, 7, SHMPIPE_FOREVER, NULL));
+    RETURNS(SHMPIPE_ERR_NOT_FOUND, shmpipe_tap_open("shmpipe-c-none", false, &tap));
+    OK(shmpipe_tap_open(shmpipe_pipe_address(ends.pipe), true, &tap));
+    RETURNS(SHMPIPE_ERR_STATE, shmpipe_tap_back(tap, false, &back));
+    OK(shmpipe_tap_next(tap, &passed));
+    TRUE(passed.length == 6 && memcmp(passed.data, "unread", 6) == 0 && passed.tag == 7 && passed.missed == 0);
+    RETURNS(SHMPIPE_ERR_EMPTY, shmpipe_tap_next(tap, &passed));
+    OK(shmpipe_recv(ends.consumer, buffer, sizeof buffer, NULL));
+    for (int i = 0; i < 10; i++) {
+        OK(shmpipe_send(ends.producer, buffer, sizeof buffer));
+        OK(shmpipe_recv(ends.consumer, buffer, sizeof buffer, NULL));
+    }
+    OK(shmpipe_tap_next(tap, &passed));
+    TRUE(passed.data == NULL && passed.missed >= 10 * 1032);
+    shmpipe_tap_free(tap);
+    shmpipe_tap_free(NULL);
     close_both(ends);
 }
 
@@ -375,5 +430,7 @@ int main(void) {
     peers_and_ends();
     cancel();
     duplex();
+    latency();
+    tap();
     return 0;
 }

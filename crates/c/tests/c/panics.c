@@ -66,6 +66,8 @@ int main(void) {
     PANICS(shmpipe_options_wait(options, SHMPIPE_WAIT_SPIN));
     PANICS(shmpipe_options_wait_sleep(options, 1));
     PANICS(shmpipe_options_remove_on_close(options, true));
+    PANICS(shmpipe_options_remove_leftover(options, true));
+    PANICS(shmpipe_options_measure_latency(options, true));
     PANICS(shmpipe_options_huge_pages(options, true));
     PANICS(shmpipe_options_lock_memory(options, true));
     PANICS(shmpipe_options_prefault(options, true));
@@ -150,6 +152,16 @@ int main(void) {
     PANICS(shmpipe_cancel(cancel));
     RETURNS_FROM(shmpipe_cancel_free(NULL));
     shmpipe_cancel_free(cancel);
+    // After a panic in another call, a tap can only be freed.
+    shmpipe_tap *tap, *back;
+    shmpipe_passed passed;
+    PANICS(shmpipe_tap_open(shmpipe_pipe_address(ends.pipe), false, &tap));
+    OK(shmpipe_tap_open(shmpipe_pipe_address(ends.pipe), false, &tap));
+    PANICS(shmpipe_tap_back(tap, false, &back));
+    PANICS(shmpipe_tap_next(tap, &passed));
+    RETURNS(SHMPIPE_ERR_PANICKED, shmpipe_tap_next(tap, &passed));
+    RETURNS_FROM(shmpipe_tap_free(NULL));
+    shmpipe_tap_free(tap);
     // After a panic in another call, a set can only be freed.
     PANICS(shmpipe_set_new(&set));
     OK(shmpipe_set_new(&set));

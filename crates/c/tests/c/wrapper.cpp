@@ -129,6 +129,10 @@ int main() {
             }
             TRUE(!producer.send_for(half, 1ms) && !producer.send_for(half, 0ms));
             TRUE(shmpipe::inspect(pipe.address()).forth.unread > 0);
+            shmpipe::tap tap(pipe.address(), true);
+            TRUE(tap.next()->length > 0 && thrown_by([&] { tap.back(); }) == SHMPIPE_ERR_STATE);
+            while (tap.next()) {
+            }
             auto moved = std::move(producer);
             TRUE(thrown_by([&] { producer.send("moved"); }) == SHMPIPE_ERR_ARGUMENT);
             while (consumer.try_recv(buffer, sizeof buffer)) {
