@@ -29,11 +29,11 @@ while read -r work length bar name; do
     printf '%-50s %12d %6d\n' "$name" "$each" "$bar"
     [ "$each" -le "$bar" ] || failed=1
 done <<'ROWS'
-send-recv 8 151 8 B send, receive
-in-set 8 151 8 B send, receive, of members of a set
-send-recv 64 184 64 B send, receive
-send-recv 1024 785 1 KiB send, receive
+send-recv 8 152 8 B send, receive
+in-set 8 152 8 B send, receive, of members of a set
+send-recv 64 185 64 B send, receive
+send-recv 1024 800 1 KiB send, receive
 in-place 64 660 64 B in place: reserve, commit, borrow, release
-empty 8 194 try_recv, empty
+empty 8 195 try_recv, empty
 ROWS
 exit $failed
