@@ -7,10 +7,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use shmpipe::Role;
+use shmpipe::{Duplex, DuplexSide, Options, Role};
 
 use crate::process::{
-    Directory, Name, Running, ask, assert_same, eventually, numbered, run, shmpipe, start, wait_for_holder,
+    DEADLINE, Directory, Name, Running, ask, assert_same, eventually, numbered, run, shmpipe, start,
+    wait_for_holder,
 };
 
 #[test]
@@ -181,8 +182,8 @@ fn duplex_gives_up_after_its_timeout() {
     duplex.finish().code(5);
     // No space, although messages come.
     let name = Name::new("duplex-timeout-full");
-    let other = shmpipe::Options::new().duplex(true).capacity(4096).create(&*name).unwrap();
-    let mut other = other.duplex_as(shmpipe::DuplexSide::B).unwrap();
+    let other = Options::new().duplex(true).capacity(4096).create(&*name).unwrap();
+    let mut other = other.duplex_as(DuplexSide::B).unwrap();
     let mut full =
         start(&["duplex", &name, "--timeout", "300ms", "--chunk", "1000"]).feed(vec![b'x'; 1 << 16]);
     let status = eventually(|| {
@@ -219,4 +220,66 @@ fn duplex_follows_one_other_side_after_another() {
     a.finish().code(143);
     b.finish().code(6);
     eventually(|| (!shmpipe::inspect(&*name).unwrap().is_open).then_some(()));
+}
+
+#[test]
+fn duplex_goes_on_sending_however_the_other_side_ends() {
+    let pipe = |name: &str| Options::new().duplex(true).capacity(4096).create(name).unwrap();
+    let duplex = |name: &str| {
+        let a = start(&["duplex", name, "--side", "a", "--follow"]);
+        wait_for_holder(name, Role::Producer, a.id());
+        a
+    };
+    let received = |b: &mut Duplex, count: usize| -> Vec<u8> {
+        let line = |_| [&b.recv_timeout(DEADLINE).unwrap().to_vec()[..], b"\n"].concat();
+        (0..count).flat_map(line).collect()
+    };
+    // More than the ring holds, and less than the kernel keeps of the input.
+    let many = lines(40);
+    let wait_until_full = |name: &str| {
+        eventually(|| shmpipe::inspect(name).ok()?.producer.may_be_asleep.then_some(()));
+    };
+    let endings: [fn(Duplex); 2] = [|b| b.close().unwrap(), |b| b.abort(7).unwrap()];
+    for end in endings {
+        let name = Name::new("duplex-ends");
+        let pipe = pipe(&name);
+        let b = || pipe.duplex_as(DuplexSide::B).unwrap();
+        let first = b();
+        let mut a = duplex(&name);
+        // While there is no input, for longer than it takes to notice.
+        end(first);
+        thread::sleep(Duration::from_millis(700));
+        let mut second = b();
+        a.input().write_all(b"one\n").unwrap();
+        assert_eq!(received(&mut second, 1), b"one\n");
+        // Just before the next message.
+        end(second);
+        a.input().write_all(b"two\n").unwrap();
+        thread::sleep(Duration::from_millis(50));
+        let mut third = b();
+        assert_eq!(received(&mut third, 1), b"two\n");
+        // While there is no space.
+        a.input().write_all(&many).unwrap();
+        wait_until_full(&name);
+        end(third);
+        thread::sleep(Duration::from_millis(50));
+        assert_same(&received(&mut b(), 40), &many);
+        a.signal(libc::SIGTERM);
+        a.finish().code(143);
+    }
+    let name = Name::new("duplex-dies");
+    let pipe = pipe(&name);
+    let first = start(&["duplex", &name, "--side", "b"]);
+    wait_for_holder(&name, Role::Consumer, first.id());
+    let mut a = duplex(&name);
+    first.stop();
+    a.input().write_all(&many).unwrap();
+    wait_until_full(&name);
+    drop(first);
+    a.wait_for_words("the other side died; waiting for the next one", 1);
+    let mut second = pipe.duplex_as(DuplexSide::B).unwrap();
+    assert_same(&received(&mut second, 40), &many);
+    second.close().unwrap();
+    a.signal(libc::SIGTERM);
+    a.finish().code(143);
 }
