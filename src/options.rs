@@ -321,7 +321,7 @@ impl Options {
     /// Sets whether the pipe measures how long messages are under way.
     ///
     /// From the commit to the moment at which the consumer finds the message, for some messages: about sixteen in each lap of the ring,
-    /// one in 64 KiB at least, and each one that wakes the consumer from a sleep. [`Snapshot::latency`](crate::Snapshot::latency) has
+    /// and each one that wakes the consumer from a sleep (of a batch, the first). [`Snapshot::latency`](crate::Snapshot::latency) has
     /// the result. The clock is `CLOCK_MONOTONIC`, which takes some 20 ns to read: two processes in different time namespaces measure
     /// nothing useful.
     ///

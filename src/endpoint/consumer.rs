@@ -23,6 +23,7 @@ use crate::protocol::half::Half;
 use crate::protocol::layout::{Counters, count_wait};
 use crate::protocol::liveness::{End, Peer, PeerDied, Role};
 use crate::protocol::reader::{Located, Reader, RecvEnd};
+use crate::protocol::record::EMPTY;
 use crate::protocol::ring::Ring;
 use crate::protocol::sleep::{Interest, Until};
 use crate::protocol::sync::spin_loop;
@@ -141,11 +142,15 @@ impl Inner {
         if located.is_none() && waits && self.begins_to_wait() {
             // In a stream, or after a request, the next message arrives soon.
             for _ in 0..SPINS_PER_CLOCK_READ {
-                located = self.peek_fast();
-                if located.is_some() {
-                    break;
+                match self.reader.peek_or_word(self.reader.head(), self.reader.limit()) {
+                    Ok(found) => {
+                        located = Some(found);
+                        break;
+                    }
+                    Err(EMPTY) => spin_loop(),
+                    // A record over the limit, for the slow path.
+                    Err(_) => break,
                 }
-                spin_loop();
             }
         }
         located

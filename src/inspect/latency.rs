@@ -69,6 +69,12 @@ impl Latency {
         Duration::from_nanos(self.max)
     }
 
+    /// Returns the sum of all latencies.
+    #[must_use]
+    pub fn sum(&self) -> Duration {
+        Duration::from_nanos(self.sum)
+    }
+
     /// Returns the mean; 0 without samples.
     #[must_use]
     pub fn mean(&self) -> Duration {

@@ -10,14 +10,16 @@ use crate::protocol::liveness::{Peer, Role, State};
 use crate::protocol::tap::{self, Seen};
 use crate::segment::View;
 use crate::segment::identity::Way;
+use std::fmt;
 use std::sync::Arc;
 
 /// Looks at the messages that pass through a pipe, without taking part.
 ///
 /// A tap maps the segment read-only, takes no role and never makes a side wait. So the producer may overwrite a message before the tap
 /// has copied it. Each copy is checked afterwards: what [`next`](Self::next) returns is what was sent, and what it missed it counts.
-/// However quickly messages are received, it may be three quarters of the ring behind, if that has 16 KiB or more and a message takes
-/// less than an eighth of it. A message that was not released yet is never overwritten.
+/// However quickly messages are received, it may be about half of the ring behind, if no message and no batch takes more than an eighth
+/// of it, and three quarters if they are short and the ring has 16 KiB or more. A message that was not released yet is never overwritten.
+/// One whose producer was killed within its commit is shown when a successor has come.
 ///
 /// ```
 /// use shmpipe::{Passed, Tap};
@@ -75,6 +77,12 @@ pub enum Passed<'a> {
         /// Bytes of the stream that they took.
         bytes: u64,
     },
+}
+
+impl fmt::Debug for Tap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tap").field("position", &self.position()).finish_non_exhaustive()
+    }
 }
 
 impl Tap {

@@ -26,10 +26,14 @@ mod streaming;
 mod streaming {
     //! Plain stores: this target has no non-temporal ones.
     pub(crate) use super::to_shared as to_shared_streaming;
+
+    /// No store needs it here.
+    #[inline(always)]
+    pub(crate) fn store_fence() {}
 }
 
 pub(crate) use bytes::{from_shared, to_shared};
-pub(crate) use streaming::to_shared_streaming;
+pub(crate) use streaming::{store_fence, to_shared_streaming};
 
 /// Bytes of the shortest message that [`to_shared_streaming`] may write.
 pub(crate) const LONG: usize = 4096;

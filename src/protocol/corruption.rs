@@ -24,7 +24,7 @@ pub struct Corruption {
 }
 
 impl Corruption {
-    /// Returns the name of the word: `record header`, `head`, `tail` or `state`.
+    /// Returns the name of the word: `record header`, `head`, `tail`, `state`, or, to a [`Tap`](crate::Tap), `reach`.
     #[must_use]
     pub fn word(&self) -> &'static str {
         self.word

@@ -2,19 +2,17 @@
 //!
 //! Two kinds of messages are stamped, none of which takes a fast path anyway:
 //!
-//! * *Crossings*: a message that ends at or after the next multiple of a step, the sixteenth part of the ring or [`LONGEST_STEP`].
-//!   The runway of the producer and the limit of the consumer end before it, as they do before the end of the ring, so both come to
-//!   their slow paths there.
+//! * *Crossings*: a message that ends at or after the next multiple of a step, the sixteenth part of the ring. The runway of the producer
+//!   and the limit of the consumer end before it, as they do before the end of the ring, so both come to their slow paths there. A lap
+//!   has as many stamps as crossings: none is overwritten before its message is released.
 //! * *Wake-ups*: the message for which the producer finds the consumer asleep.
 //!
 //! The histogram is log-linear, as Gil Tene's HdrHistogram is.
 
 use crate::protocol::layout::{BUCKETS, Latencies, STAMPS, Stamp, Stamps, count};
 use crate::protocol::record::WORD;
-use crate::protocol::sync::{self, IS_MODEL, Ordering, fence};
-
-/// The longest distance of two crossings in bytes.
-const LONGEST_STEP: u64 = 1 << 16;
+use crate::protocol::ring::is_reached;
+use crate::protocol::sync::{self, IS_MODEL, Ordering};
 
 /// Buckets for each power of two.
 const PER_OCTAVE: u64 = 8;
@@ -31,7 +29,7 @@ pub(crate) struct Sampling {
 impl Sampling {
     /// For a ring of `capacity` bytes.
     pub(crate) fn new(capacity: u64, is_on: bool) -> Self {
-        let step = if is_on { (capacity / STAMPS as u64).min(LONGEST_STEP) } else { capacity };
+        let step = if is_on { capacity / STAMPS as u64 } else { capacity };
         Sampling { count: !(step - 1), is_on }
     }
 
@@ -59,12 +57,10 @@ impl Sampling {
             return;
         }
         let now = sync::nanoseconds();
-        // Of a batch that goes round more often, the latest.
-        let step = self.count.wrapping_neg();
-        let crossings = last.wrapping_sub(at).div_ceil(step).min(STAMPS as u64);
-        for back in 0..crossings {
-            let crossing = last.wrapping_sub(back * step);
+        let (step, mut crossing) = (self.count.wrapping_neg(), last);
+        while is_reached(crossing, at.wrapping_add(WORD)) {
             self.stamp(stamps, crossing).store(crossing, now);
+            crossing = crossing.wrapping_sub(step);
         }
     }
 
@@ -76,37 +72,26 @@ impl Sampling {
     pub(super) fn time_of(self, stamps: &Stamps, at: u64, end: u64) -> Option<u64> {
         let crossed = self.crossed(at, end);
         let crossing = crossed.and_then(|crossing| self.stamp(stamps, crossing).time_at(crossing));
-        crossing.or_else(|| stamps.wake_up.time_at(end))
+        crossing.or_else(|| stamps.wake_up.time_at(at))
     }
 }
 
 impl Stamp {
-    /// No position: it is no multiple of 8.
-    const NONE: u64 = 1;
-
     pub(super) fn store(&self, position: u64, time: u64) {
-        // Relaxed: the fence orders it.
-        self.position.store(Self::NONE, Ordering::Relaxed);
-        // ORDERING: Release fence, pairs with the Acquire fence in `time_at`: who reads the new time does not find the old position
-        // after it.
-        fence(Ordering::Release);
         // Relaxed: ordered by the store after it.
         self.time.store(time, Ordering::Relaxed);
-        // ORDERING: Release, pairs with the Acquire load in `time_at`.
+        // ORDERING: Release, pairs with the Acquire load in `time_at`: the time is that of the position.
         self.position.store(position, Ordering::Release);
     }
 
     fn time_at(&self, position: u64) -> Option<u64> {
-        // ORDERING: Acquire, pairs with the Release store in `store`: the time is at least as new as the position.
-        if self.position.load(Ordering::Acquire) != position {
-            return None;
-        }
-        // Relaxed: ordered by the load before it and the fence after it.
+        // ORDERING: Acquire, pairs with the Release store in `store`.
+        let found = self.position.load(Ordering::Acquire);
+        // Relaxed: ordered by the load before it. The producer does not store the next one before the message is released, or the
+        // consumer sleeps again.
         let time = self.time.load(Ordering::Relaxed);
-        // ORDERING: Acquire fence, pairs with the Release fence in `store`: the time is not newer than the position.
-        fence(Ordering::Acquire);
-        // Relaxed: the fence orders it.
-        (self.position.load(Ordering::Relaxed) == position).then_some(time)
+        // Without a time it was never stored.
+        (found == position && time != 0).then_some(time)
     }
 }
 

@@ -84,7 +84,7 @@ pub(crate) struct Stamp {
 #[repr(C)]
 pub(crate) struct Stamps {
     pub(crate) crossings: [Stamp; STAMPS],
-    /// That of the message which ended the consumer's last sleep, at the position after it.
+    /// That of the commit which ended the consumer's last sleep, at the position where it began.
     pub(crate) wake_up: Stamp,
 }
 

@@ -146,6 +146,12 @@ impl Reader {
     /// the usual case; [`peek`](Self::peek) and [`peek_next`](Self::peek_next) handle the others.
     #[inline(always)]
     pub(crate) fn peek_fast(&self, at: u64, limit: u64) -> Option<Located> {
+        self.peek_or_word(at, limit).ok()
+    }
+
+    /// As [`peek_fast`](Self::peek_fast). Otherwise returns the word there: [`EMPTY`] if there is no record.
+    #[inline(always)]
+    pub(crate) fn peek_or_word(&self, at: u64, limit: u64) -> Result<Located, u64> {
         // ORDERING: Acquire, pairs with the commit, the Release store in `Writer::publish`: a consumer that sees the record's
         // word sees its contents.
         let first = self.ring.word_at(at);
@@ -153,7 +159,10 @@ impl Reader {
         let word = unsafe { &*first }.load(Ordering::Acquire);
         let size = record::size(record::length(word));
         // No record, a wrap and a corrupt word all exceed the limit.
-        (size <= limit).then(|| Located {
+        if size > limit {
+            return Err(word);
+        }
+        Ok(Located {
             start: at,
             end: at.wrapping_add(size),
             limit: limit - size,

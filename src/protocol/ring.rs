@@ -91,6 +91,8 @@ impl Ring {
         // ORDERING: Release fence, pairs with the Acquire fence in `Tap::is_intact`: a watcher that read a byte written after this
         // finds this `reach`.
         fence(Ordering::Release);
+        // Nothing else orders non-temporal stores, which a long copy may use.
+        copy::store_fence();
     }
 
     /// Bytes from `position` to the end of the ring.

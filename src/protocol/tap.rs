@@ -62,6 +62,10 @@ impl Tap {
         }
         // Relaxed: the tail was loaded with Acquire.
         let word = self.ring.word(self.at).load(Ordering::Relaxed);
+        // A word of a later lap may seem to have any length.
+        if !self.is_intact(tail)? {
+            return self.skip(tail);
+        }
         let found =
             record_at(&self.ring, self.at, word).and_then(|found| match is_reached(tail, found.end) {
                 true => Ok(found),

@@ -415,9 +415,13 @@ impl Writer {
     /// Commits a batch that is not empty.
     #[inline(always)]
     pub(crate) fn commit_batch(&mut self, batch: &Uncommitted) {
+        let start = self.front.at;
         self.commit_linked(batch.first, batch.front.at, batch.messages, batch.bytes);
         if batch.front.runway > 0 {
             self.front.zeroed_up_to = batch.front.zeroed_up_to;
+        }
+        if !self.waiter.is_last(self.peer()) {
+            self.answer(start);
         }
         self.follow_up(WORD);
     }
@@ -457,7 +461,7 @@ impl Writer {
     #[inline(never)]
     pub(crate) fn follow_up(&mut self, size: u64) {
         if !self.waiter.is_last(self.peer()) {
-            self.answer();
+            self.answer(self.front.at.wrapping_sub(size));
         }
         if self.front.runway < size {
             extend(&self.ring, self.head, &self.ahead, &mut self.front, size);
@@ -472,15 +476,15 @@ impl Writer {
         Uncommitted { front, first: 0, messages: 0, bytes: 0 }
     }
 
-    /// Notifies a consumer that announced a sleep, once per waiter epoch.
+    /// After a commit from `start` on: notifies a consumer that announced a sleep, once per waiter epoch.
     #[cold]
     #[inline(never)]
-    fn answer(&mut self) {
+    fn answer(&mut self, start: u64) {
         let Some(epoch) = self.waiter.peek(self.peer()) else { return };
         self.waiter.answered(epoch);
         if epoch.is_asleep() {
             if self.ahead.sampling.is_on() {
-                self.ring.header().stamps.0.wake_up.store(self.front.at, sync::nanoseconds());
+                self.ring.header().stamps.0.wake_up.store(start, sync::nanoseconds());
             }
             wakeup::notify(self.own());
             count(&self.counters().wakeups, 1);

@@ -42,7 +42,9 @@ pub fn every_crossing_is_sampled_once_however_it_is_sent_and_received(backend: B
     assert_eq!(samples(), 2);
     // From 696: a batch with one message over 768 and one over 1024.
     let mut batch = producer.batch();
-    (0..4).for_each(|_| drop(batch.push(&[3; 120]).unwrap()));
+    for _ in 0..4 {
+        batch.push(&[3; 120]).unwrap();
+    }
     batch.commit();
     let mut drain = consumer.drain(usize::MAX);
     while drain.next().unwrap().is_some() {}
@@ -81,13 +83,19 @@ pub fn each_message_that_ends_a_sleep_is_sampled(backend: Backend) {
     let (mut producer, mut consumer) = (pipe.producer().unwrap(), pipe.consumer().unwrap());
     thread::scope(|scope| {
         scope.spawn(move || while consumer.recv().map(|message| message.release()).is_ok() {});
-        for _ in 0..20 {
+        for n in 0..20 {
             let limit = within(LONG);
             while !inspect(&place).unwrap().consumer.may_be_asleep {
                 assert!(Instant::now() < limit, "the consumer sleeps");
                 thread::sleep(Duration::from_millis(1));
             }
-            producer.send(b"rare").unwrap();
+            if n % 2 == 0 {
+                producer.send(b"rare").unwrap();
+            } else {
+                let mut batch = producer.batch();
+                (0..2).for_each(|_| assert!(batch.push(b"rarer").is_ok()));
+                batch.commit();
+            }
         }
         producer.close().unwrap();
     });

@@ -203,7 +203,7 @@ pub fn a_pipe_whose_producers_announce_nothing_is_not_tapped(backend: Backend) {
     let _pipe = place.create(&Options::new()).unwrap();
     // Only bit 0, as before there were taps.
     place.segment().set(identity::HINTS, 1);
-    let error = Tap::open(&place).map(drop).unwrap_err();
+    let error = Tap::open(&place).unwrap_err();
     assert!(matches!(error, SetupError::Unsupported(Unsupported::Tap { .. })), "{error:?}");
     assert!(error.to_string().contains("recreate the pipe"), "{error}");
 }

@@ -37,8 +37,15 @@ pub(crate) unsafe extern "C" fn to_shared_streaming(
         copy(from.add(rest), to.add(rest), length - rest);
         // ORDERING: store fence. Nothing else orders non-temporal stores. The commit that follows is an ordinary store, which
         // publishes only what became visible before it.
-        asm!("sfence", options(nostack, preserves_flags));
+        store_fence();
         // The line that the consumer polls comes last, right before the commit.
         copy(from, to, before);
     }
+}
+
+/// Makes the stores before it visible before those after it, also non-temporal ones.
+#[inline(always)]
+pub(crate) fn store_fence() {
+    // SAFETY: it accesses nothing.
+    unsafe { asm!("sfence", options(nostack, preserves_flags)) }
 }

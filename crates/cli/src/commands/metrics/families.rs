@@ -219,7 +219,7 @@ impl Families<'_> {
                 })
                 .collect();
             let samples = latency.samples();
-            let sum = latency.mean().as_secs_f64() * samples as f64;
+            let sum = latency.sum().as_secs_f64();
             family.encode_family(&labels)?.encode_histogram::<Labels>(sum, samples, &buckets, None)?;
         }
         Ok(())
