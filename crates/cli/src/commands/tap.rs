@@ -2,13 +2,12 @@
 
 mod show;
 
-use std::fs::File;
-use std::io::{ErrorKind, Write};
 use std::time::{Duration, Instant};
 
 use shmpipe::{Address, Passed, Peer, SegmentId, Tap};
 
 use crate::args;
+use crate::commands::recv::sink::Sink;
 use crate::exit::{Code, Early, End, Failure, Outcome};
 use crate::output::report::Report;
 use crate::system::signals;
@@ -28,8 +27,12 @@ const BATCH: usize = 60 << 10;
 const ROUND: usize = 64;
 
 pub fn run(arguments: &args::Tap, report: Report) -> Outcome {
+    if report.is_json() && (arguments.hex || arguments.limit.is_some()) {
+        let text = "--json writes each message as an object: leave out --hex and --limit";
+        return Err(Failure::new(Code::Usage, text));
+    }
     signals::install()?;
-    let output = stdio::standard_output()?;
+    let output = Sink::standard_output()?;
     let address = &arguments.address;
     let taps = open(address, arguments.unread)?;
     let mut watcher = Watcher {
@@ -44,7 +47,7 @@ pub fn run(arguments: &args::Tap, report: Report) -> Outcome {
         report,
     };
     let ended = watcher.show_all();
-    watcher.summarize();
+    let ended = watcher.finish(ended);
     ended.map_or_else(Early::outcome, |()| Ok(End::Done))
 }
 
@@ -74,7 +77,7 @@ struct Watcher<'a> {
     taps: Vec<Direction>,
     id: SegmentId,
     address: &'a Address,
-    output: File,
+    output: Sink,
     show: Show,
     /// What is to be written.
     text: Vec<u8>,
@@ -89,14 +92,13 @@ impl Watcher<'_> {
         let mut next_check = Instant::now();
         loop {
             if let Some(signal) = signals::received() {
-                self.write()?;
                 return Err(Early::Signal(signal));
             }
             let found = self.round()?;
             let now = Instant::now();
             self.show.tick(now, false, &mut self.taps, &mut self.text);
             if self.left == Some(0) {
-                return self.write();
+                return Ok(());
             }
             if self.text.len() >= BATCH || !found {
                 self.write()?;
@@ -106,12 +108,11 @@ impl Watcher<'_> {
             }
             if now >= next_check {
                 next_check = now + CHECK_INTERVAL;
-                if stdio::is_broken(&self.output) {
+                if self.output.has_lost_its_reader() {
                     return Err(Early::ReaderLeft);
                 }
                 if self.is_over()? {
-                    self.show.tick(now, true, &mut self.taps, &mut self.text);
-                    return self.write();
+                    return Ok(());
                 }
             }
             stdio::pause(now + PAUSE);
@@ -148,25 +149,21 @@ impl Watcher<'_> {
         if self.round()? {
             return Ok(false);
         }
-        let waits = |peer: &Peer| self.follow || matches!(peer, Peer::NeverCame | Peer::Unknown);
-        match peers.iter().find(|peer| !waits(peer)) {
-            None => self.look_for_another(),
-            Some(Peer::Closed)
-                if !peers.iter().any(|peer| matches!(peer, Peer::Died | Peer::Aborted { .. })) =>
-            {
-                Ok(true)
+        if !self.follow {
+            let failed = peers.iter().find_map(|peer| match peer {
+                Peer::Aborted { code } => Some(format!("aborted with code {code}")),
+                Peer::Died => Some("died".to_owned()),
+                _ => None,
+            });
+            if let Some(how) = failed {
+                let text = format!("the producer {how}; use --follow to wait for its successor");
+                return Err(Failure::new(Code::PeerGone, text).into());
             }
-            Some(peer) => {
-                let how = match peer {
-                    Peer::Aborted { code } => format!("aborted with code {code}"),
-                    _ => "died".to_owned(),
-                };
-                let text = format!(
-                    "the producer {how} and every message was shown; use --follow to wait for its successor"
-                );
-                Err(Failure::new(Code::PeerGone, text).into())
+            if peers.contains(&Peer::Closed) {
+                return Ok(true);
             }
         }
+        self.look_for_another()
     }
 
     /// Without a producer the pipe may have been removed. Goes on with the one in its place, if there is one.
@@ -174,35 +171,37 @@ impl Watcher<'_> {
         let found = shmpipe::inspect(self.address)?;
         if found.segment_id != self.id {
             self.report.note("the pipe was removed, and another one is in its place");
-            self.taps = open(self.address, true)?;
+            let before = std::mem::replace(&mut self.taps, open(self.address, true)?);
+            for (new, old) in self.taps.iter_mut().zip(before) {
+                new.shown = old.shown;
+            }
             self.id = self.taps[0].tap.id();
         }
         Ok(false)
     }
 
     fn write(&mut self) -> Result<(), Early> {
-        let written = self.output.write_all(&self.text);
+        let written = self.output.write_parts(&self.text, &[]);
         self.text.clear();
-        match written {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Early::ReaderLeft),
-            Err(error) => match (error.kind(), signals::received()) {
-                (ErrorKind::Interrupted, Some(signal)) => Err(Early::Signal(signal)),
-                _ => Err(Failure::io("writing to standard output", &error).into()),
-            },
-        }
+        written.map_err(|unwritten| unwritten.early)
     }
 
-    /// Says what was not shown.
-    fn summarize(&self) {
+    /// Shows what is left, however it ended, and says what was not shown.
+    fn finish(&mut self, ended: Result<(), Early>) -> Result<(), Early> {
+        self.show.tick(Instant::now(), true, &mut self.taps, &mut self.text);
+        let written = match ended {
+            Err(Early::ReaderLeft) => Ok(()),
+            _ => self.write(),
+        };
         let [messages, missed] =
             self.taps.iter().fold([0, 0], |[messages, missed], Direction { shown, .. }| {
-                [messages + shown.messages, missed + shown.missed_bytes]
+                [messages + shown.messages, shown.missed_bytes.saturating_add(missed)]
             });
         if missed > 0 {
             self.report.note(format_args!(
                 "{messages} messages shown; {missed} bytes of the ring were overwritten before tap had looked at them"
             ));
         }
+        ended.and(written)
     }
 }

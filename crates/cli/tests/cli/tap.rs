@@ -74,6 +74,7 @@ fn the_forms_of_a_message() {
     ] {
         assert_eq!(objects[1][key], value, "{key}");
     }
+    ask(&["tap", &name, "--json", "--limit", "2"]).code(2).quiet_on_stdout();
     // Nothing was released.
     assert_eq!(shmpipe::inspect(&*name).unwrap().unread(), 3);
 }
@@ -117,6 +118,9 @@ fn rates_are_a_line_per_interval() {
     assert!(sums[0] > 0.0 && (sums[1] / sums[0] - 6.0).abs() < 1e-6, "{sums:?}");
     assert_eq!(sums[2], 0.0);
     ask(&["tap", &name, "--rate", "--hex"]).code(2).quiet_on_stdout();
+    // The part of an interval in which it ends, too.
+    let shown = ask(&["tap", &name, "--rate=1m", "--json", "--unread", "--count", "2"]).code(0).quiet();
+    assert_eq!(lines(&shown.out).len(), 1);
 }
 
 #[test]
@@ -146,6 +150,15 @@ fn a_tap_ends_with_its_pipe_its_reader_and_a_signal() {
     signalled.finish().code(130).quiet();
     shmpipe::unlink_force(&*name).unwrap();
     removed.finish().code(3).said(&["no pipe"]);
+    // Its reader does not read.
+    run(&["send", &name], &[b'x'; 1 << 18]).code(0);
+    let text = format!(
+        "shmpipe tap {} --unread --hex & wait_for=$!; sleep 0.2; kill $wait_for; wait $wait_for; echo $? >&2",
+        &*name
+    );
+    let stuck = script(&format!("{{ {text}; }} | {{ sleep 3; cat > /dev/null; }}")).finish();
+    assert!(stuck.err.trim_end().ends_with("143"), "{}", stuck.err);
+    shmpipe::unlink_force(&*name).unwrap();
     ask(&["create", &name]).code(0);
     let text = format!("shmpipe tap {} | true", &*name);
     script(&text).finish().code(0).quiet();
@@ -172,4 +185,7 @@ fn both_directions_of_a_duplex_pipe_are_shown() {
     let shown = ask(&["tap", &name, "--unread", "--count", "1"]).code(0).quiet();
     assert_eq!(lines(&shown.out), ["A to B\t0\t0\t4\tto B"]);
     assert_eq!(object(&["tap", &name, "--unread", "--count", "1", "--json"])["direction"], "A to B");
+    // One direction was closed, the other aborted.
+    pipe.duplex_as(shmpipe::DuplexSide::B).unwrap().abort(5).unwrap();
+    ask(&["tap", &name, "--unread"]).code(6).said(&["aborted with code 5"]);
 }

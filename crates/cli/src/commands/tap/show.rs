@@ -37,7 +37,8 @@ impl Shown {
                 self.messages += 1;
                 self.bytes += bytes.len() as u64;
             }
-            Passed::Missed { bytes, .. } => self.missed_bytes += bytes,
+            // Numbers of another process, which may add up to anything.
+            Passed::Missed { bytes, .. } => self.missed_bytes = self.missed_bytes.saturating_add(*bytes),
             _ => {}
         }
     }
@@ -107,7 +108,7 @@ impl Show {
                 report::json(&Missed { schema: SCHEMA, missed_bytes: bytes, direction }) + "\n"
             }
             Passed::Message { position, tag, bytes, .. } => {
-                let cut = &bytes[..bytes.len().min(limit)];
+                let cut = cut(bytes, limit);
                 let more = if cut.len() < bytes.len() { "..." } else { "" };
                 let head = format!("{}{position}\t{tag}\t{}\t", prefix(direction), bytes.len());
                 match hex {
@@ -162,6 +163,15 @@ impl Show {
 
 fn prefix(direction: Option<&str>) -> String {
     direction.map_or_else(String::new, |direction| format!("{direction}\t"))
+}
+
+/// The first bytes of a message, `limit` at most, without a part of a character at the end.
+fn cut(bytes: &[u8], limit: usize) -> &[u8] {
+    let Some(first) = bytes.get(..limit) else { return bytes };
+    match std::str::from_utf8(bytes) {
+        Ok(text) => &first[..(0..=limit).rfind(|&at| text.is_char_boundary(at)).unwrap_or(0)],
+        Err(_) => first,
+    }
 }
 
 /// A message as text: what is not UTF-8, or would move the cursor, escaped.
