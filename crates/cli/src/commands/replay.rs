@@ -25,6 +25,9 @@ use reader::{Reader, Recorded};
 /// How long before its time a message is awaited without sleeping: a sleep ends late.
 const SPIN: Duration = Duration::from_micros(200);
 
+/// What is later counts as so late.
+const LATEST: Duration = Duration::from_secs(3600);
+
 /// What was replayed.
 #[derive(Default, Serialize)]
 struct Summary {
@@ -49,7 +52,7 @@ pub fn run(arguments: &args::Replay, report: Report) -> Outcome {
     let Some(address) = address else { return verify::run(&files, arguments.allow_unfinished, report) };
     let producer = role::claim(&address, &arguments.opening.options(), report, Pipe::producer)?;
     signals::cancel_on_signal(producer.cancel_handle());
-    let late = Histogram::new(3).expect("three figures");
+    let late = Histogram::new_with_max(LATEST.as_nanos() as u64, 3).expect("three figures");
     let summary = Summary { schema: SCHEMA, ..Summary::default() };
     let mut replay = Replay { arguments, producer, report, start: None, late, summary };
     let replayed = replay.replay(&files);
@@ -94,27 +97,29 @@ impl Replay<'_> {
             if to.is_some_and(|to| since > to) {
                 return Ok(ControlFlow::Break(()));
             }
-            self.wait_for(log_time_ns)?;
+            let due = self.wait_for(log_time_ns)?;
             let tag = origin.map_or(0, |origin| origin.tag);
             send(&mut self.producer, tag, &data, self.report)?;
+            if let Some(due) = due {
+                self.late.saturating_record(due.elapsed().as_nanos() as u64);
+            }
             self.summary.messages += 1;
             self.summary.payload_bytes += data.len() as u64;
             Ok(ControlFlow::Continue(()))
         })
     }
 
-    /// Waits until it is time for a message, counted from the first one: errors do not add up.
-    fn wait_for(&mut self, log_time_ns: u64) -> Result<(), Early> {
-        let Some(speed) = self.arguments.speed.factor() else { return Ok(()) };
+    /// Waits until it is time for a message, counted from the first one: errors do not add up. Returns that time, unless messages are
+    /// not spaced.
+    fn wait_for(&mut self, log_time_ns: u64) -> Result<Option<Instant>, Early> {
+        let Some(speed) = self.arguments.speed.factor() else { return Ok(None) };
         let (start, first) = *self.start.get_or_insert_with(|| (Instant::now(), log_time_ns));
         let after = Duration::from_nanos((log_time_ns.saturating_sub(first) as f64 / speed) as u64);
         let due = start + after;
         loop {
-            let now = Instant::now();
-            let left = due.saturating_duration_since(now);
+            let left = due.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                self.late.saturating_record((now - due).as_nanos() as u64);
-                return Ok(());
+                return Ok(Some(due));
             }
             if left > SPIN {
                 stdio::pause(due - SPIN);

@@ -249,6 +249,7 @@ fn a_replay_keeps_the_spacing_and_selects_by_time() {
     let (name, directory) = (Name::new("record-time"), Directory::new("record-time"));
     let file = directory.file("a.mcap");
     let recorder = start(&["record", &name, &file]);
+    wait_for_holder(&name, Role::Consumer, recorder.id());
     let mut send = start(&["send", &name]);
     for line in ["one\n", "two\n", "three\n"] {
         send.input().write_all(line.as_bytes()).unwrap();
@@ -265,6 +266,20 @@ fn a_replay_keeps_the_spacing_and_selects_by_time() {
     assert_eq!(replayed(&[&file], &["--from", "100ms"]).0, b"two\nthree\n");
     assert_eq!(replayed(&[&file], &["--to", "100ms"]).0, b"one\n");
     assert_eq!(replayed(&[&file], &["--from", "1h"]).1["messages"], 0);
+}
+
+#[test]
+fn messages_that_wait_for_space_are_late() {
+    let directory = Directory::new("record-late");
+    let file = directory.file("a.mcap");
+    record(&numbered(0, 1000), &file, &[]);
+    let name = Name::new("record-late");
+    let replay = start(&["replay", &file, &name, "--capacity", "4KiB", "--json"]);
+    eventually(|| shmpipe::inspect(&*name).ok()?.producer.may_be_asleep.then_some(()));
+    thread::sleep(Duration::from_millis(200));
+    ask(&["recv", &name]).code(0);
+    let summary: Value = serde_json::from_slice(&replay.finish().code(0).out).unwrap();
+    assert!(summary["late_p99_ns"].as_u64() >= Some(200_000_000), "{summary}");
 }
 
 #[test]
