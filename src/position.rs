@@ -54,6 +54,19 @@ impl Position {
     }
 }
 
+/// A position that was stored as a number.
+///
+/// ```
+/// # use shmpipe::Position;
+/// let stored = Position::default().get();
+/// assert_eq!(Position::from(stored), Position::default());
+/// ```
+impl From<u64> for Position {
+    fn from(bytes: u64) -> Self {
+        Position(bytes)
+    }
+}
+
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
