@@ -1,0 +1,330 @@
+//! The bridge between two pipes, through a server of its own.
+
+mod support;
+
+use shmpipe::{Options, RecvError, Tagged};
+use std::time::Duration;
+use support::{Name, Process, Server, bridge, wait_until};
+
+/// Bytes that differ from message to message.
+fn noise(length: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let byte = std::iter::repeat_with(move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    });
+    byte.take(length).collect()
+}
+
+/// A pair of bridges from one pipe to another.
+fn pair(server: &Server, from: &str, to: &str, more: &[&str]) -> (Process, Process) {
+    let publish = [&["publish", from, "--stream", "S"], more].concat();
+    let subscribe = ["subscribe", to, "--stream", "S", "--follow"];
+    (bridge(server, &publish), bridge(server, &subscribe))
+}
+
+/// Receives a message, with its tag.
+#[track_caller]
+fn recv(consumer: &mut shmpipe::Consumer) -> Result<(u32, Vec<u8>), RecvError> {
+    consumer.recv().map(|message| (message.tag(), message.to_vec()))
+}
+
+#[test]
+fn messages_of_all_lengths_and_their_tags_arrive_in_order_and_then_the_close() {
+    let Some(server) = Server::start() else { return };
+    let (from, to) = (Name::new(), Name::new());
+    let options = Options::new().schema(7);
+    let (source, sink) = (options.create(&*from).unwrap(), options.create(&*to).unwrap());
+    let (mut publisher, _subscriber) = pair(&server, &from, &to, &[]);
+    let longest = source.max_len();
+    let lengths = [0, 1, 7, 8, 9, 64, 0, 4096, 70_000, 262_100, 262_200, longest, 3, longest - 1, 0];
+    let messages: Vec<(u32, Vec<u8>)> =
+        lengths.iter().zip(0..).map(|(length, n)| (u32::MAX - n, noise(*length, n.into()))).collect();
+    let mut producer = source.producer().unwrap();
+    let mut consumer = sink.consumer().unwrap();
+    let sender = std::thread::spawn({
+        let messages = messages.clone();
+        move || {
+            for (tag, bytes) in &messages {
+                producer.send(Tagged(*tag, bytes)).unwrap();
+            }
+            producer.close().unwrap();
+        }
+    });
+    for message in &messages {
+        assert!(recv(&mut consumer).unwrap() == *message);
+    }
+    assert!(matches!(consumer.recv(), Err(RecvError::Closed)));
+    sender.join().unwrap();
+    assert_eq!(publisher.code(), 0, "{}", publisher.said());
+}
+
+#[test]
+fn the_pipe_is_created_as_the_publishers_is() {
+    let Some(server) = Server::start() else { return };
+    let (from, to) = (Name::new(), Name::new());
+    Options::new()
+        .capacity(256 << 10)
+        .schema(9)
+        .create(&*from)
+        .unwrap()
+        .producer()
+        .unwrap()
+        .send(b"hello")
+        .unwrap();
+    let (mut publisher, _subscriber) = pair(&server, &from, &to, &[]);
+    assert_eq!(publisher.code(), 0, "{}", publisher.said());
+    wait_until("the pipe is there", || shmpipe::inspect(&*to).is_ok_and(|pipe| pipe.unread() == 1));
+    let pipe = shmpipe::inspect(&*to).unwrap();
+    assert_eq!((pipe.capacity, pipe.schema), (256 << 10, 9));
+}
+
+#[test]
+fn an_abort_and_a_death_travel_and_successors_go_on() {
+    let Some(server) = Server::start() else { return };
+    let (from, to) = (Name::new(), Name::new());
+    let (source, sink) = (Options::new().create(&*from).unwrap(), Options::new().create(&*to).unwrap());
+    let mut consumer = sink.consumer().unwrap();
+    let (mut publisher, mut subscriber) = pair(&server, &from, &to, &["--follow"]);
+    for code in [0, 7, 9] {
+        let mut producer = source.producer().unwrap();
+        producer.send(Tagged(code, b"before the end")).unwrap();
+        producer.abort(code).unwrap();
+        assert_eq!(recv(&mut consumer).unwrap(), (code, b"before the end".to_vec()));
+        match recv(&mut consumer) {
+            Err(RecvError::PeerAborted { code: found }) => assert_eq!(found, code),
+            other => panic!("{other:?}: {} {}", publisher.said(), subscriber.said()),
+        }
+    }
+    // A child that never closes.
+    // SAFETY: the child uses only the pipe, of which it opens a handle of its own, and ends by a signal.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let mut producer = shmpipe::Pipe::open(&*from).unwrap().producer().unwrap();
+        producer.send(b"the last words").unwrap();
+        // SAFETY: no pointers.
+        unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+    }
+    let mut status = 0;
+    // SAFETY: a pointer to a local.
+    unsafe { libc::waitpid(child, &raw mut status, 0) };
+    assert_eq!(recv(&mut consumer).unwrap(), (0, b"the last words".to_vec()));
+    assert!(matches!(recv(&mut consumer), Err(RecvError::PeerAborted { code: 137 })));
+    // A stop ends both in order; the receiver hears that the stream is not over.
+    for process in [&mut publisher, &mut subscriber] {
+        process.signal(libc::SIGTERM);
+        assert_eq!(process.code(), 0, "{}", process.said());
+    }
+}
+
+#[test]
+fn a_stop_publishes_what_is_in_the_pipe() {
+    let Some(server) = Server::start() else { return };
+    let (from, to) = (Name::new(), Name::new());
+    let source = Options::new().create(&*from).unwrap();
+    let mut producer = source.producer().unwrap();
+    let mut publisher = bridge(&server, &["publish", &from, "--stream", "S", "--linger", "10s"]);
+    // The first goes at once, the second waits for its time.
+    publisher.wait_until_said("one copy");
+    producer.send(b"one").unwrap();
+    wait_until("the first is published", || shmpipe::inspect(&*from).unwrap().used == 0);
+    producer.send(b"two").unwrap();
+    publisher.signal(libc::SIGTERM);
+    assert_eq!(publisher.code(), 0, "{}", publisher.said());
+    assert_eq!(shmpipe::inspect(&*from).unwrap().used, 0);
+    let mut consumer = Options::new().create(&*to).unwrap().consumer().unwrap();
+    let _subscriber = bridge(&server, &["subscribe", &to, "--stream", "S"]);
+    assert_eq!(recv(&mut consumer).unwrap().1, b"one");
+    assert_eq!(recv(&mut consumer).unwrap().1, b"two");
+}
+
+#[test]
+fn a_server_that_is_away_fills_the_pipe_and_loses_nothing() {
+    let Some(mut server) = Server::start() else { return };
+    let (from, to) = (Name::new(), Name::new());
+    let source = Options::new().capacity(64 << 10).create(&*from).unwrap();
+    let mut consumer = Options::new().create(&*to).unwrap().consumer().unwrap();
+    let (publisher, _subscriber) = pair(&server, &from, &to, &["--follow"]);
+    let mut producer = source.producer().unwrap();
+    producer.send(b"first").unwrap();
+    assert_eq!(recv(&mut consumer).unwrap().1, b"first");
+    server.kill();
+    let mut sent = 0u32;
+    while producer.send_timeout(Tagged(sent, &[0; 1000]), Duration::from_millis(300)).is_ok() {
+        sent += 1;
+    }
+    assert!(sent >= 60, "{sent}");
+    std::thread::sleep(Duration::from_millis(500));
+    server.restart();
+    for number in 0..sent {
+        assert_eq!(recv(&mut consumer).unwrap().0, number);
+    }
+    let said = publisher.said();
+    assert_eq!(said.matches("trying again").count(), 1, "{said}");
+    publisher.wait_until_said("the server answers again");
+}
+
+#[test]
+fn a_stream_that_is_full_fills_the_pipe() {
+    let Some(server) = Server::start() else { return };
+    let from = Name::new();
+    let source = Options::new().capacity(64 << 10).create(&*from).unwrap();
+    let publisher = bridge(&server, &["publish", &from, "--stream", "S", "--max-bytes", "100kB", "--follow"]);
+    publisher.wait_until_said("one copy");
+    let mut producer = source.producer().unwrap();
+    let mut sent = 0u32;
+    while producer.send_timeout(&[0; 1000], Duration::from_millis(500)).is_ok() {
+        sent += 1;
+        assert!(sent < 1000);
+    }
+    publisher.wait_until_said("does not take a frame");
+    assert!(sent >= 100, "{sent}");
+}
+
+#[test]
+fn a_lost_store_is_an_error_with_positions() {
+    let Some(mut server) = Server::start() else { return };
+    let (from, to) = (Name::new(), Name::new());
+    let source = Options::new().create(&*from).unwrap();
+    source.producer().unwrap().send(b"acknowledged").unwrap();
+    let publish = ["publish", &from, "--stream", "S"];
+    assert_eq!(bridge(&server, &publish).code(), 0);
+    let mut subscriber = bridge(&server, &["subscribe", &to, "--stream", "S"]);
+    assert_eq!(subscriber.code(), 0, "{}", subscriber.said());
+    server.kill();
+    std::fs::remove_dir_all(server.store()).unwrap();
+    server.restart();
+    source.producer().unwrap().send(b"after the loss").unwrap();
+    let mut publisher = bridge(&server, &publish);
+    assert_eq!(publisher.code(), 9, "{}", publisher.said());
+    assert!(publisher.said().contains("before position 24"), "{}", publisher.said());
+    let mut publisher = bridge(&server, &[&publish[..], &["--skip-to", "24"]].concat());
+    assert_eq!(publisher.code(), 0, "{}", publisher.said());
+    // The subscriber knows that it is another stream.
+    let mut subscriber = bridge(&server, &["subscribe", &to, "--stream", "S"]);
+    assert_eq!(subscriber.code(), 9, "{}", subscriber.said());
+}
+
+#[test]
+fn a_pipe_that_was_created_anew_is_told_apart() {
+    let Some(server) = Server::start() else { return };
+    let (from, to) = (Name::new(), Name::new());
+    let source = Options::new().create(&*from).unwrap();
+    source.producer().unwrap().send(b"hello").unwrap();
+    assert_eq!(bridge(&server, &["publish", &from, "--stream", "S"]).code(), 0);
+    let subscribe = ["subscribe", &*to, "--stream", "S"];
+    assert_eq!(bridge(&server, &subscribe).code(), 0);
+    shmpipe::unlink_force(&*to).unwrap();
+    let mut subscriber = bridge(&server, &subscribe);
+    assert_eq!(subscriber.code(), 9, "{}", subscriber.said());
+    assert!(subscriber.said().contains("created anew"), "{}", subscriber.said());
+    let mut subscriber = bridge(&server, &[&subscribe[..], &["--from", "first"]].concat());
+    assert_eq!(subscriber.code(), 0, "{}", subscriber.said());
+    assert_eq!(shmpipe::inspect(&*to).unwrap().unread(), 1);
+    // The same for the pipe of the publisher.
+    shmpipe::unlink_force(&*from).unwrap();
+    let source = Options::new().create(&*from).unwrap();
+    source.producer().unwrap().send(b"anew").unwrap();
+    let mut publisher = bridge(&server, &["publish", &from, "--stream", "S"]);
+    assert_eq!(publisher.code(), 7, "{}", publisher.said());
+    let mut publisher = bridge(&server, &["publish", &from, "--stream", "S", "--after", "any"]);
+    assert_eq!(publisher.code(), 0, "{}", publisher.said());
+    assert_eq!(bridge(&server, &subscribe).code(), 0);
+    assert_eq!(shmpipe::inspect(&*to).unwrap().unread(), 2);
+}
+
+#[test]
+fn a_second_publisher_of_the_stream_fences_the_first() {
+    let Some(server) = Server::start() else { return };
+    let (ours, theirs) = (Name::new(), Name::new());
+    let mut producer = Options::new().create(&*ours).unwrap().producer().unwrap();
+    Options::new().create(&*theirs).unwrap();
+    let mut first = bridge(&server, &["publish", &ours, "--stream", "S", "--follow"]);
+    producer.send(b"one").unwrap();
+    wait_until("it is published", || shmpipe::inspect(&*ours).unwrap().used == 0);
+    let _second = bridge(&server, &["publish", &theirs, "--stream", "S", "--follow", "--after", "any"]);
+    let id = shmpipe::inspect(&*theirs).unwrap().segment_id.to_string();
+    wait_until("the second has the stream", || {
+        let status = support::command(&server.url(), server.folder.path())
+            .args(["status", "--stream", "S", "--json"])
+            .output()
+            .unwrap();
+        String::from_utf8(status.stdout).unwrap().contains(&id)
+    });
+    producer.send(b"two").unwrap();
+    assert_eq!(first.code(), 4, "{}", first.said());
+    assert!(first.said().contains("fenced"), "{}", first.said());
+    assert_eq!(shmpipe::inspect(&*ours).unwrap().unread(), 1);
+}
+
+#[test]
+fn a_role_that_is_taken_and_a_stream_that_is_missing_are_refused() {
+    let Some(server) = Server::start() else { return };
+    let (from, to) = (Name::new(), Name::new());
+    let source = Options::new().create(&*from).unwrap();
+    let _consumer = source.consumer().unwrap();
+    assert_eq!(bridge(&server, &["publish", &from, "--stream", "S"]).code(), 4);
+    assert_eq!(bridge(&server, &["subscribe", &to, "--stream", "S"]).code(), 3);
+    assert_eq!(bridge(&server, &["status", "--stream", "S"]).code(), 3);
+    assert_eq!(bridge(&server, &["publish", "--stream", "S"]).code(), 2);
+}
+
+#[test]
+fn sync_that_is_required_must_be_shown() {
+    let Some(server) = Server::start() else { return };
+    let from = Name::new();
+    Options::new().create(&*from).unwrap();
+    let mut publisher = bridge(&server, &["publish", &from, "--stream", "S", "--require-sync"]);
+    assert_eq!(publisher.code(), 7);
+    assert!(publisher.said().contains("--monitor"), "{}", publisher.said());
+}
+
+#[test]
+fn a_login_that_is_wrong_is_refused_and_a_right_one_works() {
+    let Some(server) = Server::start_with("authorization { user: me, password: secret }") else { return };
+    let from = Name::new();
+    Options::new().create(&*from).unwrap().producer().unwrap().send(b"hello").unwrap();
+    let publish = ["publish", &*from, "--stream", "S"];
+    let mut publisher = bridge(&server, &[&publish[..], &["--user", "me", "--password", "wrong"]].concat());
+    assert_eq!(publisher.code(), 8, "{}", publisher.said());
+    assert!(!publisher.said().contains("wrong\""), "{}", publisher.said());
+    let mut publisher = bridge(&server, &[&publish[..], &["--user", "me", "--password", "secret"]].concat());
+    assert_eq!(publisher.code(), 0, "{}", publisher.said());
+}
+
+#[test]
+fn bridges_of_a_file_change_with_it() {
+    let Some(server) = Server::start() else { return };
+    let names: Vec<Name> = (0..4).map(|_| Name::new()).collect();
+    let [from, to, other_from, other_to] = &names[..] else { panic!() };
+    let config = server.folder.path().join("bridges.toml");
+    let bridges = |from: &str, to: &str, number: u32| {
+        format!(
+            "[publish.out{number}]\npipe = \"{from}\"\nstream = \"S{number}\"\nfollow = true\n\
+             [subscribe.in{number}]\npipe = \"{to}\"\nstream = \"S{number}\"\nfollow = true\n"
+        )
+    };
+    let first = bridges(from, to, 1);
+    std::fs::write(&config, &first).unwrap();
+    let mut run = bridge(&server, &["run", config.to_str().unwrap()]);
+    let carries = |from: &str, to: &str| {
+        let mut producer = shmpipe::Pipe::open_or_create(from).unwrap().producer().unwrap();
+        producer.send(b"hello").unwrap();
+        producer.close().unwrap();
+        wait_until("it arrives", || shmpipe::inspect(to).is_ok_and(|pipe| pipe.unread() == 1));
+    };
+    carries(from, to);
+    std::fs::write(&config, first.clone() + "nonsense").unwrap();
+    run.signal(libc::SIGHUP);
+    run.wait_until_said("goes on as before");
+    std::fs::write(&config, bridges(other_from, other_to, 2)).unwrap();
+    run.signal(libc::SIGHUP);
+    run.wait_until_said("again");
+    carries(other_from, other_to);
+    // The first ones have stopped.
+    let _consumer = shmpipe::Pipe::open(&**from).unwrap().consumer().unwrap();
+    run.signal(libc::SIGTERM);
+    assert_eq!(run.code(), 0, "{}", run.said());
+}
