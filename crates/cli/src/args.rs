@@ -30,6 +30,10 @@ Addresses:
 
 Sizes take suffixes: 64KiB, 1M = 1MiB, 1MB = 1,000,000 bytes. So do durations: 2s, 100ms, 5m.";
 
+const PROGRAMS: &str = "\
+Programs of their own, found in PATH: \"shmpipe NAME\" runs shmpipe-NAME, which has its own --help.
+  nats                 a bridge to NATS JetStream: docs/bridge.md";
+
 const SEE: &str = "Addresses, units and exit codes: shmpipe --help";
 
 /// A pipe between two unrelated processes at the speed of shared memory.
@@ -57,7 +61,7 @@ pub struct Arguments {
 }
 
 fn addresses_and_codes() -> String {
-    format!("{ADDRESSES}\n\n{CODES}")
+    format!("{ADDRESSES}\n\n{PROGRAMS}\n\n{CODES}")
 }
 
 const BENCH_OBJECTS: &str = "\

@@ -5,6 +5,7 @@ mod create;
 mod demo;
 mod doctor;
 mod duplex;
+pub mod external;
 mod framing;
 mod help;
 mod keep;

@@ -15,6 +15,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use shmpipe_measure::{serve_if_partner, transports};
 
 use args::Arguments;
+use commands::external;
 use exit::{Code, Failure, Outcome};
 use output::printable;
 use output::report::{self, Report};
@@ -34,13 +35,19 @@ fn main() -> ExitCode {
     exit::code(&outcome)
 }
 
-/// The arguments are wrong, or ask for help.
+/// The arguments are wrong, ask for help, or are for another program.
 fn misused(error: clap::Error) -> (Report, Outcome) {
+    let is_json = env::args_os().any(|word| word == "--json");
+    if error.kind() == ErrorKind::InvalidSubcommand {
+        if let Some(failure) = external::run(env::args_os().skip(1)) {
+            return (if is_json { Report::Json } else { Report::Text }, Err(failure));
+        }
+    }
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         return (Report::Text, report::print_and_end(&error.render().to_string()));
     }
     let error = with_printable_words(error);
-    if env::args_os().any(|word| word == "--json") {
+    if is_json {
         return (Report::Json, Err(Failure::new(Code::Usage, message(&error.to_string()))));
     }
     // There is nowhere to report a closed standard error.

@@ -7,6 +7,7 @@ mod deaths;
 mod demo;
 mod doctor;
 mod duplex;
+mod external;
 mod foreign;
 mod help;
 mod interrupts;
