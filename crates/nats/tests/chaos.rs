@@ -1,5 +1,5 @@
-//! Kills the producer, the publisher, the server, the subscriber and the consumer in random order with `kill -9`, cuts the network, and
-//! checks that each message arrives once, in order.
+//! Kills the producer, the publisher, the server, the subscriber and the consumer in random order with `kill -9`, cuts the network,
+//! delivers what is on its way late, and checks that each message arrives once, in order.
 //!
 //! ```sh
 //! cargo test --release --test chaos -- --seconds 1200 --seed 7
@@ -12,11 +12,11 @@
 mod support;
 
 use shmpipe::{Consumer, Options, Pipe, Position, RecvError, Tagged};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, ExitCode};
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -145,60 +145,111 @@ fn wait_for_close(consumer: &mut Consumer) {
     }
 }
 
-/// Passes bytes between the bridges and the server, and cuts them off.
+/// Passes bytes between the bridges and the server, cuts them off, and keeps them back.
 struct Proxy {
     port: u16,
-    connections: Arc<Mutex<Vec<TcpStream>>>,
-    /// Bytes are swallowed instead of passed on.
-    swallows: Arc<AtomicBool>,
+    connections: Arc<Mutex<Vec<Connection>>>,
 }
 
+struct Connection {
+    ends: [TcpStream; 2],
+    flow: Arc<AtomicU8>,
+}
+
+/// What happens to the bytes of a connection.
+const PASSES: u8 = 0;
+/// Those of the client are kept back, and those of the server thrown away.
+const HOLDS: u8 = 1;
+/// What was kept back goes to the server at last, and that is the end.
+const DELIVERS: u8 = 2;
+
 impl Proxy {
-    fn start(to: Arc<AtomicU16>) -> Self {
+    fn start(to: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let connections = Arc::<Mutex<Vec<TcpStream>>>::default();
-        let swallows = Arc::new(AtomicBool::new(false));
-        let (all, swallow) = (connections.clone(), swallows.clone());
+        let connections = Arc::<Mutex<Vec<Connection>>>::default();
+        let all = connections.clone();
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                // Relaxed: only the port matters.
-                let Ok(server) = TcpStream::connect(("127.0.0.1", to.load(Ordering::Relaxed))) else {
-                    continue;
-                };
-                let mut all = all.lock().unwrap();
+                let Ok(server) = TcpStream::connect(("127.0.0.1", to)) else { continue };
                 for stream in [&client, &server] {
                     stream.set_nodelay(true).unwrap();
-                    all.push(stream.try_clone().unwrap());
                 }
-                for (from, to) in [(&client, &server), (&server, &client)] {
-                    let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
-                    let swallow = swallow.clone();
-                    thread::spawn(move || pass(from, to, &swallow));
-                }
+                let flow = Arc::new(AtomicU8::new(PASSES));
+                let ends = || [&client, &server].map(|end| end.try_clone().unwrap());
+                let [(up_flow, up), (down_flow, down)] = [(flow.clone(), ends()), (flow.clone(), ends())];
+                all.lock().unwrap().push(Connection { ends: ends(), flow });
+                thread::spawn(move || pass_up(up, &up_flow));
+                thread::spawn(move || pass_down(down, &down_flow));
             }
         });
-        Proxy { port, connections, swallows }
+        Proxy { port, connections }
     }
 
     /// Ends all connections, wherever in a frame they are.
     fn cut(&self) {
         for connection in self.connections.lock().unwrap().drain(..) {
-            let _ = connection.shutdown(Shutdown::Both);
+            end(&connection.ends);
+        }
+    }
+
+    // Relaxed, here and where it is read: a moment earlier or later makes no difference.
+    fn set(&self, from: u8, to: u8) {
+        for connection in self.connections.lock().unwrap().iter() {
+            let _ = connection.flow.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
         }
     }
 }
 
-fn pass(mut from: TcpStream, mut to: TcpStream, swallows: &AtomicBool) {
+fn end(ends: &[TcpStream]) {
+    for end in ends {
+        let _ = end.shutdown(Shutdown::Both);
+    }
+}
+
+/// From the client to the server. What is kept back arrives late, when the client may have gone and sent it again over another connection.
+fn pass_up(ends: [TcpStream; 2], flow: &AtomicU8) {
+    let [client, server] = &ends;
+    let (mut client, mut server) = (client, server);
+    client.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
     let mut buffer = vec![0; 16 << 10];
-    while let Ok(read @ 1..) = from.read(&mut buffer) {
-        // Relaxed: a moment earlier or later makes no difference.
-        if !swallows.load(Ordering::Relaxed) && to.write_all(&buffer[..read]).is_err() {
+    let mut kept = Vec::new();
+    let mut is_open = true;
+    loop {
+        match is_open.then(|| client.read(&mut buffer)) {
+            Some(Ok(read @ 1..)) => kept.extend_from_slice(&buffer[..read]),
+            Some(Err(error)) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            Some(_) => is_open = false,
+            None => thread::sleep(Duration::from_millis(5)),
+        }
+        let flow = flow.load(Ordering::Relaxed);
+        if flow == HOLDS {
+            continue;
+        }
+        let written = server.write_all(&kept);
+        kept.clear();
+        if written.is_err() || !is_open || flow == DELIVERS {
+            // The server reads what it has before it sees the end.
+            let _ = server.shutdown(Shutdown::Write);
+            let _ = client.shutdown(Shutdown::Both);
+            return;
+        }
+    }
+}
+
+/// From the server to the client.
+fn pass_down(ends: [TcpStream; 2], flow: &AtomicU8) {
+    let [client, server] = &ends;
+    let (mut client, mut server) = (client, server);
+    let mut buffer = vec![0; 16 << 10];
+    while let Ok(read @ 1..) = server.read(&mut buffer) {
+        if flow.load(Ordering::Relaxed) == PASSES && client.write_all(&buffer[..read]).is_err() {
             break;
         }
     }
-    let _ = from.shutdown(Shutdown::Both);
-    let _ = to.shutdown(Shutdown::Both);
+    if flow.load(Ordering::Relaxed) == PASSES {
+        end(&ends);
+    }
 }
 
 /// One of the processes, which is started again when it was killed.
@@ -278,7 +329,7 @@ fn chaos(time: Duration, seed: u64) -> Result<(), String> {
     Options::new().capacity(SINK).create(&*to).unwrap();
     let folder = server.folder.path().to_owned();
     let count = folder.join("count");
-    let proxy = Proxy::start(Arc::new(AtomicU16::new(server.port)));
+    let proxy = Proxy::start(server.port);
     let url = format!("nats://127.0.0.1:{}", proxy.port);
     let this = std::env::current_exe().unwrap();
     let own = |words: &[&str]| {
@@ -314,9 +365,9 @@ fn chaos(time: Duration, seed: u64) -> Result<(), String> {
         state % below
     };
     let start = Instant::now();
-    let (mut server_kills, mut cuts, mut swallows) = (0, 0, 0);
+    let (mut server_kills, mut cuts, mut holds) = (0, 0, 0);
     let mut server_at = None;
-    let mut swallows_until = None;
+    let mut holds_until = None;
     let mut next_fault = start + Duration::from_millis(500);
     let mut progress = Progress::new();
     while start.elapsed() < time {
@@ -328,10 +379,9 @@ fn chaos(time: Duration, seed: u64) -> Result<(), String> {
             server.restart();
             server_at = None;
         }
-        if swallows_until.is_some_and(|until| now >= until) {
-            proxy.cut();
-            proxy.swallows.store(false, Ordering::Relaxed);
-            swallows_until = None;
+        if holds_until.is_some_and(|until| now >= until) {
+            proxy.set(HOLDS, DELIVERS);
+            holds_until = None;
         }
         if now >= next_fault {
             let pause = Duration::from_millis(random(300));
@@ -352,9 +402,10 @@ fn chaos(time: Duration, seed: u64) -> Result<(), String> {
                     cuts += 1;
                 }
                 _ => {
-                    proxy.swallows.store(true, Ordering::Relaxed);
-                    swallows_until = Some(now + 3 * pause);
-                    swallows += 1;
+                    // Often for longer than a publisher waits for an acknowledgement.
+                    proxy.set(PASSES, HOLDS);
+                    holds_until = Some(now + 5 * pause);
+                    holds += 1;
                 }
             }
             next_fault = now + Duration::from_millis(30 + random(500));
@@ -366,7 +417,6 @@ fn chaos(time: Duration, seed: u64) -> Result<(), String> {
         server.restart();
     }
     proxy.cut();
-    proxy.swallows.store(false, Ordering::Relaxed);
     // No more faults: the last producer sends the rest, and the consumer counts.
     parts[0].kill(Duration::ZERO);
     parts[0].command = Box::new(own(&["producer", &from, "last"]));
@@ -404,8 +454,8 @@ fn chaos(time: Duration, seed: u64) -> Result<(), String> {
         .collect::<Vec<_>>()
         .join(", ");
     println!(
-        "{counted} messages arrived once, in order; kills: {kills}, {server_kills} of the server; {cuts} cuts, {swallows} times bytes \
-         swallowed"
+        "{counted} messages arrived once, in order; kills: {kills}, {server_kills} of the server; {cuts} cuts, {holds} times bytes \
+         kept back"
     );
     Ok(())
 }
