@@ -295,6 +295,90 @@ fn a_login_that_is_wrong_is_refused_and_a_right_one_works() {
 }
 
 #[test]
+fn a_token_and_a_context_log_in() {
+    let Some(server) = Server::start_with("authorization { token: secret }") else { return };
+    let from = Name::new();
+    let source = Options::new().create(&*from).unwrap();
+    let publish = ["publish", &*from, "--stream", "S"];
+    let contexts = server.folder.path().join("nats/context");
+    std::fs::create_dir_all(&contexts).unwrap();
+    std::fs::write(contexts.join("here.json"), r#"{"url": "", "token": "secret"}"#).unwrap();
+    for login in [["--token", "secret"], ["--context", "here"]] {
+        source.producer().unwrap().send(b"hello").unwrap();
+        let mut publisher = bridge(&server, &[&publish[..], &login].concat());
+        assert_eq!(publisher.code(), 0, "{login:?}: {}", publisher.said());
+    }
+    assert_eq!(bridge(&server, &publish).code(), 8);
+}
+
+#[test]
+fn tls_needs_an_authority_that_signed_the_servers_certificate() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (certificate, key) = (path("certificate.pem"), path("key.pem"));
+    let mut openssl = std::process::Command::new("openssl");
+    openssl.args(
+        "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=here -addext subjectAltName=IP:127.0.0.1"
+            .split(' '),
+    );
+    openssl.args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout", &key, "-out", &certificate]);
+    if !openssl.output().is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: needs openssl");
+        return;
+    }
+    let settings = format!("tls {{ cert_file: \"{certificate}\", key_file: \"{key}\" }}");
+    let Some(server) = Server::start_with(&settings) else { return };
+    let from = Name::new();
+    Options::new().create(&*from).unwrap().producer().unwrap().send(b"hello").unwrap();
+    let publish = ["publish", &*from, "--stream", "S"];
+    let mut publisher = bridge(&server, &[&publish[..], &["--tls-ca", &certificate]].concat());
+    assert_eq!(publisher.code(), 0, "{}", publisher.said());
+    // Nobody that this machine trusts has signed it.
+    let mut publisher = bridge(&server, &publish);
+    publisher.wait_until_said("certificate");
+    publisher.kill();
+}
+
+#[test]
+fn a_hole_in_the_stream_is_an_error_that_names_the_positions() {
+    let Some(server) = Server::start() else { return };
+    let (from, to) = (Name::new(), Name::new());
+    let source = Options::new().create(&*from).unwrap();
+    let (publish, subscribe) = (["publish", &*from, "--stream", "S"], ["subscribe", &*to, "--stream", "S"]);
+    let round = |message: &[u8]| {
+        source.producer().unwrap().send(message).unwrap();
+        assert_eq!(bridge(&server, &publish).code(), 0);
+    };
+    round(b"received");
+    assert_eq!(bridge(&server, &subscribe).code(), 0);
+    round(b"missing");
+    round(b"after it");
+    // Each round is a begin, a message and an end.
+    purge_before(&server, "S", 7);
+    let mut subscriber = bridge(&server, &subscribe);
+    assert_eq!(subscriber.code(), 9, "{}", subscriber.said());
+    let said = subscriber.said();
+    assert!(said.contains("up to position 16,") && said.contains("continues at position 32 "), "{said}");
+    let mut subscriber = bridge(&server, &[&subscribe[..], &["--skip-to", "31"]].concat());
+    assert_eq!(subscriber.code(), 9);
+    let mut subscriber = bridge(&server, &[&subscribe[..], &["--skip-to", "32"]].concat());
+    assert_eq!(subscriber.code(), 0, "{}", subscriber.said());
+    let mut consumer = shmpipe::Pipe::open(&*to).unwrap().consumer().unwrap();
+    assert_eq!(recv(&mut consumer).unwrap().1, b"received");
+    assert_eq!(recv(&mut consumer).unwrap().1, b"after it");
+}
+
+/// Removes the messages of a stream before this one.
+fn purge_before(server: &Server, stream: &str, sequence: u64) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let client = async_nats::connect(server.url()).await.unwrap();
+        let stream = async_nats::jetstream::new(client).get_stream(stream).await.unwrap();
+        stream.purge().sequence(sequence).await.unwrap();
+    });
+}
+
+#[test]
 fn bridges_of_a_file_change_with_it() {
     let Some(server) = Server::start() else { return };
     let names: Vec<Name> = (0..4).map(|_| Name::new()).collect();
