@@ -85,7 +85,6 @@ fn try_publish(settings: &Publish, around: &Surroundings) -> Result<(), Early> {
         Ok(settings.capacity.map_or(options.clone(), |size| options.capacity(size.0)))
     };
     let pipe = open_or_create(&address, new)?;
-    let consumer = pipe.consumer()?;
     let subject = settings.subject.clone().unwrap_or_else(|| format!("shmpipe.{}", settings.stream));
     let ack_timeout = settings.ack_timeout.map_or(ACK_TIMEOUT, |time| time.0);
     let mut stream = around.stream(&settings.stream, &subject, ack_timeout);
@@ -121,11 +120,16 @@ fn try_publish(settings: &Publish, around: &Surroundings) -> Result<(), Early> {
         after: settings.after,
     };
     let Surroundings { report, stop, stats, .. } = around.clone();
-    let mut publisher = Publisher::begin(stream, consumer, settings, stop, stats, report)?;
-    let outcome = publisher.run();
-    let closed = publisher.close();
-    outcome?;
-    Ok(closed?)
+    let consumer = pipe.consumer()?;
+    let mut publisher = Publisher::new(stream, consumer, settings, stop, stats, report);
+    match publisher.run() {
+        Err(Early::Failed(failure)) => {
+            // What failed first counts.
+            let _ = publisher.abort(&failure);
+            Err(failure.into())
+        }
+        Ok(()) | Err(Early::Stopped) => Ok(publisher.close()?),
+    }
 }
 
 /// Refuses a stream that may lose messages, and says what speaks against the others.

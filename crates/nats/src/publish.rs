@@ -103,17 +103,17 @@ enum Next {
 }
 
 impl<L: Log> Publisher<L> {
-    /// Takes the stream over, for messages of `consumer`.
-    pub fn begin(
+    /// A publisher of the messages of `consumer`.
+    pub fn new(
         log: L,
         consumer: Consumer,
         settings: Settings,
         stop: Stop,
         stats: Stats,
         report: Report,
-    ) -> Result<Self, Early> {
+    ) -> Self {
         stop.cancels(consumer.cancel_handle());
-        let mut publisher = Publisher {
+        Publisher {
             log,
             settings,
             stop,
@@ -129,9 +129,7 @@ impl<L: Log> Publisher<L> {
             was_full: false,
             until: None,
             consumer,
-        };
-        publisher.take_over()?;
-        Ok(publisher)
+        }
     }
 
     fn pipe(&self) -> PipeId {
@@ -262,8 +260,9 @@ impl<L: Log> Publisher<L> {
         Ok(())
     }
 
-    /// Publishes until the producer has ended, or a stop is asked for.
+    /// Takes the stream over, and publishes until the producer has ended, or a stop is asked for.
     pub fn run(&mut self) -> Result<(), Early> {
+        self.take_over()?;
         loop {
             match self.next()? {
                 Next::Messages => self.publish_messages()?,
@@ -296,6 +295,11 @@ impl<L: Log> Publisher<L> {
     /// Closes the pipe for this side.
     pub fn close(self) -> Result<(), Failure> {
         Ok(self.consumer.close()?)
+    }
+
+    /// Ends this side of the pipe with an error, which the producer hears of.
+    pub fn abort(self, failure: &Failure) -> Result<(), Failure> {
+        Ok(self.consumer.abort(failure.code as u32)?)
     }
 
     fn next(&mut self) -> Result<Next, Early> {

@@ -274,6 +274,7 @@ impl<S: Source> Subscriber<S> {
     fn receive(&mut self, header: &Header, parts: &Parts) -> Result<(), Early> {
         self.claim()?;
         if self.long.is_none() {
+            self.note.ending = 0;
             self.write_note()?;
         }
         let mut whole = Vec::with_capacity(parts.len());
@@ -287,6 +288,10 @@ impl<S: Source> Subscriber<S> {
                 (_, false) => whole.push(part),
                 (Some((_, long)), true) => {
                     long.extend_from_slice(part.bytes);
+                    // Not to be collected to its end: it may have none.
+                    if long.len() > self.pipe.max_len() {
+                        return Err(too_large(long.len(), self.pipe.max_len()).into());
+                    }
                     if !is_continued {
                         joined = self.long.take();
                     }
@@ -365,13 +370,7 @@ impl<S: Source> Subscriber<S> {
                 Ok(_) => return Ok(()),
                 Err(SendTimeoutError::TimedOut) if !self.stop.is_asked() => {}
                 Err(SendTimeoutError::TimedOut | SendTimeoutError::Cancelled) => return Err(Early::Stopped),
-                Err(SendTimeoutError::TooLarge { length, max }) => {
-                    let text = format!(
-                        "a message of the stream has {length} bytes, and this pipe takes {max} at most; it needs a capacity of {}",
-                        (2 * (length as u64 + 8)).next_power_of_two()
-                    );
-                    return Err(Failure::new(Code::Unfit, text).into());
-                }
+                Err(SendTimeoutError::TooLarge { length, max }) => return Err(too_large(length, max).into()),
                 Err(SendTimeoutError::Closed) if self.settings.follow => {
                     self.report.note("the consumer closed; waiting for the next one");
                     match producer.wait_for_peer(None) {
@@ -428,4 +427,12 @@ impl<S: Source> Subscriber<S> {
 
 fn has_ended(peer: Peer) -> bool {
     matches!(peer, Peer::Closed | Peer::Aborted { .. })
+}
+
+fn too_large(length: usize, max: usize) -> Failure {
+    let capacity = (2 * (length as u64 + 8)).next_power_of_two();
+    let text = format!(
+        "a message of the stream has {length} bytes or more, and this pipe takes {max} at most; it needs a capacity of {capacity}"
+    );
+    Failure::new(Code::Unfit, text)
 }

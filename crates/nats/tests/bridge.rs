@@ -82,6 +82,22 @@ fn the_pipe_is_created_as_the_publishers_is() {
 }
 
 #[test]
+fn a_message_that_is_too_long_for_the_receiving_pipe_is_an_error_with_both_numbers() {
+    let Some(server) = Server::start() else { return };
+    let from = Name::new();
+    let source = Options::new().create(&*from).unwrap();
+    for length in [5000, 400_000] {
+        let to = Name::new();
+        source.producer().unwrap().send(&noise(length, 1)).unwrap();
+        assert_eq!(bridge(&server, &["publish", &from, "--stream", "S"]).code(), 0);
+        let subscribe = ["subscribe", &to, "--stream", "S", "--capacity", "8KiB", "--from", "first"];
+        let mut subscriber = bridge(&server, &subscribe);
+        assert_eq!(subscriber.code(), 7, "{}", subscriber.said());
+        assert!(subscriber.said().contains("takes 4088 at most"), "{}", subscriber.said());
+    }
+}
+
+#[test]
 fn an_abort_and_a_death_travel_and_successors_go_on() {
     let Some(server) = Server::start() else { return };
     let (from, to) = (Name::new(), Name::new());
@@ -255,6 +271,7 @@ fn a_second_publisher_of_the_stream_fences_the_first() {
     });
     producer.send(b"two").unwrap();
     assert_eq!(first.code(), 4, "{}", first.said());
+    assert_eq!(producer.send(b"three"), Err(shmpipe::SendError::PeerAborted { code: 4 }));
     assert!(first.said().contains("fenced"), "{}", first.said());
     assert_eq!(shmpipe::inspect(&*ours).unwrap().unread(), 1);
 }
@@ -266,8 +283,8 @@ fn a_role_that_is_taken_and_a_stream_that_is_missing_are_refused() {
     let source = Options::new().create(&*from).unwrap();
     let _consumer = source.consumer().unwrap();
     assert_eq!(bridge(&server, &["publish", &from, "--stream", "S"]).code(), 4);
-    assert_eq!(bridge(&server, &["subscribe", &to, "--stream", "S"]).code(), 3);
-    assert_eq!(bridge(&server, &["status", "--stream", "S"]).code(), 3);
+    assert_eq!(bridge(&server, &["subscribe", &to, "--stream", "MISSING"]).code(), 3);
+    assert_eq!(bridge(&server, &["status", "--stream", "MISSING"]).code(), 3);
     assert_eq!(bridge(&server, &["publish", "--stream", "S"]).code(), 2);
 }
 

@@ -95,7 +95,9 @@ fn begin(
     let log = FakeLog { stored: stored.clone(), fate: Box::new(fate) };
     let consumer = pipe.consumer().unwrap();
     let (stop, report) = (Stop::new(Duration::ZERO), Report::new(false));
-    Publisher::begin(log, consumer, settings, stop, Stats::default(), report)
+    let mut publisher = Publisher::new(log, consumer, settings, stop, Stats::default(), report);
+    publisher.take_over()?;
+    Ok(publisher)
 }
 
 fn always() -> impl FnMut() -> Fate {
