@@ -288,10 +288,6 @@ impl<S: Source> Subscriber<S> {
                 (_, false) => whole.push(part),
                 (Some((_, long)), true) => {
                     long.extend_from_slice(part.bytes);
-                    // Not to be collected to its end: it may have none.
-                    if long.len() > self.pipe.max_len() {
-                        return Err(too_large(long.len(), self.pipe.max_len()).into());
-                    }
                     if !is_continued {
                         joined = self.long.take();
                     }
@@ -299,6 +295,12 @@ impl<S: Source> Subscriber<S> {
                 // Its beginning is before what was asked for.
                 (None, true) => {}
             }
+        }
+        // Not to be collected to its end: it may have none.
+        if let Some((_, long)) = &self.long
+            && long.len() > self.pipe.max_len()
+        {
+            return Err(too_large(long.len(), self.pipe.max_len()).into());
         }
         let bytes = parts.iter().map(|part| part.bytes.len() as u64).sum();
         self.stats.frame(parts.len() as u64, bytes);
