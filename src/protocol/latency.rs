@@ -50,7 +50,7 @@ impl Sampling {
         ((at ^ end) & self.count != 0).then_some(end & self.count)
     }
 
-    /// Stamps all crossings from `at` to `end`, before they are committed.
+    /// Stamps all crossings after `at` and up to `last`, before they are committed.
     #[cold]
     pub(super) fn stamp_crossings(self, stamps: &Stamps, at: u64, last: u64) {
         if !self.is_on {
