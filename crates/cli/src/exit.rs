@@ -25,7 +25,8 @@ Exit codes:
        before the input of send or duplex ended
   7    the pipe is foreign (not of shmpipe), corrupt or incompatible
   8    permission denied
-  9    replay: the recording is incomplete; what it has was sent
+  9    replay: the recording is incomplete (without --verify, what it has was
+       sent)
   10   doctor: there are findings
   129 SIGHUP, 130 SIGINT (Ctrl-C), 143 SIGTERM: this signal ended it, in order
 
