@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use shmpipe::{Duplex, DuplexSide, Options, Role};
+use shmpipe::{Duplex, DuplexSide, Options, Peer, Role};
 
 use crate::process::{
     DEADLINE, Directory, Name, Running, ask, assert_same, eventually, numbered, run, shmpipe, start,
@@ -269,9 +269,11 @@ fn duplex_goes_on_sending_however_the_other_side_ends() {
     }
     let name = Name::new("duplex-dies");
     let pipe = pipe(&name);
-    let first = start(&["duplex", &name, "--side", "b"]);
+    // It has nothing to send, so that the direction to it alone can notice its death.
+    let first = start(&["duplex", &name, "--side", "b"]).feed(Vec::new());
     wait_for_holder(&name, Role::Consumer, first.id());
     let mut a = duplex(&name);
+    eventually(|| (shmpipe::inspect(&*name).ok()?.back?.producer.peer == Peer::Closed).then_some(()));
     first.stop();
     a.input().write_all(&many).unwrap();
     wait_until_full(&name);
