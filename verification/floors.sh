@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 # From the ground up. Comments do not count.
 library="permissions position sys protocol address error options segment backend pipe inspect os endpoint waiting"
 cli="exit args system output commands main"
-protocol="sync record corruption layout latency processor copy wakeup liveness ring sleep half front reader tap recovery writer duplex models"
+protocol="sync record corruption layout processor copy wakeup liveness ring latency sleep half front reader tap recovery writer duplex models"
 
 # Prints the arrows between the modules of a folder.
 arrows() { # FOLDER PREFIX
