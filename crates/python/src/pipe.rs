@@ -55,26 +55,37 @@ fn wake_mode_of(name: &str) -> PyResult<WakeMode> {
     }
 }
 
-fn options(
+fn options(wait: Option<HowToWait>, schema: Option<u64>) -> PyResult<Options> {
+    let mut options = Options::new();
+    if let Some(wait) = wait {
+        options = options.wait(wait.get()?);
+    }
+    if let Some(schema) = schema {
+        options = options.schema(schema);
+    }
+    Ok(options)
+}
+
+#[allow(clippy::too_many_arguments, reason = "keywords")]
+fn options_of_new(
     capacity: Option<u64>,
     wait: Option<HowToWait>,
     wake_mode: Option<&str>,
     schema: Option<u64>,
     mode: Option<u32>,
     remove_on_close: bool,
+    remove_leftover: bool,
+    measure_latency: bool,
 ) -> PyResult<Options> {
-    let mut options = Options::new().remove_on_close(remove_on_close);
+    let mut options = options(wait, schema)?
+        .remove_on_close(remove_on_close)
+        .remove_leftover(remove_leftover)
+        .measure_latency(measure_latency);
     if let Some(capacity) = capacity {
         options = options.capacity(capacity);
     }
-    if let Some(wait) = wait {
-        options = options.wait(wait.get()?);
-    }
     if let Some(name) = wake_mode {
         options = options.wake_mode(wake_mode_of(name)?);
-    }
-    if let Some(schema) = schema {
-        options = options.schema(schema);
     }
     if let Some(mode) = mode {
         options = options.mode(mode);
@@ -88,15 +99,19 @@ fn options(
 #[pyfunction]
 #[pyo3(signature = (address, *, wait = None, schema = None))]
 pub fn open(py: Python<'_>, address: &str, wait: Option<HowToWait>, schema: Option<u64>) -> PyResult<Pipe> {
-    let options = options(None, wait, None, schema, None, false)?;
+    let options = options(wait, schema)?;
     py.detach(|| options.open(address)).map(Pipe).map_err(errors::setup)
 }
 
 /// Creates a pipe.
 ///
+/// With remove_on_close=True, it is removed once both sides have closed. With remove_leftover=True, the next process that looks for it
+/// removes it if it is left over: it was used, is empty and is open nowhere, for example because both sides were killed. With
+/// measure_latency=True, it measures how long some of its messages are under way, for `shmpipe stat`.
+///
 /// Raises Exists if there is one, and other SetupErrors.
 #[pyfunction]
-#[pyo3(signature = (address, *, capacity = None, wait = None, wake_mode = None, schema = None, mode = None, remove_on_close = false))]
+#[pyo3(signature = (address, *, capacity = None, wait = None, wake_mode = None, schema = None, mode = None, remove_on_close = false, remove_leftover = false, measure_latency = false))]
 #[allow(clippy::too_many_arguments, reason = "keywords")]
 pub fn create(
     py: Python<'_>,
@@ -107,16 +122,27 @@ pub fn create(
     schema: Option<u64>,
     mode: Option<u32>,
     remove_on_close: bool,
+    remove_leftover: bool,
+    measure_latency: bool,
 ) -> PyResult<Pipe> {
-    let options = options(capacity, wait, wake_mode, schema, mode, remove_on_close)?;
+    let options = options_of_new(
+        capacity,
+        wait,
+        wake_mode,
+        schema,
+        mode,
+        remove_on_close,
+        remove_leftover,
+        measure_latency,
+    )?;
     py.detach(|| options.create(address)).map(Pipe).map_err(errors::setup)
 }
 
-/// Opens a pipe, which is created if there is none. Either side may start first.
+/// Opens a pipe, which is created if there is none, as create does. Either side may start first.
 ///
 /// Raises SetupErrors.
 #[pyfunction]
-#[pyo3(signature = (address, *, capacity = None, wait = None, wake_mode = None, schema = None, mode = None, remove_on_close = false))]
+#[pyo3(signature = (address, *, capacity = None, wait = None, wake_mode = None, schema = None, mode = None, remove_on_close = false, remove_leftover = false, measure_latency = false))]
 #[allow(clippy::too_many_arguments, reason = "keywords")]
 pub fn open_or_create(
     py: Python<'_>,
@@ -127,8 +153,19 @@ pub fn open_or_create(
     schema: Option<u64>,
     mode: Option<u32>,
     remove_on_close: bool,
+    remove_leftover: bool,
+    measure_latency: bool,
 ) -> PyResult<Pipe> {
-    let options = options(capacity, wait, wake_mode, schema, mode, remove_on_close)?;
+    let options = options_of_new(
+        capacity,
+        wait,
+        wake_mode,
+        schema,
+        mode,
+        remove_on_close,
+        remove_leftover,
+        measure_latency,
+    )?;
     py.detach(|| options.open_or_create(address)).map(Pipe).map_err(errors::setup)
 }
 

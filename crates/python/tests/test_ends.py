@@ -1,5 +1,6 @@
 """Messages from one end to the other, and what ends them."""
 
+import json
 import os
 import pickle
 import signal
@@ -396,6 +397,27 @@ def test_errors_of_opening(address):
     for wrong in [{"wait": "never"}, {"wait": 0.0}, {"wake_mode": "sometimes"}]:
         with pytest.raises(ValueError, match="it is|a sleep"):
             shmpipe.open_or_create(address, **wrong)
+
+
+@pytest.mark.parametrize("create", [shmpipe.create, shmpipe.open_or_create])
+def test_options_of_a_new_pipe(address, create, command, start):
+    def stat():
+        found = json.loads(start(command, "stat", "--json", address).communicate(timeout=60)[0])
+        return found["remove_on_close"], found["remove_leftover"], found["latency_samples"]
+
+    create(address)
+    assert stat() == (False, False, None)
+    shmpipe.unlink(address)
+    pipe = create(address, remove_leftover=True, measure_latency=True)
+    assert stat() == (False, True, 0)
+    # Both sides are gone, and nothing is left to receive.
+    producer, consumer = pipe.producer(), pipe.consumer()
+    producer.close()
+    assert list(consumer) == []
+    consumer.close()
+    del producer, consumer, pipe
+    with pytest.raises(shmpipe.NotFound):
+        shmpipe.open(address)
 
 
 @pytest.mark.parametrize("wait", ["block", "yield", "spin", 0.001])

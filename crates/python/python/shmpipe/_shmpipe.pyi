@@ -21,6 +21,8 @@ def create(
     schema: int | None = None,
     mode: int | None = None,
     remove_on_close: bool = False,
+    remove_leftover: bool = False,
+    measure_latency: bool = False,
 ) -> Pipe: ...
 def open_or_create(
     address: str,
@@ -31,6 +33,8 @@ def open_or_create(
     schema: int | None = None,
     mode: int | None = None,
     remove_on_close: bool = False,
+    remove_leftover: bool = False,
+    measure_latency: bool = False,
 ) -> Pipe: ...
 def unlink(address: str) -> None: ...
 @final
