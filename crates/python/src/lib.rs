@@ -13,6 +13,7 @@ mod fork;
 mod message;
 mod pipe;
 mod producer;
+mod snapshot;
 mod waiting;
 
 use pyo3::exceptions::PyImportError;
@@ -33,6 +34,8 @@ mod module {
     use super::pipe::{Pipe, create, open, open_or_create, unlink};
     #[pymodule_export]
     use super::producer::Producer;
+    #[pymodule_export]
+    use super::snapshot::{Direction, Latency, Side, Snapshot, inspect};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

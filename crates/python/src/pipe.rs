@@ -107,7 +107,7 @@ pub fn open(py: Python<'_>, address: &str, wait: Option<HowToWait>, schema: Opti
 ///
 /// With remove_on_close=True, it is removed once both sides have closed. With remove_leftover=True, the next process that looks for it
 /// removes it if it is left over: it was used, is empty and is open nowhere, for example because both sides were killed. With
-/// measure_latency=True, it measures how long some of its messages are under way, for `shmpipe stat`.
+/// measure_latency=True, it measures how long some of its messages are under way, for inspect.
 ///
 /// Raises Exists if there is one, and other SetupErrors.
 #[pyfunction]
