@@ -32,7 +32,7 @@ pub fn timed_out() -> PyErr {
 }
 
 pub fn forked() -> PyErr {
-    plain("Lost", "this end belongs to the process that forked this one; open the pipe again here")
+    plain("Lost", "this end or tap belongs to the process that forked this one; open the pipe again here")
 }
 
 /// Adds an attribute to an exception.

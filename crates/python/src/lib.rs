@@ -14,6 +14,7 @@ mod message;
 mod pipe;
 mod producer;
 mod snapshot;
+mod tap;
 mod waiting;
 
 use pyo3::exceptions::PyImportError;
@@ -36,6 +37,8 @@ mod module {
     use super::producer::Producer;
     #[pymodule_export]
     use super::snapshot::{Direction, Latency, Side, Snapshot, inspect};
+    #[pymodule_export]
+    use super::tap::{Missed, Passed, Tap};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

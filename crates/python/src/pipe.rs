@@ -4,11 +4,11 @@ use crate::consumer::{Consumer, Receiver};
 use crate::descriptor::{DescriptorConsumer, DescriptorProducer};
 use crate::errors;
 use crate::producer::Producer;
+use crate::waiting::nap_of;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use shmpipe::os::unix::OptionsExt;
 use shmpipe::{Options, Wait, WakeMode};
-use std::time::Duration;
 
 /// A pipe that is open in this process.
 ///
@@ -26,12 +26,7 @@ pub enum HowToWait {
 impl HowToWait {
     fn get(self) -> PyResult<Wait> {
         match self {
-            HowToWait::Sleep(seconds) => {
-                let nap = Duration::try_from_secs_f64(seconds).ok().filter(|nap| !nap.is_zero());
-                let nap =
-                    nap.ok_or_else(|| PyValueError::new_err(format!("a sleep of {seconds} seconds")))?;
-                Ok(Wait::Sleep(nap))
-            }
+            HowToWait::Sleep(seconds) => nap_of(seconds).map(Wait::Sleep),
             HowToWait::Name(name) => match name.as_str() {
                 "block" => Ok(Wait::Block),
                 "yield" => Ok(Wait::Yield),

@@ -5,10 +5,28 @@ use crate::fork::Process;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use std::cell::OnceCell;
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// How often a call that waits looks for signals, such as that of Ctrl-C.
 const SLICE: Duration = Duration::from_millis(100);
+
+/// How long to sleep between two looks, from seconds.
+pub fn nap_of(seconds: f64) -> PyResult<Duration> {
+    let nap = Duration::try_from_secs_f64(seconds).ok().filter(|nap| !nap.is_zero());
+    nap.ok_or_else(|| PyValueError::new_err(format!("a sleep of {seconds} seconds")))
+}
+
+/// Sleeps, detached from the interpreter.
+pub fn sleep(py: Python<'_>, mut left: Duration) -> PyResult<()> {
+    while !left.is_zero() {
+        let nap = left.min(SLICE);
+        py.detach(|| thread::sleep(nap));
+        py.check_signals()?;
+        left -= nap;
+    }
+    Ok(())
+}
 
 /// When a call gives up.
 pub struct Deadline {

@@ -89,6 +89,7 @@ WAITS = {
     "send": "end = shmpipe.open(sys.argv[1]).producer(); end.send_many([bytes(1000)] * 4); end.send(bytes(1000))",
     "send a bytearray": "end = shmpipe.open(sys.argv[1]).producer(); end.send_many([bytes(1000)] * 4); end.send(bytearray(1000))",
     "send_many": "end = shmpipe.open(sys.argv[1]).producer(); end.send_many([bytes(100)] * 1000)",
+    "follow": "tap = shmpipe.Tap(sys.argv[1]).follow(60); next(tap)",
     "flush": "end = shmpipe.open(sys.argv[1]).producer(); end.send(b'x'); end.flush()",
 }
 
@@ -120,6 +121,7 @@ def test_an_interrupt_ends_every_wait(address, python, wait):
 def test_a_forked_child_has_no_role(address):
     pipe = shmpipe.create(address)
     producer, consumer = pipe.producer(), pipe.consumer(trust_producer=True)
+    tap = shmpipe.Tap(address)
     producer.send(b"one")
     message = consumer.borrow()
     child = os.fork()
@@ -132,6 +134,10 @@ def test_a_forked_child_has_no_role(address):
                 lambda: memoryview(message),
                 message.tobytes,
                 consumer.recv,
+                tap.next,
+                tap.back,
+                lambda: tap.producer,
+                lambda: next(tap.follow()),
             ]:
                 with pytest.raises(shmpipe.Lost, match="forked"):
                     call()
@@ -140,7 +146,7 @@ def test_a_forked_child_has_no_role(address):
             producer.close()
             with consumer:
                 pass
-            del message, producer, consumer
+            del message, producer, consumer, tap
             # A pipe that the child opens itself is the child's.
             with pytest.raises(shmpipe.RoleTaken):
                 shmpipe.open(address).producer()
@@ -149,6 +155,7 @@ def test_a_forked_child_has_no_role(address):
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert message.tobytes() == b"one"
+    assert tap.next().data == b"one"
     message.release()
     producer.send(b"two")
     assert consumer.recv(timeout=60) == b"two"

@@ -1,6 +1,7 @@
 """Watching a pipe without taking part."""
 
 import os
+import threading
 import time
 
 import pytest
@@ -110,3 +111,125 @@ def test_there_is_no_snapshot_of_what_is_not_there(address):
         shmpipe.inspect(address)
     with pytest.raises(shmpipe.SetupError):
         shmpipe.inspect("no:such/kind")
+
+
+def test_a_tap_sees_what_passes(address):
+    pipe = shmpipe.create(address, capacity=4096)
+    producer, consumer = pipe.producer(), pipe.consumer()
+    producer.send(b"received before")
+    consumer.recv(timeout=60)
+    producer.send(b"unread")
+    tap, from_unread = shmpipe.Tap(address), shmpipe.Tap(address, unread=True)
+    assert tap.next() is None
+    position = producer.send(b"hello", tag=7)
+    producer.send(b"")
+    assert consumer.recv_many() == [b"unread", b"hello", b""]
+    seen = tap.next()
+    assert (seen.position, seen.tag, seen.data) == (position, 7, b"hello")
+    assert repr(seen) == f"<shmpipe.Passed at {position}, tag 7: b'hello'>"
+    assert (tap.next().data, tap.next()) == (b"", None)
+    assert [from_unread.next().data for _ in range(3)] == [b"unread", b"hello", b""]
+    assert from_unread.next() is None
+    assert (tap.producer, tap.back()) == ("open", None)
+    with pytest.raises(shmpipe.NotFound):
+        shmpipe.Tap(f"{address}-not-there")
+
+
+def test_a_tap_says_what_it_missed():
+    pipe = shmpipe.create("memfd", capacity=4096)
+    producer, consumer = pipe.producer(), pipe.consumer()
+    tap = shmpipe.Tap(pipe.address)
+    for _ in range(10):
+        producer.send(bytes(1000))
+        consumer.recv(timeout=60)
+    producer.send(b"next")
+    missed, seen = tap.next(), tap.next()
+    assert isinstance(missed, shmpipe.Missed)
+    assert missed.bytes >= 10 * 1000
+    assert repr(missed) == f"<shmpipe.Missed {missed.bytes} bytes>"
+    assert (seen.data, seen.position) == (b"next", missed.bytes)
+
+
+def test_a_tap_on_a_duplex_pipe_sees_either_direction(address, command, start):
+    sides = {side: start(command, "duplex", "--side", side, address) for side in "ab"}
+    for side, process in sides.items():
+        process.stdin.write(f"from {side}\n".encode())
+        process.stdin.flush()
+    assert [process.stdout.readline() for process in sides.values()] == [b"from b\n", b"from a\n"]
+    forth = shmpipe.Tap(address)
+    back = forth.back()
+    again = back.back()
+    for side, process in sides.items():
+        process.stdin.write(f"again from {side}\n".encode())
+        process.stdin.flush()
+        process.stdin.close()
+    assert [seen.data for seen in forth.follow()] == [b"again from a"]
+    assert [seen.data for seen in back.follow()] == [b"again from b"]
+    assert again.next().data == b"again from a"
+
+
+def test_following_a_tap_ends_with_the_producer(address):
+    pipe = shmpipe.create(address)
+    tap, seen = shmpipe.Tap(address), []
+
+    def watch():
+        for passed in tap.follow():
+            seen.append(passed.data)
+
+    # It waits for the producer, and then for messages, while this thread runs.
+    watching = threading.Thread(daemon=True, target=watch)
+    watching.start()
+    with pipe.producer() as producer:
+        for number in range(3):
+            producer.send(b"%d" % number)
+            until(lambda: len(seen), lambda count: count > number)
+        assert watching.is_alive()
+        producer.send(b"last")
+    watching.join(60)
+    assert seen == [b"0", b"1", b"2", b"last"]
+    # What is not released comes before the end.
+    assert [passed.data for passed in shmpipe.Tap(address, unread=True).follow()] == seen
+
+
+@pytest.mark.parametrize("interval", [0, -1.0, float("nan"), float("inf")])
+def test_a_pause_that_is_none_is_refused(interval):
+    pipe = shmpipe.create("memfd")
+    tap = shmpipe.Tap(pipe.address)
+    with pytest.raises(ValueError, match="a sleep of"):
+        tap.follow(interval)
+
+
+def test_following_a_tap_hears_of_an_abort(address):
+    producer = shmpipe.create(address).producer()
+    follow = shmpipe.Tap(address).follow()
+    producer.send(b"before")
+    producer.abort(7)
+    assert next(follow).data == b"before"
+    with pytest.raises(shmpipe.PeerAborted) as raised:
+        next(follow)
+    assert raised.value.code == 7
+
+
+def test_following_a_tap_hears_of_a_death(address, python):
+    pipe = shmpipe.create(address)
+    follow = shmpipe.Tap(address).follow()
+    sender = python("producer = shmpipe.open(sys.argv[1]).producer(); producer.send(b'before'); sys.stdin.read()", address)
+    assert next(follow).data == b"before"
+    sender.kill()
+    with pytest.raises(shmpipe.PeerDied):
+        next(follow)
+    # Its successor goes on.
+    with pipe.producer() as producer:
+        producer.send(b"after")
+        assert next(follow).data == b"after"
+
+
+def test_following_a_tap_hears_of_a_removal(address):
+    shmpipe.create(address)
+    follow = shmpipe.Tap(address).follow()
+    shmpipe.unlink(address)
+    with pytest.raises(shmpipe.Lost, match="removed"):
+        next(follow)
+    shmpipe.create(address)
+    with pytest.raises(shmpipe.Lost, match="new one"):
+        next(follow)
