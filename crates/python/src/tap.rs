@@ -132,8 +132,8 @@ impl Tap {
 
     /// Returns an iterator over what passes, as next returns it, which sleeps for `interval` seconds where nothing does.
     ///
-    /// Ends when the producer has closed and everything was seen. Raises PeerAborted or PeerDied then, Lost if the pipe is removed
-    /// before a producer came, and otherwise as next.
+    /// Ends when the producer has closed and everything was seen. Raises PeerAborted or PeerDied instead if it did not close, Lost if the
+    /// pipe is removed before a producer came, and otherwise as next.
     #[pyo3(signature = (interval = 0.001))]
     fn follow(slf: Bound<'_, Self>, interval: f64) -> PyResult<Follow> {
         Ok(Follow { interval: nap_of(interval)?, tap: slf.unbind() })
