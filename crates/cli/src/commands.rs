@@ -19,6 +19,7 @@ mod rm;
 mod role;
 mod send;
 mod serve;
+mod server;
 mod stat;
 mod tap;
 mod top;

@@ -6,7 +6,7 @@
 
 pub mod sink;
 
-use shmpipe::{CancelHandle, Consumer, Corruption, Pipe, RecvTimeoutError};
+use shmpipe::{CancelHandle, Consumer, Corruption, Peer, Pipe, RecvTimeoutError};
 use std::fmt::Display;
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use crate::args;
 use crate::commands::framing::Join;
 use crate::commands::role;
+use crate::commands::server::Server;
 use crate::exit::{self, Code, Early, End, Failure, Outcome};
 use crate::output::progress::{Data, Progress};
 use crate::output::report::Report;
@@ -88,6 +89,8 @@ pub struct Receiver {
     follow: bool,
     /// The producer had closed before, and the next one is awaited.
     closed: bool,
+    /// Where the pipe comes from, if that is a socket.
+    server: Option<Server>,
     /// The output did not take what was received.
     output_failed: bool,
     /// The command, and what it calls its peer.
@@ -101,6 +104,7 @@ impl Receiver {
     pub fn new(consumer: Consumer, output: Sink, join: Join, progress: Progress, report: Report) -> Self {
         Receiver {
             cancel: consumer.cancel_handle(),
+            server: Server::of(consumer.pipe()),
             consumer,
             output,
             join,
@@ -259,7 +263,9 @@ impl Receiver {
             }
             let can_lose_its_reader = self.output.can_lose_its_reader();
             let next_check = can_lose_its_reader.then(|| Instant::now() + READER_CHECK_INTERVAL);
-            let deadline = [give_up, self.progress.next_update(), next_check].into_iter().flatten().min();
+            let next_look = self.server.as_ref().map(Server::next_look);
+            let deadline =
+                [give_up, self.progress.next_update(), next_check, next_look].into_iter().flatten().min();
             let waited = if closed {
                 self.consumer.wait_for_peer(deadline).map_err(RecvTimeoutError::from)
             } else {
@@ -284,11 +290,27 @@ impl Receiver {
                         .note(format_args!("the {peer} aborted with code {code}; waiting for the next one"));
                 }
                 Err(RecvTimeoutError::PeerDied) => return Err(self.gone("died")),
-                Err(RecvTimeoutError::TimedOut) if give_up.is_none_or(|moment| Instant::now() < moment) => {}
+                Err(RecvTimeoutError::TimedOut) if give_up.is_none_or(|moment| Instant::now() < moment) => {
+                    self.check_server()?;
+                }
                 Err(RecvTimeoutError::Cancelled) => return Err(signals::why_cancelled()),
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Fails if the next producer will come to another pipe.
+    fn check_server(&mut self) -> Result<(), Failure> {
+        let Some(server) = &mut self.server else { return Ok(()) };
+        if self.consumer.peer() == Peer::Open || !server.hands_out_another() {
+            return Ok(());
+        }
+        let [command, peer] = self.words;
+        let text = format!(
+            "this pipe has no {peer}, and another server hands out another pipe at {}; run {command} again to use that",
+            self.consumer.pipe().address()
+        );
+        Err(Failure::new(Code::NotFound, text))
     }
 
     /// The producer has ended otherwise than by a close.

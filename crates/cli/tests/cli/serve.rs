@@ -41,6 +41,33 @@ fn the_pipe_outlives_its_server() {
 }
 
 #[test]
+fn who_waits_for_a_producer_hears_of_another_pipe_at_the_socket() {
+    let mut place = Place::new(Kind::Memfd, "serve-another");
+    let first = start(&["recv", &place, "--follow"]);
+    wait_for_holder(&place, Role::Consumer, first.id());
+    run(&["send", &place], b"from the first\n").code(0);
+    first.wait_for_output(|said| said.ends_with(b"\n"));
+    let server = place.take_server();
+    server.signal(libc::SIGKILL);
+    server.finish().killed();
+    let server = start(&["serve", place.path()]);
+    server.wait_for_output(|said| said.ends_with(b"\n"));
+    first.finish().code(3).wrote(b"from the first\n").said(&["another server", "run recv again"]);
+    // The same server hands out the same pipe; and with a producer, the server does not matter.
+    let mut send = start(&["send", &place]);
+    let second = start(&["recv", &place, "--follow", "--count", "1"]);
+    wait_for_holder(&place, Role::Producer, send.id());
+    wait_for_holder(&place, Role::Consumer, second.id());
+    drop(server);
+    let server = start(&["serve", place.path()]);
+    server.wait_for_output(|said| said.ends_with(b"\n"));
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    send.input().write_all(b"from the second\n").unwrap();
+    second.finish().code(0).wrote(b"from the second\n");
+    send.finish();
+}
+
+#[test]
 fn the_socket_of_a_killed_server_is_replaced_and_of_a_live_one_not() {
     let mut place = Place::new(Kind::Memfd, "serve-again");
     ask(&["serve", place.path()]).code(4).quiet_on_stdout().said(&["already", &place]);
