@@ -107,7 +107,7 @@ const HOT: [&str; 11] = [
 
 /// Functions of the library that a message calls only if something is out of the ordinary, by type and name. What they
 /// do is their affair.
-const COLD: [&str; 19] = [
+const COLD: [&str; 20] = [
     "Inner::begins_to_wait",  // the ring is empty
     "Inner::look",            // a wrap, an end, an empty ring
     "Inner::wait",            // still empty after some polls
@@ -125,6 +125,8 @@ const COLD: [&str; 19] = [
     "Writer::check_peer",        // the consumer has come or gone
     "Writer::refresh_head",      // the space last seen is used up
     "Sampling::stamp_crossings", // a message reaches over the end of the ring, or is sampled: two readings of the clock at most
+    // From 4 KiB on, eight times a lap, or when the consumer has made room in a ring that is almost full: a store fence.
+    "streaming::order_long_copy",
     // From 4 KiB on: what the processor is.
     "blocks::prefers_avx",
     // From 4 KiB, once in 256 KiB: three readings of the clock.

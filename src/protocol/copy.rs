@@ -29,11 +29,11 @@ mod streaming {
 
     /// No store needs it here.
     #[inline(always)]
-    pub(crate) fn store_fence() {}
+    pub(crate) fn order_long_copy() {}
 }
 
 pub(crate) use bytes::{from_shared, to_shared};
-pub(crate) use streaming::{store_fence, to_shared_streaming};
+pub(crate) use streaming::{order_long_copy, to_shared_streaming};
 
 /// Bytes of the shortest message that [`to_shared_streaming`] may write.
 pub(crate) const LONG: usize = 4096;

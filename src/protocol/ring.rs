@@ -70,13 +70,15 @@ impl Ring {
     ///
     /// Called before the first write of a lap to each place, so that a watcher knows afterwards whether what it copied was overwritten
     /// meanwhile. One load and a comparison, except for eight times a lap; in a ring that is almost full, as often as the consumer
-    /// makes room.
+    /// makes room. Returns whether it stored anything: before a long copy, [`copy::order_long_copy`] has to follow.
     #[inline(always)]
-    pub(super) fn announce_write(&self, end: u64, head: u64) {
+    pub(super) fn announce_write(&self, end: u64, head: u64) -> bool {
         // Relaxed: only producers write it, and the claim orders us after the last one.
-        if !is_reached(self.header().produced.0.reach.load(Ordering::Relaxed), end) {
+        let is_due = !is_reached(self.header().produced.0.reach.load(Ordering::Relaxed), end);
+        if is_due {
             self.announce_more(end, head);
         }
+        is_due
     }
 
     /// Announces an eighth of the ring more than is needed now, but not what the consumer has not released.
@@ -91,8 +93,6 @@ impl Ring {
         // ORDERING: Release fence, pairs with the Acquire fence in `Tap::is_intact`: a watcher that read a byte written after this
         // finds this `reach`.
         fence(Ordering::Release);
-        // Nothing else orders non-temporal stores, which a long copy may use.
-        copy::store_fence();
     }
 
     /// Bytes from `position` to the end of the ring.

@@ -152,7 +152,9 @@ impl Writer {
                 return Err(ReserveError::Full);
             }
         }
-        self.ring.announce_write(slot.end.wrapping_add(WORD), self.head);
+        if self.ring.announce_write(slot.end.wrapping_add(WORD), self.head) && length >= copy::LONG {
+            copy::order_long_copy();
+        }
         Ok(slot)
     }
 

@@ -43,9 +43,16 @@ pub(crate) unsafe extern "C" fn to_shared_streaming(
     }
 }
 
-/// Makes the stores before it visible before those after it, also non-temporal ones.
+/// Makes the stores before it visible before those of a copy of [`LONG`](super::LONG) bytes or more after it, which may be
+/// non-temporal, also in `memcpy`.
+#[cold]
+#[inline(never)]
+pub(crate) fn order_long_copy() {
+    store_fence();
+}
+
 #[inline(always)]
-pub(crate) fn store_fence() {
+fn store_fence() {
     // SAFETY: it accesses nothing.
     unsafe { asm!("sfence", options(nostack, preserves_flags)) }
 }
