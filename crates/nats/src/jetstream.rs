@@ -295,10 +295,14 @@ impl Log for Stream {
         let sequence = self.info()?.state.last_sequence;
         let frame = match sequence {
             0 => None,
-            sequence => self.message(sequence)?,
+            sequence => self.frame(sequence)?,
         };
-        let frame = frame.map(|bytes| self.parse(sequence, bytes)).transpose()?;
         Ok(Tail { sequence, frame })
+    }
+
+    fn frame(&mut self, sequence: u64) -> Result<Option<Header>, Early> {
+        let message = self.message(sequence)?;
+        Ok(message.map(|bytes| self.parse(sequence, bytes)).transpose()?)
     }
 
     fn append(&mut self, frame: &Bytes, after: u64) -> Result<Appended, Early> {

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use shmpipe::{Consumer, Peer, Position, RecvTimeoutError, WaitError};
+use shmpipe::{Consumer, Peer, Position, RecvTimeoutError, Snapshot, WaitError};
 
 use crate::exit::{Code, Early, Failure};
 use crate::frame::{Begin, Filling, Header, How, PipeId, Place};
@@ -21,6 +21,9 @@ use crate::stop::Stop;
 pub trait Log {
     /// The end of the log. Waits for the server for as long as it takes.
     fn tail(&mut self) -> Result<Tail, Early>;
+
+    /// The frame with this sequence, if it is still there.
+    fn frame(&mut self, sequence: u64) -> Result<Option<Header>, Early>;
 
     /// Appends a frame if the log ends at the sequence `after`.
     fn append(&mut self, frame: &Bytes, after: u64) -> Result<Appended, Early>;
@@ -91,6 +94,15 @@ pub struct Publisher<L> {
     was_full: bool,
     /// The position of the producer when a stop was asked for.
     until: Option<u64>,
+}
+
+/// What a stream that another pipe has continued holds of this pipe.
+enum Earlier {
+    /// Its frames end with this one.
+    Ours(Header),
+    None,
+    /// None, as far as it is still there: frames that were made before this time were removed.
+    RemovedSince(u64),
 }
 
 /// What there is to publish.
@@ -172,7 +184,7 @@ impl<L: Log> Publisher<L> {
     fn resume(&mut self, tail: &Tail) -> Result<Begin, Early> {
         let pipe = self.consumer.pipe().clone();
         let released = self.consumer.position().get();
-        let schema = shmpipe::inspect(pipe.address())?.schema;
+        let Snapshot { schema, created, .. } = shmpipe::inspect(pipe.address())?;
         let mut begin =
             Begin { capacity: pipe.capacity(), schema, after: Default::default(), skipped: false };
         let is_allowed = self.settings.skip_to == Some(released);
@@ -208,24 +220,71 @@ impl<L: Log> Publisher<L> {
                 );
                 return Err(Failure::new(Code::Unfit, text).into());
             }
-            return Ok(begin);
         }
-        self.ended = last.ended;
-        if last.end.position < released {
+        let ours = match last.pipe == self.pipe() {
+            true => Some(last),
+            false => match self.latest_before(tail.sequence, &last)? {
+                // The rest of a message does not follow the other pipe's: its receivers have dropped the beginning.
+                Earlier::Ours(header) => Some(Header { end: Place::at(header.end.position), ..header }),
+                Earlier::None => None,
+                Earlier::RemovedSince(time) => {
+                    let created = created.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64);
+                    if created <= time && !is_allowed {
+                        let text = format!(
+                            "the pipe is older than what the stream still holds, and the stream may have held some of its messages \
+                             behind position {released}; {allow}"
+                        );
+                        return Err(Failure::new(Code::Missing, text).into());
+                    }
+                    begin.skipped = created <= time;
+                    None
+                }
+            },
+        };
+        self.ended = ours.map_or(0, |ours| ours.ended);
+        let end = ours.map_or(Place::at(0), |ours| ours.end);
+        if end.position < released {
             if !is_allowed {
                 let text = format!(
-                    "messages are missing: the pipe's messages before position {released} are released, and the stream ends at \
-                     position {}: the server has lost frames that it had acknowledged, or another consumer has received messages; {allow}",
-                    last.end
+                    "messages are missing: the pipe's messages before position {released} are released, and the stream has them up to \
+                     position {end}: the server has lost frames that it had acknowledged, or another consumer or another stream has \
+                     received messages; {allow}"
                 );
                 return Err(Failure::new(Code::Missing, text).into());
             }
             begin.skipped = true;
             return Ok(begin);
         }
-        self.release_until(last.end)?;
-        self.at = last.end;
+        if let Some(Header { end, .. }) = ours {
+            self.release_until(end)?;
+            self.at = end;
+        }
         Ok(begin)
+    }
+
+    /// Looks for this pipe's latest frame in a stream that another pipe has continued. Takes few requests for each time that a
+    /// publisher has taken the stream over.
+    fn latest_before(&mut self, sequence: u64, last: &Header) -> Result<Earlier, Early> {
+        let (mut sequence, mut header) = (sequence, *last);
+        loop {
+            // The frames of an epoch follow each other, and epochs grow. Here are the last frame that is before them or removed, and
+            // their first one as far as known.
+            let (mut before, mut first) = (0, sequence);
+            let mut found = None;
+            while first - before > 1 {
+                let middle = before + (first - before) / 2;
+                match self.log.frame(middle)? {
+                    Some(frame) if frame.epoch >= header.epoch => (first, header) = (middle, frame),
+                    frame => (before, found) = (middle, frame),
+                }
+            }
+            match found {
+                Some(frame) if frame.pipe == self.pipe() => return Ok(Earlier::Ours(frame)),
+                Some(frame) => (sequence, header) = (before, frame),
+                None if before == 0 => return Ok(Earlier::None),
+                None => return Ok(Earlier::RemovedSince(header.time)),
+            }
+        }
     }
 
     /// Releases the messages that the stream has already.
@@ -468,7 +527,7 @@ impl<L: Log> Publisher<L> {
                 Code::Taken,
                 format_args!(
                     "fenced: another publisher has taken the stream over, for the pipe {} (epoch {}, ours is {}); everything up to \
-                     position {acknowledged} is in the stream, and the rest is still in the pipe",
+                     position {acknowledged} is in the stream, and the rest is still in the pipe, though the stream may have the next frame too",
                     other.pipe, other.epoch, self.epoch
                 ),
             ),

@@ -26,11 +26,20 @@ enum Fate {
 #[derive(Default)]
 struct Stored {
     frames: Vec<Bytes>,
+    /// How many of them were removed since, the oldest ones.
+    removed: usize,
     /// Frames on their way, with the sequence that each expects.
     late: Vec<(Bytes, u64)>,
 }
 
 impl Stored {
+    /// The frame with this sequence, unless it was removed.
+    fn frame(&self, sequence: u64) -> Option<Header> {
+        let index = usize::try_from(sequence).unwrap().checked_sub(1)?;
+        let bytes = self.frames.get(index).filter(|_| index >= self.removed)?;
+        Some(Frame::parse(bytes.clone()).unwrap().header)
+    }
+
     fn append(&mut self, frame: Bytes, after: u64) -> Appended {
         if self.frames.len() as u64 != after {
             return Appended::WrongSequence;
@@ -55,9 +64,12 @@ struct FakeLog {
 
 impl Log for FakeLog {
     fn tail(&mut self) -> Result<Tail, Early> {
-        let stored = self.stored.borrow();
-        let frame = stored.frames.last().map(|bytes| Frame::parse(bytes.clone()).unwrap().header);
-        Ok(Tail { sequence: stored.frames.len() as u64, frame })
+        let sequence = self.stored.borrow().frames.len() as u64;
+        Ok(Tail { sequence, frame: self.frame(sequence)? })
+    }
+
+    fn frame(&mut self, sequence: u64) -> Result<Option<Header>, Early> {
+        Ok(self.stored.borrow().frame(sequence))
     }
 
     fn append(&mut self, frame: &Bytes, after: u64) -> Result<Appended, Early> {
@@ -115,8 +127,17 @@ fn received(stored: &Rc<RefCell<Stored>>) -> Vec<(u32, Vec<u8>)> {
     let mut joins = false;
     for bytes in &stored.borrow().frames {
         let Frame { header, body } = Frame::parse(bytes.clone()).unwrap();
-        assert!(at.is_none_or(|at| at == header.start), "{at:?}, {header:?}");
-        at = Some(header.end);
+        let start = (header.pipe, header.start);
+        let after = match body {
+            Body::Begin(Begin { after, .. }) => after,
+            _ => start,
+        };
+        assert!(at.is_none_or(|at| at == after), "{at:?}, {header:?}");
+        at = Some((header.pipe, header.end));
+        if after.0 != start.0 && std::mem::take(&mut joins) {
+            // The rest of the message does not come.
+            messages.pop();
+        }
         let Body::Messages(parts) = body else { continue };
         for part in parts.iter() {
             match messages.last_mut() {
@@ -238,7 +259,7 @@ fn a_log_that_lost_what_it_acknowledged_is_an_error_with_positions() {
     let error = failure(begin(&pipe, &stored, settings(), always()).err().unwrap());
     assert_eq!(error.code, Code::Missing);
     assert!(
-        error.message.contains("position 112") && error.message.contains("ends at position 0"),
+        error.message.contains("before position 112") && error.message.contains("up to position 0"),
         "{}",
         error.message
     );
@@ -289,4 +310,100 @@ fn a_successor_of_a_producer_goes_on_in_the_same_stream() {
     }
     let tags: Vec<u32> = received(&stored).iter().map(|(tag, _)| *tag).collect();
     assert_eq!(tags, [0, 1, 2]);
+}
+
+fn send(pipe: &Pipe, tag: u32, bytes: &[u8]) {
+    pipe.producer().unwrap().send(Tagged(tag, bytes)).unwrap();
+}
+
+fn after_any() -> Settings {
+    Settings { after: Some(After::Any), ..settings() }
+}
+
+#[test]
+fn a_pipe_that_gets_its_stream_back_repeats_nothing() {
+    // Its last frame is a message, or the first part of one: stored, and not acknowledged before another pipe takes the stream.
+    for length in [100, 6000] {
+        // With frames before it, or with a begin alone.
+        for earlier in 0..3u32 {
+            let (ours, theirs) = (pipe(), pipe());
+            let stored = Rc::default();
+            for number in 0..earlier {
+                send(&ours, number, b"earlier");
+                begin(&ours, &stored, settings(), always()).unwrap().publish_messages().unwrap();
+            }
+            send(&ours, 100, &vec![1; length]);
+            let appends = AtomicU64::new(0);
+            let fate = move || match appends.fetch_add(1, Ordering::Relaxed) {
+                0 => Fate::Acknowledged,
+                _ => Fate::KilledAfter,
+            };
+            let mut publisher = begin(&ours, &stored, settings(), fate).unwrap();
+            publisher.publish_messages().unwrap_err();
+            drop(publisher);
+            for number in 0..3u32 {
+                send(&theirs, 200 + number, b"theirs");
+                begin(&theirs, &stored, after_any(), always()).unwrap().publish_messages().unwrap();
+            }
+            begin(&ours, &stored, after_any(), always()).unwrap().run().unwrap();
+            let tags: Vec<u32> = received(&stored).iter().map(|(tag, _)| *tag).collect();
+            let before = (0..earlier).chain((length == 100).then_some(100));
+            let expected = before.chain(200..203).chain((length == 6000).then_some(100));
+            assert_eq!(tags, expected.collect::<Vec<_>>(), "{length} bytes, {earlier} messages before");
+            assert_eq!(received(&stored).iter().find(|(tag, _)| *tag == 100).unwrap().1, vec![1; length]);
+        }
+    }
+}
+
+#[test]
+fn a_pipe_that_gets_its_stream_back_ends_once() {
+    let (ours, theirs) = (pipe(), pipe());
+    let stored = Rc::default();
+    ours.producer().unwrap().close().unwrap();
+    begin(&ours, &stored, settings(), always()).unwrap().run().unwrap();
+    begin(&theirs, &stored, after_any(), always()).unwrap();
+    begin(&ours, &stored, after_any(), always()).unwrap().run().unwrap();
+    let frames = stored.borrow().frames.clone();
+    let bodies = frames.into_iter().map(|bytes| Frame::parse(bytes).unwrap().body);
+    assert_eq!(bodies.filter(|body| matches!(body, Body::End { .. })).count(), 1);
+}
+
+#[test]
+fn a_pipe_whose_front_the_stream_does_not_have_is_an_error_also_behind_another_pipe() {
+    let (ours, theirs) = (pipe(), pipe());
+    let stored = Rc::<RefCell<Stored>>::default();
+    let publish = |stored: &Rc<RefCell<Stored>>, settings: Settings| {
+        send(&ours, 0, &[0; 100]);
+        begin(&ours, stored, settings, always())?.publish_messages()
+    };
+    publish(&stored, settings()).unwrap();
+    // Another stream has it.
+    let other = Rc::default();
+    begin(&theirs, &other, settings(), always()).unwrap();
+    let error = failure(publish(&other, after_any()).unwrap_err());
+    assert_eq!(error.code, Code::Missing);
+    assert!(error.message.contains("before position 112"), "{}", error.message);
+    // The server has lost it, and the other pipe has taken the stream over.
+    stored.borrow_mut().frames.pop();
+    begin(&theirs, &stored, after_any(), always()).unwrap();
+    let error = failure(publish(&stored, after_any()).unwrap_err());
+    assert_eq!(error.code, Code::Missing);
+    assert!(error.message.contains("up to position 0"), "{}", error.message);
+    publish(&stored, Settings { skip_to: Some(112), ..after_any() }).unwrap();
+    let begun = Frame::parse(stored.borrow().frames[2].clone()).unwrap();
+    let Body::Begin(Begin { skipped: true, .. }) = begun.body else { panic!("{begun:?}") };
+}
+
+#[test]
+fn a_pipe_whose_frames_may_have_been_removed_is_an_error_and_a_new_one_is_not() {
+    let (ours, theirs) = (pipe(), pipe());
+    let stored = Rc::<RefCell<Stored>>::default();
+    begin(&ours, &stored, settings(), always()).unwrap();
+    begin(&theirs, &stored, after_any(), always()).unwrap();
+    stored.borrow_mut().removed = 1;
+    let error = failure(begin(&ours, &stored, after_any(), always()).err().unwrap());
+    assert_eq!(error.code, Code::Missing);
+    assert!(error.message.contains("--skip-to 0"), "{}", error.message);
+    begin(&pipe(), &stored, after_any(), always()).unwrap();
+    begin(&ours, &stored, Settings { skip_to: Some(0), ..after_any() }, always()).unwrap();
 }
