@@ -378,10 +378,10 @@ impl<L: Log> Publisher<L> {
                 return Ok(Next::Messages);
             }
             // An earlier consumer may have heard of the end, and may not have published it.
-            if let Some(how) = how(self.consumer.peer())
+            if how(self.consumer.peer()).is_some()
+                && let (Some(how), claim) = self.producer()?
                 && self.is_empty()?
             {
-                let claim = self.claim()?;
                 return Ok(if claim > self.ended { Next::End(how, claim) } else { Next::Over(how) });
             }
             match self.consumer.wait_for_message(None) {
@@ -393,13 +393,11 @@ impl<L: Log> Publisher<L> {
                         RecvTimeoutError::PeerDied => How::Died,
                         error => return Err(error.into()),
                     };
-                    // A successor may have come meanwhile.
-                    let claim = match self.consumer.peer() {
-                        Peer::Open => self.claim()?.saturating_sub(1),
-                        _ => self.claim()?,
-                    };
-                    if claim > self.ended {
-                        return Ok(Next::End(how, claim));
+                    // A successor may have come meanwhile, whose own end has a claim of its own. What has ended is looked at above.
+                    if let (None, successor) = self.producer()?
+                        && successor > self.ended + 1
+                    {
+                        return Ok(Next::End(how, successor - 1));
                     }
                 }
             }
@@ -413,9 +411,10 @@ impl<L: Log> Publisher<L> {
         Ok(is_empty?)
     }
 
-    /// The number of the producer's claim.
-    fn claim(&self) -> Result<u64, Failure> {
-        Ok(shmpipe::inspect(self.consumer.pipe().address())?.producer.epoch)
+    /// How the latest producer has ended, if it has, and the number of its claim.
+    fn producer(&self) -> Result<(Option<How>, u64), Failure> {
+        let address = self.consumer.pipe().address();
+        latest(|| shmpipe::inspect(address).map(|Snapshot { producer, .. }| (producer.peer, producer.epoch)))
     }
 
     /// Publishes what there is, as a frame.
@@ -568,6 +567,20 @@ fn how(peer: Peer) -> Option<How> {
         Peer::Aborted { code } => Some(How::Aborted { code }),
         Peer::Died => Some(How::Died),
         Peer::NeverCame | Peer::Open | Peer::Unknown => None,
+    }
+}
+
+/// How the latest producer has ended, if it has, and the number of its claim, from what `look` sees at one moment.
+fn latest<E>(mut look: impl FnMut() -> Result<(Peer, u64), E>) -> Result<(Option<How>, u64), Failure>
+where
+    Failure: From<E>,
+{
+    loop {
+        let (peer, claim) = look()?;
+        // A producer that closed between a look at its state and one at its role seems to have died.
+        if peer != Peer::Died || look()? == (peer, claim) {
+            return Ok((how(peer), claim));
+        }
     }
 }
 

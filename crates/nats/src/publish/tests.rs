@@ -152,6 +152,17 @@ fn received(stored: &Rc<RefCell<Stored>>) -> Vec<(u32, Vec<u8>)> {
     messages
 }
 
+/// The ends of a log, with the claims that ended.
+fn ends(stored: &Rc<RefCell<Stored>>) -> Vec<(How, u64)> {
+    let frames = stored.borrow().frames.clone();
+    let bodies = frames.into_iter().map(|bytes| Frame::parse(bytes).unwrap().body);
+    let ends = bodies.filter_map(|body| match body {
+        Body::End { how, claim } => Some((how, claim)),
+        _ => None,
+    });
+    ends.collect()
+}
+
 fn failure(early: Early) -> Failure {
     match early {
         Early::Failed(failure) => failure,
@@ -229,13 +240,7 @@ fn an_end_is_published_once_also_if_the_publisher_is_killed_around_it() {
         let _ = begin(&pipe, &stored, settings(), fate).unwrap().run();
         let outcome = begin(&pipe, &stored, settings(), always()).unwrap().run();
         assert_eq!(failure(outcome.unwrap_err()).code, Code::PeerGone);
-        let frames: Vec<Frame> =
-            stored.borrow().frames.iter().map(|bytes| Frame::parse(bytes.clone()).unwrap()).collect();
-        let ends = frames.iter().filter_map(|frame| match frame.body {
-            Body::End { how, claim } => Some((how, claim)),
-            _ => None,
-        });
-        let ends = ends.collect::<Vec<_>>();
+        let ends = ends(&stored);
         assert_eq!(ends, [(How::Aborted { code: 5 }, 1)]);
     }
 }
@@ -363,9 +368,7 @@ fn a_pipe_that_gets_its_stream_back_ends_once() {
     begin(&ours, &stored, settings(), always()).unwrap().run().unwrap();
     begin(&theirs, &stored, after_any(), always()).unwrap();
     begin(&ours, &stored, after_any(), always()).unwrap().run().unwrap();
-    let frames = stored.borrow().frames.clone();
-    let bodies = frames.into_iter().map(|bytes| Frame::parse(bytes).unwrap().body);
-    assert_eq!(bodies.filter(|body| matches!(body, Body::End { .. })).count(), 1);
+    assert_eq!(ends(&stored), [(How::Closed, 1)]);
 }
 
 #[test]
@@ -406,4 +409,46 @@ fn a_pipe_whose_frames_may_have_been_removed_is_an_error_and_a_new_one_is_not() 
     assert!(error.message.contains("--skip-to 0"), "{}", error.message);
     begin(&pipe(), &stored, after_any(), always()).unwrap();
     begin(&ours, &stored, Settings { skip_to: Some(0), ..after_any() }, always()).unwrap();
+}
+
+#[test]
+fn the_end_of_a_producer_is_not_taken_for_that_of_its_predecessor() {
+    for round in 0..300 {
+        let pipe = pipe();
+        let stored = Rc::default();
+        let first = pipe.producer().unwrap();
+        let producers = thread::spawn({
+            let pipe = pipe.clone();
+            move || {
+                first.close().unwrap();
+                let second = pipe.producer().unwrap();
+                // Not too late for a look at the first one that is not over yet.
+                for _ in 0..round % 10 * 100 {
+                    std::hint::spin_loop();
+                }
+                second.abort(7).unwrap();
+            }
+        });
+        // It may end with the first one.
+        let _ = begin(&pipe, &stored, settings(), always()).unwrap().run();
+        producers.join().unwrap();
+        let error = failure(begin(&pipe, &stored, settings(), always()).unwrap().run().unwrap_err());
+        assert_eq!(error.message, "the producer aborted with code 7");
+        assert_eq!(ends(&stored).last(), Some(&(How::Aborted { code: 7 }, 2)), "round {round}");
+    }
+}
+
+#[test]
+fn a_producer_that_closes_while_it_is_looked_at_has_closed() {
+    let look = |mut seen: Vec<(Peer, u64)>| {
+        seen.reverse();
+        latest(move || Ok::<_, Failure>(seen.pop().expect("not looked at once more"))).unwrap()
+    };
+    let died = (Peer::Died, 1);
+    assert_eq!(look(vec![died, died]), (Some(How::Died), 1));
+    assert_eq!(look(vec![died, (Peer::Closed, 1), (Peer::Closed, 1)]), (Some(How::Closed), 1));
+    assert_eq!(look(vec![died, (Peer::Open, 2), (Peer::Open, 2)]), (None, 2));
+    // The role was free, and its next holder has stored its own state.
+    assert_eq!(look(vec![died, (Peer::Died, 2), (Peer::Open, 2)]), (None, 2));
+    assert_eq!(look(vec![(Peer::Aborted { code: 7 }, 3)]), (Some(How::Aborted { code: 7 }), 3));
 }
