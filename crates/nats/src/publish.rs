@@ -166,7 +166,10 @@ impl<L: Log> Publisher<L> {
             let begin = self.resume(&tail)?;
             let header = self.header(self.at);
             match self.log.append(&begin.seal(&header), tail.sequence)? {
-                Appended::At(sequence) => return self.took_over(sequence, header),
+                Appended::At(sequence) if sequence == tail.sequence + 1 => {
+                    return self.took_over(sequence, header);
+                }
+                Appended::At(sequence) => return Err(unchecked(sequence, tail.sequence).into()),
                 // Another publisher's, alive or not: look again.
                 Appended::WrongSequence | Appended::Unknown => {}
             }
@@ -488,14 +491,7 @@ impl<L: Log> Publisher<L> {
         let sequence = loop {
             match self.log.append(&frame, after)? {
                 Appended::At(sequence) if sequence == after + 1 => break sequence,
-                Appended::At(sequence) => {
-                    let text = format!(
-                        "the server has appended a frame as message {sequence} of the stream that was to be number {}: it does not \
-                         check the expected last sequence",
-                        after + 1
-                    );
-                    return Err(Failure::new(Code::Unfit, text).into());
-                }
+                Appended::At(sequence) => return Err(unchecked(sequence, after).into()),
                 // The same bytes again can do no harm: they fit in one place only.
                 Appended::WrongSequence | Appended::Unknown => {
                     if let Some(sequence) = self.find(&header)? {
@@ -555,6 +551,16 @@ impl<L: Log> Publisher<L> {
         }
         Ok(())
     }
+}
+
+/// The error for a frame that was to follow the message `after` and did not.
+fn unchecked(sequence: u64, after: u64) -> Failure {
+    let text = format!(
+        "the server has appended a frame as message {sequence} of the stream that was to be number {}: it does not check the \
+         expected last sequence",
+        after + 1
+    );
+    Failure::new(Code::Unfit, text)
 }
 
 fn position(place: Place) -> Position {

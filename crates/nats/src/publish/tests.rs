@@ -20,6 +20,8 @@ enum Fate {
     /// The publisher is killed before, or after it is appended.
     KilledBefore,
     KilledAfter,
+    /// It is appended without a look at the expected sequence, behind a frame that came first.
+    Unchecked,
 }
 
 /// A log as the server keeps it.
@@ -84,6 +86,11 @@ impl Log for FakeLog {
             Fate::Unanswered => drop(stored.append(frame.clone(), after)),
             Fate::Lost => {}
             Fate::Late => stored.late.push((frame.clone(), after)),
+            Fate::Unchecked => {
+                let first = stored.frames.last().unwrap_or(frame).clone();
+                stored.frames.extend([first, frame.clone()]);
+                return Ok(Appended::At(stored.frames.len() as u64));
+            }
             Fate::KilledBefore => return Err(Early::Stopped),
             Fate::KilledAfter => {
                 stored.append(frame.clone(), after);
@@ -451,4 +458,24 @@ fn a_producer_that_closes_while_it_is_looked_at_has_closed() {
     // The role was free, and its next holder has stored its own state.
     assert_eq!(look(vec![died, (Peer::Died, 2), (Peer::Open, 2)]), (None, 2));
     assert_eq!(look(vec![(Peer::Aborted { code: 7 }, 3)]), (Some(How::Aborted { code: 7 }), 3));
+}
+
+#[test]
+fn a_log_that_does_not_check_the_sequence_is_an_error() {
+    // At the begin, and at a message.
+    for checked in 0..2 {
+        let pipe = pipe();
+        let mut producer = pipe.producer().unwrap();
+        producer.send(b"hello").unwrap();
+        let appends = AtomicU64::new(0);
+        let fate = move || match appends.fetch_add(1, Ordering::Relaxed) == checked {
+            true => Fate::Unchecked,
+            false => Fate::Acknowledged,
+        };
+        let published = begin(&pipe, &Rc::default(), settings(), fate)
+            .and_then(|mut publisher| publisher.publish_messages());
+        let error = failure(published.unwrap_err());
+        assert_eq!(error.code, Code::Unfit);
+        assert!(error.message.contains("expected last sequence"), "{}", error.message);
+    }
 }
