@@ -194,7 +194,13 @@ impl<L: Log> Publisher<L> {
         (self.at, self.epoch, self.ended) = (Place::at(released), 1, 0);
         let allow = format!("--skip-to {released} goes on here, without what is missing");
         let Some(last) = tail.frame else {
-            if released > 0 && !is_allowed {
+            if tail.sequence > 0 {
+                // The next frame follows it all the same: a subscriber that is elsewhere finds out by the begin.
+                self.report.note(format_args!(
+                    "the stream is empty: its messages up to {} were removed; goes on at position {released} of the pipe",
+                    tail.sequence
+                ));
+            } else if released > 0 && !is_allowed {
                 let text = format!(
                     "the pipe's messages before position {released} are released, and the stream has none of them: it is new, or \
                      the server has lost it; {allow}"
@@ -510,7 +516,8 @@ impl<L: Log> Publisher<L> {
     fn find(&mut self, frame: &Header) -> Result<Option<u64>, Early> {
         let tail = self.log.tail()?;
         let (sequence, ref last) = self.last;
-        if tail.sequence == sequence && tail.frame == *last {
+        // It may have been removed since, by its age for example.
+        if tail.sequence == sequence && (tail.frame == *last || tail.frame.is_none()) {
             return Ok(None);
         }
         if tail.sequence == sequence + 1 && tail.frame.as_ref() == Some(frame) {

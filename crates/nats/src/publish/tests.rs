@@ -479,3 +479,32 @@ fn a_log_that_does_not_check_the_sequence_is_an_error() {
         assert!(error.message.contains("expected last sequence"), "{}", error.message);
     }
 }
+
+#[test]
+fn a_stream_whose_frames_were_all_removed_goes_on() {
+    let pipe = pipe();
+    let stored = Rc::<RefCell<Stored>>::default();
+    let mut tags = Vec::new();
+    let remove_all = || {
+        let mut stored = stored.borrow_mut();
+        stored.removed = stored.frames.len();
+    };
+    for number in 0..3 {
+        // At a start,
+        remove_all();
+        let mut appends = 0;
+        let fate = move || {
+            appends += 1;
+            // and when an append has no answer.
+            if appends == 3 { Fate::Lost } else { Fate::Acknowledged }
+        };
+        let mut publisher = begin(&pipe, &stored, settings(), fate).unwrap();
+        for tag in [2 * number, 2 * number + 1] {
+            send(&pipe, tag, b"hello");
+            publisher.publish_messages().unwrap();
+            remove_all();
+            tags.push(tag);
+        }
+    }
+    assert_eq!(received(&stored).iter().map(|(tag, _)| *tag).collect::<Vec<_>>(), tags);
+}
