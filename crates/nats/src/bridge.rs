@@ -23,6 +23,7 @@ use crate::values::From;
 const LINGER: Duration = Duration::from_millis(1);
 const FRAME: u64 = 256 << 10;
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);
+const SETTLE: Duration = Duration::from_secs(5);
 
 /// The smallest frame worth its header.
 const SMALLEST_FRAME: u64 = 1 << 10;
@@ -118,6 +119,7 @@ fn try_publish(settings: &Publish, around: &Surroundings) -> Result<(), Early> {
         follow: settings.follow,
         skip_to: settings.skip_to,
         after: settings.after,
+        settle: SETTLE,
     };
     let Surroundings { report, stop, stats, .. } = around.clone();
     let consumer = pipe.consumer()?;

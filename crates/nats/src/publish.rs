@@ -68,6 +68,8 @@ pub struct Settings {
     pub skip_to: Option<u64>,
     /// Which other pipe's stream this one may continue.
     pub after: Option<After>,
+    /// How long a stream may be shorter than expected: a new leader may not know its end yet.
+    pub settle: Duration,
 }
 
 /// The longest sleep before a look whether a stop is asked for.
@@ -155,8 +157,13 @@ impl<L: Log> Publisher<L> {
 
     /// Goes on where the stream ends, and appends the frame that says so. From then on, no frame of an earlier publisher can follow.
     fn take_over(&mut self) -> Result<(), Early> {
+        let (pipe, released) = (self.pipe(), self.consumer.position().get());
         loop {
-            let tail = self.log.tail()?;
+            let is_short = |tail: &Tail| match tail.frame {
+                Some(last) => last.pipe == pipe && last.end.position < released,
+                None => tail.sequence == 0 && released > 0,
+            };
+            let tail = self.settled_tail(is_short)?;
             if let Some(header) = tail.frame
                 && header.session == self.session
             {
@@ -173,6 +180,21 @@ impl<L: Log> Publisher<L> {
                 // Another publisher's, alive or not: look again.
                 Appended::WrongSequence | Appended::Unknown => {}
             }
+        }
+    }
+
+    /// The end of the stream, which is shorter than it should be only if it stays so.
+    fn settled_tail(&mut self, is_short: impl Fn(&Tail) -> bool) -> Result<Tail, Early> {
+        let since = Instant::now();
+        loop {
+            let tail = self.log.tail()?;
+            if !is_short(&tail) || since.elapsed() >= self.settings.settle {
+                return Ok(tail);
+            }
+            if self.stop.is_asked() {
+                return Err(Early::Stopped);
+            }
+            thread::sleep(LONGEST_NAP);
         }
     }
 
@@ -514,10 +536,10 @@ impl<L: Log> Publisher<L> {
 
     /// Whether a frame whose append had no answer, or came too late, is the end of the stream after all.
     fn find(&mut self, frame: &Header) -> Result<Option<u64>, Early> {
-        let tail = self.log.tail()?;
-        let (sequence, ref last) = self.last;
+        let (sequence, last) = self.last;
+        let tail = self.settled_tail(|tail| tail.sequence < sequence)?;
         // It may have been removed since, by its age for example.
-        if tail.sequence == sequence && (tail.frame == *last || tail.frame.is_none()) {
+        if tail.sequence == sequence && (tail.frame == last || tail.frame.is_none()) {
             return Ok(None);
         }
         if tail.sequence == sequence + 1 && tail.frame.as_ref() == Some(frame) {

@@ -30,6 +30,8 @@ struct Stored {
     frames: Vec<Bytes>,
     /// How many of them were removed since, the oldest ones.
     removed: usize,
+    /// How many looks at the end do not see the last one: at a leader that does not know it yet.
+    unseen: u32,
     /// Frames on their way, with the sequence that each expects.
     late: Vec<(Bytes, u64)>,
 }
@@ -66,7 +68,12 @@ struct FakeLog {
 
 impl Log for FakeLog {
     fn tail(&mut self) -> Result<Tail, Early> {
-        let sequence = self.stored.borrow().frames.len() as u64;
+        let mut stored = self.stored.borrow_mut();
+        let mut sequence = stored.frames.len() as u64;
+        if stored.unseen > 0 {
+            (stored.unseen, sequence) = (stored.unseen - 1, sequence - 1);
+        }
+        drop(stored);
         Ok(Tail { sequence, frame: self.frame(sequence)? })
     }
 
@@ -102,7 +109,14 @@ impl Log for FakeLog {
 }
 
 fn settings() -> Settings {
-    Settings { frame: 2048, linger: Duration::ZERO, follow: false, skip_to: None, after: None }
+    Settings {
+        frame: 2048,
+        linger: Duration::ZERO,
+        follow: false,
+        skip_to: None,
+        after: None,
+        settle: Duration::ZERO,
+    }
 }
 
 fn begin(
@@ -507,4 +521,27 @@ fn a_stream_whose_frames_were_all_removed_goes_on() {
         }
     }
     assert_eq!(received(&stored).iter().map(|(tag, _)| *tag).collect::<Vec<_>>(), tags);
+}
+
+#[test]
+fn a_leader_that_does_not_know_the_end_yet_has_lost_nothing() {
+    let pipe = pipe();
+    let stored = Rc::<RefCell<Stored>>::default();
+    // Far longer than it takes.
+    let patient = Settings { settle: Duration::from_secs(60), ..settings() };
+    let mut appends = 0;
+    let fate = move || {
+        appends += 1;
+        if appends == 3 { Fate::Lost } else { Fate::Acknowledged }
+    };
+    let mut publisher = begin(&pipe, &stored, patient.clone(), fate).unwrap();
+    for tag in 0..2 {
+        send(&pipe, tag, b"hello");
+        stored.borrow_mut().unseen = 2;
+        publisher.publish_messages().unwrap();
+    }
+    drop(publisher);
+    stored.borrow_mut().unseen = 2;
+    begin(&pipe, &stored, patient, always()).unwrap();
+    assert_eq!(received(&stored).len(), 2);
 }
