@@ -324,26 +324,28 @@ impl<L: Log> Publisher<L> {
         let mut at = self.consumer.position();
         let mut messages = 0;
         let mut drain = self.consumer.drain(usize::MAX);
-        while at.get() < end.position {
+        let is_ours = loop {
+            let is_behind = at.get() < end.position;
+            if !is_behind && end.offset == 0 {
+                break Ok(at.get() == end.position);
+            }
             match drain.next() {
-                Ok(Some(record)) => at = pipe.position_after(at, record.len()),
-                Ok(None) => break,
-                Err(corruption) => {
-                    drain.requeue();
-                    return Err(corruption.into());
-                }
+                Ok(Some(record)) if is_behind => at = pipe.position_after(at, record.len()),
+                // The stream has a part of this one, and not all of it.
+                Ok(Some(record)) => break Ok(at.get() == end.position && record.len() as u64 > end.offset),
+                Ok(None) => break Ok(false),
+                Err(corruption) => break Err(corruption),
             }
             messages += 1;
-        }
-        if at.get() != end.position {
-            drain.requeue();
+        };
+        drain.requeue();
+        if !is_ours? {
             let text = format!(
-                "the stream ends at position {}, where no message of this pipe ends: it is not the stream of this pipe",
-                end.position
+                "the stream ends at position {end}, where this pipe has no such message: it is not the stream of this pipe"
             );
             return Err(Failure::new(Code::Unfit, text).into());
         }
-        drain.release();
+        self.release(messages, end)?;
         if messages > 0 {
             self.report.note(format_args!("resumed behind {messages} messages that the stream had already"));
         }

@@ -545,3 +545,27 @@ fn a_leader_that_does_not_know_the_end_yet_has_lost_nothing() {
     begin(&pipe, &stored, patient, always()).unwrap();
     assert_eq!(received(&stored).len(), 2);
 }
+
+#[test]
+fn a_stream_that_ends_where_no_message_of_the_pipe_does_is_an_error() {
+    let pipe = pipe();
+    send(&pipe, 0, b"hello");
+    let stored = Rc::<RefCell<Stored>>::default();
+    let publisher = begin(&pipe, &stored, settings(), always()).unwrap();
+    // Between messages, within one that is shorter, and within one that is not there.
+    for (position, offset) in [(8, 0), (0, 5), (0, 6), (16, 1), (24, 0), (8, 1)] {
+        let mut filling = Filling::new(2048);
+        filling.push(0, 1, |to| to.push(0));
+        let frame = filling.seal(&publisher.header(Place { position, offset }));
+        stored.borrow_mut().frames.push(frame);
+    }
+    drop(publisher);
+    while stored.borrow().frames.len() > 1 {
+        let error = failure(begin(&pipe, &stored, settings(), always()).err().unwrap());
+        assert_eq!(error.code, Code::Unfit, "{}", error.message);
+        stored.borrow_mut().frames.pop();
+    }
+    // Nothing was released.
+    begin(&pipe, &stored, settings(), always()).unwrap().publish_messages().unwrap();
+    assert_eq!(received(&stored), [(0, b"hello".to_vec())]);
+}
