@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::PoisonError;
-use std::thread::{self, JoinHandle};
+use std::thread::{self, JoinHandle, ThreadId};
 
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -77,8 +77,8 @@ struct Running {
 enum Event {
     Reload,
     Stop,
-    /// A bridge has ended.
-    Ended,
+    /// The bridge of this thread has ended.
+    Ended(ThreadId),
 }
 
 type Wanted = BTreeMap<String, (Work, Login)>;
@@ -131,7 +131,7 @@ pub fn run(path: &Path, around: Surroundings, runtime: &Runtime) -> Outcome {
                     supervisor.around.report.note(format_args!("goes on as before: {}", failure.message));
                 }
             },
-            Some(Event::Ended) => supervisor.collect(),
+            Some(Event::Ended(thread)) => supervisor.collect(thread),
             Some(Event::Stop) | None => {
                 supervisor.change_to(Wanted::new());
                 return supervisor.worst;
@@ -208,8 +208,8 @@ impl Supervisor {
             struct Tell(mpsc::UnboundedSender<Event>);
             impl Drop for Tell {
                 fn drop(&mut self) {
-                    // Nobody listens any more once the program ends.
-                    let _ = self.0.send(Event::Ended);
+                    // The receiver is gone once the program ends.
+                    let _ = self.0.send(Event::Ended(thread::current().id()));
                 }
             }
             let _tell = Tell(tell);
@@ -233,11 +233,9 @@ impl Supervisor {
         names.into_iter().filter_map(|name| self.running.remove_entry(&name)).collect()
     }
 
-    /// Forgets the bridges that have ended.
-    fn collect(&mut self) {
-        // A bridge tells of its end a moment before its thread ends.
-        thread::sleep(std::time::Duration::from_millis(10));
-        let ended = self.take(|_, running| running.thread.is_finished());
+    /// Removes the bridge of this thread, which has ended or is about to. A change of the file may have removed it before.
+    fn collect(&mut self, thread: ThreadId) {
+        let ended = self.take(|_, running| running.thread.thread().id() == thread);
         for (name, running) in ended {
             self.join(&name, running);
         }
@@ -256,5 +254,43 @@ impl Supervisor {
     fn show(&self) {
         let bridges = self.running.values().map(|running| running.shown.clone()).collect();
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = bridges;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Report;
+    use std::time::Duration;
+
+    #[test]
+    fn a_bridge_that_has_ended_is_removed_however_long_its_thread_still_takes() {
+        let runtime = Runtime::new().unwrap();
+        let around = Surroundings {
+            login: Login::default(),
+            report: Report::new(false),
+            stop: Stop::new(Duration::ZERO),
+            stats: Stats::default(),
+            runtime: runtime.handle().clone(),
+        };
+        let (tell, mut events) = mpsc::unbounded_channel();
+        let mut supervisor =
+            Supervisor { around, tell, shown: Bridges::default(), running: BTreeMap::new(), worst: Ok(()) };
+        let publish: Publish = toml::from_str("pipe = \"p\"\nstream = \"S\"").unwrap();
+        let work = Work::Publish(publish);
+        let tell = supervisor.tell.clone();
+        let thread = thread::spawn(move || {
+            tell.send(Event::Ended(thread::current().id())).unwrap();
+            thread::sleep(Duration::from_millis(200));
+            Err(Failure::new(Code::Missing, "why"))
+        });
+        let shown = work.shown("one", &Stats::default());
+        let running =
+            Running { work, login: Login::default(), stop: Stop::new(Duration::ZERO), shown, thread };
+        supervisor.running.insert("one".to_owned(), running);
+        let Some(Event::Ended(thread)) = events.blocking_recv() else { panic!("another event") };
+        supervisor.collect(thread);
+        assert!(supervisor.running.is_empty());
+        assert_eq!(supervisor.worst, Err(Failure::new(Code::Missing, "one: why")));
     }
 }
