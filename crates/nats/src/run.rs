@@ -89,7 +89,12 @@ fn read(path: &Path, login: &Login) -> Result<(Config, Wanted), Failure> {
         Failure::new(Code::Usage, format_args!("{}: {error}", path.display()))
     };
     let text = std::fs::read_to_string(path).map_err(|error| about(&error))?;
-    let config: Config = toml::from_str(&text).map_err(|error| about(&error.to_string().trim_end()))?;
+    // Not the error as it prints itself: that shows the line, which may have a password.
+    let config: Config = toml::from_str(&text).map_err(|error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        about(&format_args!("line {line}: {}", error.message()))
+    })?;
     let server = match config.server == Login::default() && config.context.is_none() {
         true => login.clone(),
         false => context::complete(config.server.clone(), config.context.as_deref())?,
@@ -262,6 +267,21 @@ mod tests {
     use super::*;
     use crate::report::Report;
     use std::time::Duration;
+
+    #[test]
+    fn an_error_in_the_file_names_the_line_and_does_not_show_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bridges.toml");
+        for (wrong, word) in
+            [("\"secret\" \"", "line 3: "), ("[\"secret\"]", "line 3: "), ("secret", "line 3: ")]
+        {
+            std::fs::write(&path, format!("[server]\nuser = \"me\"\npassword = {wrong}\n")).unwrap();
+            let error = read(&path, &Login::default()).err().unwrap();
+            assert_eq!(error.code, Code::Usage);
+            assert!(error.message.contains(word), "{}", error.message);
+            assert!(!error.message.contains("secret"), "{}", error.message);
+        }
+    }
 
     #[test]
     fn a_bridge_that_has_ended_is_removed_however_long_its_thread_still_takes() {
