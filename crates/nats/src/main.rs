@@ -5,6 +5,7 @@ mod bridge;
 mod context;
 mod durability;
 mod exit;
+mod failpoint;
 mod frame;
 mod jetstream;
 mod metrics;

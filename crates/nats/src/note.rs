@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use shmpipe::Address;
 
 use crate::exit::{Code, Failure};
+use crate::failpoint;
 use crate::frame::{PipeId, Place};
 
 const MAGIC: &[u8; 8] = b"shmpnote";
@@ -105,10 +106,12 @@ impl Notes {
         let checksum = u64::from(crc32fast::hash(&bytes[16..]));
         bytes[8..16].copy_from_slice(&checksum.to_le_bytes());
         let offset = (self.counter % 2) * SIZE as u64;
-        let written = self.file.write_all_at(&bytes, offset);
+        failpoint::reach();
+        let written = failpoint::write().and_then(|()| self.file.write_all_at(&bytes, offset));
         written.map_err(|error| {
             Failure::new(Code::Failure, format_args!("writing where the pipe is in the stream: {error}"))
         })?;
+        failpoint::reach();
         self.last = Some(note);
         Ok(())
     }

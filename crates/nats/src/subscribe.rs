@@ -12,6 +12,7 @@ use bytes::Bytes;
 use shmpipe::{CheckError, Peer, Pipe, Position, Producer, SendTimeoutError, Tagged, WaitError};
 
 use crate::exit::{Code, Early, Failure};
+use crate::failpoint;
 use crate::frame::{Begin, Body, Frame, Header, How, Part, Parts, PipeId, Place};
 use crate::note::{Note, Notes};
 use crate::publish::now;
@@ -343,6 +344,7 @@ impl<S: Source> Subscriber<S> {
                 }
             }
             batch.commit();
+            failpoint::reach();
             let (sent, rest) = messages.split_at(pushed);
             self.count(sent);
             messages = rest;
@@ -369,7 +371,10 @@ impl<S: Source> Subscriber<S> {
         loop {
             let producer = self.producer.as_mut().expect("the pipe is claimed");
             match producer.send_timeout(Tagged(part.tag, part.bytes), LOOK) {
-                Ok(_) => return Ok(()),
+                Ok(_) => {
+                    failpoint::reach();
+                    return Ok(());
+                }
                 Err(SendTimeoutError::TimedOut) if !self.stop.is_asked() => {}
                 Err(SendTimeoutError::TimedOut | SendTimeoutError::Cancelled) => return Err(Early::Stopped),
                 Err(SendTimeoutError::TooLarge { length, max }) => return Err(too_large(length, max).into()),
@@ -404,16 +409,18 @@ impl<S: Source> Subscriber<S> {
         if self.at != Some(self.end) {
             return Err(self.mismatch().into());
         }
-        let producer = self.producer.take().expect("the pipe is claimed");
         self.note.ending = shmpipe::inspect(self.pipe.address())?.producer.epoch;
         let noted = self.write_note();
         self.note.ending = 0;
+        // A producer that is dropped has closed. So it stays in its place until its end is noted.
         noted?;
+        let producer = self.producer.take().expect("the pipe is claimed");
         match how {
             How::Closed => producer.close()?,
             How::Aborted { code } => producer.abort(code)?,
             How::Died => producer.abort(DIED)?,
         }
+        failpoint::reach();
         Ok(())
     }
 
@@ -438,3 +445,6 @@ fn too_large(length: usize, max: usize) -> Failure {
     );
     Failure::new(Code::Unfit, text)
 }
+
+#[cfg(test)]
+mod tests;
