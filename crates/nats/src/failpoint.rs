@@ -16,12 +16,19 @@ pub fn write() -> io::Result<()> {
 }
 
 #[cfg(test)]
-pub use armed::{fail_write, kill_at};
+pub use armed::{alone, fail_write, kill_at};
 
 #[cfg(test)]
 mod armed {
     use std::cell::Cell;
     use std::io;
+    use std::sync::{Mutex, MutexGuard, PoisonError};
+
+    /// Keeps the tests apart that open notes: a child that one of them forks has the locks of the others too.
+    pub fn alone() -> MutexGuard<'static, ()> {
+        static ONE: Mutex<()> = Mutex::new(());
+        ONE.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
     thread_local! {
         /// Points that are passed before one acts, in this thread.

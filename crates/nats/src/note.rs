@@ -15,10 +15,10 @@ use crate::exit::{Code, Failure};
 use crate::failpoint;
 use crate::frame::{PipeId, Place};
 
-const MAGIC: &[u8; 8] = b"shmpnote";
+const MAGIC: &[u8; 8] = b"shmpnot2";
 /// Bytes of a note: the magic, a checksum of what follows, a counter, and the words.
 const SIZE: usize = 8 + 8 + 8 + 8 * WORDS;
-const WORDS: usize = 9;
+const WORDS: usize = 10;
 
 /// Where a pipe is in a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct Note {
     pub position: u64,
     /// Where the stream continues there: the pipe and the place that the message begins at. `None` before the first message.
     pub source: Option<(PipeId, Place)>,
+    /// The claim of the source's producer whose end came last, as the frames before the message say; 0 for none.
+    pub ended: u64,
     /// The claim of the receiving pipe's producer role that is about to end as the message says; 0 for none.
     pub ending: u64,
 }
@@ -96,6 +98,7 @@ impl Notes {
             pipe.0,
             place.position,
             place.offset,
+            note.ended,
         ];
         let mut bytes = [0; SIZE];
         bytes[..8].copy_from_slice(MAGIC);
@@ -131,9 +134,10 @@ fn read(file: &File, slot: u64) -> Option<(u64, Note)> {
         return None;
     }
     let words: [u64; WORDS] = std::array::from_fn(|i| word(24 + 8 * i));
-    let [segment, created, stream, sequence, position, flags, pipe, at, offset] = words;
+    let [segment, created, stream, sequence, position, flags, pipe, at, offset, ended] = words;
     let source = (flags & 1 == 1).then_some((PipeId(pipe), Place { position: at, offset }));
-    Some((word(16), Note { segment, created, stream, sequence, position, source, ending: flags >> 1 }))
+    let note = Note { segment, created, stream, sequence, position, source, ended, ending: flags >> 1 };
+    Some((word(16), note))
 }
 
 /// The name of an address's file: what is not a letter, a digit or one of `-_.:` as `%xx`.
@@ -170,7 +174,7 @@ mod tests {
 
     fn note(sequence: u64) -> Note {
         let source = Some((PipeId(7), Place { position: 8, offset: 9 }));
-        Note { segment: 1, created: 2, stream: 3, sequence, position: 5, source, ending: 6 }
+        Note { segment: 1, created: 2, stream: 3, sequence, position: 5, source, ended: 10, ending: 6 }
     }
 
     fn address() -> Address {
@@ -179,6 +183,7 @@ mod tests {
 
     #[test]
     fn the_last_note_comes_back() {
+        let _alone = failpoint::alone();
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(Notes::open(folder.path(), &address()).unwrap().last(), None);
         for sequence in 1..6 {
@@ -190,6 +195,7 @@ mod tests {
 
     #[test]
     fn a_torn_note_leaves_the_one_before() {
+        let _alone = failpoint::alone();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(file_name(&address()));
         let mut notes = Notes::open(folder.path(), &address()).unwrap();
@@ -210,6 +216,7 @@ mod tests {
 
     #[test]
     fn a_second_user_of_the_notes_is_refused() {
+        let _alone = failpoint::alone();
         let folder = tempfile::tempdir().unwrap();
         let first = Notes::open(folder.path(), &address()).unwrap();
         assert_eq!(Notes::open(folder.path(), &address()).unwrap_err().code, Code::Taken);

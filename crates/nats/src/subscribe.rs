@@ -76,6 +76,10 @@ pub struct Subscriber<S> {
     end: u64,
     /// Where the stream continues; `None` before the first frame.
     expected: Option<(PipeId, Place)>,
+    /// The claim of the source's producer whose end came last.
+    ended: u64,
+    /// The next message of the stream; `None` while one is received, and once it is noted.
+    next: Option<u64>,
     /// The beginning of a message that is longer than a frame.
     long: Option<(u32, Vec<u8>)>,
     /// Whether this process has claimed the pipe before.
@@ -108,6 +112,8 @@ impl<S: Source> Subscriber<S> {
             at,
             end: 0,
             expected: note.source,
+            ended: note.ended,
+            next: None,
             long: None,
             has_claimed: false,
             note,
@@ -119,6 +125,7 @@ impl<S: Source> Subscriber<S> {
         loop {
             let Some(found) = self.source.next(LOOK)? else {
                 self.check_pipe()?;
+                self.note_progress()?;
                 continue;
             };
             let (sequence, pending) = (found.sequence, found.pending);
@@ -130,11 +137,15 @@ impl<S: Source> Subscriber<S> {
                 )
             })?;
             self.check(sequence, &frame)?;
+            self.next = None;
             let header = frame.header;
             let mut ended = None;
             if self.long.is_none() {
-                self.note.sequence = sequence;
+                if std::mem::replace(&mut self.note.sequence, sequence) != sequence {
+                    self.note.ending = 0;
+                }
                 self.note.source = Some((header.pipe, header.start));
+                self.note.ended = self.ended;
             }
             match frame.body {
                 Body::Begin(_) => {}
@@ -142,12 +153,15 @@ impl<S: Source> Subscriber<S> {
                 Body::End { how, .. } => {
                     self.finish(how)?;
                     ended = Some(how);
-                    // The end is there: a successor of this process is not to look at it again.
-                    self.note.sequence = sequence + 1;
-                    self.write_note()?;
                 }
             }
             self.expected = Some((header.pipe, header.end));
+            self.ended = header.ended;
+            self.next = Some(sequence + 1);
+            if ended.is_some() {
+                // A successor of this process is not to look at it again.
+                self.note_progress()?;
+            }
             self.stats.done(sequence, header.end.position, now().saturating_sub(header.time));
             self.stats.pending(pending);
             match ended {
@@ -173,11 +187,12 @@ impl<S: Source> Subscriber<S> {
     }
 
     /// Ends the pipe's producer: with an abort, since the stream is not over.
-    pub fn abort(self, code: u32) -> Result<(), Failure> {
-        match self.producer {
-            Some(producer) => Ok(producer.abort(code)?),
-            None => Ok(()),
+    pub fn abort(mut self, code: u32) -> Result<(), Failure> {
+        let noted = self.note_progress();
+        if let Some(producer) = self.producer {
+            producer.abort(code)?;
         }
+        noted
     }
 
     /// Checks that a frame continues the chain.
@@ -199,7 +214,11 @@ impl<S: Source> Subscriber<S> {
             }
             return Ok(());
         };
-        if after == expected && !skipped {
+        let continues = after == expected && !skipped;
+        // An end has no length, so the chain does not show that it is missing.
+        let is_end = matches!(frame.body, Body::End { .. });
+        let lacks_end = continues && after.0 == start.0 && !is_end && header.ended > self.ended;
+        if continues && !lacks_end {
             if after.0 != start.0 {
                 // The rest of its last message will not come.
                 self.long = None;
@@ -210,19 +229,27 @@ impl<S: Source> Subscriber<S> {
             }
             return Ok(());
         }
-        let allow = format!("--skip-to {} goes on there, without what is missing", header.start.position);
-        if !is_allowed {
-            let text = format!(
+        let missing = if lacks_end {
+            format!(
+                "an end is missing: message {sequence} of the stream says that the producer of the pipe {} with claim {} ended before \
+                 position {}, and no message of the stream said how",
+                header.pipe, header.ended, header.start
+            )
+        } else {
+            format!(
                 "messages are missing: this pipe has the pipe {} up to position {}, and message {sequence} of the stream continues at \
-                 position {} of the pipe {}; {allow}",
+                 position {} of the pipe {}",
                 expected.0, expected.1, header.start, header.pipe
-            );
-            return Err(Failure::new(Code::Missing, text).into());
+            )
+        };
+        if !is_allowed {
+            let allow = format!("--skip-to {} goes on there, without what is missing", header.start.position);
+            return Err(Failure::new(Code::Missing, format_args!("{missing}; {allow}")).into());
         }
-        self.report.note(format_args!(
-            "skips the messages of the pipe {} between positions {} and {}, which are missing",
-            expected.0, expected.1, header.start
-        ));
+        self.report.note(format_args!("goes on at position {}: {missing}", header.start));
+        if lacks_end {
+            return Ok(());
+        }
         self.long = None;
         Ok(())
     }
@@ -266,10 +293,19 @@ impl<S: Source> Subscriber<S> {
     }
 
     /// Notes which message of the stream comes next, and where it begins in the pipe.
-    fn write_note(&mut self) -> Result<(), Early> {
+    fn write_note(&mut self) -> Result<(), Failure> {
         let position = self.at.expect("the pipe is claimed");
         self.note.position = position;
-        Ok(self.notes.write(self.note)?)
+        self.notes.write(self.note)
+    }
+
+    /// Notes that the pipe has all that was received, which the stream may then lose. A message that is not whole is received again.
+    fn note_progress(&mut self) -> Result<(), Failure> {
+        if let (Some(sequence), Some(_), None) = (self.next.take(), self.at, &self.long) {
+            self.note = Note { sequence, source: self.expected, ended: self.ended, ending: 0, ..self.note };
+            self.write_note()?;
+        }
+        Ok(())
     }
 
     fn receive(&mut self, header: &Header, parts: &Parts) -> Result<(), Early> {

@@ -4,6 +4,7 @@ use super::*;
 use crate::frame::Filling;
 use shmpipe::{Options, RecvError};
 use std::path::Path;
+use std::sync::MutexGuard;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The messages of a stream, the first of which has this sequence. At their end the subscriber is stopped.
@@ -72,6 +73,7 @@ impl Frames {
 struct Sink {
     address: String,
     folder: tempfile::TempDir,
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Sink {
@@ -81,7 +83,7 @@ impl Sink {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let address = format!("posix:/nats-unit-{}-{number}", std::process::id());
         Options::new().capacity(256 << 10).create(&*address).unwrap();
-        Sink { address, folder: tempfile::tempdir().unwrap() }
+        Sink { address, folder: tempfile::tempdir().unwrap(), _alone: failpoint::alone() }
     }
 
     fn pipe(&self) -> Pipe {
@@ -231,4 +233,39 @@ fn an_end_that_cannot_be_noted_is_no_close() {
     // The next one says it.
     sink.fill(&frames.frames).unwrap();
     assert_eq!(sink.received(), (vec![], RecvError::Closed));
+}
+
+#[test]
+fn an_end_that_was_removed_from_the_stream_is_an_error_with_its_position() {
+    let mut frames = Frames::default();
+    frames.begin();
+    frames.messages(&[(1, b"before")], false);
+    frames.end(How::Aborted { code: 3 }, 1);
+    frames.begin();
+    frames.messages(&[(2, b"after")], false);
+    let sink = Sink::new();
+    sink.fill(&frames.frames[..2]).unwrap();
+    // The chain has no hole: an end has no length.
+    let rest = &frames.frames[3..];
+    for skip_to in [None, Some(13)] {
+        let failed = failure(sink.fill_from(rest, 4, skip_to));
+        assert_eq!(failed.code, Code::Missing);
+        assert!(failed.message.contains("claim 1 ended before position 14"), "{}", failed.message);
+    }
+    sink.fill_from(rest, 4, Some(14)).unwrap();
+    let (messages, _) = sink.received();
+    assert_eq!(messages, [(1, b"before".to_vec()), (2, b"after".to_vec())]);
+}
+
+#[test]
+fn a_stream_may_lose_what_an_idle_subscriber_has() {
+    let mut frames = Frames::default();
+    frames.begin();
+    frames.messages(&[(1, b"before")], false);
+    frames.begin();
+    frames.messages(&[(2, b"after")], false);
+    let sink = Sink::new();
+    sink.fill(&frames.frames[..2]).unwrap();
+    sink.fill_from(&frames.frames[2..], 3, None).unwrap();
+    assert_eq!(sink.received().0, [(1, b"before".to_vec()), (2, b"after".to_vec())]);
 }
