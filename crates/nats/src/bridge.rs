@@ -241,16 +241,12 @@ fn start(notes: &mut Notes, pipe: &Pipe, info: &Info, settings: &Subscribe) -> R
     let from = settings.from;
     if let Some(note) = notes.last() {
         let is_same_stream = (note.created, note.stream) == (created, stream);
-        if note.segment == segment && is_same_stream {
-            return Ok(Start { note, at: Some(note.position) });
+        // Without a source, it only says where the stream begins, for whichever pipe comes.
+        if is_same_stream && (note.segment == segment || note.source.is_none()) {
+            return Ok(Start { note: Note { segment, ..note }, at: note.source.map(|_| note.position) });
         }
-        if from.is_none() {
-            let reached = match note.source {
-                Some((pipe, place)) => {
-                    format!("position {place} of the pipe {pipe}, message {}", note.sequence)
-                }
-                None => format!("message {}", note.sequence),
-            };
+        if let (None, Some((pipe, place))) = (from, note.source) {
+            let reached = format!("position {place} of the pipe {pipe}, message {}", note.sequence);
             let what = match note.segment == segment {
                 true => format!(
                     "this pipe has received another stream, or one of this name that was deleted, up to {reached}"
@@ -271,7 +267,10 @@ fn start(notes: &mut Notes, pipe: &Pipe, info: &Info, settings: &Subscribe) -> R
     let sequence = match from {
         None | Some(From::First) => info.state.first_sequence.max(1),
         Some(From::New) => info.state.last_sequence + 1,
-        Some(From::Sequence(sequence)) => sequence,
+        Some(From::Sequence(sequence)) => sequence.max(1),
     };
-    Ok(Start { note: Note { segment, created, stream, sequence, ..Note::default() }, at: None })
+    let note = Note { segment, created, stream, sequence, ..Note::default() };
+    // A successor begins there too, also if nothing has come by then.
+    notes.write(note)?;
+    Ok(Start { note, at: None })
 }

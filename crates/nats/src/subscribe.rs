@@ -204,7 +204,19 @@ impl<S: Source> Subscriber<S> {
             Body::Begin(Begin { after, skipped, .. }) => (after, skipped),
             _ => (start, false),
         };
+        let allow = format!("--skip-to {} goes on there, without what is missing", header.start.position);
         let Some(expected) = self.expected else {
+            if sequence > self.note.sequence && !is_allowed {
+                let text = format!(
+                    "messages {} to {} of the stream were removed before this pipe had them: it continues at position {} of the pipe {}; \
+                     {allow}",
+                    self.note.sequence,
+                    sequence - 1,
+                    header.start,
+                    header.pipe
+                );
+                return Err(Failure::new(Code::Missing, text).into());
+            }
             if header.start.position > 0 {
                 let earlier = "the stream has nothing earlier, or was not asked for it";
                 self.report.note(format_args!(
@@ -243,7 +255,6 @@ impl<S: Source> Subscriber<S> {
             )
         };
         if !is_allowed {
-            let allow = format!("--skip-to {} goes on there, without what is missing", header.start.position);
             return Err(Failure::new(Code::Missing, format_args!("{missing}; {allow}")).into());
         }
         self.report.note(format_args!("goes on at position {}: {missing}", header.start));

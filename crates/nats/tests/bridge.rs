@@ -385,14 +385,47 @@ fn a_hole_in_the_stream_is_an_error_that_names_the_positions() {
     assert_eq!(recv(&mut consumer).unwrap().1, b"after it");
 }
 
-/// Removes the messages of a stream before this one.
-fn purge_before(server: &Server, stream: &str, sequence: u64) {
+type Stream = async_nats::jetstream::stream::Stream;
+
+/// Does something with a stream.
+fn with_stream<T>(server: &Server, stream: &str, act: impl AsyncFnOnce(Stream) -> T) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let client = async_nats::connect(server.url()).await.unwrap();
-        let stream = async_nats::jetstream::new(client).get_stream(stream).await.unwrap();
-        stream.purge().sequence(sequence).await.unwrap();
-    });
+        act(async_nats::jetstream::new(client).get_stream(stream).await.unwrap()).await
+    })
+}
+
+/// Removes the messages of a stream before this one.
+fn purge_before(server: &Server, stream: &str, sequence: u64) {
+    with_stream(server, stream, async |stream| stream.purge().sequence(sequence).await.unwrap());
+}
+
+/// How many subscribers have asked for messages of a stream.
+fn subscribers(server: &Server, stream: &str) -> usize {
+    with_stream(server, stream, async |stream| stream.get_info().await.unwrap().state.consumer_count)
+}
+
+#[test]
+fn a_subscriber_from_new_that_is_killed_while_idle_goes_on_where_it_began() {
+    let Some(server) = Server::start() else { return };
+    let (from, to) = (Name::new(), Name::new());
+    let source = Options::new().create(&*from).unwrap();
+    let mut consumer = Options::new().create(&*to).unwrap().consumer().unwrap();
+    let publish = |message: &[u8]| {
+        source.producer().unwrap().send(message).unwrap();
+        assert_eq!(bridge(&server, &["publish", &from, "--stream", "S"]).code(), 0);
+    };
+    publish(b"old");
+    let subscribe = ["subscribe", &*to, "--stream", "S", "--follow", "--from", "new"];
+    let mut subscriber = bridge(&server, &subscribe);
+    wait_until("it waits for messages", || subscribers(&server, "S") == 1);
+    subscriber.kill();
+    publish(b"while it was away");
+    let _subscriber = bridge(&server, &subscribe);
+    wait_until("it waits for messages", || subscribers(&server, "S") == 2);
+    publish(b"while it is there");
+    assert_eq!(recv(&mut consumer).unwrap().1, b"while it was away");
 }
 
 #[test]

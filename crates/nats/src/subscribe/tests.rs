@@ -269,3 +269,24 @@ fn a_stream_may_lose_what_an_idle_subscriber_has() {
     sink.fill_from(&frames.frames[2..], 3, None).unwrap();
     assert_eq!(sink.received().0, [(1, b"before".to_vec()), (2, b"after".to_vec())]);
 }
+
+#[test]
+fn messages_that_were_removed_before_the_first_one_came_are_missing() {
+    let mut frames = Frames::default();
+    frames.begin();
+    frames.messages(&[(1, b"removed")], false);
+    frames.messages(&[(2, b"left")], false);
+    let sink = Sink::new();
+    let fill = |skip_to| {
+        let mut subscriber = sink.subscriber(&frames.frames[2..], 3, skip_to);
+        subscriber.note.sequence = 1;
+        let outcome = subscriber.run();
+        subscriber.abort(STOPPED).unwrap();
+        outcome
+    };
+    let failed = failure(fill(None));
+    assert_eq!(failed.code, Code::Missing);
+    assert!(failed.message.contains("messages 1 to 2 of the stream"), "{}", failed.message);
+    assert!(matches!(fill(Some(15)), Err(Early::Stopped)));
+    assert_eq!(sink.received().0, [(2, b"left".to_vec())]);
+}
