@@ -312,6 +312,36 @@ fn a_login_that_is_wrong_is_refused_and_a_right_one_works() {
 }
 
 #[test]
+fn the_permissions_of_the_documentation_are_enough() {
+    // As docs/bridge.md has them.
+    let user = |name: &str, subject: &str, requests: &[&str]| {
+        let requests: Vec<String> = requests.iter().map(|name| format!("\"$JS.API.{name}\"")).collect();
+        format!(
+            "{{ user: {name}, password: {name}, permissions: {{ publish: [{subject}{}], subscribe: \"_INBOX.>\" }} }}",
+            requests.join(", ")
+        )
+    };
+    let requests = ["STREAM.INFO.S", "STREAM.MSG.GET.S", "STREAM.CREATE.S"];
+    let publisher = user("publisher", "\"shmpipe.S\", ", &requests);
+    let requests = ["STREAM.INFO.S", "STREAM.MSG.GET.S", "CONSUMER.CREATE.S", "CONSUMER.MSG.NEXT.S.>"];
+    let subscriber = user("subscriber", "", &requests);
+    let Some(server) = Server::start_with(&format!("authorization {{ users: [{publisher}, {subscriber}] }}"))
+    else {
+        return;
+    };
+    let (from, to) = (Name::new(), Name::new());
+    Options::new().create(&*from).unwrap().producer().unwrap().send(b"hello").unwrap();
+    for (direction, pipe) in [("publish", &from), ("subscribe", &to)] {
+        let name = if direction == "publish" { "publisher" } else { "subscriber" };
+        let mut process =
+            bridge(&server, &[direction, pipe, "--stream", "S", "--user", name, "--password", name]);
+        assert_eq!(process.code(), 0, "{}", process.said());
+    }
+    let mut consumer = shmpipe::Pipe::open(&*to).unwrap().consumer().unwrap();
+    assert_eq!(recv(&mut consumer).unwrap().1, b"hello");
+}
+
+#[test]
 fn a_token_and_a_context_log_in() {
     let Some(server) = Server::start_with("authorization { token: secret }") else { return };
     let from = Name::new();
