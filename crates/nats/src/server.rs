@@ -156,8 +156,11 @@ impl Server {
         }
         loop {
             let options = self.stop.run(&self.runtime, self.login.options())??;
+            let addresses = self.login.server.as_deref().unwrap_or(DEFAULT_SERVER);
+            let addresses: Vec<String> = addresses.split(',').map(|one| one.trim().to_owned()).collect();
             let (tell_lost, lost) = watch::channel(false);
-            let options = options.max_reconnects(1).event_callback(move |event| {
+            // The first connection counts each address that it tries.
+            let options = options.max_reconnects(addresses.len()).event_callback(move |event| {
                 let tell_lost = tell_lost.clone();
                 async move {
                     if matches!(event, Event::Disconnected | Event::Closed | Event::LameDuckMode) {
@@ -165,8 +168,6 @@ impl Server {
                     }
                 }
             });
-            let addresses = self.login.server.as_deref().unwrap_or(DEFAULT_SERVER);
-            let addresses: Vec<String> = addresses.split(',').map(|one| one.trim().to_owned()).collect();
             let connecting = options.connect(addresses);
             let connecting = async { tokio::time::timeout(2 * CONNECT_TIMEOUT, connecting).await };
             match self.stop.wait(&self.runtime, connecting)? {
@@ -247,6 +248,8 @@ pub fn random() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpListener;
 
     #[test]
     fn passwords_are_not_shown() {
@@ -255,5 +258,43 @@ mod tests {
         assert_eq!(shown("token@a,tls://me:p@ss@b:1"), "a,tls://b:1");
         assert_eq!(shown("nats://a:4222"), "nats://a:4222");
         assert_eq!(Login::default().shown(), DEFAULT_SERVER);
+    }
+
+    #[test]
+    fn all_addresses_are_tried_before_a_pause() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let alive = listener.local_addr().unwrap();
+        // Bound and not listening: they refuse connections, and no other program gets them.
+        let dead: Vec<_> = (0..7).map(|_| nowhere()).collect();
+        let dead_addresses = dead.iter().map(|socket| socket.local_addr().unwrap());
+        let addresses: Vec<_> =
+            dead_addresses.chain([alive]).map(|address| format!("nats://{address}")).collect();
+        let server = std::thread::spawn(move || {
+            let (mut connection, _) = listener.accept().unwrap();
+            let info =
+                r#"INFO {"server_id":"S","version":"2.10.0","max_payload":1048576,"headers":true,"proto":1}"#;
+            write!(connection, "{info}\r\n").unwrap();
+            let mut lines = BufReader::new(connection.try_clone().unwrap()).lines();
+            while let Some(Ok(line)) = lines.next() {
+                if line.starts_with("PING") {
+                    write!(connection, "PONG\r\n").unwrap();
+                }
+            }
+        });
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let login = Login { server: Some(addresses.join(",")), ..Login::default() };
+        let (report, stop) = (Report::new(false), Stop::new(Duration::ZERO));
+        let mut client = Server::new(login, report, stop, runtime.handle().clone(), Stats::default());
+        assert!(client.connection().is_ok());
+        assert!(client.outage.is_none());
+        drop((client, runtime));
+        server.join().unwrap();
+    }
+
+    /// A socket with an address that refuses connections.
+    fn nowhere() -> tokio::net::TcpSocket {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        socket
     }
 }
