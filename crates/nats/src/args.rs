@@ -159,7 +159,7 @@ pub struct Publish {
     /// Continue the stream of another pipe: its identifier, or any
     #[arg(long, value_name = "ID", hide_short_help = true)]
     pub after: Option<After>,
-    /// Refuse a server that may lose acknowledged messages in a power failure, or does not say
+    /// Refuse to start with a server that may lose acknowledged messages in a power failure, or does not say
     #[arg(long)]
     #[serde(default)]
     pub require_sync: bool,

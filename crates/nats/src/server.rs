@@ -1,7 +1,7 @@
 //! The connection to the server: how to log in, and a connection that is made again whenever it is lost.
 //!
-//! The client reconnects by itself, and then sends what it has queued meanwhile. A publisher must know what was sent, so it never
-//! does: a connection that was lost is replaced by a new client, whose queue is empty.
+//! The client would reconnect, and then send what it has queued meanwhile. A publisher must know what was sent, so a connection that
+//! was lost is replaced by a new client, whose queue is empty.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
