@@ -242,8 +242,8 @@ impl<L: Log> Publisher<L> {
             };
             if !is_allowed {
                 let text = format!(
-                    "the stream holds the pipe {} up to position {}, and this is the pipe {}: another one, or one that was created \
-                     anew; --after {} continues that stream with this pipe",
+                    "the stream holds the pipe {} up to position {}, and this is the pipe {}: another one, or one that was recreated; \
+                     --after {} continues that stream with this pipe",
                     last.pipe,
                     last.end,
                     self.pipe(),
@@ -365,15 +365,14 @@ impl<L: Log> Publisher<L> {
                     self.ended = claim;
                     self.report.note(format_args!("the producer {how}"));
                 }
-                Next::Over(how) if self.settings.follow => {
-                    // Now it is heard of; a wait for the next producer waits for that one.
+                Next::Over(_) if self.settings.follow => {
+                    // This reports the end, so that the wait below is for the next producer.
                     let _ = self.consumer.check();
                     match self.consumer.wait_for_peer(None) {
                         Ok(()) | Err(WaitError::Cancelled | WaitError::TimedOut) => {}
                         Err(WaitError::Lost(lost)) => return Err(lost.into()),
                         Err(error) => return Err(Failure::new(Code::Failure, error).into()),
                     }
-                    let _ = how;
                 }
                 Next::Over(How::Closed) => return Ok(()),
                 Next::Over(how) => {
@@ -389,7 +388,7 @@ impl<L: Log> Publisher<L> {
         Ok(self.consumer.close()?)
     }
 
-    /// Ends this side of the pipe with an error, which the producer hears of.
+    /// Ends this side of the pipe with an error, which the producer receives.
     pub fn abort(self, failure: &Failure) -> Result<(), Failure> {
         Ok(self.consumer.abort(failure.code as u32)?)
     }
@@ -410,7 +409,7 @@ impl<L: Log> Publisher<L> {
             if !self.is_empty()? {
                 return Ok(Next::Messages);
             }
-            // An earlier consumer may have heard of the end, and may not have published it.
+            // An earlier consumer may have received the end, and may not have published it.
             if how(self.consumer.peer()).is_some()
                 && let (Some(how), claim) = self.producer()?
                 && self.is_empty()?

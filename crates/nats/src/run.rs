@@ -123,7 +123,7 @@ pub fn run(path: &Path, around: Surroundings, runtime: &Runtime) -> Outcome {
     }
     let (tell, mut events) = mpsc::unbounded_channel();
     forward_signals(runtime, tell.clone())?;
-    let mut supervisor = Supervisor { around, tell, shown, running: BTreeMap::new(), worst: Ok(()) };
+    let mut supervisor = Supervisor { around, tell, shown, running: BTreeMap::new(), first_failure: Ok(()) };
     supervisor.change_to(wanted);
     loop {
         match runtime.block_on(events.recv()) {
@@ -139,11 +139,11 @@ pub fn run(path: &Path, around: Surroundings, runtime: &Runtime) -> Outcome {
             Some(Event::Ended(thread)) => supervisor.collect(thread),
             Some(Event::Stop) | None => {
                 supervisor.change_to(Wanted::new());
-                return supervisor.worst;
+                return supervisor.first_failure;
             }
         }
         if supervisor.running.is_empty() {
-            return supervisor.worst;
+            return supervisor.first_failure;
         }
     }
 }
@@ -172,8 +172,7 @@ struct Supervisor {
     tell: mpsc::UnboundedSender<Event>,
     shown: Bridges,
     running: BTreeMap<String, Running>,
-    /// The first failure.
-    worst: Outcome,
+    first_failure: Outcome,
 }
 
 impl Supervisor {
@@ -250,9 +249,9 @@ impl Supervisor {
     fn join(&mut self, name: &str, running: Running) {
         let outcome = running.thread.join().unwrap_or_else(|_| Err(Failure::new(Code::Failure, "panicked")));
         if let Err(failure) = outcome
-            && self.worst.is_ok()
+            && self.first_failure.is_ok()
         {
-            self.worst = Err(failure.about(name));
+            self.first_failure = Err(failure.about(name));
         }
     }
 
@@ -294,8 +293,13 @@ mod tests {
             runtime: runtime.handle().clone(),
         };
         let (tell, mut events) = mpsc::unbounded_channel();
-        let mut supervisor =
-            Supervisor { around, tell, shown: Bridges::default(), running: BTreeMap::new(), worst: Ok(()) };
+        let mut supervisor = Supervisor {
+            around,
+            tell,
+            shown: Bridges::default(),
+            running: BTreeMap::new(),
+            first_failure: Ok(()),
+        };
         let publish: Publish = toml::from_str("pipe = \"p\"\nstream = \"S\"").unwrap();
         let work = Work::Publish(publish);
         let tell = supervisor.tell.clone();
@@ -311,6 +315,6 @@ mod tests {
         let Some(Event::Ended(thread)) = events.blocking_recv() else { panic!("another event") };
         supervisor.collect(thread);
         assert!(supervisor.running.is_empty());
-        assert_eq!(supervisor.worst, Err(Failure::new(Code::Missing, "one: why")));
+        assert_eq!(supervisor.first_failure, Err(Failure::new(Code::Missing, "one: why")));
     }
 }
