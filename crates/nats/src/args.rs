@@ -220,6 +220,9 @@ pub struct Status {
     /// The pipe that is published, or that is filled
     #[arg(value_name = "ADDR")]
     pub pipe: Option<String>,
+    /// The folder with the notes of a pipe that is filled, as for subscribe
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
 }
 
 /// How long what is on its way may take when a signal ends the program.

@@ -11,7 +11,7 @@ use crate::durability::Doubts;
 use crate::exit::{Code, Early, Failure};
 use crate::frame::{Body, Frame, HEADER, PART};
 use crate::jetstream::{Asked, Feed, Stream, unfit};
-use crate::note::{Note, Notes, default_folder};
+use crate::note::{Note, Notes, folder};
 use crate::publish::{self, Publisher};
 use crate::report::Report;
 use crate::server::{Login, Server};
@@ -92,7 +92,7 @@ fn try_publish(settings: &Publish, around: &Surroundings) -> Result<(), Early> {
     let asked = Asked {
         replicas: settings.replicas,
         max_bytes: settings.max_bytes.map(|size| size.0),
-        max_age: settings.max_age.map(|time| time.0.as_secs()),
+        max_age: settings.max_age.map(|time| time.0),
         memory: settings.memory,
         allow_discard: settings.allow_discard,
     };
@@ -162,10 +162,7 @@ fn check(
 
 fn try_subscribe(settings: &Subscribe, around: &Surroundings) -> Result<(), Early> {
     let address = address(&settings.pipe)?;
-    let mut notes = match &settings.state {
-        Some(folder) => Notes::open(folder, &address)?,
-        None => Notes::open(&default_folder(), &address)?,
-    };
+    let mut notes = Notes::open(&folder(settings.state.as_deref()), &address)?;
     let mut stream = around.stream(&settings.stream, "", ACK_TIMEOUT);
     let info = find(&mut stream, settings, around)?;
     let pipe = open_or_create(&address, || new_pipe(&mut stream, settings, around))?;

@@ -37,13 +37,11 @@ const INACTIVE: Duration = Duration::from_secs(120);
 pub const OVERHEAD: usize = 256;
 
 /// How to create a stream.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Debug, Default)]
 pub struct Asked {
     pub replicas: Option<usize>,
     pub max_bytes: Option<u64>,
-    /// Seconds.
-    pub max_age: Option<u64>,
+    pub max_age: Option<Duration>,
     pub memory: bool,
     /// Whether limits that discard frames are welcome.
     pub allow_discard: bool,
@@ -199,7 +197,7 @@ impl Stream {
             max_messages: -1,
             max_messages_per_subject: -1,
             max_message_size: -1,
-            max_age: Duration::from_secs(asked.max_age.unwrap_or(0)),
+            max_age: asked.max_age.unwrap_or_default(),
             storage: if asked.memory { StorageType::Memory } else { StorageType::File },
             num_replicas: asked.replicas.unwrap_or(1),
             deny_delete: true,
@@ -269,7 +267,7 @@ pub fn unfit(config: &Config, subject: &str, asked: &Asked) -> Vec<String> {
             config.retention
         ));
     }
-    if config.max_age > Duration::ZERO && asked.max_age != Some(config.max_age.as_secs()) {
+    if config.max_age > Duration::ZERO && asked.max_age != Some(config.max_age) {
         let age = humantime::format_duration(config.max_age);
         faults.push(format!("it discards frames after {age}, read or not (max_age); {allow}"));
     }
@@ -538,8 +536,9 @@ mod tests {
 
     #[test]
     fn what_was_asked_for_is_fit() {
-        let asked = Asked { max_age: Some(60), ..Asked::default() };
-        let config = Config { max_age: Duration::from_secs(60), ..config() };
+        let age = Duration::from_secs(60);
+        let asked = Asked { max_age: Some(age), ..Asked::default() };
+        let config = Config { max_age: age, ..config() };
         assert_eq!(unfit(&config, "ticks", &asked), Vec::<String>::new());
         let asked = Asked { allow_discard: true, ..Asked::default() };
         let config = Config { discard: DiscardPolicy::Old, max_messages: 9, ..config };

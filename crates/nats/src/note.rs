@@ -155,8 +155,11 @@ fn file_name(address: &Address) -> PathBuf {
     PathBuf::from(name + ".note")
 }
 
-/// Where the notes are, unless the user says otherwise.
-pub fn default_folder() -> PathBuf {
+/// Where the notes are: where the user says, or in the folder of the service or the user.
+pub fn folder(chosen: Option<&Path>) -> PathBuf {
+    if let Some(folder) = chosen {
+        return folder.to_owned();
+    }
     if let Some(folder) = std::env::var_os("STATE_DIRECTORY") {
         return folder.into();
     }

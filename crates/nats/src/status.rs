@@ -12,7 +12,7 @@ use crate::durability::Doubts;
 use crate::exit::{Code, Early, Failure, Outcome};
 use crate::frame::{Body, Frame, How};
 use crate::jetstream::Stream;
-use crate::note::{Notes, default_folder};
+use crate::note::{Notes, folder};
 use crate::report::{SCHEMA, json, printable};
 use crate::server::Server;
 
@@ -101,7 +101,7 @@ fn look(settings: &Status, around: &Surroundings) -> Result<Shown, Early> {
         let snapshot = shmpipe::inspect(&address)?;
         if shown.source_pipe == Some(snapshot.segment_id.to_string()) {
             shown.unpublished_bytes = Some(snapshot.used);
-        } else if let Some(note) = Notes::peek(&default_folder(), &address) {
+        } else if let Some(note) = Notes::peek(&folder(settings.state.as_deref()), &address) {
             shown.frames_behind = Some((last_sequence + 1).saturating_sub(note.sequence));
         }
     }

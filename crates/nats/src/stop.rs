@@ -19,29 +19,30 @@ struct Shared {
     at: OnceLock<Instant>,
     /// How long what is on its way may take.
     grace: Duration,
-    cancels: Mutex<Vec<CancelHandle>>,
+    /// Of the bridge's endpoint, which it claims again and again.
+    cancel: Mutex<Option<CancelHandle>>,
 }
 
 impl Stop {
     pub fn new(grace: Duration) -> Self {
         let (asked, _) = watch::channel(false);
-        Stop(Arc::new(Shared { asked, at: OnceLock::new(), grace, cancels: Mutex::default() }))
+        Stop(Arc::new(Shared { asked, at: OnceLock::new(), grace, cancel: Mutex::default() }))
     }
 
     pub fn ask(&self) {
         self.0.at.get_or_init(Instant::now);
         self.0.asked.send_replace(true);
-        let cancels = self.0.cancels.lock().unwrap_or_else(PoisonError::into_inner);
-        cancels.iter().for_each(CancelHandle::cancel);
+        let cancel = self.0.cancel.lock().unwrap_or_else(PoisonError::into_inner);
+        cancel.iter().for_each(CancelHandle::cancel);
     }
 
     pub fn is_asked(&self) -> bool {
         *self.0.asked.borrow()
     }
 
-    /// Cancels the calls of this endpoint, too.
+    /// Cancels the calls of this endpoint, too, in place of those of the one before.
     pub fn cancels(&self, handle: CancelHandle) {
-        self.0.cancels.lock().unwrap_or_else(PoisonError::into_inner).push(handle.clone());
+        self.0.cancel.lock().unwrap_or_else(PoisonError::into_inner).replace(handle.clone());
         if self.is_asked() {
             handle.cancel();
         }

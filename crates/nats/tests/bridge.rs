@@ -277,6 +277,32 @@ fn a_second_publisher_of_the_stream_fences_the_first() {
 }
 
 #[test]
+fn status_shows_how_far_a_pipe_is_from_notes_in_a_folder_of_their_own() {
+    let Some(server) = Server::start() else { return };
+    let (from, to) = (Name::new(), Name::new());
+    Options::new().create(&*from).unwrap().producer().unwrap().send(b"hello").unwrap();
+    assert_eq!(bridge(&server, &["publish", &from, "--stream", "S"]).code(), 0);
+    let state = server.folder.path().join("state");
+    let state = ["--state", state.to_str().unwrap()];
+    assert_eq!(bridge(&server, &[&["subscribe", &*to, "--stream", "S"], &state[..]].concat()).code(), 0);
+    let mut status = support::command(&server.url(), server.folder.path());
+    let shown = status.args(["status", &to, "--stream", "S", "--json"]).args(state).output().unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains(r#""frames_behind":0"#), "{shown}");
+}
+
+#[test]
+fn an_age_of_part_of_a_second_limits_the_stream() {
+    let Some(server) = Server::start() else { return };
+    let from = Name::new();
+    Options::new().create(&*from).unwrap().producer().unwrap().close().unwrap();
+    let mut publisher = bridge(&server, &["publish", &from, "--stream", "S", "--max-age", "1500ms"]);
+    assert_eq!(publisher.code(), 0, "{}", publisher.said());
+    let age = with_stream(&server, "S", async |stream| stream.get_info().await.unwrap().config.max_age);
+    assert_eq!(age, Duration::from_millis(1500));
+}
+
+#[test]
 fn a_role_that_is_taken_and_a_stream_that_is_missing_are_refused() {
     let Some(server) = Server::start() else { return };
     let (from, to) = (Name::new(), Name::new());
