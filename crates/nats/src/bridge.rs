@@ -28,6 +28,9 @@ const SETTLE: Duration = Duration::from_secs(5);
 /// The smallest frame worth its header.
 const SMALLEST_FRAME: u64 = 1 << 10;
 
+/// The largest ring that a subscriber creates because a stream says so.
+const LARGEST: u64 = 1 << 30;
+
 /// What every bridge has.
 #[derive(Clone)]
 pub struct Surroundings {
@@ -218,11 +221,25 @@ fn new_pipe(stream: &mut Stream, settings: &Subscribe, around: &Surroundings) ->
                 _ => (None, 0),
             };
             let options = Options::new().schema(schema);
-            let capacity = settings.capacity.map(|size| size.0).or(capacity);
+            let capacity = match settings.capacity {
+                Some(size) => Some(size.0),
+                None => capacity.map(bounded).transpose()?,
+            };
             return Ok(capacity.map_or(options.clone(), |bytes| options.capacity(bytes)));
         }
         pause(around)?;
     }
+}
+
+/// The bytes of a ring that a frame asks for. Whoever may publish chooses them.
+fn bounded(capacity: u64) -> Result<u64, Failure> {
+    if capacity <= LARGEST {
+        return Ok(capacity);
+    }
+    let text = format!(
+        "the publisher's pipe has a ring of {capacity} bytes; --capacity says how many this one gets, {LARGEST} at most without it"
+    );
+    Err(Failure::new(Code::Unfit, text))
 }
 
 /// Where a subscriber starts.
@@ -270,4 +287,18 @@ fn start(notes: &mut Notes, pipe: &Pipe, info: &Info, settings: &Subscribe) -> R
     // A successor begins there too, also if nothing has come by then.
     notes.write(note)?;
     Ok(Start { note, at: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_that_asks_for_a_huge_pipe_is_refused() {
+        assert_eq!(bounded(4 << 20), Ok(4 << 20));
+        assert_eq!(bounded(LARGEST), Ok(LARGEST));
+        let refused = bounded(1 << 40).unwrap_err();
+        assert_eq!(refused.code, Code::Unfit);
+        assert!(refused.message.contains("1099511627776 bytes"), "{}", refused.message);
+    }
 }
