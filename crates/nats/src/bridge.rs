@@ -169,7 +169,8 @@ fn try_subscribe(settings: &Subscribe, around: &Surroundings) -> Result<(), Earl
     let mut stream = around.stream(&settings.stream, "", ACK_TIMEOUT);
     let info = find(&mut stream, settings, around)?;
     let pipe = open_or_create(&address, || new_pipe(&mut stream, settings, around))?;
-    let start = start(&mut notes, &pipe, &info, settings)?;
+    let mut start = start(&mut notes, &pipe, &info, settings)?;
+    find_again(&mut stream, &mut start.note)?;
     let Surroundings { report, stop, stats, .. } = around.clone();
     let feed = Feed::new(stream, start.note.sequence);
     let follow = subscribe::Settings { follow: settings.follow, skip_to: settings.skip_to };
@@ -231,7 +232,7 @@ fn new_pipe(stream: &mut Stream, settings: &Subscribe, around: &Surroundings) ->
     }
 }
 
-/// The bytes of a ring that a frame asks for. Whoever may publish chooses them.
+/// The bytes of a ring that a frame asks for. Each process that may publish can choose them.
 fn bounded(capacity: u64) -> Result<u64, Failure> {
     if capacity <= LARGEST {
         return Ok(capacity);
@@ -246,6 +247,21 @@ fn bounded(capacity: u64) -> Result<u64, Failure> {
 struct Start {
     note: Note,
     at: Option<u64>,
+}
+
+/// Finds where the pipe is in a stream that the server shortened, and that went on with other sequences.
+fn find_again(stream: &mut Stream, note: &mut Note) -> Result<(), Early> {
+    let Some(source) = note.source else { return Ok(()) };
+    let is_there = stream.header(note.sequence)?.is_some_and(|next| source == (next.pipe, next.start))
+        || stream.header(note.sequence - 1)?.is_some_and(|last| source == (last.pipe, last.end));
+    if !is_there && let Some(sequence) = stream.sequence_of(source, note.sequence)? {
+        let (was, place) = (note.sequence, source.1);
+        stream.server.report.note(format_args!(
+            "the stream goes on at position {place} with message {sequence}, which was to be {was}: the server has lost messages"
+        ));
+        note.sequence = sequence;
+    }
+    Ok(())
 }
 
 fn start(notes: &mut Notes, pipe: &Pipe, info: &Info, settings: &Subscribe) -> Result<Start, Early> {

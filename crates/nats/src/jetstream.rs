@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::exit::{Code, Early, Failure};
-use crate::frame::{Frame, Header};
+use crate::frame::{Frame, Header, PipeId, Place};
 use crate::publish::{Appended, Log, Tail};
 use crate::server::{Connected, Server};
 use crate::subscribe::{Found, Source};
@@ -224,6 +224,35 @@ impl Stream {
                 },
             }
         })
+    }
+
+    /// The header of a message; `None` if there is none with this number, or it is no frame.
+    pub fn header(&mut self, sequence: u64) -> Result<Option<Header>, Early> {
+        let message = if sequence > 0 { self.message(sequence)? } else { None };
+        Ok(message.and_then(|bytes| Frame::parse(bytes).ok()).map(|frame| frame.header))
+    }
+
+    /// The sequence of the first frame that starts at a place, before a sequence; `None` if no frame does. Places grow with sequences
+    /// as long as the stream has one pipe.
+    pub fn sequence_of(&mut self, source: (PipeId, Place), before: u64) -> Result<Option<u64>, Early> {
+        let (pipe, place) = source;
+        let state = self.info()?.state;
+        let (mut low, mut high) = (state.first_sequence, before.min(state.last_sequence + 1));
+        let mut found = None;
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let header = match self.header(middle)? {
+                Some(header) if header.pipe == pipe => header,
+                _ => return Ok(None),
+            };
+            if (header.start.position, header.start.offset) < (place.position, place.offset) {
+                low = middle + 1;
+            } else {
+                found = (header.start == place).then_some(middle);
+                high = middle;
+            }
+        }
+        Ok(found)
     }
 
     /// The longest frame that the server and the stream take.

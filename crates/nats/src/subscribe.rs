@@ -139,6 +139,7 @@ impl<S: Source> Subscriber<S> {
             self.check(sequence, &frame)?;
             self.next = None;
             let header = frame.header;
+            let is_same_pipe = self.expected.is_some_and(|(pipe, _)| pipe == header.pipe);
             let mut ended = None;
             if self.long.is_none() {
                 if std::mem::replace(&mut self.note.sequence, sequence) != sequence {
@@ -149,6 +150,8 @@ impl<S: Source> Subscriber<S> {
             }
             match frame.body {
                 Body::Begin(_) => {}
+                // A publisher repeats an end that the server has lost.
+                Body::End { claim, .. } if is_same_pipe && claim <= self.ended => {}
                 Body::Messages(parts) => self.receive(&header, &parts)?,
                 Body::End { how, .. } => {
                     self.finish(how)?;
@@ -156,7 +159,7 @@ impl<S: Source> Subscriber<S> {
                 }
             }
             self.expected = Some((header.pipe, header.end));
-            self.ended = header.ended;
+            self.ended = if is_same_pipe { self.ended.max(header.ended) } else { header.ended };
             self.next = Some(sequence + 1);
             if ended.is_some() {
                 // A successor of this process is not to look at it again.
@@ -226,7 +229,8 @@ impl<S: Source> Subscriber<S> {
             }
             return Ok(());
         };
-        let continues = after == expected && !skipped;
+        // A pipe that has all up to the start lacks nothing, even if the stream does.
+        let continues = start == expected || after == expected && !skipped;
         // An end has no length, so the chain does not show that it is missing.
         let is_end = matches!(frame.body, Body::End { .. });
         let lacks_end = continues && after.0 == start.0 && !is_end && header.ended > self.ended;

@@ -441,6 +441,49 @@ fn a_hole_in_the_stream_is_an_error_that_names_the_positions() {
     assert_eq!(recv(&mut consumer).unwrap().1, b"after it");
 }
 
+#[test]
+fn a_subscriber_that_has_more_than_a_server_that_lost_frames_goes_on_without_a_loss() {
+    let Some(mut server) = Server::start() else { return };
+    let (from, to) = (Name::new(), Name::new());
+    let source = Options::new().create(&*from).unwrap();
+    let (publish, subscribe) = (["publish", &*from, "--stream", "S"], ["subscribe", &*to, "--stream", "S"]);
+    let code = |server: &Server, arguments: &[&str]| bridge(server, arguments).code();
+    let copy = |from: &std::path::Path, to: &std::path::Path| {
+        let status = std::process::Command::new("cp").arg("-r").args([from, to]).status().unwrap();
+        assert!(status.success());
+    };
+    source.producer().unwrap().send(b"stored").unwrap();
+    assert_eq!(code(&server, &publish), 0);
+    server.kill();
+    let backup = server.folder.path().join("backup");
+    copy(&server.store(), &backup);
+    server.restart();
+    source.producer().unwrap().send(b"received and lost").unwrap();
+    assert_eq!(code(&server, &publish), 0);
+    for _ in 0..2 {
+        let mut subscriber = bridge(&server, &subscribe);
+        assert_eq!(subscriber.code(), 0, "{}", subscriber.said());
+        assert!(!subscriber.said().contains("lost messages"), "{}", subscriber.said());
+    }
+    server.kill();
+    std::fs::remove_dir_all(server.store()).unwrap();
+    copy(&backup, &server.store());
+    server.restart();
+    // The stream is to grow beyond what it was.
+    for _ in 0..3 {
+        source.producer().unwrap().send(b"after the loss").unwrap();
+        assert_eq!(code(&server, &[&publish[..], &["--skip-to", "48"]].concat()), 0);
+    }
+    for _ in 0..3 {
+        let mut subscriber = bridge(&server, &subscribe);
+        assert_eq!(subscriber.code(), 0, "{}", subscriber.said());
+    }
+    let mut consumer = shmpipe::Pipe::open(&*to).unwrap().consumer().unwrap();
+    for message in ["stored", "received and lost", "after the loss", "after the loss", "after the loss"] {
+        assert_eq!(recv(&mut consumer).unwrap().1, message.as_bytes());
+    }
+}
+
 type Stream = async_nats::jetstream::stream::Stream;
 
 /// Does something with a stream.
