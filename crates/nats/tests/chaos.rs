@@ -7,13 +7,15 @@
 //!
 //! Both bridges reach the server through a proxy of this program. Message n is a function of n, and so is the place where it lies in
 //! each pipe. So a producer that follows a killed one knows what comes next, and a consumer that follows a killed one knows which
-//! message must lie where it begins.
+//! message must lie where it begins. Producers also close and abort in between, at messages that both know.
 
 mod support;
 
 use shmpipe::{Consumer, Options, Pipe, Position, RecvError, Tagged};
+use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -30,7 +32,7 @@ const SINK: u64 = 128 << 10;
 const LAST: u32 = u32::MAX;
 
 /// After a fault ends, the stream moves on within this time.
-const PATIENCE: Duration = Duration::from_secs(60);
+const STALLED: Duration = Duration::from_secs(60);
 
 fn mix(number: u64) -> u64 {
     let mut x = number.wrapping_add(0x9E37_79B9_7F4A_7C15);
@@ -63,6 +65,16 @@ fn fill(number: u64, message: &mut Vec<u8>) {
     message.truncate(length);
 }
 
+/// How the producer ends before this message, at some of them.
+fn end_before(number: u64) -> Option<RecvError> {
+    match mix(!number) % 20_000 {
+        0 => Some(RecvError::Closed),
+        // A code that belongs to this message alone.
+        1 => Some(RecvError::PeerAborted { code: 1 << 20 | number as u32 }),
+        _ => None,
+    }
+}
+
 /// The number of the message at this position.
 fn number_at(pipe: &Pipe, position: Position) -> u64 {
     let (mut at, mut number) = (Position::default(), 0);
@@ -81,7 +93,20 @@ fn producer(address: &str, is_last: bool) {
     let mut number = number_at(&pipe, producer.position());
     let mut message = Vec::new();
     let end = number + 1000;
+    let mut begun_at = number;
     while !is_last || number < end {
+        if number > begun_at
+            && let Some(how) = end_before(number)
+        {
+            match how {
+                RecvError::PeerAborted { code } => producer.abort(code).unwrap(),
+                _ => producer.close().unwrap(),
+            }
+            // Time to receive the rest and the end: the next producer takes its place.
+            thread::sleep(Duration::from_millis(100));
+            producer = pipe.producer().unwrap();
+            begun_at = number;
+        }
         fill(number, &mut message);
         match producer.send(Tagged(tag(number), &message)) {
             Ok(_) => number += 1,
@@ -101,8 +126,9 @@ fn producer(address: &str, is_last: bool) {
     producer.close().unwrap();
 }
 
-/// Receives and checks all, and writes how many there are to a file when the last one has come.
-fn consumer(address: &str, count: &Path) {
+/// Receives and checks all, and writes how many there are to a file when the last one has come. Each end goes to another file.
+fn consumer(address: &str, count: &Path, ends: &Path) {
+    let mut ends = File::options().create(true).append(true).open(ends).unwrap();
     let pipe = Pipe::open(address).unwrap();
     let mut consumer = pipe.consumer().unwrap();
     let mut number = number_at(&pipe, consumer.position());
@@ -124,7 +150,13 @@ fn consumer(address: &str, count: &Path) {
                 );
                 number += 1;
             }
-            Err(RecvError::Closed | RecvError::PeerAborted { .. } | RecvError::PeerDied) => {
+            // The producer or the subscriber was killed.
+            Err(RecvError::PeerAborted { code: 137 } | RecvError::PeerDied) => {
+                consumer.wait_for_peer(None).unwrap();
+            }
+            Err(end @ (RecvError::Closed | RecvError::PeerAborted { .. })) => {
+                assert_eq!(Some(end), end_before(number), "before message {number}");
+                writeln!(ends, "{number}").unwrap();
                 consumer.wait_for_peer(None).unwrap();
             }
             Err(error) => panic!("{error}"),
@@ -271,12 +303,17 @@ impl Part {
             Some(Process::start(&mut (self.command)(), &folder.join(format!("{}.log", self.name))));
     }
 
-    fn kill(&mut self, restart_in: Duration) {
+    /// Kills it; an end of its own before that is a failure.
+    fn kill(&mut self, restart_in: Duration) -> Result<(), String> {
         if let Some(mut process) = self.process.take() {
-            process.kill();
+            let status = process.kill();
+            if status.signal() != Some(libc::SIGKILL) {
+                return Err(format!("the {} ended with {status}: {}", self.name, process.said()));
+            }
             self.kills += 1;
         }
         self.restart_at = Instant::now() + restart_in;
+        Ok(())
     }
 
     /// Starts it again when it is time; an end of its own is a failure.
@@ -303,7 +340,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
         Some("producer") => producer(&arguments[1], arguments.len() > 2),
-        Some("consumer") => consumer(&arguments[1], Path::new(&arguments[2])),
+        Some("consumer") => consumer(&arguments[1], Path::new(&arguments[2]), Path::new(&arguments[3])),
         Some("--list") => println!("chaos: test"),
         _ => {
             let seconds = option(&arguments, "--seconds", 10);
@@ -328,7 +365,7 @@ fn chaos(time: Duration, seed: u64) -> Result<(), String> {
     Options::new().capacity(SOURCE).create(&*from).unwrap();
     Options::new().capacity(SINK).create(&*to).unwrap();
     let folder = server.folder.path().to_owned();
-    let count = folder.join("count");
+    let (count, ends) = (folder.join("count"), folder.join("ends"));
     let proxy = Proxy::start(server.port);
     let url = format!("nats://127.0.0.1:{}", proxy.port);
     let this = std::env::current_exe().unwrap();
@@ -357,7 +394,7 @@ fn chaos(time: Duration, seed: u64) -> Result<(), String> {
             bridge(&[&["publish", &from, "--stream", "S", "--follow"], &frame[..]].concat()),
         ),
         Part::new("subscriber", bridge(&["subscribe", &to, "--stream", "S", "--follow"])),
-        Part::new("consumer", own(&["consumer", &to, count.to_str().unwrap()])),
+        Part::new("consumer", own(&["consumer", &to, count.to_str().unwrap(), ends.to_str().unwrap()])),
     ];
     let mut state = seed;
     let mut random = |below: u64| {
@@ -374,6 +411,9 @@ fn chaos(time: Duration, seed: u64) -> Result<(), String> {
         for part in &mut parts {
             part.tend(&folder)?;
         }
+        if let Some(why) = server.failure() {
+            return Err(why);
+        }
         let now = Instant::now();
         if server_at.is_some_and(|at| now >= at) {
             server.restart();
@@ -386,10 +426,10 @@ fn chaos(time: Duration, seed: u64) -> Result<(), String> {
         if now >= next_fault {
             let pause = Duration::from_millis(random(300));
             match random(12) {
-                0..2 => parts[0].kill(pause),
-                2..5 => parts[1].kill(pause),
-                5..8 => parts[2].kill(pause),
-                8 => parts[3].kill(pause),
+                0..2 => parts[0].kill(pause)?,
+                2..5 => parts[1].kill(pause)?,
+                5..8 => parts[2].kill(pause)?,
+                8 => parts[3].kill(pause)?,
                 9 => {
                     if server_at.is_none() {
                         server.kill();
@@ -418,7 +458,7 @@ fn chaos(time: Duration, seed: u64) -> Result<(), String> {
     }
     proxy.cut();
     // No more faults: the last producer sends the rest, and the consumer counts.
-    parts[0].kill(Duration::ZERO);
+    parts[0].kill(Duration::ZERO)?;
     parts[0].command = Box::new(own(&["producer", &from, "last"]));
     parts[0].start(&folder);
     while !count.exists() {
@@ -448,14 +488,22 @@ fn chaos(time: Duration, seed: u64) -> Result<(), String> {
     if pipe.position_after(at, 0).get() != sent {
         return Err(format!("{counted} messages arrived, which end at {at}, and {sent} was sent"));
     }
+    // A consumer that follows a killed one may receive an end again.
+    let mut ends: Vec<String> =
+        std::fs::read_to_string(&ends).unwrap_or_default().lines().map(str::to_owned).collect();
+    ends.dedup();
+    if ends.is_empty() && time >= Duration::from_secs(20) {
+        return Err("no end of a producer arrived".to_owned());
+    }
     let kills = parts
         .iter()
         .map(|part| format!("{} of the {}", part.kills, part.name))
         .collect::<Vec<_>>()
         .join(", ");
     println!(
-        "{counted} messages arrived once, in order; kills: {kills}, {server_kills} of the server; {cuts} cuts, {holds} times bytes \
-         kept back"
+        "{counted} messages arrived once, in order, and {} ends of producers where they belong; kills: {kills}, {server_kills} of the server; {cuts} cuts, {holds} times bytes \
+         kept back",
+        ends.len()
     );
     Ok(())
 }
@@ -476,9 +524,9 @@ impl Progress {
         if position != self.position {
             *self = Progress { position, since: Instant::now() };
         }
-        match self.since.elapsed() > PATIENCE {
+        match self.since.elapsed() > STALLED {
             true => Err(format!(
-                "nothing has arrived for {PATIENCE:?}, at position {position} of the receiving pipe"
+                "nothing has arrived for {STALLED:?}, at position {position} of the receiving pipe"
             )),
             false => Ok(()),
         }

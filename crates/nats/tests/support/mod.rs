@@ -66,10 +66,10 @@ impl Process {
         unsafe { libc::kill(self.child.id() as i32, signal) };
     }
 
-    /// Kills it.
-    pub fn kill(&mut self) {
+    /// Kills it, unless it has ended by itself, which its status shows.
+    pub fn kill(&mut self) -> ExitStatus {
         self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.child.wait().unwrap()
     }
 
     pub fn has_ended(&mut self) -> Option<ExitStatus> {
@@ -163,6 +163,13 @@ impl Server {
     /// The running server.
     pub fn process(&self) -> &Process {
         self.process.as_ref().expect("the server runs")
+    }
+
+    /// Its status and what it said, if it runs no more and was not killed.
+    pub fn failure(&mut self) -> Option<String> {
+        let process = self.process.as_mut()?;
+        let status = process.has_ended()?;
+        Some(format!("the server ended with {status}: {}", process.said()))
     }
 
     pub fn restart(&mut self) {
