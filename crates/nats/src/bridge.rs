@@ -10,7 +10,7 @@ use crate::args::{Publish, Subscribe};
 use crate::durability::Doubts;
 use crate::exit::{Code, Early, Failure};
 use crate::frame::{Body, Frame, HEADER, PART};
-use crate::jetstream::{Asked, Feed, Stream, unfit};
+use crate::jetstream::{Feed, Parameters, Stream, unfit};
 use crate::note::{Note, Notes, folder};
 use crate::publish::{self, Publisher};
 use crate::report::Report;
@@ -92,7 +92,7 @@ fn try_publish(settings: &Publish, around: &Surroundings) -> Result<(), Early> {
     let subject = settings.subject.clone().unwrap_or_else(|| format!("shmpipe.{}", settings.stream));
     let ack_timeout = settings.ack_timeout.map_or(ACK_TIMEOUT, |time| time.0);
     let mut stream = around.stream(&settings.stream, &subject, ack_timeout);
-    let asked = Asked {
+    let parameters = Parameters {
         replicas: settings.replicas,
         max_bytes: settings.max_bytes.map(|size| size.0),
         max_age: settings.max_age.map(|time| time.0),
@@ -101,9 +101,9 @@ fn try_publish(settings: &Publish, around: &Surroundings) -> Result<(), Early> {
     };
     let info = match stream.find()? {
         Some(info) => info,
-        None => stream.create(&asked)?,
+        None => stream.create(&parameters)?,
     };
-    check(&mut stream, &info, &subject, &asked, settings.require_sync)?;
+    check(&mut stream, &info, &subject, &parameters, settings.require_sync)?;
     let longest = stream.longest(&info)? as u64;
     // The rest of the ring takes messages while a frame is on its way.
     let quarter = (pipe.capacity() / 4).max(SMALLEST_FRAME);
@@ -142,11 +142,11 @@ fn check(
     stream: &mut Stream,
     info: &Info,
     subject: &str,
-    asked: &Asked,
+    parameters: &Parameters,
     require_sync: bool,
 ) -> Result<(), Early> {
     let name = stream.name.clone();
-    let faults = unfit(&info.config, subject, asked);
+    let faults = unfit(&info.config, subject, parameters);
     if !faults.is_empty() {
         let text = format!("the stream {name} cannot carry a pipe: {}", faults.join("; "));
         return Err(Failure::new(Code::Unfit, text).into());
@@ -282,7 +282,7 @@ fn start(notes: &mut Notes, pipe: &Pipe, info: &Info, settings: &Subscribe) -> R
                     "this pipe has received another stream, or one of this name that was deleted, up to {reached}"
                 ),
                 false => format!(
-                    "this pipe was created anew; the one before it had received the stream up to {reached}"
+                    "this pipe was recreated; the one before it had received the stream up to {reached}"
                 ),
             };
             let text = format!("{what}; --from first, or --from {}, says where it begins", note.sequence);

@@ -19,7 +19,7 @@ use crate::exit::{Code, Early, Failure};
 use crate::frame::{Frame, Header, PipeId, Place};
 use crate::publish::{Appended, Log, Tail};
 use crate::server::{Connected, Server};
-use crate::subscribe::{Found, Source};
+use crate::subscribe::{Delivered, Source};
 
 /// How long to wait for an answer that is not an acknowledgement.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -27,10 +27,10 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a stream that was there may be missing: a server that starts may not have found it yet.
 const MISSING_FOR: Duration = Duration::from_secs(20);
 
-/// Frames that a subscriber has asked for and not yet taken.
+/// Frames that a subscriber has requested and not yet taken.
 const AHEAD: usize = 16;
 
-/// After this long without a request, the server forgets a subscriber, which then asks anew.
+/// After this long without a request, the server forgets a subscriber, which then asks again.
 const INACTIVE: Duration = Duration::from_secs(120);
 
 /// What the request for an acknowledgement adds to a frame, and some more.
@@ -38,7 +38,7 @@ pub const OVERHEAD: usize = 256;
 
 /// How to create a stream.
 #[derive(Clone, Debug, Default)]
-pub struct Asked {
+pub struct Parameters {
     pub replicas: Option<usize>,
     pub max_bytes: Option<u64>,
     pub max_age: Option<Duration>,
@@ -48,7 +48,7 @@ pub struct Asked {
 }
 
 /// Why a request has no result.
-enum Trouble {
+enum RequestError {
     /// Another try may succeed.
     Passing(String),
     Final(Failure),
@@ -56,12 +56,12 @@ enum Trouble {
     Refused(jetstream::Error),
 }
 
-impl From<jetstream::Error> for Trouble {
+impl From<jetstream::Error> for RequestError {
     fn from(error: jetstream::Error) -> Self {
         // Five hundreds say that the server cannot now.
         match error.code() {
-            500.. => Trouble::Passing(error.to_string()),
-            _ => Trouble::Refused(error),
+            500.. => RequestError::Passing(error.to_string()),
+            _ => RequestError::Refused(error),
         }
     }
 }
@@ -81,14 +81,14 @@ async fn ask<V: DeserializeOwned>(
     client: &Client,
     subject: &str,
     payload: &impl Serialize,
-) -> Result<V, Trouble> {
+) -> Result<V, RequestError> {
     let mut context = jetstream::new(client.clone());
     context.set_timeout(ANSWER_TIMEOUT);
     let response: Result<Response<V>, _> = context.request(subject.to_owned(), payload).await;
     match response {
         Ok(Response::Ok(value)) => Ok(value),
         Ok(Response::Err { error }) => Err(error.into()),
-        Err(error) => Err(Trouble::Passing(match error.kind() {
+        Err(error) => Err(RequestError::Passing(match error.kind() {
             jetstream::context::RequestErrorKind::NoResponders => "JetStream does not answer".to_owned(),
             _ => error.to_string(),
         })),
@@ -114,14 +114,14 @@ impl Stream {
     }
 
     /// Runs a request until it has a result, over a new connection each time that there is none.
-    fn call<T>(&mut self, request: impl AsyncFn(&Connected) -> Result<T, Trouble>) -> Result<T, Early> {
+    fn call<T>(&mut self, request: impl AsyncFn(&Connected) -> Result<T, RequestError>) -> Result<T, Early> {
         let mut missing_since = None;
         loop {
             let connected = self.server.connection()?;
             let result = self.server.stop.run(&self.server.runtime, async {
                 tokio::select! {
                     result = request(&connected) => result,
-                    () = connected.lost() => Err(Trouble::Passing("the connection was lost".to_owned())),
+                    () = connected.lost() => Err(RequestError::Passing("the connection was lost".to_owned())),
                 }
             })?;
             match result {
@@ -129,8 +129,8 @@ impl Stream {
                     self.server.works();
                     return Ok(value);
                 }
-                Err(Trouble::Final(failure)) => return Err(failure.into()),
-                Err(Trouble::Refused(error)) if self.created.is_some() && is_missing(&error) => {
+                Err(RequestError::Final(failure)) => return Err(failure.into()),
+                Err(RequestError::Refused(error)) if self.created.is_some() && is_missing(&error) => {
                     let since = *missing_since.get_or_insert_with(Instant::now);
                     if since.elapsed() > MISSING_FOR {
                         let text = format!("the stream {} is gone from the server", self.name);
@@ -138,8 +138,8 @@ impl Stream {
                     }
                     self.server.lost(format_args!("the stream {} is missing", self.name));
                 }
-                Err(Trouble::Refused(error)) => return Err(self.refused(&error).into()),
-                Err(Trouble::Passing(why)) => self.server.lost(why),
+                Err(RequestError::Refused(error)) => return Err(self.refused(&error).into()),
+                Err(RequestError::Passing(why)) => self.server.lost(why),
             }
             self.server.back_off();
         }
@@ -160,8 +160,8 @@ impl Stream {
         let found =
             self.call(async |connected| match ask::<Info>(&connected.client, &subject, &()).await {
                 Ok(info) => Ok(Some(info)),
-                Err(Trouble::Refused(error)) if is_missing(&error) => Ok(None),
-                Err(trouble) => Err(trouble),
+                Err(RequestError::Refused(error)) if is_missing(&error) => Ok(None),
+                Err(error) => Err(error),
             })?;
         if let Some(info) = &found {
             self.created.get_or_insert(info.created.unix_timestamp_nanos());
@@ -185,7 +185,7 @@ impl Stream {
     }
 
     /// Creates the stream.
-    pub fn create(&mut self, asked: &Asked) -> Result<Info, Early> {
+    pub fn create(&mut self, parameters: &Parameters) -> Result<Info, Early> {
         let config = Config {
             name: self.name.clone(),
             subjects: vec![self.subject.clone()],
@@ -193,13 +193,13 @@ impl Stream {
             // A full stream refuses frames, so that the pipe fills and its producer waits.
             discard: DiscardPolicy::New,
             retention: RetentionPolicy::Limits,
-            max_bytes: asked.max_bytes.map_or(-1, |bytes| bytes as i64),
+            max_bytes: parameters.max_bytes.map_or(-1, |bytes| bytes as i64),
             max_messages: -1,
             max_messages_per_subject: -1,
             max_message_size: -1,
-            max_age: asked.max_age.unwrap_or_default(),
-            storage: if asked.memory { StorageType::Memory } else { StorageType::File },
-            num_replicas: asked.replicas.unwrap_or(1),
+            max_age: parameters.max_age.unwrap_or_default(),
+            storage: if parameters.memory { StorageType::Memory } else { StorageType::File },
+            num_replicas: parameters.replicas.unwrap_or(1),
             deny_delete: true,
             ..Config::default()
         };
@@ -214,13 +214,13 @@ impl Stream {
         let name = self.name.clone();
         self.call(async |connected| {
             let stream = context(&connected.client).get_stream_no_info(&name).await;
-            let stream = stream.map_err(|error| Trouble::Final(Failure::new(Code::Usage, error)))?;
+            let stream = stream.map_err(|error| RequestError::Final(Failure::new(Code::Usage, error)))?;
             match stream.get_raw_message(sequence).await {
                 Ok(message) => Ok(Some(message.payload)),
                 Err(error) => match error.kind() {
                     RawMessageErrorKind::NoMessageFound => Ok(None),
                     RawMessageErrorKind::JetStream(error) => Err(error.into()),
-                    _ => Err(Trouble::Passing(error.to_string())),
+                    _ => Err(RequestError::Passing(error.to_string())),
                 },
             }
         })
@@ -271,7 +271,7 @@ fn is_missing(error: &jetstream::Error) -> bool {
 }
 
 /// Why a stream cannot carry a pipe.
-pub fn unfit(config: &Config, subject: &str, asked: &Asked) -> Vec<String> {
+pub fn unfit(config: &Config, subject: &str, parameters: &Parameters) -> Vec<String> {
     let mut faults = Vec::new();
     if config.subjects != [subject] {
         let subjects = config.subjects.join(", ");
@@ -286,7 +286,7 @@ pub fn unfit(config: &Config, subject: &str, asked: &Asked) -> Vec<String> {
     if config.no_ack {
         faults.push("it acknowledges nothing (no_ack)".to_owned());
     }
-    if asked.allow_discard {
+    if parameters.allow_discard {
         return faults;
     }
     let allow = "--allow-discard accepts that";
@@ -296,7 +296,7 @@ pub fn unfit(config: &Config, subject: &str, asked: &Asked) -> Vec<String> {
             config.retention
         ));
     }
-    if config.max_age > Duration::ZERO && asked.max_age != Some(config.max_age) {
+    if config.max_age > Duration::ZERO && parameters.max_age != Some(config.max_age) {
         let age = humantime::format_duration(config.max_age);
         faults.push(format!("it discards frames after {age}, read or not (max_age); {allow}"));
     }
@@ -474,11 +474,11 @@ impl Feed {
         let name = self.stream.name.clone();
         let (connected, messages) = self.stream.call(async |connected| {
             let consumer = context(&connected.client).create_consumer_on_stream(config.clone(), &name).await;
-            let consumer = consumer.map_err(|error| Trouble::Passing(error.to_string()))?;
+            let consumer = consumer.map_err(|error| RequestError::Passing(error.to_string()))?;
             let messages = consumer.stream().max_messages_per_batch(AHEAD).messages().await;
             messages
                 .map(|messages| (connected.clone(), messages))
-                .map_err(|error| Trouble::Passing(error.to_string()))
+                .map_err(|error| RequestError::Passing(error.to_string()))
         })?;
         self.delivery = Some(Delivery { connected, messages, count: 0 });
         Ok(())
@@ -486,7 +486,7 @@ impl Feed {
 }
 
 impl Source for Feed {
-    fn next(&mut self, wait: Duration) -> Result<Option<Found>, Early> {
+    fn next(&mut self, wait: Duration) -> Result<Option<Delivered>, Early> {
         if self.delivery.is_none() {
             self.open()?;
         }
@@ -506,7 +506,7 @@ impl Source for Feed {
                     *count += 1;
                     self.next = info.stream_sequence + 1;
                     let (sequence, pending) = (info.stream_sequence, info.pending);
-                    return Ok(Some(Found { sequence, pending, bytes: message.message.payload }));
+                    return Ok(Some(Delivered { sequence, pending, bytes: message.message.payload }));
                 }
                 // Delivered once and lost on the way: ask for it again.
                 _ => "a message was lost on the way".to_owned(),
@@ -539,16 +539,16 @@ mod tests {
 
     #[track_caller]
     fn assert_unfit(config: &Config, word: &str) {
-        let faults = unfit(config, "ticks", &Asked::default());
+        let faults = unfit(config, "ticks", &Parameters::default());
         assert!(faults.len() == 1 && faults[0].contains(word), "{faults:?}");
     }
 
     #[test]
     fn a_stream_that_keeps_everything_is_fit() {
-        assert_eq!(unfit(&config(), "ticks", &Asked::default()), Vec::<String>::new());
+        assert_eq!(unfit(&config(), "ticks", &Parameters::default()), Vec::<String>::new());
         // Full, it refuses.
         assert_eq!(
-            unfit(&Config { max_bytes: 9, ..config() }, "ticks", &Asked::default()),
+            unfit(&Config { max_bytes: 9, ..config() }, "ticks", &Parameters::default()),
             Vec::<String>::new()
         );
     }
@@ -566,11 +566,11 @@ mod tests {
     #[test]
     fn what_was_asked_for_is_fit() {
         let age = Duration::from_secs(60);
-        let asked = Asked { max_age: Some(age), ..Asked::default() };
+        let parameters = Parameters { max_age: Some(age), ..Parameters::default() };
         let config = Config { max_age: age, ..config() };
-        assert_eq!(unfit(&config, "ticks", &asked), Vec::<String>::new());
-        let asked = Asked { allow_discard: true, ..Asked::default() };
+        assert_eq!(unfit(&config, "ticks", &parameters), Vec::<String>::new());
+        let parameters = Parameters { allow_discard: true, ..Parameters::default() };
         let config = Config { discard: DiscardPolicy::Old, max_messages: 9, ..config };
-        assert_eq!(unfit(&config, "ticks", &asked), Vec::<String>::new());
+        assert_eq!(unfit(&config, "ticks", &parameters), Vec::<String>::new());
     }
 }

@@ -38,12 +38,12 @@ const TO_HEAR: Duration = Duration::from_millis(50);
 /// What a subscriber reads from: the messages of a log in order, from one on.
 pub trait Source {
     /// The next message; `None` if there is none in this time.
-    fn next(&mut self, wait: Duration) -> Result<Option<Found>, Early>;
+    fn next(&mut self, wait: Duration) -> Result<Option<Delivered>, Early>;
 }
 
 /// A message of a log.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct Delivered {
     pub sequence: u64,
     /// Messages behind it, as the server says.
     pub pending: u64,

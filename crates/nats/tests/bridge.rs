@@ -224,7 +224,7 @@ fn a_lost_store_is_an_error_with_positions() {
 }
 
 #[test]
-fn a_pipe_that_was_created_anew_is_told_apart() {
+fn a_pipe_that_was_recreated_is_refused() {
     let Some(server) = Server::start() else { return };
     let (from, to) = (Name::new(), Name::new());
     let source = Options::new().create(&*from).unwrap();
@@ -235,14 +235,14 @@ fn a_pipe_that_was_created_anew_is_told_apart() {
     shmpipe::unlink_force(&*to).unwrap();
     let mut subscriber = bridge(&server, &subscribe);
     assert_eq!(subscriber.code(), 9, "{}", subscriber.said());
-    assert!(subscriber.said().contains("created anew"), "{}", subscriber.said());
+    assert!(subscriber.said().contains("recreated"), "{}", subscriber.said());
     let mut subscriber = bridge(&server, &[&subscribe[..], &["--from", "first"]].concat());
     assert_eq!(subscriber.code(), 0, "{}", subscriber.said());
     assert_eq!(shmpipe::inspect(&*to).unwrap().unread(), 1);
     // The same for the pipe of the publisher.
     shmpipe::unlink_force(&*from).unwrap();
     let source = Options::new().create(&*from).unwrap();
-    source.producer().unwrap().send(b"anew").unwrap();
+    source.producer().unwrap().send(b"recreated").unwrap();
     let mut publisher = bridge(&server, &["publish", &from, "--stream", "S"]);
     assert_eq!(publisher.code(), 7, "{}", publisher.said());
     let mut publisher = bridge(&server, &["publish", &from, "--stream", "S", "--after", "any"]);
@@ -406,7 +406,7 @@ fn tls_needs_an_authority_that_signed_the_servers_certificate() {
     let publish = ["publish", &*from, "--stream", "S"];
     let mut publisher = bridge(&server, &[&publish[..], &["--tls-ca", &certificate]].concat());
     assert_eq!(publisher.code(), 0, "{}", publisher.said());
-    // Nobody that this machine trusts has signed it.
+    // No authority that this machine trusts has signed it.
     let mut publisher = bridge(&server, &publish);
     publisher.wait_until_said("certificate");
     publisher.kill();

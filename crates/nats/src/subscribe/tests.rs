@@ -15,7 +15,7 @@ struct FakeSource {
 }
 
 impl Source for FakeSource {
-    fn next(&mut self, _: Duration) -> Result<Option<Found>, Early> {
+    fn next(&mut self, _: Duration) -> Result<Option<Delivered>, Early> {
         failpoint::reach();
         let sequence = self.next.max(self.first);
         let last = self.first + self.frames.len() as u64 - 1;
@@ -24,7 +24,7 @@ impl Source for FakeSource {
         }
         self.next = sequence + 1;
         let bytes = self.frames[(sequence - self.first) as usize].clone();
-        Ok(Some(Found { sequence, pending: last - sequence, bytes }))
+        Ok(Some(Delivered { sequence, pending: last - sequence, bytes }))
     }
 }
 

@@ -252,7 +252,7 @@ pub fn bridge(server: &Server, arguments: &[&str]) -> Process {
     Process::start(command(&server.url(), server.folder.path()).args(arguments), &log)
 }
 
-/// The bridge, without the login of whoever runs the tests.
+/// The bridge, without the login of the user who runs the tests.
 pub fn command(url: &str, folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_shmpipe-nats"));
     for name in ["NATS_CONTEXT", "NATS_USER", "NATS_PASSWORD", "NATS_TOKEN", "NATS_CREDS"] {
