@@ -3,7 +3,9 @@
 use super::*;
 use crate::frame::Filling;
 use shmpipe::{Options, RecvError};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
+use std::process::Command;
 use std::sync::MutexGuard;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -110,21 +112,15 @@ impl Sink {
         }
     }
 
-    /// The same in a child, which is killed at this step. Returns whether it was.
-    fn fill_and_kill(&self, frames: &[Bytes], step: u32) -> bool {
-        // SAFETY: the child opens a pipe and files of its own, and ends without running anything of the parent's.
-        let child = unsafe { libc::fork() };
-        if child == 0 {
-            failpoint::kill_at(step);
-            let outcome = std::panic::catch_unwind(|| self.fill(frames).is_ok());
-            // SAFETY: no pointers.
-            unsafe { libc::_exit(i32::from(!outcome.is_ok_and(|is_ok| is_ok))) };
-        }
-        let mut status = 0;
-        // SAFETY: a pointer to a local.
-        unsafe { libc::waitpid(child, &raw mut status, 0) };
-        assert!(libc::WIFSIGNALED(status) || libc::WEXITSTATUS(status) == 0, "step {step}: {status:#x}");
-        libc::WIFSIGNALED(status)
+    /// The same of [`steps`] in a child, which is killed at this step. Returns whether it was.
+    fn fill_and_kill(&self, step: u32) -> bool {
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "--ignored", "subscribe::tests::child_that_is_killed"]);
+        child.env(ADDRESS, &self.address).env(FOLDER, self.folder.path()).env(STEP, step.to_string());
+        let output = child.output().unwrap();
+        let is_killed = output.status.signal() == Some(libc::SIGKILL);
+        assert!(is_killed || output.status.success(), "step {step}: {output:?}");
+        is_killed
     }
 
     fn producer(&self) -> shmpipe::Side {
@@ -176,8 +172,27 @@ fn failure(outcome: Result<(), Early>) -> Failure {
     }
 }
 
+/// What a child fills, from which folder of notes, and where it is killed.
+const ADDRESS: &str = "SHMPIPE_NATS_TEST_ADDRESS";
+const FOLDER: &str = "SHMPIPE_NATS_TEST_FOLDER";
+const STEP: &str = "SHMPIPE_NATS_TEST_STEP";
+
 #[test]
-fn kill_at_any_step_delivers_each_message_once_and_the_end() {
+#[ignore = "the child of another test"]
+fn child_that_is_killed() {
+    let value = |name| std::env::var(name).unwrap();
+    let pipe = Options::new().keep_unread_on_panic(true).open(&*value(ADDRESS)).unwrap();
+    let mut subscriber = subscriber(pipe, Path::new(&value(FOLDER)), &steps().0, 1, None);
+    failpoint::kill_at(value(STEP).parse().unwrap());
+    let outcome = subscriber.run();
+    subscriber.abort(STOPPED).unwrap();
+    assert!(matches!(outcome, Err(Early::Stopped)), "{outcome:?}");
+}
+
+type Messages = Vec<(u32, Vec<u8>)>;
+
+/// A stream with all that there is, and the messages that arrive.
+fn steps() -> (Vec<Bytes>, Messages) {
     let mut frames = Frames::default();
     let short: Vec<[u8; 4]> = (0..300u32).map(u32::to_le_bytes).collect();
     let short: Vec<(u32, &[u8])> = short.iter().zip(0..).map(|(bytes, tag)| (tag, &bytes[..])).collect();
@@ -190,18 +205,24 @@ fn kill_at_any_step_delivers_each_message_once_and_the_end() {
     frames.messages(&[(1001, b"parts, ")], true);
     frames.messages(&[(1001, b"joined"), (1002, b"")], false);
     frames.end(How::Aborted { code: 5 }, 2);
-    let mut expected: Vec<(u32, Vec<u8>)> = short.iter().map(|(tag, bytes)| (*tag, bytes.to_vec())).collect();
+    let mut expected: Messages = short.iter().map(|(tag, bytes)| (*tag, bytes.to_vec())).collect();
     expected.extend([(1000, b"whole".to_vec()), (1001, b"in three parts, joined".to_vec()), (1002, vec![])]);
+    (frames.frames, expected)
+}
+
+#[test]
+fn kill_at_any_step_delivers_each_message_once_and_the_end() {
+    let (frames, expected) = steps();
     let mut steps = 0;
     loop {
         let sink = Sink::new();
-        if !sink.fill_and_kill(&frames.frames, steps) {
+        if !sink.fill_and_kill(steps) {
             break;
         }
         // The next one is killed too, somewhere.
-        sink.fill_and_kill(&frames.frames, steps * 7 % 11);
+        sink.fill_and_kill(steps * 7 % 11);
         let before = sink.producer();
-        sink.fill(&frames.frames).unwrap();
+        sink.fill(&frames).unwrap();
         // An end that is there is not repeated.
         if before.peer == (Peer::Aborted { code: 5 }) {
             assert_eq!(sink.producer().epoch, before.epoch, "step {steps}");
