@@ -333,7 +333,7 @@ impl Common {
         self.await_touch();
     }
 
-    /// From now on, the first use of the handle is told to its set, if it is in one.
+    /// From now on, the first use of the handle notifies its set, if it is in one.
     pub(crate) fn await_touch(&self) {
         match self.member() {
             Some(_) => self.set(UNTOUCHED),

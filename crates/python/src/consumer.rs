@@ -376,7 +376,7 @@ impl Consumer {
         self.cell.close()
     }
 
-    /// Closes this end in error: the producer hears of the abort and its code. While a message is borrowed, when it is released.
+    /// Closes this end in error: the producer gets the abort and its code. While a message is borrowed, when it is released.
     /// Otherwise as close.
     fn abort(&self, code: u32) -> PyResult<()> {
         self.cell.abort(code)

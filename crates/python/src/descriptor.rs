@@ -93,7 +93,7 @@ impl DescriptorConsumer {
         self.cell.close()
     }
 
-    /// Closes this end in error: the other one hears of the abort and its code.
+    /// Closes this end in error: the other one gets the abort and its code.
     fn abort(&self, code: u32) -> PyResult<()> {
         self.cell.abort(code)
     }
@@ -129,7 +129,7 @@ impl DescriptorProducer {
         self.cell.close()
     }
 
-    /// Closes this end in error: the other one hears of the abort and its code.
+    /// Closes this end in error: the other one gets the abort and its code.
     fn abort(&self, code: u32) -> PyResult<()> {
         self.cell.abort(code)
     }

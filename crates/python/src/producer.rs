@@ -305,7 +305,7 @@ impl Producer {
         self.cell.close()
     }
 
-    /// Closes this end in error: the consumer receives what was sent, and then hears of the abort and its code.
+    /// Closes this end in error: the consumer receives what was sent, and then gets the abort and its code.
     /// Otherwise as close.
     fn abort(&self, code: u32) -> PyResult<()> {
         self.cell.abort(code)

@@ -11,8 +11,8 @@ use std::time::Duration;
 /// What such a program may take, even under valgrind on a busy machine.
 const LIMIT: Duration = LONG.saturating_mul(2);
 
-/// A program that runs. It is killed when this is dropped, and after a time that only one that hangs takes: then whoever reads what it
-/// says gets to the end, and whoever waits for it sees the signal.
+/// A program that runs. It is killed when this is dropped, and after a time that only one that hangs takes: then a reader of its output
+/// gets to the end, and a wait for it returns the signal.
 #[derive(Debug)]
 pub struct Running {
     child: Arc<Mutex<Child>>,

@@ -41,7 +41,7 @@ fn the_pipe_outlives_its_server() {
 }
 
 #[test]
-fn who_waits_for_a_producer_hears_of_another_pipe_at_the_socket() {
+fn a_receiver_without_a_producer_notices_another_pipe_at_the_socket() {
     let mut place = Place::new(Kind::Memfd, "serve-another");
     let first = start(&["recv", &place, "--follow"]);
     wait_for_holder(&place, Role::Consumer, first.id());

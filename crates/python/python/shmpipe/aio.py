@@ -76,7 +76,7 @@ class _End(Generic[E]):
         self._end.close()
 
     def abort(self, code: int) -> None:
-        """Closes this end in error: the other one hears of the abort and its code."""
+        """Closes this end in error: the other one gets the abort and its code."""
         if self._waits:
             raise RuntimeError("a task waits for this end; cancel it first")
         self._end.abort(code)
