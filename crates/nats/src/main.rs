@@ -95,3 +95,9 @@ fn run(arguments: Arguments, report: &Report) -> Outcome {
     runtime.shutdown_background();
     outcome
 }
+
+#[cfg(test)]
+#[test]
+fn part() {
+    shmpipe_testing::process::part(&[("filling", subscribe::tests::fill)]);
+}

@@ -498,4 +498,4 @@ fn too_large(length: usize, max: usize) -> Failure {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -118,11 +118,11 @@ fn ls_lists_pipes_with_both_sides() {
 fn a_pipe_without_a_name_is_listed_and_opened_by_its_identifier() {
     let made = object(&ask(&["create", "sysv:private", "--json"]).code(0).quiet());
     let address = made["address"].as_str().unwrap().to_owned();
+    let cleaner = Remove(address.clone());
     assert_eq!(
         (address.as_str(), &made["name"]),
         (format!("sysv:id:{}", made["shm_id"]).as_str(), &Value::Null)
     );
-    let cleaner = Remove(address.clone());
     run(&["send", &address], b"hello\n").code(0).quiet();
     let text = String::from_utf8(ask(&["ls"]).code(0).out).unwrap();
     assert!(text.lines().any(|row| row.starts_with('-') && row.contains(&address)), "{text}");

@@ -3,9 +3,9 @@
 use super::*;
 use crate::frame::Filling;
 use shmpipe::{Options, RecvError};
+use shmpipe_testing::process::{Line, Process};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::Command;
 use std::sync::MutexGuard;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -112,14 +112,12 @@ impl Sink {
         }
     }
 
-    /// The same of [`steps`] in a child, which is killed at this step. Returns whether it was.
+    /// The same of [`steps`] in another process, which is killed at this step. Returns whether it was.
     fn fill_and_kill(&self, step: u32) -> bool {
-        let mut child = Command::new(std::env::current_exe().unwrap());
-        child.args(["--exact", "--ignored", "subscribe::tests::child_that_is_killed"]);
-        child.env(ADDRESS, &self.address).env(FOLDER, self.folder.path()).env(STEP, step.to_string());
-        let output = child.output().unwrap();
-        let is_killed = output.status.signal() == Some(libc::SIGKILL);
-        assert!(is_killed || output.status.success(), "step {step}: {output:?}");
+        let folder = self.folder.path().to_str().unwrap();
+        let status = Process::start("filling", &[&self.address, folder, &step.to_string()]).wait();
+        let is_killed = status.signal() == Some(libc::SIGKILL);
+        assert!(is_killed || status.success(), "step {step}: {status}");
         is_killed
     }
 
@@ -172,18 +170,12 @@ fn failure(outcome: Result<(), Early>) -> Failure {
     }
 }
 
-/// What a child fills, from which folder of notes, and where it is killed.
-const ADDRESS: &str = "SHMPIPE_NATS_TEST_ADDRESS";
-const FOLDER: &str = "SHMPIPE_NATS_TEST_FOLDER";
-const STEP: &str = "SHMPIPE_NATS_TEST_STEP";
-
-#[test]
-#[ignore = "the child of another test"]
-fn child_that_is_killed() {
-    let value = |name| std::env::var(name).unwrap();
-    let pipe = Options::new().keep_unread_on_panic(true).open(&*value(ADDRESS)).unwrap();
-    let mut subscriber = subscriber(pipe, Path::new(&value(FOLDER)), &steps().0, 1, None);
-    failpoint::kill_at(value(STEP).parse().unwrap());
+/// The process that [`Sink::fill_and_kill`] starts: fills a pipe, with its notes in a folder, until it is killed at a step.
+pub fn fill(line: Line) {
+    let [address, folder, step] = &line.words[..] else { panic!("{:?}", line.words) };
+    let pipe = Options::new().keep_unread_on_panic(true).open(address.as_str()).unwrap();
+    let mut subscriber = subscriber(pipe, Path::new(folder), &steps().0, 1, None);
+    failpoint::kill_at(step.parse().unwrap());
     let outcome = subscriber.run();
     subscriber.abort(STOPPED).unwrap();
     assert!(matches!(outcome, Err(Early::Stopped)), "{outcome:?}");
