@@ -158,8 +158,8 @@ impl Uncommitted {
 }
 
 /// Extends the runway as far as possible, for another record of `size` bytes if there is space, and acquires enough lines for it. The
-/// read position is at or after `head`. If `size` exceeds `ahead.longest`, acquires no lines and leaves no runway. The runway ends before the
-/// next message that is sampled.
+/// read position is at or after `head`. If `size` exceeds `ahead.longest`, acquires no lines and leaves no runway. The runway ends
+/// before the next message that is sampled.
 #[inline(never)]
 pub(super) fn extend(ring: &Ring, head: u64, ahead: &Ahead, front: &mut Front, size: u64) {
     if size > ahead.longest {

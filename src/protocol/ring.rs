@@ -69,21 +69,13 @@ impl Ring {
     /// capacity before `end`.
     ///
     /// Called before the first write of a lap to each place, so that a watcher knows afterwards whether what it copied was overwritten
-    /// meanwhile. One load and a comparison, except for eight times a lap; in a ring that is almost full, as often as the consumer
-    /// makes room. Returns whether it stored anything: before a long copy, [`copy::order_long_copy`] has to follow.
+    /// meanwhile. Announces an eighth of the ring more than is needed now, but not what the consumer has not released. So it costs one load
+    /// and a comparison, except for eight times a lap; in a ring that is almost full, as often as the consumer makes room.
     #[inline(always)]
-    pub(super) fn announce_write(&self, end: u64, head: u64) -> bool {
-        // Relaxed: only producers write it, and the claim orders us after the last one.
-        let is_due = !is_reached(self.header().produced.0.reach.load(Ordering::Relaxed), end);
-        if is_due {
-            self.announce_more(end, head);
+    pub(super) fn announce_write(&self, end: u64, head: u64) {
+        if is_reached(self.reach(), end) {
+            return;
         }
-        is_due
-    }
-
-    /// Announces an eighth of the ring more than is needed now, but not what the consumer has not released.
-    #[inline(always)]
-    fn announce_more(&self, end: u64, head: u64) {
         let writable = head.wrapping_add(self.capacity());
         let further = end.wrapping_add(self.capacity() / 8);
         let reach = if is_reached(further, writable) { writable } else { further };
@@ -91,8 +83,15 @@ impl Ring {
         // permits it.
         self.header().produced.0.reach.store(reach, Ordering::Release);
         // ORDERING: Release fence, pairs with the Acquire fence in `Tap::is_intact`: a watcher that read a byte written after this
-        // finds this `reach`.
+        // finds this `reach`. It does not order non-temporal stores: see `Writer::order_long_copy`.
         fence(Ordering::Release);
+    }
+
+    /// How far writes are announced.
+    #[inline(always)]
+    pub(super) fn reach(&self) -> u64 {
+        // Relaxed: only producers write it, and the claim orders us after the last one.
+        self.header().produced.0.reach.load(Ordering::Relaxed)
     }
 
     /// Bytes from `position` to the end of the ring.

@@ -90,7 +90,7 @@ impl Tap {
 
     /// Whether nothing that was read from here on had been overwritten by then. The records before `tail` were committed earlier.
     fn is_intact(&self, tail: u64) -> Result<bool, Corruption> {
-        // ORDERING: Acquire fence, pairs with the Release fence in `Ring::announce_more`: if a byte that was read before was already of
+        // ORDERING: Acquire fence, pairs with the Release fence in `Ring::announce_write`: if a byte that was read before was already of
         // a later lap, the load below finds the `reach` that was announced before it was written.
         fence(Ordering::Acquire);
         // ORDERING: Acquire, pairs with the Release store there: the `head` that `skip` loads is the one that permitted the write.

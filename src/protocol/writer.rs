@@ -41,6 +41,8 @@ pub(crate) struct Writer {
     /// The latest `head` seen, checked.
     head: u64,
     ahead: Ahead,
+    /// The latest announcement that comes before a long copy's stores.
+    ordered: u64,
     waiter: WaiterCache,
     wake_mode: WakeMode,
     monitor: PeerMonitor,
@@ -76,6 +78,7 @@ impl Writer {
             front: Front::unknown(tail),
             head,
             ahead: Ahead { longest: record::size(longest_acquired), sampling },
+            ordered: 0,
             waiter: WaiterCache::new(wake_mode),
             wake_mode,
             monitor,
@@ -152,10 +155,22 @@ impl Writer {
                 return Err(ReserveError::Full);
             }
         }
-        if self.ring.announce_write(slot.end.wrapping_add(WORD), self.head) && length >= copy::LONG {
-            copy::order_long_copy();
+        self.ring.announce_write(slot.end.wrapping_add(WORD), self.head);
+        if length >= copy::LONG {
+            self.order_long_copy();
         }
         Ok(slot)
+    }
+
+    /// Keeps the stores of a long copy, which may be non-temporal, after the announcement of the place that it goes to, which a short
+    /// message may have made. Once for each announcement.
+    #[inline(always)]
+    fn order_long_copy(&mut self) {
+        let reach = self.ring.reach();
+        if reach != self.ordered {
+            self.ordered = reach;
+            copy::order_long_copy();
+        }
     }
 
     /// Whether the producer may write everything before `end`, and the header word there.
